@@ -1,0 +1,76 @@
+# Every target CI uses is here, so that what passes here passes there.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+BIN := .venv/bin
+UV ?= uv
+WORKERS ?= 2
+KAFKA_PORT ?= 9092
+KAFKA_DATA ?= .kafka/data
+PACKAGES := streamproc operators models state tests $(wildcard benchmarks)
+SETUP_STAMP := .venv/.setup-stamp
+KAFKA_STAMP := .kafka/lib/.stamp
+
+.PHONY: help setup demo test lint unit fmt kafka kafka-jars soak bench lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+
+setup: $(SETUP_STAMP) ## make .venv with everything pinned in requirements.lock
+
+$(SETUP_STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed; try: make setup PYTHON=python3.11"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	  || { echo "Python cannot make a virtual environment; try: apt-get install python3-venv"; exit 1; }
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup ## run the demo: no broker, no Docker
+	$(BIN)/streamproc demo
+
+test: setup lint unit ## everything CI runs: style, types, arrows, all tests
+
+lint: setup ## ruff, mypy and the import arrows
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy $(PACKAGES)
+	$(BIN)/lint-imports
+
+unit: setup kafka-jars ## pytest alone, those that need a broker too
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m 'not soak'
+
+fmt: setup ## format, and fix what can be fixed
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+kafka-jars: $(KAFKA_STAMP) ## download Kafka's jars into .kafka/lib (needs JDK 17 and Maven)
+
+$(KAFKA_STAMP): tests/kafka/pom.xml
+	@command -v java >/dev/null || { echo "java is missing; try: apt-get install openjdk-17-jre-headless"; exit 1; }
+	@command -v mvn >/dev/null || { echo "mvn is missing; try: apt-get install maven"; exit 1; }
+	@rm -rf .kafka/lib
+	mvn -q -f tests/kafka/pom.xml dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/.kafka/lib
+	@touch $@
+
+kafka: setup kafka-jars ## run a one-node Kafka broker, without Docker, on KAFKA_PORT (9092)
+	$(BIN)/python -m tests.kafka.broker --port $(KAFKA_PORT) --data $(KAFKA_DATA)
+
+soak: setup kafka-jars ## the long tests
+	$(BIN)/pytest -m soak
+
+bench: setup ## the benchmarks
+	$(BIN)/python -m benchmarks
+
+lock: ## pin every dependency again, with hashes
+	@command -v $(UV) >/dev/null || { echo "uv is missing; try: pip install uv"; exit 1; }
+	$(UV) pip compile pyproject.toml --all-extras --universal --python-version 3.11 --upgrade \
+	  --generate-hashes --no-emit-index-url --no-header --quiet --output-file requirements.lock
+
+clean: ## remove what these targets made, the broker's data too
+	rm -rf .venv .kafka .demo .soak .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist

@@ -1,0 +1,1 @@
+"""The model registry, scoring, training and explanations."""

@@ -1,0 +1,1 @@
+"""Plans, batches and operators: what engineers extend."""

@@ -1,0 +1,1 @@
+"""Keyed tables, rings, TTL, checkpoints and the stores beneath them."""

@@ -1,0 +1,1 @@
+"""Card-fraud decisions on Kafka: moves events through a plan exactly once."""

@@ -1,0 +1,1 @@
+"""The event log: one contract, and the implementations beside it."""

@@ -1,0 +1,1 @@
+"""The event log in memory, with faults and virtual time."""

@@ -1,0 +1,1 @@
+"""What analysts write, checked and turned into a plan."""

@@ -1,0 +1,1 @@
+"""Workers that restore, run and close partitions, one transaction a batch."""

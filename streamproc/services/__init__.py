@@ -1,0 +1,1 @@
+"""Gateway, casework, archive, alerts and studio: readers and writers of committed topics."""
