@@ -1,0 +1,53 @@
+"""A batch: the rows that one step of the plan sees at once, as columns.
+
+Rows of one task lie together and in row order; `tasks` says which rows are whose. Operators read columns and
+add columns; they never reorder or drop rows.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Batch", "Column", "TaskRows"]
+
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from operators.schema import DataType
+
+
+class Column(NamedTuple):
+    """`values`: shape (rows,), of the type's dtype; `valid`: bool (rows,), or None when no row is NULL.
+
+    The value under a NULL is arbitrary but harmless (0, False or ""): kernels may compute on it.
+    """
+
+    type: DataType
+    values: npt.NDArray[Any]
+    valid: npt.NDArray[np.bool_] | None = None
+
+    def take(self, rows: npt.NDArray[np.intp]) -> Column:
+        """The column at `rows` (indices)."""
+        return Column(self.type, self.values[rows], None if self.valid is None else self.valid[rows])
+
+
+class TaskRows(NamedTuple):
+    """Rows start..stop (exclusive) of the batch belong to task (partition) `task`."""
+
+    task: int
+    start: int
+    stop: int
+
+
+class Batch(msgspec.Struct):
+    """Rows of one stage, by column.
+
+    `event_time`: int64 (rows,), ms. `keys`: the partition key's text, one a row. `columns` grows as steps run.
+    """
+
+    size: int
+    tasks: tuple[TaskRows, ...]
+    event_time: npt.NDArray[np.int64]
+    keys: list[str]
+    columns: dict[str, Column]

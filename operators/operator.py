@@ -1,0 +1,68 @@
+"""The contract of a step of the plan.
+
+An `Operator` is columnar: it reads columns of a batch and adds columns. Its state, if any, lives in tables that
+it declares (`tables`) and gets from its context; undeclared access raises. One call may mix rows of several
+tasks and any number of keys. What a row gets depends only on the rows of its own key before it (and, for
+deduplication, of its own task): never on where batches were cut. `operators/checks.py` tests just that.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Operator", "OperatorContext", "OutputField"]
+
+from abc import ABC, abstractmethod
+from typing import Protocol
+
+import msgspec
+
+from operators.batch import Batch
+from operators.schema import DataType
+from state.table import KeyedTable, TableSpec
+
+
+class OutputField(msgspec.Struct, frozen=True):
+    """A column that an operator adds."""
+
+    name: str
+    type: DataType
+    nullable: bool = True
+
+
+class OperatorContext(Protocol):
+    """What an operator may reach while it runs."""
+
+    def table(self, name: str) -> KeyedTable:
+        """The declared table `name`; KeyError says which names this operator declared."""
+        ...
+
+
+class Operator(ABC):
+    """One columnar step. Instances hold configuration only; all that changes lies in declared tables."""
+
+    @property
+    @abstractmethod
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the columns it reads."""
+
+    @property
+    @abstractmethod
+    def outputs(self) -> tuple[OutputField, ...]:
+        """The columns it adds."""
+
+    @property
+    def tables(self) -> tuple[TableSpec, ...]:
+        """The state it keeps; none by default."""
+        return ()
+
+    @property
+    def silent(self) -> bool:
+        """Whether a silent replay must run it: true if it keeps state or feeds an operator that does."""
+        return bool(self.tables)
+
+    @abstractmethod
+    def process(self, batch: Batch, context: OperatorContext) -> None:
+        """Add this operator's columns to `batch.columns`.
+
+        Raises:
+            RecordError: a row cannot be computed; the runtime undoes the batch and finds the row by bisection.
+        """

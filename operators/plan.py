@@ -1,0 +1,87 @@
+"""The plan: what the language compiles a pipeline to, and what the runtime, backtest and tests execute.
+
+One stage, for now one stream: decode -> deduplicate -> steps -> decide -> encode. `steps` are columnar operators
+in execution order (look-ups, expressions, windows, user operators, score, rule conditions); each only adds
+columns. `replay_steps` is the part a silent replay needs: steps with state and what feeds them.
+"""
+
+from __future__ import annotations
+
+__all__ = ["DecisionSpec", "Plan", "RuleSpec", "replay_steps"]
+
+from collections.abc import Sequence
+
+import msgspec
+
+from operators.operator import Operator, OutputField
+from operators.schema import StreamSchema, TopicNames
+from state.table import TableSpec
+
+
+class RuleSpec(msgspec.Struct, frozen=True):
+    """A rule. `condition` names a bool column; NULL counts as not hit.
+
+    `reason` is what decisions quote (the rule's id where the analyst gave none). A `final` rule that hits ends the
+    evaluation: later rules are not looked at, its action wins unless an earlier live rule was more severe.
+    A `shadow` rule is reported and changes nothing. `to` names a side output that gets a copy of the decision.
+    """
+
+    id: str
+    condition: str
+    action: str
+    reason: str
+    shadow: bool = False
+    final: bool = False
+    to: str | None = None
+
+
+class DecisionSpec(msgspec.Struct, frozen=True):
+    """How rules become one action.
+
+    `severity`: all actions, most severe first; the most severe live rule that hit wins, else `otherwise`.
+    `include`: columns that the decision's JSON carries besides id, key, decision, score and reasons.
+    `score`: the column of the score 0-100, if there is a model; `tier` that of the risk tier (string).
+    """
+
+    severity: tuple[str, ...]
+    otherwise: str
+    include: tuple[str, ...] = ()
+    score: str | None = None
+    tier: str | None = None
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """An executable pipeline.
+
+    `features`: the columns that the journal's block and a backtest carry, in the analyst's order.
+    `state_fingerprint`: digest of what state depends on (streams, keys, features); `decision_fingerprint`: of
+    rules, thresholds, tables and models, which change without a barrier. `topic_partitions`: co-partitioned count.
+    """
+
+    pipeline: str
+    stream: StreamSchema
+    topics: TopicNames
+    steps: tuple[Operator, ...]
+    features: tuple[OutputField, ...]
+    rules: tuple[RuleSpec, ...]
+    decision: DecisionSpec
+    state_fingerprint: str
+    decision_fingerprint: str
+    topic_partitions: int = 4
+    topic_config: dict[str, str] = {}
+
+    @property
+    def tables(self) -> tuple[TableSpec, ...]:
+        """All declared state, in step order."""
+        return tuple(table for step in self.steps for table in step.tables)
+
+
+def replay_steps(steps: Sequence[Operator]) -> tuple[Operator, ...]:
+    """The steps whose running changes state, and those they read from, in order."""
+    needed: set[str] = set()
+    kept: list[Operator] = []
+    for step in reversed(steps):
+        if step.tables or needed & {field.name for field in step.outputs}:
+            kept.append(step)
+            needed |= set(step.inputs)
+    return tuple(reversed(kept))

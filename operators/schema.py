@@ -1,0 +1,95 @@
+"""What a stream's records look like: plain data that the language writes and decode, encode and the tests read."""
+
+from __future__ import annotations
+
+__all__ = ["DataType", "FieldSpec", "Kind", "StreamSchema", "TopicNames"]
+
+from enum import StrEnum
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+
+class Kind(StrEnum):
+    """The types of the language; the comment gives the physical numpy dtype of a column."""
+
+    INT64 = "int64"  # int64
+    FLOAT64 = "float64"  # float64; never NaN or infinite: those are NULL
+    DECIMAL = "decimal"  # int64, in minor units (12.34 as decimal(2) is 1234), |value| < 2**53
+    STRING = "string"  # object (str); "" where NULL
+    BOOL = "bool"  # bool_
+    TIMESTAMP = "timestamp"  # int64, ms since the epoch, UTC
+
+
+class DataType(msgspec.Struct, frozen=True):
+    """A type; `scale` is the number of decimals of a DECIMAL and 0 otherwise."""
+
+    kind: Kind
+    scale: int = 0
+
+    @property
+    def dtype(self) -> npt.DTypeLike:
+        """Physical numpy dtype of a column of this type."""
+        return _DTYPES[self.kind]
+
+    def __str__(self) -> str:
+        return f"decimal({self.scale})" if self.kind is Kind.DECIMAL else str(self.kind)
+
+
+_DTYPES: dict[Kind, npt.DTypeLike] = {
+    Kind.INT64: np.int64,
+    Kind.FLOAT64: np.float64,
+    Kind.DECIMAL: np.int64,
+    Kind.STRING: np.object_,
+    Kind.BOOL: np.bool_,
+    Kind.TIMESTAMP: np.int64,
+}
+
+
+class FieldSpec(msgspec.Struct, frozen=True):
+    """One declared field of a stream.
+
+    `source` is the name in the record (`from:`), `name` the column's. `pan` fields are strings that are
+    replaced by a keyed token at decode. `required` fields dead-letter a record that lacks them.
+    """
+
+    name: str
+    type: DataType
+    source: str
+    pan: bool = False
+    required: bool = False
+
+
+class StreamSchema(msgspec.Struct, frozen=True):
+    """A declared input stream.
+
+    `deduplicate_ms` is 0 for none. `max_ahead_ms` bounds how far an event time may lie after the record's
+    log timestamp. `extra_refused` makes records with undeclared fields dead letters.
+    """
+
+    name: str
+    topic: str
+    fields: tuple[FieldSpec, ...]
+    id: str
+    event_time: str
+    key: str
+    deduplicate_ms: int = 0
+    max_ahead_ms: int = 86_400_000
+    extra_refused: bool = False
+
+    def field(self, name: str) -> FieldSpec:
+        """The field called `name`; KeyError if there is none."""
+        for spec in self.fields:
+            if spec.name == name:
+                return spec
+        raise KeyError(name)
+
+
+class TopicNames(msgspec.Struct, frozen=True):
+    """The topics a pipeline writes; side outputs (`to:`) by their name."""
+
+    decisions: str
+    dead_letters: str
+    journal: str
+    side: dict[str, str] = {}

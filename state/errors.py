@@ -1,0 +1,93 @@
+"""Errors, named by what happens next (their blast radius), not by where they arose.
+
+    StreamprocError
+    ├── ConfigError           refuse to start; says file, line, column and the nearest right name
+    ├── RecordError           one record becomes a dead letter, its neighbours go on
+    ├── TaskMigratedError     the task has another owner: drop it without committing
+    ├── StateCorruptedError   discard the task's local state and restore it
+    └── EventLogError         the log failed; `retriable` says whether a new attempt can help
+        └── FencedError       another process took our place: exit at once
+
+No message holds a payload, a card number or a secret.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ConfigError",
+    "EventLogError",
+    "FencedError",
+    "Place",
+    "RecordError",
+    "StateCorruptedError",
+    "StreamprocError",
+    "TaskMigratedError",
+]
+
+from typing import NamedTuple
+
+
+class Place(NamedTuple):
+    """Where in a user's file something stands; line and column count from 1 (0: unknown)."""
+
+    file: str
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        return ":".join(str(part) for part in self if part)
+
+
+class StreamprocError(Exception):
+    """Base of all errors raised on purpose."""
+
+    retriable: bool = False
+
+
+class ConfigError(StreamprocError):
+    """The user's input cannot be run: nothing was started.
+
+    Args:
+        message: what is wrong, in one line.
+        place: file, line and column, where known.
+        hint: what to do, e.g. the nearest right name.
+    """
+
+    def __init__(self, message: str, place: Place | None = None, hint: str | None = None) -> None:
+        self.message = message
+        self.place = place
+        self.hint = hint
+        super().__init__(message, place, hint)
+
+    def __str__(self) -> str:
+        where = f"{self.place}: " if self.place else ""
+        return f"{where}{self.message}" + (f" ({self.hint})" if self.hint else "")
+
+
+class RecordError(StreamprocError):
+    """One record cannot be decided; `reason` is a short stable code, `detail` never quotes the record."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        self.reason = reason
+        self.detail = detail
+        super().__init__(reason, detail)
+
+
+class TaskMigratedError(StreamprocError):
+    """The partition now belongs to another worker."""
+
+
+class StateCorruptedError(StreamprocError):
+    """Local state fails its checks: discard it and restore."""
+
+
+class EventLogError(StreamprocError):
+    """The event log failed an operation; the open transaction must not be trusted."""
+
+    def __init__(self, message: str, *, retriable: bool = False) -> None:
+        super().__init__(message)
+        self.retriable = retriable
+
+
+class FencedError(EventLogError):
+    """A newer owner of our identity exists; this process must exit and not rejoin."""

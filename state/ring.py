@@ -1,0 +1,163 @@
+"""Rings: the recent history of each key, in one arena shared by all keys of a table.
+
+A key's entries have positions 0, 1, 2 ... for ever; entry q lies at `off + (q & mask)` of its block, whose length
+is a power of two. Live are the positions `start <= q < stop`. Blocks come from a bump pointer aligned to their
+own length (at most 4096) and are reused by length.
+
+    off, mask   where the key's block lies (never stored)
+    start, stop live positions; `start` moves when entries expire, `stop` when entries are appended
+
+`append_room` never overwrites a live entry, and a block that had to grow is kept until `publish`: so undoing
+a batch that only appended needs nothing but the old off, mask, start and stop. Who changes a live entry in place
+calls `save` first.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Ring", "RingSpec"]
+
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from state.table import KeyedTable
+
+I64 = npt.NDArray[np.int64]
+_BLOCK_MIN = 4
+_ALIGN_MAX = 4096
+
+
+class RingSpec(msgspec.Struct, frozen=True):
+    """The int64 columns of an entry (`floats` names those that hold float64, by view)."""
+
+    columns: tuple[str, ...]
+    floats: tuple[str, ...] = ()
+
+
+class Ring:
+    """Ring storage of one table; `heads[slot]` is (off, mask, start, stop)."""
+
+    OFF, MASK, START, STOP = range(4)
+
+    def __init__(self, spec: RingSpec, table: KeyedTable) -> None:
+        self.spec = spec
+        self.entries = np.zeros((1 << 14, len(spec.columns)), np.int64)
+        self.heads = np.zeros((len(table.rows), 4), np.int64)
+        self.flushed = np.zeros(len(table.rows), np.int64)  # positions below are stored unchanged
+        self._end = 0
+        self._blocks: dict[int, list[int]] = {}
+        self._retired: list[tuple[I64, I64]] = []  # (off, length) of blocks replaced since the last publish
+        self._images: list[tuple[I64, I64]] = []
+        self._fresh: list[tuple[I64, I64]] = []
+        self._head_images: list[tuple[I64, I64, I64]] = []
+
+    @property
+    def floats(self) -> npt.NDArray[np.float64]:
+        """The arena read as float64."""
+        return self.entries.view(np.float64)
+
+    def index(self, column: str) -> int:
+        """The arena column of a declared entry column."""
+        return self.spec.columns.index(column)
+
+    def reserve_slots(self, size: int) -> None:
+        """Room for `size` slots."""
+        for name in ("heads", "flushed"):
+            old = getattr(self, name)
+            new = np.zeros((size, *old.shape[1:]), np.int64)
+            new[: len(old)] = old
+            setattr(self, name, new)
+
+    def reset(self, slots: I64) -> None:
+        """Empty rings without a block for new keys."""
+        self.heads[slots] = (0, -1, 0, 0)
+        self.flushed[slots] = 0
+
+    # ---- writing
+
+    def touch(self, slots: I64) -> None:
+        """Keep the heads of `slots` (unique) for undo; call before the batch's first write."""
+        self._head_images.append((slots, self.heads[slots], self.flushed[slots]))
+
+    def save(self, indices: I64) -> None:
+        """Keep the entries at arena `indices` for undo; call before changing live entries in place."""
+        self._images.append((indices, self.entries[indices]))
+
+    def append_room(self, slots: I64, counts: I64) -> None:
+        """Make room for `counts` further entries of each of `slots` (unique, touched); `stop` is not moved."""
+        heads = self.heads[slots]
+        need = heads[:, self.STOP] + counts - heads[:, self.START]
+        small = need > heads[:, self.MASK] + 1
+        if small.any():
+            self._move(slots[small], need[small])
+
+    def _move(self, slots: I64, need: I64) -> None:
+        lengths = np.maximum(_BLOCK_MIN, 1 << np.ceil(np.log2(need)).astype(np.int64))
+        for length in np.unique(lengths).tolist():
+            mine = slots[lengths == length]
+            new = self._take(len(mine), length)
+            old = self.heads[mine]
+            live = old[:, self.STOP] - old[:, self.START]
+            row = np.repeat(np.arange(len(mine)), live)
+            q = np.arange(len(row)) - np.repeat(np.cumsum(live) - live, live) + old[row, self.START]
+            self.entries[new[row] + (q & (length - 1))] = self.entries[old[row, self.OFF] + (q & old[row, self.MASK])]
+            had = old[:, self.MASK] >= 0
+            self._retired.append((old[had, self.OFF], old[had, self.MASK] + 1))
+            self._fresh.append((new, np.full(len(new), length, np.int64)))
+            self.heads[mine, self.OFF] = new
+            self.heads[mine, self.MASK] = length - 1
+
+    def _take(self, count: int, length: int) -> I64:
+        pool = self._blocks.get(length, [])
+        reuse = min(count, len(pool))
+        offs = np.empty(count, np.int64)
+        if reuse:
+            offs[:reuse] = pool[-reuse:]
+            del pool[-reuse:]
+        fresh = count - reuse
+        if fresh:
+            align = min(length, _ALIGN_MAX)
+            begin = -(-self._end // align) * align
+            self._end = begin + fresh * length
+            if self._end > len(self.entries):
+                grown = np.zeros((max(2 * len(self.entries), self._end), self.entries.shape[1]), np.int64)
+                grown[: len(self.entries)] = self.entries
+                self.entries = grown
+            offs[reuse:] = begin + np.arange(fresh, dtype=np.int64) * length
+        return offs
+
+    # ---- ending a batch
+
+    def publish(self) -> None:
+        """The batch is final: replaced blocks may be reused."""
+        self._give_back(self._retired)
+        self._retired, self._fresh = [], []
+        self._images.clear()
+        self._head_images.clear()
+
+    def undo(self) -> None:
+        """Put heads and saved entries back; blocks taken by the batch may be reused."""
+        for indices, image in reversed(self._images):
+            self.entries[indices] = image
+        for slots, heads, flushed in reversed(self._head_images):
+            self.heads[slots] = heads
+            self.flushed[slots] = np.minimum(flushed, self.flushed[slots])
+        self._give_back(self._fresh)
+        self._retired, self._fresh = [], []
+        self._images.clear()
+        self._head_images.clear()
+
+    def release(self, slot: int) -> None:
+        """A key goes: its block may be reused."""
+        off, mask, _, _ = self.heads[slot].tolist()
+        if mask >= 0:
+            self._blocks.setdefault(mask + 1, []).append(off)
+        self.heads[slot] = (0, -1, 0, 0)
+
+    def _give_back(self, blocks: list[tuple[I64, I64]]) -> None:
+        for offs, lengths in blocks:
+            for off, length in zip(offs.tolist(), lengths.tolist(), strict=True):
+                self._blocks.setdefault(length, []).append(off)

@@ -1,0 +1,212 @@
+"""A keyed table: one slot a key, its fixed fields in one row of an int64 matrix, its history in a ring.
+
+    keys (text) --dict per task--> slot --> rows[slot, field]          header, int64 (floats by view)
+                                        --> ring.entries[off + (q & mask), column]   q = position of an entry
+                                        --> blobs[slot]                opaque bytes of scalar operators
+
+All tasks of a worker share the matrices, so one call serves a batch that mixes tasks; the dictionaries are per
+task, so a task's keys never meet another's. Before a batch writes, it `touch`es the slots: that keeps their
+before-images until `publish` (the transaction committed) or `undo` (it did not), and marks them for the flush.
+"""
+
+from __future__ import annotations
+
+__all__ = ["KeyedTable", "RowLoader", "TableSpec"]
+
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from state.ring import Ring, RingSpec
+
+Slots = npt.NDArray[np.int64]
+T = TypeVar("T", bound=np.generic)
+
+
+class TableSpec(msgspec.Struct, frozen=True):
+    """Declared state of an operator.
+
+    Args:
+        name: unique in the plan and stable over releases: it is part of every stored key.
+        key: the column whose text keys the table.
+        fields: names of the row's int64 fields, each 0 for a new key.
+        floats: those of `fields` that hold float64 (raw copies of inputs, by view).
+        ring: the history kept per key, if any.
+        blob: whether a key also has opaque bytes.
+        ttl_ms: event time after which a key that saw no row counts as new; 0 keeps it for ever.
+    """
+
+    name: str
+    key: str
+    fields: tuple[str, ...]
+    floats: tuple[str, ...] = ()
+    ring: RingSpec | None = None
+    blob: bool = False
+    ttl_ms: int = 0
+
+
+class RowLoader(Protocol):
+    """Brings cold keys in from the row store."""
+
+    def load(self, table: KeyedTable, task: int, keys: list[str], slots: Slots) -> None:
+        """Fill the (reset) slots of those `keys` that the store of `task` knows."""
+        ...
+
+
+class TaskSpan(Protocol):
+    """Rows start..stop belong to `task` (operators.batch.TaskRows)."""
+
+    @property
+    def task(self) -> int: ...
+    @property
+    def start(self) -> int: ...
+    @property
+    def stop(self) -> int: ...
+
+
+class KeyedTable:
+    """The live rows of one `TableSpec` for all tasks of a worker."""
+
+    _SLOTS_MIN = 1024
+
+    def __init__(self, spec: TableSpec, loader: RowLoader | None = None) -> None:
+        self.spec = spec
+        self.loader = loader
+        self.rows = np.zeros((self._SLOTS_MIN, max(1, len(spec.fields))), np.int64)
+        self.ring = Ring(spec.ring, self) if spec.ring else None
+        self.blobs: list[bytes] = []
+        self.keys: list[str] = []
+        self.task_of = np.zeros(self._SLOTS_MIN, np.int32)
+        self.dirty = np.zeros(self._SLOTS_MIN, np.bool_)
+        self._slot_of: dict[int, dict[str, int]] = {}
+        self._free: list[int] = []
+        self._images: list[tuple[Slots, npt.NDArray[np.int64]]] = []
+        self._blob_images: list[tuple[int, bytes]] = []
+        self._created: list[tuple[int, str, int]] = []
+
+    @property
+    def floats(self) -> npt.NDArray[np.float64]:
+        """The same matrix read as float64, for fields that hold raw floats."""
+        return self.rows.view(np.float64)
+
+    def index(self, field: str) -> int:
+        """The matrix column of a declared field; KeyError otherwise."""
+        try:
+            return self.spec.fields.index(field)
+        except ValueError:
+            raise KeyError(f"{field} is not declared by table {self.spec.name}: {self.spec.fields}") from None
+
+    # ---- keys
+
+    def slots(self, tasks: Sequence[TaskSpan], keys: list[str]) -> Slots:
+        """Slot of each row's key, int64 (rows,); unknown keys are loaded or created (all fields 0)."""
+        found: list[int | None] = []
+        for span in tasks:
+            mine = self._slot_of.setdefault(span.task, {})
+            part = keys if len(tasks) == 1 else keys[span.start : span.stop]
+            hits = list(map(mine.get, part))
+            if None in hits:
+                self._admit(span.task, mine, [key for key, hit in zip(part, hits, strict=True) if hit is None])
+                hits = list(map(mine.get, part))
+            found += hits
+        return np.array(found, np.int64)
+
+    def _admit(self, task: int, mine: dict[str, int], missing: list[str]) -> None:
+        new = list(dict.fromkeys(missing))
+        self._reserve(len(new))
+        slots = np.empty(len(new), np.int64)
+        for i, key in enumerate(new):
+            if self._free:
+                slot = self._free.pop()
+                self.keys[slot] = key
+            else:
+                slot = len(self.keys)
+                self.keys.append(key)
+                if self.spec.blob:
+                    self.blobs.append(b"")
+            mine[key] = slots[i] = slot
+            self._created.append((task, key, slot))
+        self.rows[slots] = 0
+        self.task_of[slots] = task
+        if self.ring:
+            self.ring.reset(slots)
+        if self.loader:
+            self.loader.load(self, task, new, slots)
+
+    def _reserve(self, count: int) -> None:
+        need = len(self.keys) + count - len(self._free)
+        have = len(self.rows)
+        if need <= have:
+            return
+        size = max(need, 2 * have)
+        self.rows = _grown(self.rows, size)
+        self.task_of = _grown(self.task_of, size)
+        self.dirty = _grown(self.dirty, size)
+        if self.ring:
+            self.ring.reserve_slots(size)
+
+    # ---- before-images
+
+    def touch(self, slots: Slots) -> None:
+        """Keep before-images of `slots` (unique) and mark them dirty; call before the batch's first write."""
+        self._images.append((slots, self.rows[slots]))
+        self.dirty[slots] = True
+
+    def set_blob(self, slot: int, blob: bytes) -> None:
+        """Replace a touched key's opaque bytes."""
+        self._blob_images.append((slot, self.blobs[slot]))
+        self.blobs[slot] = blob
+
+    def publish(self) -> None:
+        """The transaction committed: forget the before-images, release replaced ring blocks."""
+        self._images.clear()
+        self._blob_images.clear()
+        self._created.clear()
+        if self.ring:
+            self.ring.publish()
+
+    def undo(self) -> None:
+        """The transaction did not commit: put everything back as it was at the last publish.
+
+        Rows stay marked dirty: writing an unchanged row again is harmless. Keys first seen by the batch go.
+        """
+        for slots, image in reversed(self._images):
+            self.rows[slots] = image
+        for slot, blob in reversed(self._blob_images):
+            self.blobs[slot] = blob
+        if self.ring:
+            self.ring.undo()
+        for task, key, slot in reversed(self._created):
+            del self._slot_of[task][key]
+            self._release(slot)
+        self._images.clear()
+        self._blob_images.clear()
+        self._created.clear()
+
+    def _release(self, slot: int) -> None:
+        if self.ring:
+            self.ring.release(slot)
+        if self.spec.blob:
+            self.blobs[slot] = b""
+        self.dirty[slot] = False
+        self._free.append(slot)
+
+    # ---- tasks
+
+    def keys_of(self, task: int) -> dict[str, int]:
+        """Key text -> slot of all live keys of a task."""
+        return self._slot_of.get(task, {})
+
+    def drop_task(self, task: int) -> None:
+        """Forget a task's keys (it moved away, or its state is discarded)."""
+        for slot in self._slot_of.pop(task, {}).values():
+            self._release(slot)
+
+
+def _grown(array: npt.NDArray[T], size: int) -> npt.NDArray[T]:
+    out = np.zeros((size, *array.shape[1:]), array.dtype)
+    out[: len(array)] = array
+    return out

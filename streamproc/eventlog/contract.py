@@ -1,0 +1,258 @@
+"""The event log as the rest of the program sees it: partitioned topics of records, transactions, committed offsets.
+
+Three implementations keep this contract under the same tests: `kafka`, `embedded` (SQLite, one directory) and
+`simulated` (in memory, virtual time, faults). Only the composition root chooses one.
+
+Words: a *record* has key, value, timestamp and headers; a *chunk* is a run of records of one partition in offset
+order; offsets rise but may have gaps; a *group* owns committed offsets, each with a short text of metadata.
+All reads are read_committed: a record of an open or aborted transaction is never seen.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "NO_OFFSET",
+    "Admin",
+    "Appender",
+    "AssignmentListener",
+    "Chunk",
+    "CommittedOffset",
+    "EventLog",
+    "GroupReader",
+    "Headers",
+    "Membership",
+    "OutputRecords",
+    "Scanner",
+    "TopicPartition",
+    "TopicSpec",
+    "TransactionalWriter",
+]
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+NO_OFFSET = -1
+Headers = list[tuple[str, bytes]]
+
+
+class TopicPartition(NamedTuple):
+    """One partition of one topic."""
+
+    topic: str
+    partition: int
+
+
+class CommittedOffset(NamedTuple):
+    """`offset` is the next one to read."""
+
+    offset: int
+    metadata: str
+
+
+class TopicSpec(msgspec.Struct, frozen=True):
+    """A topic to create if it is missing; `config` in Kafka's names (other logs may ignore it)."""
+
+    name: str
+    partitions: int
+    config: dict[str, str] = {}
+
+
+class Chunk(msgspec.Struct):
+    """Consecutive records of one partition, column by column; all sequences have one length >= 1.
+
+    `timestamps`: ms, the log's record time. `headers`: None when no record has any. `next_offset`: where
+    reading goes on; > the last offset + 1 where control records or aborted ones follow.
+    """
+
+    tp: TopicPartition
+    offsets: Sequence[int]
+    keys: Sequence[bytes | None]
+    values: Sequence[bytes | None]
+    timestamps: Sequence[int]
+    next_offset: int
+    headers: Sequence[Headers] | None = None
+
+
+class OutputRecords(msgspec.Struct):
+    """Records to append to one partition, in this order; `headers` one list a record, or None."""
+
+    tp: TopicPartition
+    keys: Sequence[bytes | None]
+    values: Sequence[bytes | None]
+    timestamp_ms: int
+    headers: Sequence[Headers] | None = None
+
+
+class Membership(Protocol):
+    """Proof of being a group's current member, taken when partitions were assigned; opaque to its users."""
+
+    @property
+    def group(self) -> str: ...
+    @property
+    def generation(self) -> int: ...
+
+
+class AssignmentListener(Protocol):
+    """Told of assignments from within `GroupReader.poll`. Implementations only record: no I/O, no waiting,
+    but for `on_revoked`, which may await the end of an open transaction."""
+
+    async def on_revoked(self, partitions: frozenset[TopicPartition]) -> None: ...
+    async def on_assigned(self, partitions: frozenset[TopicPartition], membership: Membership) -> None: ...
+
+
+class GroupReader(Protocol):
+    """Reads a group's share of the subscribed topics. A newly assigned partition is paused until `resume`."""
+
+    async def start(self) -> None:
+        """Join the group.
+
+        Raises:
+            EventLogError: retriable if the log cannot be reached.
+        """
+        ...
+
+    async def poll(self, timeout_ms: int) -> list[Chunk]:
+        """What has been committed since, at most `timeout_ms` later; may be empty. Safe to cancel: nothing is lost.
+
+        Raises:
+            FencedError: another process has our identity.
+            EventLogError: see `retriable`.
+        """
+        ...
+
+    async def committed(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, CommittedOffset]:
+        """Stable committed offsets: waits for pending transactional offsets to be settled. Partitions that
+        never had one are absent."""
+        ...
+
+    def resume(self, tp: TopicPartition, offset: int) -> None:
+        """Deliver the partition's records from `offset` on."""
+        ...
+
+    def pause(self, tp: TopicPartition) -> None:
+        """Deliver nothing of it until `resume`."""
+        ...
+
+    async def close(self, *, leave: bool = False) -> None:
+        """Stop reading. `leave` gives the partitions up at once; otherwise the membership is kept for a restart."""
+        ...
+
+
+class TransactionalWriter(Protocol):
+    """The one transactional producer of a worker. After any error: `abandon` it and open a new one."""
+
+    async def open(self) -> None:
+        """Take over the transactional id: settles what an earlier owner left open and fences that owner.
+
+        Raises:
+            EventLogError: retriable if the log cannot be reached.
+        """
+        ...
+
+    async def begin(self) -> None:
+        """Open a transaction."""
+        ...
+
+    async def append(self, outputs: Sequence[OutputRecords]) -> None:
+        """Send records; deliveries are checked by `delivered`. Several calls a transaction are fine."""
+        ...
+
+    async def offsets(self, offsets: Mapping[TopicPartition, CommittedOffset], membership: Membership) -> None:
+        """Add the group's offsets, fenced by `membership`.
+
+        Raises:
+            FencedError: the membership is not the current one.
+        """
+        ...
+
+    async def delivered(self) -> dict[TopicPartition, int]:
+        """Wait for every append; the offset of the last record of each partition.
+
+        Raises:
+            EventLogError: any record was refused or lost.
+        """
+        ...
+
+    async def commit(self) -> None:
+        """Make records and offsets visible together.
+
+        Raises:
+            EventLogError: the outcome is unknown or it failed: abandon this writer; a new one's `open` settles it.
+        """
+        ...
+
+    async def abort(self) -> None:
+        """Drop the open transaction."""
+        ...
+
+    async def abandon(self) -> None:
+        """Close without settling anything; never raises."""
+        ...
+
+
+class Appender(Protocol):
+    """A plain, idempotent producer, for `feed` and the generator."""
+
+    async def append(self, outputs: Sequence[OutputRecords]) -> None:
+        """Append and wait until the log has them."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Scanner(Protocol):
+    """Reads given partitions from given offsets, outside any group: recovery, tail, verification."""
+
+    async def poll(self, timeout_ms: int) -> list[Chunk]: ...
+    def seek(self, tp: TopicPartition, offset: int) -> None:
+        """Read `tp` from `offset` (added if new)."""
+        ...
+
+    def position(self, tp: TopicPartition) -> int:
+        """Where reading goes on; reaches the end offset even if control records come last."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Admin(Protocol):
+    """Topics and their bounds."""
+
+    async def ensure_topics(self, specs: Sequence[TopicSpec]) -> None:
+        """Create those that are missing; existing ones are left as they are."""
+        ...
+
+    async def partitions(self, topic: str) -> int:
+        """Number of partitions; 0 if there is no such topic."""
+        ...
+
+    async def begin_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]: ...
+    async def end_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        """High watermarks: one past the last record, committed or not."""
+        ...
+
+    async def committed(
+        self, group: str, partitions: Sequence[TopicPartition]
+    ) -> dict[TopicPartition, CommittedOffset]: ...
+
+
+class EventLog(Protocol):
+    """One log; all parts share its connection settings. `url` is how a user names it."""
+
+    @property
+    def url(self) -> str: ...
+
+    def reader(
+        self, group: str, topics: Sequence[str], listener: AssignmentListener, *, instance: str, index: int, count: int
+    ) -> GroupReader:
+        """`instance`: stable member identity. `index` of `count`: this worker among its pod's workers; logs
+        without group membership share partitions out by it."""
+        ...
+
+    def writer(self, transactional_id: str) -> TransactionalWriter: ...
+    def appender(self) -> Appender: ...
+    def scanner(self) -> Scanner: ...
+    def admin(self) -> Admin: ...
+    async def close(self) -> None: ...
