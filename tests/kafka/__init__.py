@@ -1,0 +1,1 @@
+"""A real Kafka broker for tests, and the tests that need one."""

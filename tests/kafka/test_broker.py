@@ -1,0 +1,52 @@
+"""The broker the other Kafka tests rely on."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from tests.kafka.broker import Broker, BrokerError, missing
+
+pytestmark = pytest.mark.kafka
+
+
+async def create_topic(bootstrap: str, name: str) -> list[str]:
+    """Create a topic of two partitions, and list all topics."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic(name, num_partitions=2, replication_factor=1)])
+        return list(await admin.list_topics())
+    finally:
+        await admin.close()
+
+
+async def test_a_topic_can_be_created(kafka_bootstrap: str) -> None:
+    assert "test-broker" in await create_topic(kafka_bootstrap, "test-broker")
+
+
+@pytest.mark.slow
+async def test_topics_survive_kill_and_restart(tmp_path: Path) -> None:
+    if problem := missing():
+        pytest.skip(problem)
+    broker = Broker(tmp_path)
+    await asyncio.to_thread(broker.start)
+    try:
+        await create_topic(broker.bootstrap, "before")
+        await asyncio.to_thread(broker.kill)
+        assert not broker.running
+        await asyncio.to_thread(broker.start)
+        assert {"before", "after"} <= set(await create_topic(broker.bootstrap, "after"))
+        await asyncio.to_thread(broker.restart)
+        assert {"before", "after", "last"} <= set(await create_topic(broker.bootstrap, "last"))
+    finally:
+        await asyncio.to_thread(broker.stop)
+
+
+def test_what_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.kafka.broker.JARS", tmp_path / "nowhere")
+    with pytest.raises(BrokerError, match="missing"):
+        Broker(tmp_path / "data").start()
