@@ -14,6 +14,7 @@ PACKAGES := streamproc operators models state tests $(wildcard benchmarks)
 SETUP_STAMP := .venv/.setup-stamp
 KAFKA_STAMP := .kafka/lib/.stamp
 
+.NOTPARALLEL:
 .PHONY: help setup demo test lint unit fmt kafka kafka-jars soak bench lock clean
 
 help: ## list the targets
