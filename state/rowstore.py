@@ -21,7 +21,7 @@ class RowStore(Protocol):
         ...
 
     def write(self, puts: Sequence[tuple[bytes, bytes]], deletes: Sequence[bytes]) -> None:
-        """All or nothing.
+        """All or nothing; deletes apply before puts.
 
         Raises:
             StateCorruptedError: the store is damaged.
@@ -44,7 +44,8 @@ class RowStores(Protocol):
     """Opens the stores of a worker's tasks; holds a lock a task so that two processes never share one."""
 
     def open(self, task: int) -> RowStore:
-        """
+        """Open or make the task's store.
+
         Raises:
             ConfigError: another process holds the task's directory.
             StateCorruptedError: the store cannot be opened: discard it.

@@ -1,0 +1,287 @@
+"""The row store on RocksDB: one database a task, in `DIR/task-00003/`. The only importer of rocksdict.
+
+All databases of a process share one block cache and one write-buffer manager. A write is one WriteBatch, so it is
+in the store whole or not at all; with `sync` it is on the disk when `write` returns.
+
+rocksdict (0.3) keeps the interpreter lock while it writes a batch, but not while it syncs the log or flushes: so
+a batch is written unsynced (about 0.7 us a row under the lock) and the log is synced by a call of its own. Keep
+batches at a few thousand rows where latency counts.
+"""
+
+from __future__ import annotations
+
+__all__ = ["RocksRowStore", "RocksRowStores"]
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import cast
+
+from rocksdict import (
+    BlockBasedOptions,
+    Cache,
+    Checkpoint,
+    DbClosedError,
+    DBCompressionType,
+    DBRecoveryMode,
+    Options,
+    Rdict,
+    WriteBatch,
+    WriteBufferManager,
+)
+
+from state.errors import ConfigError, StateCorruptedError
+
+_DISCARDED_MAX = 2
+
+
+class RocksRowStore:
+    """The rows of one task; made by `RocksRowStores.open`."""
+
+    def __init__(self, open_database: Callable[[], Rdict], *, sync: bool, release: Callable[[], None]) -> None:
+        self._open = open_database
+        self._sync = sync
+        self._release = release
+        self._reopening = threading.Lock()
+        self._failed = False
+        self._closed = False
+        self._db = open_database()
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Values in the order of `keys`; None where absent."""
+        wanted = keys if isinstance(keys, list) else list(keys)
+        try:
+            try:
+                return cast("list[bytes | None]", self._db.get(wanted))
+            except DbClosedError:
+                with self._reopening:  # another thread puts a failed store right
+                    return cast("list[bytes | None]", self._db.get(wanted))
+        except Exception as error:
+            raise _mapped(error) from error
+
+    def write(self, puts: Sequence[tuple[bytes, bytes]], deletes: Sequence[bytes]) -> None:
+        """All or nothing; deletes come first, so that a put of the same key stands.
+
+        After an OSError the store is reopened by the next write; a batch whose sync failed may then turn out to be
+        stored, whole.
+
+        Raises:
+            StateCorruptedError: the store is damaged.
+            OSError: no space, input/output error.
+        """
+        if self._failed:
+            self._reopen()
+        batch = WriteBatch(raw_mode=True)
+        for key in deletes:
+            batch.delete(key)
+        for key, value in puts:
+            batch.put(key, value)
+        try:
+            self._db.write(batch)
+            if self._sync:
+                self._db.flush_wal(True)
+        except Exception as error:
+            self._failed = True
+            raise _mapped(error) from error
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Pairs whose key begins with `prefix`, in key order, as of the call."""
+        cursor = self._db.iter()
+        cursor.seek(prefix)
+
+        def pairs() -> Iterator[tuple[bytes, bytes]]:
+            try:
+                while cursor.valid():
+                    key: bytes = cursor.key()
+                    if not key.startswith(prefix):
+                        return
+                    yield key, cursor.value()
+                    cursor.next()
+                cursor.status()  # a cursor also ends where a block is damaged
+            except (GeneratorExit, StateCorruptedError, OSError):
+                raise
+            except Exception as error:
+                raise _mapped(error) from error
+
+        return pairs()
+
+    def snapshot(self, directory: Path) -> None:
+        """A consistent copy in the new `directory`: hard links, and a copy of the log (same file system)."""
+        try:
+            self._db.flush(True)  # leaves the checkpoint, which holds the interpreter lock, little to do
+            Checkpoint(self._db).create_checkpoint(str(directory))
+        except Exception as error:
+            raise _mapped(error) from error
+
+    def close(self) -> None:
+        """Flush, close and give up the task's lock; idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            self._db.close()
+        except DbClosedError:
+            pass
+        except Exception as error:
+            raise _mapped(error) from error
+        finally:
+            self._release()
+
+    def _reopen(self) -> None:
+        with self._reopening:
+            with contextlib.suppress(Exception):  # it already failed; what counts is whether it opens again
+                self._db.close()
+            self._db = self._open()
+            self._failed = False
+
+
+class RocksRowStores:
+    """The databases of one worker process, under `directory`.
+
+    Args:
+        directory: made if missing.
+        sync: whether a write is on the disk when it returns.
+        cache_bytes: block cache shared by all databases; memtables are charged to it too.
+        write_buffer_bytes: memtables of all databases together.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        sync: bool = True,
+        cache_bytes: int = 256 << 20,
+        write_buffer_bytes: int = 64 << 20,
+    ) -> None:
+        self.directory = directory
+        self._sync = sync
+        self._cache = Cache(cache_bytes)
+        self._buffers = WriteBufferManager.new_write_buffer_manager_with_cache(write_buffer_bytes, False, self._cache)
+        self._open: dict[int, RocksRowStore] = {}
+        self._locks: dict[int, int] = {}
+        directory.mkdir(parents=True, exist_ok=True)
+
+    def path(self, task: int) -> Path:
+        """Where the task's database lies."""
+        return self.directory / f"task-{task:05d}"
+
+    def open(self, task: int) -> RocksRowStore:
+        """Open or make the task's database; it stays locked until closed.
+
+        Raises:
+            ConfigError: another process holds the task's directory.
+            StateCorruptedError: the database cannot be opened: discard it.
+            OSError: no space, no permission, too many open files.
+        """
+        if task in self._open:
+            raise ValueError(f"task {task} is open already")
+        self._lock(task)
+        try:
+            store = RocksRowStore(lambda: self._database(task), sync=self._sync, release=lambda: self._closed(task))
+        except BaseException:
+            self._unlock(task)
+            raise
+        self._open[task] = store
+        return store
+
+    def discard(self, task: int) -> None:
+        """Move the closed database aside, to `task-00003.discarded-N`; the newest two are kept."""
+        if task in self._open:
+            raise ValueError(f"task {task} is open: close its store first")
+        self._lock(task)
+        try:
+            aside = self._discarded(task)
+            if self.path(task).exists():
+                number = 1 + (self._number(aside[-1]) if aside else 0)
+                target = self.directory / f"{self.path(task).name}.discarded-{number}"
+                self.path(task).rename(target)
+                aside.append(target)
+            for old in aside[:-_DISCARDED_MAX]:
+                shutil.rmtree(old)
+        finally:
+            self._unlock(task)
+
+    def close(self) -> None:
+        """Close every open store."""
+        for store in list(self._open.values()):
+            store.close()
+
+    # ---- directories and locks
+
+    def _database(self, task: int) -> Rdict:
+        options = self._options()
+        try:
+            # Named once more as a column family: else rocksdict opens an existing database with stored options
+            # and a block cache of its own.
+            return Rdict(str(self.path(task)), options, column_families={"default": self._options()})
+        except Exception as error:
+            raise _mapped(error, opening=True) from error
+
+    def _options(self) -> Options:
+        blocks = BlockBasedOptions()
+        blocks.set_block_cache(self._cache)
+        blocks.set_bloom_filter(10, False)
+        blocks.set_cache_index_and_filter_blocks(True)
+        blocks.set_pin_l0_filter_and_index_blocks_in_cache(True)
+        options = Options(raw_mode=True)
+        options.create_if_missing(True)
+        options.set_block_based_table_factory(blocks)
+        options.set_write_buffer_manager(self._buffers)
+        options.set_paranoid_checks(True)
+        options.set_wal_recovery_mode(DBRecoveryMode.point_in_time())
+        options.set_compression_type(DBCompressionType.lz4())
+        options.set_max_background_jobs(2)
+        options.set_keep_log_file_num(2)
+        options.set_max_log_file_size(1 << 20)
+        return options
+
+    def _lock(self, task: int) -> None:
+        path = self.directory / f"{self.path(task).name}.lock"
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            os.close(fd)
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise
+            raise ConfigError(
+                f"the state of task {task} in {self.directory} is held by process {holder}",
+                hint="stop that worker, or give this one a state directory of its own",
+            ) from None
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, str(os.getpid()).encode(), 0)
+        self._locks[task] = fd
+
+    def _unlock(self, task: int) -> None:
+        os.close(self._locks.pop(task))
+
+    def _closed(self, task: int) -> None:
+        del self._open[task]
+        self._unlock(task)
+
+    def _discarded(self, task: int) -> list[Path]:
+        return sorted(self.directory.glob(f"{self.path(task).name}.discarded-*"), key=self._number)
+
+    @staticmethod
+    def _number(path: Path) -> int:
+        return int(path.name.rpartition("-")[2])
+
+
+def _mapped(error: Exception, *, opening: bool = False) -> Exception:
+    """Our error for one of rocksdict's, which are plain Exceptions that begin with RocksDB's status."""
+    if isinstance(error, StateCorruptedError | ConfigError | OSError | ValueError):
+        return error
+    text = re.split(r"\bkeys?\b", str(error))[0][:200]  # some messages quote keys
+    missing = opening and ("No such file" in text or text.startswith(("Invalid argument", "Not found")))
+    if text.startswith("Corruption") or missing:
+        return StateCorruptedError(f"RocksDB: {text}")
+    if "No space left" in text:
+        return OSError(errno.ENOSPC, f"RocksDB: {text}")
+    return OSError(errno.EIO, f"RocksDB: {text}")
