@@ -29,15 +29,22 @@ def blockbuster(request: pytest.FixtureRequest) -> Iterator[BlockBuster | None]:
 
 
 @pytest.fixture(scope="session")
-def kafka_bootstrap(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a real broker, one for the whole session and all xdist workers.
-
-    Topics are shared too: a test names its own.
-    """
+def kafka_installed() -> None:
+    """Skip without Java or the jars, and say what to do; on CI, where both must be there, fail."""
     if problem := missing():
         if os.environ.get("CI") == "true":
             pytest.fail(problem, pytrace=False)
         pytest.skip(problem)
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap(
+    kafka_installed: None, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The address of a real broker, one for the whole session and all xdist workers.
+
+    Topics are shared too: a test names its own.
+    """
     base = tmp_path_factory.getbasetemp()
     common = base.parent if hasattr(request.config, "workerinput") else base
     with shared_broker(common / "kafka") as bootstrap:

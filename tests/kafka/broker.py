@@ -108,12 +108,14 @@ class Broker:
         """Start on what `data_dir` holds, and return once clients are served.
 
         Raises:
-            BrokerError: Java or the jars are missing, or the broker ended or did not start in time.
+            BrokerError: Java or the jars are missing, the port is taken, or the broker ended or was too slow.
         """
         if self.running:
             return
         if problem := missing():
             raise BrokerError(problem)
+        if not _is_free(self.port):
+            raise BrokerError(f"port {self.port} on 127.0.0.1 is taken")
         self._write_configuration()
         if not (self.data_dir / "logs").exists():
             self._format()
@@ -197,14 +199,19 @@ def _java() -> str | None:
 def _free_port() -> int:
     # Below the ephemeral range: a client's outgoing connection must not take the port while Java starts.
     for port in random.sample(range(20_000, 32_000), 100):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
+        if _is_free(port):
             return port
     raise BrokerError("no free port on 127.0.0.1")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Kafka does: a restart keeps its port
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 def _raise_interrupt(_number: int, _frame: FrameType | None) -> None:

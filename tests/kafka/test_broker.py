@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from pathlib import Path
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from tests.kafka.broker import Broker, BrokerError, missing
+from tests.kafka.broker import Broker, BrokerError
 
 pytestmark = pytest.mark.kafka
 
@@ -29,9 +30,8 @@ async def test_a_topic_can_be_created(kafka_bootstrap: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("kafka_installed")
 async def test_topics_survive_kill_and_restart(tmp_path: Path) -> None:
-    if problem := missing():
-        pytest.skip(problem)
     broker = Broker(tmp_path)
     await asyncio.to_thread(broker.start)
     try:
@@ -50,3 +50,11 @@ def test_what_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("tests.kafka.broker.JARS", tmp_path / "nowhere")
     with pytest.raises(BrokerError, match="missing"):
         Broker(tmp_path / "data").start()
+
+
+@pytest.mark.usefixtures("kafka_installed")
+def test_a_taken_port_is_said(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(BrokerError, match=f"port {port}"):
+            Broker(tmp_path, port).start()
