@@ -1,0 +1,30 @@
+"""The expression language: SQL expressions, parsed by sqlglot, checked and compiled to a plain typed tree.
+
+    expr = parse("amount > 100 AND previous(amount) < 2.00", Place("fraud.yaml", 12, 15))
+    expr = rewrite_calls(expr, {"previous"}, lambda call: add_state(call))   # -> amount > 100 AND previous_1 < 2.00
+    compiled = compile_expression(expr, scope, tables)                       # -> type, nullable, inputs, node
+    ExpressionOperator((("hit", compiled),), lookups)                        # operators.expressions
+
+docs/language/expressions.md lists the syntax, every function, and where the semantics differ from DuckDB's.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CallNode",
+    "Compiled",
+    "Expr",
+    "Field",
+    "TableSchema",
+    "columns_of",
+    "compile_expression",
+    "duckdb_sql",
+    "parse",
+    "rewrite_calls",
+]
+
+from operators.expressions.nodes import Compiled
+from operators.tables import TableSchema
+from streamproc.language.expression.infer import Field, compile_expression
+from streamproc.language.expression.parse import CallNode, Expr, columns_of, parse, rewrite_calls
+from streamproc.language.expression.reference import duckdb_sql
