@@ -7,6 +7,10 @@ own length (at most 4096) and are reused by length.
     off, mask   where the key's block lies (never stored)
     start, stop live positions; `start` moves when entries expire, `stop` when entries are appended
 
+What is stored of a ring (see `state.rowformat`): positions below `flushed` are stored unchanged; full chunks of
+entries numbered `chunks[slot, KEPT] .. chunks[slot, STORED] - 1` exist in the store. Who changes a live entry in
+place calls `changed_from`, else the change is not flushed.
+
 `append_room` never overwrites a live entry, and a block that had to grow is kept until `publish`: so undoing
 a batch that only appended needs nothing but the old off, mask, start and stop. Who changes a live entry in place
 calls `save` first.
@@ -41,12 +45,14 @@ class Ring:
     """Ring storage of one table; `heads[slot]` is (off, mask, start, stop)."""
 
     OFF, MASK, START, STOP = range(4)
+    KEPT, STORED = range(2)
 
     def __init__(self, spec: RingSpec, table: KeyedTable) -> None:
         self.spec = spec
         self.entries = np.zeros((1 << 14, len(spec.columns)), np.int64)
         self.heads = np.zeros((len(table.rows), 4), np.int64)
         self.flushed = np.zeros(len(table.rows), np.int64)  # positions below are stored unchanged
+        self.chunks = np.zeros((len(table.rows), 2), np.int64)
         self._end = 0
         self._blocks: dict[int, list[int]] = {}
         self._retired: list[tuple[I64, I64]] = []  # (off, length) of blocks replaced since the last publish
@@ -65,7 +71,7 @@ class Ring:
 
     def reserve_slots(self, size: int) -> None:
         """Room for `size` slots."""
-        for name in ("heads", "flushed"):
+        for name in ("heads", "flushed", "chunks"):
             old = getattr(self, name)
             new = np.zeros((size, *old.shape[1:]), np.int64)
             new[: len(old)] = old
@@ -75,6 +81,27 @@ class Ring:
         """Empty rings without a block for new keys."""
         self.heads[slots] = (0, -1, 0, 0)
         self.flushed[slots] = 0
+        self.chunks[slots] = 0
+
+    def install(self, slots: I64, starts: I64, stops: I64) -> None:
+        """Blocks for rings that are about to be filled from the store; there is room for one more entry each."""
+        lengths = _block_lengths(stops - starts + 1)
+        for length in np.unique(lengths).tolist():
+            mine = lengths == length
+            self.heads[slots[mine], self.OFF] = self._take(int(mine.sum()), length)
+        self.heads[slots, self.MASK] = lengths - 1
+        self.heads[slots, self.START] = starts
+        self.heads[slots, self.STOP] = stops
+        self.flushed[slots] = stops
+
+    def spans(self, slots: I64, begins: I64, ends: I64) -> I64:
+        """Arena indices of positions begins..ends of each of `slots`, one after the other."""
+        heads = self.heads[slots]
+        counts = ends - begins
+        rows = np.repeat(np.arange(len(slots)), counts)
+        q = np.arange(len(rows)) + np.repeat(begins - (np.cumsum(counts) - counts), counts)
+        spans: I64 = heads[rows, self.OFF] + (q & heads[rows, self.MASK])
+        return spans
 
     # ---- writing
 
@@ -86,6 +113,10 @@ class Ring:
         """Keep the entries at arena `indices` for undo; call before changing live entries in place."""
         self._images.append((indices, self.entries[indices]))
 
+    def changed_from(self, slots: I64, positions: I64) -> None:
+        """Entries of `slots` (unique) at or above `positions` changed in place: the next flush rewrites them."""
+        self.flushed[slots] = np.minimum(self.flushed[slots], positions)
+
     def append_room(self, slots: I64, counts: I64) -> None:
         """Make room for `counts` further entries of each of `slots` (unique, touched); `stop` is not moved."""
         heads = self.heads[slots]
@@ -95,20 +126,19 @@ class Ring:
             self._move(slots[small], need[small])
 
     def _move(self, slots: I64, need: I64) -> None:
-        lengths = np.maximum(_BLOCK_MIN, 1 << np.ceil(np.log2(need)).astype(np.int64))
+        lengths = _block_lengths(need)
         for length in np.unique(lengths).tolist():
             mine = slots[lengths == length]
             new = self._take(len(mine), length)
             old = self.heads[mine]
-            live = old[:, self.STOP] - old[:, self.START]
-            row = np.repeat(np.arange(len(mine)), live)
-            q = np.arange(len(row)) - np.repeat(np.cumsum(live) - live, live) + old[row, self.START]
-            self.entries[new[row] + (q & (length - 1))] = self.entries[old[row, self.OFF] + (q & old[row, self.MASK])]
+            source = self.spans(mine, old[:, self.START], old[:, self.STOP])
+            self.heads[mine, self.OFF] = new
+            self.heads[mine, self.MASK] = length - 1
+            target = self.spans(mine, old[:, self.START], old[:, self.STOP])
+            self.entries[target] = self.entries[source]
             had = old[:, self.MASK] >= 0
             self._retired.append((old[had, self.OFF], old[had, self.MASK] + 1))
             self._fresh.append((new, np.full(len(new), length, np.int64)))
-            self.heads[mine, self.OFF] = new
-            self.heads[mine, self.MASK] = length - 1
 
     def _take(self, count: int, length: int) -> I64:
         pool = self._blocks.get(length, [])
@@ -150,14 +180,24 @@ class Ring:
         self._images.clear()
         self._head_images.clear()
 
-    def release(self, slot: int) -> None:
-        """A key goes: its block may be reused."""
-        off, mask, _, _ = self.heads[slot].tolist()
-        if mask >= 0:
-            self._blocks.setdefault(mask + 1, []).append(off)
-        self.heads[slot] = (0, -1, 0, 0)
+    def release(self, slots: I64) -> None:
+        """Keys go: their blocks may be reused."""
+        heads = self.heads[slots]
+        had = heads[:, self.MASK] >= 0
+        self._give_back([(heads[had, self.OFF], heads[had, self.MASK] + 1)])
+        self.heads[slots] = (0, -1, 0, 0)
+
+    @property
+    def bytes(self) -> int:
+        """Memory in use: arena up to the last block, and the heads."""
+        return self._end * self.entries.shape[1] * 8 + self.heads.nbytes + self.flushed.nbytes + self.chunks.nbytes
 
     def _give_back(self, blocks: list[tuple[I64, I64]]) -> None:
         for offs, lengths in blocks:
-            for off, length in zip(offs.tolist(), lengths.tolist(), strict=True):
-                self._blocks.setdefault(length, []).append(off)
+            for length in set(lengths.tolist()):
+                self._blocks.setdefault(length, []).extend(offs[lengths == length].tolist())
+
+
+def _block_lengths(need: I64) -> I64:
+    lengths: I64 = 1 << np.ceil(np.log2(np.maximum(need, _BLOCK_MIN))).astype(np.int64)
+    return lengths

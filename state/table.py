@@ -36,7 +36,9 @@ class TableSpec(msgspec.Struct, frozen=True):
         floats: those of `fields` that hold float64 (raw copies of inputs, by view).
         ring: the history kept per key, if any.
         blob: whether a key also has opaque bytes.
-        ttl_ms: event time after which a key that saw no row counts as new; 0 keeps it for ever.
+        ttl_ms: event time after which a key that saw no row counts as new; 0 keeps it for ever. Expiry is logical:
+            the operator keeps the event time of the key's last row in a field `last_seen` and treats an older key
+            as new, so that a sweep (which removes keys whose `last_seen` is ttl_ms behind) cannot be observed.
     """
 
     name: str
@@ -81,6 +83,7 @@ class KeyedTable:
         self.keys: list[str] = []
         self.task_of = np.zeros(self._SLOTS_MIN, np.int32)
         self.dirty = np.zeros(self._SLOTS_MIN, np.bool_)
+        self._dirty_of = np.zeros(16, np.int64)  # dirty rows of each task
         self._slot_of: dict[int, dict[str, int]] = {}
         self._free: list[int] = []
         self._images: list[tuple[Slots, npt.NDArray[np.int64]]] = []
@@ -109,12 +112,14 @@ class KeyedTable:
             part = keys if len(tasks) == 1 else keys[span.start : span.stop]
             hits = list(map(mine.get, part))
             if None in hits:
-                self._admit(span.task, mine, [key for key, hit in zip(part, hits, strict=True) if hit is None])
+                self.admit(span.task, [key for key, hit in zip(part, hits, strict=True) if hit is None])
                 hits = list(map(mine.get, part))
             found += hits
         return np.array(found, np.int64)
 
-    def _admit(self, task: int, mine: dict[str, int], missing: list[str]) -> None:
+    def admit(self, task: int, missing: list[str]) -> None:
+        """Give slots to keys that have none: loaded where stored, else new."""
+        mine = self._slot_of.setdefault(task, {})
         new = list(dict.fromkeys(missing))
         self._reserve(len(new))
         slots = np.empty(len(new), np.int64)
@@ -148,12 +153,39 @@ class KeyedTable:
         if self.ring:
             self.ring.reserve_slots(size)
 
+    # ---- dirty rows
+
+    def mark_dirty(self, slots: Slots) -> None:
+        """The next flush writes `slots` (unique)."""
+        fresh = slots[~self.dirty[slots]]
+        if fresh.size:
+            self.dirty[fresh] = True
+            self._count_dirty(fresh, 1)
+
+    def take_dirty(self, task: int) -> Slots:
+        """The dirty slots of `task`, ascending; they count as clean from now on."""
+        slots: Slots = np.flatnonzero(self.dirty)
+        slots = slots[self.task_of[slots] == task]
+        self.dirty[slots] = False
+        self._dirty_of[task : task + 1] = 0
+        return slots
+
+    def dirty_rows(self, task: int) -> int:
+        """How many rows of `task` the next flush would write."""
+        return int(self._dirty_of[task]) if task < len(self._dirty_of) else 0
+
+    def _count_dirty(self, slots: Slots, sign: int) -> None:
+        counts = np.bincount(self.task_of[slots])
+        if len(counts) > len(self._dirty_of):
+            self._dirty_of = _grown(self._dirty_of, 2 * len(counts))
+        self._dirty_of[: len(counts)] += sign * counts
+
     # ---- before-images
 
     def touch(self, slots: Slots) -> None:
         """Keep before-images of `slots` (unique) and mark them dirty; call before the batch's first write."""
         self._images.append((slots, self.rows[slots]))
-        self.dirty[slots] = True
+        self.mark_dirty(slots)
 
     def set_blob(self, slot: int, blob: bytes) -> None:
         """Replace a touched key's opaque bytes."""
@@ -179,20 +211,28 @@ class KeyedTable:
             self.blobs[slot] = blob
         if self.ring:
             self.ring.undo()
-        for task, key, slot in reversed(self._created):
-            del self._slot_of[task][key]
-            self._release(slot)
+        gone = []
+        for task, key, slot in self._created:
+            if self._slot_of.get(task, {}).pop(key, None) is not None:
+                gone.append(slot)
+        self._release(np.array(gone, np.int64))
         self._images.clear()
         self._blob_images.clear()
         self._created.clear()
 
-    def _release(self, slot: int) -> None:
+    def _release(self, slots: Slots) -> None:
+        if not slots.size:
+            return
         if self.ring:
-            self.ring.release(slot)
+            self.ring.release(slots)
         if self.spec.blob:
-            self.blobs[slot] = b""
-        self.dirty[slot] = False
-        self._free.append(slot)
+            for slot in slots.tolist():
+                self.blobs[slot] = b""
+        dirty = slots[self.dirty[slots]]
+        if dirty.size:
+            self.dirty[dirty] = False
+            self._count_dirty(dirty, -1)
+        self._free += slots.tolist()
 
     # ---- tasks
 
@@ -202,8 +242,24 @@ class KeyedTable:
 
     def drop_task(self, task: int) -> None:
         """Forget a task's keys (it moved away, or its state is discarded)."""
-        for slot in self._slot_of.pop(task, {}).values():
-            self._release(slot)
+        mine = self._slot_of.pop(task, {})
+        self._release(np.fromiter(mine.values(), np.int64, len(mine)))
+
+    @property
+    def in_batch(self) -> bool:
+        """Whether something changed since the last publish or undo."""
+        return bool(self._images or self._blob_images or self._created)
+
+    @property
+    def live_keys(self) -> int:
+        """Keys in memory, of all tasks."""
+        return len(self.keys) - len(self._free)
+
+    def bytes_estimate(self) -> int:
+        """Memory in use, in bytes; keys with their dictionary entries are taken as 150 each."""
+        arrays = self.rows.nbytes + self.task_of.nbytes + self.dirty.nbytes
+        blobs = sum(map(len, self.blobs)) if self.spec.blob else 0
+        return arrays + blobs + 150 * len(self.keys) + (self.ring.bytes if self.ring else 0)
 
 
 def _grown(array: npt.NDArray[T], size: int) -> npt.NDArray[T]:

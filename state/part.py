@@ -1,0 +1,89 @@
+"""What every part of a task's state offers: keyed tables and the deduplication index alike."""
+
+from __future__ import annotations
+
+__all__ = ["PartCut", "Puts", "StatePart"]
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from state.rowstore import RowStore
+
+Puts = list[tuple[bytes, bytes]]
+
+
+class PartCut(Protocol):
+    """A copy of what a part has to write, taken between two batches."""
+
+    @property
+    def rows(self) -> int:
+        """Dirty rows copied."""
+        ...
+
+    def encode(self) -> tuple[Puts, list[bytes]]:
+        """Rows to put and keys to delete; pure, runs in the flush thread."""
+        ...
+
+    def restore_dirty(self) -> None:
+        """The write did not happen: all of it is to be written again. On the loop; before or after an undo."""
+        ...
+
+
+class StatePart(Protocol):
+    """One part of the state of all tasks of a worker. Each has stored keys of its own (a prefix)."""
+
+    @property
+    def name(self) -> str:
+        """Unique in the plan and stable over releases."""
+        ...
+
+    @property
+    def fingerprint(self) -> bytes:
+        """Changes when what is stored changes its layout or meaning."""
+        ...
+
+    def add_task(self, task: int, store: RowStore, *, fresh: bool) -> None:
+        """Take a task over; `fresh` means that the store holds nothing.
+
+        Raises:
+            StateCorruptedError: what is stored fails its checks.
+        """
+        ...
+
+    def drop_task(self, task: int) -> None:
+        """Forget a task."""
+        ...
+
+    def publish(self) -> None:
+        """The transaction committed: before-images go."""
+        ...
+
+    def undo(self) -> None:
+        """The transaction did not commit: back to the last publish."""
+        ...
+
+    @property
+    def in_batch(self) -> bool:
+        """Whether there is something to publish or undo."""
+        ...
+
+    def cut(self, task: int) -> PartCut:
+        """Copy what is dirty and count it as clean."""
+        ...
+
+    def dirty_rows(self, task: int) -> int:
+        """Rows that a cut would copy."""
+        ...
+
+    @property
+    def live_keys(self) -> int:
+        """Entries in memory, of all tasks."""
+        ...
+
+    def bytes_estimate(self) -> int:
+        """Memory in use, in bytes."""
+        ...
+
+    def canonical(self, task: int) -> Iterator[bytes]:
+        """The task's whole state as bytes that do not depend on slots, batches, flushes or restarts."""
+        ...

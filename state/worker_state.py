@@ -1,0 +1,178 @@
+"""All state of a worker: every table and part, for every task it owns.
+
+Between `publish` and the next batch, or after a batch and before its commit, `cut` copies a task's dirty rows; the
+runtime writes the cut from a thread once the batch has committed:
+
+    cut = state.cut(task, meta)            # on the loop
+    cut.write(store)                       # in the flush thread; one atomic write
+    cut.restore_dirty()                    # on the loop, only if the write failed or the batch was undone
+"""
+
+from __future__ import annotations
+
+__all__ = ["FlushCut", "WorkerState"]
+
+import hashlib
+from collections.abc import Sequence
+
+import msgspec
+
+from state.errors import ConfigError, StateCorruptedError
+from state.part import PartCut, Puts, StatePart
+from state.persistence import Persistence
+from state.rowformat import LAYOUT_KEY, META_KEY
+from state.rowstore import RowStore
+from state.table import KeyedTable, TableSpec
+
+
+class FlushCut:
+    """One task's dirty state as of one batch, with the meta row that says which batch."""
+
+    def __init__(self, task: int, meta: bytes, layout: bytes, parts: list[PartCut]) -> None:
+        self.task = task
+        self.meta = meta
+        self._layout = layout
+        self._parts = parts
+
+    @property
+    def rows(self) -> int:
+        """Dirty rows copied."""
+        return sum(part.rows for part in self._parts)
+
+    def encode(self) -> tuple[Puts, list[bytes]]:
+        """What to put and what to delete, the meta row included; pure, for the flush thread."""
+        puts: Puts = [(META_KEY, self.meta), (LAYOUT_KEY, self._layout)]
+        deletes: list[bytes] = []
+        for part in self._parts:
+            more_puts, more_deletes = part.encode()
+            puts += more_puts
+            deletes += more_deletes
+        return puts, deletes
+
+    def write(self, store: RowStore) -> None:
+        """Encode and write in one atomic batch; blocks, for the flush thread.
+
+        Raises:
+            StateCorruptedError, OSError: nothing was written; call `restore_dirty` on the loop.
+        """
+        store.write(*self.encode())
+
+    def restore_dirty(self) -> None:
+        """The write did not happen: everything copied is dirty again."""
+        for part in self._parts:
+            part.restore_dirty()
+
+
+class WorkerState:
+    """The tables and other parts of a plan, over all tasks of a worker. Lives on the loop."""
+
+    def __init__(self, tables: Sequence[TableSpec], parts: Sequence[StatePart] = ()) -> None:
+        self._tables = {spec.name: Persistence(spec) for spec in tables}
+        self._parts: list[StatePart] = [*self._tables.values(), *parts]
+        names = [part.name for part in self._parts]
+        if len(set(names)) < len(names):
+            raise ConfigError(f"two tables have the same name: {sorted(n for n in names if names.count(n) > 1)[0]}")
+        self._layout = {part.name: part.fingerprint.hex() for part in self._parts}
+        self._stores: dict[int, RowStore] = {}
+
+    def table(self, name: str) -> KeyedTable:
+        """The table called `name`; KeyError says which there are."""
+        try:
+            return self._tables[name].table
+        except KeyError:
+            raise KeyError(f"no table {name}; declared are {sorted(self._tables)}") from None
+
+    @property
+    def tasks(self) -> list[int]:
+        """Tasks owned now."""
+        return sorted(self._stores)
+
+    def add_task(self, task: int, store: RowStore) -> bytes | None:
+        """Take a task over from its store; returns its meta row, None if the store is new.
+
+        Raises:
+            ConfigError: the store was written by a plan with other tables.
+            StateCorruptedError: the store fails its checks: discard it.
+        """
+        if task in self._stores:
+            raise ValueError(f"task {task} is here already")
+        meta, layout = store.get_many([META_KEY, LAYOUT_KEY])
+        if (meta is None) != (layout is None) or (meta is None and next(store.scan(b""), None) is not None):
+            raise StateCorruptedError(f"task {task}: the store holds rows but does not say of which batch")
+        if layout is not None:
+            self._check_layout(layout)
+        self._stores[task] = store
+        try:
+            for part in self._parts:
+                part.add_task(task, store, fresh=meta is None)
+        except BaseException:
+            self.drop_task(task)
+            raise
+        return meta
+
+    def _check_layout(self, layout: bytes) -> None:
+        try:
+            stored = msgspec.json.decode(layout, type=dict[str, str])
+        except msgspec.DecodeError as error:
+            raise StateCorruptedError("the layout row cannot be read") from error
+        both = stored.keys() | self._layout.keys()
+        changed = sorted(name for name in both if stored.get(name) != self._layout.get(name))
+        if changed:
+            raise ConfigError(
+                f"stored state does not fit the plan: {', '.join(changed)} changed, came or went",
+                hint="start the new plan from a migrated checkpoint, or in a state directory of its own",
+            )
+
+    def drop_task(self, task: int) -> None:
+        """Forget a task's state in memory; the caller closes its store. Undo or publish first."""
+        del self._stores[task]
+        for part in self._parts:
+            part.drop_task(task)
+
+    def publish(self) -> None:
+        """The transaction committed: before-images go."""
+        for part in self._parts:
+            part.publish()
+
+    def undo(self) -> None:
+        """The transaction did not commit: everything is as at the last publish."""
+        for part in reversed(self._parts):
+            part.undo()
+
+    def cut(self, task: int, meta: bytes = b"") -> FlushCut:
+        """Copy what is dirty of `task`; `meta` is opaque here (`FlushCut.meta` may also be set before `encode`)."""
+        layout = msgspec.json.encode(self._layout, order="sorted")
+        return FlushCut(task, meta, layout, [part.cut(task) for part in self._parts])
+
+    def meta(self, task: int) -> bytes | None:
+        """The meta row as stored now; None if nothing was flushed yet."""
+        return self._stores[task].get_many([META_KEY])[0]
+
+    def dirty_rows(self, task: int) -> int:
+        """Rows that the next cut of `task` would copy."""
+        return sum(part.dirty_rows(task) for part in self._parts)
+
+    @property
+    def live_keys(self) -> int:
+        """Keys and deduplication entries in memory."""
+        return sum(part.live_keys for part in self._parts)
+
+    def bytes_estimate(self) -> int:
+        """Memory in use, in bytes."""
+        return sum(part.bytes_estimate() for part in self._parts)
+
+    def digest(self, task: int) -> str:
+        """SHA-256 of the task's whole state, as hex: the same however it came about. Loads cold keys; slow.
+
+        Raises:
+            RuntimeError: within a batch.
+        """
+        if any(part.in_batch for part in self._parts):
+            raise RuntimeError("the digest is taken between batches: publish or undo first")
+        digest = hashlib.sha256()
+        for part in sorted(self._parts, key=lambda part: part.name):
+            digest.update(f"{len(part.name)}:{part.name}".encode())
+            for piece in part.canonical(task):
+                digest.update(piece)
+        self.publish()  # loading made no changes
+        return digest.hexdigest()
