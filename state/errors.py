@@ -65,11 +65,15 @@ class ConfigError(StreamprocError):
 
 
 class RecordError(StreamprocError):
-    """One record cannot be decided; `reason` is a short stable code, `detail` never quotes the record."""
+    """Records that cannot be decided; `reason` is a short stable code, `detail` never quotes a record.
 
-    def __init__(self, reason: str, detail: str = "") -> None:
+    `rows`: their indices in the batch, if known; else the runtime finds them by bisection.
+    """
+
+    def __init__(self, reason: str, detail: str = "", rows: tuple[int, ...] = ()) -> None:
         self.reason = reason
         self.detail = detail
+        self.rows = rows
         super().__init__(reason, detail)
 
 

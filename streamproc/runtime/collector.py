@@ -1,0 +1,116 @@
+"""Collect: polls while a transaction is in flight, so that what arrives meanwhile becomes the next batch.
+
+That is group commit: one waiting event makes a batch of one (no timer, no linger), and under load batches grow by
+themselves. `take` is bounded by rows; chunks are cut, never reordered.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Collector", "split_chunk"]
+
+import asyncio
+from collections import deque
+
+from streamproc.eventlog.contract import Chunk, GroupReader, TopicPartition
+
+_POLL_TIMEOUT_MS = 200
+
+
+def split_chunk(chunk: Chunk, rows: int) -> tuple[Chunk, Chunk]:
+    """The first `rows` records and the rest, both non-empty."""
+    headers = chunk.headers
+    first = Chunk(
+        chunk.tp,
+        chunk.offsets[:rows],
+        chunk.keys[:rows],
+        chunk.values[:rows],
+        chunk.timestamps[:rows],
+        chunk.offsets[rows],
+        headers and headers[:rows],
+    )
+    rest = Chunk(
+        chunk.tp,
+        chunk.offsets[rows:],
+        chunk.keys[rows:],
+        chunk.values[rows:],
+        chunk.timestamps[rows:],
+        chunk.next_offset,
+        headers and headers[rows:],
+    )
+    return first, rest
+
+
+class Collector:
+    """Buffers at most `rows_max` records beyond what one poll brings."""
+
+    def __init__(self, reader: GroupReader, rows_max: int) -> None:
+        self._reader = reader
+        self._rows_max = rows_max
+        self._chunks: deque[Chunk] = deque()
+        self._rows = 0
+        self._poll: asyncio.Task[list[Chunk]] | None = None
+
+    @property
+    def rows(self) -> int:
+        """Records that wait."""
+        return self._rows
+
+    async def wait(self, timeout_s: float) -> bool:
+        """Whether anything waits, after at most `timeout_s`.
+
+        Raises:
+            EventLogError: polling failed.
+        """
+        if self._rows == 0:
+            poll = self._polling()
+            await asyncio.wait([poll], timeout=timeout_s)
+        self._harvest()
+        return self._rows > 0
+
+    async def during(self, work: asyncio.Task[None]) -> None:
+        """Collect until `work` is done; its exception, if any, is raised here."""
+        while not work.done():
+            if self._rows >= self._rows_max:
+                await asyncio.wait([work])
+                break
+            await asyncio.wait([work, self._polling()], return_when=asyncio.FIRST_COMPLETED)
+            self._harvest()
+        work.result()
+
+    def take(self, rows: int) -> list[Chunk]:
+        """Up to `rows` records, in order."""
+        taken: list[Chunk] = []
+        while self._chunks and rows > 0:
+            chunk = self._chunks.popleft()
+            if len(chunk.offsets) > rows:
+                chunk, rest = split_chunk(chunk, rows)
+                self._chunks.appendleft(rest)
+            taken.append(chunk)
+            rows -= len(chunk.offsets)
+            self._rows -= len(chunk.offsets)
+        return taken
+
+    def drop(self, partitions: frozenset[TopicPartition]) -> None:
+        """Forget what waits of these partitions; they will be read again from their position."""
+        self._harvest()
+        self._chunks = deque(chunk for chunk in self._chunks if chunk.tp not in partitions)
+        self._rows = sum(len(chunk.offsets) for chunk in self._chunks)
+
+    async def close(self) -> None:
+        """Stop polling."""
+        if self._poll is not None:
+            self._poll.cancel()
+            await asyncio.gather(self._poll, return_exceptions=True)
+            self._poll = None
+
+    def _polling(self) -> asyncio.Task[list[Chunk]]:
+        if self._poll is None:
+            self._poll = asyncio.get_running_loop().create_task(self._reader.poll(_POLL_TIMEOUT_MS), name="collect")
+        return self._poll
+
+    def _harvest(self) -> None:
+        if self._poll is not None and self._poll.done():
+            chunks = self._poll.result()
+            self._poll = None
+            self._chunks.extend(chunks)
+            self._rows += sum(len(chunk.offsets) for chunk in chunks)

@@ -1,0 +1,185 @@
+"""The engine: the plan at work on the records of one transaction. Pure: no log, no clock, no waiting.
+
+    2. decode -> rows                                    rows.py
+    3. deduplicate, steps, rules (a row that fails is refused, the batch undone and run again without it)
+    4. encode: decisions, dead letters, journal entry and feature block of each task
+
+State changes stay undoable until `publish`. Worker, backtest and tests run this very code.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Computed", "Engine", "Judged", "TaskOutput"]
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from operators.batch import Batch, Column
+from operators.decide import Decided, Decider
+from operators.decode import RecordDecoder
+from operators.deduplicate import Deduplicator, DuplicateFlags
+from operators.encode import DecisionEncoder
+from operators.operator import Operator
+from operators.plan import Plan
+from state.errors import RecordError, StreamprocError
+from state.hashing import partition_of, payload_digests
+from state.worker_state import WorkerState
+from streamproc.eventlog.contract import CommittedOffset, OutputRecords, TopicPartition
+from streamproc.runtime.outputs import OutputEncoder
+from streamproc.runtime.partition_task import PartitionTask
+from streamproc.runtime.rows import Refused, Rows, TaskInput, decode_rows
+
+ID_REUSED = "id_reused"
+
+
+class TaskOutput(msgspec.Struct):
+    """Where a task stands once the transaction is published."""
+
+    source: TopicPartition
+    position: int
+    sequence: int
+    chain: bytes
+
+
+class Computed(msgspec.Struct):
+    """One transaction's worth of results; `rows` counts decided records, refused ones apart."""
+
+    tasks: list[TaskOutput]
+    outputs: list[OutputRecords]
+    offsets: dict[TopicPartition, CommittedOffset]
+    judged: Judged
+
+
+class Judged(msgspec.Struct):
+    """Rows with their decisions, before encoding.
+
+    `batch` holds the rows that are no duplicates, with every column the plan added; `fresh` their indices
+    among `rows`. `actions`: uint8, one action code a row of `rows`, duplicates included.
+    """
+
+    rows: Rows
+    batch: Batch
+    fresh: npt.NDArray[np.int64]
+    duplicate: npt.NDArray[np.bool_]
+    decided: Decided
+    actions: npt.NDArray[np.uint8]
+
+
+class Engine:
+    """Executes a plan. `partitions` is the number of the input topic's partitions (0: keys are not checked)."""
+
+    def __init__(
+        self, plan: Plan, state: WorkerState, deduplicator: Deduplicator | None, digest_key: bytes,
+        pan_key: bytes | None = None, partitions: int = 0,
+    ) -> None:  # fmt: skip
+        self.plan = plan
+        self.partitions = partitions
+        self._state = state
+        self._deduplicator = deduplicator
+        self._decoder = RecordDecoder(plan.stream, pan_key)
+        self._decider = Decider(plan.rules, plan.decision)
+        self._outputs = OutputEncoder(plan, self._decider, digest_key)
+        self._pan_keyed = plan.stream.field(plan.stream.key).pan
+        self._primary = next((table.name for table in plan.tables if table.key == plan.stream.key), None)
+
+    def compute(self, inputs: Sequence[TaskInput], tasks: Mapping[TopicPartition, PartitionTask]) -> Computed:
+        """Steps 2-4 over what was collected; `inputs` in task order."""
+        rows = self._in_place(decode_rows(self._decoder, inputs))  # 2
+        judged = self.judge(rows)  # 3
+        return self._outputs.encode(inputs, tasks, judged)  # 4
+
+    def judge(self, rows: Rows) -> Judged:
+        """Decide rows. A row that an operator cannot compute is refused; the others are decided without it.
+
+        Raises:
+            StreamprocError: anything but a row's own failure.
+        """
+        while True:
+            try:
+                return self._run(rows, self.plan.steps)
+            except RecordError as error:
+                self._state.undo()
+                bad = error.rows or (self._first_bad(rows),)
+                rows = rows.refuse(bad, error.reason, error.detail)
+            except StreamprocError:
+                raise
+            except Exception as error:
+                self._state.undo()
+                rows = rows.refuse((self._first_bad(rows),), "operator_failed", type(error).__name__)
+
+    def publish(self) -> None:
+        """The transaction committed."""
+        self._state.publish()
+
+    def undo(self) -> None:
+        """The transaction did not commit."""
+        self._state.undo()
+
+    # ---- 3
+
+    def _run(self, rows: Rows, steps: Sequence[Operator]) -> Judged:
+        flags, fresh = self._deduplicate(rows)
+        batch = (rows if flags is None or not flags.duplicate.any() else rows.take(fresh)).batch()
+        try:
+            for step in steps:
+                step.process(batch, self._state)
+            reused = None if flags is None or not flags.reused.any() else flags.reused[fresh]
+            decided = self._decider.decide(batch, reused)
+        except RecordError as error:
+            raise RecordError(error.reason, error.detail, tuple(fresh[list(error.rows)].tolist())) from error
+        if flags is None:
+            return Judged(rows, batch, fresh, np.zeros(rows.size, np.bool_), decided, decided.actions)
+        actions = _with_first_actions(flags, fresh, decided.actions)
+        self._deduplicator.record(flags, actions)
+        return Judged(rows, batch, fresh, flags.duplicate, decided, actions)
+
+    def _deduplicate(self, rows: Rows) -> tuple[DuplicateFlags | None, npt.NDArray[np.int64]]:
+        if self._deduplicator is None:
+            return None, np.arange(rows.size)
+        flags = self._deduplicator.check(rows.spans, rows.ids, payload_digests(rows.values), rows.event_time)
+        return flags, np.flatnonzero(~flags.duplicate)
+
+    def _first_bad(self, rows: Rows) -> int:
+        """The first row with which a prefix of the batch fails; every trial is undone."""
+        good, bad = 0, rows.size
+        while bad - good > 1:
+            middle = (good + bad) // 2
+            try:
+                self._run(rows.take(np.arange(middle)), self.plan.steps)
+                good = middle
+            except Exception:
+                bad = middle
+            finally:
+                self._state.undo()
+        return bad - 1
+
+    def _in_place(self, rows: Rows) -> Rows:
+        """Refuse rows whose key does not belong into their partition; a key is looked at when it is first seen."""
+        if not self.partitions or self._pan_keyed:
+            return rows
+        astray: list[int] = []
+        for span in rows.spans:
+            keys = rows.keys[span.start : span.stop]
+            known = self._state.table(self._primary).keys_of(span.task).keys() if self._primary else frozenset[str]()
+            wrong = {key for key in set(keys) - known if partition_of(key.encode(), self.partitions) != span.task}
+            if wrong:
+                astray += [span.start + i for i, key in enumerate(keys) if key in wrong]
+        if not astray:
+            return rows
+        detail = "the key's murmur2 hash belongs to another partition: produce with Kafka's default partitioner"
+        return rows.refuse(astray, "wrong_partition", detail)
+
+
+def _with_first_actions(
+    flags: DuplicateFlags, fresh: npt.NDArray[np.int64], decided: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.uint8]:
+    """One action a row: the decided one, or for a duplicate that of the id's first row, maybe in this batch."""
+    actions = flags.first_action.copy()
+    actions[fresh] = decided
+    here = np.flatnonzero(flags.duplicate & (flags.first_row >= 0))
+    actions[here] = actions[flags.first_row[here]]
+    return actions

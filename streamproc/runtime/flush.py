@@ -1,0 +1,111 @@
+"""Flush: dirty rows go to the row store behind the committed offsets, never ahead of them.
+
+    1. at publish, when due: copy all dirty rows of each task at one cut (on the loop, quick)
+    2. encode and write the copy in one batch a task, with the journal position of that cut (in a thread)
+    3. a failed write marks the rows dirty again; the next flush tries anew
+"""
+
+from __future__ import annotations
+
+__all__ = ["FlushExecutor", "Flusher", "ThreadExecutor"]
+
+import asyncio
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+import structlog
+
+from state.worker_state import FlushCut
+from streamproc.clock import Clock
+from streamproc.runtime.engine import Engine
+from streamproc.runtime.partition_task import PartitionTask, Phase
+
+_RETRY_SECONDS = 5.0
+
+
+class FlushExecutor(Protocol):
+    """Runs blocking writes away from the loop, one after the other."""
+
+    def submit(self, work: Callable[[], None]) -> asyncio.Future[None]: ...
+    def close(self) -> None: ...
+
+
+class ThreadExecutor:
+    """The real executor: one thread."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="flush")
+
+    def submit(self, work: Callable[[], None]) -> asyncio.Future[None]:
+        """Run `work` in the thread."""
+        return asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    def close(self) -> None:
+        """Wait for what was submitted."""
+        self._pool.shutdown()
+
+
+class Flusher:
+    """Decides when, and keeps at most one flush under way."""
+
+    def __init__(
+        self, engine: Engine, executor: FlushExecutor, clock: Clock, rows_max: int, seconds_max: float
+    ) -> None:
+        self._engine = engine
+        self._executor = executor
+        self._clock = clock
+        self._rows_max = rows_max
+        self._seconds_max = seconds_max
+        self._last = clock.monotonic()
+        self._running: asyncio.Future[None] | None = None
+        self._cuts: list[FlushCut] = []
+        self._logger = structlog.get_logger("flush")
+
+    def due(self, tasks: Iterable[PartitionTask]) -> None:
+        """Start a flush if one is due; called right after a publish."""
+        if self._running is not None:
+            if not self._running.done():
+                return
+            self._end()
+        now = self._clock.monotonic()
+        if now - self._last < self._seconds_max and self._engine.dirty_rows < self._rows_max:
+            return
+        self._last = now
+        self._begin([task for task in tasks if task.phase is Phase.RUNNING])
+
+    async def finish(self, tasks: list[PartitionTask]) -> None:
+        """Write all that is dirty now and wait for it; failures are logged, the log can replay what is missing."""
+        if self._running is not None:
+            await asyncio.wait([self._running])
+            self._end()
+        self._begin([task for task in tasks if task.phase is Phase.RUNNING])
+        if self._running is not None:
+            await asyncio.wait([self._running])
+            self._end()
+
+    def _begin(self, tasks: list[PartitionTask]) -> None:
+        jobs = [(task.store, self._engine.cut(task)) for task in tasks]
+        if not jobs:
+            return
+        self._cuts = [cut for _, cut in jobs]
+
+        def write() -> None:
+            for store, cut in jobs:
+                puts, deletes = cut.encode()
+                store.write(puts, deletes)
+
+        self._running = self._executor.submit(write)
+
+    def _end(self) -> None:
+        assert self._running is not None
+        error = self._running.exception()
+        self._running = None
+        if error is None:
+            return
+        if not isinstance(error, OSError):
+            raise error
+        for cut in self._cuts:
+            cut.restore_dirty()
+        self._last = self._clock.monotonic() + _RETRY_SECONDS
+        self._logger.error("state could not be written, will try again", error=type(error).__name__)

@@ -1,0 +1,128 @@
+"""The journal: what each transaction did, one record a task, chained by SHA-256.
+
+Record of topic `<pipeline>.journal`, partition = task:
+
+    value              the feature block (Arrow), or empty when no row was decided
+    header "journal"   the entry (msgpack): ranges of input in order, rejects, duplicates, actions, digests
+    header "chain"     sha256(previous chain head + the entry's bytes), 32 bytes
+
+The offset commit of the same transaction carries, as metadata, the entry's sequence, its chain head and the offset
+of the *previous* journal record: that is how a restore finds the journal's end without trusting anything local.
+"""
+
+from __future__ import annotations
+
+__all__ = ["CHAIN_START", "JournalEntry", "JournalHead", "RangeOfInput", "chain_after", "decode_entry", "encode_entry"]
+
+import hashlib
+from typing import NamedTuple
+
+import msgspec
+
+from state.errors import StateCorruptedError
+from streamproc.eventlog.contract import NO_OFFSET, Headers
+
+CHAIN_START = bytes(32)
+_VERSION = 1
+_METADATA_FIELDS = 4
+
+
+class RangeOfInput(NamedTuple):
+    """Records start..stop (exclusive) of `topic`, in offset order."""
+
+    topic: str
+    start: int
+    stop: int
+
+
+class JournalEntry(msgspec.Struct, frozen=True, array_like=True):
+    """One transaction of one task.
+
+    `ranges` in the order the rows were merged; `rejected` and `duplicates` are (range index, offset);
+    `actions` holds one action code for each row that was not rejected, in row order; `exact` digests what must
+    come out equal on any machine, `output` the encoded decisions, `block` the record's value.
+    """
+
+    version: int
+    task: int
+    sequence: int
+    ranges: tuple[RangeOfInput, ...]
+    rejected: tuple[tuple[int, int], ...]
+    duplicates: tuple[tuple[int, int], ...]
+    actions: bytes
+    state_fingerprint: str
+    decision_fingerprint: str
+    numerics: str
+    exact: bytes
+    output: bytes
+    block: bytes
+
+
+class JournalHead(NamedTuple):
+    """The journal's end as the offset commit's metadata names it.
+
+    >>> head = JournalHead(7, bytes(32), 41)
+    >>> JournalHead.parse(head.text()) == head
+    True
+    """
+
+    sequence: int
+    chain: bytes
+    previous_offset: int
+
+    def text(self) -> str:
+        """The metadata text."""
+        return f"{_VERSION}:{self.sequence}:{self.previous_offset}:{self.chain.hex()}"
+
+    @staticmethod
+    def parse(text: str) -> JournalHead:
+        """The head that `text` names.
+
+        Raises:
+            StateCorruptedError: another program committed these offsets.
+        """
+        parts = text.split(":")
+        try:
+            if len(parts) == _METADATA_FIELDS and int(parts[0]) == _VERSION:
+                return JournalHead(int(parts[1]), bytes.fromhex(parts[3]), int(parts[2]))
+        except ValueError:
+            pass
+        raise StateCorruptedError("the group's committed offsets were not written by this program's workers")
+
+    @staticmethod
+    def start() -> JournalHead:
+        """Before the first transaction."""
+        return JournalHead(-1, CHAIN_START, NO_OFFSET)
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(JournalEntry)
+
+
+def chain_after(chain: bytes, body: bytes) -> bytes:
+    """The chain head behind an entry."""
+    return hashlib.sha256(chain + body).digest()
+
+
+def encode_entry(entry: JournalEntry, chain: bytes) -> tuple[Headers, bytes]:
+    """The record's headers and the chain head behind it."""
+    body = _encoder.encode(entry)
+    head = chain_after(chain, body)
+    return [("journal", body), ("chain", head)], head
+
+
+def decode_entry(headers: Headers) -> tuple[JournalEntry, bytes, bytes]:
+    """(entry, its bytes, chain head) of a journal record.
+
+    Raises:
+        StateCorruptedError: not a journal record of a known version.
+    """
+    fields = dict(headers)
+    try:
+        body, chain = fields["journal"], fields["chain"]
+        entry = _decoder.decode(body)
+    except (KeyError, msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise StateCorruptedError("a record of the journal cannot be read") from error
+    if entry.version != _VERSION:
+        raise StateCorruptedError(f"journal version {entry.version} is not known to this release")
+    return entry, body, chain

@@ -1,0 +1,95 @@
+"""What a worker measures, in Prometheus' terms. One registry a worker: nothing is global."""
+
+from __future__ import annotations
+
+__all__ = ["LatencyHistogram", "WorkerMetrics"]
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.registry import Collector
+
+_LATENCY_BOUNDS_MS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 65, 80, 100, 150, 250, 500, 1000, 5000, 60000)
+_SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1, 5)
+_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+_ROWS_FIRST = 512
+_ROWS_MIN = 64
+_SMOOTHING = 0.2
+
+
+class LatencyHistogram(Collector):
+    """Counts a whole batch of latencies at once; bounds in ms, exported in seconds."""
+
+    def __init__(self, name: str, documentation: str) -> None:
+        self._name = name
+        self._documentation = documentation
+        self._bounds = np.array(_LATENCY_BOUNDS_MS, np.float64)
+        self._counts = np.zeros(len(self._bounds) + 1, np.int64)
+        self._sum_ms = 0.0
+
+    def observe(self, latencies_ms: npt.NDArray[np.int64]) -> None:
+        """Add latencies, int64 (rows,), in ms."""
+        places = np.searchsorted(self._bounds, latencies_ms)
+        self._counts += np.bincount(places, minlength=len(self._counts))
+        self._sum_ms += float(latencies_ms.sum())
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        """For the registry."""
+        total = np.cumsum(self._counts)
+        bounds = [*(str(bound / 1000) for bound in _LATENCY_BOUNDS_MS), "+Inf"]
+        family = HistogramMetricFamily(self._name, self._documentation)
+        family.add_metric([], list(zip(bounds, total.astype(float).tolist(), strict=True)), self._sum_ms / 1000)
+        yield family
+
+    def describe(self) -> Iterable[HistogramMetricFamily]:
+        """For the registry, without collecting."""
+        return [HistogramMetricFamily(self._name, self._documentation)]
+
+
+class WorkerMetrics:
+    """All metrics of one worker, and the estimate of what a row costs."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        p = "streamproc_"
+        self.records = Counter(p + "records", "Records decided", registry=registry)
+        self.dead_letters = Counter(p + "dead_letters", "Records refused", ["reason"], registry=registry)
+        self.duplicates = Counter(p + "duplicates", "Records that repeat an id", registry=registry)
+        self.decisions = Counter(p + "decisions", "Decisions", ["decision"], registry=registry)
+        self.unknown_fields = Counter(p + "records_with_unknown_fields", "Estimated above one half", registry=registry)
+        self.failed_transactions = Counter(p + "failed_transactions", "Settled after a failure", registry=registry)
+        self.batch_rows = Histogram(p + "batch_rows", "Records a transaction", buckets=_ROWS, registry=registry)
+        self.transaction_seconds = Histogram(
+            p + "transaction_seconds", "Steps 5-7", buckets=_SECONDS, registry=registry
+        )
+        self.stage_seconds = Histogram(
+            p + "stage_seconds", "Time of a part of a batch", ["stage"], buckets=_SECONDS, registry=registry
+        )
+        self.latency = LatencyHistogram(p + "latency_seconds", "From the record's log time to the commit")
+        registry.register(self.latency)
+        self.lag = Gauge(p + "lag_records", "Records behind the end of the log", ["partition"], registry=registry)
+        self.state_keys = Gauge(p + "state_keys", "Keys in memory", registry=registry)
+        self.state_bytes = Gauge(p + "state_bytes", "Memory of the state, estimated", registry=registry)
+        self.hot_key_share = Gauge(
+            p + "hot_key_share", "Share of the most frequent key in a sampled batch", registry=registry
+        )
+        self.loop_lag_seconds = Gauge(p + "loop_lag_seconds", "Longest recent delay of the loop", registry=registry)
+        self._seconds_per_row = 0.0
+
+    def rows_for(self, work_ms: float) -> int:
+        """How many rows are about `work_ms` of computing."""
+        if self._seconds_per_row == 0.0:
+            return _ROWS_FIRST
+        return max(_ROWS_MIN, int(work_ms / 1000 / self._seconds_per_row))
+
+    def computed(self, rows: int, seconds: float) -> None:
+        """A batch was computed; small ones say little about the cost of a row."""
+        self.stage_seconds.labels("compute").observe(seconds)
+        self.batch_rows.observe(rows)
+        if rows >= _ROWS_MIN:
+            cost = seconds / rows
+            old = self._seconds_per_row or cost
+            self._seconds_per_row = old + _SMOOTHING * (cost - old)

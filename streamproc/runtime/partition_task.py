@@ -1,0 +1,73 @@
+"""A PartitionTask: partition p of all input topics of a stage, with its position, its journal and its state.
+
+      assigned          restored           undone, lost or failed
+    ----------> RESTORING ----------> RUNNING ----------> CLOSED
+                     |                                      ^
+                     +--------------------------------------+
+"""
+
+from __future__ import annotations
+
+__all__ = ["PartitionTask", "Phase"]
+
+from enum import StrEnum
+
+from state.errors import StateCorruptedError
+from state.rowstore import RowStore
+from streamproc.eventlog.contract import NO_OFFSET, CommittedOffset, TopicPartition
+from streamproc.runtime.journal import CHAIN_START, JournalHead
+
+
+class Phase(StrEnum):
+    """What a task may do."""
+
+    RESTORING = "restoring"
+    RUNNING = "running"
+    CLOSED = "closed"
+
+
+_LEGAL = {Phase.RESTORING: {Phase.RUNNING, Phase.CLOSED}, Phase.RUNNING: {Phase.CLOSED}, Phase.CLOSED: set[Phase]()}
+
+
+class PartitionTask:
+    """One unit of ownership; plain bookkeeping, no I/O.
+
+    `position` is the next input offset to decide, `sequence` and `chain` the journal's end, `journal_offset`
+    the offset of its last record: all as of the last published transaction.
+    """
+
+    def __init__(self, task: int, source: TopicPartition, store: RowStore) -> None:
+        self.task = task
+        self.source = source
+        self.store = store
+        self.phase = Phase.RESTORING
+        self.position = 0
+        self.sequence = -1
+        self.chain = CHAIN_START
+        self.journal_offset = NO_OFFSET
+        self.end_offset = 0
+
+    def enter(self, phase: Phase) -> None:
+        """Change phase; an illegal transition is a bug and crashes."""
+        assert phase in _LEGAL[self.phase], f"{self.phase} -> {phase}"
+        self.phase = phase
+
+    def expect(self, offset: int) -> None:
+        """Assert that a batch does not begin before the position: a record must never be decided twice.
+
+        Raises:
+            StateCorruptedError: reader and task disagree.
+        """
+        if offset < self.position:
+            raise StateCorruptedError(f"task {self.task}: read offset {offset} again, position is {self.position}")
+
+    def commit_of(self, position: int, sequence: int, chain: bytes) -> CommittedOffset:
+        """The offset commit that names the journal record `sequence` (written in the same transaction)."""
+        return CommittedOffset(position, JournalHead(sequence, chain, self.journal_offset).text())
+
+    def advance(self, position: int, sequence: int, chain: bytes, journal_offset: int) -> None:
+        """A transaction was published."""
+        self.position = position
+        self.sequence = sequence
+        self.chain = chain
+        self.journal_offset = journal_offset

@@ -1,0 +1,345 @@
+"""Restore a task: bring its state to exactly what the committed offsets say, without emitting anything.
+
+    1. the stable offset fetch names the journal's last record (its sequence and chain head)
+    2. candidate: the local state, if its (sequence, chain head) stands in the journal; state ahead of the committed
+       position, or of another history, is foreign: discarded, loudly; the next candidate is the empty state, if
+       journal and input still begin at the first needed record
+    3. silent replay of the input in the journal's order, many journal records joined into one batch
+    4. the last transaction alone: its `exact` digest must come out equal
+    5. the caller seeks the reader to the position and goes live
+"""
+
+from __future__ import annotations
+
+__all__ = ["LocalMeta", "Recovery", "Replayer", "locate"]
+
+import asyncio
+from bisect import bisect_left
+from collections.abc import AsyncIterator
+from typing import NamedTuple, Protocol
+
+import msgspec
+import structlog
+
+from state.errors import ConfigError, StateCorruptedError
+from streamproc.eventlog.contract import NO_OFFSET, Chunk, CommittedOffset, EventLog, Scanner, TopicPartition
+from streamproc.runtime.collector import split_chunk
+from streamproc.runtime.journal import CHAIN_START, JournalEntry, JournalHead, chain_after, decode_entry
+from streamproc.runtime.partition_task import PartitionTask, Phase
+
+_POLL_MS = 50
+_SILENT_POLLS_MAX = 200
+_REPLAY_ROWS = 8192
+
+
+class LocalMeta(msgspec.Struct, frozen=True, array_like=True):
+    """What a flush stores beside the rows: which transaction they are of."""
+
+    sequence: int
+    chain: bytes
+    journal_offset: int
+    position: int
+    state_fingerprint: str
+    partitions: int
+
+    def encode(self) -> bytes:
+        """The stored bytes."""
+        return msgspec.msgpack.encode(self)
+
+    @staticmethod
+    def decode(stored: bytes) -> LocalMeta:
+        """Read back.
+
+        Raises:
+            StateCorruptedError: not ours, or damaged.
+        """
+        try:
+            return msgspec.msgpack.decode(stored, type=LocalMeta)
+        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            raise StateCorruptedError("the local state's position cannot be read") from error
+
+
+class Replayer(Protocol):
+    """The engine's silent half: changes state, emits nothing. Each call ends published."""
+
+    def replay(self, task: int, chunks: list[Chunk], rejected: frozenset[int], actions: bytes) -> None: ...
+    def replay_last(self, task: int, chunks: list[Chunk], entry: JournalEntry) -> bool:
+        """Also recompute the entry's `exact` digest; whether it is equal."""
+        ...
+
+    def local_meta(self, task: int) -> bytes | None: ...
+    def discard(self, task: PartitionTask) -> None:
+        """Throw the task's local state away, on disk too, and begin empty."""
+        ...
+
+
+class _Found(NamedTuple):
+    offset: int
+    entry: JournalEntry
+    chain: bytes
+
+
+class Recovery:
+    """Restores tasks one after the other; `busy` keeps replay slices apart from transactions."""
+
+    def __init__(
+        self, log: EventLog, replayer: Replayer, journal_topic: str, state_fingerprint: str, partitions: int,
+        busy: asyncio.Lock,
+    ) -> None:  # fmt: skip
+        self._log = log
+        self._replayer = replayer
+        self._journal_topic = journal_topic
+        self._fingerprint = state_fingerprint
+        self._partitions = partitions
+        self._busy = busy
+        self._logger = structlog.get_logger("recovery")
+
+    async def restore(self, task: PartitionTask, committed: CommittedOffset | None) -> None:
+        """Steps 2-4; afterwards the task's position, sequence and chain are those committed.
+
+        Raises:
+            ConfigError: nothing can be restored from; says what to do.
+            StateCorruptedError: even a full replay does not reproduce the journal.
+        """
+        if committed is None:
+            await self._begin(task)
+        else:
+            head = JournalHead.parse(committed.metadata)
+            local = self._local(task, head)
+            try:
+                await self._replay_from(task, local, head, committed)
+            except StateCorruptedError as error:
+                if local is None:
+                    raise
+                self._discard(task, str(error))
+                await self._replay_from(task, None, head, committed)
+        task.enter(Phase.RUNNING)
+
+    async def _begin(self, task: PartitionTask) -> None:
+        if self._replayer.local_meta(task.task) is not None:
+            self._discard(task, "local state exists, but the group has no committed offset for this partition")
+        begin = await self._log.admin().begin_offsets([task.source])
+        task.position = begin[task.source]
+
+    def _local(self, task: PartitionTask, head: JournalHead) -> LocalMeta | None:
+        """Step 2: the local state, unless it is missing or foreign."""
+        stored = self._replayer.local_meta(task.task)
+        if stored is None:
+            return None
+        try:
+            local = LocalMeta.decode(stored)
+        except StateCorruptedError as error:
+            self._discard(task, str(error))
+            return None
+        if local.partitions != self._partitions:
+            raise ConfigError(
+                f"the state of task {task.task} was kept with {local.partitions} partitions, the topic has "
+                f"{self._partitions}",
+                hint="a key's partition would change: repartition the state offline before you start",
+            )
+        if local.state_fingerprint != self._fingerprint:
+            raise _barrier()
+        if local.sequence > head.sequence:
+            self._discard(task, "local state is ahead of the committed offsets")
+            return None
+        return local
+
+    def _discard(self, task: PartitionTask, reason: str) -> None:
+        self._logger.error("local state discarded", task=task.task, reason=reason)
+        self._replayer.discard(task)
+
+    async def _replay_from(
+        self, task: PartitionTask, local: LocalMeta | None, head: JournalHead, committed: CommittedOffset
+    ) -> None:
+        scanner = self._log.scanner()
+        try:
+            journal = TopicPartition(self._journal_topic, task.task)
+            entries = self._journal(scanner, journal, local, head)
+            if local is not None:
+                first = await anext(entries)
+                if (first.entry.sequence, first.chain) != (local.sequence, local.chain):
+                    raise StateCorruptedError("local state belongs to another history than the journal")
+                position = local.position
+                last = first
+            else:
+                position = NO_OFFSET
+                last = None
+            replayed, found = await self._replay(task, entries, position)
+            last = found or last
+            assert last is not None
+            if replayed != NO_OFFSET and replayed > committed.offset:
+                raise StateCorruptedError("the journal reaches beyond the committed offset")
+            task.advance(committed.offset, head.sequence, head.chain, last.offset)
+        finally:
+            await scanner.close()
+
+    async def _journal(
+        self, scanner: Scanner, tp: TopicPartition, local: LocalMeta | None, head: JournalHead
+    ) -> AsyncIterator[_Found]:
+        """Journal records from the local state's own (or the first one) to the head, each link of the chain checked."""
+        admin = self._log.admin()
+        begin = (await admin.begin_offsets([tp])).get(tp, 0)
+        end = (await admin.end_offsets([tp])).get(tp, 0)
+        start = begin if local is None else local.journal_offset
+        if local is not None and start < begin:
+            raise StateCorruptedError("local state is older than the journal's retention")
+        sequence, chain = (-1, CHAIN_START) if local is None else (local.sequence - 1, b"")
+        scanner.seek(tp, start)
+        while scanner.position(tp) < end:
+            for chunk in await scanner.poll(_POLL_MS):
+                for i, offset in enumerate(chunk.offsets):
+                    entry, body, after = decode_entry(chunk.headers[i] if chunk.headers else [])
+                    self._check_link(entry, body, after, sequence, chain)
+                    sequence, chain = entry.sequence, after
+                    yield _Found(offset, entry, after)
+                    if sequence == head.sequence:
+                        if chain != head.chain:
+                            raise StateCorruptedError("the journal's end differs from the committed offsets' metadata")
+                        return
+        raise StateCorruptedError("the journal ends before the record that the committed offsets name")
+
+    def _check_link(self, entry: JournalEntry, body: bytes, after: bytes, sequence: int, chain: bytes) -> None:
+        if sequence == -1 and chain == CHAIN_START and entry.sequence != 0:
+            raise ConfigError(
+                f"local state of task {entry.task} is missing and its journal no longer begins at the first record",
+                hint="restore the state directory from a copy, or start under a new pipeline name",
+            )
+        if entry.sequence != sequence + 1:
+            raise StateCorruptedError(f"journal record {entry.sequence} follows {sequence}")
+        if chain and after != chain_after(chain, body):
+            raise StateCorruptedError(f"the journal's chain breaks at record {entry.sequence}")
+        if entry.state_fingerprint != self._fingerprint:
+            raise _barrier()
+
+    async def _replay(
+        self, task: PartitionTask, entries: AsyncIterator[_Found], position: int
+    ) -> tuple[int, _Found | None]:
+        """Step 3 for all but the last entry, step 4 for the last."""
+        feed = _InputFeed(self._log)
+        held: _Found | None = None
+        pending: list[_Found] = []
+        rows = 0
+        try:
+            async for found in entries:
+                if held is not None:
+                    pending.append(held)
+                    rows += len(held.entry.actions)
+                held = found
+                if rows >= _REPLAY_ROWS:
+                    await self._slice(task, feed, pending)
+                    pending, rows = [], 0
+            await self._slice(task, feed, pending)
+            if held is not None:
+                await self._last(task, feed, held.entry)
+        finally:
+            await feed.close()
+        if held is not None and held.entry.ranges:
+            position = held.entry.ranges[-1].stop
+        return position, held
+
+    async def _slice(self, task: PartitionTask, feed: _InputFeed, pending: list[_Found]) -> None:
+        if not pending:
+            return
+        chunks: list[Chunk] = []
+        rejected: set[int] = set()
+        for found in pending:
+            rejected.update(offset for _, offset in found.entry.rejected)
+            for wanted in found.entry.ranges:
+                chunks += await feed.read(TopicPartition(wanted.topic, task.task), wanted.start, wanted.stop)
+        async with self._busy:
+            actions = b"".join(found.entry.actions for found in pending)
+            self._replayer.replay(task.task, chunks, frozenset(rejected), actions)
+
+    async def _last(self, task: PartitionTask, feed: _InputFeed, entry: JournalEntry) -> None:
+        chunks: list[Chunk] = []
+        for wanted in entry.ranges:
+            chunks += await feed.read(TopicPartition(wanted.topic, task.task), wanted.start, wanted.stop)
+        async with self._busy:
+            equal = self._replayer.replay_last(task.task, chunks, entry)
+        if not equal:
+            raise StateCorruptedError("replaying the last transaction gave another exact digest than its journal record")
+
+
+async def locate(log: EventLog, journal: TopicPartition, start: int, sequence: int) -> int:
+    """The offset of the journal record `sequence`, known to be committed, searched from `start` on.
+
+    Raises:
+        StateCorruptedError: it is not there.
+    """
+    scanner = log.scanner()
+    try:
+        end = (await log.admin().end_offsets([journal]))[journal]
+        scanner.seek(journal, max(start, 0))
+        while scanner.position(journal) < end:
+            for chunk in await scanner.poll(_POLL_MS):
+                for offset, headers in zip(chunk.offsets, chunk.headers or (), strict=False):
+                    if decode_entry(headers)[0].sequence == sequence:
+                        return offset
+    finally:
+        await scanner.close()
+    raise StateCorruptedError(f"journal record {sequence} was committed and cannot be found")
+
+
+class _InputFeed:
+    """Reads given ranges of the input, one after the other."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._scanner = log.scanner()
+        self._admin = log.admin()
+        self._rest: list[Chunk] = []
+        self._at: dict[TopicPartition, int] = {}
+
+    async def read(self, tp: TopicPartition, start: int, stop: int) -> list[Chunk]:
+        """The records start..stop.
+
+        Raises:
+            ConfigError: the log no longer has them.
+        """
+        if self._at.get(tp) != start:
+            begin = (await self._admin.begin_offsets([tp]))[tp]
+            if begin > start:
+                raise ConfigError(
+                    f"{tp.topic}[{tp.partition}] begins at offset {begin}, but a replay needs {start}",
+                    hint="restore the state directory from a copy, or start under a new pipeline name",
+                )
+            self._scanner.seek(tp, start)
+            self._rest = []
+        out: list[Chunk] = []
+        at, silent = start, 0
+        while at < stop:
+            if not self._rest:
+                self._rest = [chunk for chunk in await self._scanner.poll(_POLL_MS) if chunk.tp == tp]
+                silent = 0 if self._rest else silent + 1
+                if not self._rest and self._scanner.position(tp) >= stop:
+                    break
+                if silent > _SILENT_POLLS_MAX:
+                    raise StateCorruptedError(f"{tp.topic}[{tp.partition}] does not deliver offset {at}")
+                continue
+            chunk, rest = _until(self._rest.pop(0), stop)
+            if rest is not None:
+                self._rest.insert(0, rest)
+            if chunk is not None:
+                out.append(chunk)
+            at = rest.offsets[0] if rest is not None else (chunk.next_offset if chunk else stop)
+        self._at[tp] = stop
+        return out
+
+    async def close(self) -> None:
+        await self._scanner.close()
+
+
+def _until(chunk: Chunk, stop: int) -> tuple[Chunk | None, Chunk | None]:
+    """The part below `stop` and the rest."""
+    rows = bisect_left(chunk.offsets, stop)
+    if rows == 0:
+        return None, chunk
+    if rows == len(chunk.offsets):
+        return chunk, None
+    return split_chunk(chunk, rows)
+
+
+def _barrier() -> ConfigError:
+    return ConfigError(
+        "streams, keys or features changed since this state was written",
+        hint="no replay crosses that: run the changed pipeline under a new name, or take the change back",
+    )

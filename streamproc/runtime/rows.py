@@ -1,0 +1,151 @@
+"""The rows of one batch between decode and encode: which task, which offset, kept or refused, and why."""
+
+from __future__ import annotations
+
+__all__ = ["Refused", "Rows", "TaskInput", "decode_rows"]
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from operators.batch import Batch, Column, TaskRows
+from operators.decode import RecordDecoder
+from streamproc.eventlog.contract import Chunk, TopicPartition
+
+Indices = npt.NDArray[np.int64]
+
+
+class TaskInput(msgspec.Struct):
+    """What one task decides in this transaction: chunks of its partition, in offset order."""
+
+    task: int
+    source: TopicPartition
+    chunks: list[Chunk]
+
+    @property
+    def start(self) -> int:
+        """The first offset."""
+        return self.chunks[0].offsets[0]
+
+    @property
+    def stop(self) -> int:
+        """Where reading goes on."""
+        return self.chunks[-1].next_offset
+
+
+class Refused(msgspec.Struct):
+    """A record that becomes a dead letter: where it stood and why; `value` is kept only for its keyed digest."""
+
+    task: int
+    offset: int
+    timestamp: int
+    reason: str
+    detail: str
+    value: bytes | None
+
+
+class Rows(msgspec.Struct):
+    """Decoded rows of several tasks, columns by name; all sequences have one entry a row.
+
+    Rows of a task lie together, in offset order; `spans` covers them all. `refused` is in no particular order.
+    """
+
+    spans: tuple[TaskRows, ...]
+    offsets: Indices
+    timestamps: Indices
+    values: list[bytes | None]
+    ids: list[str]
+    keys: list[str]
+    event_time: Indices
+    columns: dict[str, Column]
+    refused: list[Refused]
+    extras: int
+
+    @property
+    def size(self) -> int:
+        """Number of rows."""
+        return len(self.ids)
+
+    def take(self, rows: Indices) -> Rows:
+        """The rows at ascending indices `rows`; nothing is refused by it."""
+        picked = rows.tolist()
+        return Rows(
+            _respan(self.spans, rows),
+            self.offsets[rows],
+            self.timestamps[rows],
+            [self.values[i] for i in picked],
+            [self.ids[i] for i in picked],
+            [self.keys[i] for i in picked],
+            self.event_time[rows],
+            {name: column.take(rows) for name, column in self.columns.items()},
+            self.refused,
+            self.extras,
+        )
+
+    def refuse(self, rows: Sequence[int], reason: str, detail: str) -> Rows:
+        """Without `rows`, which become dead letters."""
+        task_of = np.repeat([span.task for span in self.spans], [span.stop - span.start for span in self.spans])
+        for i in rows:
+            self.refused.append(
+                Refused(
+                    int(task_of[i]), int(self.offsets[i]), int(self.timestamps[i]), reason, detail, self.values[i]
+                )
+            )
+        keep = np.ones(self.size, np.bool_)
+        keep[list(rows)] = False
+        return self.take(np.flatnonzero(keep))
+
+    def batch(self) -> Batch:
+        """The rows as the plan's steps see them; steps add their columns to a dictionary of its own."""
+        return Batch(self.size, self.spans, self.event_time, self.keys, dict(self.columns))
+
+
+def decode_rows(decoder: RecordDecoder, inputs: Sequence[TaskInput]) -> Rows:
+    """Decode every record of `inputs`; bad ones are refused one by one."""
+    values: list[bytes | None] = []
+    offsets: list[int] = []
+    timestamps: list[int] = []
+    bounds = [0]
+    for task_input in inputs:
+        for chunk in task_input.chunks:
+            values += chunk.values
+            offsets += chunk.offsets
+            timestamps += chunk.timestamps
+        bounds.append(len(values))
+    decoded = decoder.decode(values, timestamps)
+    tasks = [task_input.task for task_input in inputs]
+    edges = bounds
+    if decoded.rejects or len(decoded.rows) < len(values):
+        edges = np.searchsorted(decoded.rows, bounds).tolist()
+    spans = tuple(
+        TaskRows(task, start, stop) for task, start, stop in zip(tasks, edges, edges[1:], strict=True) if stop > start
+    )
+    owner = np.searchsorted(bounds, [reject.index for reject in decoded.rejects], side="right") - 1
+    refused = [
+        Refused(
+            tasks[int(i)], offsets[reject.index], timestamps[reject.index], reject.reason, reject.detail,
+            values[reject.index],
+        )
+        for reject, i in zip(decoded.rejects, owner, strict=True)
+    ]  # fmt: skip
+    all_offsets = np.array(offsets, np.int64)
+    all_timestamps = np.array(timestamps, np.int64)
+    if len(decoded.rows) < len(values):
+        kept = decoded.rows
+        values = [values[i] for i in kept.tolist()]
+        all_offsets, all_timestamps = all_offsets[kept], all_timestamps[kept]
+    return Rows(
+        spans, all_offsets, all_timestamps, values, decoded.ids, decoded.keys, decoded.event_time, decoded.columns,
+        refused, decoded.extras,
+    )  # fmt: skip
+
+
+def _respan(spans: Sequence[TaskRows], rows: Indices) -> tuple[TaskRows, ...]:
+    out: list[TaskRows] = []
+    for span in spans:
+        start, stop = np.searchsorted(rows, (span.start, span.stop)).tolist()
+        if stop > start:
+            out.append(TaskRows(span.task, start, stop))
+    return tuple(out)

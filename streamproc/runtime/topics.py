@@ -1,0 +1,31 @@
+"""The topics a pipeline needs: made if missing, checked if there."""
+
+from __future__ import annotations
+
+__all__ = ["prepare_topics"]
+
+from operators.plan import Plan
+from state.errors import ConfigError
+from streamproc.eventlog.contract import EventLog, TopicSpec
+
+
+async def prepare_topics(log: EventLog, plan: Plan) -> int:
+    """Create what is missing; the number of partitions that input, decisions and journal share.
+
+    Raises:
+        ConfigError: existing topics disagree about the number of partitions.
+        EventLogError: the log cannot be reached.
+    """
+    admin = log.admin()
+    source = plan.stream.topic
+    partitions = await admin.partitions(source) or plan.topic_partitions
+    names = [source, plan.topics.decisions, plan.topics.dead_letters, plan.topics.journal, *plan.topics.side.values()]
+    await admin.ensure_topics([TopicSpec(name, partitions, plan.topic_config) for name in names])
+    for name in names:
+        found = await admin.partitions(name)
+        if found != partitions:
+            raise ConfigError(
+                f"topic {name} has {found} partitions, {source} has {partitions}: a pipeline's topics are co-partitioned",
+                hint="a key's partition would change: repartition offline, or start under a new pipeline name",
+            )
+    return partitions

@@ -1,0 +1,128 @@
+"""The transaction: one micro-batch of all tasks of a worker, all or nothing.
+
+    1. collect                                        collector.py
+    2. decode, one call a record                      rows.py, operators/decode.py
+    3. the plan's steps, keeping before-images        engine.py
+    4. encode decisions, dead letters, journal        engine.py
+    5. begin, produce all, send offsets fenced by the membership of the assignment
+    6. check every delivery
+    7. commit
+    8. publish: before-images dropped, positions advanced, dirty rows may be flushed     worker.py
+
+A failure in 5-7 leaves the outcome open. `settle` finds it out: the old producer is discarded, a new one takes over
+the transactional id (which ends the old transaction), and the stable offset fetch says whether N's end is there.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Probe", "TransactionProtocol"]
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
+
+from state.errors import EventLogError, FencedError
+from streamproc.clock import Clock
+from streamproc.eventlog.contract import (
+    CommittedOffset,
+    GroupReader,
+    Membership,
+    OutputRecords,
+    TopicPartition,
+    TransactionalWriter,
+)
+
+R = TypeVar("R")
+Probe = Callable[[int], None]
+"""Fault point: called with a step's number just before that step; absent in production."""
+
+_SETTLE_SECONDS = 60.0
+_BACKOFF_FIRST_SECONDS = 0.02
+_BACKOFF_MAX_SECONDS = 1.0
+
+
+class TransactionProtocol:
+    """Steps 5-7 on one transactional id. Owns the writer and replaces it after any failure."""
+
+    def __init__(self, new_writer: Callable[[], TransactionalWriter], clock: Clock, probe: Probe | None = None) -> None:
+        self._new_writer = new_writer
+        self._clock = clock
+        self._probe = probe
+        self._writer: TransactionalWriter | None = None
+
+    async def open(self) -> None:
+        """Take over the transactional id; an orphan of a dead predecessor is settled by it.
+
+        Raises:
+            EventLogError: the log stayed unreachable.
+        """
+        await self._retried(self._reopen)
+
+    async def run(
+        self,
+        outputs: Sequence[OutputRecords],
+        offsets: Mapping[TopicPartition, CommittedOffset],
+        membership: Membership,
+    ) -> dict[TopicPartition, int]:
+        """Steps 5-7; the offset of the last record appended to each partition.
+
+        Raises:
+            FencedError: another process has our identity: exit.
+            EventLogError: anything else; the outcome is open: call `settle`.
+        """
+        writer = self._writer
+        assert writer is not None, "open() first"
+        self._at(5)
+        await writer.begin()
+        await writer.append(outputs)
+        await writer.offsets(offsets, membership)
+        self._at(6)
+        ends = await writer.delivered()
+        self._at(7)
+        await writer.commit()
+        self._at(8)
+        return ends
+
+    async def settle(self, offsets: Mapping[TopicPartition, CommittedOffset], reader: GroupReader) -> bool:
+        """After a failure in 5-7: whether the transaction is committed after all.
+
+        Raises:
+            FencedError: a newer owner exists.
+            EventLogError: the log stayed unreachable for a minute.
+        """
+
+        async def attempt() -> bool:
+            await self._reopen()
+            found = await reader.committed(list(offsets))
+            return all(found.get(tp) == expected for tp, expected in offsets.items())
+
+        return await self._retried(attempt)
+
+    async def close(self) -> None:
+        """Give the writer up; an open transaction is aborted by the next owner or by its time-out."""
+        if self._writer is not None:
+            await self._writer.abandon()
+            self._writer = None
+
+    async def _reopen(self) -> None:
+        await self.close()
+        writer = self._new_writer()
+        self._writer = writer
+        await writer.open()
+
+    async def _retried(self, attempt: Callable[[], Awaitable[R]]) -> R:
+        deadline = self._clock.monotonic() + _SETTLE_SECONDS
+        pause = _BACKOFF_FIRST_SECONDS
+        while True:
+            try:
+                return await attempt()
+            except FencedError:
+                raise
+            except EventLogError as error:
+                if not error.retriable or self._clock.monotonic() > deadline:
+                    raise
+            await self._clock.sleep(pause)
+            pause = min(2 * pause, _BACKOFF_MAX_SECONDS)
+
+    def _at(self, step: int) -> None:
+        if self._probe is not None:
+            self._probe(step)

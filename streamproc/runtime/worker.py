@@ -1,0 +1,270 @@
+"""The worker: one process, one consumer, one transactional producer, the tasks it was assigned.
+
+The hot loop is `run`: collect -> compute -> transaction -> publish. Everything around it is rare: assignments
+(`_adopt`), failures of a transaction (`_recover`), flushes (flush.py) and the end.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Worker", "WorkerSettings"]
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+import structlog
+
+from operators.plan import Plan
+from state.errors import EventLogError, FencedError
+from state.rowstore import RowStores
+from streamproc.clock import Clock
+from streamproc.eventlog.contract import Chunk, EventLog, GroupReader, Membership, TopicPartition
+from streamproc.runtime.collector import Collector
+from streamproc.runtime.engine import Computed, Engine
+from streamproc.runtime.flush import Flusher, FlushExecutor
+from streamproc.runtime.metrics import WorkerMetrics
+from streamproc.runtime.partition_task import PartitionTask, Phase
+from streamproc.runtime.recovery import Recovery, locate
+from streamproc.runtime.rows import TaskInput
+from streamproc.runtime.topics import prepare_topics
+from streamproc.runtime.transaction import Probe, TransactionProtocol
+
+_IDLE_SECONDS = 0.1
+
+
+class WorkerSettings(msgspec.Struct, frozen=True):
+    """How a worker runs.
+
+    `instance` is the pod's stable name; with `index` it names the group member and the transactional id.
+    `batch_rows_max` and `batch_ms` bound a batch (rows; estimated work). `commit_interval_ms` > 0 makes
+    transactions rarer. `flush_rows` and `flush_seconds`: when dirty rows are written. `until_end`: stop when all
+    that was there at the start is decided.
+    """
+
+    instance: str = "local"
+    index: int = 0
+    count: int = 1
+    batch_rows_max: int = 16_384
+    batch_ms: float = 20.0
+    commit_interval_ms: float = 0.0
+    flush_rows: int = 20_000
+    flush_seconds: float = 1.0
+    until_end: bool = False
+
+
+class Assignment:
+    """What the log last told us; callbacks only record, the worker's loop acts."""
+
+    def __init__(self, busy: asyncio.Lock, revoked: Callable[[frozenset[TopicPartition]], None]) -> None:
+        self._busy = busy
+        self._revoked = revoked
+        self.partitions: frozenset[TopicPartition] = frozenset()
+        self.membership: Membership | None = None
+        self.changed = asyncio.Event()
+
+    async def on_revoked(self, partitions: frozenset[TopicPartition]) -> None:
+        """Stop deciding; return once no transaction is open."""
+        self.membership = None
+        self.changed.set()
+        async with self._busy:
+            self._revoked(partitions)
+
+    async def on_assigned(self, partitions: frozenset[TopicPartition], membership: Membership) -> None:
+        """Remember; the loop adopts them."""
+        self.partitions = partitions
+        self.membership = membership
+        self.changed.set()
+
+
+class Worker:
+    """Runs a plan on a share of an event log. Everything foreign is handed in."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        log: EventLog,
+        engine: Engine,
+        stores: RowStores,
+        clock: Clock,
+        executor: FlushExecutor,
+        metrics: WorkerMetrics,
+        settings: WorkerSettings,
+        probe: Probe | None = None,
+    ) -> None:
+        self._plan = plan
+        self._log = log
+        self._engine = engine
+        self._stores = stores
+        self._clock = clock
+        self._metrics = metrics
+        self._settings = settings
+        self._logger = structlog.get_logger("worker").bind(worker=settings.index)
+        self._busy = asyncio.Lock()
+        self._assignment = Assignment(self._busy, self._on_revoked)
+        name = f"{plan.pipeline}-{settings.instance}-{settings.index}"
+        self._reader: GroupReader = log.reader(
+            plan.pipeline, [plan.stream.topic], self._assignment,
+            instance=name, index=settings.index, count=settings.count,
+        )  # fmt: skip
+        self._collector = Collector(self._reader, 2 * settings.batch_rows_max)
+        self._protocol = TransactionProtocol(lambda: log.writer(name), clock, probe)
+        self._flusher = Flusher(engine, executor, clock, settings.flush_rows, settings.flush_seconds)
+        self._probe = probe
+        self._tasks: dict[TopicPartition, PartitionTask] = {}
+        self._stopping = False
+        self._ends: dict[TopicPartition, int] = {}
+
+    @property
+    def ready(self) -> bool:
+        """Whether it has its partitions and decides."""
+        running = [task.phase is Phase.RUNNING for task in self._tasks.values()]
+        return self._assignment.membership is not None and bool(running) and all(running) and not self._stopping
+
+    def stop(self) -> None:
+        """Finish the transaction at hand, flush, and return from `run`."""
+        self._stopping = True
+
+    # ---- the hot loop
+
+    async def run(self) -> None:
+        """Decide until `stop`, or until the end with `until_end`.
+
+        Raises:
+            FencedError: another process has our identity.
+            StreamprocError: what cannot be survived, with a reason.
+        """
+        await self._start()
+        try:
+            while not self._stopping:
+                if self._assignment.changed.is_set():
+                    await self._adopt()
+                if not await self._collector.wait(_IDLE_SECONDS):  # 1
+                    if await self._at_end():
+                        break
+                    continue
+                async with self._busy:
+                    membership = self._assignment.membership
+                    inputs = self._inputs(self._collector.take(self._metrics.rows_for(self._settings.batch_ms)))
+                    if membership is None or not inputs:
+                        continue
+                    computed = self._engine.compute(inputs, self._tasks)  # 2-4
+                    await self._transact(computed, membership)  # 5-7
+        finally:
+            await self._close()
+
+    async def _transact(self, computed: Computed, membership: Membership) -> None:
+        started = self._clock.monotonic()
+        run = asyncio.ensure_future(self._protocol.run(computed.outputs, computed.offsets, membership))
+        try:
+            await self._collector.during(run)
+            ends = run.result()
+        except FencedError:
+            raise
+        except EventLogError as error:
+            ends = await self._recover(computed, error)
+            if ends is None:
+                return
+        self._publish(computed, ends)  # 8
+        self._metrics.transaction(computed, self._clock.monotonic() - started, self._clock.now_ms())
+
+    def _publish(self, computed: Computed, ends: dict[TopicPartition, int]) -> None:
+        self._engine.publish()
+        journal = self._plan.topics.journal
+        for output in computed.tasks:
+            task = self._tasks[output.source]
+            task.advance(output.position, output.sequence, output.chain, ends[TopicPartition(journal, task.task)])
+        self._flusher.due(self._tasks.values())
+
+    def _inputs(self, chunks: list[Chunk]) -> list[TaskInput]:
+        by_task: dict[TopicPartition, list[Chunk]] = {}
+        for chunk in chunks:
+            task = self._tasks.get(chunk.tp)
+            if task is not None and task.phase is Phase.RUNNING:
+                by_task.setdefault(chunk.tp, []).append(chunk)
+        for tp, mine in by_task.items():
+            self._tasks[tp].expect(mine[0].offsets[0])
+        return [TaskInput(tp.partition, tp, mine) for tp, mine in sorted(by_task.items())]
+
+    # ---- what is rare
+
+    async def _recover(self, computed: Computed, error: EventLogError) -> dict[TopicPartition, int] | None:
+        """A failure in 5-7: the journal offsets if the transaction is there after all, else None (undone)."""
+        self._logger.warning("transaction failed, finding out its outcome", error=str(error))
+        self._metrics.failed_transactions.inc()
+        landed = await self._protocol.settle(computed.offsets, self._reader)
+        if landed:
+            return await self._journal_offsets(computed)
+        self._engine.undo()
+        sources = frozenset(output.source for output in computed.tasks)
+        self._collector.drop(sources)
+        for tp in sources:
+            self._reader.resume(tp, self._tasks[tp].position)
+        return None
+
+    async def _journal_offsets(self, computed: Computed) -> dict[TopicPartition, int]:
+        ends: dict[TopicPartition, int] = {}
+        for output in computed.tasks:
+            tp = TopicPartition(self._plan.topics.journal, output.source.partition)
+            ends[tp] = await locate(self._log, tp, self._tasks[output.source].journal_offset, output.sequence)
+        return ends
+
+    async def _start(self) -> None:
+        partitions = await prepare_topics(self._log, self._plan)
+        self._recovery = Recovery(
+            self._log, self._engine, self._plan.topics.journal, self._plan.state_fingerprint, partitions, self._busy
+        )
+        sources = [TopicPartition(self._plan.stream.topic, p) for p in range(partitions)]
+        self._ends = await self._log.admin().end_offsets(sources) if self._settings.until_end else {}
+        self._engine.partitions = partitions
+        await self._protocol.open()
+        await self._reader.start()
+
+    async def _adopt(self) -> None:
+        """Follow the last assignment: close lost tasks, restore new ones, let kept ones go on."""
+        self._assignment.changed.clear()
+        if self._assignment.membership is None:
+            return
+        partitions = self._assignment.partitions
+        committed = await self._reader.committed(sorted(partitions))
+        for tp in list(self._tasks):
+            if tp not in partitions or committed[tp].offset != self._tasks[tp].position:
+                await self._give_up(tp)
+        for tp in sorted(partitions):
+            if tp not in self._tasks:
+                task = PartitionTask(tp.partition, tp, self._stores.open(tp.partition))
+                self._tasks[tp] = task
+                self._engine.add_task(task)
+                await self._recovery.restore(task, committed.get(tp))
+                self._logger.info("task restored", task=task.task, position=task.position, sequence=task.sequence)
+            self._reader.resume(tp, self._tasks[tp].position)
+
+    async def _give_up(self, tp: TopicPartition) -> None:
+        task = self._tasks.pop(tp)
+        await self._flusher.finish([task])
+        self._engine.drop_task(task.task)
+        task.store.close()
+        task.enter(Phase.CLOSED)
+
+    def _on_revoked(self, partitions: frozenset[TopicPartition]) -> None:
+        self._collector.drop(partitions)
+        for tp in partitions:
+            self._reader.pause(tp)
+
+    async def _at_end(self) -> bool:
+        """With `until_end`: whether the group has committed all that was there at the start."""
+        if not self._ends:
+            return False
+        committed = await self._log.admin().committed(self._plan.pipeline, list(self._ends))
+        return all(end == 0 or (tp in committed and committed[tp].offset >= end) for tp, end in self._ends.items())
+
+    async def _close(self) -> None:
+        """Leave nothing to replay: what is published is flushed; what is not is undone."""
+        await self._collector.close()
+        self._engine.undo()
+        try:
+            await self._flusher.finish(list(self._tasks.values()))
+        finally:
+            await self._protocol.close()
+            await self._reader.close()
+            for task in self._tasks.values():
+                task.store.close()
