@@ -1,0 +1,179 @@
+"""Decisions -> JSON, one object a row.
+
+    {"transaction_id": "t1", "card_id": "c1", "decision": "decline", "score": 97.1, "risk_tier": "high",
+     "reasons": ["five payments in 30 s"], "spend_count_5m": 7, "speed_kmh": null, "event_time": 1540000000000}
+
+Id and key stand under their own field names, the included columns under theirs. Decimals are exact JSON numbers,
+times epoch milliseconds, NULL is null. `duplicate` (true) and `shadow` (ids of shadow rules that hit) only appear
+where there is something to say.
+
+Measured, 16 fields a row, 2,000 rows, us a row: one msgspec call a row over a generated Struct 0.59 (chosen),
+encode_lines and split 0.61, orjson over one dict a row 2.1, one orjson call over all dicts and split 1.3.
+"""
+
+from __future__ import annotations
+
+__all__ = ["DecisionEncoder", "json_encoder", "json_values"]
+
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from operators.batch import Column
+from operators.decide import Decided
+from operators.plan import DecisionSpec
+from operators.schema import DataType, Kind, StreamSchema
+from state.errors import ConfigError, RecordError
+
+# A float64 tells all decimals of 15 digits apart, and its shortest text is the decimal itself; larger ones are
+# written from their digits.
+FLOAT_DIGITS_LIMIT = 10**15
+RESERVED = ("decision", "score", "risk_tier", "reasons", "event_time", "duplicate", "shadow")
+
+json_encoder = msgspec.json.Encoder(decimal_format="number")
+
+
+def json_values(column: Column) -> list[Any]:
+    """A column as what JSON holds: int, float, str, bool, None; Decimal for decimals of more than 15 digits.
+
+    >>> from operators.schema import DataType, Kind
+    >>> json_values(Column(DataType(Kind.DECIMAL, 2), np.array([1234, 5]), np.array([True, False])))
+    [12.34, None]
+    """
+    scale = column.type.scale
+    values: list[Any]
+    if scale:
+        values = (column.values / 10.0**scale).tolist()
+        minor = column.values
+        large = (minor >= FLOAT_DIGITS_LIMIT) | (minor <= -FLOAT_DIGITS_LIMIT)
+        if large.any():
+            for row in np.flatnonzero(large).tolist():
+                values[row] = Decimal(int(minor[row])).scaleb(-scale)
+    else:
+        values = column.values.tolist()
+    if column.valid is not None:
+        for row in np.flatnonzero(~column.valid).tolist():
+            values[row] = None
+    return values
+
+
+class DecisionEncoder:
+    """Writes the decisions of one plan."""
+
+    def __init__(self, schema: StreamSchema, decision: DecisionSpec, types: Mapping[str, DataType]) -> None:
+        """Compile the shape of a decision.
+
+        Args:
+            schema: gives the names of id, key and event time.
+            decision: what to include.
+            types: the types of all columns, those of the stream and those the steps add.
+
+        Raises:
+            ConfigError: an included column does not exist, or its name is one of a decision's own.
+        """
+        self._include = _included(schema, decision, types)
+        self._decision = decision
+        self._as_id = _id_reader(schema.field(schema.id).type)
+        self._as_key = _id_reader(schema.field(schema.key).type)
+        names = list(dict.fromkeys((schema.id, schema.key)))
+        self._one_name = len(names) == 1
+        names += ["decision", "score", *(["risk_tier"] if decision.tier else []), "reasons"]
+        names += [*self._include, "event_time"]
+        self._plain = _struct(names, ())
+        self._marked = _struct(names, ("duplicate", "shadow"))
+
+    def encode(
+        self,
+        ids: list[str],
+        keys: list[str],
+        event_time: npt.NDArray[np.int64],
+        decided: Decided,
+        columns: Mapping[str, Column],
+        *,
+        duplicates: npt.NDArray[np.bool_] | None = None,
+    ) -> list[bytes]:
+        """One JSON object a row, in row order.
+
+        Args:
+            ids: one a row.
+            keys: one a row.
+            event_time: ms.
+            decided: the rows' decisions.
+            columns: holds the included columns, and those of score and tier.
+            duplicates: rows that repeat an earlier record; None: none does.
+
+        Raises:
+            RecordError: a column holds text that is not Unicode (only a user's operator can make that).
+        """
+        size = len(ids)
+        actions = [decided.action_names[code] for code in decided.action.tolist()]
+        score = self._decision.score
+        parts: list[Sequence[Any]] = self._names(ids, keys)
+        parts += [actions, json_values(columns[score]) if score else [0.0] * size]
+        if self._decision.tier:
+            parts.append(json_values(columns[self._decision.tier]))
+        parts.append(decided.reasons)
+        parts += [json_values(columns[name]) for name in self._include]
+        parts.append(event_time.tolist())
+        if duplicates is None and decided.shadow is None:
+            return _write(self._plain, parts)
+        flags = [False] * size if duplicates is None else duplicates.tolist()
+        parts.append([flag or msgspec.UNSET for flag in flags])
+        parts.append([hits or msgspec.UNSET for hits in decided.shadow or [[]] * size])
+        return _write(self._marked, parts)
+
+    def encode_duplicates(
+        self, ids: list[str], keys: list[str], event_time: npt.NDArray[np.int64], actions: Sequence[str]
+    ) -> list[bytes]:
+        """Decisions that repeat the first action of their id and carry nothing else: all features are null."""
+        size = len(ids)
+        nothing: list[Any] = [None] * size
+        parts: list[Sequence[Any]] = self._names(ids, keys)
+        parts += [actions, nothing if self._decision.score else [0.0] * size]
+        if self._decision.tier:
+            parts.append(nothing)
+        empty: list[str] = []
+        parts += [[empty] * size, *[nothing] * len(self._include), event_time.tolist()]
+        parts += [[True] * size, [msgspec.UNSET] * size]
+        return _write(self._marked, parts)
+
+    def _names(self, ids: list[str], keys: list[str]) -> list[Sequence[Any]]:
+        return [self._as_id(ids)] if self._one_name else [self._as_id(ids), self._as_key(keys)]
+
+
+def _write(struct: Callable[..., msgspec.Struct], parts: list[Sequence[Any]]) -> list[bytes]:
+    try:
+        return list(map(json_encoder.encode, map(struct, *parts)))
+    except UnicodeEncodeError:
+        raise RecordError("not_unicode", "a column of the decision holds text that is not Unicode") from None
+
+
+def _included(schema: StreamSchema, decision: DecisionSpec, types: Mapping[str, DataType]) -> tuple[str, ...]:
+    """The included columns that the decision does not carry already."""
+    carried = {schema.id, schema.key}
+    if schema.event_time == "event_time":
+        carried.add("event_time")
+    taken = sorted(({schema.id, schema.key} | set(decision.include) - carried) & set(RESERVED))
+    if taken:
+        raise ConfigError(f"a decision has a field {taken[0]} of its own", hint="give the column another name")
+    for name in (*decision.include, decision.score, decision.tier):
+        if name is not None and name not in types:
+            raise ConfigError(f"decision: there is no column {name}")
+    return tuple(name for name in dict.fromkeys(decision.include) if name not in carried)
+
+
+def _id_reader(kind: DataType) -> Callable[[list[str]], Sequence[Any]]:
+    """Ids and keys travel as text; declared as int64, they are numbers in the decision as in the record."""
+    return (lambda texts: list(map(int, texts))) if kind.kind is Kind.INT64 else (lambda texts: texts)
+
+
+def _struct(names: Sequence[str], optional: Sequence[str]) -> Callable[..., msgspec.Struct]:
+    """A Struct whose fields f0, f1 ... are written under `names`; `optional` ones are left out where UNSET."""
+    fields: list[Any] = [(f"f{i}", Any) for i in range(len(names))]
+    fields += [(f"f{len(names) + i}", Any, msgspec.UNSET) for i in range(len(optional))]
+    rename = {f"f{i}": name for i, name in enumerate((*names, *optional))}
+    return msgspec.defstruct("Decision", fields, rename=rename, gc=False)
