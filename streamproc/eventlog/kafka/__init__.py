@@ -1,1 +1,5 @@
 """The event log on Kafka; the only importer of aiokafka."""
+
+from streamproc.eventlog.kafka.log import KafkaLog
+
+__all__ = ["KafkaLog"]

@@ -1,0 +1,132 @@
+"""The transactional writer: one transaction at a time, and of no use after its first error."""
+
+from __future__ import annotations
+
+__all__ = ["KafkaWriter"]
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
+
+from state.errors import EventLogError
+from streamproc.eventlog.contract import CommittedOffset, OutputRecords, TopicPartition
+from streamproc.eventlog.contract import Membership as AnyMembership
+from streamproc.eventlog.kafka._aiokafka import OffsetAndMetadata, TransactionState
+from streamproc.eventlog.kafka.client import bounded
+from streamproc.eventlog.kafka.errors import to_ours, translated
+from streamproc.eventlog.kafka.producer import Delivery, Producer, confirm
+from streamproc.eventlog.kafka.settings import Settings
+from streamproc.eventlog.kafka.wire import Membership
+
+T = TypeVar("T")
+_Transition = Callable[[], None]
+
+_ABORTABLE = (TransactionState.IN_TRANSACTION, TransactionState.ABORTABLE_ERROR)
+
+
+class KafkaWriter:
+    """Keeps the contract's `TransactionalWriter`.
+
+    A failed append is not an error of Kafka's transaction: a commit would publish the rest. So `commit` confirms what
+    `delivered` was not asked for. And once any call has failed, or was cancelled, all but `abort` and `abandon`
+    refuse: the producer's sequence numbers, or the outcome, are unknown.
+    """
+
+    def __init__(self, bootstrap: str, settings: Settings, transactional_id: str) -> None:
+        self._bootstrap = bootstrap
+        self._settings = settings
+        self._id = transactional_id
+        self._producer: Producer | None = None
+        self._broken = False
+        self._open: list[Delivery] = []
+        self._last: dict[TopicPartition, int] = {}
+
+    async def open(self) -> None:
+        """Take over the transactional id."""
+        if self._producer is not None or self._broken:
+            raise EventLogError(f"Kafka: writer {self._id} was opened before: make a new one")
+        self._producer = Producer(self._bootstrap, self._settings, self._id)
+        await self._guarded(self._producer.start(), "opening")
+
+    async def begin(self) -> None:
+        """Open a transaction; no round trip."""
+        producer = self._usable("beginning")
+        self._open, self._last = [], {}
+        with translated(f"beginning ({self._id})"):
+            producer.transactions.begin_transaction()
+
+    async def append(self, outputs: Sequence[OutputRecords]) -> None:
+        producer = self._usable("appending")
+        self._require_transaction(producer, "appending")
+        self._open += await self._guarded(producer.send(outputs), "appending")
+
+    async def offsets(self, offsets: Mapping[TopicPartition, CommittedOffset], membership: AnyMembership) -> None:
+        producer = self._usable("adding offsets")
+        self._require_transaction(producer, "adding offsets")
+        if not isinstance(membership, Membership):
+            raise TypeError(f"a Kafka membership is needed, not {type(membership).__name__}")
+        if not offsets:
+            return
+        theirs = {tp: OffsetAndMetadata(*committed) for tp, committed in offsets.items()}
+        producer.sender.member = membership
+        done = producer.transactions.add_offsets_to_txn(theirs, membership.group)
+        await self._guarded(asyncio.shield(done), "adding offsets")
+
+    async def delivered(self) -> dict[TopicPartition, int]:
+        self._usable("confirming")
+        return dict(await self._guarded(self._confirm(), "confirming"))
+
+    async def commit(self) -> None:
+        producer = self._usable("committing")
+        self._require_transaction(producer, "committing")
+        await self._guarded(self._confirm(), "confirming")
+        await self._guarded(self._end(producer.transactions.committing_transaction), "committing")
+
+    async def abort(self) -> None:
+        """Drop the open transaction; also the one thing to do after an error, if the outcome is not open."""
+        producer = self._producer
+        if producer is None or producer.client.severed or producer.transactions.state not in _ABORTABLE:
+            raise EventLogError(f"Kafka: writer {self._id} has no transaction to abort", retriable=True)
+        await self._guarded(self._end(producer.transactions.aborting_transaction), "aborting")
+
+    async def abandon(self) -> None:
+        self._broken = True
+        if self._producer is not None:
+            await self._producer.kill()
+
+    async def _confirm(self) -> dict[TopicPartition, int]:
+        last = await confirm(self._open)
+        self._open = []
+        for tp, offset in last.items():
+            self._last[tp] = max(offset, self._last.get(tp, -1))
+        return self._last
+
+    async def _end(self, transition: _Transition) -> None:
+        assert self._producer is not None
+        transition()
+        await asyncio.shield(self._producer.transactions.wait_for_transaction_end())
+
+    def _usable(self, doing: str) -> Producer:
+        if self._producer is None or self._broken:
+            raise EventLogError(f"Kafka: {doing}: writer {self._id} is not open, or has failed", retriable=True)
+        return self._producer
+
+    def _require_transaction(self, producer: Producer, doing: str) -> None:
+        if (failure := producer.transactions.failure()) is not None:
+            self._broken = True
+            raise to_ours(failure, f"{doing} ({self._id})") from failure
+        if not producer.transactions.is_in_transaction():
+            raise EventLogError(f"Kafka: {doing}: writer {self._id} has no open transaction")
+
+    async def _guarded(self, work: Awaitable[T], doing: str) -> T:
+        """Within the time, or broken for good."""
+        was_broken, self._broken = self._broken, True
+        try:
+            result = await bounded(work, self._settings.call_timeout_ms, f"{doing} ({self._id})")
+        except EventLogError as error:
+            failure = self._producer.transactions.failure() if self._producer is not None else None
+            if failure is None or error.__cause__ is failure:
+                raise
+            raise to_ours(failure, f"{doing} ({self._id})") from failure  # the root, not what followed from it
+        self._broken = was_broken
+        return result
