@@ -163,12 +163,14 @@ class TransactionalWriter(Protocol):
         """Add the group's offsets, fenced by `membership`.
 
         Raises:
-            FencedError: the membership is not the current one.
+            FencedError: the membership is not the current one; some logs find out only at `commit`.
         """
         ...
 
     async def delivered(self) -> dict[TopicPartition, int]:
         """Wait for every append; the offset of the last record of each partition.
+
+        A log that takes offsets only at commit fills the mapping then: read it when `commit` has returned.
 
         Raises:
             EventLogError: any record was refused or lost.
@@ -179,6 +181,7 @@ class TransactionalWriter(Protocol):
         """Make records and offsets visible together.
 
         Raises:
+            FencedError: a newer owner has opened our transactional id, or the membership is superseded.
             EventLogError: the outcome is unknown or it failed: abandon this writer; a new one's `open` settles it.
         """
         ...
