@@ -1,0 +1,187 @@
+"""The feature block: what a task's transaction decided, columnar, as one Arrow IPC stream.
+
+It is the value of the journal's record; audit, archive, training, explanations and drift read this one format. It
+says itself how to read it: a decimal is an int64 in minor units whose field has metadata "scale", a timestamp an
+int64 in ms; the schema's metadata names the actions that `decision` counts and the rules whose bits `rules` has.
+
+Measured, 10 features: 48 us at 1 row, 51 at 64, 80 at 512, 172 at 2,000. Importing pyarrow takes 28 ms, so it is not put off.
+"""
+
+from __future__ import annotations
+
+__all__ = ["BlockEncoder", "BlockRows", "block_records", "read_block"]
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from operators.batch import Column
+from operators.decide import Decided
+from operators.encode import json_values
+from operators.plan import Plan
+from operators.schema import DataType, Kind
+from state.errors import ConfigError, RecordError, StateCorruptedError
+
+FORMAT = "streamproc-block-1"
+OWN = ("offset", "event_time", "decision", "score", "rules")
+
+_ARROW_TYPES: dict[Kind, pa.DataType] = {
+    Kind.INT64: pa.int64(),
+    Kind.FLOAT64: pa.float64(),
+    Kind.DECIMAL: pa.int64(),
+    Kind.STRING: pa.string(),
+    Kind.BOOL: pa.bool_(),
+    Kind.TIMESTAMP: pa.int64(),
+}
+_KINDS = {"int64": Kind.INT64, "double": Kind.FLOAT64, "string": Kind.STRING, "bool": Kind.BOOL}
+_TYPES = {str(kind): DataType(kind) for kind in Kind}
+
+
+class BlockRows(NamedTuple):
+    """What names the rows; one entry a row each. `event_time`: ms; `offsets`: in the task's input."""
+
+    ids: Sequence[str]
+    keys: Sequence[str]
+    offsets: npt.NDArray[np.int64]
+    event_time: npt.NDArray[np.int64]
+
+
+class BlockEncoder:
+    """Writes the feature blocks of one plan."""
+
+    def __init__(self, plan: Plan, action_names: Sequence[str]) -> None:
+        """Fix the block's schema; `action_names` are the decider's.
+
+        Raises:
+            ConfigError: a feature has the name of a column that the block itself has.
+        """
+        stream, self._score = plan.stream, plan.decision.score
+        names = tuple(dict.fromkeys((stream.id, stream.key)))
+        carried = {*names, *_same("event_time", stream.event_time), *_same("score", self._score)}
+        self._features = tuple(feature.name for feature in plan.features if feature.name not in carried)
+        for name in (*names, *self._features):
+            if name in OWN:
+                raise ConfigError(f"a feature block has a column {name} of its own", hint="give it another name")
+        self._one_name = len(names) == 1
+        self._words = max(1, -(-len(plan.rules) // 64))
+        fields = [_field(name, _TYPES["string"]) for name in names]
+        fields += [_field("offset", _TYPES["int64"]), _field("event_time", _TYPES["timestamp"])]
+        fields += [_field(feature.name, feature.type) for feature in plan.features if feature.name not in carried]
+        fields += [_field("score", _TYPES["float64"]), pa.field("decision", pa.uint8())]
+        fields.append(pa.field("rules", pa.uint64() if self._words == 1 else pa.binary(8 * self._words)))
+        described: dict[bytes | str, bytes | str] = {
+            "format": FORMAT,
+            "actions": msgspec.json.encode(list(action_names)).decode(),
+            "rules": msgspec.json.encode([rule.id for rule in plan.rules]).decode(),
+        }
+        self._schema = pa.schema(fields, metadata=described)
+
+    def encode(
+        self,
+        rows: BlockRows,
+        decided: Decided,
+        columns: Mapping[str, Column],
+        start: int = 0,
+        stop: int | None = None,
+    ) -> bytes:
+        """The block of rows start..stop (exclusive; None: the end) of a batch, which may mix tasks.
+
+        Raises:
+            RecordError: a column holds text that is not Unicode (only a user's operator can make that).
+        """
+        span = slice(start, len(rows.ids) if stop is None else stop)
+        ids = pa.array(rows.ids[span], pa.string())
+        arrays: list[Any] = [ids] if self._one_name else [ids, pa.array(rows.keys[span], pa.string())]
+        arrays += [pa.array(rows.offsets[span]), pa.array(rows.event_time[span])]
+        try:
+            arrays += [_array(columns[name], span) for name in self._features]
+        except UnicodeEncodeError:
+            raise RecordError("not_unicode", "a feature holds text that is not Unicode") from None
+        count = span.stop - start
+        arrays.append(_array(columns[self._score], span) if self._score else pa.array(np.zeros(count)))
+        arrays += [pa.array(decided.action[span]), self._hits(decided.live[span])]
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, self._schema) as writer:
+            writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
+        return sink.getvalue().to_pybytes()
+
+    def _hits(self, live: npt.NDArray[np.uint64]) -> Any:
+        """The rules that hit: a uint64 a row, or 8 bytes a word (little endian) for more than 64 rules."""
+        if self._words == 1:
+            return pa.array(live[:, 0])
+        packed = pa.py_buffer(live.astype("<u8").tobytes())
+        return pa.Array.from_buffers(pa.binary(8 * self._words), len(live), [None, packed])
+
+
+def read_block(block: bytes) -> pa.Table:
+    """The block as an Arrow table.
+
+    Raises:
+        StateCorruptedError: these bytes are no feature block of a known format.
+    """
+    try:
+        table = pa.ipc.open_stream(block).read_all()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise StateCorruptedError("a feature block cannot be read") from error
+    if (table.schema.metadata or {}).get(b"format") != FORMAT.encode():
+        raise StateCorruptedError("a feature block has a format that this release does not know")
+    return table
+
+
+def block_records(table: pa.Table) -> list[dict[str, Any]]:
+    """The rows of a block as dictionaries with the names and values of the decision's JSON.
+
+    `decision` is the action's name, `rules` the ids of the live rules that hit; write them with
+    `operators.encode.json_encoder`, which keeps decimals exact.
+    """
+    metadata = table.schema.metadata
+    actions: list[str] = msgspec.json.decode(metadata[b"actions"])
+    rules: list[str] = msgspec.json.decode(metadata[b"rules"])
+    values: dict[str, list[Any]] = {}
+    for field in table.schema:
+        column: Any = table.column(field.name)
+        if field.name == "decision":
+            values[field.name] = [actions[code] for code in column.to_pylist()]
+        elif field.name == "rules":
+            values[field.name] = [_rule_ids(mask, rules) for mask in column.to_pylist()]
+        else:
+            values[field.name] = json_values(_column(field, column))
+    return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+
+
+def _same(own: str, name: str | None) -> set[str]:
+    """`own`, if the plan's column of that meaning has the same name: then the block carries it anyway."""
+    return {own} if name == own else set()
+
+
+def _field(name: str, of_type: DataType) -> pa.Field[Any]:
+    metadata: dict[bytes | str, bytes | str] | None = None
+    if of_type.kind is Kind.DECIMAL:
+        metadata = {"scale": str(of_type.scale)}
+    return pa.field(name, _ARROW_TYPES[of_type.kind], metadata=metadata)
+
+
+def _array(column: Column, span: slice) -> Any:
+    mask = None if column.valid is None else ~column.valid[span]
+    return pa.array(column.values[span], _ARROW_TYPES[column.type.kind], mask=mask)
+
+
+def _column(field: pa.Field[Any], values: Any) -> Column:
+    """An Arrow column as ours; a timestamp comes back as the int64 it is in JSON."""
+    scale = (field.metadata or {}).get(b"scale")
+    of_type = DataType(_KINDS[str(field.type)]) if scale is None else DataType(Kind.DECIMAL, int(scale))
+    valid = None
+    if values.null_count:
+        valid = np.asarray(values.is_valid().to_numpy(), np.bool_)
+        blanks: dict[Kind, object] = {Kind.STRING: "", Kind.BOOL: False}
+        values = values.fill_null(blanks.get(of_type.kind, 0))
+    return Column(of_type, values.to_numpy(), valid)
+
+
+def _rule_ids(mask: int | bytes, rules: list[str]) -> list[str]:
+    bits = int.from_bytes(mask, "little") if isinstance(mask, bytes) else mask
+    return [rule for i, rule in enumerate(rules) if bits >> i & 1]
