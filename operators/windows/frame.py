@@ -1,0 +1,192 @@
+"""The rows of a batch as one int64 matrix, sorted by key and inside a key in row order.
+
+Every input becomes int64: decimals, ints and timestamps as they are, bools 0 or 1, floats in an order-preserving
+form (extremes), by bit pattern (distinct) or raw (previous), strings by their stable hash. What does not count
+(NULL, `where` not true) is the neutral value of its kernel. One gather sorts the whole matrix.
+"""
+
+from __future__ import annotations
+
+__all__ = ["I64", "Frame", "load"]
+
+import numpy as np
+import numpy.typing as npt
+
+from operators.batch import Batch, Column
+from operators.schema import Kind
+from operators.windows.layout import Layout, Source
+from state.errors import RecordError
+from state.hashing import stable_hash64
+
+I64 = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+NOTHING = np.iinfo(np.int64).max  # in the extremes: larger than any value
+SQUARE_MAX = 1 << 46
+KNOWN, COUNTED = 1, 2  # bits of a hash's state
+
+
+class Frame:
+    """Sorted rows of one layout.
+
+    `data` is (inputs, rows): time, prefix values, extremes, hashes, hash states, carried values and their
+    validity. `first`, `count`: where each key's rows lie; `group`: the key's number of each row.
+    """
+
+    def __init__(self, layout: Layout, slots: I64, data: I64) -> None:
+        self.layout = layout
+        self.slots = slots
+        self.data = data
+        size = self.size = len(slots)
+        new = np.empty(size, np.bool_)
+        new[:1] = True
+        np.not_equal(slots[1:], slots[:-1], out=new[1:])
+        self.first = np.flatnonzero(new)
+        self.unique = slots[self.first]
+        self.count = np.empty(len(self.first), np.int64)
+        np.subtract(self.first[1:], self.first[:-1], out=self.count[:-1])
+        self.count[-1:] = size - self.first[-1:]
+        self.last = self.first + self.count - 1
+        self.group = np.cumsum(new) - 1
+        time = data[0]
+        self.clock = -(-time // layout.unit) if layout.precision else time
+        limits = time - np.array(layout.offsets, np.int64)[:, None]
+        self.limits = limits // layout.unit if layout.precision else limits
+        at = 1 + len(layout.prefixes)
+        self.values = data[1:at]
+        self.extremes = data[at : at + len(layout.extremes)]
+        at += len(layout.extremes)
+        hashes, carried = len(layout.hashes), len(layout.carried)
+        self.hashes, self.states = data[at : at + hashes], data[at + hashes : at + 2 * hashes]
+        at += 2 * hashes
+        self.carried, self.valid = data[at : at + carried], data[at + carried : at + 2 * carried]
+
+    def take(self, rows: npt.NDArray[np.intp]) -> Frame:
+        """Those rows (ascending)."""
+        return Frame(self.layout, self.slots[rows], self.data[:, rows])
+
+    def rank(self) -> I64:
+        """Number of each row among its key's rows."""
+        return np.arange(self.size) - self.first[self.group]
+
+
+def load(layout: Layout, batch: Batch, rows: npt.NDArray[np.intp] | None) -> I64:
+    """The unsorted input matrix of the batch (of `rows` only, if given).
+
+    Raises:
+        RecordError: a value is too large for an exact sum of squares, or NULL where declared never NULL.
+    """
+    return _Loader(batch, rows).matrix(layout)
+
+
+class _Loader:
+    def __init__(self, batch: Batch, rows: npt.NDArray[np.intp] | None) -> None:
+        self.batch = batch
+        self.rows = rows
+        self.size = batch.size if rows is None else len(rows)
+        self.masks: dict[Source, Mask | None] = {}
+
+    def matrix(self, layout: Layout) -> I64:
+        inputs = 1 + len(layout.prefixes) + len(layout.extremes) + 2 * (len(layout.hashes) + len(layout.carried))
+        out = np.empty((inputs, self.size), np.int64)
+        out[0] = self.batch.event_time if self.rows is None else self.batch.event_time[self.rows]
+        at = 1
+        for part, source in layout.prefixes:
+            self._total(part, source, out[at])
+            at += 1
+        for source, largest in layout.extremes:
+            self._extreme(source, largest, out[at])
+            at += 1
+        hashes, carried = len(layout.hashes), len(layout.carried)
+        for i, source in enumerate(layout.hashes):
+            self._hash(source, out[at + i], out[at + hashes + i])
+        at += 2 * hashes
+        for i, (name, _, _, nullable) in enumerate(layout.carried):
+            column = self._column(name, nullable)
+            out[at + i] = column.values.view(np.int64) if column.type.kind is Kind.FLOAT64 else column.values
+            out[at + carried + i] = 1 if column.valid is None else column.valid
+        return out
+
+    def _column(self, name: str, nullable: bool) -> Column:
+        column = self.batch.columns[name]
+        if self.rows is not None:
+            column = column.take(self.rows)
+        if not nullable and column.valid is not None and not column.valid.all():
+            raise RecordError("null", f"{name} was declared never NULL")
+        return column
+
+    def _mask(self, source: Source) -> Mask | None:
+        """Rows that count; None: all."""
+        if source not in self.masks:
+            parts = []
+            if source.of is not None and (valid := self._column(source.of, source.nullable).valid) is not None:
+                parts.append(valid)
+            if source.where is not None:
+                where = self._column(source.where, True)
+                parts.append(where.values.astype(np.bool_, copy=False))
+                if where.valid is not None:
+                    parts.append(where.valid)
+            mask: Mask | None = None
+            for part in parts:
+                mask = part if mask is None else mask & part
+            self.masks[source] = mask
+        return self.masks[source]
+
+    def _total(self, part: str, source: Source, out: I64) -> None:
+        mask = self._mask(source)
+        if part == "count":
+            out[:] = 1 if mask is None else mask
+            return
+        assert source.of is not None
+        values = self._column(source.of, source.nullable).values
+        if mask is not None:
+            values = np.where(mask, values, 0)
+        out[:] = values if part == "sum" else _square(values)[part == "low"]
+
+    def _extreme(self, source: Source, largest: bool, out: I64) -> None:
+        assert source.of is not None
+        column = self._column(source.of, source.nullable)
+        values = _ordered(column.values) if column.type.kind is Kind.FLOAT64 else column.values
+        mask = self._mask(source)
+        out[:] = ~values if largest else values
+        if mask is not None:
+            out[~mask] = NOTHING
+
+    def _hash(self, source: Source, out: I64, state: I64) -> None:
+        assert source.of is not None
+        column = self._column(source.of, source.nullable)
+        mask = self._mask(source)
+        if column.type.kind is Kind.STRING:
+            out[:] = _hashes(column)
+        elif column.type.kind is Kind.FLOAT64:
+            out[:] = (column.values + 0.0).view(np.int64)
+        else:
+            out[:] = column.values
+        state[:] = KNOWN if column.valid is None else column.valid
+        state[:] |= COUNTED if mask is None else mask * COUNTED
+
+
+def _square(values: I64) -> tuple[I64, I64]:
+    """Squares as limbs: high * 2**32 + low, 0 <= low < 2**32."""
+    size = np.abs(values)
+    if len(size) and (int(size.max()) > SQUARE_MAX or int(values.min()) < -SQUARE_MAX):
+        raise RecordError("overflow", "a value is too large for an exact standard deviation")
+    upper, lower = size >> 23, size & ((1 << 23) - 1)
+    cross = 2 * upper * lower
+    low = ((cross & 511) << 23) + lower * lower
+    return (upper * upper << 14) + (cross >> 9) + (low >> 32), low & 0xFFFF_FFFF
+
+
+def _ordered(values: npt.NDArray[np.float64]) -> I64:
+    """Floats as ints in the same order; its own inverse on the bits (`unordered`)."""
+    return unordered((values + 0.0).view(np.int64))
+
+
+def unordered(bits: I64) -> I64:
+    """The float's bits behind its ordered form, and back."""
+    return bits ^ ((bits >> 63) & np.int64(NOTHING))
+
+
+def _hashes(column: Column) -> I64:
+    texts = column.values.tolist()
+    known = {text: stable_hash64(text) for text in set(texts)}
+    return np.array([known[text] for text in texts], np.uint64).view(np.int64)

@@ -1,0 +1,149 @@
+"""The operator: all look-back features of one key in one pass over the batch.
+
+    keys -> slots; rows sorted by slot (stable), a matrix of inputs
+      keys whose rows are in order  -> forward.py
+      keys with a late row          -> late.py
+    result matrix, back in row order -> columns (results.py)
+
+It runs once for each precision in use (its own table), usually once.
+"""
+
+from __future__ import annotations
+
+__all__ = ["WindowOperator"]
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from operators.batch import Batch, Column, TaskRows
+from operators.operator import Operator, OperatorContext, OutputField
+from operators.schema import DataType, Kind
+from operators.windows.forward import forward
+from operators.windows.frame import I64, Frame, load
+from operators.windows.late import late
+from operators.windows.layout import Layout, layouts
+from operators.windows.results import columns
+from operators.windows.spec import Aggregate, WindowSpec, check, output_type
+from state.table import KeyedTable, TableSpec
+
+_NEVER_NULL = (Aggregate.COUNT, Aggregate.DISTINCT, Aggregate.FIRST_SEEN)
+
+
+class WindowOperator(Operator):
+    """Look-back features of one key.
+
+    A row without a key (NULL) has no state: counts are 0, all else is NULL, `first_seen` and incomplete false.
+
+    Raises:
+        ConfigError: the spec asks for what cannot be computed.
+    """
+
+    def __init__(self, spec: WindowSpec) -> None:
+        check(spec)
+        self.spec = spec
+        self._layouts = layouts(spec)
+        self._tables = tuple(layout.table for layout in self._layouts)
+        names = [spec.key, *(name for layout in self._layouts for name in layout.inputs())]
+        self._inputs = tuple(dict.fromkeys(names))
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return self._inputs
+
+    @property
+    def outputs(self) -> tuple[OutputField, ...]:
+        fields = [OutputField(f.name, output_type(f), f.aggregate not in _NEVER_NULL) for f in self.spec.features]
+        fields += [OutputField(p.name, p.type) for p in self.spec.previous]
+        return (*fields, OutputField(self.spec.incomplete, DataType(Kind.BOOL), False))
+
+    @property
+    def tables(self) -> tuple[TableSpec, ...]:
+        return self._tables
+
+    def process(self, batch: Batch, context: OperatorContext) -> None:
+        key = batch.columns[self.spec.key]
+        rows = None if key.valid is None or key.valid.all() else np.flatnonzero(key.valid)
+        keys: list[str] = (key.values if rows is None else key.values[rows]).tolist()
+        tasks = batch.tasks if rows is None else _spans(batch.tasks, rows)
+        missing = np.zeros(batch.size, np.bool_)
+        for layout, spec in zip(self._layouts, self._tables, strict=True):
+            result = _compute(layout, context.table(spec.name), batch, tasks, keys, rows)
+            found = columns(layout, result)
+            batch.columns.update(found if rows is None else self._spread(found, rows, batch.size))
+            incomplete = result[layout.incomplete_at].astype(np.bool_)
+            missing[slice(None) if rows is None else rows] |= incomplete
+        batch.columns[self.spec.incomplete] = Column(DataType(Kind.BOOL), missing)
+
+    def _spread(
+        self, found: Iterable[tuple[str, Column]], rows: npt.NDArray[np.intp], size: int
+    ) -> Iterator[tuple[str, Column]]:
+        """Columns of the rows with a key to columns of the batch."""
+        nullable = {output.name for output in self.outputs if output.nullable}
+        for name, column in found:
+            values = np.zeros(size, column.values.dtype)
+            values[rows] = column.values
+            valid = np.zeros(size, np.bool_)
+            valid[rows] = True if column.valid is None else column.valid
+            yield name, Column(column.type, values, valid if name in nullable else None)
+
+
+def _compute(
+    layout: Layout,
+    table: KeyedTable,
+    batch: Batch,
+    tasks: tuple[TaskRows, ...],
+    keys: list[str],
+    rows: npt.NDArray[np.intp] | None,
+) -> I64:
+    """The result matrix (result rows, rows with a key), in row order."""
+    size = len(keys)
+    result = np.zeros((layout.result_rows, size), np.int64)
+    if not size:
+        return result
+    slots = table.slots(tasks, keys)
+    data = load(layout, batch, rows)
+    order, frame = _sorted(layout, slots, data)
+    assert table.ring is not None
+    table.touch(frame.unique)
+    table.ring.touch(frame.unique)
+    disorder = _disordered(table, frame)
+    if not disorder.any():
+        forward(table, frame, out := np.empty_like(result))
+        result[:, order] = out
+        return result
+    behind = disorder[frame.group]
+    for process, mine in ((forward, np.flatnonzero(~behind)), (late, np.flatnonzero(behind))):
+        if mine.size:
+            out = np.empty((layout.result_rows, len(mine)), np.int64)
+            process(table, frame.take(mine), out)
+            result[:, order[mine]] = out
+    return result
+
+
+def _sorted(layout: Layout, slots: I64, data: I64) -> tuple[I64, Frame]:
+    """Order by slot, then row. One sort of (slot, row) packed into an int64 is faster than a stable argsort."""
+    size = len(slots)
+    bits = size.bit_length()
+    packed = (slots << bits) | np.arange(size)
+    packed.sort()
+    order = packed & ((1 << bits) - 1)
+    return order, Frame(layout, packed >> bits, data[:, order])
+
+
+def _disordered(table: KeyedTable, frame: Frame) -> npt.NDArray[np.bool_]:
+    """For each key of the batch: does one of its rows come behind the key's newest clock?"""
+    assert table.ring is not None
+    newest = table.rows[frame.unique, Layout.NEWEST]
+    known = table.ring.heads[frame.unique, table.ring.STOP] > 0
+    out: npt.NDArray[np.bool_] = known & (frame.clock[frame.first] < newest)
+    back = np.flatnonzero(frame.clock[1:] < frame.clock[:-1])
+    out[frame.group[back + 1][frame.group[back + 1] == frame.group[back]]] = True
+    return out
+
+
+def _spans(tasks: tuple[TaskRows, ...], rows: npt.NDArray[np.intp]) -> tuple[TaskRows, ...]:
+    """The tasks' spans when only `rows` of the batch are left."""
+    bounds = np.searchsorted(rows, [[span.start, span.stop] for span in tasks])
+    return tuple(TaskRows(span.task, int(a), int(b)) for span, (a, b) in zip(tasks, bounds.tolist(), strict=True))

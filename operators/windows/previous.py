@@ -1,0 +1,67 @@
+"""Earlier rows: `previous(x, n)`.
+
+An entry carries, besides its own value, the values of the rows before it: what it carries are the last rows, in
+row order, among those with event time <= its own. So the n-th earlier row of a new row is read from the entry
+that it is put behind. Late rows keep this true: a late row is the last in row order for all entries of a higher
+clock, so it is shifted into them when it is inserted (merge.py).
+
+A bit a value says whether there is such a row and its value is not NULL. A row that comes `ttl` or more after the
+newest one starts anew.
+"""
+
+from __future__ import annotations
+
+__all__ = ["follow"]
+
+import numpy as np
+import numpy.typing as npt
+
+from operators.windows.frame import I64, Frame
+
+
+def follow(frame: Frame, before: I64, known: npt.NDArray[np.bool_], newest: I64, result: I64, entries: I64) -> None:
+    """Fill result and entries of rows in order.
+
+    Args:
+        frame: the rows.
+        before: (keys, width): the newest entry of each key.
+        known: whether the key has one.
+        newest: its clock.
+        result: (result rows, rows): `previous_at` and `valid_at` parts are written.
+        entries: (rows, width): the carried columns and the flags are written.
+    """
+    layout = frame.layout
+    first = frame.first
+    at = layout.carried_column
+    flags = before[:, layout.flags_column] if layout.flagged else None
+    fresh = _restart(frame, known, newest)
+    bits = np.zeros(frame.size, np.int64)
+    bit = 0
+    for k, (_, _, depth, nullable) in enumerate(layout.carried):
+        value, valid = frame.carried[k], frame.valid[k]
+        for _n in range(depth):
+            entries[:, at + bit] = value
+            bits |= valid << bit
+            out, ok = result[layout.previous_at + bit], result[layout.valid_at + bit]
+            out[1:] = value[:-1]
+            ok[1:] = valid[:-1]
+            out[first] = before[:, at + bit]
+            ok[first] = known if flags is None else (flags >> bit & 1) * known
+            if fresh is not None:
+                ok[fresh] = 0
+            value, valid = out, ok
+            bit += 1
+    if layout.flagged:
+        entries[:, layout.flags_column] = bits
+
+
+def _restart(frame: Frame, known: npt.NDArray[np.bool_], newest: I64) -> npt.NDArray[np.intp] | None:
+    """Rows that come so late after the newest one that their key counts as new."""
+    ttl = frame.layout.ttl
+    if not ttl:
+        return None
+    before = np.empty(frame.size, np.int64)
+    before[1:] = frame.clock[:-1]
+    before[frame.first] = np.where(known, newest, frame.clock[frame.first])
+    fresh = np.flatnonzero(frame.clock - before >= ttl)
+    return fresh if fresh.size else None

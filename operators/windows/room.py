@@ -1,0 +1,69 @@
+"""Room in the rings, and what leaves them.
+
+Which entries a row may see is a function of row order alone (`floor`: clock > newest clock so far - horizon, and
+the newest `max_entries`). Entries are only taken out when a ring is full, so a ring may hold more than is visible:
+no kernel may look below the floor. The newest clock ever taken out is kept (`dropped`): a window that reaches below
+it is incomplete. With `previous` features the newest entry stays whatever its age.
+"""
+
+from __future__ import annotations
+
+__all__ = ["NEVER", "dropped", "make_room", "set_dropped"]
+
+import numpy as np
+
+from operators.windows.edges import search
+from operators.windows.frame import I64
+from operators.windows.layout import Layout
+from state.ring import Ring
+
+NEVER = np.iinfo(np.int64).min  # the clock of nothing; a field of a new key is 0, so it is stored xor NEVER
+
+
+def dropped(layout: Layout, row: I64) -> I64:
+    """Newest clock dropped of each row of the table, NEVER if none."""
+    return row[:, layout.DROPPED] ^ NEVER
+
+
+def set_dropped(layout: Layout, row: I64, clock: I64) -> None:
+    """Raise the newest clock dropped."""
+    row[:, layout.DROPPED] = np.maximum(dropped(layout, row), clock) ^ NEVER
+
+
+def make_room(ring: Ring, layout: Layout, slots: I64, row: I64, counts: I64, clock: I64) -> I64:
+    """Room for `counts` entries more of the (touched) `slots`; entries that a row at `clock` cannot see may go.
+
+    `row` (the table's rows, changed in place) and the heads are kept consistent. Returns the heads, a copy.
+    """
+    heads = ring.heads[slots]
+    stop = heads[:, ring.STOP]
+    small = np.flatnonzero(stop + counts - heads[:, ring.START] > heads[:, ring.MASK] + 1)
+    if not small.size:
+        return heads
+    mine = slots[small]
+    part = row[small]
+    _expire(ring, layout, mine, part, heads[small], clock[small])
+    row[small] = part
+    ring.append_room(mine, counts[small])
+    heads[small] = ring.heads[mine]
+    return heads
+
+
+def _expire(ring: Ring, layout: Layout, slots: I64, row: I64, heads: I64, clock: I64) -> None:
+    off, mask, start, stop = heads.T
+    width = layout.width
+    flat = ring.entries.reshape(-1)
+    new = search(flat, width, off * width, mask, start, stop, (clock - layout.horizon)[None])[0]
+    if layout.previous:
+        new = np.minimum(new, np.maximum(stop - 1, start))
+    new = np.maximum(new, stop - layout.spec.max_entries)
+    gone = np.flatnonzero(new > start)
+    if not gone.size:
+        return
+    new, row_gone = new[gone], row[gone]
+    last = flat.take(off[gone] * width + ((new - 1) & mask[gone]) * width)
+    set_dropped(layout, row_gone, last)
+    edges = slice(layout.EDGES, layout.EDGES + len(layout.offsets))
+    row_gone[:, edges] = np.maximum(row_gone[:, edges], new[:, None])
+    row[gone] = row_gone
+    ring.heads[slots[gone], ring.START] = new

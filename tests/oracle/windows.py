@@ -1,0 +1,160 @@
+"""Look-back features by brute force: every row looks at every row before it. Imports nothing of ours but the schema.
+
+Rows are dicts: "task", "key", "time" and the columns (None is NULL). `decide` returns one dict of outputs a row.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from fractions import Fraction
+from typing import Any
+
+from operators.schema import Kind
+
+Row = dict[str, Any]
+
+
+def decide(spec: Any, rows: list[Row]) -> list[Row]:
+    """All outputs of `spec` (its attributes are read, nothing else) for rows in row order."""
+    histories: dict[tuple[int, str], list[Row]] = {}
+    out = []
+    for row in rows:
+        if row["key"] is None:
+            out.append(_keyless(spec))
+            continue
+        history = histories.setdefault((row["task"], row["key"]), [])
+        history.append(row)
+        out.append(_row(spec, history))
+    return out
+
+
+def _keyless(spec: Any) -> Row:
+    blank = {"count": 0, "distinct": 0, "first_seen": False}
+    out: Row = {f.name: blank.get(str(f.aggregate)) for f in spec.features}
+    out.update({p.name: None for p in spec.previous})
+    out[f"{spec.name}__incomplete"] = False
+    return out
+
+
+def _row(spec: Any, history: list[Row]) -> Row:
+    out: Row = {}
+    incomplete = False
+    precisions = {f.precision_ms for f in spec.features} | ({0} if spec.previous else set())
+    for precision in sorted(precisions):
+        features = [f for f in spec.features if f.precision_ms == precision]
+        kept, gone, horizon = _visible(spec, features, history, precision)
+        me = history[-1]
+        unit = max(1, precision)
+        for f in features:
+            low = (me["time"] - f.delay_ms - f.over_ms) // unit
+            high = (me["time"] - f.delay_ms) // unit if f.delay_ms else _clock(me, precision)
+            window = [r for r in kept if low < _clock(r, precision) <= high and r is not me]
+            window += [me] if not f.delay_ms else []
+            out[f.name] = _aggregate(f, window, me)
+        reach = max((f.delay_ms + f.over_ms for f in features), default=None)
+        if reach is not None:
+            low = (me["time"] - reach) // unit
+            incomplete |= any(_clock(r, precision) > low for r in gone)
+        if precision == 0 and spec.previous:
+            incomplete |= _previous(spec, history, kept, gone, horizon, out)
+    out[f"{spec.name}__incomplete"] = incomplete
+    return out
+
+
+def _clock(row: Row, precision: int) -> int:
+    return -(-row["time"] // precision) if precision else row["time"]
+
+
+def _visible(spec: Any, features: list[Any], history: list[Row], precision: int) -> tuple[list[Row], list[Row], int]:
+    """Rows that the last row may see, rows that were dropped, the horizon; by what happened row after row."""
+    unit = max(1, precision)
+    reach = max((f.delay_ms + f.over_ms for f in features), default=0)
+    late = spec.late_ms if spec.late_ms >= 0 else min(reach or 3_600_000, 3_600_000)
+    horizon = -(-reach // unit) + -(-late // unit) + (1 if precision else 0)
+    kept: list[Row] = []
+    gone: list[Row] = []
+    newest = -(1 << 62)
+    for row in history:
+        newest = max(newest, _clock(row, precision))
+        kept.append(row)
+        if _clock(row, precision) <= newest - horizon:
+            gone += [row]
+            kept.pop()
+        entries = sorted(kept, key=lambda r: _clock(r, precision))
+        over = set(map(id, entries[: max(0, _entries(spec, kept) - spec.max_entries)]))
+        lost = [r for r in kept if _clock(r, precision) <= newest - horizon or id(r) in over]
+        gone += lost
+        ids = set(map(id, lost))
+        kept = [r for r in kept if id(r) not in ids]
+    return kept, gone, horizon
+
+
+def _entries(spec: Any, kept: list[Row]) -> int:
+    return len(kept)
+
+
+def _aggregate(f: Any, window: list[Row], me: Row) -> Any:
+    name = str(f.aggregate)
+    if name == "first_seen":
+        mine = _same(me[f.of])
+        before = [r for r in window if r is not me and _counts(f, r)]
+        return mine is not None and all(_same(r[f.of]) != mine for r in before)
+    rows = [r for r in window if _counts(f, r)]
+    if name == "count":
+        return len(rows)
+    values = [r[f.of] for r in rows]
+    if name == "distinct":
+        return len(set(map(_same, values)))
+    n = len(values)
+    if n == 0 or (name == "stddev" and n < 2):
+        return None
+    scale = 10 ** (f.type.scale if f.type.kind is Kind.DECIMAL else 0)
+    match name:
+        case "sum":
+            return sum(values)
+        case "mean":
+            return float(Fraction(sum(values), n * scale))
+        case "min":
+            return min(values)
+        case "max":
+            return max(values)
+    mean = Fraction(sum(values), n)
+    variance = sum((v - mean) ** 2 for v in values) / (n - 1)
+    return math.sqrt(variance / scale**2)
+
+
+def _counts(f: Any, row: Row) -> bool:
+    return (f.of is None or row[f.of] is not None) and (f.where is None or row[f.where] is True)
+
+
+def _same(value: Any) -> Any:
+    """What makes two values equal: floats by bits, -0.0 as 0.0."""
+    return struct.pack("<d", value + 0.0) if isinstance(value, float) else value
+
+
+def _previous(
+    spec: Any, history: list[Row], kept: list[Row], gone: list[Row], horizon: int, out: Row
+) -> bool:
+    """The plain meaning, within what a late row can still see. Returns whether it lacks rows."""
+    me, before = history[-1], history[:-1]
+    newest = max((r["time"] for r in before), default=None)
+    ttl = max(spec.ttl_ms, horizon + max((f.delay_ms + f.over_ms for f in spec.features if not f.precision_ms),
+                                         default=0)) if spec.ttl_ms else 0
+    begin = 0  # a row that comes ttl after the newest begins anew
+    top = None
+    for i, row in enumerate(history):
+        if ttl and top is not None and row["time"] - top >= ttl:
+            begin = i
+        top = row["time"] if top is None else max(top, row["time"])
+    late = newest is not None and me["time"] < newest
+    missing = False
+    found = [r for r in history[begin:-1] if r["time"] <= me["time"]]
+    if late and not any(r is not me and r["time"] <= me["time"] for r in kept):
+        found = []
+        live = [r for r in gone if not ttl or r["time"] > top - ttl]
+        missing = bool(live) and True
+        missing = any(r is not me for r in live) or any(r is me for r in live)
+    for p in spec.previous:
+        out[p.name] = found[-p.n][p.of] if len(found) >= p.n else None
+    return missing
