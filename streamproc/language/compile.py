@@ -1,0 +1,211 @@
+"""A checked pipeline -> the plan that the runtime, the backtest and the tests execute.
+
+1. tables, models and operators of the user are loaded; 2. features and rules are taken apart into items (`draft`);
+3. items are put in order (`schedule`); 4. each layer becomes a step, its types inferred from those before it.
+"""
+
+from __future__ import annotations
+
+__all__ = ["compile_pipeline"]
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from operators.encode import RESERVED
+from operators.operator import OutputField
+from operators.plan import DecisionSpec, Plan, RuleSpec
+from operators.schema import FieldSpec, Kind, StreamSchema, TopicNames
+from state.errors import ConfigError
+from streamproc.language.csv_table import TableContents, read_table
+from streamproc.language.draft import Draft, ExpressionItem, ScoreItem, UserItem
+from streamproc.language.expression import columns_of, parse
+from streamproc.language.fingerprint import decision_fingerprint, state_fingerprint
+from streamproc.language.model import ExpressionFeature, Pipeline, Stage, Stream, window_names
+from streamproc.language.problems import Problems, nearest
+from streamproc.language.schedule import check_names, schedule
+from streamproc.language.steps import StepBuilder
+from streamproc.language.user_operators import OperatorLoader, load_operator
+
+ModelLoader = Callable[[Path], Any]
+"""An ONNX file -> what ScoreOperator scores with."""
+
+
+def compile_pipeline(
+    pipeline: Pipeline,
+    *,
+    operators: OperatorLoader = load_operator,
+    models: ModelLoader | None = None,
+) -> Plan:
+    """Compile a loaded pipeline.
+
+    Args:
+        pipeline: from `load_pipeline`.
+        operators: how the user's operator classes are found.
+        models: how a model's file is opened; by default as ONNX.
+
+    Raises:
+        ConfigError: a PipelineError with everything that is wrong: unknown columns, types, circles, missing files.
+    """
+    problems = Problems()
+    stage, (stream_name, stream) = pipeline.stages[0], next(iter(pipeline.streams.items()))
+    schema = _schema(stream_name, stream, stage, problems)
+    tables = _tables(pipeline, problems)
+    draft = Draft(stage.per, [name for name, field in stream.fields.items() if field.type.kind is Kind.INT64])
+    _user_operators(pipeline, operators, draft, problems)
+    problems.check()
+    features, refused = _features(stage, stream, draft, problems)
+    _scores_and_rules(pipeline, stream, draft, problems)
+    fields = {spec.name: _output(spec, schema) for spec in schema.fields}
+    refused |= check_names(draft.items, fields, refused, problems)
+    lookups = {name: contents.table for name, contents in tables.items()}
+    builder = StepBuilder(fields, lookups, models or _open_onnx, pipeline, problems)
+    with problems.caught():
+        items = {name: item for name, item in draft.items.items() if name not in refused}
+        builder.build(schedule(items, set(fields) | refused))
+    _check_include(pipeline, builder.scope, refused, problems)
+    problems.check()
+    digests = {name: contents.digest for name, contents in tables.items()}
+    return Plan(
+        pipeline=pipeline.pipeline,
+        stream=schema,
+        topics=_topics(pipeline),
+        steps=tuple(builder.steps),
+        features=tuple(builder.scope[name] for name in features),
+        rules=_rules(pipeline),
+        decision=_decision(pipeline, builder.scope),
+        state_fingerprint=state_fingerprint(pipeline, schema, draft.items, builder.steps, digests),
+        decision_fingerprint=decision_fingerprint(pipeline, digests, builder.model_digests),
+        topic_partitions=pipeline.partitions,
+        topic_config={"retention.ms": str(pipeline.retention or -1)},
+    )
+
+
+def _schema(name: str, stream: Stream, stage: Stage, problems: Problems) -> StreamSchema:
+    """The stream as decode sees it; the stage's keys must be fields of it."""
+    if stage.partition_by not in stream.fields:
+        hint = nearest(stage.partition_by, stream.fields)
+        problems.add(f"partition_by: there is no field {stage.partition_by!r}", stage.place, hint)
+    elif stream.fields[stage.partition_by].type.kind not in (Kind.STRING, Kind.INT64):
+        kind = stream.fields[stage.partition_by].type
+        problems.add(f"partition_by: {stage.partition_by} is {kind}, not string or int64", stage.place)
+    return StreamSchema(
+        name=name,
+        topic=stream.topic,
+        fields=tuple(
+            FieldSpec(field, spec.type, spec.source, spec.pan, spec.required) for field, spec in stream.fields.items()
+        ),
+        id=stream.id,
+        event_time=stream.event_time,
+        key=stage.partition_by,
+        deduplicate_ms=stream.deduplicate,
+        max_ahead_ms=stream.max_ahead,
+        extra_refused=stream.extra == "refuse",
+    )
+
+
+def _output(spec: FieldSpec, schema: StreamSchema) -> OutputField:
+    never_null = spec.required or spec.name in (schema.id, schema.key, schema.event_time)
+    return OutputField(spec.name, spec.type, not never_null)
+
+
+def _tables(pipeline: Pipeline, problems: Problems) -> dict[str, TableContents]:
+    found: dict[str, TableContents] = {}
+    for name, table in pipeline.tables.items():
+        with problems.caught():
+            found[name] = read_table(name, table, Path(pipeline.folder))
+    return found
+
+
+def _features(stage: Stage, stream: Stream, draft: Draft, problems: Problems) -> tuple[list[str], set[str]]:
+    """The feature columns in the analyst's order, and those that were refused.
+
+    `amount: amount` carries the field as it is; any other feature called like a field is refused later.
+    """
+    columns: list[str] = []
+    refused: set[str] = set()
+    for name, feature in stage.features.items():
+        if isinstance(feature, ExpressionFeature):
+            made = [name]
+            if name in stream.fields and feature.expression.column == name:
+                columns.append(name)
+                continue
+        else:
+            made = [column for column, _, _ in window_names(name, feature)]
+        columns += made
+        try:
+            draft.feature(name, feature)
+        except ConfigError as error:
+            problems.note(error)
+            refused.update(made)
+    return columns, refused
+
+
+def _user_operators(pipeline: Pipeline, load: OperatorLoader, draft: Draft, problems: Problems) -> None:
+    for name, declared in pipeline.operators.items():
+        with problems.caught():
+            made = load(declared.operator, Path(pipeline.folder), declared.place)
+            try:
+                operator = made(**declared.options)
+            except (TypeError, ValueError) as error:
+                raise ConfigError(f"operator {name}: {error}", declared.place) from error
+            draft.add(UserItem(f"operator:{name}", operator, declared.place))
+
+
+def _scores_and_rules(pipeline: Pipeline, stream: Stream, draft: Draft, problems: Problems) -> None:
+    """Models, rules, and the short names `score` and `risk_tier` where something reads them."""
+    for name, model in pipeline.models.items():
+        with problems.caught():
+            draft.add(ScoreItem(name, model))
+    for rule in pipeline.rules:
+        with problems.caught():
+            draft.expression(f"rule:{rule.id}", rule.when, rule.place)
+    read = {
+        column for item in draft.items.values() if isinstance(item, ExpressionItem) for column in columns_of(item.expr)
+    }
+    for name, model in pipeline.models.items():
+        for short, full in (("score", f"{name}.score"), ("risk_tier", f"{name}.tier")):
+            if short in read and short not in draft.items and short not in stream.fields:
+                draft.expression(short, parse(full, model.place), model.place)
+
+
+def _check_include(pipeline: Pipeline, scope: dict[str, OutputField], refused: set[str], problems: Problems) -> None:
+    """What the decision shows must exist, and not be there anyway."""
+    place = pipeline.decision.place
+    for column in pipeline.decision.include:
+        if column in RESERVED:
+            problems.add(f"include: {column} is always there", place, "leave it out")
+        elif column not in scope and column not in refused:
+            shown = [name for name in scope if not name.startswith(("_", "rule:"))]
+            problems.add(f"include: unknown column {column!r}", place, nearest(column, shown))
+
+
+def _decision(pipeline: Pipeline, scope: dict[str, OutputField]) -> DecisionSpec:
+    name = next(iter(pipeline.models), None)
+    return DecisionSpec(
+        severity=pipeline.decision.severity,
+        otherwise=pipeline.decision.otherwise,
+        include=pipeline.decision.include,
+        score=f"{name}.score" if name else None,
+        tier=f"{name}.tier" if name and f"{name}.tier" in scope else None,
+    )
+
+
+def _rules(pipeline: Pipeline) -> tuple[RuleSpec, ...]:
+    return tuple(
+        RuleSpec(rule.id, f"rule:{rule.id}", rule.then, rule.reason, rule.mode == "shadow", rule.final, rule.to)
+        for rule in pipeline.rules
+    )
+
+
+def _topics(pipeline: Pipeline) -> TopicNames:
+    topics = pipeline.topics
+    side = {rule.to: f"{pipeline.pipeline}.{rule.to}" for rule in pipeline.rules if rule.to}
+    return TopicNames(topics.decisions, topics.dead_letters, topics.journal, side)
+
+
+def _open_onnx(path: Path) -> Any:
+    """Opened only where a model is used: importing the runtime of ONNX takes a while."""
+    from models.onnx import OnnxModel
+
+    return OnnxModel(path)

@@ -1,0 +1,222 @@
+"""A pipeline taken apart into items: expressions, windows, earlier rows, scores, operators of the user.
+
+Calls of previous() and first_seen() leave their expressions here and become items of their own, shared when equal.
+Nothing is typed yet: an item knows its name, what it reads and where it stands in the file.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "KEY_TEXT",
+    "Draft",
+    "ExpressionItem",
+    "Item",
+    "PreviousItem",
+    "ScoreItem",
+    "UserItem",
+    "WindowItem",
+    "reads",
+    "writes",
+]
+
+import hashlib
+import re
+from collections.abc import Collection
+
+import msgspec
+
+from operators.operator import Operator
+from operators.windows.spec import PREVIOUS_MAX
+from state.errors import ConfigError, Place
+from streamproc.language.expression import CallNode, Expr, columns_of, parse, rewrite_calls
+from streamproc.language.model import ExpressionFeature, Model, WindowGroup, window_names
+from streamproc.language.units import parse_duration
+
+FIRST_SEEN_MS = 30 * 86_400_000
+"""How far first_seen(x) looks back unless it says."""
+KEY_TEXT = "_key_"
+"""Before the name of a whole-number key: the column that holds its text."""
+_CALLS = ("previous", "first_seen")
+_NAME = re.compile(r"[A-Za-z_]\w{0,39}")
+
+
+class ExpressionItem(msgspec.Struct, frozen=True):
+    """A column computed row by row."""
+
+    name: str
+    expr: Expr
+    place: Place
+
+
+class WindowItem(msgspec.Struct, frozen=True):
+    """One aggregate over one window; `of` and `where` are columns."""
+
+    name: str
+    key: str
+    aggregate: str
+    over: int
+    of: str | None
+    where: str | None
+    delay: int
+    precision: int
+    place: Place
+
+
+class PreviousItem(msgspec.Struct, frozen=True):
+    """A column's value in an earlier row of the key."""
+
+    name: str
+    key: str
+    of: str
+    n: int
+    place: Place
+
+
+class ScoreItem(msgspec.Struct, frozen=True):
+    """A model's score."""
+
+    name: str
+    model: Model
+
+    @property
+    def place(self) -> Place:
+        """Where the model is declared."""
+        return self.model.place
+
+
+class UserItem(msgspec.Struct, frozen=True):
+    """An operator of the user, ready made."""
+
+    name: str
+    operator: Operator
+    place: Place
+
+
+Item = ExpressionItem | WindowItem | PreviousItem | ScoreItem | UserItem
+
+
+def reads(item: Item) -> tuple[str, ...]:
+    """The columns that an item needs."""
+    match item:
+        case ExpressionItem():
+            return tuple(sorted(columns_of(item.expr)))
+        case WindowItem():
+            return tuple(column for column in (item.key, item.of, item.where) if column)
+        case PreviousItem():
+            return (item.key, item.of)
+        case ScoreItem():
+            return item.model.features
+        case UserItem():
+            return item.operator.inputs
+
+
+def writes(item: Item) -> tuple[str, ...]:
+    """The columns that an item adds."""
+    if isinstance(item, ScoreItem):
+        return (f"{item.name}.score", f"{item.name}.tier")
+    if isinstance(item, UserItem):
+        return tuple(field.name for field in item.operator.outputs)
+    return (item.name,)
+
+
+class Draft:
+    """Collects the items of one stage.
+
+    `key` is what state is keyed by unless something says `per`; `numbers` are the fields that hold whole numbers:
+    as keys they are turned into text.
+    """
+
+    def __init__(self, key: str, numbers: Collection[str] = ()) -> None:
+        self.key = key
+        self.items: dict[str, Item] = {}
+        self._numbers = numbers
+
+    def add(self, item: Item) -> None:
+        """Take an item as it is.
+
+        Raises:
+            ConfigError: something else has its name.
+        """
+        if item.name in self.items:
+            first = self.items[item.name].place.line
+            raise ConfigError(f"{item.name!r} exists already", item.place, f"in line {first}")
+        self.items[item.name] = item
+
+    def expression(self, name: str, expr: Expr, place: Place, per: str | None = None) -> None:
+        """A named expression; its calls of previous() and first_seen() become items."""
+        self.add(ExpressionItem(name, self._without_calls(expr, per), place))
+
+    def feature(self, name: str, feature: ExpressionFeature | WindowGroup) -> list[str]:
+        """A declared feature; the columns that it makes, in the analyst's order."""
+        if isinstance(feature, ExpressionFeature):
+            self.expression(name, feature.expression, feature.place, feature.per)
+            return [name]
+        of = self.column(feature.of, feature.per) if feature.of else None
+        where = self.column(feature.where, feature.per) if feature.where else None
+        made = []
+        key = self._text_key(feature.per or self.key, feature.place)
+        for column, aggregate, over in window_names(name, feature):
+            self.add(
+                WindowItem(column, key, aggregate, over, of, where, feature.delay, feature.precision, feature.place)
+            )
+            made.append(column)
+        return made
+
+    def column(self, expr: Expr, per: str | None) -> str:
+        """The column that holds `expr`: its own, or a hidden one that is shared by equal expressions."""
+        plain = self._without_calls(expr, per)
+        if plain.column is not None:
+            return plain.column
+        name = f"_{_slug(plain.sql)}"
+        if name not in self.items:
+            self.add(ExpressionItem(name, plain, expr.place))
+        return name
+
+    def _text_key(self, key: str, place: Place) -> str:
+        if key not in self._numbers:
+            return key
+        name = KEY_TEXT + key
+        if name not in self.items:
+            self.add(ExpressionItem(name, parse(f"CAST({key} AS varchar)", place), place))
+        return name
+
+    def _without_calls(self, expr: Expr, per: str | None) -> Expr:
+        return rewrite_calls(expr, _CALLS, lambda call: self._call(call, per or self.key))
+
+    def _call(self, call: CallNode, key: str) -> str:
+        suffix = "" if key == self.key else f"_by_{key}"
+        if not 1 <= len(call.args) <= 2:
+            raise ConfigError(f"{call.name}() takes one or two arguments", call.place, _usage(call.name))
+        of = self.column(call.args[0], key)
+        key = self._text_key(key, call.place)
+        item: Item
+        if call.name == "previous":
+            n = call.args[1].literal if len(call.args) == 2 else 1
+            if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= PREVIOUS_MAX:
+                raise ConfigError(f"previous(x, n) takes a number n from 1 to {PREVIOUS_MAX}", call.place)
+            item = PreviousItem(f"_previous_{n}_{_slug(of)}{suffix}", key, of, n, call.place)
+        else:
+            over = _over(call)
+            name = f"_first_seen_{over}_{_slug(of)}{suffix}"
+            item = WindowItem(name, key, "first_seen", over, of, None, 0, 0, call.place)
+        self.items.setdefault(item.name, item)
+        return item.name
+
+
+def _over(call: CallNode) -> int:
+    if len(call.args) == 1:
+        return FIRST_SEEN_MS
+    text = call.args[1].literal
+    try:
+        return parse_duration(text if isinstance(text, str) else "")
+    except ValueError:
+        raise ConfigError("first_seen(x, over) takes a duration as text", call.place, _usage("first_seen")) from None
+
+
+def _usage(name: str) -> str:
+    return "previous(amount) or previous(amount, 2)" if name == "previous" else "first_seen(country, '90d')"
+
+
+def _slug(sql: str) -> str:
+    """A name for an expression: itself if it is a name, else a digest of it (stable: it names state)."""
+    return sql if _NAME.fullmatch(sql) else "x" + hashlib.sha256(sql.encode()).hexdigest()[:12]

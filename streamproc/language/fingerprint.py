@@ -1,0 +1,115 @@
+"""What a pipeline's meaning is, as digests: comments, layout and the order of unrelated keys do not count.
+
+The *state* fingerprint covers what state and stored features depend on: a change of it is a barrier. The *decision*
+fingerprint covers what changes without one: rules, actions, the contents of tables and models.
+"""
+
+from __future__ import annotations
+
+__all__ = ["decision_fingerprint", "state_fingerprint"]
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from operators.expressions import ExpressionOperator
+from operators.operator import Operator
+from operators.plan import replay_steps
+from operators.schema import StreamSchema
+from streamproc.language.draft import ExpressionItem, Item, PreviousItem, UserItem, WindowItem
+from streamproc.language.model import Pipeline
+
+_VERSION = 1
+"""Raised when the meaning of a fingerprint changes."""
+
+
+def state_fingerprint(
+    pipeline: Pipeline,
+    schema: StreamSchema,
+    items: Mapping[str, Item],
+    steps: Sequence[Operator],
+    table_digests: Mapping[str, str],
+) -> str:
+    """Digest of the stream, its key, deduplication, all features and what state is kept for rules.
+
+    A table's contents count only where a `where:`, `of:` or an argument of previous() reads it.
+    """
+    read = {
+        table
+        for step in replay_steps(steps)
+        if isinstance(step, ExpressionOperator)
+        for _, compiled in step.expressions
+        for table in compiled.tables
+    }
+    stage = pipeline.stages[0]
+    rules = {f"rule:{rule.id}" for rule in pipeline.rules}
+    meant = {
+        "stream": {
+            "name": schema.name,
+            "fields": sorted([f.name, str(f.type), f.source, f.pan, f.required] for f in schema.fields),
+            "id": schema.id,
+            "event_time": schema.event_time,
+            "deduplicate": schema.deduplicate_ms,
+            "max_ahead": schema.max_ahead_ms,
+            "extra_refused": schema.extra_refused,
+        },
+        "key": [schema.key, pipeline.partitions],
+        "ttl": stage.ttl,
+        "features": sorted(stage.features),
+        "items": sorted(
+            [name, *map(str, _meaning(item, pipeline))]
+            for name, item in items.items()
+            if name not in rules and (name in _columns(pipeline, items) or not isinstance(item, ExpressionItem))
+        ),
+        "tables": {name: table_digests[name] for name in sorted(read)},
+    }
+    return _digest(meant)
+
+
+def _columns(pipeline: Pipeline, items: Mapping[str, Item]) -> set[str]:
+    """Expressions that are features, or hidden ones that feed state (the names `score` and `risk_tier` are neither)."""
+    return set(pipeline.stages[0].features) | {name for name in items if name.startswith("_")}
+
+
+def _meaning(item: Item, pipeline: Pipeline) -> list[object]:
+    match item:
+        case ExpressionItem():
+            return ["expression", item.expr.sql]
+        case WindowItem():
+            return ["window", item.key, item.aggregate, item.over, item.of, item.where, item.delay, item.precision]
+        case PreviousItem():
+            return ["previous", item.key, item.of, item.n]
+        case UserItem():
+            declared = pipeline.operators[item.name.partition(":")[2]]
+            options = msgspec.json.encode(declared.options, order="deterministic").decode()
+            return ["operator", declared.operator, options, _source(declared.operator, Path(pipeline.folder))]
+        case _:
+            return ["score"]
+
+
+def _source(reference: str, folder: Path) -> str:
+    """Digest of a user's file; an installed package is known by its reference only."""
+    if not reference.startswith("./"):
+        return ""
+    return hashlib.sha256((folder / reference.rpartition(":")[0]).read_bytes()).hexdigest()
+
+
+def decision_fingerprint(pipeline: Pipeline, table_digests: Mapping[str, str], model_digests: Mapping[str, str]) -> str:
+    """Digest of rules (their order counts), actions, what decisions show, tables' and models' contents."""
+    decision = pipeline.decision
+    meant = {
+        "rules": [[r.id, r.when.sql, r.then, r.reason, r.final, r.mode, r.to] for r in pipeline.rules],
+        "decision": [decision.severity, decision.otherwise, decision.include],
+        "tables": dict(table_digests),
+        "models": {
+            name: [model_digests[name], list(model.features), model.tiers] for name, model in pipeline.models.items()
+        },
+    }
+    return _digest(meant)
+
+
+def _digest(meant: dict[str, object]) -> str:
+    text = msgspec.json.encode({"version": _VERSION, **meant}, order="deterministic")
+    return hashlib.sha256(text).hexdigest()

@@ -1,0 +1,217 @@
+"""A pipeline file -> the Structs of `model`; everything wrong with it is reported at once, in order of place."""
+
+from __future__ import annotations
+
+__all__ = ["load_pipeline", "read_pipeline"]
+
+from pathlib import Path
+
+from state.errors import ConfigError, Place
+from streamproc.language.expression import Expr
+from streamproc.language.load_features import read_features
+from streamproc.language.load_streams import read_streams, read_tables
+from streamproc.language.model import Decision, Model, Pipeline, Rule, Stage, Stream, Topics, UserOperator
+from streamproc.language.problems import Problems, nearest
+from streamproc.language.reader import (
+    Section,
+    choice,
+    duration,
+    flag,
+    formula,
+    identifier,
+    names,
+    number,
+    text,
+    topic_name,
+    whole,
+)
+from streamproc.language.yaml_tree import SIZE_MAX, Items, Mapping, Node, Scalar, parse_yaml, word
+
+PARTITIONS_MAX = 10_000
+_LATER = {"patterns": "patterns", "sql": "whole SQL statements", "tests": "tests beside a pipeline"}
+_NONE: tuple[str, ...] = ()
+_NOTHING = word("", Place(""))
+
+
+def load_pipeline(path: str | Path) -> Pipeline:
+    """Read and check the pipeline file at `path`; expressions are parsed, not yet typed (see `compile_pipeline`).
+
+    Raises:
+        ConfigError: the file cannot be read, or is wrong; a PipelineError lists everything that is.
+    """
+    file = str(path)
+    try:
+        with open(path, encoding="utf-8-sig") as opened:
+            content = opened.read(SIZE_MAX + 1)
+    except UnicodeDecodeError:
+        raise ConfigError("not UTF-8 text", Place(file)) from None
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", Place(file)) from None
+    return read_pipeline(content, file)
+
+
+def read_pipeline(content: str, file: str) -> Pipeline:
+    """The same for text at hand; `file` names it in messages, and files it names are relative to its folder.
+
+    Raises:
+        ConfigError: as `load_pipeline`.
+    """
+    problems = Problems()
+    top = Section(parse_yaml(content, file), "the pipeline", problems)
+    name = top.need("pipeline", topic_name, "pipeline", "a name for it, e.g. pipeline: card-fraud")
+    streams = read_streams(top, name)
+    tables = read_tables(top)
+    operators = {key: _operator(section) for key, section in top.subsections("operators", "operator")}
+    stages = _stages(top, streams)
+    models = {key: _model(section) for key, section in top.subsections("models", "model")}
+    decision = _decision(top)
+    rules = _rules(top, decision)
+    topics = _topics(top, name)
+    partitions = top.get("partitions", whole(1, PARTITIONS_MAX), 4)
+    retention = top.get("retention", duration, 0) or None
+    for key, what in _LATER.items():
+        top.later(key, what)
+    if len(models) > 1:
+        problems.add("more than one model is not supported yet", top.key_place("models"))
+    top.close()
+    problems.check()
+    return Pipeline(
+        name, streams, stages, tables, operators, models, rules, decision, topics, partitions, retention, top.place
+    )
+
+
+def _stages(top: Section, streams: dict[str, Stream]) -> tuple[Stage, ...]:
+    """The `stages:` list, or one stage whose keys stand at the top of the file."""
+    if "stages" not in top:
+        return (_stage(top, "main", next(iter(streams), "")),)
+    node = top.node("stages")
+    for key in ("name", "partition_by", "per", "ttl", "features"):
+        if top.node(key) is not None:
+            top.problems.add(f"{key!r} stands beside 'stages'", top.key_place(key), "move it into the stage")
+    items = node.items if isinstance(node, Items) else []
+    if not items:
+        top.problems.add("stages must be a list with one stage", top.key_place("stages"))
+    found = []
+    for item in items:
+        section = Section(item, "the stage", top.problems)
+        found.append(_stage(section, section.get("name", identifier, "main"), next(iter(streams), "")))
+        section.close()
+    if len(found) > 1:
+        top.problems.add("more than one stage is not supported yet", items[1].place, "keep one, with `per:` for keys")
+    return tuple(found)
+
+
+def _stage(section: Section, name: str, stream: str) -> Stage:
+    partition_by = section.need("partition_by", identifier, "", f"the field of {stream or 'the stream'} that keys it")
+    per = section.get("per", identifier, partition_by)
+    ttl = section.get("ttl", duration, 0)
+    section.later("patterns", "patterns")
+    return Stage(name, partition_by, per, read_features(section), ttl, section.place)
+
+
+def _operator(section: Section) -> UserOperator:
+    reference = section.need("operator", text, "", "./ops.py:MyOperator or package.module:MyOperator")
+    options = {key: _plain(section.node(key) or _NOTHING) for key in section if key != "operator"}
+    section.close()
+    return UserOperator(reference, options, section.place)
+
+
+def _plain(node: Node) -> object:
+    """YAML as Python values, for the arguments of a user's operator."""
+    if isinstance(node, Items):
+        return [_plain(item) for item in node.items]
+    if isinstance(node, Mapping):
+        return {key: _plain(value) for key, value in node.entries.items()}
+    if node.empty:
+        return None
+    if node.plain and node.text in ("true", "false"):
+        return node.text == "true"
+    for kind in (int, float) if node.plain else ():
+        try:
+            return kind(node.text)
+        except ValueError:
+            continue
+    return node.text
+
+
+def _model(section: Section) -> Model:
+    file = section.need("file", text, "", "an ONNX file, relative to the pipeline")
+    features = section.need("features", names, _NONE, "the model's inputs, in its order")
+    tiers = {}
+    if (node := section.node("tiers")) is not None:
+        tier = Section(node, "tiers", section.problems)
+        tiers = {key: tier.need(key, number(0, 100), 0.0) for key in tier}
+        bounds = list(tiers.values())
+        if bounds != sorted(bounds) or len(set(bounds)) < len(bounds):
+            section.problems.add("tiers must rise: {low: 0, medium: 40, ...}", tier.place)
+        elif bounds and bounds[0] != 0:
+            section.problems.add("the first tier must begin at 0", tier.place)
+    for key in ("champion", "challenger", "shadow", "version"):
+        section.later(key, "model versions")
+    section.close()
+    return Model(file, features, tiers, section.place)
+
+
+def _decision(top: Section) -> Decision:
+    usual = Decision()
+    node = top.node("decision")
+    if node is None:
+        return usual
+    section = Section(node, "decision", top.problems)
+    severity = section.get("severity", names, usual.severity)
+    otherwise = section.get("otherwise", text, usual.otherwise if "severity" not in section else severity[-1])
+    if otherwise not in severity:
+        place = getattr(section.node("otherwise"), "place", section.place)
+        top.problems.add(f"action {otherwise!r} is not in severity", place, nearest(otherwise, severity))
+    include = section.get("include", names, _NONE)
+    section.close()
+    return Decision(severity, otherwise, include, section.place)
+
+
+def _rules(top: Section, decision: Decision) -> tuple[Rule, ...]:
+    node = top.node("rules")
+    if node is None or (isinstance(node, Scalar) and node.empty):
+        return ()
+    if not isinstance(node, Items):
+        top.problems.add("rules must be a list", node.place, "- {id: ..., when: ..., then: ...}")
+        return ()
+    rules: dict[str, Rule] = {}
+    for item in node.items:
+        rule = _rule(Section(item, "rule", top.problems), decision)
+        if rule.id in rules:
+            first = rules[rule.id].place.line
+            top.problems.add(f"a rule {rule.id!r} exists already", rule.place, f"in line {first}")
+        rules[rule.id] = rule
+    return tuple(rules.values())
+
+
+def _rule(section: Section, decision: Decision) -> Rule:
+    name = section.need("id", text, "")
+    section.what = f"rule {name}" if name else "rule"
+    rule = Rule(
+        id=name,
+        when=section.need("when", formula, _no_expression(section.place)),
+        then=section.need("then", choice("action", *decision.severity), ""),
+        reason=section.get("reason", text, name),
+        final=section.get("final", flag, False),
+        mode=section.get("mode", choice("mode", "live", "shadow"), "live"),
+        to=section.get("to", topic_name, None),
+        place=section.place,
+    )
+    if rule.final and rule.mode == "shadow":
+        section.problems.add("a shadow rule cannot be final: it changes nothing", section.key_place("final"))
+    section.close()
+    return rule
+
+
+def _no_expression(place: Place) -> Expr:
+    """Stands for an expression that was refused; problems.check() comes before anyone looks at it."""
+    return Expr(None, "", place)  # type: ignore[arg-type]
+
+
+def _topics(top: Section, pipeline: str) -> Topics:
+    section = Section(top.node("topics") or _NOTHING, "topics", top.problems)
+    kinds = ("decisions", "dead_letters", "journal")
+    found = Topics(**{kind: section.get(kind, topic_name, f"{pipeline}.{kind}") for kind in kinds})
+    section.close()
+    return found

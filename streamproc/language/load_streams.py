@@ -1,0 +1,110 @@
+"""The `streams:` and `tables:` sections."""
+
+from __future__ import annotations
+
+__all__ = ["read_streams", "read_tables"]
+
+from operators.schema import DataType, Kind
+from state.errors import ConfigError
+from streamproc.language.model import FieldDeclaration, Stream, Table
+from streamproc.language.problems import nearest
+from streamproc.language.reader import Section, choice, duration, flag, identifier, text, topic_name, type_name
+from streamproc.language.yaml_tree import Mapping, word
+
+_STRING = DataType(Kind.STRING)
+_DAY_MS = 86_400_000
+
+
+def read_streams(top: Section, pipeline: str) -> dict[str, Stream]:
+    """The streams; more than one is refused for now."""
+    if "streams" not in top:
+        top.need("streams", text, "", "streams: {transactions: {fields: ..., id: ..., event_time: ...}}")
+        return {}
+    found = {name: _stream(section, f"{pipeline}.{name}") for name, section in top.subsections("streams", "stream")}
+    if len(found) > 1:
+        second = list(found.values())[1].place
+        top.problems.add("more than one stream is not supported yet", second, "keep one")
+    elif not found:
+        top.problems.add("streams needs one stream", top.key_place("streams"))
+    return found
+
+
+def _stream(section: Section, topic: str) -> Stream:
+    fields = _fields(section)
+    stream = Stream(
+        fields=fields,
+        event_time=section.need("event_time", text, "", "the timestamp field that says when it happened"),
+        id=section.need("id", text, "", "the field that identifies a record"),
+        topic=section.get("topic", topic_name, topic),
+        format=section.get("format", choice("format", "json", later=("debezium", "avro", "protobuf")), "json"),
+        deduplicate=section.get("deduplicate", duration, 0),
+        max_ahead=section.get("max_ahead", duration, _DAY_MS),
+        extra=section.get("extra", choice("value", "ignore", "refuse"), "ignore"),
+        place=section.place,
+    )
+    section.close()
+    _check_role(section, fields, "event_time", stream.event_time, Kind.TIMESTAMP)
+    _check_role(section, fields, "id", stream.id, Kind.STRING, Kind.INT64)
+    return stream
+
+
+def _check_role(section: Section, fields: dict[str, FieldDeclaration], key: str, name: str, *kinds: Kind) -> None:
+    if not name or not fields:
+        return
+    place = getattr(section.node(key), "place", section.place)
+    if name not in fields:
+        section.problems.add(f"{key}: there is no field {name!r}", place, nearest(name, fields))
+    elif fields[name].type.kind not in kinds:
+        right = " or ".join(kinds)
+        section.problems.add(f"{key}: the field {name} is {fields[name].type}, not {right}", place)
+
+
+def _fields(section: Section) -> dict[str, FieldDeclaration]:
+    node = section.node("fields")
+    if not isinstance(node, Mapping) or not node.entries:
+        section.problems.add(f"{section.what} needs its fields", section.place, "fields: {card_id: string, ...}")
+        return {}
+    found: dict[str, FieldDeclaration] = {}
+    sources: dict[str, str] = {}
+    for name, entry in node.entries.items():
+        with section.problems.caught():
+            identifier(word(name, node.keys[name]))
+            if isinstance(entry, Mapping):
+                found[name] = _field(Section(entry, f"field {name}", section.problems), name)
+            else:
+                found[name] = FieldDeclaration(type_name(entry), name, place=entry.place)
+            source = found[name].source
+            if source in sources:
+                raise ConfigError(f"{name} and {sources[source]} both come from {source!r}", entry.place)
+            sources[source] = name
+    return found
+
+
+def _field(section: Section, name: str) -> FieldDeclaration:
+    field = FieldDeclaration(
+        type=section.need("type", type_name, _STRING),
+        source=section.get("from", text, name),
+        pan=section.get("pan", flag, False),
+        required=section.get("required", flag, False),
+        place=section.place,
+    )
+    if field.pan and field.type != _STRING:
+        section.problems.add("a card number (pan) must be a string", section.key_place("pan"))
+    section.close()
+    return field
+
+
+def read_tables(top: Section) -> dict[str, Table]:
+    """The look-up tables, without their contents."""
+    found = {}
+    for name, section in top.subsections("tables", "table"):
+        key = section.need("key", identifier, "", "the column of the file that is looked up")
+        columns: dict[str, DataType] = {}
+        if (node := section.node("columns")) is not None:
+            declared = Section(node, f"columns of table {name}", top.problems)
+            for column in declared:
+                columns[column] = declared.need(column, type_name, _STRING)
+        file = section.need("file", text, "", "a CSV file, relative to the pipeline")
+        section.close()
+        found[name] = Table(key, columns.pop(key, _STRING), file, columns, section.place)
+    return found

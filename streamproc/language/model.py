@@ -1,0 +1,184 @@
+"""A pipeline as the analyst wrote it: the keys of the file are the fields of these Structs.
+
+`place` says where a thing stands; it is no key and no part of a fingerprint. What the keys mean is described in
+docs/language/pipeline.md, which a test compares with this module.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "Decision",
+    "ExpressionFeature",
+    "Feature",
+    "FieldDeclaration",
+    "Model",
+    "Pipeline",
+    "Rule",
+    "Stage",
+    "Stream",
+    "Table",
+    "Topics",
+    "UserOperator",
+    "WindowGroup",
+    "window_names",
+]
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from operators.schema import DataType
+from state.errors import Place
+from streamproc.language.expression import Expr
+
+
+class FieldDeclaration(msgspec.Struct, frozen=True):
+    """A field of a stream. `from` is its name in the record, where that differs."""
+
+    type: DataType
+    source: str = msgspec.field(name="from")
+    pan: bool = False
+    required: bool = False
+    place: Place = Place("")
+
+
+class Stream(msgspec.Struct, frozen=True):
+    """An input stream. Durations are ms; `deduplicate` 0: not at all."""
+
+    fields: dict[str, FieldDeclaration]
+    event_time: str
+    id: str
+    topic: str
+    format: str = "json"
+    deduplicate: int = 0
+    max_ahead: int = 86_400_000
+    extra: str = "ignore"
+    place: Place = Place("")
+
+
+class Table(msgspec.Struct, frozen=True):
+    """A list or look-up table from a CSV file; `columns` without the key's. Other columns of the file are comments."""
+
+    key: str
+    key_type: DataType
+    file: str
+    columns: dict[str, DataType]
+    place: Place = Place("")
+
+
+class ExpressionFeature(msgspec.Struct, frozen=True):
+    """A feature computed row by row; `per` keys the state of previous() and first_seen() in it."""
+
+    expression: Expr
+    per: str | None = None
+    place: Place = Place("")
+
+
+class WindowGroup(msgspec.Struct, frozen=True):
+    """Aggregates x windows of one thing. `of` None: rows are counted.
+
+    `aggregates` and `over`: what is computed -> what the name says of it; `over` is keyed by ms.
+    `name`: a template of {group}, {aggregate} and {over}.
+    """
+
+    of: Expr | None
+    aggregates: dict[str, str]
+    over: dict[int, str]
+    where: Expr | None = None
+    delay: int = 0
+    precision: int = 0
+    per: str | None = None
+    name: str = "{group}_{aggregate}_{over}"
+    place: Place = Place("")
+
+
+Feature = ExpressionFeature | WindowGroup
+
+
+class Stage(msgspec.Struct, frozen=True):
+    """Features of one partition key. `ttl` (ms): keys without a row for so long are forgotten; 0: never."""
+
+    name: str
+    partition_by: str
+    per: str
+    features: dict[str, Feature]
+    ttl: int = 0
+    place: Place = Place("")
+
+
+class UserOperator(msgspec.Struct, frozen=True):
+    """An operator class of the user: `./file.py:Class` or `package.module:Class`; all other keys are its arguments."""
+
+    operator: str
+    options: dict[str, Any]
+    place: Place = Place("")
+
+
+class Model(msgspec.Struct, frozen=True):
+    """A scoring model; `tiers`: name -> score (0-100) from which on it holds."""
+
+    file: str
+    features: tuple[str, ...]
+    tiers: dict[str, float]
+    place: Place = Place("")
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """A rule, in the order of the file."""
+
+    id: str
+    when: Expr
+    then: str
+    reason: str
+    final: bool = False
+    mode: str = "live"
+    to: str | None = None
+    place: Place = Place("")
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """How rules become one action, and what the decision shows."""
+
+    severity: tuple[str, ...] = ("decline", "review", "challenge", "approve")
+    otherwise: str = "approve"
+    include: tuple[str, ...] = ()
+    place: Place = Place("")
+
+
+class Topics(msgspec.Struct, frozen=True):
+    """Output topics; `<pipeline>.<name>` unless given."""
+
+    decisions: str
+    dead_letters: str
+    journal: str
+
+
+class Pipeline(msgspec.Struct, frozen=True):
+    """A whole pipeline file. `retention` is in ms, None: kept for ever."""
+
+    pipeline: str
+    streams: dict[str, Stream]
+    stages: tuple[Stage, ...]
+    tables: dict[str, Table]
+    operators: dict[str, UserOperator]
+    models: dict[str, Model]
+    rules: tuple[Rule, ...]
+    decision: Decision
+    topics: Topics
+    partitions: int = 4
+    retention: int | None = None
+    place: Place = Place("")
+
+    @property
+    def folder(self) -> str:
+        """The folder of the file: what `file:` and `./` are relative to."""
+        return self.place.file.rpartition("/")[0] or "."
+
+
+def window_names(group_name: str, group: WindowGroup) -> Iterator[tuple[str, str, int]]:
+    """(feature name, aggregate, ms) of a group, in the analyst's order: windows outside, aggregates inside."""
+    for over_ms, over in group.over.items():
+        for aggregate, shown in group.aggregates.items():
+            name = group.name.replace("{group}", group_name).replace("{aggregate}", shown).replace("{over}", over)
+            yield name, aggregate, over_ms

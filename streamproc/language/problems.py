@@ -1,0 +1,85 @@
+"""What is wrong with an analyst's file: collected, ordered by place and reported together."""
+
+from __future__ import annotations
+
+__all__ = ["PipelineError", "Problems", "nearest"]
+
+import difflib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from state.errors import ConfigError, Place
+
+_LISTED_MAX = 12
+
+
+class PipelineError(ConfigError):
+    """Everything found wrong in one go; `errors` in order of place.
+
+    `message`, `place` and `hint` are the first error's; the text has a line for each.
+    """
+
+    def __init__(self, errors: Iterable[ConfigError]) -> None:
+        self.errors = tuple(sorted(errors, key=_order))
+        first = self.errors[0]
+        super().__init__(first.message, first.place, first.hint)
+
+    def __str__(self) -> str:
+        return "\n".join(str(error) for error in self.errors)
+
+
+class Problems:
+    """Collects errors so that one run names them all."""
+
+    def __init__(self) -> None:
+        self.errors: list[ConfigError] = []
+
+    def add(self, message: str, place: Place | None, hint: str | None = None) -> None:
+        """Note an error and go on; the same text at the same place is noted once."""
+        self.note(ConfigError(message, place, hint))
+
+    def note(self, error: ConfigError) -> None:
+        """Note an error that something else raised."""
+        found = error.errors if isinstance(error, PipelineError) else (error,)
+        known = {str(e) for e in self.errors}
+        self.errors += [e for e in found if str(e) not in known]
+
+    @contextmanager
+    def caught(self) -> Iterator[None]:
+        """Note a ConfigError of the block and go on after it."""
+        try:
+            yield
+        except ConfigError as error:
+            self.note(error)
+
+    def check(self) -> None:
+        """End here if something was noted.
+
+        Raises:
+            PipelineError: with all of it.
+        """
+        if self.errors:
+            raise PipelineError(self.errors)
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """A hint that leads from a wrong name to a right one: the nearest, or all if they are few.
+
+    >>> nearest("amonut", ["amount", "card_id"])
+    'did you mean amount?'
+    >>> nearest("xyz", ["a", "b"])
+    'one of a, b'
+    """
+    known = list(dict.fromkeys(names))
+    lower = {one.lower(): one for one in known}
+    close = difflib.get_close_matches(name.lower(), lower, 1, 0.6)
+    if close:
+        return f"did you mean {lower[close[0]]}?"
+    if 0 < len(known) <= _LISTED_MAX:
+        return ("one of " if len(known) > 1 else "there is only ") + ", ".join(known)
+    return None
+
+
+def _order(error: ConfigError) -> tuple[str, int, int]:
+    place = error.place
+    return (place.file, place.line, place.column) if place else ("", 0, 0)

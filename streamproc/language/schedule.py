@@ -1,0 +1,150 @@
+"""The order of items: as few steps as their dependencies allow, what keeps state first.
+
+A silent replay runs only the steps with state and what feeds them; so these come first, and an expression that no
+state needs is never computed beside one that is needed.
+"""
+
+from __future__ import annotations
+
+__all__ = ["check_names", "schedule"]
+
+import re
+from collections.abc import Iterable, Mapping
+
+from state.errors import ConfigError, Place
+from streamproc.language.draft import (
+    ExpressionItem,
+    Item,
+    PreviousItem,
+    ScoreItem,
+    UserItem,
+    WindowItem,
+    reads,
+    writes,
+)
+from streamproc.language.problems import Problems, nearest
+
+Layer = list[Item]
+
+
+def check_names(items: Mapping[str, Item], fields: Iterable[str], refused: set[str], problems: Problems) -> set[str]:
+    """Refuse columns that two things make and columns that nothing makes; names and columns of what is concerned.
+
+    `refused` columns count as made: what is wrong with them has been said.
+    """
+    makers: dict[str, Item | None] = dict.fromkeys(fields)
+    wrong: set[str] = set()
+    for item in items.values():
+        for column in writes(item):
+            if column in makers:
+                other = makers[column]
+                what = f"in line {other.place.line}" if other else "is a field of the stream"
+                problems.add(f"{column!r} exists already", item.place, f"it {what}" if not other else what)
+                wrong |= {item.name, *writes(item)}
+            makers.setdefault(column, item)
+    shown = [column for column in makers if not column.startswith(("_", "rule:"))]
+    for item in items.values():
+        for column in reads(item):
+            if column not in makers and column not in refused:
+                problems.add(f"unknown column {column!r}", _find(item, column), nearest(column, shown))
+                wrong |= {item.name, *writes(item)}
+    return wrong
+
+
+def _find(item: Item, column: str) -> Place:
+    """Where a column stands in an item's text."""
+    if not isinstance(item, ExpressionItem):
+        return item.place
+    text, place = item.expr.text, item.expr.place
+    match = re.search(rf"(?<![\w.]){re.escape(column)}(?![\w.])", text, re.IGNORECASE)
+    if not match:
+        return place
+    before = text[: match.start()]
+    line = before.count("\n")
+    return place._replace(
+        line=place.line + line, column=match.start() - before.rfind("\n") if line else place.column + match.start()
+    )
+
+
+def schedule(items: Mapping[str, Item], fields: Iterable[str]) -> list[Layer]:
+    """Layers in execution order; all items of a layer become one step (windows: of one key).
+
+    Raises:
+        ConfigError: items refer to each other in a circle.
+    """
+    makers = {column: item for item in items.values() for column in writes(item)}
+    stateful = _needed(
+        [
+            item
+            for item in items.values()
+            if isinstance(item, WindowItem | PreviousItem) or (isinstance(item, UserItem) and item.operator.tables)
+        ],
+        makers,
+    )
+    done = set(fields)
+    first = [item for item in items.values() if item.name in stateful]
+    rest = [item for item in items.values() if item.name not in stateful]
+    return _layers(first, done, makers) + _layers(rest, done, makers)
+
+
+def _needed(roots: list[Item], makers: Mapping[str, Item]) -> set[str]:
+    """Names of the roots and of all that they read, directly or not."""
+    found: dict[str, Item] = {}
+    todo = list(roots)
+    while todo:
+        item = todo.pop()
+        if item.name not in found:
+            found[item.name] = item
+            todo += [makers[column] for column in reads(item) if column in makers]
+    return set(found)
+
+
+def _layers(items: list[Item], done: set[str], makers: Mapping[str, Item]) -> list[Layer]:
+    layers: list[Layer] = []
+    todo = list(items)
+    while todo:
+        before = len(todo)
+        if expressions := _ready_expressions(todo, done):
+            layers.append(expressions)
+        ready = [item for item in todo if not isinstance(item, ExpressionItem) and done.issuperset(reads(item))]
+        by_key: dict[str, Layer] = {}
+        for item in ready:
+            todo.remove(item)
+            if isinstance(item, WindowItem | PreviousItem):
+                by_key.setdefault(item.key, []).append(item)
+        layers += by_key.values()
+        layers += [[item] for item in ready if isinstance(item, ScoreItem | UserItem)]
+        done.update(column for item in ready for column in writes(item))
+        if len(todo) == before:
+            raise _circle(todo, makers)
+    return layers
+
+
+def _ready_expressions(todo: list[Item], done: set[str]) -> Layer:
+    """All expressions that can be computed now, one after another; they leave `todo`."""
+    found: Layer = []
+    grew = True
+    while grew:
+        grew = False
+        for item in list(todo):
+            if isinstance(item, ExpressionItem) and done.issuperset(reads(item)):
+                todo.remove(item)
+                found.append(item)
+                done.add(item.name)
+                grew = True
+    return found
+
+
+def _circle(todo: list[Item], makers: Mapping[str, Item]) -> ConfigError:
+    """Name the circle: every item left waits for another one that is left."""
+    waiting = {item.name for item in todo}
+    path = [todo[0]]
+    while True:
+        following = next(
+            makers[column] for column in reads(path[-1]) if column in makers and makers[column].name in waiting
+        )
+        if following in path:
+            circle = [item.name for item in path[path.index(following) :]] + [following.name]
+            shown = " -> ".join(name for name in circle if not name.startswith("_"))
+            return ConfigError(f"features refer to each other in a circle: {shown}", following.place)
+        path.append(following)

@@ -1,0 +1,159 @@
+"""Layers of items -> operators, each typed by what the steps before it add."""
+
+from __future__ import annotations
+
+__all__ = ["StepBuilder"]
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from operators.expressions import Compiled, ExpressionOperator
+from operators.operator import Operator, OutputField
+from operators.schema import Kind
+from operators.tables import LookupTable
+from operators.windows import spec as windows
+from operators.windows.operator import WindowOperator
+from state.errors import ConfigError
+from streamproc.language.draft import (
+    KEY_TEXT,
+    ExpressionItem,
+    Item,
+    PreviousItem,
+    ScoreItem,
+    UserItem,
+    WindowItem,
+    reads,
+)
+from streamproc.language.expression import compile_expression
+from streamproc.language.model import Pipeline
+from streamproc.language.problems import Problems
+
+
+class StepBuilder:
+    """Builds the steps in order. `scope` grows: all columns with their types; errors go to `problems`.
+
+    An item whose inputs could not be built is left out silently: what is wrong has been said.
+    """
+
+    def __init__(
+        self,
+        fields: Mapping[str, OutputField],
+        lookups: dict[str, LookupTable],
+        open_model: Callable[[Path], Any],
+        pipeline: Pipeline,
+        problems: Problems,
+    ) -> None:
+        self.scope: dict[str, OutputField] = dict(fields)
+        self.steps: list[Operator] = []
+        self.model_digests: dict[str, str] = {}
+        self._lookups = lookups
+        self._open_model = open_model
+        self._folder = Path(pipeline.folder)
+        self._ttl = pipeline.stages[0].ttl
+        self._problems = problems
+        self._specs: dict[str, int] = {}
+
+    def build(self, layers: Sequence[list[Item]]) -> None:
+        """One step a layer."""
+        for layer in layers:
+            ready = [item for item in layer if all(column in self.scope for column in reads(item))]
+            match layer[0]:
+                case ExpressionItem():
+                    self._expressions([item for item in layer if isinstance(item, ExpressionItem)])
+                case WindowItem() | PreviousItem():
+                    self._windows([item for item in ready if isinstance(item, WindowItem | PreviousItem)])
+                case ScoreItem() as item if ready:
+                    with self._problems.caught():
+                        self._score(item)
+                case UserItem() as item if ready:
+                    self._add(item.operator)
+                case _:
+                    pass
+
+    def _add(self, step: Operator) -> None:
+        self.steps.append(step)
+        self.scope.update((field.name, field) for field in step.outputs)
+
+    def _expressions(self, layer: list[ExpressionItem]) -> None:
+        schemas = {name: table.schema for name, table in self._lookups.items()}
+        done: list[tuple[str, Compiled]] = []
+        for item in layer:
+            if not all(column in self.scope for column in reads(item)):
+                continue
+            with self._problems.caught():
+                compiled = compile_expression(item.expr, self.scope, schemas)
+                if item.name.startswith("rule:") and compiled.type.kind is not Kind.BOOL:
+                    raise ConfigError(f"`when` is {compiled.type}, not a condition", item.expr.place, "compare it")
+                self.scope[item.name] = OutputField(item.name, compiled.type, compiled.nullable)
+                done.append((item.name, compiled))
+        if done:
+            self._add(ExpressionOperator(done, self._lookups))
+
+    def _windows(self, layer: list[WindowItem | PreviousItem]) -> None:
+        """One operator for the windows of one key; a second one of the same key is numbered."""
+        features: list[windows.WindowFeature] = []
+        previous: list[windows.PreviousFeature] = []
+        for item in layer:
+            try:
+                if isinstance(item, WindowItem):
+                    feature = self._window(item)
+                    windows.check(windows.WindowSpec(item.key, item.key, (feature,)))
+                    features.append(feature)
+                else:
+                    earlier = self._previous(item)
+                    windows.check(windows.WindowSpec(item.key, item.key, (), (earlier,)))
+                    previous.append(earlier)
+            except ConfigError as error:
+                self._problems.add(error.message, item.place, error.hint)
+        if not features and not previous:
+            return
+        key = layer[0].key
+        count = self._specs[key] = self._specs.get(key, 0) + 1
+        name = key.removeprefix(KEY_TEXT)
+        spec = windows.WindowSpec(
+            name if count == 1 else f"{name}_{count}", key, tuple(features), tuple(previous), self._ttl
+        )
+        with self._problems.caught():
+            self._add(WindowOperator(spec))
+
+    def _window(self, item: WindowItem) -> windows.WindowFeature:
+        self._check_key(item)
+        of = self.scope[item.of] if item.of else None
+        if item.where and self.scope[item.where].type.kind is not Kind.BOOL:
+            raise ConfigError(f"{item.name}: where is {self.scope[item.where].type}, not a condition")
+        return windows.WindowFeature(
+            name=item.name,
+            aggregate=windows.Aggregate(item.aggregate),
+            over_ms=item.over,
+            of=item.of,
+            type=of.type if of else None,
+            nullable=of.nullable if of else True,
+            where=item.where,
+            delay_ms=item.delay,
+            precision_ms=item.precision,
+        )
+
+    def _previous(self, item: PreviousItem) -> windows.PreviousFeature:
+        self._check_key(item)
+        of = self.scope[item.of]
+        return windows.PreviousFeature(item.name, item.of, of.type, item.n, of.nullable)
+
+    def _check_key(self, item: WindowItem | PreviousItem) -> None:
+        kind = self.scope[item.key].type
+        if kind.kind is not Kind.STRING:
+            hint = f"use a feature: CAST({item.key} AS string)"
+            raise ConfigError(f"{item.name}: its key {item.key} is {kind}, not string", hint=hint)
+
+    def _score(self, item: ScoreItem) -> None:
+        from operators.score import ScoreOperator
+
+        path = self._folder / item.model.file
+        try:
+            self.model_digests[item.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            why = f"model {item.name}: {item.model.file} cannot be read: {error.strerror}"
+            raise ConfigError(why, item.place, "train it, or correct `file`") from None
+        model = self._open_model(path)
+        self._add(ScoreOperator(item.name, model, item.model.features, item.model.tiers))

@@ -1,0 +1,167 @@
+"""YAML as a tree with places. Only mappings, lists and plain text: nothing is resolved, nothing is constructed.
+
+Built from the parser's events, so neither tags nor anchors reach any object. A scalar stays the text that the
+analyst wrote; the reader of a key decides whether it is a number, a duration or an expression.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Items", "Mapping", "Node", "Scalar", "parse_yaml", "word"]
+
+from typing import Any
+
+import msgspec
+import yaml
+
+from state.errors import ConfigError, Place
+
+SIZE_MAX = 1 << 20
+"""Characters of one file."""
+DEPTH_MAX = 32
+NODES_MAX = 50_000
+"""Nodes of one file, aliases counted as often as they are used: an alias bomb is refused before it grows."""
+
+
+class Scalar(msgspec.Struct, frozen=True):
+    """Text. `written` is the same as it stands in the file, line breaks and indentation too, beginning at `body`."""
+
+    text: str
+    place: Place
+    plain: bool
+    written: str
+    body: Place
+
+    @property
+    def empty(self) -> bool:
+        """Nothing was written: `key:`, `~` or `null`."""
+        return self.plain and self.text in ("", "~", "null")
+
+
+class Items(msgspec.Struct, frozen=True):
+    """A list."""
+
+    items: list[Node]
+    place: Place
+
+
+class Mapping(msgspec.Struct, frozen=True):
+    """Keys in the order of the file; `keys` has each key's own place."""
+
+    entries: dict[str, Node]
+    keys: dict[str, Place]
+    place: Place
+
+
+Node = Scalar | Items | Mapping
+
+
+class _Open(msgspec.Struct):
+    """A collection whose end has not been read yet."""
+
+    node: Items | Mapping
+    anchor: str | None
+    size: int = 1
+    key: Scalar | None = None
+
+
+class _Builder:
+    def __init__(self, text: str, file: str) -> None:
+        self.text = text
+        self.file = file
+        self.stack: list[_Open] = []
+        self.anchors: dict[str, tuple[Node, int]] = {}
+        self.root: Node | None = None
+
+    def place(self, mark: Any) -> Place:
+        return Place(self.file, mark.line + 1, mark.column + 1) if mark else Place(self.file)
+
+    def event(self, event: yaml.Event) -> None:
+        place = self.place(event.start_mark)
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor not in self.anchors:
+                raise ConfigError(f"alias *{event.anchor} has no anchor before it", place, 'quote a lone *: "*"')
+            self.add(*self.anchors[event.anchor])
+        elif isinstance(event, yaml.NodeEvent):
+            if event.tag is not None:  # type: ignore[attr-defined]
+                raise ConfigError("YAML tags are not allowed", place, "write the plain value")
+            self.node(event, place)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            closed = self.stack.pop()
+            if closed.anchor:
+                self.anchors[closed.anchor] = (closed.node, closed.size)
+            self.add(closed.node, closed.size)
+        elif isinstance(event, yaml.DocumentStartEvent) and self.root is not None:
+            raise ConfigError("a file holds one YAML document", place)
+
+    def node(self, event: yaml.NodeEvent, place: Place) -> None:
+        if isinstance(event, yaml.ScalarEvent):
+            scalar = self.scalar(event, place)
+            if event.anchor:
+                self.anchors[event.anchor] = (scalar, 1)
+            self.add(scalar, 1)
+            return
+        if len(self.stack) >= DEPTH_MAX:
+            raise ConfigError(f"nested deeper than {DEPTH_MAX} levels", place)
+        mapping = isinstance(event, yaml.MappingStartEvent)
+        node: Items | Mapping = Mapping({}, {}, place) if mapping else Items([], place)
+        self.stack.append(_Open(node, event.anchor))
+
+    def scalar(self, event: yaml.ScalarEvent, place: Place) -> Scalar:
+        written, body = event.value, place
+        if event.style in ("'", '"'):
+            body = place._replace(column=place.column + 1)
+        elif event.start_mark and event.end_mark:
+            written = self.text[event.start_mark.index : event.end_mark.index]
+            if event.style in ("|", ">"):
+                written = written.partition("\n")[2]
+                body = Place(self.file, place.line + 1, 1)
+        return Scalar(event.value, place, event.style is None, written, body)
+
+    def add(self, node: Node, size: int) -> None:
+        if not self.stack:
+            self.root = node
+            return
+        top = self.stack[-1]
+        top.size += size
+        if top.size > NODES_MAX:
+            raise ConfigError(f"more than {NODES_MAX} entries, aliases counted", top.node.place)
+        if isinstance(top.node, Items):
+            top.node.items.append(node)
+        elif top.key is None:
+            if not isinstance(node, Scalar):
+                raise ConfigError("a key must be plain text", node.place)
+            if node.text in top.node.entries:
+                first = top.node.keys[node.text].line
+                raise ConfigError(f"{node.text!r} is given twice", node.place, f"first in line {first}")
+            top.key = node
+        else:
+            top.node.entries[top.key.text] = node
+            top.node.keys[top.key.text] = top.key.place
+            top.key = None
+
+
+def word(text: str, place: Place) -> Scalar:
+    """A plain scalar, e.g. a key that is read like a value."""
+    return Scalar(text, place, True, text, place)
+
+
+def parse_yaml(text: str, file: str) -> Node:
+    """The tree of one document.
+
+    Raises:
+        ConfigError: not YAML, more than one document, a tag, a duplicate key, an unknown alias, too large or too deep.
+    """
+    if len(text) > SIZE_MAX:
+        raise ConfigError(f"larger than {SIZE_MAX} characters", Place(file))
+    builder = _Builder(text, file)
+    try:
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            builder.event(event)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise ConfigError(f"not YAML: {error.problem or error.context}", builder.place(mark)) from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"not YAML: {str(error).splitlines()[0]}", Place(file)) from None
+    if builder.root is None:
+        raise ConfigError("the file is empty", Place(file))
+    return builder.root
