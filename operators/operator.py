@@ -54,11 +54,6 @@ class Operator(ABC):
         """The state it keeps; none by default."""
         return ()
 
-    @property
-    def silent(self) -> bool:
-        """Whether a silent replay must run it: true if it keeps state or feeds an operator that does."""
-        return bool(self.tables)
-
     @abstractmethod
     def process(self, batch: Batch, context: OperatorContext) -> None:
         """Add this operator's columns to `batch.columns`.
@@ -66,3 +61,7 @@ class Operator(ABC):
         Raises:
             RecordError: a row cannot be computed; the runtime undoes the batch and finds the row by bisection.
         """
+
+    def replay(self, batch: Batch, context: OperatorContext) -> None:
+        """As `process` in a silent replay: columns that only decisions read may be left out."""
+        self.process(batch, context)

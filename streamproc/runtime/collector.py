@@ -10,9 +10,11 @@ __all__ = ["Collector", "split_chunk"]
 
 import asyncio
 from collections import deque
+from typing import TypeVar
 
-from streamproc.eventlog.contract import Chunk, GroupReader, TopicPartition
+from streamproc.eventlog.contract import Chunk, GroupReader
 
+T = TypeVar("T")
 _POLL_TIMEOUT_MS = 200
 
 
@@ -67,15 +69,17 @@ class Collector:
         self._harvest()
         return self._rows > 0
 
-    async def during(self, work: asyncio.Task[None]) -> None:
-        """Collect until `work` is done; its exception, if any, is raised here."""
+    async def during(self, work: asyncio.Future[T]) -> T:
+        """Collect until `work` is done; its result or its exception. A poll's failure waits for `wait`."""
         while not work.done():
-            if self._rows >= self._rows_max:
+            poll = self._polling()
+            if self._rows >= self._rows_max or (poll.done() and poll.exception() is not None):
                 await asyncio.wait([work])
                 break
-            await asyncio.wait([work, self._polling()], return_when=asyncio.FIRST_COMPLETED)
-            self._harvest()
-        work.result()
+            await asyncio.wait([work, poll], return_when=asyncio.FIRST_COMPLETED)
+            if poll.done() and poll.exception() is None:
+                self._harvest()
+        return work.result()
 
     def take(self, rows: int) -> list[Chunk]:
         """Up to `rows` records, in order."""
@@ -90,18 +94,14 @@ class Collector:
             self._rows -= len(chunk.offsets)
         return taken
 
-    def drop(self, partitions: frozenset[TopicPartition]) -> None:
-        """Forget what waits of these partitions; they will be read again from their position."""
-        self._harvest()
-        self._chunks = deque(chunk for chunk in self._chunks if chunk.tp not in partitions)
-        self._rows = sum(len(chunk.offsets) for chunk in self._chunks)
-
-    async def close(self) -> None:
-        """Stop polling."""
+    async def reset(self) -> None:
+        """Forget what waits and end a poll under way; the reader is then told where to go on."""
         if self._poll is not None:
             self._poll.cancel()
             await asyncio.gather(self._poll, return_exceptions=True)
             self._poll = None
+        self._chunks.clear()
+        self._rows = 0
 
     def _polling(self) -> asyncio.Task[list[Chunk]]:
         if self._poll is None:
@@ -110,7 +110,7 @@ class Collector:
 
     def _harvest(self) -> None:
         if self._poll is not None and self._poll.done():
-            chunks = self._poll.result()
-            self._poll = None
+            poll, self._poll = self._poll, None
+            chunks = poll.result()
             self._chunks.extend(chunks)
             self._rows += sum(len(chunk.offsets) for chunk in chunks)

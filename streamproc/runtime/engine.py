@@ -9,88 +9,52 @@ State changes stay undoable until `publish`. Worker, backtest and tests run this
 
 from __future__ import annotations
 
-__all__ = ["Computed", "Engine", "Judged", "TaskOutput"]
+__all__ = ["Engine"]
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from operators.batch import Batch, Column
-from operators.decide import Decided, Decider
+from operators.decide import RuleDecider
 from operators.decode import RecordDecoder
 from operators.deduplicate import Deduplicator, DuplicateFlags
-from operators.encode import DecisionEncoder
 from operators.operator import Operator
 from operators.plan import Plan
 from state.errors import RecordError, StreamprocError
-from state.hashing import partition_of, payload_digests
+from state.hashing import partition_of, payload_digest
 from state.worker_state import WorkerState
-from streamproc.eventlog.contract import CommittedOffset, OutputRecords, TopicPartition
+from streamproc.eventlog.contract import TopicPartition
 from streamproc.runtime.outputs import OutputEncoder
 from streamproc.runtime.partition_task import PartitionTask
-from streamproc.runtime.rows import Refused, Rows, TaskInput, decode_rows
-
-ID_REUSED = "id_reused"
-
-
-class TaskOutput(msgspec.Struct):
-    """Where a task stands once the transaction is published."""
-
-    source: TopicPartition
-    position: int
-    sequence: int
-    chain: bytes
-
-
-class Computed(msgspec.Struct):
-    """One transaction's worth of results; `rows` counts decided records, refused ones apart."""
-
-    tasks: list[TaskOutput]
-    outputs: list[OutputRecords]
-    offsets: dict[TopicPartition, CommittedOffset]
-    judged: Judged
-
-
-class Judged(msgspec.Struct):
-    """Rows with their decisions, before encoding.
-
-    `batch` holds the rows that are no duplicates, with every column the plan added; `fresh` their indices
-    among `rows`. `actions`: uint8, one action code a row of `rows`, duplicates included.
-    """
-
-    rows: Rows
-    batch: Batch
-    fresh: npt.NDArray[np.int64]
-    duplicate: npt.NDArray[np.bool_]
-    decided: Decided
-    actions: npt.NDArray[np.uint8]
+from streamproc.runtime.results import Computed, Judged
+from streamproc.runtime.rows import Rows, TaskInput, decode_rows
 
 
 class Engine:
     """Executes a plan. `partitions` is the number of the input topic's partitions (0: keys are not checked)."""
 
     def __init__(
-        self, plan: Plan, state: WorkerState, deduplicator: Deduplicator | None, digest_key: bytes,
+        self, plan: Plan, state: WorkerState, deduplicator: Deduplicator | None, *, digest_key: bytes,
         pan_key: bytes | None = None, partitions: int = 0,
     ) -> None:  # fmt: skip
         self.plan = plan
         self.partitions = partitions
+        self.decoder = RecordDecoder(plan.stream, pan_key)
         self._state = state
         self._deduplicator = deduplicator
-        self._decoder = RecordDecoder(plan.stream, pan_key)
-        self._decider = Decider(plan.rules, plan.decision)
-        self._outputs = OutputEncoder(plan, self._decider, digest_key)
+        self._decider = RuleDecider(plan.rules, plan.decision)
+        self._outputs = OutputEncoder(plan, self._decider.action_names, digest_key)
         self._pan_keyed = plan.stream.field(plan.stream.key).pan
         self._primary = next((table.name for table in plan.tables if table.key == plan.stream.key), None)
 
-    def compute(self, inputs: Sequence[TaskInput], tasks: Mapping[TopicPartition, PartitionTask]) -> Computed:
-        """Steps 2-4 over what was collected; `inputs` in task order."""
-        rows = self._in_place(decode_rows(self._decoder, inputs))  # 2
+    def compute(
+        self, inputs: Sequence[TaskInput], tasks: Mapping[TopicPartition, PartitionTask], now_ms: int
+    ) -> Computed:
+        """Steps 2-4 over what was collected; `inputs` in task order, `now_ms` becomes the outputs' record time."""
+        rows = self._in_place(decode_rows(self.decoder, inputs))  # 2
         judged = self.judge(rows)  # 3
-        return self._outputs.encode(inputs, tasks, judged)  # 4
+        return self._outputs.encode(inputs, tasks, judged, now_ms)  # 4
 
     def judge(self, rows: Rows) -> Judged:
         """Decide rows. A row that an operator cannot compute is refused; the others are decided without it.
@@ -111,6 +75,16 @@ class Engine:
                 self._state.undo()
                 rows = rows.refuse((self._first_bad(rows),), "operator_failed", type(error).__name__)
 
+    def rerun(self, rows: Rows, actions: npt.NDArray[np.uint8], steps: Sequence[Operator], *, whole: bool) -> bytes:
+        """Bring the state forward over journaled rows; their `exact` digest if `whole`, else empty."""
+        flags, fresh = self._deduplicate(rows)
+        batch = (rows if flags is None or not flags.duplicate.any() else rows.take(fresh)).batch()
+        for step in steps:
+            (step.process if whole else step.replay)(batch, self._state)
+        if flags is not None and self._deduplicator is not None:
+            self._deduplicator.record(flags, actions)
+        return self._outputs.exact_digest(batch, rows.ids, 0, batch.size) if whole else b""
+
     def publish(self) -> None:
         """The transaction committed."""
         self._state.publish()
@@ -127,20 +101,21 @@ class Engine:
         try:
             for step in steps:
                 step.process(batch, self._state)
-            reused = None if flags is None or not flags.reused.any() else flags.reused[fresh]
-            decided = self._decider.decide(batch, reused)
+            reused = None if flags is None or not flags.reused.any() else np.flatnonzero(flags.reused[fresh])
+            decided = self._decider.decide(batch.columns, batch.size, reused)
         except RecordError as error:
             raise RecordError(error.reason, error.detail, tuple(fresh[list(error.rows)].tolist())) from error
-        if flags is None:
-            return Judged(rows, batch, fresh, np.zeros(rows.size, np.bool_), decided, decided.actions)
-        actions = _with_first_actions(flags, fresh, decided.actions)
+        if flags is None or self._deduplicator is None:
+            return Judged(rows, batch, fresh, np.zeros(rows.size, np.bool_), decided, decided.action)
+        actions = _with_first_actions(flags, fresh, decided.action)
         self._deduplicator.record(flags, actions)
         return Judged(rows, batch, fresh, flags.duplicate, decided, actions)
 
     def _deduplicate(self, rows: Rows) -> tuple[DuplicateFlags | None, npt.NDArray[np.int64]]:
         if self._deduplicator is None:
             return None, np.arange(rows.size)
-        flags = self._deduplicator.check(rows.spans, rows.ids, payload_digests(rows.values), rows.event_time)
+        digests = np.fromiter(map(payload_digest, rows.values), np.int64, rows.size)  # type: ignore[arg-type]
+        flags = self._deduplicator.check(rows.spans, rows.ids, digests, rows.event_time)
         return flags, np.flatnonzero(~flags.duplicate)
 
     def _first_bad(self, rows: Rows) -> int:
@@ -178,7 +153,7 @@ def _with_first_actions(
     flags: DuplicateFlags, fresh: npt.NDArray[np.int64], decided: npt.NDArray[np.uint8]
 ) -> npt.NDArray[np.uint8]:
     """One action a row: the decided one, or for a duplicate that of the id's first row, maybe in this batch."""
-    actions = flags.first_action.copy()
+    actions: npt.NDArray[np.uint8] = flags.first_action.copy()
     actions[fresh] = decided
     here = np.flatnonzero(flags.duplicate & (flags.first_row >= 0))
     actions[here] = actions[flags.first_row[here]]

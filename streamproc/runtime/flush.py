@@ -1,8 +1,8 @@
 """Flush: dirty rows go to the row store behind the committed offsets, never ahead of them.
 
-    1. at publish, when due: copy all dirty rows of each task at one cut (on the loop, quick)
-    2. encode and write the copy in one batch a task, with the journal position of that cut (in a thread)
-    3. a failed write marks the rows dirty again; the next flush tries anew
+1. at publish, when due: copy all dirty rows of each task at one cut (on the loop, quick)
+2. encode and write the copy in one batch a task, with the journal position of that cut (in a thread)
+3. a failed write marks the rows dirty again; the next flush tries anew
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import structlog
 
 from state.worker_state import FlushCut
 from streamproc.clock import Clock
-from streamproc.runtime.engine import Engine
 from streamproc.runtime.partition_task import PartitionTask, Phase
+from streamproc.runtime.state_keeper import StateKeeper
 
 _RETRY_SECONDS = 5.0
 
@@ -50,9 +50,9 @@ class Flusher:
     """Decides when, and keeps at most one flush under way."""
 
     def __init__(
-        self, engine: Engine, executor: FlushExecutor, clock: Clock, rows_max: int, seconds_max: float
+        self, states: StateKeeper, executor: FlushExecutor, clock: Clock, rows_max: int, seconds_max: float
     ) -> None:
-        self._engine = engine
+        self._states = states
         self._executor = executor
         self._clock = clock
         self._rows_max = rows_max
@@ -69,7 +69,7 @@ class Flusher:
                 return
             self._end()
         now = self._clock.monotonic()
-        if now - self._last < self._seconds_max and self._engine.dirty_rows < self._rows_max:
+        if now - self._last < self._seconds_max and self._states.dirty_rows < self._rows_max:
             return
         self._last = now
         self._begin([task for task in tasks if task.phase is Phase.RUNNING])
@@ -85,15 +85,14 @@ class Flusher:
             self._end()
 
     def _begin(self, tasks: list[PartitionTask]) -> None:
-        jobs = [(task.store, self._engine.cut(task)) for task in tasks]
+        jobs = [(self._states.store(task.task), self._states.cut(task)) for task in tasks]
         if not jobs:
             return
         self._cuts = [cut for _, cut in jobs]
 
         def write() -> None:
             for store, cut in jobs:
-                puts, deletes = cut.encode()
-                store.write(puts, deletes)
+                cut.write(store)
 
         self._running = self._executor.submit(write)
 

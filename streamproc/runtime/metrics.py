@@ -12,7 +12,34 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-_LATENCY_BOUNDS_MS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 65, 80, 100, 150, 250, 500, 1000, 5000, 60000)
+from streamproc.runtime.results import Computed
+
+_LATENCY_BOUNDS_MS = (
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    8,
+    10,
+    12,
+    15,
+    20,
+    25,
+    30,
+    40,
+    50,
+    65,
+    80,
+    100,
+    150,
+    250,
+    500,
+    1000,
+    5000,
+    60000,
+)
 _SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1, 5)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 _ROWS_FIRST = 512
@@ -85,11 +112,26 @@ class WorkerMetrics:
             return _ROWS_FIRST
         return max(_ROWS_MIN, int(work_ms / 1000 / self._seconds_per_row))
 
-    def computed(self, rows: int, seconds: float) -> None:
+    def computed(self, computed: Computed, seconds: float) -> None:
         """A batch was computed; small ones say little about the cost of a row."""
+        rows = computed.judged.rows.size
         self.stage_seconds.labels("compute").observe(seconds)
         self.batch_rows.observe(rows)
         if rows >= _ROWS_MIN:
             cost = seconds / rows
             old = self._seconds_per_row or cost
             self._seconds_per_row = old + _SMOOTHING * (cost - old)
+
+    def committed(self, computed: Computed, seconds: float, now_ms: int) -> None:
+        """A transaction was published."""
+        judged = computed.judged
+        self.transaction_seconds.observe(seconds)
+        self.records.inc(judged.rows.size)
+        self.duplicates.inc(judged.rows.size - len(judged.fresh))
+        self.unknown_fields.inc(judged.rows.extras)
+        for letter in judged.rows.refused:
+            self.dead_letters.labels(letter.reason).inc()
+        for code, count in enumerate(np.bincount(judged.actions).tolist()):
+            if count:
+                self.decisions.labels(judged.decided.action_names[code]).inc(count)
+        self.latency.observe(now_ms - judged.rows.timestamps)

@@ -1,9 +1,9 @@
-"""A PartitionTask: partition p of all input topics of a stage, with its position, its journal and its state.
+"""A PartitionTask: partition p of all input topics of a stage, with its position and its journal.
 
-      assigned          restored           undone, lost or failed
-    ----------> RESTORING ----------> RUNNING ----------> CLOSED
-                     |                                      ^
-                     +--------------------------------------+
+  assigned          restored           undone, lost or failed
+----------> RESTORING ----------> RUNNING ----------> CLOSED
+                 |                                      ^
+                 +--------------------------------------+
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ __all__ = ["PartitionTask", "Phase"]
 from enum import StrEnum
 
 from state.errors import StateCorruptedError
-from state.rowstore import RowStore
 from streamproc.eventlog.contract import NO_OFFSET, CommittedOffset, TopicPartition
 from streamproc.runtime.journal import CHAIN_START, JournalHead
 
@@ -36,16 +35,14 @@ class PartitionTask:
     the offset of its last record: all as of the last published transaction.
     """
 
-    def __init__(self, task: int, source: TopicPartition, store: RowStore) -> None:
+    def __init__(self, task: int, source: TopicPartition) -> None:
         self.task = task
         self.source = source
-        self.store = store
         self.phase = Phase.RESTORING
         self.position = 0
         self.sequence = -1
         self.chain = CHAIN_START
         self.journal_offset = NO_OFFSET
-        self.end_offset = 0
 
     def enter(self, phase: Phase) -> None:
         """Change phase; an illegal transition is a bug and crashes."""

@@ -1,17 +1,17 @@
 """Restore a task: bring its state to exactly what the committed offsets say, without emitting anything.
 
-    1. the stable offset fetch names the journal's last record (its sequence and chain head)
-    2. candidate: the local state, if its (sequence, chain head) stands in the journal; state ahead of the committed
-       position, or of another history, is foreign: discarded, loudly; the next candidate is the empty state, if
-       journal and input still begin at the first needed record
-    3. silent replay of the input in the journal's order, many journal records joined into one batch
-    4. the last transaction alone: its `exact` digest must come out equal
-    5. the caller seeks the reader to the position and goes live
+1. the stable offset fetch names the journal's last record (its sequence and chain head)
+2. candidate: the local state, if its (sequence, chain head) stands in the journal; state ahead of the committed
+   position, or of another history, is foreign: discarded, loudly; the next candidate is the empty state, if
+   journal and input still begin at the first needed record
+3. silent replay of the input in the journal's order, many journal records joined into one batch
+4. the last transaction alone: its `exact` digest must come out equal
+5. the caller seeks the reader to the position and goes live
 """
 
 from __future__ import annotations
 
-__all__ = ["LocalMeta", "Recovery", "Replayer", "locate"]
+__all__ = ["LocalMeta", "LocalStates", "Recovery", "Replayer", "locate"]
 
 import asyncio
 from bisect import bisect_left
@@ -67,8 +67,12 @@ class Replayer(Protocol):
         """Also recompute the entry's `exact` digest; whether it is equal."""
         ...
 
+
+class LocalStates(Protocol):
+    """The tasks' state on disk."""
+
     def local_meta(self, task: int) -> bytes | None: ...
-    def discard(self, task: PartitionTask) -> None:
+    def discard(self, task: int) -> None:
         """Throw the task's local state away, on disk too, and begin empty."""
         ...
 
@@ -83,11 +87,12 @@ class Recovery:
     """Restores tasks one after the other; `busy` keeps replay slices apart from transactions."""
 
     def __init__(
-        self, log: EventLog, replayer: Replayer, journal_topic: str, state_fingerprint: str, partitions: int,
-        busy: asyncio.Lock,
+        self, log: EventLog, replayer: Replayer, states: LocalStates, busy: asyncio.Lock, *,
+        journal_topic: str, state_fingerprint: str, partitions: int,
     ) -> None:  # fmt: skip
         self._log = log
         self._replayer = replayer
+        self._states = states
         self._journal_topic = journal_topic
         self._fingerprint = state_fingerprint
         self._partitions = partitions
@@ -116,14 +121,14 @@ class Recovery:
         task.enter(Phase.RUNNING)
 
     async def _begin(self, task: PartitionTask) -> None:
-        if self._replayer.local_meta(task.task) is not None:
+        if self._states.local_meta(task.task) is not None:
             self._discard(task, "local state exists, but the group has no committed offset for this partition")
         begin = await self._log.admin().begin_offsets([task.source])
         task.position = begin[task.source]
 
     def _local(self, task: PartitionTask, head: JournalHead) -> LocalMeta | None:
         """Step 2: the local state, unless it is missing or foreign."""
-        stored = self._replayer.local_meta(task.task)
+        stored = self._states.local_meta(task.task)
         if stored is None:
             return None
         try:
@@ -146,7 +151,7 @@ class Recovery:
 
     def _discard(self, task: PartitionTask, reason: str) -> None:
         self._logger.error("local state discarded", task=task.task, reason=reason)
-        self._replayer.discard(task)
+        self._states.discard(task.task)
 
     async def _replay_from(
         self, task: PartitionTask, local: LocalMeta | None, head: JournalHead, committed: CommittedOffset
@@ -257,7 +262,9 @@ class Recovery:
         async with self._busy:
             equal = self._replayer.replay_last(task.task, chunks, entry)
         if not equal:
-            raise StateCorruptedError("replaying the last transaction gave another exact digest than its journal record")
+            raise StateCorruptedError(
+                "replaying the last transaction gave another exact digest than its journal record"
+            )
 
 
 async def locate(log: EventLog, journal: TopicPartition, start: int, sequence: int) -> int:

@@ -89,9 +89,7 @@ class Rows(msgspec.Struct):
         task_of = np.repeat([span.task for span in self.spans], [span.stop - span.start for span in self.spans])
         for i in rows:
             self.refused.append(
-                Refused(
-                    int(task_of[i]), int(self.offsets[i]), int(self.timestamps[i]), reason, detail, self.values[i]
-                )
+                Refused(int(task_of[i]), int(self.offsets[i]), int(self.timestamps[i]), reason, detail, self.values[i])
             )
         keep = np.ones(self.size, np.bool_)
         keep[list(rows)] = False

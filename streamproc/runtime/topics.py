@@ -25,7 +25,7 @@ async def prepare_topics(log: EventLog, plan: Plan) -> int:
         found = await admin.partitions(name)
         if found != partitions:
             raise ConfigError(
-                f"topic {name} has {found} partitions, {source} has {partitions}: a pipeline's topics are co-partitioned",
+                f"topic {name} has {found} partitions, {source} has {partitions}: they must be equal",
                 hint="a key's partition would change: repartition offline, or start under a new pipeline name",
             )
     return partitions

@@ -9,27 +9,30 @@ from __future__ import annotations
 __all__ = ["Worker", "WorkerSettings"]
 
 import asyncio
-from collections.abc import Callable
 
 import msgspec
 import structlog
 
 from operators.plan import Plan
 from state.errors import EventLogError, FencedError
-from state.rowstore import RowStores
 from streamproc.clock import Clock
 from streamproc.eventlog.contract import Chunk, EventLog, GroupReader, Membership, TopicPartition
 from streamproc.runtime.collector import Collector
-from streamproc.runtime.engine import Computed, Engine
+from streamproc.runtime.engine import Engine
 from streamproc.runtime.flush import Flusher, FlushExecutor
 from streamproc.runtime.metrics import WorkerMetrics
 from streamproc.runtime.partition_task import PartitionTask, Phase
 from streamproc.runtime.recovery import Recovery, locate
+from streamproc.runtime.replay import SilentReplayer
+from streamproc.runtime.results import Computed
 from streamproc.runtime.rows import TaskInput
+from streamproc.runtime.state_keeper import StateKeeper
 from streamproc.runtime.topics import prepare_topics
 from streamproc.runtime.transaction import Probe, TransactionProtocol
 
 _IDLE_SECONDS = 0.1
+_RETRY_SECONDS = 0.2
+_UNREADABLE_SECONDS_MAX = 60.0
 
 
 class WorkerSettings(msgspec.Struct, frozen=True):
@@ -55,9 +58,8 @@ class WorkerSettings(msgspec.Struct, frozen=True):
 class Assignment:
     """What the log last told us; callbacks only record, the worker's loop acts."""
 
-    def __init__(self, busy: asyncio.Lock, revoked: Callable[[frozenset[TopicPartition]], None]) -> None:
+    def __init__(self, busy: asyncio.Lock) -> None:
         self._busy = busy
-        self._revoked = revoked
         self.partitions: frozenset[TopicPartition] = frozenset()
         self.membership: Membership | None = None
         self.changed = asyncio.Event()
@@ -67,7 +69,7 @@ class Assignment:
         self.membership = None
         self.changed.set()
         async with self._busy:
-            self._revoked(partitions)
+            pass
 
     async def on_assigned(self, partitions: frozenset[TopicPartition], membership: Membership) -> None:
         """Remember; the loop adopts them."""
@@ -83,8 +85,9 @@ class Worker:
         self,
         plan: Plan,
         log: EventLog,
+        *,
         engine: Engine,
-        stores: RowStores,
+        states: StateKeeper,
         clock: Clock,
         executor: FlushExecutor,
         metrics: WorkerMetrics,
@@ -94,13 +97,13 @@ class Worker:
         self._plan = plan
         self._log = log
         self._engine = engine
-        self._stores = stores
+        self._states = states
         self._clock = clock
         self._metrics = metrics
         self._settings = settings
         self._logger = structlog.get_logger("worker").bind(worker=settings.index)
         self._busy = asyncio.Lock()
-        self._assignment = Assignment(self._busy, self._on_revoked)
+        self._assignment = Assignment(self._busy)
         name = f"{plan.pipeline}-{settings.instance}-{settings.index}"
         self._reader: GroupReader = log.reader(
             plan.pipeline, [plan.stream.topic], self._assignment,
@@ -108,10 +111,11 @@ class Worker:
         )  # fmt: skip
         self._collector = Collector(self._reader, 2 * settings.batch_rows_max)
         self._protocol = TransactionProtocol(lambda: log.writer(name), clock, probe)
-        self._flusher = Flusher(engine, executor, clock, settings.flush_rows, settings.flush_seconds)
+        self._flusher = Flusher(states, executor, clock, settings.flush_rows, settings.flush_seconds)
         self._probe = probe
         self._tasks: dict[TopicPartition, PartitionTask] = {}
         self._stopping = False
+        self._failing_since = 0.0
         self._ends: dict[TopicPartition, int] = {}
 
     @property
@@ -138,7 +142,7 @@ class Worker:
             while not self._stopping:
                 if self._assignment.changed.is_set():
                     await self._adopt()
-                if not await self._collector.wait(_IDLE_SECONDS):  # 1
+                if not await self._wait():  # 1
                     if await self._at_end():
                         break
                     continue
@@ -147,25 +151,47 @@ class Worker:
                     inputs = self._inputs(self._collector.take(self._metrics.rows_for(self._settings.batch_ms)))
                     if membership is None or not inputs:
                         continue
-                    computed = self._engine.compute(inputs, self._tasks)  # 2-4
+                    computed = self._compute(inputs)  # 2-4
                     await self._transact(computed, membership)  # 5-7
         finally:
             await self._close()
+
+    async def _wait(self) -> bool:
+        """Whether records wait. A log that cannot be read is tried again, for a minute."""
+        try:
+            waiting = await self._collector.wait(_IDLE_SECONDS)
+        except FencedError:
+            raise
+        except EventLogError as error:
+            now = self._clock.monotonic()
+            self._failing_since = self._failing_since or now
+            if not error.retriable or now - self._failing_since > _UNREADABLE_SECONDS_MAX:
+                raise
+            self._logger.warning("the log cannot be read, trying again", error=str(error))
+            await self._clock.sleep(_RETRY_SECONDS)
+            return False
+        self._failing_since = 0.0
+        return waiting
+
+    def _compute(self, inputs: list[TaskInput]) -> Computed:
+        started = self._clock.monotonic()
+        computed = self._engine.compute(inputs, self._tasks, self._clock.now_ms())
+        self._metrics.computed(computed, self._clock.monotonic() - started)
+        return computed
 
     async def _transact(self, computed: Computed, membership: Membership) -> None:
         started = self._clock.monotonic()
         run = asyncio.ensure_future(self._protocol.run(computed.outputs, computed.offsets, membership))
         try:
-            await self._collector.during(run)
-            ends = run.result()
+            ends: dict[TopicPartition, int] | None = await self._collector.during(run)
         except FencedError:
             raise
         except EventLogError as error:
             ends = await self._recover(computed, error)
-            if ends is None:
-                return
+        if ends is None:
+            return
         self._publish(computed, ends)  # 8
-        self._metrics.transaction(computed, self._clock.monotonic() - started, self._clock.now_ms())
+        self._metrics.committed(computed, self._clock.monotonic() - started, self._clock.now_ms())
 
     def _publish(self, computed: Computed, ends: dict[TopicPartition, int]) -> None:
         self._engine.publish()
@@ -195,11 +221,14 @@ class Worker:
         if landed:
             return await self._journal_offsets(computed)
         self._engine.undo()
-        sources = frozenset(output.source for output in computed.tasks)
-        self._collector.drop(sources)
-        for tp in sources:
-            self._reader.resume(tp, self._tasks[tp].position)
+        await self._read_from_positions()
         return None
+
+    async def _read_from_positions(self) -> None:
+        """Forget what was collected, a poll under way too, and read each task again from its position."""
+        await self._collector.reset()
+        for tp, task in self._tasks.items():
+            self._reader.resume(tp, task.position)
 
     async def _journal_offsets(self, computed: Computed) -> dict[TopicPartition, int]:
         ends: dict[TopicPartition, int] = {}
@@ -210,12 +239,18 @@ class Worker:
 
     async def _start(self) -> None:
         partitions = await prepare_topics(self._log, self._plan)
+        self._engine.partitions = self._states.partitions = partitions
         self._recovery = Recovery(
-            self._log, self._engine, self._plan.topics.journal, self._plan.state_fingerprint, partitions, self._busy
+            self._log,
+            SilentReplayer(self._engine),
+            self._states,
+            self._busy,
+            journal_topic=self._plan.topics.journal,
+            state_fingerprint=self._plan.state_fingerprint,
+            partitions=partitions,
         )
         sources = [TopicPartition(self._plan.stream.topic, p) for p in range(partitions)]
         self._ends = await self._log.admin().end_offsets(sources) if self._settings.until_end else {}
-        self._engine.partitions = partitions
         await self._protocol.open()
         await self._reader.start()
 
@@ -231,24 +266,18 @@ class Worker:
                 await self._give_up(tp)
         for tp in sorted(partitions):
             if tp not in self._tasks:
-                task = PartitionTask(tp.partition, tp, self._stores.open(tp.partition))
+                task = PartitionTask(tp.partition, tp)
+                self._states.open(task.task)
                 self._tasks[tp] = task
-                self._engine.add_task(task)
                 await self._recovery.restore(task, committed.get(tp))
                 self._logger.info("task restored", task=task.task, position=task.position, sequence=task.sequence)
-            self._reader.resume(tp, self._tasks[tp].position)
+        await self._read_from_positions()
 
     async def _give_up(self, tp: TopicPartition) -> None:
         task = self._tasks.pop(tp)
         await self._flusher.finish([task])
-        self._engine.drop_task(task.task)
-        task.store.close()
+        self._states.close(task.task)
         task.enter(Phase.CLOSED)
-
-    def _on_revoked(self, partitions: frozenset[TopicPartition]) -> None:
-        self._collector.drop(partitions)
-        for tp in partitions:
-            self._reader.pause(tp)
 
     async def _at_end(self) -> bool:
         """With `until_end`: whether the group has committed all that was there at the start."""
@@ -259,7 +288,7 @@ class Worker:
 
     async def _close(self) -> None:
         """Leave nothing to replay: what is published is flushed; what is not is undone."""
-        await self._collector.close()
+        await self._collector.reset()
         self._engine.undo()
         try:
             await self._flusher.finish(list(self._tasks.values()))
@@ -267,4 +296,4 @@ class Worker:
             await self._protocol.close()
             await self._reader.close()
             for task in self._tasks.values():
-                task.store.close()
+                self._states.close(task.task)

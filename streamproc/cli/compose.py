@@ -1,0 +1,166 @@
+"""The composition root: the only place that knows every implementation and puts the world together."""
+
+from __future__ import annotations
+
+__all__ = ["RunOptions", "build_engine", "digest_key", "open_log", "run_worker", "secret"]
+
+import asyncio
+import contextlib
+import gc
+import hashlib
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from operators.deduplicate import Deduplicator
+from operators.plan import Plan
+from state.errors import ConfigError
+from state.worker_state import WorkerState
+from streamproc.clock import SystemClock
+from streamproc.runtime.engine import Engine
+
+if TYPE_CHECKING:
+    from streamproc.eventlog.contract import EventLog
+    from streamproc.runtime.transaction import Probe
+    from streamproc.runtime.worker import WorkerSettings
+
+SECRET_VARIABLE = "STREAMPROC_SECRET"  # noqa: S105 - the variable's name
+_SECRET_BYTES_MIN = 16
+_GC_THRESHOLDS = (50_000, 20, 100)
+
+
+class RunOptions(msgspec.Struct, frozen=True):
+    """Where a worker runs: its log, its state directory, its port for metrics (None: none)."""
+
+    log_url: str
+    state: Path
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = None
+
+
+def open_log(url: str) -> EventLog:
+    """The event log that `url` names: `kafka://host:port[,host:port]` or `file:DIR`.
+
+    Raises:
+        ConfigError: neither.
+    """
+    scheme, _, rest = url.partition(":")
+    if scheme == "kafka" and rest.startswith("//") and rest.strip("/"):
+        from streamproc.eventlog.kafka import KafkaLog
+
+        return KafkaLog(rest.strip("/"))
+    if scheme == "file" and rest:
+        from streamproc.eventlog.embedded import EmbeddedEventLog
+
+        return EmbeddedEventLog(Path(rest))
+    raise ConfigError(f"{url!r} names no event log", hint="use kafka://host:port[,host:port] or file:DIR")
+
+
+def secret() -> bytes | None:
+    """The deployment's secret, from the environment.
+
+    Raises:
+        ConfigError: it is too short to be one.
+    """
+    text = os.environ.get(SECRET_VARIABLE)
+    if text is None:
+        return None
+    if len(text) < _SECRET_BYTES_MIN:
+        raise ConfigError(f"{SECRET_VARIABLE} is shorter than {_SECRET_BYTES_MIN} characters")
+    return text.encode()
+
+
+def _derived(purpose: bytes, master: bytes) -> bytes:
+    return hashlib.blake2b(purpose, digest_size=32, key=master[:64]).digest()
+
+
+def digest_key(state: Path | None) -> bytes:
+    """The key of dead letters' payload digests: from the secret, else from a file made once in `state`."""
+    master = secret()
+    if master is not None:
+        return _derived(b"dead letters", master)
+    if state is None:
+        return os.urandom(32)
+    state.mkdir(parents=True, exist_ok=True)
+    path = state / "digest.key"
+    with contextlib.suppress(FileExistsError):
+        path.touch(mode=0o600, exist_ok=False)
+        path.write_bytes(os.urandom(32))
+    return path.read_bytes().ljust(32, b"\0")
+
+
+def build_engine(plan: Plan, key: bytes, partitions: int = 0) -> tuple[Engine, WorkerState]:
+    """The plan ready to execute, on empty state.
+
+    Raises:
+        ConfigError: the plan has card numbers and there is no secret to hash them with.
+    """
+    deduplicator = Deduplicator(plan.stream.deduplicate_ms) if plan.stream.deduplicate_ms else None
+    state = WorkerState(plan.tables, (deduplicator,) if deduplicator else ())
+    master = secret()
+    has_pan = any(field.pan for field in plan.stream.fields)
+    if has_pan and master is None:
+        raise ConfigError("the stream has card numbers (pan)", hint=f"set {SECRET_VARIABLE} to hash them with")
+    pan_key = _derived(b"card numbers", master) if has_pan and master else None
+    return Engine(plan, state, deduplicator, digest_key=key, pan_key=pan_key, partitions=partitions), state
+
+
+async def run_worker(
+    plan: Plan,
+    options: RunOptions,
+    settings: WorkerSettings,
+    *,
+    probe: Probe | None = None,
+    started: Callable[[Callable[[], None]], None] | None = None,
+) -> None:
+    """Run one worker until SIGTERM or SIGINT, or to the end with `settings.until_end`.
+
+    Args:
+        plan: what to run.
+        options: where.
+        settings: how.
+        probe: fault points, for tests.
+        started: told of a function that stops the worker.
+    """
+    from state.rocksdb import RocksRowStores
+    from streamproc.runtime.flush import ThreadExecutor
+    from streamproc.runtime.health import HealthServer, watch_loop
+    from streamproc.runtime.metrics import WorkerMetrics
+    from streamproc.runtime.state_keeper import StateKeeper
+    from streamproc.runtime.worker import Worker
+
+    clock = SystemClock()
+    log = open_log(options.log_url)
+    engine, state = build_engine(plan, digest_key(options.state))
+    stores = RocksRowStores(options.state / plan.pipeline)
+    states = StateKeeper(state, stores, plan.state_fingerprint)
+    executor = ThreadExecutor()
+    metrics = WorkerMetrics()
+    worker = Worker(
+        plan, log, engine=engine, states=states, clock=clock, executor=executor, metrics=metrics, settings=settings,
+        probe=probe,
+    )  # fmt: skip
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        with contextlib.suppress(ValueError, RuntimeError):  # not in the main thread
+            loop.add_signal_handler(name, worker.stop)
+    if started is not None:
+        started(worker.stop)
+    health = HealthServer(metrics.registry, lambda: worker.ready)
+    watch = loop.create_task(watch_loop(clock, metrics.loop_lag_seconds), name="loop lag")
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
+    try:
+        if options.metrics_port is not None:
+            await health.start(options.metrics_host, options.metrics_port)
+        await worker.run()
+    finally:
+        watch.cancel()
+        await health.close()
+        executor.close()
+        stores.close()
+        await log.close()

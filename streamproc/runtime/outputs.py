@@ -1,0 +1,185 @@
+"""Step 4: judged rows -> records to append: decisions, side outputs, dead letters, and one journal record a task."""
+
+from __future__ import annotations
+
+__all__ = ["OutputEncoder"]
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import numpy as np
+
+from operators.batch import Batch, TaskRows
+from operators.block import BlockEncoder, BlockRows
+from operators.decode import payload_digest
+from operators.encode import DecisionEncoder, json_encoder
+from operators.plan import Plan
+from operators.schema import DataType, Kind
+from streamproc.eventlog.contract import OutputRecords, TopicPartition
+from streamproc.runtime.journal import JournalEntry, RangeOfInput, encode_entry
+from streamproc.runtime.numerics import numerics_fingerprint
+from streamproc.runtime.partition_task import PartitionTask
+from streamproc.runtime.results import Computed, Judged, TaskOutput
+from streamproc.runtime.rows import Refused, TaskInput
+
+_EXACT = (Kind.INT64, Kind.DECIMAL, Kind.TIMESTAMP, Kind.BOOL)
+_JOURNAL_VERSION = 1
+
+
+class DeadLetter(msgspec.Struct):
+    """The JSON of a dead letter: where the record stands, why it was refused; `digest` is keyed."""
+
+    reason: str
+    detail: str
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    digest: str
+
+
+class OutputEncoder:
+    """Encodes what an engine judged."""
+
+    def __init__(self, plan: Plan, action_names: Sequence[str], digest_key: bytes) -> None:
+        types = {field.name: field.type for field in plan.stream.fields}
+        types |= {field.name: field.type for step in plan.steps for field in step.outputs}
+        self._plan = plan
+        self._actions = tuple(action_names)
+        self._decisions = DecisionEncoder(plan.stream, plan.decision, types)
+        self._block = BlockEncoder(plan, action_names)
+        self._digest_key = digest_key
+        self._numerics = numerics_fingerprint()
+        self._exact = tuple(
+            field.name for step in plan.steps if step.tables for field in step.outputs if _is_exact(field.type)
+        )
+
+    def encode(
+        self, inputs: Sequence[TaskInput], tasks: Mapping[TopicPartition, PartitionTask], judged: Judged, now_ms: int
+    ) -> Computed:
+        """Everything one transaction appends, and the offsets it commits."""
+        texts = self._texts(judged)
+        spans = {span.task: span for span in judged.rows.spans}
+        named = _named(judged)
+        computed = Computed([], [], {}, judged)
+        for task_input in inputs:
+            task = tasks[task_input.source]
+            span = spans.get(task.task, TaskRows(task.task, 0, 0))
+            mine = texts[span.start : span.stop]
+            refused = [letter for letter in judged.rows.refused if letter.task == task.task]
+            entry, block = self._entry(task_input, task, judged, named, texts=mine, refused=refused)
+            headers, chain = encode_entry(entry, task.chain)
+            journal = TopicPartition(self._plan.topics.journal, task.task)
+            outputs = computed.outputs
+            if mine:
+                keys = [key.encode() for key in judged.rows.keys[span.start : span.stop]]
+                decisions = TopicPartition(self._plan.topics.decisions, task.task)
+                outputs.append(OutputRecords(decisions, keys, mine, now_ms))
+                outputs += self._sides(judged, span, keys, mine, now_ms)
+            if refused:
+                outputs.append(self._dead_letters(task_input.source, refused, now_ms))
+            outputs.append(OutputRecords(journal, [None], [block], now_ms, [headers]))
+            computed.tasks.append(TaskOutput(task_input.source, task_input.stop, entry.sequence, chain))
+            computed.offsets[task_input.source] = task.commit_of(task_input.stop, entry.sequence, chain)
+        return computed
+
+    def exact_digest(self, judged_batch: Batch, ids: Sequence[str], start: int, stop: int) -> bytes:
+        """Digest of what must come out equal on any machine: ids, and the exact columns of rows with state.
+
+        `start`, `stop`: the task's rows in the batch, which holds no duplicates; `ids` are all its ids.
+        """
+        digest = hashlib.sha256("\n".join(ids).encode("utf-8", "surrogatepass"))
+        for name in self._exact:
+            column = judged_batch.columns[name]
+            values = column.values[start:stop]
+            if column.valid is not None:
+                valid = column.valid[start:stop]
+                values = np.where(valid, values, 0)
+                digest.update(np.ascontiguousarray(valid).data)
+            digest.update(np.ascontiguousarray(values).data)
+        return digest.digest()
+
+    # ---- parts
+
+    def _texts(self, judged: Judged) -> list[bytes]:
+        """The JSON of each row, duplicates in their places."""
+        batch, rows = judged.batch, judged.rows
+        if not judged.duplicate.any():
+            return self._decisions.encode(rows.ids, rows.keys, rows.event_time, judged.decided, batch.columns)
+        fresh = rows.take(judged.fresh)
+        texts = np.empty(rows.size, np.object_)
+        texts[judged.fresh] = self._decisions.encode(
+            fresh.ids, fresh.keys, fresh.event_time, judged.decided, batch.columns
+        )
+        again = np.flatnonzero(judged.duplicate)
+        old = rows.take(again)
+        actions = [self._actions[code] for code in judged.actions[again].tolist()]
+        texts[again] = self._decisions.encode_duplicates(old.ids, old.keys, old.event_time, actions)
+        listed: list[bytes] = texts.tolist()
+        return listed
+
+    def _entry(
+        self, task_input: TaskInput, task: PartitionTask, judged: Judged, named: BlockRows, *, texts: list[bytes],
+        refused: list[Refused],
+    ) -> tuple[JournalEntry, bytes]:  # fmt: skip
+        span = next((span for span in judged.rows.spans if span.task == task.task), TaskRows(task.task, 0, 0))
+        rows = judged.rows
+        start, stop = np.searchsorted(judged.fresh, (span.start, span.stop)).tolist()
+        offsets = rows.offsets[span.start : span.stop]
+        again = offsets[judged.duplicate[span.start : span.stop]].tolist()
+        block = self._block.encode(named, judged.decided, judged.batch.columns, start, stop) if stop > start else b""
+        entry = JournalEntry(
+            version=_JOURNAL_VERSION,
+            task=task.task,
+            sequence=task.sequence + 1,
+            ranges=(RangeOfInput(task_input.source.topic, task_input.start, task_input.stop),),
+            rejected=tuple((0, letter.offset) for letter in sorted(refused, key=lambda letter: letter.offset)),
+            duplicates=tuple((0, offset) for offset in again),
+            actions=judged.actions[span.start : span.stop].tobytes(),
+            state_fingerprint=self._plan.state_fingerprint,
+            decision_fingerprint=self._plan.decision_fingerprint,
+            numerics=self._numerics,
+            exact=self.exact_digest(judged.batch, rows.ids[span.start : span.stop], start, stop),
+            output=hashlib.sha256(b"\n".join(texts)).digest(),
+            block=hashlib.sha256(block).digest(),
+        )
+        return entry, block
+
+    def _sides(
+        self, judged: Judged, span: TaskRows, keys: list[bytes], texts: list[bytes], now_ms: int
+    ) -> list[OutputRecords]:
+        outputs: list[OutputRecords] = []
+        for name, hits in judged.decided.outputs.items():
+            places = judged.fresh[hits]
+            places = places[(places >= span.start) & (places < span.stop)] - span.start
+            if len(places):
+                picked: list[int] = places.tolist()
+                tp = TopicPartition(self._plan.topics.side[name], span.task)
+                outputs.append(OutputRecords(tp, [keys[i] for i in picked], [texts[i] for i in picked], now_ms))
+        return outputs
+
+    def _dead_letters(self, source: TopicPartition, refused: list[Refused], now_ms: int) -> OutputRecords:
+        values = [
+            json_encoder.encode(
+                DeadLetter(
+                    letter.reason, letter.detail, source.topic, source.partition, letter.offset, letter.timestamp,
+                    payload_digest(letter.value, self._digest_key),
+                )
+            )
+            for letter in refused
+        ]  # fmt: skip
+        tp = TopicPartition(self._plan.topics.dead_letters, source.partition)
+        return OutputRecords(tp, [None] * len(values), values, now_ms)
+
+
+def _named(judged: Judged) -> BlockRows:
+    """What names the rows of the batch."""
+    ids = judged.rows.ids
+    if judged.batch.size < len(ids):
+        ids = [ids[i] for i in judged.fresh.tolist()]
+    return BlockRows(ids, judged.batch.keys, judged.rows.offsets[judged.fresh], judged.batch.event_time)
+
+
+def _is_exact(kind: DataType) -> bool:
+    return kind.kind in _EXACT
