@@ -38,12 +38,15 @@ class EmbeddedWriter:
         """Buffer records.
 
         Raises:
-            EventLogError: no open transaction, or a record of more than 8 MiB.
+            EventLogError: no open transaction, or a record of more than 8 MiB; the transaction is lost.
         """
         transaction = self._open_transaction()
-        for output in outputs:
-            if chunks := pack(output):
-                transaction.outputs.append((output.tp, chunks))
+        try:
+            packed = [(output.tp, chunks) for output in outputs if (chunks := pack(output))]
+        except EventLogError:
+            await self.abandon()
+            raise
+        transaction.outputs += packed
 
     async def offsets(self, offsets: Mapping[TopicPartition, CommittedOffset], membership: Membership) -> None:
         if not isinstance(membership, GroupMembership):

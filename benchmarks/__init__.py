@@ -1,0 +1,1 @@
+"""What things cost: each module has functions that measure and return dicts, and a `main` that prints them."""
