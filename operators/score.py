@@ -1,0 +1,107 @@
+"""Score a batch with a model: one call for all its rows, tasks mixed."""
+
+from __future__ import annotations
+
+__all__ = ["Model", "ScoreOperator"]
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from operators.batch import Batch, Column
+from operators.operator import Operator, OperatorContext, OutputField
+from operators.schema import DataType, Kind
+from state.errors import ConfigError
+
+FLOAT64 = DataType(Kind.FLOAT64)
+STRING = DataType(Kind.STRING)
+
+
+class Model(Protocol):
+    """What scores (models.onnx.OnnxModel)."""
+
+    width: int
+
+    def score(self, matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """Scores 0-100 of float32 rows; NaN where there is none."""
+        ...
+
+
+class ScoreOperator(Operator):
+    """Adds `<name>.score` (float64, 0-100) and, where there are tiers, `<name>.tier` (string).
+
+    The model sees float32: decimals in major units (12.34), bools as 0 and 1, NULL as NaN. A score the model
+    cannot give (NaN) is NULL, and so is its tier. A silent replay does not score: no state depends on it.
+    """
+
+    def __init__(self, name: str, model: Model, features: Sequence[str], tiers: Mapping[str, float]) -> None:
+        """Put a model into a plan.
+
+        Args:
+            name: the model's name in the pipeline.
+            model: the loaded model.
+            features: the columns it takes, in its order.
+            tiers: name -> score from which on it holds, rising; a score below the first has no tier.
+
+        Raises:
+            ConfigError: the model takes another number of features, or the tiers do not rise.
+        """
+        if model.width not in (0, len(features)):
+            raise ConfigError(
+                f"model {name} takes {model.width} features, the pipeline gives it {len(features)}",
+                hint="list the features it was trained with, in that order",
+            )
+        bounds = list(tiers.values())
+        if any(low >= high for low, high in pairwise(bounds)):
+            raise ConfigError(f"model {name}: tiers must rise", hint="tiers: {low: 0, medium: 40, high: 80}")
+        self._score, self._tier = f"{name}.score", f"{name}.tier"
+        self._model = model
+        self._features = tuple(features)
+        self._bounds = np.array(bounds, np.float64)
+        self._tiers = np.array(["", *tiers], np.object_)
+        self._matrix = np.empty((64, len(self._features)), np.float32)  # scratch: grows to the largest batch
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return self._features
+
+    @property
+    def outputs(self) -> tuple[OutputField, ...]:
+        score = OutputField(self._score, FLOAT64)
+        return (score, OutputField(self._tier, STRING)) if len(self._bounds) else (score,)
+
+    def process(self, batch: Batch, context: OperatorContext) -> None:
+        scores = self._model.score(self._gather(batch))
+        missing = np.isnan(scores)
+        valid = None
+        if missing.any():
+            valid = ~missing
+            scores[missing] = 0.0
+        batch.columns[self._score] = Column(FLOAT64, scores, valid)
+        if len(self._bounds):
+            tier = np.searchsorted(self._bounds, scores, side="right")
+            if valid is not None:
+                tier[missing] = 0
+            known = tier > 0
+            batch.columns[self._tier] = Column(STRING, self._tiers[tier], None if known.all() else known)
+
+    def replay(self, batch: Batch, context: OperatorContext) -> None:
+        """Nothing: no state depends on scores."""
+
+    def _gather(self, batch: Batch) -> npt.NDArray[np.float32]:
+        """The features as one float32 matrix (rows, features), valid until the next call."""
+        if len(self._matrix) < batch.size:
+            self._matrix = np.empty((2 * batch.size, len(self._features)), np.float32)
+        matrix = self._matrix[: batch.size]
+        with np.errstate(over="ignore"):  # beyond float32 is infinity: trees still compare it
+            for i, name in enumerate(self._features):
+                of_type, values, valid = batch.columns[name]
+                if of_type.kind is Kind.STRING:
+                    raise ConfigError(f"feature {name} is a string; a model takes numbers and bools")
+                matrix[:, i] = values / 10.0**of_type.scale if of_type.scale else values
+                if valid is not None:
+                    matrix[~valid, i] = np.nan
+        return matrix
