@@ -6,7 +6,16 @@ that a key lies where a Java producer would put it. Keyed hashes of card numbers
 
 from __future__ import annotations
 
-__all__ = ["digest64", "digest128", "murmur2", "partition_of", "partitions_of", "payload_digest", "stable_hash64"]
+__all__ = [
+    "digest64",
+    "digest128",
+    "digests128",
+    "murmur2",
+    "partition_of",
+    "partitions_of",
+    "payload_digest",
+    "stable_hash64",
+]
 
 import sys
 from collections.abc import Sequence
@@ -33,6 +42,15 @@ def digest64(data: bytes) -> bytes:
 def digest128(text: str) -> bytes:
     """16-byte digest (XXH3) of an id's UTF-8 bytes."""
     return xxhash.xxh3_128_digest(text.encode("utf-8", "surrogatepass"))
+
+
+def digests128(texts: Sequence[str]) -> npt.NDArray[np.uint64]:
+    """`digest128` of each text as two words, uint64 (texts, 2)."""
+    try:
+        data = b"".join(map(xxhash.xxh3_128_digest, map(str.encode, texts)))
+    except UnicodeEncodeError:
+        data = b"".join(map(digest128, texts))
+    return np.frombuffer(data, "<u8").reshape(-1, 2)
 
 
 def payload_digest(data: bytes) -> int:
@@ -68,35 +86,32 @@ def partition_of(key: bytes, partitions: int) -> int:
 def partitions_of(keys: Sequence[bytes], partitions: int) -> npt.NDArray[np.int64]:
     """`partition_of` of each key, int64 (keys,); vectorised."""
     lengths = np.fromiter(map(len, keys), np.int64, len(keys))
-    ends = np.cumsum(lengths)
-    flat = np.frombuffer(b"".join(keys), np.uint8)
-    out = np.empty(len(keys), np.int64)
-    for length in set(lengths.tolist()):
-        rows = np.flatnonzero(lengths == length)
-        whole = -(-length // 4) * 4
-        padded = np.zeros((len(rows), max(4, whole)), np.uint8)
-        if length:
-            if len(rows) == len(keys):
-                padded[:, :length] = flat.reshape(len(rows), length)
-            else:
-                padded[:, :length] = flat[(ends[rows] - length)[:, None] + np.arange(length)]
-        out[rows] = _murmur2_columns(padded.view("<u4"), length)
-    return (out & 0x7FFFFFFF) % partitions
+    begins = np.cumsum(lengths) - lengths
+    flat = np.frombuffer(b"".join(keys) + bytes(4), np.uint8)
+    out = np.empty(len(keys), np.uint32)
+    whole = lengths >> 2
+    for words in set(whole.tolist()):
+        rows = np.flatnonzero(whole == words)
+        columns = np.arange(4 * words + 4)
+        at = np.minimum(begins[rows, None] + columns, len(flat) - 1)
+        padded = flat[at]
+        padded[:, 4 * words :] *= columns[4 * words :] < lengths[rows, None]
+        out[rows] = _murmur2_rows(padded.view("<u4"), lengths[rows].astype(np.uint32))
+    return (out & np.uint32(0x7FFFFFFF)).astype(np.int64) % partitions
 
 
-def _murmur2_columns(words: npt.NDArray[np.uint32], length: int) -> npt.NDArray[np.uint32]:
-    """murmur2 of rows of equal `length`, their bytes in zero-padded little-endian words."""
+def _murmur2_rows(words: npt.NDArray[np.uint32], lengths: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+    """murmur2 of rows of as many whole words; the last column is the rest, padded with zeros."""
     m = np.uint32(_M)
-    h = np.full(len(words), (_SEED ^ length) & _MASK, np.uint32)
-    for column in range(length // 4):
-        k = words[:, column] * m
-        k ^= k >> np.uint32(24)
-        k *= m
+    h = np.uint32(_SEED) ^ lengths
+    mixed = words[:, :-1].T * m
+    mixed ^= mixed >> np.uint32(24)
+    mixed *= m
+    for column in mixed:
         h *= m
-        h ^= k
-    if length & 3:
-        h ^= words[:, length // 4]
-        h *= m
+        h ^= column
+    rest = lengths & np.uint32(3) > 0
+    h[rest] = (h[rest] ^ words[rest, -1]) * m
     h ^= h >> np.uint32(13)
     h *= m
     h ^= h >> np.uint32(15)

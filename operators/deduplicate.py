@@ -1,0 +1,267 @@
+"""Deduplication: has this id been decided within the horizon, and of the same payload?
+
+A row whose id is alive in its task with the same payload digest is a duplicate: it gets the first decision's action
+and changes nothing. If the payload differs, the id is `reused`: the row is decided anew and takes the id over. An
+entry is alive while the task's stream time (running maximum of event time, the asking row included) is at most the
+horizon past the entry's event time. All this depends on row order only, never on where batches were cut.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Deduplicator", "DuplicateFlags"]
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from operators.batch import TaskRows
+from state.errors import ConfigError
+from state.hashing import digest64, digests128
+from state.part import PartCut
+from state.rowstore import RowStore
+from state.segment_store import SegmentStore
+from state.segments import UNINDEXED, Entries, IdSegments
+
+I64 = npt.NDArray[np.int64]
+_FEW = 12  # up to so many rows of a task, a loop is faster than columns
+
+
+class DuplicateFlags(NamedTuple):
+    """What deduplication says of each row of a batch.
+
+    `first_action`: the action recorded for the first occurrence, where `duplicate` and `first_row` is -1.
+    `first_row`: where the first occurrence lies in this same batch: its row, whose action is still to be decided.
+    """
+
+    duplicate: npt.NDArray[np.bool_]
+    reused: npt.NDArray[np.bool_]
+    first_action: npt.NDArray[np.uint8]
+    first_row: I64
+    handles: list[_New]
+
+
+class _New(NamedTuple):
+    """Rows of the batch and the numbers of the entries made for them."""
+
+    segments: IdSegments
+    rows: I64
+    numbers: I64
+
+
+class Deduplicator:
+    """The ids of one stream, for all tasks of a worker; a `StatePart`.
+
+    Args:
+        horizon_ms: how far, in event time, an id is remembered.
+        name: unique in the plan and stable over releases.
+    """
+
+    def __init__(self, horizon_ms: int, name: str = "deduplicate") -> None:
+        if horizon_ms <= 0 or len(name.encode()) > 255:
+            raise ConfigError("a deduplication horizon is longer than 0 ms, and its name at most 255 bytes long")
+        self.name = name
+        self.horizon_ms = horizon_ms
+        self.fingerprint = digest64(f"deduplicate 1 {horizon_ms}".encode())
+        self._tasks: dict[int, IdSegments] = {}
+        self._stored: dict[int, SegmentStore] = {}
+
+    # ---- the hot path
+
+    def check(
+        self, tasks: Sequence[TaskRows], ids: list[str], payload_digests: I64, event_times: I64
+    ) -> DuplicateFlags:
+        """Judge each row, in row order within each task, and remember the new ids.
+
+        Args:
+            tasks: which rows are whose, each task once; tasks are made on first sight if they were not added.
+            ids: id of each row.
+            payload_digests: int64 (rows,), equal for equal payloads.
+            event_times: int64 (rows,), ms.
+        """
+        size = len(ids)
+        flags = DuplicateFlags(
+            np.zeros(size, np.bool_),
+            np.zeros(size, np.bool_),
+            np.zeros(size, np.uint8),
+            np.full(size, -1, np.int64),
+            [],
+        )
+        if not size:
+            return flags
+        hashes = digests128(ids)
+        for span in tasks:
+            index = self._tasks.get(span.task)
+            if index is None:
+                index = self._add(span.task)
+            index.begin()
+            part = _Part(index, flags, span, hashes, digests=payload_digests, times=event_times)
+            if span.stop - span.start <= _FEW:
+                part.check_few()
+            elif span.stop > span.start:
+                part.check_many()
+        return flags
+
+    def record(self, flags: DuplicateFlags, actions: npt.NDArray[np.uint8]) -> None:
+        """Keep the actions decided for the rows that were not duplicates; `actions`: uint8 (rows,)."""
+        for segments, rows, numbers in flags.handles:
+            segments.columns.action[segments.at(numbers)] = actions[rows]
+
+    # ---- a part of the worker's state
+
+    def add_task(self, task: int, store: RowStore, *, fresh: bool) -> None:
+        """Take a task over; rebuilds its index from the store."""
+        self._add(task)
+        if not fresh:
+            self._stored[task].load(store)
+
+    def _add(self, task: int) -> IdSegments:
+        index = self._tasks[task] = IdSegments(self.horizon_ms)
+        self._stored[task] = SegmentStore(self.name, self.fingerprint, index)
+        return index
+
+    def drop_task(self, task: int) -> None:
+        """Forget a task's ids."""
+        self._tasks.pop(task, None)
+        self._stored.pop(task, None)
+
+    def publish(self) -> None:
+        """The transaction committed; wholly expired segments are dropped."""
+        for index in self._tasks.values():
+            index.publish()
+
+    def undo(self) -> None:
+        """The transaction did not commit."""
+        for index in self._tasks.values():
+            index.undo()
+
+    @property
+    def in_batch(self) -> bool:
+        """Whether there is something to publish or undo."""
+        return any(index.in_batch for index in self._tasks.values())
+
+    def cut(self, task: int) -> PartCut:
+        """Copy the entries that are not stored yet."""
+        return self._stored[task].cut()
+
+    def dirty_rows(self, task: int) -> int:
+        """Rows (chunks of entries, not entries) that a cut would write."""
+        return self._stored[task].dirty_rows
+
+    @property
+    def live_keys(self) -> int:
+        """Entries in memory, of all tasks."""
+        return sum(map(len, self._tasks.values()))
+
+    def bytes_estimate(self) -> int:
+        """Memory in use, in bytes."""
+        return sum(index.bytes for index in self._tasks.values())
+
+    def canonical(self, task: int) -> Iterator[bytes]:
+        """Stream time, and every alive entry by hash."""
+        index = self._tasks[task]
+        yield index.stream_time.to_bytes(8, "little", signed=True)
+        columns = index.columns
+        at = index.at(np.arange(index.first, index.stop))
+        order = np.lexsort((np.arange(len(at)), columns.hi[at], columns.lo[at]))
+        ordered = columns.take(at[order])
+        last = np.ones(len(at), np.bool_)
+        last[:-1] = (ordered.lo[1:] != ordered.lo[:-1]) | (ordered.hi[1:] != ordered.hi[:-1])
+        alive = ordered.take(np.flatnonzero(last & (index.stream_time - ordered.time <= self.horizon_ms)))
+        for column in alive:
+            yield column.tobytes()
+
+
+class _Part:
+    """One task's rows of one batch."""
+
+    def __init__(
+        self,
+        index: IdSegments,
+        flags: DuplicateFlags,
+        span: TaskRows,
+        hashes: npt.NDArray[np.uint64],
+        *,
+        digests: I64,
+        times: I64,
+    ) -> None:
+        self.index = index
+        self.flags = flags
+        self.start = span.start
+        self.lo = hashes[span.start : span.stop, 0]
+        self.hi = hashes[span.start : span.stop, 1]
+        self.digests = digests[span.start : span.stop]
+        self.times = times[span.start : span.stop]
+
+    def check_few(self) -> None:
+        """Row by row."""
+        index, flags = self.index, self.flags
+        begin, stream = index.stop, index.stream_time
+        rows: list[int] = []
+        each = zip(self.lo.tolist(), self.hi.tolist(), self.digests.tolist(), self.times.tolist(), strict=True)
+        for row, (lo, hi, digest, time) in enumerate(each, self.start):
+            stream = index.stream_time = max(stream, time)
+            number, slot = index.find_one(lo, hi)
+            if number >= 0:
+                at = index.place(number)
+                if stream - index.columns.time.item(at) <= index.horizon:
+                    if index.columns.digest.item(at) == digest:
+                        flags.duplicate[row] = True
+                        if number >= begin:
+                            flags.first_row[row] = rows[number - begin]
+                        else:
+                            flags.first_action[row] = index.columns.action[at]
+                        continue
+                    flags.reused[row] = True
+            index.append_one(lo, hi, digest=digest, time=time, slot=slot)
+            rows.append(row)
+        if rows:
+            flags.handles.append(_New(index, np.array(rows, np.int64), np.arange(begin, index.stop)))
+
+    def check_many(self) -> None:
+        """By columns; ids that occur more than once in the batch row by row."""
+        index, start, stop = self.index, self.start, self.start + len(self.times)
+        stream = np.maximum(np.maximum.accumulate(self.times), index.stream_time)
+        found, slots = index.find(self.lo, self.hi)
+        at = index.at(np.maximum(found, 0))
+        alive = (found >= 0) & (stream - index.columns.time[at] <= index.horizon)
+        same = alive & (index.columns.digest[at] == self.digests)
+        self.flags.duplicate[start:stop] = same
+        self.flags.reused[start:stop] = alive & ~same
+        self.flags.first_action[start:stop] = np.where(same, index.columns.action[at], 0)
+        self._repeated(stream, found, alive, slots)
+        index.stream_time = int(stream[-1])
+        new = np.flatnonzero(~self.flags.duplicate[start:stop])
+        if new.size:
+            actions = np.zeros(len(new), np.uint8)
+            entries = Entries(self.lo[new], self.hi[new], self.digests[new], self.times[new], actions)
+            self.flags.handles.append(_New(index, new + start, index.append(entries, stream[new], slots[new])))
+
+    def _repeated(self, stream: I64, found: I64, alive: npt.NDArray[np.bool_], slots: I64) -> None:
+        ordered = np.sort(self.lo)
+        again = ordered[1:][ordered[1:] == ordered[:-1]]
+        if not again.size:
+            return
+        columns = self.index.columns
+        latest: dict[tuple[int, int], tuple[int, int, int]] = {}  # (digest, time, row) of entries made by the batch
+        for i in np.flatnonzero(np.isin(self.lo, again)).tolist():
+            row = self.start + i
+            key = (self.lo.item(i), self.hi.item(i))
+            digest, time = self.digests.item(i), self.times.item(i)
+            mine = latest.get(key)
+            if mine is not None:
+                lives = stream.item(i) - mine[1] <= self.index.horizon
+                same = lives and mine[0] == digest
+            else:
+                lives = bool(alive[i])
+                same = lives and columns.digest.item(self.index.at(found[i])) == digest
+            self.flags.duplicate[row] = same
+            self.flags.reused[row] = lives and not same
+            if mine is not None:
+                self.flags.first_action[row] = 0
+                self.flags.first_row[row] = mine[2] if same else -1
+            if not same:
+                if mine is not None:
+                    slots[mine[2] - self.start] = UNINDEXED
+                latest[key] = (digest, time, row)
