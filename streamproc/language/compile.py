@@ -10,7 +10,6 @@ __all__ = ["compile_pipeline"]
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from operators.encode import RESERVED
 from operators.operator import OutputField
@@ -24,10 +23,10 @@ from streamproc.language.fingerprint import decision_fingerprint, state_fingerpr
 from streamproc.language.model import ExpressionFeature, Pipeline, Stage, Stream, window_names
 from streamproc.language.problems import Problems, nearest
 from streamproc.language.schedule import check_names, schedule
-from streamproc.language.steps import StepBuilder
+from streamproc.language.steps import LoadedModel, StepBuilder
 from streamproc.language.user_operators import OperatorLoader, load_operator
 
-ModelLoader = Callable[[Path], Any]
+ModelLoader = Callable[[Path], LoadedModel]
 """An ONNX file -> what ScoreOperator scores with."""
 
 
@@ -60,10 +59,10 @@ def compile_pipeline(
     refused |= check_names(draft.items, fields, refused, problems)
     lookups = {name: contents.table for name, contents in tables.items()}
     builder = StepBuilder(fields, lookups, models or _open_onnx, pipeline, problems)
+    items = {name: item for name, item in draft.items.items() if name not in refused}
     with problems.caught():
-        items = {name: item for name, item in draft.items.items() if name not in refused}
         builder.build(schedule(items, set(fields) | refused))
-    _check_include(pipeline, builder.scope, refused, problems)
+    _check_include(pipeline, builder.scope, refused | set(items), problems)
     problems.check()
     digests = {name: contents.digest for name, contents in tables.items()}
     return Plan(
@@ -169,13 +168,13 @@ def _scores_and_rules(pipeline: Pipeline, stream: Stream, draft: Draft, problems
                 draft.expression(short, parse(full, model.place), model.place)
 
 
-def _check_include(pipeline: Pipeline, scope: dict[str, OutputField], refused: set[str], problems: Problems) -> None:
-    """What the decision shows must exist, and not be there anyway."""
+def _check_include(pipeline: Pipeline, scope: dict[str, OutputField], named: set[str], problems: Problems) -> None:
+    """What the decision shows must exist (or be `named` in the file, and wrong), and not be there anyway."""
     place = pipeline.decision.place
     for column in pipeline.decision.include:
         if column in RESERVED:
             problems.add(f"include: {column} is always there", place, "leave it out")
-        elif column not in scope and column not in refused:
+        elif column not in scope and column not in named:
             shown = [name for name in scope if not name.startswith(("_", "rule:"))]
             problems.add(f"include: unknown column {column!r}", place, nearest(column, shown))
 
@@ -204,7 +203,7 @@ def _topics(pipeline: Pipeline) -> TopicNames:
     return TopicNames(topics.decisions, topics.dead_letters, topics.journal, side)
 
 
-def _open_onnx(path: Path) -> Any:
+def _open_onnx(path: Path) -> LoadedModel:
     """Opened only where a model is used: importing the runtime of ONNX takes a while."""
     from models.onnx import OnnxModel
 

@@ -113,7 +113,7 @@ def reads(item: Item) -> tuple[str, ...]:
 def writes(item: Item) -> tuple[str, ...]:
     """The columns that an item adds."""
     if isinstance(item, ScoreItem):
-        return (f"{item.name}.score", f"{item.name}.tier")
+        return (f"{item.name}.score", *([f"{item.name}.tier"] if item.model.tiers else []))
     if isinstance(item, UserItem):
         return tuple(field.name for field in item.operator.outputs)
     return (item.name,)
@@ -218,5 +218,8 @@ def _usage(name: str) -> str:
 
 
 def _slug(sql: str) -> str:
-    """A name for an expression: itself if it is a name, else a digest of it (stable: it names state)."""
-    return sql if _NAME.fullmatch(sql) else "x" + hashlib.sha256(sql.encode()).hexdigest()[:12]
+    """A name for an expression: itself if it is a name, else its words and a digest (stable: it names state)."""
+    if _NAME.fullmatch(sql):
+        return sql
+    words = re.sub(r"\W+", "_", sql)[:30].strip("_").lower()
+    return f"{words}_{hashlib.sha256(sql.encode()).hexdigest()[:8]}"

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["StepBuilder"]
+__all__ = ["LoadedModel", "StepBuilder"]
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 from operators.expressions import Compiled, ExpressionOperator
 from operators.operator import Operator, OutputField
 from operators.schema import Kind
+from operators.score import Model, ScoreOperator
 from operators.tables import LookupTable
 from operators.windows import spec as windows
 from operators.windows.operator import WindowOperator
@@ -31,6 +31,12 @@ from streamproc.language.model import Pipeline
 from streamproc.language.problems import Problems
 
 
+class LoadedModel(Model, Protocol):
+    """What a model's file becomes; `digest`: SHA-256 of the file, hex."""
+
+    digest: str
+
+
 class StepBuilder:
     """Builds the steps in order. `scope` grows: all columns with their types; errors go to `problems`.
 
@@ -41,7 +47,7 @@ class StepBuilder:
         self,
         fields: Mapping[str, OutputField],
         lookups: dict[str, LookupTable],
-        open_model: Callable[[Path], Any],
+        open_model: Callable[[Path], LoadedModel],
         pipeline: Pipeline,
         problems: Problems,
     ) -> None:
@@ -65,8 +71,7 @@ class StepBuilder:
                 case WindowItem() | PreviousItem():
                     self._windows([item for item in ready if isinstance(item, WindowItem | PreviousItem)])
                 case ScoreItem() as item if ready:
-                    with self._problems.caught():
-                        self._score(item)
+                    self._score(item)
                 case UserItem() as item if ready:
                     self._add(item.operator)
                 case _:
@@ -147,13 +152,17 @@ class StepBuilder:
             raise ConfigError(f"{item.name}: its key {item.key} is {kind}, not string", hint=hint)
 
     def _score(self, item: ScoreItem) -> None:
-        from operators.score import ScoreOperator
-
+        """Errors of the model's file are given the place where the pipeline names it."""
+        for name in item.model.features:
+            if self.scope[name].type.kind is Kind.STRING:
+                self._problems.add(f"model {item.name}: the feature {name} is a string", item.place, "give it numbers")
+                return
         path = self._folder / item.model.file
         try:
-            self.model_digests[item.name] = hashlib.sha256(path.read_bytes()).hexdigest()
-        except OSError as error:
-            why = f"model {item.name}: {item.model.file} cannot be read: {error.strerror}"
-            raise ConfigError(why, item.place, "train it, or correct `file`") from None
-        model = self._open_model(path)
-        self._add(ScoreOperator(item.name, model, item.model.features, item.model.tiers))
+            model = self._open_model(path)
+            step = ScoreOperator(item.name, model, item.model.features, item.model.tiers)
+        except ConfigError as error:
+            self._problems.add(error.message, item.place, error.hint)
+            return
+        self.model_digests[item.name] = model.digest
+        self._add(step)
