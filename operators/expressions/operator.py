@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from operators.batch import Batch
 from operators.expressions.nodes import Compiled
+from operators.expressions.program import Program, used_tables
 from operators.operator import Operator, OperatorContext, OutputField
 from operators.tables import LookupTable
 
@@ -18,6 +19,9 @@ class ExpressionOperator(Operator):
     Args:
         expressions: in order; a later one may read an earlier one's column.
         lookups: the tables by name; looked up anew at each batch, so a replaced snapshot is seen by the next one.
+
+    Raises:
+        ValueError: a table that an expression reads is not among `lookups`.
     """
 
     def __init__(
@@ -25,15 +29,23 @@ class ExpressionOperator(Operator):
     ) -> None:
         self.expressions = tuple(expressions)
         self.lookups = {} if lookups is None else lookups
+        for table, reader in used_tables(self.expressions).items():
+            if table not in self.lookups:
+                raise ValueError(f"expression {reader} reads the table {table}, which was not given")
+        self._program = Program(self.expressions, self.lookups)
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        own = {name for name, _ in self.expressions}
-        return tuple(dict.fromkeys(name for _, item in self.expressions for name in item.inputs if name not in own))
+        own: set[str] = set()
+        found: dict[str, None] = {}
+        for name, compiled in self.expressions:
+            found.update(dict.fromkeys(one for one in compiled.inputs if one not in own))
+            own.add(name)
+        return tuple(found)
 
     @property
     def outputs(self) -> tuple[OutputField, ...]:
         return tuple(OutputField(name, item.type, item.nullable) for name, item in self.expressions)
 
     def process(self, batch: Batch, context: OperatorContext) -> None:
-        raise NotImplementedError
+        batch.columns.update(self._program.run(batch))

@@ -1,0 +1,156 @@
+"""Numbers: exact int64 and decimals (int64 minor units) with checked overflow, and float64.
+
+Float kernels may give NaN or infinity; the compiler puts a `finite` after them (x/0, NaN and infinity are NULL) before
+anything that could tell.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "add_checked",
+    "ceil_scaled",
+    "distance_km",
+    "divide",
+    "finite",
+    "limited",
+    "multiply_checked",
+    "negate_checked",
+    "remainder",
+    "round_away",
+    "round_float",
+    "round_scaled",
+    "subtract_checked",
+]
+
+import math
+from typing import Final
+
+import numpy as np
+
+from operators.expressions.registers import OVERFLOW, Array, Kernel, Mask, Register, any_row, both, checked, worst
+
+EARTH_RADIUS_KM: Final = 6371.0
+_INT_MIN: Final = -(2**63)
+_SURELY_FITS: Final = 9.223372036854e18  # a float product below it is below 2**63 exactly, whatever the rounding
+
+
+def finite(register: Register) -> Register:
+    """NULL where the value is NaN or infinite, and 0.0 beneath."""
+    values, valid, errors = register
+    # One pass over the values: the sum of squares is finite if all are, but for huge ones, which the slow way settles.
+    if math.isfinite(np.dot(values, values)):
+        return register
+    good = np.isfinite(values)
+    if good.all():
+        return register
+    return np.where(good, values, 0.0), (good if valid is None else good & valid), errors
+
+
+def add_checked(a: Array, b: Array) -> tuple[Array, Mask | None]:
+    """The sum, and where it leaves int64."""
+    total = a + b
+    return total, ((a ^ total) & (b ^ total)) < 0
+
+
+def subtract_checked(a: Array, b: Array) -> tuple[Array, Mask | None]:
+    """The difference, and where it leaves int64."""
+    total = a - b
+    return total, ((a ^ b) & (a ^ total)) < 0
+
+
+def multiply_checked(a: Array, b: Array) -> tuple[Array, Mask | None]:
+    """The product, and where it leaves int64; rows near the edge are settled by Python's integers."""
+    product = a * b
+    near = np.abs(np.multiply(a, b, dtype=np.float64)) > _SURELY_FITS
+    if not any_row(near):
+        return product, None
+    left, right = np.broadcast_arrays(a, b)
+    bad = np.array(near, ndmin=1)
+    for row in np.flatnonzero(bad).tolist():
+        exact = int(left.flat[row]) * int(right.flat[row])
+        bad[row] = not _INT_MIN <= exact < -_INT_MIN
+    return product, bad.reshape(near.shape)
+
+
+def negate_checked(a: Array) -> tuple[Array, Mask | None]:
+    """-a, and where it leaves int64."""
+    return -a, a == _INT_MIN
+
+
+def absolute_checked(a: Array) -> tuple[Array, Mask | None]:
+    """|a|, and where it leaves int64."""
+    return np.abs(a), a == _INT_MIN
+
+
+def limited(limit: int) -> Kernel:
+    """Checks a result that is stored: |value| < limit, else overflow."""
+
+    def check(a: Array) -> tuple[Array, Mask | None]:
+        return a, (a >= limit) | (a <= -limit)
+
+    return checked(check, OVERFLOW)
+
+
+def divide(a: Array, b: Array) -> Array:
+    """The quotient as float64, correctly rounded for integers below 2**53."""
+    quotient: Array = np.true_divide(a, b)
+    return quotient
+
+
+def remainder(register: Register, divisor: Register) -> Register:
+    """The remainder with the sign of a, for int64 and decimals of one scale; NULL where b is 0."""
+    av, am, ae = register
+    bv, bm, be = divisor
+    zero = bv == 0
+    valid, errors = both(am, bm), worst(ae, be)
+    safe = bv
+    if any_row(zero):
+        safe = np.where(zero, 1, bv)
+        valid = ~zero if valid is None else valid & ~zero
+    return np.fmod(av, np.where(safe == -1, 1, safe)), valid, errors
+
+
+def round_away(values: Array) -> Array:
+    """To the nearest whole float; halves away from zero."""
+    whole = np.trunc(values)
+    return np.where(np.abs(values - whole) >= 0.5, whole + np.copysign(1.0, values), whole)
+
+
+def round_float(values: Array, digits: int) -> Array:
+    """To `digits` decimals as DuckDB does it: scale, round halves away from zero, scale back."""
+    if digits == 0:
+        return round_away(values)
+    factor = 10.0 ** abs(digits)
+    if digits < 0:
+        return round_away(values / factor) * factor
+    rounded = round_away(values * factor) / factor
+    return np.where(np.isfinite(rounded), rounded, values)
+
+
+def round_scaled(values: Array, factor: int) -> Array:
+    """Divided by factor, to integers, halves away from zero; cannot overflow."""
+    rest = np.fmod(values, factor)
+    quotient = (values - rest) // factor
+    half = np.abs(rest) * 2 >= factor
+    result: Array = quotient + half * np.sign(values)
+    return result
+
+
+def ceil_scaled(values: Array, factor: int) -> Array:
+    """Divided by factor, to integers, rounded up; cannot overflow."""
+    quotient = values // factor
+    result: Array = quotient + (quotient * factor != values)
+    return result
+
+
+def distance_km(lat1: Array, lon1: Array, lat2: Array, lon2: Array) -> Array:
+    """Great-circle distance by the haversine formula (R. W. Sinnott, Sky and Telescope 68, 1984); degrees in, km out.
+
+    Radius 6371.0 km; 2 R asin(min(1, sqrt(h))) with h = sin^2(dlat/2) + cos lat1 cos lat2 sin^2(dlon/2).
+    """
+    phi1, phi2 = np.radians(lat1), np.radians(lat2)
+    dlat = np.sin((phi2 - phi1) * 0.5)
+    dlon = np.sin(np.radians(lon2 - lon1) * 0.5)
+    h = dlat * dlat + np.cos(phi1) * np.cos(phi2) * (dlon * dlon)
+    result: Array = 2 * EARTH_RADIUS_KM * np.arcsin(np.minimum(1.0, np.sqrt(h)))
+    return result

@@ -1,0 +1,139 @@
+"""A typed tree laid out as a short list of steps over registers; equal subtrees share one register."""
+
+from __future__ import annotations
+
+__all__ = ["Program", "constant_value", "used_tables"]
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from operators.batch import Batch, Column
+from operators.expressions.kernels import Lookups, build_kernel
+from operators.expressions.nodes import ROW_TIME, Call, ColumnRef, Compiled, Constant, Node
+from operators.expressions.registers import REASONS, Kernel, Register
+from operators.schema import DataType, Kind
+from state.errors import RecordError
+
+_EMPTY: dict[Kind, Any] = {Kind.STRING: "", Kind.BOOL: False, Kind.FLOAT64: 0.0}
+
+
+class Program:
+    """Named expressions as steps.
+
+    Registers are laid out once: first constants, then the batch's columns, then results. `run` computes all outputs.
+    """
+
+    def __init__(self, expressions: Sequence[tuple[str, Compiled]], lookups: Lookups) -> None:
+        self._lookups = lookups
+        self._known: dict[object, int] = {}
+        self._start: list[Register | None] = []
+        self._loads: list[tuple[str, int]] = []
+        self._steps: list[tuple[Kernel, tuple[int, ...], int]] = []
+        self._named: dict[str, int] = {}
+        self._outputs: list[tuple[str, DataType, int]] = []
+        for name, compiled in expressions:
+            register = self._place(compiled.node)
+            self._named[name] = register
+            self._outputs.append((name, compiled.type, register))
+
+    @property
+    def size(self) -> int:
+        """Number of kernel calls."""
+        return len(self._steps)
+
+    def run(self, batch: Batch) -> dict[str, Column]:
+        """The outputs' columns, by name.
+
+        Raises:
+            RecordError: "overflow" or "cast" in a row that needs the failing value; names the expression.
+        """
+        registers: list[Any] = self._start.copy()
+        columns = batch.columns
+        for name, position in self._loads:
+            if name == ROW_TIME:
+                registers[position] = (batch.event_time, None, None)
+            else:
+                column = columns[name]
+                registers[position] = (column.values, column.valid, None)
+        with np.errstate(all="ignore"):
+            for kernel, arguments, position in self._steps:
+                registers[position] = kernel(*[registers[one] for one in arguments])
+        return {name: _column(name, kind, registers[at], batch.size) for name, kind, at in self._outputs}
+
+    def _place(self, node: Node) -> int:
+        """The register that will hold `node`'s value."""
+        if isinstance(node, ColumnRef):
+            if node.name in self._named:
+                return self._named[node.name]
+            key: object = ("column", node.name)
+            if key not in self._known:
+                self._loads.append((node.name, self._new(key, None)))
+            return self._known[key]
+        if isinstance(node, Constant):
+            key = ("constant", node.type, repr(node.value))
+            if key not in self._known:
+                self._new(key, _constant(node))
+            return self._known[key]
+        if node.kernel == "same":  # another type for the same physical values
+            return self._place(node.args[0])
+        arguments = tuple([self._place(one) for one in node.args])
+        key = (node.kernel, arguments, node.type, repr(node.options))
+        if key not in self._known:
+            kernel = build_kernel(node, self._lookups)
+            self._steps.append((kernel, arguments, self._new(key, None)))
+        return self._known[key]
+
+    def _new(self, key: object, value: Register | None) -> int:
+        self._known[key] = len(self._start)
+        self._start.append(value)
+        return self._known[key]
+
+
+def constant_value(call: Call) -> int | float | str | bool | None:
+    """The value of a call whose arguments are all constants, in physical form; None is NULL.
+
+    Raises:
+        RecordError: it overflows or cannot be cast.
+    """
+    arguments = []
+    for one in call.args:
+        assert isinstance(one, Constant)
+        values, valid, _ = _constant(one)
+        arguments.append((values.reshape(1), None if valid is None else valid.reshape(1), None))
+    with np.errstate(all="ignore"):
+        values, valid, errors = build_kernel(call, {})(*arguments)
+    if errors is not None and errors.any():
+        raise RecordError(REASONS[int(errors[0])])
+    if valid is not None and not valid[0]:
+        return None
+    value: int | float | str | bool = values.tolist()[0]
+    return value
+
+
+def _constant(node: Constant) -> Register:
+    value = _EMPTY.get(node.type.kind, 0) if node.value is None else node.value
+    valid = np.array(False) if node.value is None else None
+    return np.array(value, dtype=node.type.dtype), valid, None
+
+
+def _column(name: str, kind: DataType, register: Register, size: int) -> Column:
+    values, valid, errors = register
+    if errors is not None and errors.any():
+        code = int(errors.max())
+        raise RecordError(REASONS[code], f"in {name}")
+    if values.ndim == 0:
+        values = np.full(size, values[()], dtype=kind.dtype)
+    if valid is not None and valid.ndim == 0:
+        valid = np.full(size, valid[()], dtype=np.bool_)
+    return Column(kind, values, valid)
+
+
+def used_tables(expressions: Sequence[tuple[str, Compiled]]) -> Mapping[str, str]:
+    """Tables that are read, each with the name of the first expression that does."""
+    found: dict[str, str] = {}
+    for name, compiled in expressions:
+        for table in compiled.tables:
+            found.setdefault(table, name)
+    return found

@@ -1,0 +1,204 @@
+"""Typing of the functions: from checked arguments to a call of a kernel."""
+
+from __future__ import annotations
+
+__all__ = [
+    "choice",
+    "choose",
+    "concat",
+    "date_add",
+    "date_diff",
+    "distance",
+    "epoch_ms",
+    "floats",
+    "nullif",
+    "part",
+    "regexp",
+    "since",
+    "substr",
+    "text_count",
+    "text_test",
+    "text_to",
+    "truncate",
+]
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import numpy as np
+
+from operators.expressions.clock import TRUNCATIONS, UNIT_MS
+from operators.expressions.nodes import ROW_TIME, ColumnRef
+from operators.expressions.text import regexp_like as regexp_kernel
+from streamproc.language.expression.arithmetic import compare
+from streamproc.language.expression.typed import (
+    BOOL,
+    FLOAT64,
+    INT64,
+    INT_BOUND,
+    STORED_BOUND,
+    STRING,
+    TIMESTAMP,
+    Typed,
+    TypeMismatchError,
+    boolean,
+    call,
+    coerce,
+    constant,
+    unify,
+)
+
+PATTERN_MAX: Final = 500
+
+
+def _float(piece: Typed) -> Typed:
+    return coerce(piece, FLOAT64)
+
+
+def _string(piece: Typed) -> Typed:
+    return coerce(piece, STRING)
+
+
+def _time(piece: Typed) -> Typed:
+    return coerce(piece, TIMESTAMP)
+
+
+def _word(piece: Typed, known: Sequence[str]) -> str:
+    """A unit: a text literal or a bare word, singular or plural."""
+    text = piece.literal if isinstance(piece.literal, str) else ""
+    unit = text.lower().removesuffix("s")
+    if unit not in known:
+        raise TypeMismatchError(f"the unit must be one of {', '.join(known)}")
+    return unit
+
+
+def floats(kernel: str) -> Callable[[Sequence[Typed]], Typed]:
+    """A float function that may leave the numbers: ln(0), sqrt(-1), exp(1000) are NULL."""
+    return lambda args: call(kernel, *map(_float, args), to=FLOAT64, nullable=True, finite=False)
+
+
+def distance(args: Sequence[Typed]) -> Typed:
+    """Distance of two points."""
+    return call("distance_km", *map(_float, args), to=FLOAT64, finite=False)
+
+
+def choice(kernel: str) -> Callable[[Sequence[Typed]], Typed]:
+    """COALESCE, LEAST and GREATEST."""
+
+    def build(args: Sequence[Typed]) -> Typed:
+        known = unify([arg for arg in args if not arg.untyped] or args)
+        if len(known) == 1:
+            return known[0]
+        nullable = all(arg.nullable for arg in known)
+        bound = max(arg.bound for arg in known)
+        made = call(kernel, *known, to=known[0].type, nullable=nullable, bound=bound, strict=False)
+        return made._replace(interval=args[0].interval)
+
+    return build
+
+
+def nullif(args: Sequence[Typed]) -> Typed:
+    """NULL where both are equal."""
+    first, second = args
+    if first.untyped or second.untyped:
+        return first
+    same = compare("eq", first, second)
+    made = call("case", same, constant(None, first.type), first, to=first.type, nullable=True, strict=False)
+    return made._replace(bound=first.bound, interval=first.interval)
+
+
+def choose(args: Sequence[Typed]) -> Typed:
+    """IF and CASE: condition, value, ..., else."""
+    values = unify([*args[1::2], args[-1]] if len(args) % 2 else args[1::2])
+    if len(args) % 2 == 0:
+        values.append(constant(None, values[0].type))
+    pieces: list[Typed] = []
+    for condition, value in zip(args[0::2], values[:-1], strict=False):
+        pieces += [boolean(condition), value]
+    made = call(
+        "case",
+        *pieces,
+        values[-1],
+        to=values[0].type,
+        nullable=any(one.nullable for one in values),
+        bound=max(0 if one.constant and one.constant.value is None else one.bound for one in values),
+        strict=False,
+    )
+    return made._replace(interval=any(arg.interval for arg in args))
+
+
+def text_to(kernel: str) -> Callable[[Sequence[Typed]], Typed]:
+    """A function of texts that gives a text."""
+    return lambda args: call(kernel, *map(_string, args), to=STRING)
+
+
+def text_test(kernel: str) -> Callable[[Sequence[Typed]], Typed]:
+    """A function of texts that gives a bool."""
+    return lambda args: call(kernel, *map(_string, args), to=BOOL)
+
+
+def text_count(kernel: str) -> Callable[[Sequence[Typed]], Typed]:
+    """A function of texts that gives an int64."""
+    return lambda args: call(kernel, *map(_string, args), to=INT64, bound=2**40)
+
+
+def concat(args: Sequence[Typed]) -> Typed:
+    """Texts joined, NULL as ''."""
+    known = [_string(arg) for arg in args]
+    return call("concat", *known, to=STRING, nullable=False, strict=False)
+
+
+def substr(args: Sequence[Typed]) -> Typed:
+    """A part of a text."""
+    return call("substr", _string(args[0]), *(coerce(arg, INT64) for arg in args[1:]), to=STRING)
+
+
+def regexp(args: Sequence[Typed]) -> Typed:
+    """RE2's match; the pattern is tried at once."""
+    pattern = args[1].literal
+    if not isinstance(pattern, str) or len(pattern) > PATTERN_MAX:
+        raise TypeMismatchError(f"the pattern must be a text literal of at most {PATTERN_MAX} characters")
+    try:
+        regexp_kernel(pattern)((np.array([""], np.object_), None, None))
+    except ValueError:
+        raise TypeMismatchError("the pattern is not a regular expression of RE2") from None
+    return call("regexp_like", _string(args[0]), to=BOOL, options=(pattern,))
+
+
+def part(name: str) -> Callable[[Sequence[Typed]], Typed]:
+    """A field of a timestamp."""
+    return lambda args: call("part", _time(args[0]), to=INT64, options=(name,), bound=2**31)
+
+
+def truncate(args: Sequence[Typed]) -> Typed:
+    """The start of a unit."""
+    unit = _word(args[0], tuple(TRUNCATIONS))
+    return call("truncate", _time(args[1]), to=TIMESTAMP, options=(unit,), bound=args[1].bound + 2**36)
+
+
+def date_diff(args: Sequence[Typed]) -> Typed:
+    """Whole units between."""
+    unit = UNIT_MS[_word(args[0], tuple(UNIT_MS))]
+    start, end = _time(args[1]), _time(args[2])
+    return call("elapsed", start, end, to=INT64, options=(unit,), bound=start.bound + end.bound)
+
+
+def date_add(args: Sequence[Typed]) -> Typed:
+    """So many units later."""
+    unit = UNIT_MS[_word(args[0], tuple(UNIT_MS))]
+    amount, start = coerce(args[1], INT64), _time(args[2])
+    span = amount.bound * unit
+    scaled = call("multiply" if span < INT_BOUND else "multiply_checked", amount, constant(unit, INT64), to=INT64)
+    bound = min(span, INT_BOUND) + start.bound
+    return call("add" if bound < INT_BOUND else "add_checked", start, scaled, to=TIMESTAMP, bound=bound)
+
+
+def since(unit: int) -> Callable[[Sequence[Typed]], Typed]:
+    """Units from a timestamp to the row's event time."""
+    now = Typed(ColumnRef(ROW_TIME, TIMESTAMP, nullable=False), bound=STORED_BOUND)
+    return lambda args: call("elapsed_float", _time(args[0]), now, to=FLOAT64, options=(float(unit),))
+
+
+def epoch_ms(args: Sequence[Typed]) -> Typed:
+    """A timestamp as int64."""
+    return call("same", _time(args[0]), to=INT64, bound=args[0].bound)

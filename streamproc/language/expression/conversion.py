@@ -1,0 +1,102 @@
+"""Typing of CAST, TRY_CAST and LIKE."""
+
+from __future__ import annotations
+
+__all__ = ["converted", "like", "target_type"]
+
+from decimal import Decimal
+from typing import Final
+
+from sqlglot import exp
+
+from operators.expressions.casts import cast_kernel
+from operators.schema import DataType, Kind
+from streamproc.language.expression.typed import (
+    BOOL,
+    FLOAT64,
+    INT64,
+    INT_BOUND,
+    STORED_BOUND,
+    STRING,
+    TIMESTAMP,
+    Typed,
+    TypeMismatchError,
+    call,
+    coerce,
+    constant,
+    decimal,
+)
+
+PATTERN_MAX: Final = 500
+_TYPES: Final = {
+    exp.DType.TINYINT: INT64,
+    exp.DType.SMALLINT: INT64,
+    exp.DType.INT: INT64,
+    exp.DType.BIGINT: INT64,
+    exp.DType.FLOAT: FLOAT64,
+    exp.DType.DOUBLE: FLOAT64,
+    exp.DType.TEXT: STRING,
+    exp.DType.VARCHAR: STRING,
+    exp.DType.BOOLEAN: BOOL,
+    exp.DType.TIMESTAMP: TIMESTAMP,
+    exp.DType.TIMESTAMPTZ: TIMESTAMP,
+    exp.DType.DATE: TIMESTAMP,
+}
+
+
+def target_type(node: exp.DataType) -> DataType:
+    """The type that a CAST names; decimal(2) is our decimal with two decimals, DECIMAL(18, 2) the same in SQL's way."""
+    if node.this == exp.DType.DECIMAL:
+        sizes = [int(one.name) for one in node.expressions if one.name.isdecimal()]
+        if not sizes:
+            raise TypeMismatchError("say the number of decimals: decimal(2)")
+        return decimal(sizes[-1])
+    known = _TYPES.get(node.this)
+    if known is None:
+        names = "int64, float64, decimal(n), string, bool, timestamp"
+        raise TypeMismatchError(f"the types are {names}")
+    return known
+
+
+def converted(piece: Typed, target: DataType, try_: bool) -> Typed:
+    """CAST(piece AS target). A text literal is converted at once."""
+    if piece.untyped:
+        return constant(None, target)
+    if piece.type == target:
+        return piece
+    written_time = target == TIMESTAMP and isinstance(piece.literal, str) and not try_
+    written_number = target == FLOAT64 and isinstance(piece.literal, Decimal)
+    if written_time or written_number:
+        return coerce(piece, target)
+    return _cast(piece, target, try_)
+
+
+def _cast(piece: Typed, target: DataType, try_: bool) -> Typed:
+    if piece.interval:
+        raise TypeMismatchError("an interval cannot be cast; use date_diff or hours_since")
+    try:
+        cast_kernel(piece.type, target, try_)
+    except KeyError:
+        raise TypeMismatchError(f"{piece.shown} cannot be cast to {target}") from None
+    source = piece.type.kind
+    growth = 10 ** max(target.scale - piece.type.scale, 0)
+    bound = INT_BOUND
+    if target == TIMESTAMP:
+        bound = STORED_BOUND
+    elif source in {Kind.INT64, Kind.DECIMAL, Kind.BOOL}:
+        bound = (1 if source is Kind.BOOL else piece.bound) * growth
+    loses = piece.type == FLOAT64 and target.kind in {Kind.INT64, Kind.DECIMAL}
+    can_fail = source is Kind.STRING or loses or (growth > 1 and bound >= INT_BOUND)
+    nullable = True if try_ and can_fail else None
+    return call("cast", piece, to=target, options=(try_,), nullable=nullable, bound=bound)
+
+
+def like(text: Typed, pattern: Typed, escape: Typed | None) -> Typed:
+    """Text LIKE a literal pattern."""
+    text = coerce(text, STRING)
+    if not isinstance(pattern.literal, str) or len(pattern.literal) > PATTERN_MAX:
+        raise TypeMismatchError(f"LIKE wants a text literal of at most {PATTERN_MAX} characters")
+    letter = None if escape is None else escape.literal
+    if letter is not None and (not isinstance(letter, str) or len(letter) != 1):
+        raise TypeMismatchError("ESCAPE wants one character")
+    return call("like", text, to=BOOL, options=(pattern.literal, letter))
