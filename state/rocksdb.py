@@ -192,18 +192,18 @@ class RocksRowStores:
 
     def discard(self, task: int) -> None:
         """Move the closed database aside, to `task-00003.discarded-N`; the newest two are kept."""
-        if task in self._open:
-            raise ValueError(f"task {task} is open: close its store first")
-        self._lock(task)
+        self._lock_closed(task)
         try:
-            aside = self._discarded(task)
-            if self.path(task).exists():
-                number = 1 + (self._number(aside[-1]) if aside else 0)
-                target = self.directory / f"{self.path(task).name}.discarded-{number}"
-                self.path(task).rename(target)
-                aside.append(target)
-            for old in aside[:-_DISCARDED_MAX]:
-                shutil.rmtree(old)
+            self._set_aside(task)
+        finally:
+            self._unlock(task)
+
+    def install(self, task: int, directory: Path) -> None:
+        """Put a snapshot in a closed database's place; `directory` is moved, what was there is set aside."""
+        self._lock_closed(task)
+        try:
+            self._set_aside(task)
+            shutil.move(directory, self.path(task))
         finally:
             self._unlock(task)
 
@@ -240,6 +240,21 @@ class RocksRowStores:
         options.set_keep_log_file_num(2)
         options.set_max_log_file_size(1 << 20)
         return options
+
+    def _set_aside(self, task: int) -> None:
+        aside = self._discarded(task)
+        if self.path(task).exists():
+            number = 1 + (self._number(aside[-1]) if aside else 0)
+            target = self.directory / f"{self.path(task).name}.discarded-{number}"
+            self.path(task).rename(target)
+            aside.append(target)
+        for old in aside[:-_DISCARDED_MAX]:
+            shutil.rmtree(old)
+
+    def _lock_closed(self, task: int) -> None:
+        if task in self._open:
+            raise ValueError(f"task {task} is open: close its store first")
+        self._lock(task)
 
     def _lock(self, task: int) -> None:
         path = self.directory / f"{self.path(task).name}.lock"

@@ -1,0 +1,218 @@
+"""The row store in memory, for tests and simulation: atomic batches, and the faults a disk has.
+
+A `MemoryDisk` outlives the `MemoryRowStores` (worker processes) that use it. A killed process loses nothing that was
+written; when the machine crashes, a suffix of the batches that were not synced is lost, its length drawn from the
+seeded generator. A flipped bit is found when the row is read, as RocksDB's block checksums would.
+"""
+
+from __future__ import annotations
+
+__all__ = ["MemoryDisk", "MemoryRowStore", "MemoryRowStores"]
+
+import random
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from state.errors import ConfigError, StateCorruptedError
+
+_Row = tuple[bytes, int]  # value, checksum
+_Batch = tuple[list[tuple[bytes, bytes]], list[bytes]]
+_SNAPSHOT = "rows.msgpack"
+
+
+class _Volume:
+    """What one task has on the disk: synced rows, and batches that only the page cache has."""
+
+    def __init__(self) -> None:
+        self.synced: dict[bytes, _Row] = {}
+        self.unsynced: list[_Batch] = []
+        self.rows: dict[bytes, _Row] = {}  # both together
+
+    def write(self, batch: _Batch, *, sync: bool) -> None:
+        _apply(self.rows, batch)
+        self.unsynced.append(batch)
+        if sync:
+            self.sync()
+
+    def sync(self) -> None:
+        for batch in self.unsynced:
+            _apply(self.synced, batch)
+        self.unsynced.clear()
+
+    def crash(self, kept: int) -> None:
+        """The first `kept` unsynced batches reached the disk, the others did not."""
+        del self.unsynced[kept:]
+        self.sync()
+        self.rows = dict(self.synced)
+
+
+class MemoryDisk:
+    """The disk of one simulated machine; all chance comes from `rng`."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._holder: dict[int, MemoryRowStores] = {}
+        self._failing: list[tuple[OSError, bool]] = []
+        self.volumes: dict[int, _Volume] = {}
+
+    def crash(self) -> None:
+        """The machine stops: stores are dead, locks are gone, a suffix of each task's unsynced batches is lost."""
+        for volume in self.volumes.values():
+            volume.crash(self._rng.randint(0, len(volume.unsynced)))
+        for stores in set(self._holder.values()):
+            stores.kill()
+
+    def flip_bit(self, task: int) -> bool:
+        """Damage one stored row of `task`; False if it has none."""
+        rows = self.volumes[task].rows if task in self.volumes else {}
+        if not rows:
+            return False
+        key = self._rng.choice(sorted(rows))
+        value, checksum = rows[key]
+        damaged = bytearray(value or b"\0")
+        damaged[self._rng.randrange(len(damaged))] ^= 1 << self._rng.randrange(8)
+        rows[key] = self.volumes[task].synced[key] = (bytes(damaged), checksum)
+        return True
+
+    def fail_write(self, error: OSError, *, stored: bool = False) -> None:
+        """The next write raises `error`; `stored`: the batch reached the disk all the same."""
+        self._failing.append((error, stored))
+
+    def acquire(self, task: int, stores: MemoryRowStores) -> _Volume:
+        """Lock and return a task's volume."""
+        if task in self._holder:
+            raise ConfigError(
+                f"the state of task {task} is held by another process",
+                hint="stop that worker, or give this one a state directory of its own",
+            )
+        self._holder[task] = stores
+        return self.volumes.setdefault(task, _Volume())
+
+    def release(self, task: int) -> None:
+        """Give up a task's lock."""
+        del self._holder[task]
+
+    def write(self, task: int, batch: _Batch, *, sync: bool) -> None:
+        """Write, unless a failure was ordered."""
+        if self._failing:
+            error, stored = self._failing.pop(0)
+            if stored:
+                self.volumes[task].write(batch, sync=sync)
+            raise error
+        self.volumes[task].write(batch, sync=sync)
+
+
+class MemoryRowStore:
+    """The rows of one task; made by `MemoryRowStores.open`."""
+
+    def __init__(self, stores: MemoryRowStores, task: int, volume: _Volume) -> None:
+        self._stores = stores
+        self._task = task
+        self._volume: _Volume | None = volume
+
+    @property
+    def _rows(self) -> dict[bytes, _Row]:
+        if self._volume is None:
+            raise OSError(f"the store of task {self._task} is closed")
+        return self._volume.rows
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Values in the order of `keys`; None where absent."""
+        rows = self._rows
+        return [_checked(key, rows[key]) if key in rows else None for key in keys]
+
+    def write(self, puts: Sequence[tuple[bytes, bytes]], deletes: Sequence[bytes]) -> None:
+        """All or nothing; deletes apply before puts."""
+        assert self._rows is not None
+        self._stores.disk.write(self._task, (list(puts), list(deletes)), sync=self._stores.sync)
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Pairs whose key begins with `prefix`, in key order, as of the call."""
+        rows = self._rows
+        picked = [(key, rows[key]) for key in sorted(rows) if key.startswith(prefix)]
+        return ((key, _checked(key, row)) for key, row in picked)
+
+    def snapshot(self, directory: Path) -> None:
+        """All rows, as one file in the new `directory`."""
+        pairs = list(self.scan(b""))
+        directory.mkdir()
+        (directory / _SNAPSHOT).write_bytes(msgspec.msgpack.encode(pairs))
+
+    def close(self) -> None:
+        """Sync, close and give up the task's lock; idempotent."""
+        if self._volume is not None:
+            self._volume.sync()
+            self._stores.closed(self._task)
+            self.die()
+
+    def die(self) -> None:
+        """Every further call fails."""
+        self._volume = None
+
+
+class MemoryRowStores:
+    """The stores of one simulated worker process."""
+
+    def __init__(self, disk: MemoryDisk, *, sync: bool = True) -> None:
+        self.disk = disk
+        self.sync = sync
+        self._open: dict[int, MemoryRowStore] = {}
+
+    def open(self, task: int) -> MemoryRowStore:
+        """Open or make a task's store; ConfigError if another process holds it."""
+        if task in self._open:
+            raise ValueError(f"task {task} is open already")
+        store = self._open[task] = MemoryRowStore(self, task, self.disk.acquire(task, self))
+        return store
+
+    def discard(self, task: int) -> None:
+        """Forget a closed store's rows."""
+        if task in self._open:
+            raise ValueError(f"task {task} is open: close its store first")
+        self.disk.acquire(task, self)
+        del self.disk.volumes[task]
+        self.disk.release(task)
+
+    def install(self, task: int, directory: Path) -> None:
+        """Replace a closed store by the snapshot in `directory`."""
+        self.discard(task)
+        try:
+            pairs = msgspec.msgpack.decode((directory / _SNAPSHOT).read_bytes(), type=list[tuple[bytes, bytes]])
+        except msgspec.DecodeError as error:
+            raise StateCorruptedError("the snapshot cannot be read") from error
+        volume = self.disk.volumes[task] = _Volume()
+        volume.write((pairs, []), sync=True)
+
+    def close(self) -> None:
+        """Close every open store."""
+        for store in list(self._open.values()):
+            store.close()
+
+    def kill(self) -> None:
+        """The process dies: its stores are dead, its locks are free, the page cache lives on."""
+        for task, store in list(self._open.items()):
+            store.die()
+            self.closed(task)
+
+    def closed(self, task: int) -> None:
+        """A store was closed."""
+        del self._open[task]
+        self.disk.release(task)
+
+
+def _apply(rows: dict[bytes, _Row], batch: _Batch) -> None:
+    puts, deletes = batch
+    for key in deletes:
+        rows.pop(key, None)
+    for key, value in puts:
+        rows[key] = (value, zlib.crc32(value, zlib.crc32(key)))
+
+
+def _checked(key: bytes, row: _Row) -> bytes:
+    value, checksum = row
+    if zlib.crc32(value, zlib.crc32(key)) != checksum:
+        raise StateCorruptedError("simulated: a row's checksum is wrong")
+    return value
