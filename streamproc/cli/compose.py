@@ -93,7 +93,7 @@ def digest_key(state: Path | None) -> bytes:
     return path.read_bytes().ljust(32, b"\0")
 
 
-def build_engine(plan: Plan, key: bytes, partitions: int = 0) -> tuple[Engine, WorkerState]:
+def build_engine(plan: Plan, key: bytes, partitions: int = 0, probe: Probe | None = None) -> tuple[Engine, WorkerState]:
     """The plan ready to execute, on empty state.
 
     Raises:
@@ -106,7 +106,7 @@ def build_engine(plan: Plan, key: bytes, partitions: int = 0) -> tuple[Engine, W
     if has_pan and master is None:
         raise ConfigError("the stream has card numbers (pan)", hint=f"set {SECRET_VARIABLE} to hash them with")
     pan_key = _derived(b"card numbers", master) if has_pan and master else None
-    return Engine(plan, state, deduplicator, digest_key=key, pan_key=pan_key, partitions=partitions), state
+    return Engine(plan, state, deduplicator, digest_key=key, pan_key=pan_key, partitions=partitions, probe=probe), state
 
 
 async def run_worker(
@@ -135,7 +135,7 @@ async def run_worker(
 
     clock = SystemClock()
     log = open_log(options.log_url)
-    engine, state = build_engine(plan, digest_key(options.state))
+    engine, state = build_engine(plan, digest_key(options.state), probe=probe)
     stores = RocksRowStores(options.state / plan.pipeline)
     states = StateKeeper(state, stores, plan.state_fingerprint)
     executor = ThreadExecutor()

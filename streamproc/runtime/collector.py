@@ -10,7 +10,7 @@ __all__ = ["Collector", "split_chunk"]
 
 import asyncio
 from collections import deque
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from streamproc.eventlog.contract import Chunk, GroupReader
 
@@ -76,7 +76,8 @@ class Collector:
             if self._rows >= self._rows_max or (poll.done() and poll.exception() is not None):
                 await asyncio.wait([work])
                 break
-            await asyncio.wait([work, poll], return_when=asyncio.FIRST_COMPLETED)
+            both: list[asyncio.Future[Any]] = [work, poll]
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
             if poll.done() and poll.exception() is None:
                 self._harvest()
         return work.result()

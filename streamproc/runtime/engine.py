@@ -29,6 +29,7 @@ from streamproc.runtime.outputs import OutputEncoder
 from streamproc.runtime.partition_task import PartitionTask
 from streamproc.runtime.results import Computed, Judged
 from streamproc.runtime.rows import Rows, TaskInput, decode_rows
+from streamproc.runtime.transaction import Probe
 
 
 class Engine:
@@ -36,13 +37,14 @@ class Engine:
 
     def __init__(
         self, plan: Plan, state: WorkerState, deduplicator: Deduplicator | None, *, digest_key: bytes,
-        pan_key: bytes | None = None, partitions: int = 0,
+        pan_key: bytes | None = None, partitions: int = 0, probe: Probe | None = None,
     ) -> None:  # fmt: skip
         self.plan = plan
         self.partitions = partitions
         self.decoder = RecordDecoder(plan.stream, pan_key)
         self._state = state
         self._deduplicator = deduplicator
+        self._probe = probe
         self._decider = RuleDecider(plan.rules, plan.decision)
         self._outputs = OutputEncoder(plan, self._decider.action_names, digest_key)
         self._pan_keyed = plan.stream.field(plan.stream.key).pan
@@ -52,9 +54,12 @@ class Engine:
         self, inputs: Sequence[TaskInput], tasks: Mapping[TopicPartition, PartitionTask], now_ms: int
     ) -> Computed:
         """Steps 2-4 over what was collected; `inputs` in task order, `now_ms` becomes the outputs' record time."""
-        rows = self._in_place(decode_rows(self.decoder, inputs))  # 2
-        judged = self.judge(rows)  # 3
-        return self._outputs.encode(inputs, tasks, judged, now_ms)  # 4
+        self._at(2)
+        rows = self._in_place(decode_rows(self.decoder, inputs))
+        self._at(3)
+        judged = self.judge(rows)
+        self._at(4)
+        return self._outputs.encode(inputs, tasks, judged, now_ms)
 
     def judge(self, rows: Rows) -> Judged:
         """Decide rows. A row that an operator cannot compute is refused; the others are decided without it.
@@ -92,6 +97,10 @@ class Engine:
     def undo(self) -> None:
         """The transaction did not commit."""
         self._state.undo()
+
+    def _at(self, step: int) -> None:
+        if self._probe is not None:
+            self._probe(step)
 
     # ---- 3
 

@@ -118,7 +118,9 @@ def decode_rows(decoder: RecordDecoder, inputs: Sequence[TaskInput]) -> Rows:
     if decoded.rejects or len(decoded.rows) < len(values):
         edges = np.searchsorted(decoded.rows, bounds).tolist()
     spans = tuple(
-        TaskRows(task, start, stop) for task, start, stop in zip(tasks, edges, edges[1:], strict=True) if stop > start
+        TaskRows(task, start, stop)
+        for task, start, stop in zip(tasks, edges[:-1], edges[1:], strict=True)
+        if stop > start
     )
     owner = np.searchsorted(bounds, [reject.index for reject in decoded.rejects], side="right") - 1
     refused = [

@@ -147,6 +147,8 @@ class Worker:
                         break
                     continue
                 async with self._busy:
+                    if self._probe is not None:
+                        self._probe(1)
                     membership = self._assignment.membership
                     inputs = self._inputs(self._collector.take(self._metrics.rows_for(self._settings.batch_ms)))
                     if membership is None or not inputs:
