@@ -26,12 +26,14 @@ class KafkaAppender:
         self._settings = settings
         self._producer: Producer | None = None
         self._starting = asyncio.Lock()
+        self._queueing = asyncio.Lock()
         self._closed = False
 
     async def append(self, outputs: Sequence[OutputRecords]) -> None:
         producer = await self._started()
         try:
-            deliveries = await bounded(producer.send(outputs), self._settings.call_timeout_ms, "appending")
+            async with self._queueing:  # appends that wait together keep their order; only queueing is in turn
+                deliveries = await bounded(producer.send(outputs), self._settings.call_timeout_ms, "appending")
             await bounded(confirm(deliveries), self._settings.call_timeout_ms, "appending")
         except EventLogError:
             await self.close()
@@ -48,6 +50,10 @@ class KafkaAppender:
                 raise EventLogError("Kafka: this appender is closed, or has failed: make a new one")
             if self._producer is None:
                 producer = Producer(self._bootstrap, self._settings)
-                await bounded(producer.start(), self._settings.call_timeout_ms, "opening an appender")
+                try:
+                    await bounded(producer.start(), self._settings.call_timeout_ms, "opening an appender")
+                except BaseException:
+                    await producer.kill()
+                    raise
                 self._producer = producer
             return self._producer

@@ -23,6 +23,7 @@ T = TypeVar("T")
 _UNSTABLE_OFFSET_COMMIT = 88
 _LATER = frozenset({14, 15, _UNSTABLE_OFFSET_COMMIT})
 _NOT_COORDINATOR = 16
+_TIDY_S = 0.3
 
 
 class _NoPayloads(logging.Filter):
@@ -78,7 +79,7 @@ class Client(AIOKafkaClient):
         timeout_ms = self._settings.connect_timeout_ms
         usual, self._request_timeout_ms = self._request_timeout_ms, max(1, timeout_ms // len(self.hosts))
         try:
-            async with asyncio.timeout(timeout_ms / 1000):
+            async with asyncio.timeout(timeout_ms / 1000 + _TIDY_S):  # aiokafka's own time-outs close what they opened
                 await self.bootstrap()
         except (theirs.KafkaConnectionError, TimeoutError, OSError) as error:
             await self.sever()
