@@ -7,9 +7,9 @@ one task are written one after the other.
 
 from __future__ import annotations
 
-__all__ = ["Persistence", "TableCut"]
+__all__ = ["Persistence", "TableCut", "View"]
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from operator import itemgetter
 
 import numpy as np
@@ -22,13 +22,19 @@ from state.rowstore import RowStore
 from state.table import KeyedTable, Slots, TableSpec
 
 I64 = npt.NDArray[np.int64]
+View = Callable[[KeyedTable, Slots], tuple[I64, I64]]  # fields (rows, any number) and ring starts of slots
 _LOAD_MAX = 4096  # keys loaded at once when all of a task's keys are wanted
 
 
 class Persistence:
-    """Owns one `KeyedTable` and its stored form: a `StatePart`, and the table's `RowLoader`."""
+    """Owns one `KeyedTable` and its stored form: a `StatePart`, and the table's `RowLoader`.
 
-    def __init__(self, spec: TableSpec) -> None:
+    `view` is for operators that expire ring entries lazily, so that `start` and some fields depend on where batches
+    were cut: it gives the fields and starts that do not, for the digest.
+    """
+
+    def __init__(self, spec: TableSpec, view: View | None = None) -> None:
+        self.view = view
         self.format = RowFormat(spec)
         self.table = KeyedTable(spec, self)
         self._stores: dict[int, RowStore] = {}  # of tasks that may have cold keys
@@ -169,22 +175,24 @@ class Persistence:
     def canonical(self, task: int) -> Iterator[bytes]:
         """Key, fields, live ring entries and blob of every key that is not as new, by key; loads cold keys."""
         self._load_all(task)
-        table = self.table
+        table, ring = self.table, self.table.ring
         mine = table.keys_of(task)
-        for key in sorted(mine):
-            slot = mine[key]
-            text = key.encode("utf-8", "surrogatepass")
-            row = table.rows[slot, : len(table.spec.fields)]
+        names = sorted(mine)
+        slots = np.array([mine[name] for name in names], np.int64)
+        fields = table.rows[slots, : len(table.spec.fields)]
+        starts, stops = ring.heads[slots, Ring.START :].T if ring else np.zeros((2, len(slots)), np.int64)
+        used = fields.any(axis=1) | (stops > 0)
+        if self.view:
+            fields, starts = self.view(table, slots)
+        for i, (name, slot) in enumerate(zip(names, slots.tolist(), strict=True)):
             blob = table.blobs[slot] if table.spec.blob else b""
-            entries, bounds = b"", (0, 0)
-            if table.ring:
-                bounds = tuple(table.ring.heads[slot, Ring.START :].tolist())
-                at = np.array([slot])
-                spans = table.ring.spans(at, table.ring.heads[at, Ring.START], table.ring.heads[at, Ring.STOP])
-                entries = table.ring.entries[spans].tobytes()
-            if row.any() or bounds[1] or blob:
-                yield len(text).to_bytes(4, "big") + text + row.tobytes()
-                yield np.array((*bounds, len(blob)), np.int64).tobytes() + entries + blob
+            if not (used[i] or blob):
+                continue
+            text = name.encode("utf-8", "surrogatepass")
+            yield len(text).to_bytes(4, "big") + text + fields[i].tobytes()
+            yield np.array((starts[i], stops[i], len(blob)), np.int64).tobytes() + blob
+            if ring:
+                yield ring.entries[ring.spans(slots[i : i + 1], starts[i : i + 1], stops[i : i + 1])].tobytes()
 
     def _load_all(self, task: int) -> None:
         store = self._stores.get(task)

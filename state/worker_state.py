@@ -13,13 +13,13 @@ from __future__ import annotations
 __all__ = ["FlushCut", "WorkerState"]
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from state.errors import ConfigError, StateCorruptedError
 from state.part import PartCut, Puts, StatePart
-from state.persistence import Persistence
+from state.persistence import Persistence, View
 from state.rowformat import LAYOUT_KEY, META_KEY
 from state.rowstore import RowStore
 from state.table import KeyedTable, TableSpec
@@ -64,10 +64,19 @@ class FlushCut:
 
 
 class WorkerState:
-    """The tables and other parts of a plan, over all tasks of a worker. Lives on the loop."""
+    """The tables and other parts of a plan, over all tasks of a worker. Lives on the loop.
 
-    def __init__(self, tables: Sequence[TableSpec], parts: Sequence[StatePart] = ()) -> None:
-        self._tables = {spec.name: Persistence(spec) for spec in tables}
+    `views` (by table name) give the part of a table's rows that the digest covers, if not all of it.
+    """
+
+    def __init__(
+        self,
+        tables: Sequence[TableSpec],
+        parts: Sequence[StatePart] = (),
+        views: Mapping[str, View] | None = None,
+    ) -> None:
+        views = views or {}
+        self._tables = {spec.name: Persistence(spec, views.get(spec.name)) for spec in tables}
         self._parts: list[StatePart] = [*self._tables.values(), *parts]
         names = [part.name for part in self._parts]
         if len(set(names)) < len(names):
