@@ -10,8 +10,11 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 import pytest_asyncio
 
+from streamproc.clock import SystemClock
 from streamproc.eventlog.contract import EventLog
 from streamproc.eventlog.embedded import EmbeddedEventLog
+from streamproc.eventlog.kafka import KafkaLog
+from streamproc.eventlog.simulated import SimulatedCluster
 from tests.eventlog.clients import Clients
 
 Connect = Callable[[], EventLog]
@@ -23,8 +26,20 @@ def embedded(request: pytest.FixtureRequest) -> Connect:
     return lambda: EmbeddedEventLog(directory)
 
 
+def kafka(request: pytest.FixtureRequest) -> Connect:
+    bootstrap = request.getfixturevalue("kafka_bootstrap")
+    return lambda: KafkaLog(bootstrap, heartbeat_interval_ms=300)
+
+
+def simulated(request: pytest.FixtureRequest) -> Connect:
+    cluster, names = SimulatedCluster(SystemClock(), random.Random(1)), itertools.count()
+    return lambda: cluster.client(f"client-{next(names)}")
+
+
 LOGS: dict[str, Callable[[pytest.FixtureRequest], Connect]] = {
     "embedded": embedded,
+    "simulated": simulated,
+    "kafka": kafka,
 }
 MARKS = {"kafka": [pytest.mark.kafka, pytest.mark.slow]}
 

@@ -132,6 +132,7 @@ async def test_misuse_is_refused(clients: Clients) -> None:
     await abandoned.abandon()
     with pytest.raises(EventLogError):
         await abandoned.commit()
+    await clients.writer("abandoned")
     assert await clients.values(tp) == []
 
 
