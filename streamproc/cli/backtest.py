@@ -1,0 +1,139 @@
+"""`streamproc backtest`: what would this pipeline have decided on these files?"""
+
+from __future__ import annotations
+
+__all__ = ["EXAMPLES", "BacktestCommand", "command"]
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from streamproc.cli.options import PipelinePath, load_plan, refuse_unless
+
+if TYPE_CHECKING:
+    from operators.plan import Plan
+
+_ROW_GROUP_ROWS = 128 * 1024
+
+EXAMPLES = (
+    "streamproc backtest configs/pipeline.yaml --input 2018-04.parquet 2018-05.parquet --output decided.parquet",
+)
+
+
+class BacktestCommand(TyperCommand):
+    """Lets `--input` take several files: all words up to the next option."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Write `--input A B` as `--input A --input B`."""
+        return super().parse_args(ctx, _one_input_each(args))
+
+
+def _one_input_each(args: Sequence[str]) -> list[str]:
+    spread: list[str] = []
+    inside = False
+    for arg in args:
+        if arg.startswith("-") and arg != "-":
+            inside = arg == "--input" or arg.startswith("--input=")
+        elif inside and spread[-1] != "--input":
+            spread.append("--input")
+        spread.append(arg)
+    return spread
+
+
+def command(
+    pipeline: PipelinePath,
+    inputs: Annotated[
+        list[str],
+        typer.Option(
+            "--input",
+            metavar="[STREAM=]FILE...",
+            help="Parquet, CSV or NDJSON files in the order of arrival; may be repeated.",
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", metavar="FILE.parquet", help="One row a decision.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print a summary on stdout, as one line of JSON.")] = False,
+) -> None:
+    """Run a pipeline over files and write its decisions, with every feature, to a Parquet file.
+
+    It is the very plan that `run` executes: on the same records both give the same, field by field. Rows that
+    cannot be decided are counted and listed in FILE.dead_letters.ndjson.
+    """
+    refuse_unless(output.suffix == ".parquet", f"{output} is no Parquet file", "name it FILE.parquet")
+    refuse_unless(output.absolute().parent.is_dir(), f"the folder of {output} is missing", "make it first")
+    plan = load_plan(pipeline)
+
+    from streamproc.cli.files import resolve_inputs
+
+    paths = resolve_inputs(inputs, plan)
+    refuse_unless(output.absolute() not in [path.absolute() for path in paths], f"{output} is an input, too")
+    summary = _backtest(plan, paths, output)
+    if as_json:
+        sys.stdout.buffer.write(summary.line(plan, output))
+    else:
+        sys.stderr.write(summary.text(output))
+
+
+def _backtest(plan: Plan, paths: Sequence[Path], output: Path) -> Any:
+    from streamproc.cli.decision_table import DecisionTable
+    from streamproc.cli.progress import Progress
+    from streamproc.cli.replay_files import FileReplay
+    from streamproc.cli.summary import Summary
+
+    summary = Summary(plan)
+    tables = DecisionTable(plan)
+    replay = FileReplay(plan)
+    letters = output.with_suffix(".dead_letters.ndjson")
+    with (
+        Progress("backtest", sum(path.stat().st_size for path in paths)) as progress,
+        _replacing(letters) as letters_at,
+        _replacing(output) as output_at,
+        open(letters_at, "wb") as letters_file,
+        _row_groups(output_at, tables.schema) as write,
+    ):
+        for result in replay.run(paths):
+            write(tables.table(result.judged))
+            letters_file.writelines(summary.add(result))
+            progress.update(result.progress, summary.rows)
+    if not summary.dead_letters:
+        letters.unlink()
+    return summary
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A file beside `path` that takes its place at the end, and goes if something fails."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield draft
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def _row_groups(path: Path, schema: Any) -> Iterator[Any]:
+    """A function that writes tables, joined to row groups of a good size."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    waiting: list[Any] = []
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+
+        def flush() -> None:
+            if waiting:
+                writer.write_table(pa.concat_tables(waiting), row_group_size=_ROW_GROUP_ROWS)
+                waiting.clear()
+
+        def write(table: Any) -> None:
+            waiting.append(table)
+            if sum(map(len, waiting)) >= _ROW_GROUP_ROWS:
+                flush()
+
+        yield write
+        flush()

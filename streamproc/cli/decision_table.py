@@ -1,0 +1,125 @@
+"""Judged rows -> an Arrow table: one row a decision, as `backtest` writes it.
+
+Names are those of the decision's JSON; id, key, event_time, all features in the analyst's order, score, risk_tier,
+decision, reasons, shadow (only if the plan has shadow rules), duplicate. Decimals are exact (decimal128).
+"""
+
+from __future__ import annotations
+
+__all__ = ["DecisionTable"]
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from operators.batch import Column
+from operators.plan import Plan
+from operators.schema import DataType, Kind
+from streamproc.runtime.results import Judged
+
+_INT64_DIGITS = 19
+_TIMES: pa.DataType = pa.timestamp("ms", tz="UTC")
+_TEXTS: pa.DataType = pa.list_(pa.string())
+_TYPES: dict[Kind, pa.DataType] = {
+    Kind.INT64: pa.int64(),
+    Kind.FLOAT64: pa.float64(),
+    Kind.STRING: pa.string(),
+    Kind.BOOL: pa.bool_(),
+    Kind.TIMESTAMP: _TIMES,
+}
+
+
+class DecisionTable:
+    """Writes tables of one plan."""
+
+    def __init__(self, plan: Plan) -> None:
+        stream = plan.stream
+        self._plan = plan
+        self._score, self._tier = plan.decision.score, plan.decision.tier
+        names = {name: _arrow_type(stream.field(name).type) for name in (stream.id, stream.key)}
+        names.setdefault("event_time", _TIMES)
+        self._features = [feature for feature in plan.features if feature.name not in names]
+        names |= {feature.name: _arrow_type(feature.type) for feature in self._features}
+        names.setdefault("score", pa.float64())
+        if self._tier:
+            names.setdefault("risk_tier", pa.string())
+        names |= {"decision": pa.string(), "reasons": _TEXTS}
+        self._shadow = any(rule.shadow for rule in plan.rules)
+        if self._shadow:
+            names["shadow"] = _TEXTS
+        names["duplicate"] = pa.bool_()
+        self.schema: pa.Schema = pa.schema([pa.field(name, kind) for name, kind in names.items()])
+
+    def table(self, judged: Judged) -> pa.Table:
+        """The rows, in the order of their offsets."""
+        stream, rows, columns = self._plan.stream, judged.rows, judged.batch.columns
+        made: dict[str, Any] = {
+            stream.id: _names(rows.ids, stream.field(stream.id).type),
+            stream.key: _names(rows.keys, stream.field(stream.key).type),
+        }
+        made.setdefault("event_time", pa.array(rows.event_time).cast(_TIMES))
+        for feature in self._features:
+            made[feature.name] = self._spread(columns[feature.name], judged)
+        if "score" not in made:
+            score = columns[self._score] if self._score else None
+            made["score"] = pa.array(np.zeros(rows.size)) if score is None else self._spread(score, judged)
+        if self._tier:
+            made.setdefault("risk_tier", self._spread(columns[self._tier], judged))
+        made["decision"] = pa.array(judged.decided.action_names).take(judged.actions)
+        made["reasons"] = self._texts(judged.decided.reasons, judged)
+        if self._shadow:
+            made["shadow"] = self._texts(judged.decided.shadow or [[]] * judged.batch.size, judged)
+        made["duplicate"] = pa.array(judged.duplicate)
+        table = pa.table([made[name] for name in self.schema.names], schema=self.schema)
+        return table.take(np.argsort(rows.offsets, kind="stable"))
+
+    def _spread(self, column: Column, judged: Judged) -> Any:
+        """A column of the decided rows over all rows; duplicates have NULL."""
+        if len(judged.fresh) == judged.rows.size:
+            return _array(column)
+        values = np.zeros(judged.rows.size, column.values.dtype)
+        if column.type.kind is Kind.STRING:
+            values[:] = ""
+        values[judged.fresh] = column.values
+        valid = np.zeros(judged.rows.size, np.bool_)
+        valid[judged.fresh] = True if column.valid is None else column.valid
+        return _array(Column(column.type, values, valid))
+
+    def _texts(self, lists: list[list[str]], judged: Judged) -> Any:
+        if len(judged.fresh) < judged.rows.size:
+            spread: list[list[str]] = [[]] * judged.rows.size
+            for row, texts in zip(judged.fresh.tolist(), lists, strict=True):
+                spread[row] = texts
+            lists = spread
+        return pa.array(lists, _TEXTS)
+
+
+def _arrow_type(of_type: DataType) -> pa.DataType:
+    if of_type.kind is Kind.DECIMAL:
+        return pa.decimal128(_INT64_DIGITS, of_type.scale)
+    return _TYPES[of_type.kind]
+
+
+def _names(texts: list[str], of_type: DataType) -> Any:
+    if of_type.kind is Kind.INT64:
+        return pa.array(list(map(int, texts)), pa.int64())
+    return pa.array(texts, pa.string())
+
+
+def _array(column: Column) -> Any:
+    mask = None if column.valid is None else ~column.valid
+    kind = _arrow_type(column.type)
+    if column.type.kind is Kind.DECIMAL:
+        return _decimals(column.values, mask, kind)
+    return pa.array(column.values, pa.int64() if kind == _TIMES else kind, mask=mask).cast(kind)
+
+
+def _decimals(minor: npt.NDArray[Any], mask: npt.NDArray[np.bool_] | None, kind: pa.DataType) -> Any:
+    """Minor units are a decimal128's low half; its high half is the sign."""
+    halves = np.empty((len(minor), 2), np.int64)
+    halves[:, 0] = minor
+    halves[:, 1] = minor >> 63
+    bits = None if mask is None else pa.py_buffer(np.packbits(~mask, bitorder="little").tobytes())
+    return pa.Array.from_buffers(kind, len(minor), [bits, pa.py_buffer(halves.tobytes())])

@@ -1,0 +1,72 @@
+"""What a failed command says and exits with, in one place: one clear line a problem on stderr, no payloads.
+
+2    wrong use, or a pipeline or file that cannot be used (ConfigError)
+1    the event log failed, or something unexpected (its traceback with STREAMPROC_DEBUG=1)
+0    the reader of our output has gone: nothing is wrong
+"""
+
+from __future__ import annotations
+
+__all__ = ["DEBUG_VARIABLE", "report"]
+
+import os
+import sys
+import traceback
+
+import typer
+
+from state.errors import ConfigError, RecordError, StreamprocError
+
+DEBUG_VARIABLE = "STREAMPROC_DEBUG"
+WRONG_USE, FAILED, INTERRUPTED = 2, 1, 130
+
+
+def report(error: BaseException) -> int:
+    """Tell the user, and return the exit code."""
+    if os.environ.get(DEBUG_VARIABLE) == "1" and not isinstance(error, SystemExit | typer.Exit):
+        traceback.print_exception(error)
+    match error:
+        case typer.Exit():
+            return error.exit_code
+        case SystemExit():
+            return error.code if isinstance(error.code, int) else FAILED
+        case BrokenPipeError():
+            return _without_reader()
+        case KeyboardInterrupt() | typer.Abort():
+            return INTERRUPTED
+        case typer.TyperException():
+            _say(_one_line(error.format_message()), "try --help")
+            return error.exit_code
+        case BaseExceptionGroup():
+            return max(report(inner) for inner in error.exceptions)
+        case ConfigError():
+            for line in str(error).splitlines():
+                _say(line)
+            return WRONG_USE
+        case RecordError():
+            _say(f"a record cannot be decided: {error.reason}")
+        case StreamprocError():
+            _say(_one_line(str(error)))
+        case _:
+            _say(f"unexpected {type(error).__name__} {_place(error)}", f"{DEBUG_VARIABLE}=1 shows the traceback")
+    return FAILED
+
+
+def _say(text: str, hint: str = "") -> None:
+    sys.stderr.write(f"error: {text}" + (f" ({hint})\n" if hint else "\n"))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split()).removesuffix(".")
+
+
+def _place(error: BaseException) -> str:
+    """Where it arose; its message is not shown, for it may quote a record."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"in {os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else "outside any code"
+
+
+def _without_reader() -> int:
+    """Nobody reads stdout any more: nothing is left to say there, not even at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0

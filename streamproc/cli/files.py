@@ -1,0 +1,211 @@
+"""Input files of `feed` and `backtest`: Parquet, CSV and NDJSON, read in order and in bounded pieces.
+
+Both commands get the very same records from a file, so that what a backtest says is what a run would have decided.
+NDJSON lines are passed on byte for byte, broken ones too; empty lines are none.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Piece", "check_stream", "read_file", "resolve_inputs"]
+
+import csv
+import io
+import os
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from operators.plan import Plan
+from operators.schema import StreamSchema
+from state.errors import ConfigError, Place
+from streamproc.cli.records import Key, Row, RowWriter, arrow_values, key_reader, text_values
+from streamproc.language.problems import nearest
+
+ROWS_MAX = 16_384
+LINE_BYTES_MAX = 8 << 20
+_READ_BYTES = 2 << 20
+_PARQUET = (".parquet", ".pq")
+_NDJSON = (".ndjson", ".jsonl", ".json")
+
+
+class Piece(NamedTuple):
+    """Consecutive records of a file.
+
+    `numbers`: where each stands in the file, from 1 (a line of NDJSON, a row of the others). `skipped`: (number,
+    reason) of rows that are no records at all. `progress`: bytes of the file done so far, about.
+    """
+
+    rows: Sequence[Row]
+    keys: Sequence[Key]
+    numbers: Sequence[int]
+    skipped: Sequence[tuple[int, str]]
+    progress: int
+
+
+def resolve_inputs(given: Sequence[str], plan: Plan) -> list[Path]:
+    """The files of `[STREAM=]FILE` arguments, in order.
+
+    Raises:
+        ConfigError: a file is missing or of no known kind, or the pipeline has no such stream.
+    """
+    paths = []
+    for text in given:
+        name, separator, rest = text.partition("=")
+        if separator and name.isidentifier() and not os.path.exists(text):
+            check_stream(name, plan)
+            paths.append(check_file(Path(rest)))
+        else:
+            paths.append(check_file(Path(text)))
+    return paths
+
+
+def check_stream(name: str, plan: Plan) -> None:
+    """Refuse a stream that the pipeline does not have."""
+    if name != plan.stream.name:
+        raise ConfigError(f"the pipeline {plan.pipeline} has no stream {name}", hint=nearest(name, [plan.stream.name]))
+
+
+def check_file(path: Path) -> Path:
+    """Refuse a file that cannot be an input."""
+    if not path.is_file():
+        raise ConfigError("there is no such file" if not path.exists() else "this is not a file", Place(str(path)))
+    if path.suffix.lower() not in (*_PARQUET, ".csv", *_NDJSON):
+        raise ConfigError("the file's kind is not known", Place(str(path)), "use .parquet, .csv or .ndjson")
+    return path
+
+
+def read_file(path: Path, schema: StreamSchema) -> Iterator[Piece]:
+    """All records of a file, in order. Blocks: for a thread.
+
+    Raises:
+        ConfigError: it cannot be read, or lacks the stream's id, key or event time.
+    """
+    suffix = path.suffix.lower()
+    reader = _read_parquet if suffix in _PARQUET else _read_csv if suffix == ".csv" else _read_ndjson
+    try:
+        yield from reader(path, schema)
+    except OSError as error:
+        raise ConfigError(f"the file cannot be read: {error.strerror or error}", Place(str(path))) from error
+
+
+def _check_columns(names: Sequence[str], schema: StreamSchema, path: Path) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(f"two columns are called {twice[0]!r}", Place(str(path), 1))
+    for role in dict.fromkeys((schema.id, schema.key, schema.event_time)):
+        source = schema.field(role).source
+        if source not in names:
+            said = f"there is no column {source!r} (field {role} of stream {schema.name})"
+            raise ConfigError(said, Place(str(path), 1), nearest(source, names))
+
+
+def _read_parquet(path: Path, schema: StreamSchema) -> Iterator[Piece]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            _check_columns(names, schema, path)
+            declared = {spec.source: spec for spec in schema.fields}
+            writer = RowWriter(names, schema)
+            total = max(1, file.metadata.num_rows)
+            size = path.stat().st_size
+            done = 0
+            for batch in file.iter_batches(batch_size=ROWS_MAX):
+                columns = [arrow_values(batch.column(i), declared.get(name)) for i, name in enumerate(names)]
+                rows, keys = writer.write(columns)
+                numbers = range(done + 1, done + 1 + len(rows))
+                done += len(rows)
+                yield Piece(rows, keys, numbers, (), size * done // total)
+    except pa.ArrowException as error:
+        raise ConfigError(f"this is no readable Parquet file: {type(error).__name__}", Place(str(path))) from error
+
+
+def _read_csv(path: Path, schema: StreamSchema) -> Iterator[Piece]:
+    """With Python's csv module: it knows the place of a bad row, and bad rows must not end a file."""
+    csv.field_size_limit(LINE_BYTES_MAX)
+    with open(path, "rb") as file:
+        lines = csv.reader(io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline=""))
+        try:
+            names = [name.strip() for name in next(lines, [])]
+            _check_columns(names, schema, path)
+            reader = _CsvColumns(names, schema)
+            number = 1
+            while cells := list(islice(lines, ROWS_MAX)):
+                yield reader.piece(cells, number, file.tell())
+                number += len(cells)
+        except csv.Error as error:
+            raise ConfigError(f"this is no readable CSV file: {error}", Place(str(path), lines.line_num)) from None
+
+
+class _CsvColumns:
+    """Turns rows of text cells into records."""
+
+    def __init__(self, names: list[str], schema: StreamSchema) -> None:
+        declared = {spec.source: spec for spec in schema.fields}
+        self._specs = [declared.get(name) for name in names]
+        self._writer = RowWriter(names, schema)
+
+    def piece(self, cells: list[list[str]], number: int, progress: int) -> Piece:
+        """Rows number, number + 1 ...; empty ones are none, those with too many or too few cells are skipped."""
+        width = len(self._specs)
+        numbers: Sequence[int] = range(number, number + len(cells))
+        skipped: list[tuple[int, str]] = []
+        if any(len(row) != width for row in cells):
+            skipped = [(n, "wrong_cells") for n, row in zip(numbers, cells, strict=True) if row and len(row) != width]
+            numbers = [n for n, row in zip(numbers, cells, strict=True) if len(row) == width]
+            cells = [row for row in cells if len(row) == width]
+        try:
+            rows, keys = self._records(cells)
+        except UnicodeEncodeError:
+            good = [all(map(_is_text, row)) for row in cells]
+            skipped += [(n, "not_utf8") for n, fine in zip(numbers, good, strict=True) if not fine]
+            numbers = [n for n, fine in zip(numbers, good, strict=True) if fine]
+            rows, keys = self._records([row for row, fine in zip(cells, good, strict=True) if fine])
+        return Piece(rows, keys, numbers, sorted(skipped), progress)
+
+    def _records(self, cells: list[list[str]]) -> tuple[list[Row], list[Key]]:
+        if not cells:
+            return [], []
+        columns = zip(*cells, strict=True)
+        values = [text_values(column, spec) for column, spec in zip(columns, self._specs, strict=True)]
+        return self._writer.write(values)
+
+
+def _is_text(cell: str) -> bool:
+    """Whether a cell was UTF-8."""
+    try:
+        cell.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _read_ndjson(path: Path, schema: StreamSchema) -> Iterator[Piece]:
+    key_of = key_reader(schema)
+    with open(path, "rb") as file:
+        number = 1
+        for lines in _lines(file, path):
+            for at in range(0, len(lines), ROWS_MAX):
+                some = lines[at : at + ROWS_MAX]
+                numbers: Sequence[int] = range(number, number + len(some))
+                number += len(some)
+                if not all(map(bytes.strip, some)):
+                    numbers = [n for n, line in zip(numbers, some, strict=True) if line.strip()]
+                    some = [line for line in some if line.strip()]
+                yield Piece(some, list(map(key_of, some)), numbers, (), file.tell())
+
+
+def _lines(file: IO[bytes], path: Path) -> Iterator[list[bytes]]:
+    """Whole lines without their ends, a few MiB at a time."""
+    rest = b""
+    while block := file.read(_READ_BYTES):
+        *lines, rest = (rest + block).split(b"\n")
+        if len(rest) > LINE_BYTES_MAX:
+            raise ConfigError(f"a line is longer than {LINE_BYTES_MAX >> 20} MiB", Place(str(path)))
+        if lines:
+            yield lines
+    if rest:
+        yield [rest]

@@ -1,0 +1,53 @@
+"""`streamproc`: the commands and nothing else. A command imports what it needs when it runs."""
+
+from __future__ import annotations
+
+__all__ = ["app", "main", "run_command"]
+
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+from typing import NoReturn
+
+import typer
+
+from streamproc.cli import backtest, feed, run, tail, validate
+from streamproc.cli.errors import report
+
+app = typer.Typer(
+    name="streamproc",
+    help="Exactly-once decisions on streams of card transactions. Data goes to stdout, everything else to stderr.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def _example(module: ModuleType) -> str:
+    return "\b\nExample:\n" + "\n".join(f"  {line}" for line in module.EXAMPLES)
+
+
+app.command("validate", epilog=_example(validate))(validate.command)
+app.command("run", epilog=_example(run))(run.command)
+app.command("feed", epilog=_example(feed))(feed.command)
+app.command("tail", epilog=_example(tail))(tail.command)
+app.command("backtest", epilog=_example(backtest), cls=backtest.BacktestCommand)(backtest.command)
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """Run one command line; the exit code."""
+    try:
+        code = app(list(arguments), prog_name="streamproc", standalone_mode=False)
+        sys.stdout.flush()
+    except BaseException as error:
+        return report(error)
+    return code if isinstance(code, int) else 0
+
+
+def main() -> NoReturn:
+    """The entry point."""
+    sys.exit(run_command(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""`streamproc run`: decide what comes. One worker runs in this process; several are its children."""
+
+from __future__ import annotations
+
+__all__ = ["EXAMPLES", "command"]
+
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+
+from streamproc.cli.loops import leaving_quietly, run_async
+from streamproc.cli.options import LogLevel, LogUrl, PipelinePath, load_plan
+from streamproc.cli.processes import die_with_parent, supervise
+
+INSTANCE_VARIABLE = "STREAMPROC_INSTANCE"
+_STATE_OF_BROKERS = "streamproc-state"
+
+EXAMPLES = (
+    "streamproc run configs/pipeline.yaml --log file:.streamproc",
+    "streamproc run configs/pipeline.yaml --log kafka://localhost:9092 --workers 4",
+)
+
+
+def command(
+    pipeline: PipelinePath,
+    log: LogUrl,
+    *,
+    workers: Annotated[int, typer.Option(metavar="N", min=1, max=256, help="Worker processes.")] = 1,
+    state: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Local state. [default: DIR/state of a file: log, else ./streamproc-state]"),
+    ] = None,
+    until_end: Annotated[
+        bool, typer.Option("--until-end", help="Stop when all that was there at the start is decided and committed.")
+    ] = False,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PORT", min=1, max=65535, help="Serve /metrics, /live and /ready; worker i has port PORT + i."
+        ),
+    ] = None,
+    instance: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Stable name of this pod. [default: $STREAMPROC_INSTANCE, else the host's]"),
+    ] = None,
+    log_level: Annotated[LogLevel, typer.Option(help="What is logged, as JSON lines on stderr.")] = LogLevel.INFO,
+    worker: Annotated[int | None, typer.Option(hidden=True)] = None,
+    parent: Annotated[int | None, typer.Option(hidden=True)] = None,
+) -> int:
+    """Run a pipeline: read its stream, decide each record exactly once, write decisions.
+
+    SIGTERM or Ctrl-C finishes the transaction at hand and exits with 0; the next start goes on where this one stopped.
+    """
+    with leaving_quietly():
+        if parent is not None:
+            die_with_parent(parent)
+        name = instance or os.environ.get(INSTANCE_VARIABLE) or socket.gethostname()
+        share = Share(pipeline, log, state or _state_of(log), name, workers, until_end, metrics_port, log_level)
+        if workers == 1 or worker is not None:
+            return _work(share, worker or 0)
+        load_plan(pipeline)  # what is wrong is said once, before anything starts
+        return supervise([_child(share, index) for index in range(workers)])
+
+
+class Share(NamedTuple):
+    """What all workers of a `run` have in common."""
+
+    pipeline: str
+    log: str
+    state: Path
+    instance: str
+    workers: int
+    until_end: bool
+    metrics_port: int | None
+    log_level: LogLevel
+
+
+def _work(share: Share, index: int) -> int:
+    from streamproc.cli.compose import RunOptions, run_worker
+    from streamproc.cli.logs import configure_logs
+    from streamproc.runtime.worker import WorkerSettings
+
+    configure_logs(share.log_level)
+    plan = load_plan(share.pipeline)
+    port = None if share.metrics_port is None else share.metrics_port + index
+    options = RunOptions(share.log, share.state, metrics_port=port)
+    settings = WorkerSettings(instance=share.instance, index=index, count=share.workers, until_end=share.until_end)
+    run_async(run_worker(plan, options, settings))
+    return 0
+
+
+def _child(share: Share, index: int) -> list[str]:
+    """The command line of worker `index`."""
+    options = {
+        "--log": share.log,
+        "--state": share.state,
+        "--instance": share.instance,
+        "--workers": share.workers,
+        "--metrics-port": share.metrics_port,
+        "--log-level": share.log_level,
+        "--worker": index,
+        "--parent": os.getpid(),
+    }
+    given = [str(part) for option, value in options.items() if value is not None for part in (option, value)]
+    if share.until_end:
+        given.append("--until-end")
+    return [sys.executable, "-m", "streamproc.cli.main", "run", *given, "--", share.pipeline]
+
+
+def _state_of(log: str) -> Path:
+    scheme, _, directory = log.partition(":")
+    return Path(directory) / "state" if scheme == "file" and directory else Path(_STATE_OF_BROKERS)

@@ -1,0 +1,84 @@
+"""What a backtest came to, counted."""
+
+from __future__ import annotations
+
+__all__ = ["Summary"]
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from operators.plan import Plan
+from streamproc.cli.replay_files import Result
+
+_LITTLE_ENDIAN_WORD = "<u8"
+
+
+class Summary:
+    """Counts of one backtest. `rows`: read, decided or not."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._rules = plan.rules
+        self._started = time.monotonic()
+        self.rows = 0
+        self.duplicates = 0
+        self.decisions: Counter[str] = Counter()
+        self.dead_letters: Counter[str] = Counter()
+        self._hits = np.zeros(len(plan.rules), np.int64)
+        self._shadow_hits: Counter[str] = Counter()
+
+    def add(self, result: Result) -> Iterator[bytes]:
+        """Count a piece; yields its dead letters as lines: where they stand and why, nothing of what they say."""
+        judged, piece = result.judged, result.piece
+        self.rows += len(piece.rows) + len(piece.skipped)
+        self.duplicates += int(judged.duplicate.sum())
+        counts = np.bincount(judged.actions, minlength=len(judged.decided.action_names)).tolist()
+        self.decisions.update(dict(zip(judged.decided.action_names, counts, strict=True)))
+        bits = np.unpackbits(judged.decided.live.astype(_LITTLE_ENDIAN_WORD).view(np.uint8), axis=1, bitorder="little")
+        self._hits += bits[:, : len(self._rules)].sum(axis=0, dtype=np.int64)
+        for shadow in judged.decided.shadow or ():
+            self._shadow_hits.update(shadow)
+        found = [(number, reason, "this row is no record") for number, reason in piece.skipped]
+        found += [(piece.numbers[letter.offset], letter.reason, letter.detail) for letter in result.refused]
+        self.dead_letters.update(reason for _, reason, _ in found)
+        for number, reason, detail in sorted(found):
+            said = {"file": str(result.path), "row": number, "reason": reason, "detail": detail}
+            yield msgspec.json.encode(said) + b"\n"
+
+    def line(self, plan: Plan, output: Path) -> bytes:
+        """One line of JSON."""
+        seconds = time.monotonic() - self._started
+        said = {
+            "pipeline": plan.pipeline,
+            "output": str(output),
+            "rows": self.rows,
+            "decisions": dict(self.decisions),
+            "duplicates": self.duplicates,
+            "dead_letters": dict(self.dead_letters),
+            "rules": self._by_rule(),
+            "seconds": round(seconds, 3),
+            "rows_per_second": round(self.rows / max(seconds, 1e-9)),
+        }
+        return msgspec.json.encode(said) + b"\n"
+
+    def text(self, output: Path) -> str:
+        """The same for people."""
+        seconds = time.monotonic() - self._started
+        lines = [f"{self.rows:,} rows in {seconds:.1f} s ({self.rows / max(seconds, 1e-9):,.0f} a second) -> {output}"]
+        for title, counts in (
+            ("decisions", self.decisions), ("rules hit", self._by_rule()), ("dead letters", self.dead_letters),
+        ):  # fmt: skip
+            if counts:
+                lines.append(f"{title}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
+        return "\n".join(lines) + "\n"
+
+    def _by_rule(self) -> dict[str, int]:
+        hits: list[int] = self._hits.tolist()
+        return {
+            rule.id: self._shadow_hits[rule.id] if rule.shadow else count
+            for rule, count in zip(self._rules, hits, strict=True)
+        }
