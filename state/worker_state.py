@@ -78,7 +78,7 @@ class WorkerState:
         views = views or {}
         self._tables = {spec.name: Persistence(spec, views.get(spec.name)) for spec in tables}
         self._parts: list[StatePart] = [*self._tables.values(), *parts]
-        names = [part.name for part in self._parts]
+        names = [spec.name for spec in tables] + [part.name for part in parts]
         if len(set(names)) < len(names):
             raise ConfigError(f"two tables have the same name: {sorted(n for n in names if names.count(n) > 1)[0]}")
         self._layout = {part.name: part.fingerprint.hex() for part in self._parts}

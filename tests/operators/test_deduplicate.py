@@ -1,0 +1,202 @@
+"""Deduplication against a dict twin: any batching, several tasks, undo, flush and restart at any point."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from operators.batch import TaskRows
+from operators.deduplicate import Deduplicator, DuplicateFlags
+from state.errors import ConfigError, StateCorruptedError
+from state.memory import MemoryDisk, MemoryRowStores
+from state.rowstore import RowStore
+from state.worker_state import WorkerState
+from tests.oracle.state import Ids, Verdict
+
+Row = tuple[str, int, int]  # id, payload digest, event time
+HORIZON = 40
+rows = st.lists(
+    st.tuples(st.sampled_from([*"abcdefgh", "\ud800"]), st.integers(0, 1), st.integers(0, 400)), max_size=80
+)
+
+
+def check(index: Deduplicator, batch: list[Row], task: int = 0) -> DuplicateFlags:
+    return index.check(
+        [TaskRows(task, 0, len(batch))],
+        [name for name, _, _ in batch],
+        np.array([digest for _, digest, _ in batch], np.int64),
+        np.array([time for _, _, time in batch], np.int64),
+    )
+
+
+def action(number: int) -> int:
+    return 1 + number % 255
+
+
+def judge(index: Deduplicator, batch: list[Row], begin: int, task: int = 0) -> list[Verdict]:
+    """Verdicts in the twin's form; rows are numbered from `begin`; in-batch firsts get their action by copying."""
+    flags = check(index, batch, task)
+    actions = np.array([action(begin + i) for i in range(len(batch))], np.uint8)
+    index.record(flags, actions)
+    out = []
+    for i in range(len(batch)):
+        first = int(flags.first_row[i])
+        given_by = int(actions[first]) if first >= 0 else int(flags.first_action[i])
+        out.append(Verdict(bool(flags.duplicate[i]), bool(flags.reused[i]), first, given_by))
+    return out
+
+
+def expected(twin: Ids, batch: list[Row], begin: int) -> list[Verdict]:
+    verdicts = [twin.judge(begin + i, *row, action(begin + i)) for i, row in enumerate(batch)]
+    return [v._replace(first_row=v.first_row - begin if v.first_row >= begin else -1) for v in verdicts]
+
+
+@given(rows, st.lists(st.tuples(st.integers(0, 80), st.booleans()), max_size=6), st.integers(1, 300))
+def test_any_batching_with_undo_equals_the_twin(stream: list[Row], cuts: list[tuple[int, bool]], horizon: int) -> None:
+    index, twin = Deduplicator(horizon), Ids(horizon)
+    begin = 0
+    for end, undone in [*sorted(cuts), (len(stream), False)]:
+        batch = stream[begin:end]
+        if undone:
+            judge(index, batch[::-1], begin)
+            index.undo()
+        assert judge(index, batch, begin) == expected(twin, batch, begin)
+        index.publish()
+        begin = max(begin, end)
+
+
+def start(stores: MemoryRowStores, horizon: int = HORIZON) -> tuple[WorkerState, Deduplicator, RowStore]:
+    index = Deduplicator(horizon)
+    state = WorkerState([], [index])
+    store = stores.open(0)
+    state.add_task(0, store)
+    return state, index, store
+
+
+steps = st.lists(st.tuples(st.sampled_from(["commit", "flush", "fail", "undo cut", "reload"]), rows), max_size=8)
+
+
+@given(steps)
+def test_flush_and_restart_at_any_point(program: list[tuple[str, list[Row]]]) -> None:
+    stores = MemoryRowStores(MemoryDisk(random.Random(1)))
+    state, index, store = start(stores)
+    plain = Deduplicator(HORIZON)
+    whole = WorkerState([], [plain])
+    whole.add_task(0, MemoryRowStores(MemoryDisk(random.Random(1))).open(0))
+    begin, clock, twin = 0, 0, Ids(HORIZON)
+    for what, some in program:
+        batch = [(name, digest, time + clock) for name, digest, time in some]
+        clock += 100
+        if what == "undo cut":
+            judge(index, batch, begin)
+            cut = state.cut(0, b"m")
+            state.undo()
+            cut.restore_dirty()
+        assert judge(index, batch, begin) == expected(twin, batch, begin)
+        state.publish()
+        judge(plain, batch, begin)
+        whole.publish()
+        begin += len(batch)
+        if what == "fail":
+            state.cut(0, b"m").restore_dirty()
+        if what in ("flush", "reload"):
+            state.cut(0, b"m").write(store)
+        if what == "reload":
+            store.close()
+            state, index, store = start(stores)
+        assert state.digest(0) == whole.digest(0)
+
+
+def test_tasks_of_one_batch_do_not_meet() -> None:
+    index = Deduplicator(100)
+    for size in (2, 40):
+        ids = [f"{size}-{i}" for i in range(size)]
+        spans = [TaskRows(task, task * size, (task + 1) * size) for task in range(3)]
+        flags = index.check(spans, ids * 3, np.zeros(3 * size, np.int64), np.zeros(3 * size, np.int64))
+        assert not flags.duplicate.any()
+        flags = index.check(spans, ids * 3, np.zeros(3 * size, np.int64), np.zeros(3 * size, np.int64))
+        assert flags.duplicate.all()
+
+
+def test_many_ids_grow_the_index_and_old_ones_go() -> None:
+    index, count = Deduplicator(80_000), 2000
+    for batch in range(100):
+        ids = [f"{batch}-{i}" for i in range(count)]
+        times = np.arange(batch * count, (batch + 1) * count)
+        flags = index.check([TaskRows(0, 0, count)], ids, np.zeros(count, np.int64), times)
+        assert not flags.duplicate.any()
+        if batch % 7 == 3:
+            index.undo()
+            flags = index.check([TaskRows(0, 0, count)], ids, np.zeros(count, np.int64), times)
+            assert not flags.duplicate.any()
+        again = index.check([TaskRows(0, 0, count)], ids, np.zeros(count, np.int64), times)
+        assert again.duplicate.all()
+        index.publish()
+    assert 80_000 <= index.live_keys <= 80_000 * 9 // 8 + 2 * count
+    assert index.bytes_estimate() <= 56 * index.live_keys
+
+
+@pytest.mark.parametrize("size", [1, 100])
+def test_one_id_reused_for_ever_takes_one_slot(size: int) -> None:
+    """Else its two buckets overflow, and the index doubles without end."""
+    index = Deduplicator(1_000_000)
+    for number in range(0, 3000, size):
+        digests = np.arange(number, number + size)
+        flags = index.check([TaskRows(0, 0, size)], ["same"] * size, digests, digests)
+        assert flags.reused.all() == (number > 0)
+        if number % 500 == 0:
+            index.undo()
+            index.check([TaskRows(0, 0, size)], ["same"] * size, digests, digests)
+        index.publish()
+    assert index.bytes_estimate() < 1_000_000
+
+
+def test_a_late_reuse_supersedes_a_live_entry() -> None:
+    index = Deduplicator(10)
+    assert judge(index, [("a", 1, 95), ("b", 1, 100)], 0)[0] == Verdict(False, False, -1, 0)
+    assert judge(index, [("a", 2, 50)], 2)[0].reused
+    assert judge(index, [("a", 1, 100)], 3)[0] == Verdict(False, False, -1, 0)
+
+
+def test_flushes_append_chunks_and_delete_expired_ones() -> None:
+    state, index, store = start(MemoryRowStores(MemoryDisk(random.Random(1))), horizon=80)
+    for clock in range(0, 1000, 10):
+        check(index, [(f"{clock}-{i}", 0, clock) for i in range(20)])
+        state.publish()
+        assert state.dirty_rows(0) == 2
+        state.cut(0, b"m").write(store)
+        assert state.dirty_rows(0) == 0
+    assert 8 <= sum(key[:1] == b"d" for key, _ in store.scan(b"")) <= 12
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_damage_is_found(seed: int) -> None:
+    rng = random.Random(seed)
+    stores = MemoryRowStores(MemoryDisk(rng))
+    state, index, store = start(stores)
+    for clock in range(5):
+        check(index, [(f"{clock}-{i}", 0, clock) for i in range(5)])
+        state.publish()
+        state.cut(0, b"m").write(store)
+    key, value = rng.choice(list(store.scan(b"d")))
+    store.write([(key, value[: rng.randrange(len(value))])] if seed % 2 else [], [key])
+    store.close()
+    with pytest.raises(StateCorruptedError):
+        start(stores)
+
+
+def test_another_horizon_is_refused() -> None:
+    stores = MemoryRowStores(MemoryDisk(random.Random(1)))
+    state, index, store = start(stores)
+    check(index, [("a", 0, 0)])
+    state.publish()
+    state.cut(0, b"m").write(store)
+    store.close()
+    with pytest.raises(ConfigError, match="deduplicate changed"):
+        start(stores, horizon=41)
+    with pytest.raises(ConfigError, match="longer than 0"):
+        Deduplicator(0)

@@ -1,0 +1,117 @@
+"""What only RocksDB has: locks, damage on the disk, a full disk."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from state.errors import ConfigError, StateCorruptedError
+from state.rocksdb import RocksRowStores
+
+PAIRS = [(b"key%05d" % i, bytes([i % 256]) * 100) for i in range(3000)]
+
+
+def filled(directory: Path) -> RocksRowStores:
+    stores = RocksRowStores(directory)
+    store = stores.open(0)
+    store.write(PAIRS, [])
+    store.close()
+    return stores
+
+
+def test_another_process_is_refused(tmp_path: Path) -> None:
+    stores = RocksRowStores(tmp_path)
+    stores.open(3)
+    code = (
+        "import sys; from pathlib import Path; from state.rocksdb import RocksRowStores\n"
+        "RocksRowStores(Path(sys.argv[1])).open(3)"
+    )
+    other = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert other.returncode == 1
+    assert f"task 3 in {tmp_path} is held by process {os.getpid()}" in other.stderr
+    assert "stop that worker" in other.stderr
+    stores.close()
+    RocksRowStores(tmp_path).open(3).close()
+
+
+def test_one_process_cannot_share_it_either(tmp_path: Path) -> None:
+    stores = RocksRowStores(tmp_path)
+    stores.open(3)
+    with pytest.raises(ConfigError, match="held by process"):
+        RocksRowStores(tmp_path).open(3)
+    stores.close()
+
+
+def test_a_damaged_table_is_found_by_reading_and_scanning(tmp_path: Path) -> None:
+    stores = filled(tmp_path)
+    for path in stores.path(0).glob("*.sst"):
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+    store = stores.open(0)
+    with pytest.raises(StateCorruptedError):
+        store.get_many([key for key, _ in PAIRS])
+    with pytest.raises(StateCorruptedError):
+        list(store.scan(b""))
+    store.close()
+
+
+@pytest.mark.parametrize("victim", ["MANIFEST-*", "CURRENT"])
+def test_a_damaged_catalogue_is_found_at_open(tmp_path: Path, victim: str) -> None:
+    stores = filled(tmp_path)
+    for path in stores.path(0).glob(victim):
+        os.truncate(path, 5)
+    with pytest.raises(StateCorruptedError):
+        stores.open(0)
+    stores.discard(0)
+    assert list(stores.open(0).scan(b"")) == []
+    stores.close()
+
+
+def test_a_torn_log_loses_whole_batches_only(tmp_path: Path) -> None:
+    stores = RocksRowStores(tmp_path / "live")
+    store = stores.open(0)
+    for batch in range(5):
+        store.write([(b"%d-%d" % (batch, i), b"x" * 50) for i in range(100)], [])
+    crashed = RocksRowStores(tmp_path / "crashed")
+    subprocess.run(["cp", "-r", str(stores.path(0)), str(crashed.path(0))], check=True)
+    stores.close()
+    log = max(crashed.path(0).glob("*.log"), key=lambda path: path.stat().st_size)
+    os.truncate(log, log.stat().st_size * 7 // 10)
+    found = [key.split(b"-")[0] for key, _ in crashed.open(0).scan(b"")]
+    assert {batch: found.count(batch) for batch in set(found)} == {b"%d" % i: 100 for i in range(3)}
+    crashed.close()
+
+
+def test_two_discarded_stores_are_kept(tmp_path: Path) -> None:
+    stores = RocksRowStores(tmp_path)
+    for _ in range(4):
+        stores.open(0).close()
+        stores.discard(0)
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == [f"task-00000.discarded-{n}" for n in (3, 4)]
+
+
+def test_a_full_disk_fails_the_write_and_heals(tmp_path: Path) -> None:
+    code = """
+import resource, signal, sys
+from pathlib import Path
+from state.rocksdb import RocksRowStores
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+store = RocksRowStores(Path(sys.argv[1])).open(0)
+store.write([(b"a", b"1")], [])
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, resource.RLIM_INFINITY))
+try:
+    store.write([(b"b%d" % i, bytes(1000)) for i in range(1000)], [])
+except OSError as error:
+    print("refused", store.get_many([b"a"]))
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+store.write([(b"c", b"3")], [])
+print(store.get_many([b"a", b"c"]), len(list(store.scan(b"b"))))
+store.close()
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == ["refused [b'1']", "[b'1', b'3'] 0"], done.stderr
