@@ -108,11 +108,13 @@ def _of(section: Section, key: str) -> Expr | None:
     return None
 
 
+def _itself(node: Node) -> Node:
+    return node
+
+
 def _aggregates(section: Section) -> dict[str, str]:
     """Aggregate -> what names call it, from a list or a mapping."""
-    node = section.node("aggregates")
-    if node is None:
-        section.problems.add(f"{section.what} lacks 'aggregates'", section.place, "aggregates: [count, sum]")
+    if (node := section.need("aggregates", _itself, None, "aggregates: [count, sum]")) is None:
         return {}
     found: dict[str, str] = {}
     for given, shown in _pairs(node):
@@ -129,9 +131,7 @@ def _aggregates(section: Section) -> dict[str, str]:
 
 def _over(section: Section) -> dict[int, str]:
     """Window length (ms) -> what names call it, from one duration, a list or a mapping."""
-    node = section.node("over")
-    if node is None:
-        section.problems.add(f"{section.what} lacks 'over'", section.place, "over: 5m, or over: [5m, 1h]")
+    if (node := section.need("over", _itself, None, "over: 5m, or over: [5m, 1h]")) is None:
         return {}
     found: dict[int, str] = {}
     for given, shown in _pairs(node):

@@ -176,6 +176,7 @@ class Section:
         self.problems = problems
         self.place = node.place
         self._known: list[str] = []
+        self._missing: list[tuple[str, str | None]] = []
         self._node = node if isinstance(node, Mapping) else Mapping({}, {}, node.place)
         if not isinstance(node, Mapping) and not (isinstance(node, Scalar) and node.empty):
             problems.add(f"{what} must be a mapping of keys to values", node.place)
@@ -197,10 +198,10 @@ class Section:
         return self._node.entries.get(key)
 
     def need(self, key: str, read: Reader[T], fallback: T, hint: str | None = None) -> T:
-        """The value of a key that must be there."""
+        """The value of a key that must be there; `close` says so if it is not."""
         if key not in self:
             self._known.append(key)
-            self.problems.add(f"{self.what} lacks {key!r}", self.place, hint or self._misspelt(key))
+            self._missing.append((key, hint))
             return fallback
         return self.get(key, read, fallback)
 
@@ -231,11 +232,15 @@ class Section:
             self.problems.add(f"{what} are not supported yet", self.key_place(key), f"remove {key!r} for now")
 
     def close(self) -> None:
-        """Refuse the keys that nobody took."""
-        for key in self._node.entries:
+        """Refuse the keys that nobody took, and name the missing ones (once: a misspelt key is not missing too)."""
+        misspelt: set[str | None] = set()
+        for key, value in self._node.entries.items():
             if key not in self._known:
-                self.problems.add(f"unknown key {key!r} in {self.what}", self.key_place(key), nearest(key, self._known))
-
-    def _misspelt(self, key: str) -> str | None:
-        hint = nearest(key, [k for k in self._node.entries if k not in self._known])
-        return f"{hint[13:-1]!r} looks like it" if hint and hint.startswith("did you mean ") else None
+                hint = nearest(key, self._known)
+                misspelt.add(hint)
+                if self._node.flow and isinstance(value, Scalar) and value.empty:
+                    hint = "a comma ends a value inside { }: quote it"
+                self.problems.add(f"unknown key {key!r} in {self.what}", self.key_place(key), hint)
+        for key, hint in self._missing:
+            if f"did you mean {key}?" not in misspelt:
+                self.problems.add(f"{self.what} lacks {key!r}", self.place, hint)

@@ -45,11 +45,12 @@ class Items(msgspec.Struct, frozen=True):
 
 
 class Mapping(msgspec.Struct, frozen=True):
-    """Keys in the order of the file; `keys` has each key's own place."""
+    """Keys in the order of the file; `keys` has each key's own place. `flow`: written as `{a: 1, b: 2}`."""
 
     entries: dict[str, Node]
     keys: dict[str, Place]
     place: Place
+    flow: bool = False
 
 
 Node = Scalar | Items | Mapping
@@ -102,9 +103,10 @@ class _Builder:
             return
         if len(self.stack) >= DEPTH_MAX:
             raise ConfigError(f"nested deeper than {DEPTH_MAX} levels", place)
-        mapping = isinstance(event, yaml.MappingStartEvent)
-        node: Items | Mapping = Mapping({}, {}, place) if mapping else Items([], place)
-        self.stack.append(_Open(node, event.anchor))
+        if isinstance(event, yaml.MappingStartEvent):
+            self.stack.append(_Open(Mapping({}, {}, place, bool(event.flow_style)), event.anchor))
+        else:
+            self.stack.append(_Open(Items([], place), event.anchor))
 
     def scalar(self, event: yaml.ScalarEvent, place: Place) -> Scalar:
         written, body = event.value, place

@@ -1,0 +1,97 @@
+"""The pipelines that are shipped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from operators.expressions import ExpressionOperator
+from operators.windows.operator import WindowOperator
+from streamproc.language import compile_pipeline, explain, load_pipeline
+from tests.language.helpers import CONFIGS, FakeModel
+
+BENCH = ["amount", "n_5m", "s_5m", "n_1h", "s_1h", "n_24h", "s_24h", "n_30s", "speed_kmh", "hour"]
+SHIPPED = sorted(CONFIGS.glob("*/*.yaml"))
+
+
+def test_there_are_pipelines() -> None:
+    assert len(SHIPPED) >= 5
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_a_shipped_pipeline_compiles(path: Path) -> None:
+    plan = compile_pipeline(load_pipeline(path), models=FakeModel)
+    assert plan.pipeline in explain(plan)
+
+
+@pytest.mark.parametrize(("file", "rules"), [("pipeline", 4), ("pipeline_model", 5)])
+def test_the_benchmark_has_its_features_and_rules(file: str, rules: int) -> None:
+    plan = compile_pipeline(load_pipeline(CONFIGS / "bench_v1" / f"{file}.yaml"), models=FakeModel)
+    assert [field.name for field in plan.features] == BENCH
+    ids = ["testing", "velocity_30s", "speed", "spend_24h", "score"][:rules]
+    assert [rule.id for rule in plan.rules] == ids
+    assert [rule.reason for rule in plan.rules] == ids
+    assert plan.decision.include == (*BENCH, "ts")
+    assert plan.decision.score == ("fraud.score" if rules == 5 else None)
+
+
+def test_the_benchmark_takes_two_steps_without_a_model() -> None:
+    """One window operator, one expression operator: a third step would be paid for at every batch."""
+    plan = compile_pipeline(load_pipeline(CONFIGS / "bench_v1" / "pipeline.yaml"))
+    windows, expressions = plan.steps
+    assert isinstance(windows, WindowOperator)
+    assert [feature.name for feature in windows.spec.features] == BENCH[1:8]
+    assert [(p.of, p.n) for p in windows.spec.previous] == [
+        ("lat", 1),
+        ("lon", 1),
+        ("event_time", 1),
+        ("amount", 1),
+        ("amount", 2),
+        ("amount", 3),
+        ("event_time", 3),
+    ]
+    assert isinstance(expressions, ExpressionOperator)
+    assert [name for name, _ in expressions.expressions] == [
+        "speed_kmh",
+        "hour",
+        "rule:testing",
+        "rule:velocity_30s",
+        "rule:speed",
+        "rule:spend_24h",
+    ]
+
+
+def test_with_a_model_only_what_reads_the_score_comes_after_it() -> None:
+    plan = compile_pipeline(load_pipeline(CONFIGS / "bench_v1" / "pipeline_model.yaml"), models=FakeModel)
+    assert [type(step).__name__ for step in plan.steps] == [
+        "WindowOperator",
+        "ExpressionOperator",
+        "ScoreOperator",
+        "ExpressionOperator",
+    ]
+    assert [field.name for field in plan.steps[3].outputs] == ["score", "rule:score"]
+
+
+def test_the_handbook_has_the_golden_names() -> None:
+    days = ("1day", "7day", "30day")
+    customer = compile_pipeline(load_pipeline(CONFIGS / "handbook" / "pipeline.yaml"))
+    terminal = compile_pipeline(load_pipeline(CONFIGS / "handbook" / "terminal.yaml"))
+    assert customer.decision.include == (
+        "tx_during_weekend",
+        "tx_during_night",
+        *(f"customer_id_{what}_{day}_window" for day in days for what in ("nb_tx", "avg_amount")),
+    )
+    assert terminal.decision.include == tuple(
+        f"terminal_id_{what}_{day}_window" for day in days for what in ("nb_tx", "risk")
+    )
+
+
+def test_card_fraud_shows_what_there_is() -> None:
+    plan = compile_pipeline(load_pipeline(CONFIGS / "card_fraud" / "pipeline.yaml"), models=FakeModel)
+    assert len(plan.features) >= 25
+    assert [rule.id for rule in plan.rules if rule.final] == ["blocked_card", "trusted_merchant"]
+    assert [rule.id for rule in plan.rules if rule.shadow] == ["night_abroad"]
+    assert plan.topics.side == {"high_risk": "card_fraud.high_risk"}
+    keys = {step.spec.key for step in plan.steps if isinstance(step, WindowOperator)}
+    assert keys == {"card_id", "user_id"}
