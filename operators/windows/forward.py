@@ -17,7 +17,7 @@ __all__ = ["forward"]
 
 import numpy as np
 
-from operators.windows import previous
+from operators.windows import extremes, previous
 from operators.windows.edges import advance
 from operators.windows.frame import I64, Frame
 from operators.windows.room import NEVER, dropped, make_room, set_dropped
@@ -47,9 +47,10 @@ def forward(table: KeyedTable, frame: Frame, result: I64) -> None:
     fields = slice(layout.total_field, layout.total_field + len(layout.prefixes))
     exclusive, through = running(layout, frame.values, row[:, fields].T, first, group)
     entries[:, 1 : layout.extreme_column] = exclusive.T
-    if layout.carried:
+    if layout.carried or layout.extremes:
         before = ring.entries[heads[:, ring.OFF] + ((stop - 1) & heads[:, ring.MASK])]
         previous.follow(frame, before, stop > 0, row[:, layout.NEWEST], result, entries)
+        extremes.append(frame, before, stop, own, entries)
     at = base + (own & mask) * width
     ring.entries[at // width] = entries
 
@@ -58,7 +59,12 @@ def forward(table: KeyedTable, frame: Frame, result: I64) -> None:
     _flag_missing(table, frame, row, heads, edges, own, result)
     stack(frame, flat, base, mask, own + 1, edges, through, result)
 
-    row[:, layout.NEWEST] = frame.clock[frame.last]
+    for i, lookup in enumerate(layout.extreme_lookups, layout.extreme_at):
+        low, high = extremes.window(lookup, edges, own + 1)
+        column = layout.extreme_column + 3 * lookup.column
+        result[i] = extremes.query(flat, width, base, mask, column, low, high)
+
+    row[:, layout.NEWEST] = frame.time[frame.last]
     row[:, edge_fields] = edges[:, frame.last].T
     row[:, fields] = through[:, frame.last].T
     table.rows[slots] = row
@@ -76,7 +82,7 @@ def stack(
     parts[1 : 1 + edge_count] = edges
     parts[1 + edge_count : 1 + edge_count + prefixes] = through
     if layout.reads:
-        edge, column = np.array(layout.reads, np.int64).T
+        edge, column = np.array(layout.reads, np.int64).reshape(-1, 2).T
         at = base + (edges & mask) * layout.width
         parts[1 + edge_count + prefixes :] = flat.take(at[edge] + (column + layout.prefix_at)[:, None])
     np.subtract(parts[layout.upper], parts[layout.lower], out=result[: len(layout.differences)])

@@ -14,11 +14,10 @@ import numpy.typing as npt
 
 from operators.batch import Batch, Column
 from operators.schema import Kind
-from operators.windows.layout import Layout, Source
+from operators.windows.layout import I64, Layout, Source
 from state.errors import RecordError
 from state.hashing import stable_hash64
 
-I64 = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 NOTHING = np.iinfo(np.int64).max  # in the extremes: larger than any value
 SQUARE_MAX = 1 << 46
@@ -47,10 +46,9 @@ class Frame:
         self.count[-1:] = size - self.first[-1:]
         self.last = self.first + self.count - 1
         self.group = np.cumsum(new) - 1
-        time = data[0]
-        self.clock = -(-time // layout.unit) if layout.precision else time
-        limits = time - np.array(layout.offsets, np.int64)[:, None]
-        self.limits = limits // layout.unit if layout.precision else limits
+        self.time = data[0]
+        self.clock = layout.clock(self.time)
+        self.limits = layout.limits(self.time)
         at = 1 + len(layout.prefixes)
         self.values = data[1:at]
         self.extremes = data[at : at + len(layout.extremes)]

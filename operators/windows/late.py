@@ -1,13 +1,221 @@
-"""Late rows (to come)."""
+"""Keys with a late row: a row behind the newest event time of its key. The exact, slower path.
+
+A chunk is the next rows (at most CHUNK) of every such key. What a row sees is what its key's ring held before
+the chunk (static part: bisection in the ring, which is sorted by clock) and the earlier rows of the chunk itself
+(pairs (i, j), j before i in row order: a few masks over all pairs). Both parts add up, row by row of the stack
+that `Layout` describes. Then the chunk is merged into the rings (merge.py), and the next chunk begins.
+
+    visible to row i          clock > newest clock up to i - horizon ("floor"), and the newest `max_entries`
+    window of row i           limits raised to the floor; what lay below and was dropped makes it incomplete
+
+In rare cases a key takes one row at a time (`careful`): where `max_entries` cuts into the chunk, and where a late
+row has no visible row before it to read `previous` from although rows were dropped.
+"""
 
 from __future__ import annotations
 
 __all__ = ["late"]
 
+import numpy as np
+import numpy.typing as npt
+
+from operators.windows import extremes
+from operators.windows.edges import search
 from operators.windows.frame import I64, Frame
+from operators.windows.merge import merge
+from operators.windows.room import NEVER, dropped, make_room, spread
 from state.table import KeyedTable
+
+CHUNK = 128
+Mask = npt.NDArray[np.bool_]
 
 
 def late(table: KeyedTable, frame: Frame, result: I64) -> None:
-    """Process keys with late rows."""
-    raise NotImplementedError
+    """Process keys with late rows; arguments as in `forward`."""
+    begin, end = frame.first.copy(), frame.first + frame.count
+    while (open_ := np.flatnonzero(begin < end)).size:
+        take = np.minimum(end[open_] - begin[open_], CHUNK)
+        rows = spread(begin[open_], take)
+        chunk = Chunk(table, frame.take(rows))
+        careful = chunk.careful()
+        if careful.any():
+            take[careful] = 1
+            rows = spread(begin[open_], take)
+            chunk = Chunk(table, frame.take(rows))
+        out = np.zeros((len(result), len(rows)), np.int64)
+        chunk.decide(out)
+        merge(table, chunk)
+        result[:, rows] = out
+        begin[open_] += take
+
+
+class Chunk:
+    """Some next rows of some keys, and where they fall in the rings as these are.
+
+    Rows: `floor`; `edges` (edges, rows), `own` (one past the last visible entry at or below the row), `place`
+    (where the row belongs in the ring), `visible` (first visible entry). Keys: `row`, `heads`, `newest` event time.
+    """
+
+    def __init__(self, table: KeyedTable, frame: Frame) -> None:
+        layout, ring, group = frame.layout, table.ring, frame.group
+        assert ring is not None
+        self.frame, self.ring, self.layout = frame, ring, layout
+        self.row = table.rows[frame.unique]
+        known = ring.heads[frame.unique, ring.STOP] > 0
+        stored = np.where(known, self.row[:, layout.NEWEST], frame.time[frame.first])
+        self.heads = make_room(ring, layout, frame.unique, self.row, frame.count, layout.clock(stored))
+        table.rows[frame.unique] = self.row
+        self.flat = ring.entries.reshape(-1)
+        off, self.mask, self.start, self.stop = self.heads[group].T
+        self.base = off * layout.width
+        self.rank = frame.rank()
+        self.newest = np.maximum(_running_max(frame.time, group), stored[group])  # of each row, itself included
+        self.behind = frame.time < self.newest
+        self.floor = layout.clock(self.newest) - layout.horizon
+        limits = np.vstack((frame.limits, self.floor, frame.clock))
+        self.limits = np.maximum(limits, self.floor)
+        self.limits[-1] = np.maximum(frame.clock, self.floor)
+        found = self._search(np.vstack((self.limits, frame.clock)))
+        self.place = found[-1]
+        self.cap = self.stop + self.rank + 1 - layout.spec.max_entries
+        found = np.maximum(found, self.cap)
+        edges = len(layout.offsets)
+        self.edges, self.visible, self.own = found[:edges], found[edges], found[edges + 1]
+        self.gone = (frame.clock <= self.floor) | (self.place < self.cap)  # dropped at once
+        self.second = np.repeat(np.arange(frame.size), self.rank)  # pairs: second after first in row order
+        self.first = spread(frame.first[group], self.rank)
+
+    def _search(self, limits: I64) -> I64:
+        width = self.layout.width
+        return search(self.flat, width, self.base, self.mask, self.start, self.stop, limits)
+
+    def read(self, position: I64, column: int | I64) -> I64:
+        """A column of the entries at positions (.., rows)."""
+        return self.flat.take(self.base + (position & self.mask) * self.layout.width + column)
+
+    def per_row(self, pairs: I64) -> I64:
+        """Sum over the pairs of each second row: (.., pairs) -> (.., rows)."""
+        ends = np.cumsum(self.rank)
+        sums = np.zeros((*pairs.shape[:-1], pairs.shape[-1] + 1), np.int64)
+        np.cumsum(pairs, axis=-1, out=sums[..., 1:])
+        return sums[..., ends] - sums[..., ends - self.rank]
+
+    def careful(self) -> Mask:
+        """Keys that must take one row at a time."""
+        frame, layout = self.frame, self.layout
+        out = np.zeros(len(frame.unique), np.bool_)
+        last = frame.last[frame.group]
+        beyond = self.cap[last]  # the cap at the chunk's end
+        if (beyond > self.start).any():
+            out[frame.group[(self.place < beyond) & (beyond > self.start)]] = True
+        if layout.previous:
+            clean = (self.row[:, layout.DROPPED] == 0)[frame.group] & (self.visible[last] == 0)
+            clean &= (np.minimum.reduceat(frame.clock, frame.first) > self.floor[frame.last])[frame.group]
+            out[frame.group[self.behind & ~clean & (self.place <= self.visible[last])]] = True
+            out[frame.group[self._anew()]] = True
+        return out & (frame.count > 1)
+
+    def _anew(self) -> Mask:
+        """Rows that come so late after the newest one that their key counts as new (for `previous`)."""
+        if not self.layout.ttl:
+            return np.zeros(self.frame.size, np.bool_)
+        before = np.empty_like(self.newest)
+        before[1:] = self.newest[:-1]
+        first = self.frame.first
+        known = self.heads[:, self.ring.STOP] > 0
+        before[first] = np.where(known, self.row[:, self.layout.NEWEST], self.frame.time[first])
+        return self.layout.clock(self.frame.time) - self.layout.clock(before) >= self.layout.ttl
+
+    # ---- what the rows get
+
+    def decide(self, out: I64) -> None:
+        """Fill `out` (result rows, rows), before the chunk is merged."""
+        frame, layout = self.frame, self.layout
+        edges = len(layout.offsets)
+        self.below = frame.clock[self.first] <= self.limits[:, self.second]  # edges, floor, own: over all pairs
+        edge, column = np.array(layout.reads, np.int64).reshape(-1, 2).T
+        values = frame.values[:, self.first]
+        own = self.below[-1]
+        pairs = np.vstack((own[None], self.below[:edges], values * own, values[column] * self.below[edge]))
+        stack = self.per_row(pairs)
+        stack[0] += self.own + 1
+        stack[1 : 1 + edges] += self.edges
+        prefixes = len(layout.prefixes)
+        stack[1 + edges : 1 + edges + prefixes] += self._prefix(self.own, np.arange(prefixes)) + frame.values
+        stack[1 + edges + prefixes :] += self._prefix(self.edges[edge], column)
+        np.subtract(stack[layout.upper], stack[layout.lower], out=out[: len(layout.differences)])
+        self._incomplete(out)
+        for i, lookup in enumerate(layout.extreme_lookups, layout.extreme_at):
+            low, high = extremes.window(lookup, self.edges, self.own)
+            column = layout.extreme_column + 3 * lookup.column
+            static = extremes.query(self.flat, layout.width, self.base, self.mask, column, low, high)
+            out[i] = np.minimum(static, extremes.pairs_least(frame, lookup, self.below, self.first, self.rank))
+        if layout.previous:
+            self._previous(out)
+
+    def _prefix(self, position: I64, column: I64) -> I64:
+        """Prefixes `column` (k) at positions (k, rows) or (rows), totals at the end of the ring."""
+        layout = self.layout
+        position = np.broadcast_to(position, (len(column), self.frame.size))
+        totals = self.row[:, layout.total_field + column][self.frame.group].T
+        return np.where(position == self.stop, totals, self.read(position, column[:, None] + layout.prefix_at))
+
+    def _incomplete(self, out: I64) -> None:
+        frame, layout = self.frame, self.layout
+        at = np.maximum(self.visible - 1, self.start)
+        hidden = np.where(self.visible > self.start, self.read(at, 0), NEVER)
+        self.lost = np.maximum(hidden, dropped(layout, self.row)[frame.group])
+        if not layout.offsets:
+            return
+        low = frame.limits[-1]
+        within = self.below[-2] & (frame.clock[self.first] > low[self.second])
+        out[layout.incomplete_at] = (self.lost > low) | self.gone | (self.per_row(within[None])[0] > 0)
+
+    def _previous(self, out: I64) -> None:
+        frame, layout, group = self.frame, self.layout, self.frame.group
+        single = (frame.count == 1)[group]
+        anchor = np.where(single & self.behind, self.visible, self.start)
+        known = self.known = (self.place > anchor) & ~self._anew()
+        missing = single & self.behind & ~known
+        new = layout.clock(self.newest) - layout.ttl if layout.ttl else np.full(frame.size, NEVER)
+        lost = (self.lost > new) | (self.gone & (frame.clock > new))
+        out[layout.incomplete_at] |= missing & lost
+        before = self.ring.entries[(self.base // layout.width) + ((self.place - 1) & self.mask)]
+        depth = max(depth for _, _, depth, _ in layout.carried)
+        latest, count = self._latest(depth)
+        rows = np.arange(frame.size)
+        bit = 0
+        for k, (_, _, deep, _) in enumerate(layout.carried):
+            for n in range(deep):
+                mine = latest[n]
+                old = bit - np.minimum(count, n)  # level n - count of this column
+                value = before[rows, layout.carried_column + old]
+                valid = known & ((before[rows, layout.flags_column] >> old) & 1 if layout.flagged else True)
+                out[layout.previous_at + bit] = np.where(mine >= 0, frame.carried[k][mine], value)
+                out[layout.valid_at + bit] = np.where(mine >= 0, frame.valid[k][mine], valid)
+                bit += 1
+
+    def _latest(self, depth: int) -> tuple[I64, I64]:
+        """The last rows of the chunk before each row, in row order, with event time <= its own.
+
+        (depth, rows): row numbers, -1 where none; and how many there are.
+        """
+        frame = self.frame
+        counts = frame.time[self.first] <= frame.time[self.second]
+        total = self.per_row(counts[None])[0]
+        ends = np.cumsum(self.rank)
+        running = np.concatenate(([0], np.cumsum(counts)))
+        nth = total[self.second] - (running[1:] - running[(ends - self.rank)[self.second]]) + 1
+        latest = np.full((depth, frame.size), -1)
+        for n in range(depth):
+            chosen = np.flatnonzero(counts & (nth == n + 1))
+            latest[n, self.second[chosen]] = self.first[chosen]
+        return latest, total
+
+
+def _running_max(values: I64, group: I64) -> I64:
+    """Running maximum within each group (ascending numbers)."""
+    ordered = np.sort(values)
+    size = len(values)
+    rank = np.searchsorted(ordered, values) + group * size
+    return ordered[np.maximum.accumulate(rank) - group * size]

@@ -8,7 +8,7 @@ Features of one precision share one table. An entry of the ring, in this order:
     hashes          3 columns each: hash, previous and next position of the same hash (distinct.py)
     carried         1..n columns for each `previous` column, and one column of validity bits (previous.py)
 
-The row of a key: newest clock, newest dropped clock, the position of every window edge for the newest row, the
+The row of a key: newest event time, newest dropped clock, the position of every window edge for the newest row, the
 totals behind the prefixes, one counter a distinct feature, the extremes of the newest bucket.
 
 Everything additive (counts, sums, sums of squares) is a difference of two positions or two prefixes. Each distinct
@@ -21,6 +21,9 @@ __all__ = ["Difference", "FeaturePlan", "Layout", "Lookup", "Prefix", "Source", 
 
 from typing import NamedTuple, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
 from operators.schema import DataType
 from operators.windows.spec import HOUR_MS, Aggregate, PreviousFeature, WindowFeature, WindowSpec
 from state.errors import ConfigError
@@ -28,6 +31,7 @@ from state.ring import RingSpec
 from state.table import TableSpec
 
 T = TypeVar("T")
+I64 = npt.NDArray[np.int64]
 POSITIONS = -1
 NOT_DELAYED = -1
 
@@ -94,7 +98,7 @@ class Layout:
         reach = max(self.offsets, default=0)
         late = spec.late_ms if spec.late_ms >= 0 else min(reach or HOUR_MS, HOUR_MS)
         self.reach = -(-reach // self.unit)
-        self.horizon = self.reach + -(-late // self.unit) + (precision > 0)
+        self.horizon = max(1, self.reach + -(-late // self.unit) + (precision > 0))
         ttl = -(-spec.ttl_ms // self.unit)
         self.ttl = max(ttl, self.horizon + self.reach) if ttl else 0
         self.prefixes: list[Prefix] = []
@@ -108,6 +112,15 @@ class Layout:
         self._count_rows(drafts)
         self.plans = tuple(self._plan(feature, draft) for feature, draft in zip(self.features, drafts, strict=True))
         self._place()
+
+    def clock(self, time: I64) -> I64:
+        """Clock of event times."""
+        return -(-time // self.unit) if self.precision else time
+
+    def limits(self, time: I64) -> I64:
+        """(edges, rows): an edge lies before the first entry whose clock is above its limit."""
+        limits = time - np.array(self.offsets, np.int64)[:, None]
+        return limits // self.unit if self.precision else limits
 
     # ---- features -> what is kept and computed
 

@@ -133,12 +133,12 @@ def _sorted(layout: Layout, slots: I64, data: I64) -> tuple[I64, Frame]:
 
 
 def _disordered(table: KeyedTable, frame: Frame) -> npt.NDArray[np.bool_]:
-    """For each key of the batch: does one of its rows come behind the key's newest clock?"""
+    """For each key of the batch: does one of its rows come behind the key's newest event time?"""
     assert table.ring is not None
     newest = table.rows[frame.unique, Layout.NEWEST]
     known = table.ring.heads[frame.unique, table.ring.STOP] > 0
-    out: npt.NDArray[np.bool_] = known & (frame.clock[frame.first] < newest)
-    back = np.flatnonzero(frame.clock[1:] < frame.clock[:-1])
+    out: npt.NDArray[np.bool_] = known & (frame.time[frame.first] < newest)
+    back = np.flatnonzero(frame.time[1:] < frame.time[:-1])
     out[frame.group[back + 1][frame.group[back + 1] == frame.group[back]]] = True
     return out
 

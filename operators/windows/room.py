@@ -8,7 +8,7 @@ it is incomplete. With `previous` features the newest entry stays whatever its a
 
 from __future__ import annotations
 
-__all__ = ["NEVER", "dropped", "make_room", "set_dropped"]
+__all__ = ["NEVER", "dropped", "make_room", "set_dropped", "spread"]
 
 import numpy as np
 
@@ -49,6 +49,12 @@ def make_room(ring: Ring, layout: Layout, slots: I64, row: I64, counts: I64, clo
     return heads
 
 
+def spread(begin: I64, count: I64) -> I64:
+    """begin[0], begin[0] + 1, ... (count[0] of them), begin[1], ..."""
+    ends = np.cumsum(count)
+    return np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(begin - ends + count, count)
+
+
 def _expire(ring: Ring, layout: Layout, slots: I64, row: I64, heads: I64, clock: I64) -> None:
     off, mask, start, stop = heads.T
     width = layout.width
@@ -63,6 +69,10 @@ def _expire(ring: Ring, layout: Layout, slots: I64, row: I64, heads: I64, clock:
     new, row_gone = new[gone], row[gone]
     last = flat.take(off[gone] * width + ((new - 1) & mask[gone]) * width)
     set_dropped(layout, row_gone, last)
+    # what is taken out may be overwritten by this batch, and comes back if the batch is undone
+    each = np.repeat(gone, new - start[gone])
+    position = spread(start[gone], new - start[gone])
+    ring.save(off[each] + (position & mask[each]))
     edges = slice(layout.EDGES, layout.EDGES + len(layout.offsets))
     row_gone[:, edges] = np.maximum(row_gone[:, edges], new[:, None])
     row[gone] = row_gone

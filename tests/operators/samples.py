@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from hypothesis import HealthCheck, settings
 
 from operators.batch import Column
 from operators.operator import OutputField
@@ -14,6 +15,11 @@ from operators.schema import DataType, FieldSpec, Kind, StreamSchema, TopicNames
 
 PAN_KEY = b"0123456789abcdef"
 NOW = 1_600_000_000_000
+
+
+def examples(count: int) -> settings:
+    """So many examples, however slow the machine."""
+    return settings(max_examples=count, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def type_of(text: str) -> DataType:

@@ -6,12 +6,12 @@ import hashlib
 import json
 from typing import Any
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from operators.decode import Decoded, RecordDecoder
 from operators.schema import FieldSpec, Kind, StreamSchema
-from tests.operators.samples import NOW, PAN_KEY, stream, type_of
+from tests.operators.samples import NOW, PAN_KEY, examples, stream, type_of
 from tests.oracle.decode import Refused, decode_one, has_extras
 
 TYPES = ("int64", "float64", "decimal(0)", "decimal(2)", "decimal(9)", "decimal(15)", "string", "bool", "timestamp")
@@ -114,7 +114,7 @@ def expected(schema: StreamSchema, value: bytes | None, timestamp: int) -> dict[
     return row
 
 
-@settings(max_examples=600)
+@examples(600)
 @given(cases())
 def test_decode_does_what_its_twin_does(case: tuple[StreamSchema, list[bytes | None], list[int]]) -> None:
     schema, values, times = case
@@ -134,7 +134,7 @@ def test_decode_does_what_its_twin_does(case: tuple[StreamSchema, list[bytes | N
     assert with_extras <= found.extras <= with_extras + len(refused)
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(cases(), st.integers(1, 4))
 def test_a_rows_fate_does_not_depend_on_its_batch(
     case: tuple[StreamSchema, list[bytes | None], list[int]], size: int
@@ -167,7 +167,7 @@ def mutated(draw: st.DrawFn) -> bytes:
     return value
 
 
-@settings(max_examples=1500)
+@examples(1500)
 @given(st.lists(st.one_of(mutated(), st.binary(max_size=40)), min_size=1, max_size=4))
 @example([b"\x00"])
 @example([b'{"s_at":"9999-12-31T23:59:59-23:59"}'])

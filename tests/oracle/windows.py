@@ -15,11 +15,20 @@ from operators.schema import Kind
 Row = dict[str, Any]
 
 
+class Either:
+    """A value or NULL."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+
 def decide(spec: Any, rows: list[Row]) -> list[Row]:
     """All outputs of `spec` (its attributes are read, nothing else) for rows in row order."""
     histories: dict[tuple[int, str], list[Row]] = {}
     out = []
-    for row in rows:
+    for given in rows:
+        row = dict(given)
         if row["key"] is None:
             out.append(_keyless(spec))
             continue
@@ -71,7 +80,7 @@ def _visible(spec: Any, features: list[Any], history: list[Row], precision: int)
     unit = max(1, precision)
     reach = max((f.delay_ms + f.over_ms for f in features), default=0)
     late = spec.late_ms if spec.late_ms >= 0 else min(reach or 3_600_000, 3_600_000)
-    horizon = -(-reach // unit) + -(-late // unit) + (1 if precision else 0)
+    horizon = max(1, -(-reach // unit) + -(-late // unit) + (1 if precision else 0))
     kept: list[Row] = []
     gone: list[Row] = []
     newest = -(1 << 62)
@@ -153,8 +162,11 @@ def _previous(
     if late and not any(r is not me and r["time"] <= me["time"] for r in kept):
         found = []
         live = [r for r in gone if not ttl or r["time"] > top - ttl]
-        missing = bool(live) and True
-        missing = any(r is not me for r in live) or any(r is me for r in live)
+        missing = bool(live)
+    me["cut off"] = missing
+    unknown = any(r.get("cut off") for r in history[begin:])
     for p in spec.previous:
         out[p.name] = found[-p.n][p.of] if len(found) >= p.n else None
+        if unknown and p.n > 1:  # behind a row that could not see its own past, NULL is allowed too
+            out[p.name] = Either(out[p.name])
     return missing

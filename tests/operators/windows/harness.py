@@ -13,7 +13,7 @@ from operators.schema import DataType, Kind
 from operators.windows.operator import WindowOperator
 from operators.windows.spec import Aggregate, PreviousFeature, WindowFeature, WindowSpec
 from state.table import KeyedTable
-from tests.oracle.windows import decide
+from tests.oracle.windows import Either, decide
 
 DECIMAL, INT, FLOAT = DataType(Kind.DECIMAL, 2), DataType(Kind.INT64), DataType(Kind.FLOAT64)
 STRING, BOOL, TIME = DataType(Kind.STRING), DataType(Kind.BOOL), DataType(Kind.TIMESTAMP)
@@ -98,6 +98,8 @@ def by_task(rows: Iterable[Row]) -> list[Row]:
 
 
 def same(a: Any, b: Any) -> bool:
+    if isinstance(b, Either):
+        return a is None or same(a, b.value)
     if isinstance(a, float) and isinstance(b, float):
         return math.isclose(a, b, rel_tol=1e-12, abs_tol=0.0) or a == b
     return bool(a == b) and (a is None) == (b is None)

@@ -1,0 +1,206 @@
+"""Merging a chunk of rows into the rings, and repairing what depends on the order of entries.
+
+Only entries from the first place of a new row on are touched: they are read, interleaved with the new rows (an
+entry stays before a new row of the same clock), derived columns are computed anew, and they are written back.
+
+    prefixes     an entry's own value is the difference to the next prefix; then summed up again
+    carried      an entry carries the last rows in row order at or below its clock: new rows go in front
+    edges        searched anew for the key's newest row
+"""
+
+from __future__ import annotations
+
+__all__ = ["merge"]
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from operators.windows import extremes
+from operators.windows.edges import search
+from operators.windows.frame import NOTHING
+from operators.windows.layout import I64
+from operators.windows.room import set_dropped
+from operators.windows.totals import running
+from state.table import KeyedTable
+
+if TYPE_CHECKING:
+    from operators.windows.late import Chunk
+
+
+def merge(table: KeyedTable, chunk: Chunk) -> None:
+    """Put the rows of the (decided) chunk into the rings and bring the rows of the table up to date."""
+    frame, layout, ring = chunk.frame, chunk.layout, chunk.ring
+    row, group = chunk.row, frame.group
+    newest = chunk.newest[frame.last]
+    kept = ~chunk.gone & (frame.clock > (layout.clock(newest) - layout.horizon)[group])
+    if (lost := np.flatnonzero(~kept)).size:
+        highest = np.full(len(frame.unique), np.iinfo(np.int64).min)
+        np.maximum.at(highest, group[lost], frame.clock[lost])
+        set_dropped(layout, row, highest)
+    weave = Weave(chunk, np.flatnonzero(kept))
+    entries = weave.entries()
+    weave.totals(entries)
+    if layout.carried:
+        weave.carry(entries)
+    if layout.extremes:
+        weave.extremes(entries)
+    ring.save(weave.old_index)
+    ring.entries[weave.new_index] = entries
+    row[:, layout.NEWEST] = newest
+    _edges(chunk, weave, newest)
+    table.rows[frame.unique] = row
+    ring.heads[frame.unique, ring.STOP] = chunk.heads[:, ring.STOP] + weave.added
+
+
+class Weave:
+    """Old entries and new rows of all keys, interleaved: `total` merged entries, by key and position.
+
+    `old` (old entries): number of each in the merged list; `new`: that of row `rows[i]`. `key` (merged): key number.
+    """
+
+    def __init__(self, chunk: Chunk, rows: I64) -> None:
+        frame, ring = chunk.frame, chunk.ring
+        self.chunk, self.frame, self.layout, self.ring = chunk, frame, chunk.layout, ring
+        keys = len(frame.unique)
+        off, mask, _, stop = chunk.heads.T
+        rows = rows[np.lexsort((rows, frame.clock[rows], frame.group[rows]))]
+        self.rows = rows
+        group = frame.group[rows]
+        self.added = np.bincount(group, minlength=keys)
+        first = stop.copy()
+        touched = np.arange(frame.size) if self.layout.carried else rows
+        np.minimum.at(first, frame.group[touched], chunk.place[touched])
+        kept = stop - first
+        self.begin = np.cumsum(kept) - kept  # of each key among the old entries
+        self.old_key = np.repeat(np.arange(keys), kept)
+        position = np.arange(len(self.old_key)) + (first - self.begin)[self.old_key]
+        self.old_index = off[self.old_key] + (position & mask[self.old_key])
+        at = self.begin[group] + chunk.place[rows] - first[group]  # before which old entry
+        shift = np.cumsum(np.bincount(at, minlength=len(position) + 1))
+        # a row that goes to its key's end counts from the next key on: as it should
+        self.old = np.arange(len(position)) + shift[:-1]
+        self.new = at + np.arange(len(rows))
+        self.total = len(position) + len(rows)
+        length = kept + self.added
+        self.key = np.repeat(np.arange(keys), length)
+        self.first = np.cumsum(length) - length
+        self.position = np.arange(self.total) + (first - self.first)[self.key]
+        self.new_index = off[self.key] + (self.position & mask[self.key])
+        self.at, self.length = first, length
+
+    def entries(self) -> I64:
+        """The merged entries; what is derived of the new ones is not filled yet."""
+        merged = np.zeros((self.total, self.layout.width), np.int64)
+        merged[self.old] = self.ring.entries[self.old_index]
+        merged[self.new, 0] = self.frame.clock[self.rows]
+        return merged
+
+    def totals(self, entries: I64) -> None:
+        """Prefixes anew, and the totals of the keys."""
+        layout, row = self.layout, self.chunk.row
+        columns = slice(layout.prefix_at, layout.prefix_at + len(layout.prefixes))
+        fields = slice(layout.total_field, layout.total_field + len(layout.prefixes))
+        old = entries[self.old, columns].T
+        after = np.empty_like(old)
+        after[:, :-1] = old[:, 1:]
+        ends = np.flatnonzero(np.diff(self.old_key, append=-1))
+        after[:, ends] = row[self.old_key[ends], fields].T
+        before = row[:, fields].T.copy()
+        begins = self.begin[self.old_key[ends]]
+        before[:, self.old_key[ends]] = old[:, begins]
+        values = np.empty((len(layout.prefixes), self.total), np.int64)
+        values[:, self.old] = after - old
+        values[:, self.new] = self.frame.values[:, self.rows]
+        some = np.flatnonzero(self.length)
+        number = np.cumsum(self.length > 0) - 1
+        exclusive, through = running(layout, values, before[:, some], self.first[some], number[self.key])
+        entries[:, columns] = exclusive.T
+        row[some, fields] = through[:, (self.first + self.length - 1)[some]].T
+
+    def extremes(self, entries: I64) -> None:
+        """Values of the new entries, running minima anew."""
+        layout = self.layout
+        for i, values in enumerate(self.frame.extremes):
+            entries[self.new, layout.extreme_column + 3 * i] = values[self.rows]
+        some = np.flatnonzero(self.length)
+        off, mask, start, _ = self.chunk.heads[some].T
+        seeds = self.ring.entries[off + ((self.at[some] - 1) & mask)]
+        seeds[self.at[some] <= start] = NOTHING
+        extremes.refresh(layout, entries, self.position, self.first[some], seeds)
+
+    def carry(self, entries: I64) -> None:
+        """What each entry carries: the chunk's last rows at or below its clock, then what it carried before."""
+        layout, frame = self.layout, self.frame
+        depth = max(depth for _, _, depth, _ in layout.carried)
+        order = np.lexsort((np.arange(frame.size), frame.time, frame.group))  # all rows, dropped ones too
+        last, count = _last_rows(frame.group[order], frame.first, frame.count, order, depth)
+        # the sorted row at or before each merged entry: new entries by their own row, old ones by their place
+        number = np.empty(frame.size, np.int64)
+        number[order] = np.arange(frame.size)
+        self._new_carry(entries)
+        by_place = np.bincount(
+            self.begin[frame.group] + self.chunk.place - self.at[frame.group], minlength=len(self.old) + 1
+        )
+        upto = np.empty(self.total, np.int64)
+        upto[self.old] = np.cumsum(by_place)[:-1] - 1
+        upto[self.new] = number[self.rows]
+        behind = upto >= frame.first[self.key]  # some row of the chunk lies at or below
+        self._shift(entries, last[:, upto], np.where(behind, count[upto], 0))
+
+    def _new_carry(self, entries: I64) -> None:
+        """New entries as if only the rings were before them: see `_shift`."""
+        layout, rows = self.layout, self.rows
+        chunk = self.chunk
+        before = self.ring.entries[chunk.base[rows] // layout.width + ((chunk.place[rows] - 1) & chunk.mask[rows])]
+        columns = slice(layout.carried_column, layout.width)
+        entries[self.new, columns] = before[:, columns]
+        known = chunk.known[rows]
+        if layout.flagged:
+            entries[self.new, layout.flags_column] *= known
+
+    def _shift(self, entries: I64, last: I64, count: I64) -> None:
+        """Put `count` rows (their numbers: `last` (depth, entries)) before what the entries carry."""
+        layout, frame = self.layout, self.frame
+        old = entries.copy()
+        number = np.arange(self.total)
+        flags = np.zeros(self.total, np.int64)
+        bit = 0
+        for k, (_, _, deep, _) in enumerate(layout.carried):
+            for n in range(deep):
+                from_row = n < count
+                source = bit - np.minimum(count, n)
+                value = old[number, layout.carried_column + source]
+                entries[:, layout.carried_column + bit] = np.where(from_row, frame.carried[k][last[n]], value)
+                if layout.flagged:
+                    valid = old[:, layout.flags_column] >> source & 1
+                    flags |= np.where(from_row, frame.valid[k][last[n]], valid) << bit
+                bit += 1
+        if layout.flagged:
+            entries[:, layout.flags_column] = flags
+
+
+def _last_rows(group: I64, first: I64, length: I64, order: I64, depth: int) -> tuple[I64, I64]:
+    """For rows sorted by (key, clock): the `depth` highest row numbers up to each, highest first; how many there are."""
+    size = len(group)
+    count = np.arange(size) - first[group] + 1
+    ends = np.cumsum(count)
+    second = np.repeat(np.arange(size), count)
+    other = np.arange(int(ends[-1])) - np.repeat(ends - count, count) + np.repeat(first[group], count)
+    ranked = np.sort(second * (size + 1) + (size - order[other]))
+    last = np.zeros((depth, size), np.int64)
+    for n in range(depth):
+        have = np.flatnonzero(count > n)
+        last[n, have] = size - ranked[(ends - count)[have] + n] % (size + 1)
+    return last, count
+
+
+def _edges(chunk: Chunk, weave: Weave, newest: I64) -> None:
+    """The stored edges: those of a row at the key's newest event time."""
+    layout = chunk.layout
+    if not layout.offsets:
+        return
+    off, mask, start, stop = chunk.heads.T
+    found = search(chunk.flat, layout.width, off * layout.width, mask, start, stop + weave.added, layout.limits(newest))
+    cap = np.maximum(start, stop + weave.added - layout.spec.max_entries)
+    chunk.row[:, layout.EDGES : layout.EDGES + len(layout.offsets)] = np.maximum(found, cap).T
