@@ -71,6 +71,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._virtual_s = 0.0
         super().__init__(_JumpingSelector(self))
+        self._clock_resolution = 1e-6  # a timer is due by then; asyncio's 1e-9 is lost in a float of many seconds
 
     def time(self) -> float:
         return self._virtual_s

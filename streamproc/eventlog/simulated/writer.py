@@ -76,10 +76,9 @@ class SimulatedWriter:
         self._begun = False
 
     async def _end(self, step: str, *, commit: bool) -> None:
-        self._in_transaction()
+        epoch = self._in_transaction()
         self._begun = False
-        cluster, transactional_id, epoch = self._cluster, self._id, self._epoch
-        assert epoch is not None
+        cluster, transactional_id = self._cluster, self._id
         await self._do(
             step,
             lambda owner: cluster.end(*owner, commit=commit),
@@ -112,9 +111,10 @@ class SimulatedWriter:
         self._cluster.check_writer(*owner)
         return effect(owner)
 
-    def _in_transaction(self) -> None:
-        if not self._begun:
+    def _in_transaction(self) -> int:
+        if not self._begun or self._epoch is None:
             raise EventLogError(f"writer {self._id} has no open transaction")
+        return self._epoch
 
 
 def checked(outputs: Sequence[OutputRecords]) -> list[OutputRecords]:
