@@ -16,11 +16,11 @@ from operators.operator import OutputField
 from operators.plan import DecisionSpec, Plan, RuleSpec
 from operators.schema import FieldSpec, Kind, StreamSchema, TopicNames
 from state.errors import ConfigError
-from streamproc.language.csv_table import TableContents, read_table
-from streamproc.language.draft import Draft, ExpressionItem, ScoreItem, UserItem
-from streamproc.language.expression import columns_of, parse
+from streamproc.language.csv_table import TableContents, empty_table, read_table
+from streamproc.language.draft import Draft, ScoreItem, UserItem, reads, writes
+from streamproc.language.expression import parse
 from streamproc.language.fingerprint import decision_fingerprint, state_fingerprint
-from streamproc.language.model import ExpressionFeature, Pipeline, Stage, Stream, window_names
+from streamproc.language.model import ExpressionFeature, Pipeline, Stage, Stream, WindowGroup, window_names
 from streamproc.language.problems import Problems, nearest
 from streamproc.language.schedule import check_names, schedule
 from streamproc.language.steps import LoadedModel, StepBuilder
@@ -49,11 +49,13 @@ def compile_pipeline(
     problems = Problems()
     stage, (stream_name, stream) = pipeline.stages[0], next(iter(pipeline.streams.items()))
     schema = _schema(stream_name, stream, stage, problems)
+    keys = {stage.partition_by, stage.per} - _columns(stage, stream)
     tables = _tables(pipeline, problems)
     draft = Draft(stage.per, [name for name, field in stream.fields.items() if field.type.kind is Kind.INT64])
     _user_operators(pipeline, operators, draft, problems)
     problems.check()
     features, refused = _features(stage, stream, draft, problems)
+    refused |= keys
     _scores_and_rules(pipeline, stream, draft, problems)
     fields = {spec.name: _output(spec, schema) for spec in schema.fields}
     refused |= check_names(draft.items, fields, refused, problems)
@@ -80,6 +82,18 @@ def compile_pipeline(
     )
 
 
+def _names_of(name: str, group: WindowGroup) -> list[str]:
+    return [column for column, _, _ in window_names(name, group)]
+
+
+def _columns(stage: Stage, stream: Stream) -> set[str]:
+    """Fields and features."""
+    made = set(stream.fields)
+    for name, feature in stage.features.items():
+        made.update([name] if isinstance(feature, ExpressionFeature) else _names_of(name, feature))
+    return made
+
+
 def _schema(name: str, stream: Stream, stage: Stage, problems: Problems) -> StreamSchema:
     """The stream as decode sees it; the stage's keys must be fields of it."""
     if stage.partition_by not in stream.fields:
@@ -88,6 +102,8 @@ def _schema(name: str, stream: Stream, stage: Stage, problems: Problems) -> Stre
     elif stream.fields[stage.partition_by].type.kind not in (Kind.STRING, Kind.INT64):
         kind = stream.fields[stage.partition_by].type
         problems.add(f"partition_by: {stage.partition_by} is {kind}, not string or int64", stage.place)
+    if stage.per != stage.partition_by and stage.per not in (known := _columns(stage, stream)):
+        problems.add(f"per: there is no field or feature {stage.per!r}", stage.place, nearest(stage.per, known))
     return StreamSchema(
         name=name,
         topic=stream.topic,
@@ -111,8 +127,11 @@ def _output(spec: FieldSpec, schema: StreamSchema) -> OutputField:
 def _tables(pipeline: Pipeline, problems: Problems) -> dict[str, TableContents]:
     found: dict[str, TableContents] = {}
     for name, table in pipeline.tables.items():
-        with problems.caught():
+        try:
             found[name] = read_table(name, table, Path(pipeline.folder))
+        except ConfigError as error:
+            problems.note(error)
+            found[name] = empty_table(name, table)
     return found
 
 
@@ -130,7 +149,7 @@ def _features(stage: Stage, stream: Stream, draft: Draft, problems: Problems) ->
                 columns.append(name)
                 continue
         else:
-            made = [column for column, _, _ in window_names(name, feature)]
+            made = _names_of(name, feature)
         columns += made
         try:
             draft.feature(name, feature)
@@ -146,9 +165,13 @@ def _user_operators(pipeline: Pipeline, load: OperatorLoader, draft: Draft, prob
             made = load(declared.operator, Path(pipeline.folder), declared.place)
             try:
                 operator = made(**declared.options)
-            except (TypeError, ValueError) as error:
-                raise ConfigError(f"operator {name}: {error}", declared.place) from error
-            draft.add(UserItem(f"operator:{name}", operator, declared.place))
+                item = UserItem(f"operator:{name}", operator, declared.place)
+                draft.add(item)
+                reads(item), writes(item), operator.tables
+            except ConfigError as error:
+                raise ConfigError(f"operator {name}: {error.message}", declared.place, error.hint) from error
+            except Exception as error:
+                raise ConfigError(f"operator {name}: {type(error).__name__}: {error}", declared.place) from error
 
 
 def _scores_and_rules(pipeline: Pipeline, stream: Stream, draft: Draft, problems: Problems) -> None:
@@ -159,9 +182,7 @@ def _scores_and_rules(pipeline: Pipeline, stream: Stream, draft: Draft, problems
     for rule in pipeline.rules:
         with problems.caught():
             draft.expression(f"rule:{rule.id}", rule.when, rule.place)
-    read = {
-        column for item in draft.items.values() if isinstance(item, ExpressionItem) for column in columns_of(item.expr)
-    }
+    read = {column for item in draft.items.values() for column in reads(item)}
     for name, model in pipeline.models.items():
         for short, full in (("score", f"{name}.score"), ("risk_tier", f"{name}.tier")):
             if short in read and short not in draft.items and short not in stream.fields:

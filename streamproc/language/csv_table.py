@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["TableContents", "read_table"]
+__all__ = ["TableContents", "empty_table", "read_table"]
 
 import csv
 import hashlib
@@ -51,6 +51,11 @@ def read_table(name: str, table: Table, folder: Path) -> TableContents:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"table {name}: {table.file} cannot be read: {error}", table.place) from None
     return TableContents(LookupTable(name, table.key, types, rows), _digest(table.key, types, rows))
+
+
+def empty_table(name: str, table: Table) -> TableContents:
+    """A table without rows: what is compiled with it can be checked all the same."""
+    return TableContents(LookupTable(name, table.key, {table.key: table.key_type, **table.columns}, []), "")
 
 
 def _digest(key: str, types: dict[str, DataType], rows: list[dict[str, Any]]) -> str:

@@ -30,7 +30,7 @@ from operators.windows.spec import PREVIOUS_MAX
 from state.errors import ConfigError, Place
 from streamproc.language.expression import CallNode, Expr, columns_of, parse, rewrite_calls
 from streamproc.language.model import ExpressionFeature, Model, WindowGroup, window_names
-from streamproc.language.units import parse_duration
+from streamproc.language.units import duration_text, parse_duration
 
 FIRST_SEEN_MS = 30 * 86_400_000
 """How far first_seen(x) looks back unless it says."""
@@ -197,7 +197,7 @@ class Draft:
             item = PreviousItem(f"_previous_{n}_{_slug(of)}{suffix}", key, of, n, call.place)
         else:
             over = _over(call)
-            name = f"_first_seen_{over}_{_slug(of)}{suffix}"
+            name = f"_first_seen_{duration_text(over)}_{_slug(of)}{suffix}"
             item = WindowItem(name, key, "first_seen", over, of, None, 0, 0, call.place)
         self.items.setdefault(item.name, item)
         return item.name

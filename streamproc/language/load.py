@@ -106,7 +106,8 @@ def _stage(section: Section, name: str, stream: str) -> Stage:
     per = section.get("per", identifier, partition_by)
     ttl = section.get("ttl", duration, 0)
     section.later("patterns", "patterns")
-    return Stage(name, partition_by, per, read_features(section), ttl, section.place)
+    named = section.node("per") or section.node("partition_by") or section
+    return Stage(name, partition_by, per, read_features(section), ttl, named.place)
 
 
 def _operator(section: Section) -> UserOperator:

@@ -24,6 +24,7 @@ __all__ = [
 ]
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -97,7 +98,10 @@ Feature = ExpressionFeature | WindowGroup
 
 
 class Stage(msgspec.Struct, frozen=True):
-    """Features of one partition key. `ttl` (ms): keys without a row for so long are forgotten; 0: never."""
+    """Features of one partition key. `ttl` (ms): keys without a row for so long are forgotten; 0: never.
+
+    `place` is where its key is named.
+    """
 
     name: str
     partition_by: str
@@ -173,7 +177,7 @@ class Pipeline(msgspec.Struct, frozen=True):
     @property
     def folder(self) -> str:
         """The folder of the file: what `file:` and `./` are relative to."""
-        return self.place.file.rpartition("/")[0] or "."
+        return str(Path(self.place.file).parent)
 
 
 def window_names(group_name: str, group: WindowGroup) -> Iterator[tuple[str, str, int]]:

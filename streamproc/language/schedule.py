@@ -9,7 +9,7 @@ from __future__ import annotations
 __all__ = ["check_names", "schedule"]
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from state.errors import ConfigError, Place
 from streamproc.language.draft import (
@@ -70,24 +70,24 @@ def schedule(items: Mapping[str, Item], fields: Iterable[str]) -> list[Layer]:
     """Layers in execution order; all items of a layer become one step (windows: of one key).
 
     Raises:
-        ConfigError: items refer to each other in a circle.
+        ConfigError: items refer to each other in a circle, or state would depend on a model.
     """
     makers = {column: item for item in items.values() for column in writes(item)}
-    stateful = _needed(
-        [
-            item
-            for item in items.values()
-            if isinstance(item, WindowItem | PreviousItem) or (isinstance(item, UserItem) and item.operator.tables)
-        ],
-        makers,
-    )
+    roots = [
+        item
+        for item in items.values()
+        if isinstance(item, WindowItem | PreviousItem) or (isinstance(item, UserItem) and item.operator.tables)
+    ]
+    stateful = _needed(roots, makers)
+    if any(isinstance(items[name], ScoreItem) for name in stateful):
+        raise _score_in_state(roots, makers)
     done = set(fields)
     first = [item for item in items.values() if item.name in stateful]
     rest = [item for item in items.values() if item.name not in stateful]
     return _layers(first, done, makers) + _layers(rest, done, makers)
 
 
-def _needed(roots: list[Item], makers: Mapping[str, Item]) -> set[str]:
+def _needed(roots: Sequence[Item], makers: Mapping[str, Item]) -> set[str]:
     """Names of the roots and of all that they read, directly or not."""
     found: dict[str, Item] = {}
     todo = list(roots)
@@ -97,6 +97,13 @@ def _needed(roots: list[Item], makers: Mapping[str, Item]) -> set[str]:
             found[item.name] = item
             todo += [makers[column] for column in reads(item) if column in makers]
     return set(found)
+
+
+def _score_in_state(roots: Sequence[Item], makers: Mapping[str, Item]) -> ConfigError:
+    scores = {item.name for item in makers.values() if isinstance(item, ScoreItem)}
+    first = next(item for item in roots if scores & _needed([item], makers))
+    hint = "use what the score is made of; a replay does not score"
+    return ConfigError("state cannot depend on a model's score", first.place, hint)
 
 
 def _layers(items: list[Item], done: set[str], makers: Mapping[str, Item]) -> list[Layer]:

@@ -100,6 +100,10 @@ class StepBuilder:
         """One operator for the windows of one key; a second one of the same key is numbered."""
         features: list[windows.WindowFeature] = []
         previous: list[windows.PreviousFeature] = []
+        if layer and (kind := self.scope[layer[0].key].type).kind is not Kind.STRING:
+            hint = f"make a feature of it: CAST({layer[0].key} AS varchar)"
+            self._problems.add(f"the key {layer[0].key} is {kind}, not string", layer[0].place, hint)
+            return
         for item in layer:
             try:
                 if isinstance(item, WindowItem):
@@ -111,7 +115,8 @@ class StepBuilder:
                     windows.check(windows.WindowSpec(item.key, item.key, (), (earlier,)))
                     previous.append(earlier)
             except ConfigError as error:
-                self._problems.add(error.message, item.place, error.hint)
+                # Windows of a group differ in their names only: what is wrong with all of them is said once.
+                self._problems.add(error.message.removeprefix(f"{item.name}: "), item.place, error.hint)
         if not features and not previous:
             return
         key = layer[0].key
@@ -124,10 +129,9 @@ class StepBuilder:
             self._add(WindowOperator(spec))
 
     def _window(self, item: WindowItem) -> windows.WindowFeature:
-        self._check_key(item)
         of = self.scope[item.of] if item.of else None
         if item.where and self.scope[item.where].type.kind is not Kind.BOOL:
-            raise ConfigError(f"{item.name}: where is {self.scope[item.where].type}, not a condition")
+            raise ConfigError(f"`where` is {self.scope[item.where].type}, not a condition")
         return windows.WindowFeature(
             name=item.name,
             aggregate=windows.Aggregate(item.aggregate),
@@ -141,15 +145,8 @@ class StepBuilder:
         )
 
     def _previous(self, item: PreviousItem) -> windows.PreviousFeature:
-        self._check_key(item)
         of = self.scope[item.of]
         return windows.PreviousFeature(item.name, item.of, of.type, item.n, of.nullable)
-
-    def _check_key(self, item: WindowItem | PreviousItem) -> None:
-        kind = self.scope[item.key].type
-        if kind.kind is not Kind.STRING:
-            hint = f"use a feature: CAST({item.key} AS string)"
-            raise ConfigError(f"{item.name}: its key {item.key} is {kind}, not string", hint=hint)
 
     def _score(self, item: ScoreItem) -> None:
         """Errors of the model's file are given the place where the pipeline names it."""

@@ -63,7 +63,8 @@ CASES = [
     ),
     ("partition_by: card_id", "partition_by: cardid", "there is no field 'cardid' (did you mean card_id?)"),
     ("partition_by: card_id", "partition_by: amount", "partition_by: amount is decimal(2), not string or int64"),
-    ("partition_by: card_id", "partition_by: card_id\nper: price", "its key price is float64, not string"),
+    ("partition_by: card_id", "partition_by: card_id\nper: price", "the key price is float64, not string"),
+    ("partition_by: card_id", "partition_by: card_id\nper: crad_id", "p.yaml:14:6: per: there is no field or feature"),
     # features
     (
         "aggregates: [count, sum]",
@@ -81,12 +82,12 @@ CASES = [
     ("over: [1m, 5m]", "over: 5m, name: '{agregate}_{over}'", "{agregate} is not known"),
     ("over: [1m, 5m]", "over: 5m, name: '{over}'", "is not a name (letters, digits and _"),
     ("over: [1m, 5m]", "over: [1m, 5m], name: '{aggregate}'", "two features are called count"),
-    ("over: [1m, 5m]", "over: 5m, where: amount + 1", "where is decimal(2), not a condition"),
+    ("over: [1m, 5m]", "over: 5m, where: amount + 1", "`where` is decimal(2), not a condition"),
     ("over: [1m, 5m]", "over: 5m, per: crad_id", "unknown column 'crad_id' (did you mean card_id?)"),
     (
         "{of: amount,",
         "{of: price,",
-        "spend_sum_1m: sum of float64 would not be exact (declare the field as decimal(n))",
+        "p.yaml:15:3: sum of float64 would not be exact (declare the field as decimal(n))",
     ),
     ("{of: amount,", "{of: '*',", "sum needs a column, not *"),
     ("{of: amount,", "{of: amonut,", "unknown column 'amonut' (did you mean amount?)"),
@@ -141,6 +142,7 @@ CASES = [
     # tables, models, operators
     ("rules:\n", "tables: {t: {key: k, file: no.csv}}\nrules:\n", "p.yaml:17:13: table t: there is no file no.csv"),
     ("rules:\n", MODEL.replace("[amount]", "[amount, x]"), "unknown column 'x'"),
+    ("rules:\n", "  late: previous(score)\n" + MODEL, "p.yaml:17:9: state cannot depend on a model's score"),
     ("rules:\n", MODEL.replace("[amount]", "[country]"), "model fraud: the feature country is a string"),
     ("rules:\n", MODEL.replace("[amount]", "[amount], tiers: {a: 0, b: 90, c: 50}"), "tiers must rise"),
     ("rules:\n", MODEL.replace("[amount]", "[amount], tiers: {a: 10}"), "the first tier must begin at 0"),
@@ -186,6 +188,19 @@ def test_columns_and_types_come_together_and_only_once() -> None:
     assert len(found) == 2, found
     assert "p.yaml:16:9: unknown column 'amuont'" in found[0]
     assert found[1].startswith("p.yaml:18:")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("partition_by: card_id", "partition_by: crad_id"),
+        ("partition_by: card_id", "partition_by: card_id\nper: price"),
+        ("{of: amount,", "{of: price,"),
+        ("rules:\n", "  x: country in table(t)\ntables: {t: {key: k, file: no.csv}}\nrules:\n"),
+    ],
+)
+def test_what_concerns_many_features_is_said_once(change: tuple[str, str]) -> None:
+    assert len(refused(changed(change))) == 1
 
 
 def test_one_error_is_also_the_first() -> None:

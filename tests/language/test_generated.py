@@ -21,8 +21,16 @@ def expressions(draw: st.DrawFn, known: list[str]) -> str:
     one, other = draw(st.sampled_from(known)), draw(st.sampled_from(known))
     shape = draw(
         st.sampled_from(
-            ["{0} + {1}", "{0} / {1}", "previous({0}) - {1}", "previous({0}, 3) / {1}", "coalesce({0} * 2, 0)"]
-            + ["case when {0} > {1} then 1 else 0 end", "abs({0})", "hour(event_time) + {0}", "previous({0} + {1})"]
+            [
+                "{0} + {1}",
+                "{0} / {1}",
+                "previous({0}) - {1}",
+                "previous({0}, 3) / {1}",
+                "previous({0} + {1})",
+                "coalesce({0} * 2, 0)",
+                "case when {0} > {1} then 1 else 0 end",
+                "hour(event_time) + abs({0})",
+            ]
         )
     )
     return shape.format(one, other)

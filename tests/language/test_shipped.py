@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from operators.decide import RuleDecider
+from operators.decode import RecordDecoder
+from operators.encode import DecisionEncoder
 from operators.expressions import ExpressionOperator
 from operators.windows.operator import WindowOperator
 from streamproc.language import compile_pipeline, explain, load_pipeline
@@ -23,6 +26,11 @@ def test_there_are_pipelines() -> None:
 def test_a_shipped_pipeline_compiles(path: Path) -> None:
     plan = compile_pipeline(load_pipeline(path), models=FakeModel)
     assert plan.pipeline in explain(plan)
+    types = {field.name: field.type for field in plan.stream.fields}
+    types |= {field.name: field.type for step in plan.steps for field in step.outputs}
+    RecordDecoder(plan.stream)
+    RuleDecider(plan.rules, plan.decision)
+    DecisionEncoder(plan.stream, plan.decision, types)
 
 
 @pytest.mark.parametrize(("file", "rules"), [("pipeline", 4), ("pipeline_model", 5)])
