@@ -93,8 +93,8 @@ class OutputEncoder:
         for name in self._exact:
             column = judged_batch.columns[name]
             values = column.values[start:stop]
-            if column.valid is not None:
-                valid = column.valid[start:stop]
+            valid = None if column.valid is None else column.valid[start:stop]
+            if valid is not None and not valid.all():  # whether a mask exists depends on the other rows of the batch
                 values = np.where(valid, values, 0)
                 digest.update(np.ascontiguousarray(valid).data)
             digest.update(np.ascontiguousarray(values).data)

@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = ["Worker", "WorkerSettings"]
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import msgspec
 import structlog
@@ -16,7 +17,7 @@ import structlog
 from operators.plan import Plan
 from state.errors import EventLogError, FencedError
 from streamproc.clock import Clock
-from streamproc.eventlog.contract import Chunk, EventLog, GroupReader, Membership, TopicPartition
+from streamproc.eventlog.contract import Chunk, CommittedOffset, EventLog, GroupReader, Membership, TopicPartition
 from streamproc.runtime.collector import Collector
 from streamproc.runtime.engine import Engine
 from streamproc.runtime.flush import Flusher, FlushExecutor
@@ -32,7 +33,7 @@ from streamproc.runtime.transaction import Probe, TransactionProtocol
 
 _IDLE_SECONDS = 0.1
 _RETRY_SECONDS = 0.2
-_UNREADABLE_SECONDS_MAX = 60.0
+_UNREACHABLE_SECONDS_MAX = 60.0
 
 
 class WorkerSettings(msgspec.Struct, frozen=True):
@@ -137,20 +138,21 @@ class Worker:
             FencedError: another process has our identity.
             StreamprocError: what cannot be survived, with a reason.
         """
-        await self._start()
         try:
+            while not await self._patiently(self._start):
+                pass
             while not self._stopping:
-                if self._assignment.changed.is_set():
-                    await self._adopt()
-                if not await self._wait():  # 1
-                    if await self._at_end():
+                if self._assignment.changed.is_set() and not await self._patiently(self._adopt):
+                    continue
+                if not await self._patiently(self._collected):  # 1
+                    if await self._patiently(self._at_end):
                         break
                     continue
                 async with self._busy:
                     if self._probe is not None:
                         self._probe(1)
                     membership = self._assignment.membership
-                    inputs = self._inputs(self._collector.take(self._metrics.rows_for(self._settings.batch_ms)))
+                    inputs = self._inputs(self._collector.take(self._batch_rows()))
                     if membership is None or not inputs:
                         continue
                     computed = self._compute(inputs)  # 2-4
@@ -158,22 +160,28 @@ class Worker:
         finally:
             await self._close()
 
-    async def _wait(self) -> bool:
-        """Whether records wait. A log that cannot be read is tried again, for a minute."""
+    def _batch_rows(self) -> int:
+        return min(self._settings.batch_rows_max, self._metrics.rows_for(self._settings.batch_ms))
+
+    async def _patiently(self, attempt: Callable[[], Awaitable[bool]]) -> bool:
+        """What `attempt` says; False while the log cannot be reached, which is borne for a minute."""
         try:
-            waiting = await self._collector.wait(_IDLE_SECONDS)
+            result = await attempt()
         except FencedError:
             raise
         except EventLogError as error:
             now = self._clock.monotonic()
             self._failing_since = self._failing_since or now
-            if not error.retriable or now - self._failing_since > _UNREADABLE_SECONDS_MAX:
+            if not error.retriable or now - self._failing_since > _UNREACHABLE_SECONDS_MAX:
                 raise
-            self._logger.warning("the log cannot be read, trying again", error=str(error))
+            self._logger.warning("the log does not answer, trying again", error=str(error))
             await self._clock.sleep(_RETRY_SECONDS)
             return False
         self._failing_since = 0.0
-        return waiting
+        return result
+
+    async def _collected(self) -> bool:
+        return await self._collector.wait(_IDLE_SECONDS)
 
     def _compute(self, inputs: list[TaskInput]) -> Computed:
         started = self._clock.monotonic()
@@ -239,7 +247,7 @@ class Worker:
             ends[tp] = await locate(self._log, tp, self._tasks[output.source].journal_offset, output.sequence)
         return ends
 
-    async def _start(self) -> None:
+    async def _start(self) -> bool:
         partitions = await prepare_topics(self._log, self._plan)
         self._engine.partitions = self._states.partitions = partitions
         self._recovery = Recovery(
@@ -255,25 +263,34 @@ class Worker:
         self._ends = await self._log.admin().end_offsets(sources) if self._settings.until_end else {}
         await self._protocol.open()
         await self._reader.start()
+        return True
 
-    async def _adopt(self) -> None:
+    async def _adopt(self) -> bool:
         """Follow the last assignment: close lost tasks, restore new ones, let kept ones go on."""
         self._assignment.changed.clear()
-        if self._assignment.membership is None:
-            return
         partitions = self._assignment.partitions
-        committed = await self._reader.committed(sorted(partitions))
-        for tp in list(self._tasks):
-            if tp not in partitions or committed[tp].offset != self._tasks[tp].position:
-                await self._give_up(tp)
-        for tp in sorted(partitions):
-            if tp not in self._tasks:
-                task = PartitionTask(tp.partition, tp)
-                self._states.open(task.task)
-                self._tasks[tp] = task
-                await self._recovery.restore(task, committed.get(tp))
-                self._logger.info("task restored", task=task.task, position=task.position, sequence=task.sequence)
-        await self._read_from_positions()
+        if self._assignment.membership is None:
+            return True
+        try:
+            committed = await self._reader.committed(sorted(partitions))
+            for tp, task in list(self._tasks.items()):
+                kept = tp in partitions and task.phase is Phase.RUNNING
+                if not kept or (tp in committed and committed[tp].offset != task.position):
+                    await self._give_up(tp)
+            for tp in sorted(partitions - self._tasks.keys()):
+                await self._take_over(tp, committed.get(tp))
+            await self._read_from_positions()
+        except BaseException:
+            self._assignment.changed.set()
+            raise
+        return True
+
+    async def _take_over(self, tp: TopicPartition, committed: CommittedOffset | None) -> None:
+        task = PartitionTask(tp.partition, tp)
+        self._states.open(task.task)
+        self._tasks[tp] = task
+        await self._recovery.restore(task, committed)
+        self._logger.info("task restored", task=task.task, position=task.position, sequence=task.sequence)
 
     async def _give_up(self, tp: TopicPartition) -> None:
         task = self._tasks.pop(tp)
