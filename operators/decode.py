@@ -42,6 +42,7 @@ _JSON_TYPES: dict[Kind, Any] = {
     Kind.TIMESTAMP: int | str,
 }
 _ABSENT = msgspec.Raw(b"null")
+_check_syntax = msgspec.json.Decoder(msgspec.Raw).decode
 _FAILURES = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -226,6 +227,7 @@ class RecordDecoder:
     def _explain(self, payload: bytes) -> tuple[str, str]:
         """Why a record cannot be read: field by field from its raw JSON, in the schema's order."""
         try:
+            _check_syntax(payload)
             raw = self._raw(payload)
         except RecursionError:
             return "too_deep", "the record is nested too deeply"

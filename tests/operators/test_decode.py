@@ -140,7 +140,7 @@ def test_neighbours_that_are_whole_only_together_fail_each() -> None:
     assert found.rows.tolist() == [0, 4]
 
 
-@pytest.mark.parametrize("value", [b"[]", b"7", b'"x"', b"null", b"[" * 10_000])
+@pytest.mark.parametrize("value", [b"[]", b"7", b'"x"', b"null"])
 def test_a_record_must_be_an_object(value: bytes) -> None:
     assert reason(value).startswith("wrong_type | the record is not a JSON object")
 
@@ -150,6 +150,7 @@ def test_deep_nesting_neither_crashes_nor_passes() -> None:
     deep = GOOD[:-1] + b',"z":' + b"[" * 10_000 + b"]" * 10_000 + b"}"
     assert reason(deep).startswith("too_deep")
     assert reason(with_field("shop", b'{"a":' * 10_000 + b"1" + b"}" * 10_000)).startswith("too_deep")
+    assert reason(b"[" * 10_000).startswith("too_deep")
     assert sys.getrecursionlimit() == before
 
 

@@ -73,7 +73,7 @@ def records(draw: st.DrawFn, schema: StreamSchema) -> bytes | None:
     parts = [field(draw, spec) for spec in schema.fields if draw(st.integers(0, 15))]
     odd = draw(st.integers(0, 19))
     if odd == 0:
-        return draw(st.sampled_from([None, b"", b"[]", b"{}", b"null", b"\xff", b'{"a":1,"z":[{}', b"{}]}"]))
+        return draw(st.sampled_from([None, b"", b"[]", b"{}", b"null", b"\xff", b'{"a":1,"z":[{}', b"{}]}", b'"a",1']))
     if odd <= 3:
         parts.append(f'"extra":{draw(JSON_VALUES)}')
     if odd == 4:
