@@ -116,7 +116,7 @@ class StoreThread:
                 self._serve(job)
             if job is _Signal.POKE or (isinstance(job, _Job) and job.changes):
                 self._changed()
-            elif self._standing and self._jobs.empty():
+            elif self._standing:
                 self._look()
         if self._store is not None:
             self._store.close()
