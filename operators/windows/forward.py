@@ -18,10 +18,12 @@ __all__ = ["forward"]
 import numpy as np
 
 from operators.windows import extremes, previous
+from operators.windows.distinct import Linker
 from operators.windows.edges import advance
 from operators.windows.frame import I64, Frame
 from operators.windows.room import NEVER, dropped, make_room, set_dropped
 from operators.windows.totals import running
+from state.ring import Ring
 from state.table import KeyedTable
 
 
@@ -51,11 +53,14 @@ def forward(table: KeyedTable, frame: Frame, result: I64) -> None:
         before = ring.entries[heads[:, ring.OFF] + ((stop - 1) & heads[:, ring.MASK])]
         previous.follow(frame, before, stop > 0, row[:, layout.NEWEST], result, entries)
         extremes.append(frame, before, stop, own, entries)
-    at = base + (own & mask) * width
-    ring.entries[at // width] = entries
+    linkers = [Linker(table, frame, i, heads, row, own) for i in range(len(layout.hashes))]
+    for linker in linkers:
+        linker.fill(entries)
+    ring.entries[heads[:, ring.OFF][group] + (own & mask)] = entries
 
     edge_fields = slice(layout.EDGES, layout.EDGES + len(layout.offsets))
-    edges = advance(flat, width, base, mask, row[:, edge_fields].T.take(group, axis=1), frame.limits, own)
+    tails = row[:, edge_fields].T
+    edges = advance(flat, width, base, mask, tails.take(group, axis=1), frame.limits, own)
     _flag_missing(table, frame, row, heads, edges, own, result)
     stack(frame, flat, base, mask, own + 1, edges, through, result)
 
@@ -63,12 +68,28 @@ def forward(table: KeyedTable, frame: Frame, result: I64) -> None:
         low, high = extremes.window(lookup, edges, own + 1)
         column = layout.extreme_column + 3 * lookup.column
         result[i] = extremes.query(flat, width, base, mask, column, low, high)
-
+    if linkers:
+        _values(ring, frame, linkers, edges, row, result)
     row[:, layout.NEWEST] = frame.time[frame.last]
     row[:, edge_fields] = edges[:, frame.last].T
     row[:, fields] = through[:, frame.last].T
     table.rows[slots] = row
     ring.heads[slots, ring.STOP] = stop + frame.count
+
+
+def _values(ring: Ring, frame: Frame, linkers: list[Linker], edges: I64, row: I64, result: I64) -> None:
+    """Distinct and first-seen results, and the counters in `row`."""
+    layout = frame.layout
+    for linker in linkers:
+        linker.join(ring)
+    tails = row[:, layout.EDGES : layout.EDGES + len(layout.offsets)].T
+    for i, lookup in enumerate(layout.distinct):
+        stored = row[:, layout.distinct_field + i]
+        found = linkers[lookup.column].distinct(ring, lookup, edges, tails, stored)
+        result[layout.distinct_at + i] = found
+        row[:, layout.distinct_field + i] = found[frame.last]
+    for i, lookup in enumerate(layout.first_seen, layout.first_seen_at):
+        result[i] = linkers[lookup.column].first_seen(ring, lookup, edges)
 
 
 def stack(

@@ -63,6 +63,8 @@ def _expire(ring: Ring, layout: Layout, slots: I64, row: I64, heads: I64, clock:
     if layout.previous:
         new = np.minimum(new, np.maximum(stop - 1, start))
     new = np.maximum(new, stop - layout.spec.max_entries)
+    if layout.distinct:  # the counters still need what leaves the windows
+        new = np.minimum(new, np.maximum(row[:, layout.EDGES + len(layout.offsets) - 1], start))
     gone = np.flatnonzero(new > start)
     if not gone.size:
         return

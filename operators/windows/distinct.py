@@ -1,0 +1,125 @@
+"""Distinct values of a window, and whether a value is new to it: rows in order.
+
+An entry keeps the hash of its value, and the positions of the previous and the next entry with the same hash in
+its key's ring. Entries that do not count have previous = NOTHING and next = NONE. The distinct values of low..high
+are the entries in it whose previous lies below `low`; from one row to the next that count changes by
+
+    + entries that enter at `high` and whose previous lies below the old `low`
+    - entries that leave at `low` and whose next is not below the new `high`
+
+so each entry costs twice, whatever the window's length. Links into old entries are saved for undo first.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Linker"]
+
+import numpy as np
+
+from operators.windows.frame import COUNTED, KNOWN, NOTHING, Frame
+from operators.windows.hashes import NONE, Finder, counted_sum
+from operators.windows.layout import I64, NOT_DELAYED, Lookup
+from state.ring import Ring
+from state.table import KeyedTable
+
+
+class Linker:
+    """Links the rows of one hash column to each other and to the ring, for rows in order."""
+
+    def __init__(self, table: KeyedTable, frame: Frame, number: int, heads: I64, row: I64, own: I64) -> None:
+        layout = frame.layout
+        self.frame, self.own, self.heads = frame, own, heads
+        self.column = layout.hash_column + 3 * number
+        self.value = frame.hashes[number]
+        self.counted = (frame.states[number] & COUNTED) > 0
+        self.known = (frame.states[number] & KNOWN) > 0
+        self.finder = Finder(table, layout, frame.unique, heads, row, self.column)
+        self.earlier, self.later = self._link()
+        self.previous = np.full(frame.size, NONE)
+        inside = self.earlier >= 0
+        self.previous[inside] = own[self.earlier[inside]]
+        ask = np.flatnonzero(self.known & ~inside)
+        self.previous[ask] = self.finder.find(frame.group[ask], self.value[ask])
+
+    def _link(self) -> tuple[I64, I64]:
+        """Row numbers of the last counted row before and the next one after, same key and hash; NONE."""
+        frame = self.frame
+        order = np.lexsort((self.value, frame.group))
+        group, value = frame.group[order], self.value[order]
+        new = np.ones(frame.size, np.bool_)
+        new[1:] = (group[1:] != group[:-1]) | (value[1:] != value[:-1])
+        at = np.arange(frame.size)
+        begin = np.maximum.accumulate(np.where(new, at, 0))
+        last = np.maximum.accumulate(np.where(self.counted[order], at, NONE))
+        before = np.concatenate(([NONE], last[:-1]))
+        fits = before >= begin
+        earlier, later = np.full(frame.size, NONE), np.full(frame.size, NONE)
+        earlier[order[fits]] = order[before[fits]]
+        linked = np.flatnonzero(self.counted & (earlier >= 0))
+        later[earlier[linked]] = linked
+        return earlier, later
+
+    def fill(self, entries: I64) -> None:
+        """The hash columns of the new entries (rows, width)."""
+        column, later = self.column, self.later
+        entries[:, column] = self.value
+        entries[:, column + 1] = np.where(self.counted, self.previous, NOTHING)
+        following = np.where(later >= 0, self.own[later], NOTHING)
+        entries[:, column + 2] = np.where(self.counted, following, NONE)
+
+    def join(self, ring: Ring) -> None:
+        """Old entries learn of their next one; the index of long rings too. After `fill` was written."""
+        frame = self.frame
+        off, mask, _, stop = self.heads.T
+        first = np.flatnonzero(self.counted & (self.earlier < 0) & (self.previous >= 0))
+        group = frame.group[first]
+        at = off[group] + (self.previous[first] & mask[group])
+        ring.save(at)
+        ring.entries[at, self.column + 2] = self.own[first]
+        rows = np.flatnonzero(self.counted)
+        count = np.bincount(frame.group[rows], minlength=len(frame.unique))
+        newest = frame.time[frame.last]
+        self.finder.moved(np.cumsum(count) - count, count, self.value[rows], self.own[rows], stop + frame.count, newest)
+
+    def distinct(self, ring: Ring, lookup: Lookup, edges: I64, tails: I64, stored: I64) -> I64:
+        """Distinct values in each row's window; `tails` (edges, keys) and `stored` (keys) are of the newest row before."""
+        frame, group = self.frame, self.frame.group
+        off, mask, _, stop = self.heads.T
+        low, high = lookup.window
+        new_low = edges[low]
+        old_low = _before(frame, new_low, tails[low])
+        new_high = self.own + 1 if high == NOT_DELAYED else edges[high]
+        old_high = _before(frame, new_high, stop if high == NOT_DELAYED else tails[high])
+        if high == NOT_DELAYED:
+            entering = (self.counted & (self.previous < old_low)).astype(np.int64)
+        else:
+            entering = counted_sum(ring, off[group], mask[group], old_high, new_high, self.column + 1, old_low, False)
+        leaving = counted_sum(ring, off[group], mask[group], old_low, new_low, self.column + 2, new_high, True)
+        change = np.cumsum(entering - leaving)
+        return change + (stored - np.concatenate(([0], change))[frame.first])[group]
+
+    def first_seen(self, ring: Ring, lookup: Lookup, edges: I64) -> I64:
+        """1 where the row's value is known and not among its window's earlier rows."""
+        group = self.frame.group
+        low, high = lookup.window
+        position = self.previous
+        if high != NOT_DELAYED:
+            off, mask = self.heads[group, 0], self.heads[group, 1]
+            position = walk(ring, off, mask, position, edges[high], self.column)
+        return (self.known & (position < edges[low])).astype(np.int64)
+
+
+def walk(ring: Ring, off: I64, mask: I64, position: I64, high: I64, column: int) -> I64:
+    """Follow `previous` from `position` until it lies below `high`."""
+    position = position.copy()
+    while (live := np.flatnonzero(position >= high)).size:
+        position[live] = ring.entries[off[live] + (position[live] & mask[live]), column + 1]
+    return position
+
+
+def _before(frame: Frame, values: I64, stored: I64) -> I64:
+    """Each row's predecessor's value; `stored` (keys) before the first."""
+    out = np.empty(frame.size, np.int64)
+    out[1:] = values[:-1]
+    out[frame.first] = stored
+    return out

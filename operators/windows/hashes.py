@@ -1,0 +1,115 @@
+"""Where a value last occurred in its key's ring.
+
+Short rings are compared entry by entry, all at once. For a long ring a dict hash -> newest position is kept beside
+the table: derived data, never stored. It is valid only for the ring's very state it was last brought to (`stop` and
+newest event time, for this key), so after an undo, a reload or a reuse of the slot it is built anew.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Finder", "counted_sum"]
+
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from operators.windows.frame import NOTHING
+from operators.windows.layout import I64, Layout
+from operators.windows.room import spread
+from state.ring import Ring
+from state.table import KeyedTable
+
+SHORT = 128
+NONE = -1  # no such position
+_SLICE = 1 << 20
+
+
+class _Index(NamedTuple):
+    state: tuple[str, int, int, int]
+    newest: dict[int, int]
+
+
+_INDICES: WeakKeyDictionary[KeyedTable, dict[tuple[int, int], _Index]] = WeakKeyDictionary()
+
+
+class Finder:
+    """Newest positions by hash in the rings of some keys, as they were when it was made.
+
+    `heads` (keys, 4), `row` (keys, fields): the keys' state; `column`: the arena column of the hash.
+    """
+
+    def __init__(self, table: KeyedTable, layout: Layout, slots: I64, heads: I64, row: I64, column: int) -> None:
+        assert table.ring is not None
+        self.table, self.layout, self.column = table, layout, column
+        self.slots, self.ring, self.row = slots, table.ring, row
+        self.off, self.mask, self.start, self.stop = heads.T.copy()
+        self.newest = row[:, layout.NEWEST].copy()
+        self.long = np.flatnonzero(self.stop - self.start > SHORT)
+        self.indices = {int(key): self._index(int(key)) for key in self.long}
+
+    def find(self, key: I64, value: I64) -> I64:
+        """Position of the newest counted entry with hash `value` of key number `key`; NONE if there is none."""
+        out = np.full(len(key), NONE)
+        length = (self.stop - self.start)[key]
+        short = np.flatnonzero(length <= SHORT)
+        if short.size:
+            mine, count = key[short], length[short]
+            each = np.repeat(mine, count)
+            position = spread(self.start[mine], count)
+            entries = self.ring.entries[self.off[each] + (position & self.mask[each]), self.column : self.column + 2]
+            hit = (entries[:, 0] == np.repeat(value[short], count)) & (entries[:, 1] != NOTHING)
+            some = np.flatnonzero(count)
+            if some.size:
+                begins = (np.cumsum(count) - count)[some]
+                out[short[some]] = np.maximum.reduceat(np.where(hit, position, NONE), begins)
+        for i in np.flatnonzero(length > SHORT).tolist():
+            group = int(key[i])
+            position_ = self.indices[group].get(int(value[i]), NONE)
+            out[i] = position_ if position_ >= self.start[group] else NONE
+        return out
+
+    def moved(self, begin: I64, count: I64, value: I64, position: I64, stop: I64, newest: I64) -> None:
+        """Each key has counted entries value[begin : begin + count] at `position`, which is new or changed."""
+        known = _INDICES.setdefault(self.table, {})
+        for key, index in self.indices.items():
+            rows = slice(int(begin[key]), int(begin[key] + count[key]))
+            index.update(zip(value[rows].tolist(), position[rows].tolist(), strict=True))
+            slot = int(self.slots[key])
+            if len(index) > 2 * int(stop[key] - self.start[key]) + SHORT:
+                known.pop((self.column, slot), None)
+            else:
+                known[self.column, slot] = _Index(self._state(slot, int(stop[key]), int(newest[key])), index)
+
+    def _state(self, slot: int, stop: int, newest: int) -> tuple[str, int, int, int]:
+        return self.table.keys[slot], int(self.table.task_of[slot]), stop, newest
+
+    def _index(self, key: int) -> dict[int, int]:
+        slot = int(self.slots[key])
+        known = _INDICES.setdefault(self.table, {}).pop((self.column, slot), None)
+        if known and known.state == self._state(slot, int(self.stop[key]), int(self.newest[key])):
+            return known.newest
+        position = np.arange(self.start[key], self.stop[key])
+        at = self.off[key] + (position & self.mask[key])
+        counted = self.ring.entries[at, self.column + 1] != NOTHING
+        values = self.ring.entries[at, self.column]
+        return dict(zip(values[counted].tolist(), position[counted].tolist(), strict=True))
+
+
+def counted_sum(ring: Ring, off: I64, mask: I64, low: I64, high: I64, column: int, bound: I64, above: bool) -> I64:
+    """For each row, how many positions low..high have `column` >= bound (`above`) or < bound."""
+    count = np.maximum(high - low, 0)
+    out = np.zeros(len(count), np.int64)
+    ends = np.cumsum(count)
+    rows = np.flatnonzero(count)
+    while rows.size:  # in slices of bounded size
+        reached = ends[rows] - (ends[rows[0]] - count[rows[0]])
+        some = rows[: max(1, int(np.searchsorted(reached, _SLICE)))]
+        rows = rows[len(some) :]
+        each = np.repeat(some, count[some])
+        position = spread(low[some], count[some])
+        values = ring.entries[off[each] + (position & mask[each]), column]
+        hits = values >= bound[each] if above else values < bound[each]
+        begins = np.cumsum(count[some]) - count[some]
+        out[some] = np.add.reduceat(hits, begins, dtype=np.int64)
+    return out
