@@ -52,7 +52,7 @@ def target_type(node: exp.DataType) -> DataType:
             raise TypeMismatchError("say the number of decimals: decimal(2)")
         return decimal(sizes[-1])
     known = _TYPES.get(node.this)
-    if known is None:
+    if known is None or (node.expressions and known != TIMESTAMP):
         names = "int64, float64, decimal(n), string, bool, timestamp"
         raise TypeMismatchError(f"the types are {names}")
     return known

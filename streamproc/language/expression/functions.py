@@ -278,7 +278,7 @@ _TIME: Final = {
         3,
         3,
         date_add,
-        "({2} + to_milliseconds({1} * date_sub({0}, TIMESTAMP '1970-01-05', TIMESTAMP '1970-01-05')))",
+        "({2} + to_milliseconds({1} * unit_ms({0})))",
     ),
     "epoch_ms": Function(
         "epoch_ms(ts)",

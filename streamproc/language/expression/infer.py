@@ -110,6 +110,9 @@ class _Checker:
         rule = _RULES.get(type(node))
         if rule is None:
             self.refuse(node, f"{type(node).__name__} is not part of the expression language")
+        extra = [name for name, value in node.args.items() if value and name not in _SETTINGS]
+        if extra:  # what no rule reads must not be dropped in silence
+            self.refuse(node, f"{extra[0]} of {type(node).__name__} is not part of the expression language")
         return self.guarded(node, lambda: rule(self, node))
 
     def guarded(self, node: exp.Expr, build: Callable[[], Typed]) -> Typed:
@@ -254,7 +257,8 @@ class _Checker:
         unit = node.args.get("unit")
         name = "" if unit is None else unit.name.lower().removesuffix("s")
         text = "" if node.this is None else node.this.name
-        if name not in UNIT_MS or not text.lstrip("-").isdecimal() or len(text) > 15:
+        plain = isinstance(unit, exp.Var) and isinstance(node.this, exp.Literal)
+        if not plain or name not in UNIT_MS or not text.lstrip("-").isdecimal() or len(text) > 15:
             hint = "months and years differ in length: use days" if name in {"month", "year", "quarter"} else None
             self.refuse(node, f"an interval is INTERVAL '5' MINUTES; units: {', '.join(UNIT_MS)}", hint)
         span = int(text) * UNIT_MS[name]
@@ -303,13 +307,20 @@ def _joined(checker: _Checker, node: exp.Expr) -> Typed:
 
 
 def _like(checker: _Checker, node: exp.Expr) -> Typed:
+    escape = None
     if isinstance(node, exp.Escape):
-        if not isinstance(node.this, exp.Like):
+        escape, node = checker.check(node.expression), node.this
+        if not isinstance(node, exp.Like):
             checker.refuse(node, "ESCAPE belongs to LIKE")
-        return like(*checker.pieces(node.this), checker.check(node.expression))
-    return like(*checker.pieces(node), None)
+    found = like(*checker.pieces(node), escape)
+    return call("not", found, to=BOOL) if node.args.get("negate") else found
 
 
+# Parts of sqlglot's nodes that the rules read, or that say nothing (`typed`, `safe`: how other dialects divide).
+_SETTINGS: Final = frozenset(
+    {"this", "expression", "expressions", "table", "db", "catalog", "low", "high", "ifs", "default", "true"}
+    | {"unit", "to", "field", "query", "negate", "typed", "safe", "is_string"}
+)
 _RULES: Final[dict[type[exp.Expr], Callable[[_Checker, Any], Typed]]] = {
     exp.Column: _Checker.column,
     exp.Dot: _Checker.column,

@@ -21,11 +21,14 @@ from streamproc.language.expression.parse import Expr, dotted_name
 PRELUDE: Final = """
 SET TimeZone = 'UTC';
 CREATE MACRO finite(x) AS CASE WHEN isfinite(x) THEN x END;
-CREATE MACRO distance_km(lat1, lon1, lat2, lon2) AS finite(2 * 6371.0::DOUBLE * asin(least(1, sqrt(
-    pow(sin(radians(lat2 - lat1) / 2), 2) + cos(radians(lat1)) * cos(radians(lat2)) * pow(sin(radians(lon2 - lon1) / 2), 2)
+CREATE MACRO unit_ms(unit) AS CASE unit WHEN 'millisecond' THEN 1 WHEN 'second' THEN 1000 WHEN 'minute' THEN 60000
+    WHEN 'hour' THEN 3600000 WHEN 'day' THEN 86400000 WHEN 'week' THEN 604800000 END;
+CREATE MACRO at_most_one(x) AS CASE WHEN x > 1 THEN 1::DOUBLE ELSE x END;
+CREATE MACRO distance_km(lat1, lon1, lat2, lon2) AS finite(2 * 6371.0::DOUBLE * asin(at_most_one(sqrt(
+    pow(sin(radians(lat2 - lat1) / 2), 2)
+    + cos(radians(lat1)) * cos(radians(lat2)) * pow(sin(radians(lon2 - lon1) / 2), 2)
 ))));
 """
-_NOW: Final = "now"
 
 
 def duckdb_sql(expr: Expr, event_time: str = "event_time") -> str:
@@ -76,14 +79,14 @@ class _Generator(DuckDBGenerator):
         if name is not None:
             return _quoted(name)
         table, key = node.this.expressions
-        return f"(SELECT {_quoted(node.expression.name)} FROM {_quoted(table.name)} WHERE key = {self.sql(key)})"
+        return f"(SELECT {_quoted(node.expression.name)} FROM {_quoted(table.name)} WHERE key = {self.sql(key)})"  # noqa: S608  for tests
 
     def our_in(self, node: exp.In) -> str:
         """IN a list or a table."""
         field = node.args.get("field")
         if field is None:
             return f"{self.sql(node, 'this')} IN ({', '.join(self.sql(item) for item in node.expressions)})"
-        return f"{self.sql(node, 'this')} IN (SELECT key FROM {_quoted(field.expressions[0].name)})"
+        return f"{self.sql(node, 'this')} IN (SELECT key FROM {_quoted(field.expressions[0].name)})"  # noqa: S608  for tests
 
     def our_cast(self, word: str, node: exp.Cast) -> str:
         """A cast; decimal(n) has n decimals here."""
@@ -97,7 +100,7 @@ class _Generator(DuckDBGenerator):
 class _Reference(DuckDB):
     """DuckDB's dialect with our generator."""
 
-    Generator = _Generator
+    Generator = _Generator  # type: ignore[assignment]
 
 
 def _quoted(name: str) -> str:
