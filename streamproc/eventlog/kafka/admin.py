@@ -123,9 +123,11 @@ class KafkaAdmin:
 
 
 async def _led(client: Client, topics: set[str]) -> None:
+    """A node may be named leader a moment before it knows: ask it for something."""
     found = await client.leaders(topics)
-    if found.keys() != topics or any(leader < 0 for numbers in found.values() for leader in numbers.values()):
+    if found.keys() != topics:
         raise theirs.LeaderNotAvailableError
+    await _offsets(client, [TopicPartition(topic, number) for topic in found for number in found[topic]], _LATEST)
 
 
 async def _offsets(client: Client, partitions: Sequence[TopicPartition], which: int) -> dict[TopicPartition, int]:

@@ -158,14 +158,14 @@ def _read_chunk(tp: TopicPartition, fetched: Any) -> Chunk | None:
         start, fetched.next_fetch_offset = fetched.next_fetch_offset, batch.next_offset
         if not _is_visible(fetched, batch):
             continue
-        records = list(batch)
-        if batch.base_offset < start:  # a fetch starts at a batch, not at an offset
-            records = [record for record in records if record.offset >= start]
-        offsets += [record.offset for record in records]
-        keys += [record.key for record in records]
-        values += [record.value for record in records]
-        timestamps += [record.timestamp for record in records]
-        headers += [record.headers for record in records]
+        # A fetch starts at a batch, not at an offset.
+        records = batch if batch.base_offset >= start else [record for record in batch if record.offset >= start]
+        for record in records:  # one pass: a comprehension a column takes a third longer
+            offsets.append(record.offset)
+            keys.append(record.key)
+            values.append(record.value)
+            timestamps.append(record.timestamp)
+            headers.append(record.headers)
     if not offsets:
         return None
     return Chunk(tp, offsets, keys, values, timestamps, fetched.next_fetch_offset, headers if any(headers) else None)

@@ -153,8 +153,7 @@ class KafkaReader:
 
     def record_assignment(self, partitions: Iterable[Any]) -> None:
         """The generation is read here, at the assignment, and never again."""
-        if self._member is not None and self._fetcher is not None:
-            self._fetcher.park(tuple(partitions))
+        if self._member is not None:
             self.record(partitions, self._member.snapshot())
 
     async def _tell_changes(self) -> bool:

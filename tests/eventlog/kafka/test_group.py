@@ -229,6 +229,29 @@ async def test_a_fresh_assignment_is_paused(log: KafkaLog) -> None:
     await second.close(leave=True)
 
 
+async def test_a_resume_meant_for_the_assignment_before_does_nothing(log: KafkaLog, topic: str) -> None:
+    """The broker has assigned anew, the listener does not know yet."""
+    group, zero = unique("group"), TopicPartition(topic, 0)
+    await append(log, records(zero, b"a"))
+    first, told = await join(log, group, [topic], "w1")
+    second = log.reader(group, [topic], other := Told(), instance="w2", index=0, count=1)
+    await second.start()
+    async with polling(second), asyncio.timeout(20):
+        while len(told.events) < 2:
+            await first.poll(100)
+        await until([other], 1)
+        await asyncio.sleep(0.3)
+        first.resume(zero, 0)
+        assert [word for word, _ in told.events] == ["assigned", "revoked"]
+        assert await first.poll(1000) == []
+        assert [word for word, _ in told.events] == ["assigned", "revoked", "assigned"]
+        assert await first.poll(300) == []
+        first.resume(zero, 0)
+        assert [chunk.values for chunk in await first.poll(5000)] == [[b"a"]]
+    await first.close(leave=True)
+    await second.close(leave=True)
+
+
 async def test_no_such_topic(log: KafkaLog) -> None:
     reader = log.reader(unique("group"), [unique("missing")], Told(), instance="w", index=0, count=1)
     with pytest.raises(EventLogError, match="no topic missing"):

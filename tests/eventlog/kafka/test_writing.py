@@ -234,10 +234,11 @@ async def test_abandon_ends_a_commit_under_way(log: KafkaLog, tp: TopicPartition
     for _ in range(turns):
         await asyncio.sleep(0)
     await writer.abandon()
-    with pytest.raises(EventLogError):
-        await commit
+    (outcome,) = await asyncio.gather(commit, return_exceptions=True)
+    assert outcome is None or isinstance(outcome, EventLogError)
     await (await opened(log, name)).abandon()
-    assert await read_values(log, tp, timeout_s=SOON_S) in ([], [b"a", b"b"])
+    allowed: list[list[bytes | None]] = ([[]] if outcome is not None else []) + [[b"a", b"b"]]
+    assert await read_values(log, tp, timeout_s=SOON_S) in allowed
 
 
 async def test_abandon_never_raises(log: KafkaLog) -> None:
