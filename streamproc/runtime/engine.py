@@ -88,7 +88,7 @@ class Engine:
             (step.process if whole else step.replay)(batch, self._state)
         if flags is not None and self._deduplicator is not None:
             self._deduplicator.record(flags, actions)
-        return self._outputs.exact_digest(batch, rows.ids, 0, batch.size) if whole else b""
+        return self._outputs.exact_digest(rows.ids, self._outputs.exact_rows(batch)) if whole else b""
 
     def publish(self) -> None:
         """The transaction committed."""

@@ -6,9 +6,11 @@ __all__ = ["OutputEncoder"]
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from operators.batch import Batch, TaskRows
 from operators.block import BlockEncoder, BlockRows
@@ -59,45 +61,46 @@ class OutputEncoder:
         self, inputs: Sequence[TaskInput], tasks: Mapping[TopicPartition, PartitionTask], judged: Judged, now_ms: int
     ) -> Computed:
         """Everything one transaction appends, and the offsets it commits."""
-        texts = self._texts(judged)
+        shared = _Shared(judged, self._texts(judged), _named(judged), self.exact_rows(judged.batch))
         spans = {span.task: span for span in judged.rows.spans}
-        named = _named(judged)
         computed = Computed([], [], {}, judged)
         for task_input in inputs:
             task = tasks[task_input.source]
             span = spans.get(task.task, TaskRows(task.task, 0, 0))
-            mine = texts[span.start : span.stop]
             refused = [letter for letter in judged.rows.refused if letter.task == task.task]
-            entry, block = self._entry(task_input, task, judged, named, texts=mine, refused=refused)
+            entry, block = self._entry(task_input, task, shared, span, refused)
             headers, chain = encode_entry(entry, task.chain)
-            journal = TopicPartition(self._plan.topics.journal, task.task)
-            outputs = computed.outputs
-            if mine:
-                keys = [key.encode() for key in judged.rows.keys[span.start : span.stop]]
-                decisions = TopicPartition(self._plan.topics.decisions, task.task)
-                outputs.append(OutputRecords(decisions, keys, mine, now_ms))
-                outputs += self._sides(judged, span, keys, mine, now_ms)
+            if span.stop > span.start:
+                computed.outputs += self._decided(shared, span, now_ms)
             if refused:
-                outputs.append(self._dead_letters(task_input.source, refused, now_ms))
-            outputs.append(OutputRecords(journal, [None], [block], now_ms, [headers]))
+                computed.outputs.append(self._dead_letters(task_input.source, refused, now_ms))
+            journal = TopicPartition(self._plan.topics.journal, task.task)
+            computed.outputs.append(OutputRecords(journal, [None], [block], now_ms, [headers]))
             computed.tasks.append(TaskOutput(task_input.source, task_input.stop, entry.sequence, chain))
             computed.offsets[task_input.source] = task.commit_of(task_input.stop, entry.sequence, chain)
         return computed
 
-    def exact_digest(self, judged_batch: Batch, ids: Sequence[str], start: int, stop: int) -> bytes:
-        """Digest of what must come out equal on any machine: ids, and the exact columns of rows with state.
+    def exact_rows(self, batch: Batch) -> npt.NDArray[np.int64]:
+        """What must come out equal on any machine, int64 (rows, columns): the exact columns of steps with state.
 
-        `start`, `stop`: the task's rows in the batch, which holds no duplicates; `ids` are all its ids.
+        A NULL is 0 and a bit in one of the last columns (whether a mask exists depends on the batch's other rows).
         """
+        count = len(self._exact)
+        out = np.zeros((batch.size, count + -(-count // 63)), np.int64)
+        for i, name in enumerate(self._exact):
+            column = batch.columns[name]
+            if column.valid is None:
+                out[:, i] = column.values
+            else:
+                np.multiply(column.values, column.valid, out=out[:, i], casting="unsafe")
+                out[:, count + i // 63] |= ~column.valid * np.int64(1 << i % 63)
+        return out
+
+    @staticmethod
+    def exact_digest(ids: Sequence[str], exact: npt.NDArray[np.int64]) -> bytes:
+        """The journal's `exact` digest of one task: all its ids, and the exact rows of those that are no duplicates."""
         digest = hashlib.sha256("\n".join(ids).encode("utf-8", "surrogatepass"))
-        for name in self._exact:
-            column = judged_batch.columns[name]
-            values = column.values[start:stop]
-            valid = None if column.valid is None else column.valid[start:stop]
-            if valid is not None and not valid.all():  # whether a mask exists depends on the other rows of the batch
-                values = np.where(valid, values, 0)
-                digest.update(np.ascontiguousarray(valid).data)
-            digest.update(np.ascontiguousarray(values).data)
+        digest.update(exact.data)
         return digest.digest()
 
     # ---- parts
@@ -120,15 +123,14 @@ class OutputEncoder:
         return listed
 
     def _entry(
-        self, task_input: TaskInput, task: PartitionTask, judged: Judged, named: BlockRows, *, texts: list[bytes],
-        refused: list[Refused],
-    ) -> tuple[JournalEntry, bytes]:  # fmt: skip
-        span = next((span for span in judged.rows.spans if span.task == task.task), TaskRows(task.task, 0, 0))
-        rows = judged.rows
+        self, task_input: TaskInput, task: PartitionTask, shared: _Shared, span: TaskRows, refused: list[Refused]
+    ) -> tuple[JournalEntry, bytes]:
+        judged, rows = shared.judged, shared.judged.rows
         start, stop = np.searchsorted(judged.fresh, (span.start, span.stop)).tolist()
-        offsets = rows.offsets[span.start : span.stop]
-        again = offsets[judged.duplicate[span.start : span.stop]].tolist()
-        block = self._block.encode(named, judged.decided, judged.batch.columns, start, stop) if stop > start else b""
+        again = rows.offsets[span.start : span.stop][judged.duplicate[span.start : span.stop]].tolist()
+        block = b""
+        if stop > start:
+            block = self._block.encode(shared.named, judged.decided, judged.batch.columns, start, stop)
         entry = JournalEntry(
             version=_JOURNAL_VERSION,
             task=task.task,
@@ -140,22 +142,23 @@ class OutputEncoder:
             state_fingerprint=self._plan.state_fingerprint,
             decision_fingerprint=self._plan.decision_fingerprint,
             numerics=self._numerics,
-            exact=self.exact_digest(judged.batch, rows.ids[span.start : span.stop], start, stop),
-            output=hashlib.sha256(b"\n".join(texts)).digest(),
+            exact=self.exact_digest(rows.ids[span.start : span.stop], shared.exact[start:stop]),
+            output=hashlib.sha256(b"\n".join(shared.texts[span.start : span.stop])).digest(),
             block=hashlib.sha256(block).digest(),
         )
         return entry, block
 
-    def _sides(
-        self, judged: Judged, span: TaskRows, keys: list[bytes], texts: list[bytes], now_ms: int
-    ) -> list[OutputRecords]:
-        outputs: list[OutputRecords] = []
+    def _decided(self, shared: _Shared, span: TaskRows, now_ms: int) -> list[OutputRecords]:
+        """A task's decisions, and the copies that side outputs get."""
+        judged, topics = shared.judged, self._plan.topics
+        keys = [key.encode() for key in judged.rows.keys[span.start : span.stop]]
+        texts = shared.texts[span.start : span.stop]
+        outputs = [OutputRecords(TopicPartition(topics.decisions, span.task), keys, texts, now_ms)]
         for name, hits in judged.decided.outputs.items():
             places = judged.fresh[hits]
-            places = places[(places >= span.start) & (places < span.stop)] - span.start
-            if len(places):
-                picked: list[int] = places.tolist()
-                tp = TopicPartition(self._plan.topics.side[name], span.task)
+            picked = (places[(places >= span.start) & (places < span.stop)] - span.start).tolist()
+            if picked:
+                tp = TopicPartition(topics.side[name], span.task)
                 outputs.append(OutputRecords(tp, [keys[i] for i in picked], [texts[i] for i in picked], now_ms))
         return outputs
 
@@ -171,6 +174,15 @@ class OutputEncoder:
         ]  # fmt: skip
         tp = TopicPartition(self._plan.topics.dead_letters, source.partition)
         return OutputRecords(tp, [None] * len(values), values, now_ms)
+
+
+class _Shared(NamedTuple):
+    """What all tasks of a transaction share: one text a row, names and exact rows of the batch."""
+
+    judged: Judged
+    texts: list[bytes]
+    named: BlockRows
+    exact: npt.NDArray[np.int64]
 
 
 def _named(judged: Judged) -> BlockRows:
