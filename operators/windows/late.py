@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from operators.windows import extremes
+from operators.windows.disorder import Disorder
 from operators.windows.edges import search
 from operators.windows.frame import I64, Frame
 from operators.windows.merge import merge
@@ -59,7 +60,7 @@ class Chunk:
     def __init__(self, table: KeyedTable, frame: Frame) -> None:
         layout, ring, group = frame.layout, table.ring, frame.group
         assert ring is not None
-        self.frame, self.ring, self.layout = frame, ring, layout
+        self.table, self.frame, self.ring, self.layout = table, frame, ring, layout
         self.row = table.rows[frame.unique]
         known = ring.heads[frame.unique, ring.STOP] > 0
         stored = np.where(known, self.row[:, layout.NEWEST], frame.time[frame.first])
@@ -150,6 +151,11 @@ class Chunk:
             column = layout.extreme_column + 3 * lookup.column
             static = extremes.query(self.flat, layout.width, self.base, self.mask, column, low, high)
             out[i] = np.minimum(static, extremes.pairs_least(frame, lookup, self.below, self.first, self.rank))
+        self.disorders = [Disorder(self, i) for i in range(len(layout.hashes))]
+        for i, lookup in enumerate(layout.distinct, layout.distinct_at):
+            out[i] = self.disorders[lookup.column].distinct(lookup)
+        for i, lookup in enumerate(layout.first_seen, layout.first_seen_at):
+            out[i] = self.disorders[lookup.column].first_seen(lookup)
         if layout.previous:
             self._previous(out)
 

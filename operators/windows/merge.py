@@ -45,10 +45,14 @@ def merge(table: KeyedTable, chunk: Chunk) -> None:
         weave.carry(entries)
     if layout.extremes:
         weave.extremes(entries)
+    for disorder in chunk.disorders:
+        disorder.repair(weave, entries)
     ring.save(weave.old_index)
     ring.entries[weave.new_index] = entries
     row[:, layout.NEWEST] = newest
     _edges(chunk, weave, newest)
+    for disorder in chunk.disorders:
+        disorder.counters(weave)
     table.rows[frame.unique] = row
     ring.heads[frame.unique, ring.STOP] = chunk.heads[:, ring.STOP] + weave.added
 
