@@ -67,6 +67,7 @@ def read_pipeline(content: str, file: str) -> Pipeline:
     decision = _decision(top)
     rules = _rules(top, decision)
     topics = _topics(top, name)
+    _check_topics(name, streams, topics, rules, problems)
     partitions = top.get("partitions", whole(1, PARTITIONS_MAX), 4)
     retention = top.get("retention", duration, 0) or None
     for key, what in _LATER.items():
@@ -208,6 +209,25 @@ def _rule(section: Section, decision: Decision) -> Rule:
 def _no_expression(place: Place) -> Expr:
     """Stands for an expression that was refused; problems.check() comes before anyone looks at it."""
     return Expr(None, "", place)  # type: ignore[arg-type]
+
+
+def _check_topics(
+    pipeline: str, streams: dict[str, Stream], topics: Topics, rules: tuple[Rule, ...], problems: Problems
+) -> None:
+    """No topic has two uses: what is written must not be read as input, nor mixed."""
+    uses = {stream.topic: "the stream's" for stream in streams.values()}
+    place = next((stream.place for stream in streams.values()), None)
+    for kind, topic in (
+        ("decisions", topics.decisions),
+        ("dead_letters", topics.dead_letters),
+        ("journal", topics.journal),
+    ):
+        if topic in uses:
+            problems.add(f"topics: {kind} is {uses[topic]} topic too", place, topic)
+        uses.setdefault(topic, f"the {kind}")
+    for rule in rules:
+        if rule.to and (topic := f"{pipeline}.{rule.to}") in uses:
+            problems.add(f"rule {rule.id}: to: {topic} is {uses[topic]} topic", rule.place, "choose another name")
 
 
 def _topics(top: Section, pipeline: str) -> Topics:

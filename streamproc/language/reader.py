@@ -64,7 +64,7 @@ def check_identifier(name: str, place: Place) -> None:
 def topic_name(node: Node) -> str:
     """A name that Kafka accepts for a topic."""
     name = text(node)
-    if not _TOPIC.fullmatch(name):
+    if not _TOPIC.fullmatch(name) or name in (".", ".."):
         raise ConfigError(f"{name!r} cannot name a topic", node.place, "letters, digits, '.', '_' and '-'")
     return name
 

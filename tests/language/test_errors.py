@@ -139,6 +139,8 @@ CASES = [
     ("include: [amount, jump]", "include: [amount, jmup]", "include: unknown column 'jmup' (did you mean jump?)"),
     ("include: [amount, jump]", "include: [amount, score]", "include: score is always there (leave it out)"),
     ("include: [amount, jump]", "include: [amount, amount]", "amount is listed twice"),
+    ("then: decline", "then: decline, to: journal", "rule burst: to: cards.journal is the journal topic"),
+    ("pipeline: cards", "pipeline: cards\ntopics: {journal: cards.transactions}", "journal is the stream's topic too"),
     # tables, models, operators
     ("rules:\n", "tables: {t: {key: k, file: no.csv}}\nrules:\n", "p.yaml:17:13: table t: there is no file no.csv"),
     ("rules:\n", MODEL.replace("[amount]", "[amount, x]"), "unknown column 'x'"),
