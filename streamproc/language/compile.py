@@ -191,8 +191,7 @@ def _scores_and_rules(pipeline: Pipeline, stream: Stream, draft: Draft, problems
 
 def _check_include(pipeline: Pipeline, scope: dict[str, OutputField], named: set[str], problems: Problems) -> None:
     """What the decision shows must exist (or be `named` in the file, and wrong), and not be there anyway."""
-    place = pipeline.decision.place
-    for column in pipeline.decision.include:
+    for column, place in zip(pipeline.decision.include, pipeline.decision.places, strict=True):
         if column in RESERVED:
             problems.add(f"include: {column} is always there", place, "leave it out")
         elif column not in scope and column not in named:

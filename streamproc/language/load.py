@@ -151,7 +151,7 @@ def _model(section: Section) -> Model:
     for key in ("champion", "challenger", "shadow", "version"):
         section.later(key, "model versions")
     section.close()
-    return Model(file, features, tiers, section.place)
+    return Model(file, features, tiers, section.place, _places(section, "features"))
 
 
 def _decision(top: Section) -> Decision:
@@ -167,7 +167,14 @@ def _decision(top: Section) -> Decision:
         top.problems.add(f"action {otherwise!r} is not in severity", place, nearest(otherwise, severity))
     include = section.get("include", names, _NONE)
     section.close()
-    return Decision(severity, otherwise, include, section.place)
+    return Decision(severity, otherwise, include, section.place, _places(section, "include"))
+
+
+def _places(section: Section, key: str) -> tuple[Place, ...]:
+    """The places of a list's items."""
+    node = section.node(key)
+    items = node.items if isinstance(node, Items) else [node]
+    return tuple(item.place for item in items if item)
 
 
 def _rules(top: Section, decision: Decision) -> tuple[Rule, ...]:

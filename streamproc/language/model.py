@@ -120,12 +120,13 @@ class UserOperator(msgspec.Struct, frozen=True):
 
 
 class Model(msgspec.Struct, frozen=True):
-    """A scoring model; `tiers`: name -> score (0-100) from which on it holds."""
+    """A scoring model; `tiers`: name -> score (0-100) from which on it holds. `places`: of each of the features."""
 
     file: str
     features: tuple[str, ...]
     tiers: dict[str, float]
     place: Place = Place("")
+    places: tuple[Place, ...] = ()
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -142,12 +143,13 @@ class Rule(msgspec.Struct, frozen=True):
 
 
 class Decision(msgspec.Struct, frozen=True):
-    """How rules become one action, and what the decision shows."""
+    """How rules become one action, and what the decision shows. `places`: of each of the included columns."""
 
     severity: tuple[str, ...] = ("decline", "review", "challenge", "approve")
     otherwise: str = "approve"
     include: tuple[str, ...] = ()
     place: Place = Place("")
+    places: tuple[Place, ...] = ()
 
 
 class Topics(msgspec.Struct, frozen=True):

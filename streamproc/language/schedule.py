@@ -53,6 +53,8 @@ def check_names(items: Mapping[str, Item], fields: Iterable[str], refused: set[s
 
 def _find(item: Item, column: str) -> Place:
     """Where a column stands in an item's text."""
+    if isinstance(item, ScoreItem):
+        return item.model.places[item.model.features.index(column)]
     if not isinstance(item, ExpressionItem):
         return item.place
     text, place = item.expr.text, item.expr.place

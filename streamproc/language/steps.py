@@ -150,9 +150,9 @@ class StepBuilder:
 
     def _score(self, item: ScoreItem) -> None:
         """Errors of the model's file are given the place where the pipeline names it."""
-        for name in item.model.features:
+        for name, place in zip(item.model.features, item.model.places, strict=True):
             if self.scope[name].type.kind is Kind.STRING:
-                self._problems.add(f"model {item.name}: the feature {name} is a string", item.place, "give it numbers")
+                self._problems.add(f"model {item.name}: the feature {name} is a string", place, "give it numbers")
                 return
         path = self._folder / item.model.file
         try:

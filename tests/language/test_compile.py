@@ -201,6 +201,25 @@ def test_what_decides_changes_without_a_barrier(change: tuple[str, str]) -> None
     assert plan.state_fingerprint == base.state_fingerprint
 
 
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("", ()),
+        (", include: amount", ("amount",)),
+        (", include: []", ()),
+        (", include: [jump, amount]", ("jump", "amount")),
+    ],
+)
+def test_what_a_decision_includes(written: str, shown: tuple[str, ...]) -> None:
+    assert compiled(changed((", include: [amount, jump]", written))).decision.include == shown
+
+
+def test_a_pipeline_without_features_rules_or_decision() -> None:
+    plan = compiled(BASE.split("features:")[0])
+    assert (plan.steps, plan.features, plan.rules) == ((), (), ())
+    assert plan.decision.severity == ("decline", "review", "challenge", "approve")
+
+
 def test_short_names_of_the_score() -> None:
     text = changed(
         ("rules:\n", "models:\n  fraud: {file: f.onnx, features: [amount, jump], tiers: {low: 0, high: 50}}\nrules:\n"),
