@@ -10,9 +10,9 @@ import gc
 import hashlib
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -130,37 +130,56 @@ async def run_worker(
     from streamproc.runtime.flush import ThreadExecutor
     from streamproc.runtime.health import HealthServer, watch_loop
     from streamproc.runtime.metrics import WorkerMetrics
+    from streamproc.runtime.observe import StageTimer, watch_tasks
     from streamproc.runtime.state_keeper import StateKeeper
     from streamproc.runtime.worker import Worker
 
     clock = SystemClock()
-    log = open_log(options.log_url)
-    engine, state = build_engine(plan, digest_key(options.state), probe=probe)
-    stores = RocksRowStores(options.state / plan.pipeline)
-    states = StateKeeper(state, stores, plan.state_fingerprint)
-    executor = ThreadExecutor()
     metrics = WorkerMetrics()
-    worker = Worker(
-        plan, log, engine=engine, states=states, clock=clock, executor=executor, metrics=metrics, settings=settings,
-        probe=probe,
-    )  # fmt: skip
+    timer = StageTimer(metrics, clock, probe)
+    engine, state = build_engine(plan, digest_key(options.state), probe=timer)
+    async with contextlib.AsyncExitStack() as stack:
+        log = open_log(options.log_url)
+        stack.push_async_callback(log.close)
+        stores = stack.enter_context(contextlib.closing(RocksRowStores(options.state / plan.pipeline)))
+        executor = stack.enter_context(contextlib.closing(ThreadExecutor()))
+        states = StateKeeper(state, stores, plan.state_fingerprint)
+        worker = Worker(
+            plan, log, engine=engine, states=states, clock=clock, executor=executor, metrics=metrics,
+            settings=settings, probe=timer,
+        )  # fmt: skip
+        _stop_on_signals(worker.stop)
+        if started is not None:
+            started(worker.stop)
+        health = HealthServer(metrics.registry, lambda: worker.ready)
+        stack.push_async_callback(health.close)
+        if options.metrics_port is not None:
+            await health.start(options.metrics_host, options.metrics_port)
+        stack.push_async_callback(
+            _in_background(
+                watch_loop(clock, metrics.loop_lag_seconds),
+                watch_tasks(log.admin(), lambda: worker.tasks, state, metrics, clock),
+            )
+        )
+        gc.freeze()
+        gc.set_threshold(*_GC_THRESHOLDS)
+        await worker.run()
+
+
+def _stop_on_signals(stop: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         with contextlib.suppress(ValueError, RuntimeError):  # not in the main thread
-            loop.add_signal_handler(name, worker.stop)
-    if started is not None:
-        started(worker.stop)
-    health = HealthServer(metrics.registry, lambda: worker.ready)
-    watch = loop.create_task(watch_loop(clock, metrics.loop_lag_seconds), name="loop lag")
-    gc.freeze()
-    gc.set_threshold(*_GC_THRESHOLDS)
-    try:
-        if options.metrics_port is not None:
-            await health.start(options.metrics_host, options.metrics_port)
-        await worker.run()
-    finally:
-        watch.cancel()
-        await health.close()
-        executor.close()
-        stores.close()
-        await log.close()
+            loop.add_signal_handler(name, stop)
+
+
+def _in_background(*watches: Coroutine[Any, Any, None]) -> Callable[[], Awaitable[None]]:
+    """Start endless watchers; the function returned ends them."""
+    tasks = [asyncio.ensure_future(watch) for watch in watches]
+
+    async def end() -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    return end

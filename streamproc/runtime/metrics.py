@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["LatencyHistogram", "WorkerMetrics"]
 
+from collections import Counter as Counts
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -45,6 +46,7 @@ _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 _ROWS_FIRST = 512
 _ROWS_MIN = 64
 _SMOOTHING = 0.2
+_HOT_KEY_EVERY = 64
 
 
 class LatencyHistogram(Collector):
@@ -105,6 +107,7 @@ class WorkerMetrics:
         )
         self.loop_lag_seconds = Gauge(p + "loop_lag_seconds", "Longest recent delay of the loop", registry=registry)
         self._seconds_per_row = 0.0
+        self._transactions = 0
 
     def rows_for(self, work_ms: float) -> int:
         """How many rows are about `work_ms` of computing."""
@@ -115,7 +118,6 @@ class WorkerMetrics:
     def computed(self, computed: Computed, seconds: float) -> None:
         """A batch was computed; small ones say little about the cost of a row."""
         rows = computed.judged.rows.size
-        self.stage_seconds.labels("compute").observe(seconds)
         self.batch_rows.observe(rows)
         if rows >= _ROWS_MIN:
             cost = seconds / rows
@@ -135,3 +137,6 @@ class WorkerMetrics:
             if count:
                 self.decisions.labels(judged.decided.action_names[code]).inc(count)
         self.latency.observe(now_ms - judged.rows.timestamps)
+        self._transactions += 1
+        if self._transactions % _HOT_KEY_EVERY == 1 and judged.rows.size:
+            self.hot_key_share.set(max(Counts(judged.rows.keys).values()) / judged.rows.size)

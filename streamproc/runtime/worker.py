@@ -9,7 +9,7 @@ from __future__ import annotations
 __all__ = ["Worker", "WorkerSettings"]
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 import msgspec
 import structlog
@@ -118,6 +118,11 @@ class Worker:
         self._stopping = False
         self._failing_since = 0.0
         self._ends: dict[TopicPartition, int] = {}
+
+    @property
+    def tasks(self) -> Iterable[PartitionTask]:
+        """The tasks it owns now."""
+        return self._tasks.values()
 
     @property
     def ready(self) -> bool:

@@ -1,0 +1,59 @@
+"""What is measured beside the hot path: times of the steps, and gauges that a slow watcher sets."""
+
+from __future__ import annotations
+
+__all__ = ["STAGES", "StageTimer", "watch_tasks"]
+
+from collections.abc import Callable, Iterable
+
+from state.errors import EventLogError
+from state.worker_state import WorkerState
+from streamproc.clock import Clock
+from streamproc.eventlog.contract import Admin
+from streamproc.runtime.metrics import WorkerMetrics
+from streamproc.runtime.partition_task import PartitionTask
+from streamproc.runtime.transaction import Probe
+
+STAGES = {2: "collect", 3: "decode", 4: "steps", 5: "encode", 6: "produce", 7: "deliver", 8: "commit"}
+_WATCH_SECONDS = 2.0
+
+
+class StageTimer:
+    """A probe that observes how long each numbered step took, and passes the call on.
+
+    At step n it knows how long the step before it took: `STAGES` names that one.
+    """
+
+    def __init__(self, metrics: WorkerMetrics, clock: Clock, inner: Probe | None = None) -> None:
+        self._clock = clock
+        self._inner = inner
+        self._last = clock.monotonic()
+        self._histograms = {step: metrics.stage_seconds.labels(name) for step, name in STAGES.items()}
+
+    def __call__(self, step: int) -> None:
+        """Step `step` begins."""
+        now = self._clock.monotonic()
+        histogram = self._histograms.get(step)
+        if histogram is not None:
+            histogram.observe(now - self._last)
+        self._last = now
+        if self._inner is not None:
+            self._inner(step)
+
+
+async def watch_tasks(
+    admin: Admin, tasks: Callable[[], Iterable[PartitionTask]], state: WorkerState, metrics: WorkerMetrics, clock: Clock
+) -> None:
+    """For ever: lag of each task behind the log's end, keys and bytes of the state."""
+    while True:
+        await clock.sleep(_WATCH_SECONDS)
+        metrics.state_keys.set(state.live_keys)
+        metrics.state_bytes.set(state.bytes_estimate())
+        owned = {task.source: task for task in tasks()}
+        try:
+            ends = await admin.end_offsets(list(owned))
+        except EventLogError:
+            continue  # the worker itself says when the log cannot be reached
+        metrics.lag.clear()
+        for tp, end in ends.items():
+            metrics.lag.labels(str(tp.partition)).set(max(0, end - owned[tp].position))
