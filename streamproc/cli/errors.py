@@ -25,13 +25,13 @@ def report(error: BaseException) -> int:
     """Tell the user, and return the exit code."""
     if os.environ.get(DEBUG_VARIABLE) == "1" and not isinstance(error, SystemExit | typer.Exit):
         traceback.print_exception(error)
+    if isinstance(error, BrokenPipeError) or isinstance(error.__context__, BrokenPipeError):  # typer makes it an exit
+        return _without_reader()
     match error:
         case typer.Exit():
             return error.exit_code
         case SystemExit():
             return error.code if isinstance(error.code, int) else FAILED
-        case BrokenPipeError():
-            return _without_reader()
         case KeyboardInterrupt() | typer.Abort():
             return INTERRUPTED
         case typer.TyperException():

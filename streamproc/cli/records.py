@@ -79,6 +79,7 @@ def arrow_values(column: Any, spec: FieldSpec | None) -> list[Any]:
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     kind = column.type
+    as_integer = spec is not None and spec.type.kind is Kind.INT64 and pa.types.is_float64(kind)
     as_text = spec is not None and spec.type.kind is Kind.STRING and pa.types.is_integer(kind)
     absent = column.is_null() if column.null_count else None
     if pa.types.is_floating(kind):
@@ -91,6 +92,8 @@ def arrow_values(column: Any, spec: FieldSpec | None) -> list[Any]:
     values: list[Any] = column.to_numpy(zero_copy_only=False).tolist() if _plain(column.type) else column.to_pylist()
     if wrap:
         values = list(map(msgspec.Raw, values))
+    elif as_integer:
+        values = [int(value) if value.is_integer() else value for value in values]
     if absent is not None:
         for row in np.flatnonzero(absent.to_numpy(zero_copy_only=False)).tolist():
             values[row] = msgspec.UNSET
@@ -105,13 +108,21 @@ def text_values(cells: Sequence[str], spec: FieldSpec | None) -> list[Any]:
             return [cell or msgspec.UNSET for cell in cells]
         case Kind.BOOL:
             return [_BOOLS.get(text.lower(), text) if (text := cell.strip()) else msgspec.UNSET for cell in cells]
+        case Kind.INT64:
+            return [_integer(text) if (text := cell.strip()) else msgspec.UNSET for cell in cells]
         case Kind.TIMESTAMP:
             return [_time(text) if (text := cell.strip()) else msgspec.UNSET for cell in cells]
         case _:
-            is_number, raw = _JSON_NUMBER, msgspec.Raw
-    return [
-        (raw(text) if is_number(text) else text) if (text := cell.strip()) else msgspec.UNSET for cell in cells
-    ]  # fmt: skip
+            return [_number(text) if (text := cell.strip()) else msgspec.UNSET for cell in cells]
+
+
+def _number(text: str) -> Any:
+    return msgspec.Raw(text) if _JSON_NUMBER(text) else text
+
+
+def _integer(text: str) -> Any:
+    text = text.removesuffix(".0")
+    return msgspec.Raw(text) if _INTEGER(text) else text
 
 
 def _time(text: str) -> Any:
@@ -177,6 +188,4 @@ def _card_key(value: Any) -> Key:
 def _integer_key(value: Any) -> Key:
     if isinstance(value, msgspec.Raw):
         value = msgspec.json.decode(value)
-    if type(value) is float and value.is_integer():
-        value = int(value)
-    return str(value).encode() if type(value) is int else None
+    return b"%d" % value if type(value) is int else None

@@ -1,0 +1,119 @@
+"""What `feed` does: files -> records -> partitions of a stream's topic."""
+
+from __future__ import annotations
+
+__all__ = ["Fed", "Sender", "feed"]
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from operators.plan import Plan
+from state.hashing import partitions_of
+from streamproc.cli.compose import open_log
+from streamproc.cli.files import read_file
+from streamproc.cli.records import Key, Row
+from streamproc.clock import Clock, SystemClock
+from streamproc.eventlog.contract import Appender, OutputRecords, TopicPartition
+from streamproc.runtime.topics import prepare_topics
+
+_TICK_SECONDS = 0.005
+
+
+class Fed(NamedTuple):
+    """What was sent; `skipped` rows were no records."""
+
+    records: int
+    skipped: int
+    seconds: float
+
+    def text(self) -> str:
+        """One line."""
+        text = f"fed {self.records:,} records in {self.seconds:.1f} s ({self.records / max(self.seconds, 1e-9):,.0f}/s)"
+        return text + (f"; skipped {self.skipped:,} rows that are no records" if self.skipped else "")
+
+
+async def feed(
+    plan: Plan, sizes: Mapping[Path, int], log_url: str, rate: float | None, progress: Callable[[int, int], None]
+) -> Fed:
+    """Append all records of the files (with their sizes in bytes), in order; the next piece is read meanwhile.
+
+    Raises:
+        ConfigError: a file cannot be read.
+        EventLogError: the log failed; what was appended before stays.
+    """
+    log = open_log(log_url)
+    try:
+        sender = Sender(plan.stream.topic, await prepare_topics(log, plan), log.appender(), SystemClock(), rate)
+        done = skipped = 0
+        try:
+            for path, size in sizes.items():
+                pieces = read_file(path, plan.stream)
+                ahead = asyncio.create_task(asyncio.to_thread(next, pieces, None))
+                while (piece := await ahead) is not None:
+                    ahead = asyncio.create_task(asyncio.to_thread(next, pieces, None))
+                    await sender.send(piece.rows, piece.keys)
+                    skipped += len(piece.skipped)
+                    progress(done + piece.progress, sender.sent)
+                done += size
+        finally:
+            await sender.close()
+        return Fed(sender.sent, skipped, sender.seconds)
+    finally:
+        await log.close()
+
+
+class Sender:
+    """Appends records to the partitions of their keys, all at once or at a steady rate.
+
+    The rate is an open loop: record n is due n / rate seconds after the start, however long appends take.
+    """
+
+    def __init__(self, topic: str, partitions: int, appender: Appender, clock: Clock, rate: float | None) -> None:
+        self._topic = topic
+        self._partitions = partitions
+        self._appender = appender
+        self._clock = clock
+        self._rate = rate
+        self._start = clock.monotonic()
+        self.sent = 0
+
+    @property
+    def seconds(self) -> float:
+        """Since the start."""
+        return self._clock.monotonic() - self._start
+
+    async def send(self, rows: Sequence[Row], keys: Sequence[Key]) -> None:
+        """Append all of them; returns when the log has them."""
+        at = 0
+        while at < len(rows):
+            stop = len(rows) if self._rate is None else min(len(rows), at + await self._due(self._rate))
+            await self._append(rows[at:stop], keys[at:stop])
+            self.sent += stop - at
+            at = stop
+
+    async def close(self) -> None:
+        """Stop sending."""
+        await self._appender.close()
+
+    async def _due(self, rate: float) -> int:
+        """Wait until records are due; how many."""
+        while (due := int(self.seconds * rate) + 1 - self.sent) <= 0:
+            await self._clock.sleep(max(_TICK_SECONDS, self.sent / rate - self.seconds))
+        return due
+
+    async def _append(self, rows: Sequence[Row], keys: Sequence[Key]) -> None:
+        """Records without a key are no record that can be decided: the first partition takes them."""
+        places = partitions_of([key or b"" for key in keys], self._partitions)
+        if None in keys:
+            places[[i for i, key in enumerate(keys) if key is None]] = 0
+        now_ms = self._clock.now_ms()
+        outputs = []
+        for partition in np.unique(places).tolist():
+            mine = np.flatnonzero(places == partition).tolist()
+            tp = TopicPartition(self._topic, partition)
+            outputs.append(OutputRecords(tp, [keys[i] for i in mine], [rows[i] for i in mine], now_ms))
+        await self._appender.append(outputs)

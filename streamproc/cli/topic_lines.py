@@ -1,0 +1,104 @@
+"""Records of a pipeline's topics as lines of JSON, and the topics' short names."""
+
+from __future__ import annotations
+
+__all__ = ["Lines", "topic_lines"]
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from operators.block import block_records, read_block
+from operators.encode import json_encoder
+from operators.plan import Plan
+from operators.schema import Kind
+from state.errors import ConfigError
+from streamproc.eventlog.contract import Chunk, Headers
+from streamproc.language.problems import nearest
+from streamproc.runtime.journal import decode_entry
+
+Lines = Callable[[Chunk], Sequence[bytes]]
+
+
+def topic_lines(topic: str, plan: Plan) -> tuple[str, Lines]:
+    """The full name of `topic` and how its records become lines.
+
+    Raises:
+        ConfigError: the pipeline has no such topic.
+    """
+    topics = plan.topics
+    known: dict[str, tuple[str, Lines]] = {
+        "decisions": (topics.decisions, _values),
+        "dead_letters": (topics.dead_letters, _values),
+        "journal": (topics.journal, _journal),
+        "features": (topics.journal, _Features(plan)),
+        plan.stream.name: (plan.stream.topic, _input),
+    }
+    for name, full in topics.side.items():
+        known.setdefault(name, (full, _values))
+    if topic in known:
+        return known[topic]
+    for full, lines in known.values():
+        if topic == full:
+            return full, lines
+    raise ConfigError(f"the pipeline {plan.pipeline} has no topic {topic}", hint=nearest(topic, known))
+
+
+def _values(chunk: Chunk) -> Sequence[bytes]:
+    return [value for value in chunk.values if value]
+
+
+def _input(chunk: Chunk) -> Sequence[bytes]:
+    """A stream's records as they are; one that would break the lines is shown as {"not_json": its text}."""
+    lines = []
+    for value in chunk.values:
+        try:
+            msgspec.json.decode(value or b"null")
+            lines.append(value if value and b"\n" not in value else msgspec.json.format(value or b"null", indent=-1))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            text = (value or b"").decode("utf-8", "backslashreplace")
+            lines.append(msgspec.json.encode({"not_json": text}))
+    return lines
+
+
+class _Features:
+    """The rows of the journal's feature blocks, with the partition that `offset` belongs to."""
+
+    def __init__(self, plan: Plan) -> None:
+        names = dict.fromkeys((plan.stream.id, plan.stream.key))
+        self._numbers = [name for name in names if plan.stream.field(name).type.kind is Kind.INT64]
+
+    def __call__(self, chunk: Chunk) -> Sequence[bytes]:
+        rows = [row for block in chunk.values if block for row in block_records(read_block(block))]
+        for row in rows:
+            row["partition"] = chunk.tp.partition
+            for name in self._numbers:  # a block has ids and keys as text
+                row[name] = int(row[name])
+        return list(map(json_encoder.encode, rows))
+
+
+def _journal(chunk: Chunk) -> Sequence[bytes]:
+    headers = chunk.headers or [[] for _ in chunk.offsets]
+    return [_entry(offset, given) for offset, given in zip(chunk.offsets, headers, strict=True)]
+
+
+def _entry(offset: int, headers: Headers) -> bytes:
+    entry, _, chain = decode_entry(headers)
+    shown = {
+        "task": entry.task,
+        "sequence": entry.sequence,
+        "offset": offset,
+        "ranges": [part._asdict() for part in entry.ranges],
+        "records": len(entry.actions) + len(entry.rejected),
+        "decided": len(entry.actions) - len(entry.duplicates),
+        "duplicates": len(entry.duplicates),
+        "rejected": len(entry.rejected),
+        "state_fingerprint": entry.state_fingerprint,
+        "decision_fingerprint": entry.decision_fingerprint,
+        "numerics": entry.numerics,
+        "exact": entry.exact.hex(),
+        "output": entry.output.hex(),
+        "block": entry.block.hex(),
+        "chain": chain.hex(),
+    }
+    return msgspec.json.encode(shown)

@@ -1,0 +1,1 @@
+"""The command line, from the outside: arguments in, lines and exit codes out."""

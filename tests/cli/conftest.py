@@ -1,0 +1,103 @@
+"""A small pipeline, rows for it, and the command line at hand."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from streamproc.cli.main import run_command
+
+PIPELINE = """\
+pipeline: shop
+streams:
+  payments:
+    id: payment_id
+    event_time: at
+    deduplicate: 24h
+    fields:
+      payment_id: {type: string, from: Payment}
+      card: {type: string, from: Card}
+      amount: {type: decimal(2), from: Amount, required: true}
+      country: {type: string, from: Country}
+      at: {type: timestamp, from: At}
+partition_by: card
+features:
+  amount: amount
+  spend: {of: amount, aggregates: [count, sum, mean], over: [1h, 24h]}
+  share: amount / spend_sum_24h
+  abroad: country <> 'be'
+rules:
+  - {id: many, when: spend_count_1h >= 4, then: decline, reason: four payments in an hour, to: urgent}
+  - {id: abroad, when: abroad, then: review}
+  - {id: dear, when: amount > 90, then: review, mode: shadow}
+decision: {severity: [decline, review, approve], otherwise: approve, include: [amount, spend_sum_1h, share]}
+"""
+START = datetime(2026, 5, 1, tzinfo=UTC)
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.splitlines()
+
+
+Cli = Callable[..., Outcome]
+
+
+@pytest.fixture
+def cli(capfd: pytest.CaptureFixture[str]) -> Cli:
+    """The command line in this process."""
+
+    def run(*arguments: object) -> Outcome:
+        capfd.readouterr()
+        code = run_command([str(argument) for argument in arguments])
+        return Outcome(code, *capfd.readouterr())
+
+    return run
+
+
+def start(*arguments: object, **options: Any) -> subprocess.Popen[str]:
+    """The command line in a process of its own."""
+    command = [sys.executable, "-m", "streamproc.cli.main", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+
+
+def finish(*arguments: object) -> Outcome:
+    """The same, awaited."""
+    process = start(*arguments)
+    out, err = process.communicate(timeout=50)
+    return Outcome(process.returncode, out, err)
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Path:
+    path = tmp_path / "shop.yaml"
+    path.write_text(PIPELINE)
+    return path
+
+
+def payments(count: int, seed: int = 1, first: int = 0) -> list[dict[str, Any]]:
+    """Rows in shuffled order, some of them twice, some with NULLs."""
+    chance = random.Random(seed)
+    rows = [
+        {
+            "Payment": f"p{n}",
+            "Card": f"c{chance.randrange(20)}",
+            "Amount": chance.randrange(1, 10_000) / 100,
+            "Country": chance.choice(["be", "be", "be", "fr", None]),
+            "At": START + timedelta(milliseconds=chance.randrange(86_400_000)),
+        }
+        for n in range(first, first + count)
+    ]
+    return rows + chance.sample(rows, count // 20)

@@ -1,0 +1,155 @@
+"""Wrong use exits with 2 and one clear line; help shows an example that works."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from state.errors import ConfigError, EventLogError, Place, RecordError
+from streamproc.cli.backtest import _one_input_each
+from streamproc.cli.errors import report
+from streamproc.cli.main import app
+from tests.cli.conftest import Cli
+
+GROUP: Any = typer.main.get_command(app)
+COMMANDS = sorted(GROUP.commands)
+
+LOG = ["--log", "file:{dir}/log"]
+WRONG: dict[str, tuple[list[str], str]] = {
+    "no command": ([], "Missing command"),
+    "unknown command": (["rum"], "No such command 'rum'"),
+    "validate without a pipeline": (["validate"], "Missing argument 'PIPELINE'"),
+    "validate what is not there": (["validate", "{dir}/no.yaml"], "no.yaml: cannot be read"),
+    "run without a log": (["run", "{pipeline}"], "Missing option '--log'"),
+    "feed nothing known": (
+        ["feed", "payments", "{csv}", "--pipeline", "{pipeline}", "--log", "redis://x"],
+        "no event log",
+    ),
+    "run with no workers": (["run", "{pipeline}", *LOG, "--workers", "0"], "--workers"),
+    "run of a missing pipeline by two": (["run", "{dir}/no.yaml", *LOG, "--workers", "2"], "cannot be read"),
+    "run with an unknown option": (["run", "{pipeline}", *LOG, "--until"], "No such option: --until"),
+    "feed without files": (["feed", "payments", "--pipeline", "{pipeline}", *LOG], "Missing argument 'FILE...'"),
+    "feed a missing file": (["feed", "payments", "x.csv", "--pipeline", "{pipeline}", *LOG], "x.csv: there is no such"),
+    "feed an unknown kind": (["feed", "payments", "{pipeline}", "--pipeline", "{pipeline}", *LOG], "kind is not known"),
+    "feed an unknown stream": (["feed", "logins", "x.csv", "--pipeline", "{pipeline}", *LOG], "has no stream logins"),
+    "feed too slowly": (["feed", "payments", "x.csv", "--pipeline", "{pipeline}", *LOG, "--rate", "0"], "--rate"),
+    "tail nothing known": (["tail", "decison", "--pipeline", "{pipeline}", *LOG], "did you mean decisions?"),
+    "tail without a pipeline": (["tail", "decisions", *LOG], "Missing option '--pipeline'"),
+    "backtest without input": (["backtest", "{pipeline}", "--output", "o.parquet"], "Missing option '--input'"),
+    "backtest to a wrong kind": (["backtest", "{pipeline}", "--input", "x", "--output", "o.csv"], "no Parquet file"),
+    "backtest to nowhere": (
+        ["backtest", "{pipeline}", "--input", "x.csv", "--output", "{dir}/no/o.parquet"],
+        "folder of",
+    ),
+    "backtest of an unknown stream": (
+        ["backtest", "{pipeline}", "--input", "logins=x.csv", "--output", "{dir}/o.parquet"],
+        "has no stream logins",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_use(case: str, cli: Cli, pipeline: Path, tmp_path: Path) -> None:
+    arguments, said = WRONG[case]
+    csv = tmp_path / "one.csv"
+    csv.write_text("Payment,Card,At\n")
+    outcome = cli(*(argument.format(dir=tmp_path, pipeline=pipeline, csv=csv) for argument in arguments))
+    assert outcome.code == 2
+    assert outcome.out == ""
+    assert outcome.err.startswith("error: ")
+    assert outcome.err.count("\n") == 1
+    assert said in outcome.err
+
+
+def test_a_wrong_pipeline_is_refused_with_its_places(cli: Cli, pipeline: Path) -> None:
+    pipeline.write_text(pipeline.read_text().replace("[1h, 24h]", "[1h, 24q]").replace("then: review}", "then: revue}"))
+    outcome = cli("validate", pipeline)
+    assert outcome.code == 2
+    lines = outcome.err.splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith(f"error: {pipeline}:") for line in lines)
+    assert "did you mean" in outcome.err
+
+
+def test_validate_explains(cli: Cli, pipeline: Path) -> None:
+    outcome = cli("validate", pipeline)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "stream payments" in outcome.out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_shows_an_example_that_can_be_parsed(name: str, cli: Cli) -> None:
+    outcome = cli(name, "--help")
+    assert (outcome.code, outcome.err) == (0, "")
+    _, _, examples = outcome.out.partition("Example:\n")
+    found = [line.strip() for line in examples.splitlines() if line.strip()]
+    assert found
+    for example in found:
+        program, command, *arguments = shlex.split(example)
+        assert (program, command) == ("streamproc", name)
+        GROUP.commands[name].make_context(name, arguments)
+
+
+def test_help_lists_all_commands(cli: Cli) -> None:
+    outcome = cli("--help")
+    assert outcome.code == 0
+    assert all(f"  {name} " in outcome.out for name in COMMANDS)
+
+
+def test_help_comes_without_the_heavy_libraries() -> None:
+    code = (
+        "import sys; from streamproc.cli.main import run_command; run_command(['--help'])\n"
+        "print([m for m in ('numpy', 'pyarrow', 'structlog', 'rich', 'sqlglot', 'asyncio') if m in sys.modules])"
+    )
+    started = time.monotonic()
+    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert out.splitlines()[-1] == "[]"
+    assert time.monotonic() - started < 3  # 0.1 s on an idle machine
+
+
+def test_input_takes_several_files() -> None:
+    given = ["p.yaml", "--input", "a", "b", "--output", "o", "--input=c", "d"]
+    spread = ["p.yaml", "--input", "a", "--input", "b", "--output", "o", "--input=c", "--input", "d"]
+    assert _one_input_each(given) == spread
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (ConfigError("odd", Place("p.yaml", 3, 4), "make it even"), 2, "error: p.yaml:3:4: odd (make it even)\n"),
+        (EventLogError("the broker\nis gone"), 1, "error: the broker is gone\n"),
+        (RecordError("overflow", "amount"), 1, "error: a record cannot be decided: overflow\n"),
+        (KeyboardInterrupt(), 130, ""),
+        (ExceptionGroup("two", [ConfigError("a"), EventLogError("b")]), 2, "error: a\nerror: b\n"),
+    ],
+)
+def test_errors_in_one_line(
+    error: BaseException, code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    assert report(error) == code
+    assert capsys.readouterr().err == said
+
+
+def test_an_unexpected_error_quotes_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise ValueError("4111 1111 1111 1111")
+
+    with pytest.raises(ValueError, match="4111") as caught:
+        fail()
+    assert report(caught.value) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: unexpected ValueError in test_usage.py:")
+    assert err.count("\n") == 1
+    assert "4111" not in err
+    monkeypatch.setenv("STREAMPROC_DEBUG", "1")
+    assert report(caught.value) == 1
+    assert "Traceback" in capsys.readouterr().err
