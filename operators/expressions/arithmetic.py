@@ -82,11 +82,11 @@ def absolute_checked(a: Array) -> tuple[Array, Mask | None]:
     return np.abs(a), a == _INT_MIN
 
 
-def limited(limit: int) -> Kernel:
-    """Checks a result that is stored: |value| < limit, else overflow."""
+def limited(low: int, high: int) -> Kernel:
+    """Checks a result that is stored: from low to high, else overflow."""
 
     def check(a: Array) -> tuple[Array, Mask | None]:
-        return a, (a >= limit) | (a <= -limit)
+        return a, (a < low) | (a > high)
 
     return checked(check, OVERFLOW)
 

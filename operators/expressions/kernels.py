@@ -86,7 +86,7 @@ FACTORIES: Final[dict[str, Factory]] = {
     "multiply_checked": _checked(arithmetic.multiply_checked),
     "negate_checked": _checked(arithmetic.negate_checked),
     "abs_checked": _checked(arithmetic.absolute_checked),
-    "limited": lambda call, _: arithmetic.limited(_option(call)),
+    "limited": lambda call, _: arithmetic.limited(_option(call), _option(call, 1)),
     "divide": _plain(arithmetic.divide, 2),
     "remainder": _fixed(arithmetic.remainder),
     "remainder_float": _plain(np.fmod, 2),

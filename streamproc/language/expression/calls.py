@@ -36,7 +36,6 @@ from streamproc.language.expression.typed import (
     FLOAT64,
     INT64,
     INT_BOUND,
-    STORED_BOUND,
     STRING,
     TIMESTAMP,
     Typed,
@@ -44,6 +43,7 @@ from streamproc.language.expression.typed import (
     boolean,
     call,
     coerce,
+    column_bound,
     constant,
     unify,
 )
@@ -195,7 +195,7 @@ def date_add(args: Sequence[Typed]) -> Typed:
 
 def since(unit: int) -> Callable[[Sequence[Typed]], Typed]:
     """Units from a timestamp to the row's event time."""
-    now = Typed(ColumnRef(ROW_TIME, TIMESTAMP, nullable=False), bound=STORED_BOUND)
+    now = Typed(ColumnRef(ROW_TIME, TIMESTAMP, nullable=False), bound=column_bound(TIMESTAMP))
     return lambda args: call("elapsed_float", _time(args[0]), now, to=FLOAT64, options=(float(unit),))
 
 

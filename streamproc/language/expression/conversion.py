@@ -16,13 +16,13 @@ from streamproc.language.expression.typed import (
     FLOAT64,
     INT64,
     INT_BOUND,
-    STORED_BOUND,
     STRING,
     TIMESTAMP,
     Typed,
     TypeMismatchError,
     call,
     coerce,
+    column_bound,
     constant,
     decimal,
 )
@@ -82,7 +82,7 @@ def _cast(piece: Typed, target: DataType, try_: bool) -> Typed:
     growth = 10 ** max(target.scale - piece.type.scale, 0)
     bound = INT_BOUND
     if target == TIMESTAMP:
-        bound = STORED_BOUND
+        bound = column_bound(target)
     elif source in {Kind.INT64, Kind.DECIMAL, Kind.BOOL}:
         bound = (1 if source is Kind.BOOL else piece.bound) * growth
     loses = piece.type == FLOAT64 and target.kind in {Kind.INT64, Kind.DECIMAL}

@@ -12,7 +12,7 @@ from sqlglot import exp
 
 from operators.expressions.clock import UNIT_MS
 from operators.expressions.nodes import ROW_TIME, ColumnRef, Compiled, Constant, Node
-from operators.schema import DataType, Kind
+from operators.schema import DataType
 from operators.tables import TableSchema
 from state.errors import ConfigError, RecordError
 from streamproc.language.expression.arithmetic import (
@@ -31,14 +31,14 @@ from streamproc.language.expression.parse import Expr, dotted_name, place_of
 from streamproc.language.expression.typed import (
     BOOL,
     INT64,
-    INT_BOUND,
-    STORED_BOUND,
+    STORED,
     STRING,
     Typed,
     TypeMismatchError,
     boolean,
     call,
     coerce,
+    column_bound,
     constant,
     number,
     settled,
@@ -74,8 +74,9 @@ def compile_expression(
     if piece.untyped:
         checker.refuse(expr.ast, "the type of NULL is not known here; write CAST(NULL AS <type>)")
     piece = settled(piece)
-    if piece.type.kind in {Kind.DECIMAL, Kind.TIMESTAMP} and piece.bound > STORED_BOUND:
-        piece = checker.guarded(expr.ast, lambda: call("limited", piece, to=piece.type, options=(STORED_BOUND,)))
+    if piece.bound > column_bound(piece.type):
+        limits = STORED[piece.type.kind]
+        piece = checker.guarded(expr.ast, lambda: call("limited", piece, to=piece.type, options=limits))
     inputs, used = _reads(piece.node)
     return Compiled(piece.type, piece.nullable, inputs, piece.node, used)
 
@@ -146,8 +147,7 @@ class _Checker:
         field = self._scope.get(name)
         if field is None:
             self.unknown(node, "column", name, self._scope)
-        bound = STORED_BOUND if field.type.kind in {Kind.DECIMAL, Kind.TIMESTAMP} else INT_BOUND
-        return Typed(ColumnRef(name, field.type, field.nullable), bound=bound)
+        return Typed(ColumnRef(name, field.type, field.nullable), bound=column_bound(field.type))
 
     def table(self, node: exp.Expr) -> tuple[TableSchema, list[exp.Expr]]:
         """The table of `table(name, ...)` and the other arguments."""
@@ -173,8 +173,8 @@ class _Checker:
         if kind is None:
             self.unknown(node, f"column of the table {schema.name}", node.expression.name, schema.columns)
         options = (schema.name, node.expression.name)
-        bound = STORED_BOUND if kind.kind in {Kind.DECIMAL, Kind.TIMESTAMP} else INT_BOUND
-        return call("lookup", self.key(schema, keys[0]), to=kind, nullable=True, options=options, bound=bound)
+        key = self.key(schema, keys[0])
+        return call("lookup", key, to=kind, nullable=True, options=options, bound=column_bound(kind))
 
     # Operators
 
@@ -262,7 +262,7 @@ class _Checker:
             hint = "months and years differ in length: use days" if name in {"month", "year", "quarter"} else None
             self.refuse(node, f"an interval is INTERVAL '5' MINUTES; units: {', '.join(UNIT_MS)}", hint)
         span = int(text) * UNIT_MS[name]
-        if abs(span) > STORED_BOUND:
+        if abs(span) > 2**53:
             self.refuse(node, "the interval is too long")
         return constant(span, INT64)._replace(interval=True)
 

@@ -8,7 +8,7 @@ __all__ = [
     "INT64",
     "INT_BOUND",
     "SCALE_MAX",
-    "STORED_BOUND",
+    "STORED",
     "STRING",
     "TIMESTAMP",
     "TypeMismatchError",
@@ -16,6 +16,7 @@ __all__ = [
     "boolean",
     "call",
     "coerce",
+    "column_bound",
     "common_type",
     "constant",
     "decimal",
@@ -42,7 +43,10 @@ TIMESTAMP: Final = DataType(Kind.TIMESTAMP)
 NUMBERS: Final = frozenset({Kind.INT64, Kind.DECIMAL, Kind.FLOAT64})
 SCALE_MAX: Final = 15
 INT_BOUND: Final = 2**63  # a bound that says nothing: the value may be any int64
-STORED_BOUND: Final = 2**53  # decimals and timestamps that are stored are below it in magnitude
+STORED: Final = {  # least and greatest physical value of a stored column
+    Kind.DECIMAL: (1 - 2**53, 2**53 - 1),
+    Kind.TIMESTAMP: (-62_135_596_800_000, 253_402_300_799_999),  # years 1 to 9999
+}
 _NOT_FOLDED: Final = frozenset({"contains", "lookup"})
 
 
@@ -83,6 +87,11 @@ class Typed(NamedTuple):
     def constant(self) -> Constant | None:
         """Its node if it is a constant."""
         return self.node if isinstance(self.node, Constant) else None
+
+
+def column_bound(kind: DataType) -> int:
+    """Greatest magnitude of a value in a column of this type."""
+    return STORED[kind.kind][1] + 1 if kind.kind in STORED else INT_BOUND
 
 
 def decimal(scale: int) -> DataType:

@@ -62,7 +62,7 @@ TEMPLATES = {
         |EXTRACT(DOW FROM t)|date_trunc('second', t)|date_trunc('minute', t)|date_trunc('hour', t)|date_trunc('day', t)
         |date_trunc('week', t)|date_trunc('month', t)|date_trunc('quarter', t)|date_trunc('year', t)|date_diff('minute', t, u)
         |date_diff('hour', t, event_time)|date_diff('day', u, t)|date_diff(week, u, t)|timestampdiff(SECOND, t, u)
-        |date_diff('millisecond', t, u)|date_add('minute', 5, t)|date_add('day', i, t)|date_add('hour', ki, kt)|t + INTERVAL '5' MINUTES
+        |date_diff('millisecond', t, u)|date_add('minute', 5, t)|date_add('hour', i, t)|date_add('hour', ki, kt)|t + INTERVAL '5' MINUTES
         |t - INTERVAL '3' DAY|INTERVAL '2' HOURS + kt|t - u|kt - INTERVAL '1' WEEK|hours_since(t)|minutes_since(u)|seconds_since(kt)
         |days_since(t)|epoch_ms(t)|(t - u) + INTERVAL '1' HOUR > INTERVAL '0' SECONDS|event_time > t
     """,
