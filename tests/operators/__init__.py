@@ -1,0 +1,1 @@
+"""Tests of operators/: the columnar steps and the codec around them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -167,7 +168,8 @@ def _decimal(found: str, scale: int) -> int:
             fits = minor == number
         else:
             minor = round(number)
-            fits = float(Fraction(minor, shift)) == float(found)
+            wanted = float(Fraction(minor, shift))
+            fits = float(found) in {math.nextafter(wanted, -math.inf), wanted, math.nextafter(wanted, math.inf)}
     else:
         if len(found) > 40 or not re.fullmatch(r"[+-]?[0-9]+(\.[0-9]+)?", found):
             raise Refused("wrong_type")
