@@ -1,0 +1,123 @@
+"""The Fraud Detection Handbook's 14 features, equal to its published data set; the same online on both logs.
+
+Golden values: the handbook's transformed data, made by its authors' pandas code. Where one customer paid twice in
+one second, its order is that of pandas' sort and ours that of the input: those rows are named by the data itself.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DATA = ROOT.parent / "shared" / "data"
+RAW = DATA / "handbook_raw"
+GOLDEN = DATA / "handbook_transformed" / "2018-08.parquet"
+CONFIGS = ROOT / "configs" / "handbook"
+MONTHS = [RAW / f"2018-0{month}.parquet" for month in (4, 5, 6, 7, 8)]
+WINDOWS = ("1day", "7day", "30day")
+CUSTOMER_COUNTS = ["tx_during_weekend", "tx_during_night", *(f"customer_id_nb_tx_{w}_window" for w in WINDOWS)]
+CUSTOMER_MEANS = [f"customer_id_avg_amount_{w}_window" for w in WINDOWS]
+TERMINAL_COUNTS = [f"terminal_id_nb_tx_{w}_window" for w in WINDOWS]
+TERMINAL_RISKS = [f"terminal_id_risk_{w}_window" for w in WINDOWS]
+CUSTOMER = [*CUSTOMER_COUNTS, *CUSTOMER_MEANS]
+TERMINAL = [*TERMINAL_COUNTS, *TERMINAL_RISKS]
+
+pytestmark = [
+    pytest.mark.skipif(not GOLDEN.exists(), reason="the handbook's data does not lie beside the checkout"),
+    pytest.mark.timeout(300),
+    pytest.mark.xdist_group("handbook"),
+]
+
+
+def streamproc(*arguments: str | Path, stdout: Path | None = None) -> None:
+    """Run a command as a user would; its stdout into a file."""
+    with open(stdout or os.devnull, "wb") as out:
+        done = subprocess.run(
+            [sys.executable, "-m", "streamproc.cli.main", *map(str, arguments)],
+            stdout=out, stderr=subprocess.PIPE, check=False, cwd=ROOT, timeout=280,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+
+
+def backtest(name: str, inputs: list[Path], output: Path) -> Path:
+    streamproc("backtest", CONFIGS / name, "--input", *inputs, "--output", output)
+    return output
+
+
+@pytest.fixture
+def db() -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect() as connection:
+        yield connection
+
+
+def different(db: duckdb.DuckDBPyConnection, ours: Path, exact: list[str], close: list[str]) -> set[int]:
+    """Ids of golden rows on which any of our columns differs."""
+    tests = [f"o.{name} is distinct from g.{name.upper()}" for name in exact]
+    tests += [f"o.{name} is null or abs(o.{name} - g.{name.upper()}) > 1e-9" for name in close]
+    rows = db.execute(
+        f"select g.TRANSACTION_ID from '{GOLDEN}' g left join '{ours}' o "
+        f"on o.transaction_id::bigint = g.TRANSACTION_ID where {' or '.join(f'({test})' for test in tests)}"
+    ).fetchall()
+    return {row[0] for row in rows}
+
+
+def tied(db: duckdb.DuckDBPyConnection) -> set[int]:
+    """Ids of rows whose customer has another row in the same second."""
+    rows = db.execute(
+        f"select TRANSACTION_ID from '{GOLDEN}' qualify count(*) over (partition by CUSTOMER_ID, TX_DATETIME) > 1"
+    ).fetchall()
+    return {row[0] for row in rows}
+
+
+def test_customer_features_equal_the_published_ones(tmp_path: Path, db: duckdb.DuckDBPyConnection) -> None:
+    ours = backtest("pipeline.yaml", MONTHS, tmp_path / "customer.parquet")
+    wrong = different(db, ours, CUSTOMER_COUNTS, CUSTOMER_MEANS)
+    assert wrong <= tied(db)
+    assert len(wrong) <= 20
+
+
+def test_terminal_features_equal_the_published_ones(tmp_path: Path, db: duckdb.DuckDBPyConnection) -> None:
+    ours = backtest("terminal.yaml", MONTHS, tmp_path / "terminal.parquet")
+    assert different(db, ours, TERMINAL_COUNTS, TERMINAL_RISKS) == set()
+
+
+def online_equals_backtest(db: duckdb.DuckDBPyConnection, name: str, features: list[str], log: str, tmp: Path) -> None:
+    """Feed April, run to the end, and compare decisions and the journal's features with a backtest of April."""
+    pipeline = CONFIGS / name
+    month = MONTHS[0]
+    common = ("--pipeline", pipeline, "--log", log)
+    streamproc("feed", "transactions", month, *common)
+    streamproc("run", pipeline, "--log", log, "--state", tmp / "state", "--until-end", "--log-level", "warning")
+    streamproc("tail", "decisions", *common, "--from-start", "--until-end", stdout=tmp / "decisions.ndjson")
+    streamproc("tail", "features", *common, "--from-start", "--until-end", stdout=tmp / "features.ndjson")
+    ours = backtest(name, [month], tmp / "april.parquet")
+    columns = ["transaction_id::bigint as transaction_id", "decision", *features]
+    wanted = f"select {', '.join(columns)} from '{ours}'"
+    for kind in ("decisions", "features"):
+        got = f"select {', '.join(columns)} from read_json('{tmp / kind}.ndjson', format='newline_delimited')"
+        for one, other in ((wanted, got), (got, wanted)):
+            assert db.execute(f"select count(*) from (({one}) except all ({other}))").fetchone() == (0,), kind
+    counted = db.execute(f"select count(*) from '{ours}'").fetchone()
+    assert counted == db.execute(f"select count(*) from '{month}'").fetchone()
+
+
+@pytest.mark.parametrize(("name", "features"), [("pipeline.yaml", CUSTOMER), ("terminal.yaml", TERMINAL)])
+def test_a_month_online_on_the_embedded_log(
+    name: str, features: list[str], tmp_path: Path, db: duckdb.DuckDBPyConnection
+) -> None:
+    online_equals_backtest(db, name, features, f"file:{tmp_path / 'log'}", tmp_path)
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize(("name", "features"), [("pipeline.yaml", CUSTOMER), ("terminal.yaml", TERMINAL)])
+def test_a_month_online_on_kafka(
+    name: str, features: list[str], tmp_path: Path, db: duckdb.DuckDBPyConnection, kafka_bootstrap: str
+) -> None:
+    online_equals_backtest(db, name, features, f"kafka://{kafka_bootstrap}", tmp_path)
