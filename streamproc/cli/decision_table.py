@@ -1,7 +1,8 @@
 """Judged rows -> an Arrow table: one row a decision, as `backtest` writes it.
 
-Names are those of the decision's JSON; id, key, event_time, all features in the analyst's order, score, risk_tier,
-decision, reasons, shadow (only if the plan has shadow rules), duplicate. Decimals are exact (decimal128).
+Names are those of the decision's JSON; id, key, event_time, all features in the analyst's order, what else `include:`
+names, score, risk_tier, decision, reasons, shadow (only if the plan has shadow rules), duplicate. Decimals are exact
+(decimal128).
 """
 
 from __future__ import annotations
@@ -40,8 +41,11 @@ class DecisionTable:
         self._score, self._tier = plan.decision.score, plan.decision.tier
         names = {name: _arrow_type(stream.field(name).type) for name in (stream.id, stream.key)}
         names.setdefault("event_time", _TIMES)
-        self._features = [feature for feature in plan.features if feature.name not in names]
-        names |= {feature.name: _arrow_type(feature.type) for feature in self._features}
+        types = {field.name: field.type for field in stream.fields}
+        types |= {field.name: field.type for step in plan.steps for field in step.outputs}
+        shown = dict.fromkeys([*(feature.name for feature in plan.features), *plan.decision.include])
+        self._shown = [name for name in shown if name not in names]
+        names |= {name: _arrow_type(types[name]) for name in self._shown}
         names.setdefault("score", pa.float64())
         if self._tier:
             names.setdefault("risk_tier", pa.string())
@@ -60,8 +64,8 @@ class DecisionTable:
             stream.key: _names(rows.keys, stream.field(stream.key).type),
         }
         made.setdefault("event_time", pa.array(rows.event_time).cast(_TIMES))
-        for feature in self._features:
-            made[feature.name] = self._spread(columns[feature.name], judged)
+        for name in self._shown:
+            made[name] = self._spread(columns[name], judged)
         if "score" not in made:
             score = columns[self._score] if self._score else None
             made["score"] = pa.array(np.zeros(rows.size)) if score is None else self._spread(score, judged)

@@ -37,7 +37,7 @@ rules:
   - {id: many, when: spend_count_1h >= 4, then: decline, reason: four payments in an hour, to: urgent}
   - {id: abroad, when: abroad, then: review}
   - {id: dear, when: amount > 90, then: review, mode: shadow}
-decision: {severity: [decline, review, approve], otherwise: approve, include: [amount, spend_sum_1h, share]}
+decision: {severity: [decline, review, approve], otherwise: approve, include: [amount, country, spend_sum_1h, share]}
 """
 START = datetime(2026, 5, 1, tzinfo=UTC)
 
