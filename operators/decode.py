@@ -360,5 +360,5 @@ def _check_schema(schema: StreamSchema, pan_key: bytes | None) -> None:
         problem = "there is no key" if pan_key is None else "the key is not 16 to 64 bytes long"
         raise ConfigError(
             f"stream {schema.name} declares card numbers and {problem}",
-            hint="set pan_key (STREAMPROC_PAN_KEY): 32 random bytes, the same in all workers",
+            hint="set pan_key (STREAMPROC_SECRET): 32 random bytes, the same in all workers",
         )

@@ -38,6 +38,8 @@ MINOR_LIMIT = 2**53  # |minor units| of a decimal stay below: exact in a float64
 # Up to here rint(v * 10**n) is exact for every v that is the nearest double of a decimal with n places: both
 # roundings together are off by less than |c| * 2**-52 < 0.5. Beyond, the digits themselves are read.
 FLOAT_EXACT = 2**51
+# Up to here a neighbouring double is closer to its decimal than a tenth of the last place: no further place is lost.
+FLOAT_NEAR = 2**45
 TIME_MIN = -62_135_596_800_000  # 0001-01-01, ms
 TIME_MAX = 253_402_300_799_999  # 9999-12-31T23:59:59.999, ms
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
@@ -203,7 +205,8 @@ def _decimal(spec: FieldSpec, values: Values, faults: Faults, exact: Digits) -> 
     with np.errstate(over="ignore", invalid="ignore"):
         minor = np.rint(floats * factor)
         size = np.abs(minor)
-        good = (np.abs(minor / factor - floats) <= np.spacing(np.abs(floats))) & (size < FLOAT_EXACT)
+        off = np.abs(minor / factor - floats)
+    good = ((off == 0.0) | (off <= np.spacing(np.abs(floats))) & (size < FLOAT_NEAR)) & (size < FLOAT_EXACT)
     if by_digits or not good.all():
         for row in np.flatnonzero(size >= FLOAT_EXACT).tolist():
             by_digits[row] = _minor_of(exact(row), spec.type.scale)

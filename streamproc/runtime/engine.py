@@ -11,10 +11,12 @@ from __future__ import annotations
 
 __all__ = ["Engine"]
 
+import traceback
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
+import structlog
 
 from operators.decide import RuleDecider
 from operators.decode import RecordDecoder
@@ -45,6 +47,7 @@ class Engine:
         self._state = state
         self._deduplicator = deduplicator
         self._probe = probe
+        self._logger = structlog.get_logger("engine")
         self._decider = RuleDecider(plan.rules, plan.decision)
         self._outputs = OutputEncoder(plan, self._decider.action_names, digest_key)
         self._pan_keyed = plan.stream.field(plan.stream.key).pan
@@ -78,6 +81,8 @@ class Engine:
                 raise
             except Exception as error:
                 self._state.undo()
+                place = traceback.extract_tb(error.__traceback__)[-1]  # where, and never with what
+                self._logger.error("an operator failed", error=type(error).__name__, at=f"{place.name}:{place.lineno}")
                 rows = rows.refuse((self._first_bad(rows),), "operator_failed", type(error).__name__)
 
     def rerun(self, rows: Rows, actions: npt.NDArray[np.uint8], steps: Sequence[Operator], *, whole: bool) -> bytes:

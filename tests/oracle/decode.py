@@ -169,7 +169,9 @@ def _decimal(found: str, scale: int) -> int:
         else:
             minor = round(number)
             wanted = float(Fraction(minor, shift))
-            fits = float(found) in {math.nextafter(wanted, -math.inf), wanted, math.nextafter(wanted, math.inf)}
+            fits = wanted == float(found)
+            if abs(minor) < 2**45:  # the step above |found|, as the kernel measures it
+                fits |= abs(wanted - float(found)) <= math.ulp(float(found))
     else:
         if len(found) > 40 or not re.fullmatch(r"[+-]?[0-9]+(\.[0-9]+)?", found):
             raise Refused("wrong_type")
