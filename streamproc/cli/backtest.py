@@ -69,7 +69,9 @@ def command(
     plan = load_plan(pipeline)
 
     from streamproc.cli.files import resolve_inputs
+    from streamproc.cli.logs import configure_logs
 
+    configure_logs()
     paths = resolve_inputs(inputs, plan)
     refuse_unless(output.absolute() not in [path.absolute() for path in paths], f"{output} is an input, too")
     summary = _backtest(plan, paths, output)

@@ -33,8 +33,10 @@ def command(
     """
     from streamproc.cli.feeder import feed
     from streamproc.cli.files import check_stream, resolve_inputs
+    from streamproc.cli.logs import configure_logs
     from streamproc.cli.progress import Progress
 
+    configure_logs()
     plan = load_plan(pipeline)
     check_stream(stream, plan)
     sizes = {path: path.stat().st_size for path in resolve_inputs(files, plan)}

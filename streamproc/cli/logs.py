@@ -6,6 +6,7 @@ __all__ = ["configure_logs"]
 
 import logging
 import sys
+from typing import TextIO, cast
 
 import structlog
 
@@ -14,7 +15,17 @@ from streamproc.cli.options import LogLevel
 _LEVELS = {LogLevel.DEBUG: 10, LogLevel.INFO: 20, LogLevel.WARNING: 30, LogLevel.ERROR: 40}
 
 
-def configure_logs(level: LogLevel) -> None:
+class _Stderr:
+    """Whatever sys.stderr is when something is written: loggers outlive it in tests."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+def configure_logs(level: LogLevel = LogLevel.WARNING) -> None:
     """Send our logs, and those of libraries from WARNING on, to stderr."""
     structlog.configure(
         processors=[
@@ -25,7 +36,7 @@ def configure_logs(level: LogLevel) -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _Stderr())),
         cache_logger_on_first_use=True,
     )
     formatter = structlog.stdlib.ProcessorFormatter(
@@ -36,6 +47,6 @@ def configure_logs(level: LogLevel) -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
         ],
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(_Stderr())
     handler.setFormatter(formatter)
     logging.basicConfig(level=max(_LEVELS[level], logging.WARNING), handlers=[handler], force=True)

@@ -35,6 +35,8 @@ def command(
     transaction did.
     """
     with leaving_quietly():
+        from streamproc.cli.logs import configure_logs
         from streamproc.cli.tailer import tail
 
+        configure_logs()
         run_async(tail(load_plan(pipeline), topic, log, from_start=from_start, until_end=until_end))

@@ -165,8 +165,8 @@ def test_a_backtest_is_deterministic_in_input_order_and_leaves_no_drafts(
     assert table.column("payment_id").to_pylist() == given
     assert table.schema.names == [
         "payment_id", "card", "event_time", "amount", "spend_count_1h", "spend_sum_1h", "spend_mean_1h",
-        "spend_count_24h", "spend_sum_24h", "spend_mean_24h", "share", "abroad", "country", "score", "decision", "reasons",
-        "shadow", "duplicate",
+        "spend_count_24h", "spend_sum_24h", "spend_mean_24h", "share", "abroad", "country", "score", "decision",
+        "reasons", "shadow", "duplicate",
     ]  # fmt: skip
     assert table.schema.field("amount").type == pa.decimal128(19, 2)
     assert table.column("amount")[0].as_py() == Decimal(str(ROWS[0][0]["Amount"]))
