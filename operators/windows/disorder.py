@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from operators.windows.distinct import walk
+from operators.windows.edges import View
 from operators.windows.frame import COUNTED, KNOWN, NOTHING
 from operators.windows.hashes import NONE, Finder, counted_sum
 from operators.windows.layout import I64, NOT_DELAYED, Lookup
@@ -35,11 +36,12 @@ class Disorder:
         self.value = frame.hashes[number]
         self.counted = (frame.states[number] & COUNTED) > 0
         self.known = (frame.states[number] & KNOWN) > 0
-        self.finder = Finder(chunk.table, chunk.layout, frame.unique, chunk.heads, chunk.row, self.column)
+        self.finder = Finder(
+            chunk.table, chunk.layout, frame.unique, heads=chunk.heads, row=chunk.row, column=self.column
+        )
         self.newest = np.full(frame.size, NONE)
         ask = np.flatnonzero(self.known)
         self.newest[ask] = self.finder.find(frame.group[ask], self.value[ask])
-        self.off = chunk.heads[frame.group, 0]
 
     def _window(self, lookup: Lookup) -> tuple[I64, I64, npt.NDArray[np.bool_]]:
         """Static low and high of each row; which pairs lie in the window and count."""
@@ -50,14 +52,14 @@ class Disorder:
 
     def distinct(self, lookup: Lookup) -> I64:
         """Distinct values of each row's window."""
-        chunk, frame, ring = self.chunk, self.frame, self.chunk.ring
+        chunk, frame = self.chunk, self.frame
         low, high, within = self._window(lookup)
-        static = counted_sum(ring, self.off, chunk.mask, low, high, self.column + 1, low, False)
+        static = counted_sum(chunk.view, low, high, column=self.column + 1, bound=low, above=False)
         second, first = chunk.second[within], chunk.first[within]
         if lookup.window.hi == NOT_DELAYED:
             own = np.flatnonzero(self.counted)
             second, first = np.concatenate((second, own)), np.concatenate((first, own))
-        position = walk(ring, self.off[second], chunk.mask[second], self.newest[first], high[second], self.column)
+        position = walk(chunk.view.of(second), self.newest[first], high[second], self.column)
         fresh = position < low[second]
         second, value = second[fresh], self.value[first[fresh]]
         order = np.lexsort((value, second))
@@ -71,9 +73,10 @@ class Disorder:
         chunk = self.chunk
         low, high, within = self._window(lookup)
         within &= self.value[chunk.first] == self.value[chunk.second]
-        position = walk(chunk.ring, self.off, chunk.mask, self.newest, high, self.column)
+        position = walk(chunk.view, self.newest, high, self.column)
         seen = (position >= low) | (chunk.per_row(within[None])[0] > 0)
-        return (self.known & ~seen).astype(np.int64)
+        fresh: I64 = (self.known & ~seen).astype(np.int64)
+        return fresh
 
     # ---- merging
 
@@ -108,6 +111,9 @@ class Disorder:
         found = np.flatnonzero(before >= chunk.heads[key[starts], 2])
         off, mask, _, _ = chunk.heads[key[starts[found]]].T
         index = off + (before[found] & mask)
+        lowest = weave.at.copy()
+        np.minimum.at(lowest, key[starts[found]], before[found])
+        chunk.ring.changed_from(frame.unique, lowest)
         chunk.ring.save(index)
         chunk.ring.entries[index, column + 2] = weave.position[at[starts[found]]]
         self._index(weave, entries, np.sort(at))
@@ -119,12 +125,13 @@ class Disorder:
         stop = chunk.heads[:, 3] + weave.added
         newest = chunk.newest[frame.last]
         begin = np.cumsum(count) - count
-        self.finder.moved(begin, count, entries[at, self.column], weave.position[at], stop, newest)
+        self.finder.moved(begin, count, entries[at, self.column], weave.position[at], stop=stop, newest=newest)
 
     def counters(self, weave: Weave) -> None:
         """The stored number of distinct values in the windows of each key's newest row. After all is written."""
         chunk, layout = self.chunk, self.chunk.layout
         off, mask, _, stop = chunk.heads.T
+        view = View(chunk.view.flat, layout.width, off * layout.width, mask)
         for i, lookup in enumerate(layout.distinct):
             if layout.hash_column + 3 * lookup.column != self.column:
                 continue
@@ -132,5 +139,5 @@ class Disorder:
             high = stop + weave.added
             if lookup.window.hi != NOT_DELAYED:
                 high = chunk.row[:, layout.EDGES + lookup.window.hi]
-            found = counted_sum(chunk.ring, off, mask, low, high, self.column + 1, low, False)
+            found = counted_sum(view, low, high, column=self.column + 1, bound=low, above=False)
             chunk.row[:, layout.distinct_field + i] = found

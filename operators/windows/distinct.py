@@ -16,6 +16,7 @@ __all__ = ["Linker"]
 
 import numpy as np
 
+from operators.windows.edges import View
 from operators.windows.frame import COUNTED, KNOWN, NOTHING, Frame
 from operators.windows.hashes import NONE, Finder, counted_sum
 from operators.windows.layout import I64, NOT_DELAYED, Lookup
@@ -26,14 +27,16 @@ from state.table import KeyedTable
 class Linker:
     """Links the rows of one hash column to each other and to the ring, for rows in order."""
 
-    def __init__(self, table: KeyedTable, frame: Frame, number: int, heads: I64, row: I64, own: I64) -> None:
+    def __init__(
+        self, table: KeyedTable, frame: Frame, number: int, *, heads: I64, row: I64, own: I64, view: View
+    ) -> None:
         layout = frame.layout
-        self.frame, self.own, self.heads = frame, own, heads
+        self.frame, self.own, self.heads, self.view = frame, own, heads, view
         self.column = layout.hash_column + 3 * number
         self.value = frame.hashes[number]
         self.counted = (frame.states[number] & COUNTED) > 0
         self.known = (frame.states[number] & KNOWN) > 0
-        self.finder = Finder(table, layout, frame.unique, heads, row, self.column)
+        self.finder = Finder(table, layout, frame.unique, heads=heads, row=row, column=self.column)
         self.earlier, self.later = self._link()
         self.previous = np.full(frame.size, NONE)
         inside = self.earlier >= 0
@@ -74,17 +77,21 @@ class Linker:
         first = np.flatnonzero(self.counted & (self.earlier < 0) & (self.previous >= 0))
         group = frame.group[first]
         at = off[group] + (self.previous[first] & mask[group])
+        lowest = stop.copy()
+        np.minimum.at(lowest, group, self.previous[first])
+        ring.changed_from(frame.unique, lowest)
         ring.save(at)
         ring.entries[at, self.column + 2] = self.own[first]
         rows = np.flatnonzero(self.counted)
         count = np.bincount(frame.group[rows], minlength=len(frame.unique))
         newest = frame.time[frame.last]
-        self.finder.moved(np.cumsum(count) - count, count, self.value[rows], self.own[rows], stop + frame.count, newest)
+        begin, stop = np.cumsum(count) - count, stop + frame.count
+        self.finder.moved(begin, count, self.value[rows], self.own[rows], stop=stop, newest=newest)
 
-    def distinct(self, ring: Ring, lookup: Lookup, edges: I64, tails: I64, stored: I64) -> I64:
-        """Distinct values in each row's window; `tails` (edges, keys) and `stored` (keys) are of the newest row before."""
+    def distinct(self, lookup: Lookup, edges: I64, tails: I64, stored: I64) -> I64:
+        """Distinct values of each row's window; `tails` (edges, keys), `stored` (keys): the newest row's before."""
         frame, group = self.frame, self.frame.group
-        off, mask, _, stop = self.heads.T
+        stop = self.heads[:, 3]
         low, high = lookup.window
         new_low = edges[low]
         old_low = _before(frame, new_low, tails[low])
@@ -93,27 +100,27 @@ class Linker:
         if high == NOT_DELAYED:
             entering = (self.counted & (self.previous < old_low)).astype(np.int64)
         else:
-            entering = counted_sum(ring, off[group], mask[group], old_high, new_high, self.column + 1, old_low, False)
-        leaving = counted_sum(ring, off[group], mask[group], old_low, new_low, self.column + 2, new_high, True)
+            entering = counted_sum(self.view, old_high, new_high, column=self.column + 1, bound=old_low, above=False)
+        leaving = counted_sum(self.view, old_low, new_low, column=self.column + 2, bound=new_high, above=True)
         change = np.cumsum(entering - leaving)
-        return change + (stored - np.concatenate(([0], change))[frame.first])[group]
+        found: I64 = change + (stored - np.concatenate(([0], change))[frame.first])[group]
+        return found
 
-    def first_seen(self, ring: Ring, lookup: Lookup, edges: I64) -> I64:
+    def first_seen(self, lookup: Lookup, edges: I64) -> I64:
         """1 where the row's value is known and not among its window's earlier rows."""
-        group = self.frame.group
         low, high = lookup.window
         position = self.previous
         if high != NOT_DELAYED:
-            off, mask = self.heads[group, 0], self.heads[group, 1]
-            position = walk(ring, off, mask, position, edges[high], self.column)
-        return (self.known & (position < edges[low])).astype(np.int64)
+            position = walk(self.view, position, edges[high], self.column)
+        fresh: I64 = (self.known & (position < edges[low])).astype(np.int64)
+        return fresh
 
 
-def walk(ring: Ring, off: I64, mask: I64, position: I64, high: I64, column: int) -> I64:
+def walk(view: View, position: I64, high: I64, column: int) -> I64:
     """Follow `previous` from `position` until it lies below `high`."""
     position = position.copy()
     while (live := np.flatnonzero(position >= high)).size:
-        position[live] = ring.entries[off[live] + (position[live] & mask[live]), column + 1]
+        position[live] = view.of(live).read(position[live], column + 1)
     return position
 
 

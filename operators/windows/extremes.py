@@ -1,4 +1,4 @@
-"""Least value of a window, at a cost that hardly depends on its length. (Greatest: least of the complements.)
+"""Least value of a window, at a cost that hardly depends on its length; greatest: least of the complements.
 
 An entry keeps its value and two running minima: over the positions from the start of its block of 32, and of its
 block of 1024, up to itself. At a block's last position that is the block's minimum. A window low..high is
@@ -13,10 +13,12 @@ inside a window.
 
 from __future__ import annotations
 
-__all__ = ["append", "least", "pairs_least", "query", "refresh"]
+__all__ = ["append", "least", "pairs_least", "query", "refresh", "window"]
 
 import numpy as np
+import numpy.typing as npt
 
+from operators.windows.edges import View
 from operators.windows.frame import NOTHING, Frame
 from operators.windows.layout import I64, NOT_DELAYED, Layout, Lookup
 from operators.windows.room import spread
@@ -32,7 +34,7 @@ def append(frame: Frame, before: I64, stop: I64, own: I64, entries: I64) -> None
         entries[:, column] = values
         for level, block in enumerate(BLOCKS, 1):
             seed = np.where(stop & (block - 1), before[:, column + level], NOTHING)
-            entries[:, column + level] = _running(values, rank, own, frame.first, seed, block)
+            entries[:, column + level] = _running(values, rank, own, first=frame.first, seed=seed, block=block)
 
 
 def refresh(layout: Layout, entries: I64, position: I64, first: I64, seeds: I64) -> None:
@@ -46,10 +48,12 @@ def refresh(layout: Layout, entries: I64, position: I64, first: I64, seeds: I64)
         column = layout.extreme_column + 3 * i
         for level, block in enumerate(BLOCKS, 1):
             seed = np.where(position[first] & (block - 1), seeds[:, column + level], NOTHING)
-            entries[:, column + level] = _running(entries[:, column], rank, position, first, seed, block)
+            entries[:, column + level] = _running(
+                entries[:, column], rank, position, first=first, seed=seed, block=block
+            )
 
 
-def _running(values: I64, rank: I64, position: I64, first: I64, seed: I64, block: int) -> I64:
+def _running(values: I64, rank: I64, position: I64, *, first: I64, seed: I64, block: int) -> I64:
     """Minimum since the block's start; `seed` is what stood before each key's first value (doubling steps)."""
     out = values.copy()
     out[first] = np.minimum(out[first], seed)
@@ -62,7 +66,7 @@ def _running(values: I64, rank: I64, position: I64, first: I64, seed: I64, block
     return out
 
 
-def query(flat: I64, width: int, base: I64, mask: I64, column: int, low: I64, high: I64) -> I64:
+def query(view: View, column: int, low: I64, high: I64) -> I64:
     """Least value of positions low..high (rows), NOTHING where there is none."""
 
     def read(begin: I64, count: I64, step: int, level: int) -> I64:
@@ -71,7 +75,7 @@ def query(flat: I64, width: int, base: I64, mask: I64, column: int, low: I64, hi
         row = np.repeat(np.arange(len(count)), count)
         number = spread(np.zeros(len(count), np.int64), count)
         position = begin[row] + number * step
-        return least(flat.take(base[row] + (position & mask[row]) * width + column + level), count)
+        return least(view.of(row).read(position, column + level), count)
 
     final = high - 1
     small, large = BLOCKS
@@ -86,7 +90,7 @@ def query(flat: I64, width: int, base: I64, mask: I64, column: int, low: I64, hi
     middle = np.where(wide, np.minimum(begin, tail2), tail)
     out = np.minimum(out, read(block + small - 1, np.where(whole, (middle - block) // small, 0), small, 1))
     out = np.minimum(out, read(begin + large - 1, np.where(wide, (tail2 - begin) // large, 0), large, 2))
-    last = flat.take(base + (final & mask) * width + column + np.where(wide, 2, 1))
+    last = view.read(final, column + np.where(wide, 2, 1))
     return np.where(whole, np.minimum(out, last), out)
 
 
@@ -105,7 +109,7 @@ def window(lookup: Lookup, edges: I64, after: I64) -> tuple[I64, I64]:
     return edges[low], after if high == NOT_DELAYED else edges[high]
 
 
-def pairs_least(frame: Frame, lookup: Lookup, below: I64, first: I64, rank: I64) -> I64:
+def pairs_least(frame: Frame, lookup: Lookup, below: npt.NDArray[np.bool_], first: I64, rank: I64) -> I64:
     """Least value among earlier rows of a chunk, and the row itself if its window has no delay.
 
     `below` (edges + floor + own, pairs): whether the first of the pair lies below that edge of the second.

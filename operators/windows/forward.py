@@ -19,11 +19,11 @@ import numpy as np
 
 from operators.windows import extremes, previous
 from operators.windows.distinct import Linker
-from operators.windows.edges import advance
-from operators.windows.frame import I64, Frame
+from operators.windows.edges import View, advance
+from operators.windows.frame import Frame
+from operators.windows.layout import I64
 from operators.windows.room import NEVER, dropped, make_room, set_dropped
 from operators.windows.totals import running
-from state.ring import Ring
 from state.table import KeyedTable
 
 
@@ -35,101 +35,106 @@ def forward(table: KeyedTable, frame: Frame, result: I64) -> None:
         frame: the rows.
         result: (result rows, rows), filled.
     """
-    layout, ring = frame.layout, table.ring
-    assert ring is not None
-    slots, first, group = frame.unique, frame.first, frame.group
-    row = table.rows[slots]
-    heads = make_room(ring, layout, slots, row, frame.count, frame.clock[first])
-    stop = heads[:, ring.STOP]
-    width, flat = layout.width, ring.entries.reshape(-1)
-    base, mask = (heads[:, ring.OFF] * width)[group], heads[:, ring.MASK][group]
-    own = np.arange(frame.size) + (stop - first)[group]
-    entries = np.empty((frame.size, width), np.int64)
-    entries[:, 0] = frame.clock
-    fields = slice(layout.total_field, layout.total_field + len(layout.prefixes))
-    exclusive, through = running(layout, frame.values, row[:, fields].T, first, group)
-    entries[:, 1 : layout.extreme_column] = exclusive.T
-    if layout.carried or layout.extremes:
-        before = ring.entries[heads[:, ring.OFF] + ((stop - 1) & heads[:, ring.MASK])]
-        previous.follow(frame, before, stop > 0, row[:, layout.NEWEST], result, entries)
-        extremes.append(frame, before, stop, own, entries)
-    linkers = [Linker(table, frame, i, heads, row, own) for i in range(len(layout.hashes))]
-    for linker in linkers:
-        linker.fill(entries)
-    ring.entries[heads[:, ring.OFF][group] + (own & mask)] = entries
-
-    edge_fields = slice(layout.EDGES, layout.EDGES + len(layout.offsets))
-    tails = row[:, edge_fields].T
-    edges = advance(flat, width, base, mask, tails.take(group, axis=1), frame.limits, own)
-    _flag_missing(table, frame, row, heads, edges, own, result)
-    stack(frame, flat, base, mask, own + 1, edges, through, result)
-
-    for i, lookup in enumerate(layout.extreme_lookups, layout.extreme_at):
-        low, high = extremes.window(lookup, edges, own + 1)
-        column = layout.extreme_column + 3 * lookup.column
-        result[i] = extremes.query(flat, width, base, mask, column, low, high)
-    if linkers:
-        _values(ring, frame, linkers, edges, row, result)
-    row[:, layout.NEWEST] = frame.time[frame.last]
-    row[:, edge_fields] = edges[:, frame.last].T
-    row[:, fields] = through[:, frame.last].T
-    table.rows[slots] = row
-    ring.heads[slots, ring.STOP] = stop + frame.count
+    _Forward(table, frame).process(result)
 
 
-def _values(ring: Ring, frame: Frame, linkers: list[Linker], edges: I64, row: I64, result: I64) -> None:
-    """Distinct and first-seen results, and the counters in `row`."""
-    layout = frame.layout
-    for linker in linkers:
-        linker.join(ring)
-    tails = row[:, layout.EDGES : layout.EDGES + len(layout.offsets)].T
-    for i, lookup in enumerate(layout.distinct):
-        stored = row[:, layout.distinct_field + i]
-        found = linkers[lookup.column].distinct(ring, lookup, edges, tails, stored)
-        result[layout.distinct_at + i] = found
-        row[:, layout.distinct_field + i] = found[frame.last]
-    for i, lookup in enumerate(layout.first_seen, layout.first_seen_at):
-        result[i] = linkers[lookup.column].first_seen(ring, lookup, edges)
+class _Forward:
+    """Keys: `row`, `heads`, `stop`, `tails` (edges, keys). Rows: `view`, `own` (position), `edges`, `through`."""
 
+    def __init__(self, table: KeyedTable, frame: Frame) -> None:
+        layout, ring, group = frame.layout, table.ring, frame.group
+        assert ring is not None
+        self.table, self.frame, self.layout, self.ring = table, frame, layout, ring
+        self.row = table.rows[frame.unique]
+        clock = frame.clock[frame.first]
+        self.heads = make_room(ring, layout, frame.unique, self.row, counts=frame.count, clock=clock)
+        off, mask, self.start, self.stop = self.heads.T
+        self.view = View(ring.entries.reshape(-1), layout.width, (off * layout.width)[group], mask[group])
+        self.own = np.arange(frame.size) + (self.stop - frame.first)[group]
+        self.tails = self.row[:, layout.EDGES : layout.EDGES + len(layout.offsets)].T
 
-def stack(
-    frame: Frame, flat: I64, base: I64, mask: I64, after: I64, edges: I64, through: I64, result: I64
-) -> None:
-    """All differences: of positions (`after`: one past the row), and of prefixes read at the edges."""
-    layout = frame.layout
-    edge_count, prefixes = len(layout.offsets), len(layout.prefixes)
-    parts = np.empty((1 + edge_count + prefixes + len(layout.reads), frame.size), np.int64)
-    parts[0] = after
-    parts[1 : 1 + edge_count] = edges
-    parts[1 + edge_count : 1 + edge_count + prefixes] = through
-    if layout.reads:
-        edge, column = np.array(layout.reads, np.int64).reshape(-1, 2).T
-        at = base + (edges & mask) * layout.width
-        parts[1 + edge_count + prefixes :] = flat.take(at[edge] + (column + layout.prefix_at)[:, None])
-    np.subtract(parts[layout.upper], parts[layout.lower], out=result[: len(layout.differences)])
+    def process(self, result: I64) -> None:
+        """Append, find the windows, fill the results, bring the table up to date."""
+        layout, frame, ring, row = self.layout, self.frame, self.ring, self.row
+        linkers = self._append(result)
+        tails = self.tails.take(frame.group, axis=1)
+        self.edges = advance(self.view, tails, frame.limits, self.own)
+        self._flag_missing(result)
+        self._differences(result)
+        for i, lookup in enumerate(layout.extreme_lookups, layout.extreme_at):
+            low, high = extremes.window(lookup, self.edges, self.own + 1)
+            result[i] = extremes.query(self.view, layout.extreme_column + 3 * lookup.column, low, high)
+        self._values(linkers, result)
+        row[:, layout.NEWEST] = frame.time[frame.last]
+        self.tails[:] = self.edges[:, frame.last]
+        row[:, layout.total_field : layout.distinct_field] = self.through[:, frame.last].T
+        self.table.rows[frame.unique] = row
+        ring.heads[frame.unique, ring.STOP] = self.stop + frame.count
 
+    def _append(self, result: I64) -> list[Linker]:
+        layout, frame, ring = self.layout, self.frame, self.ring
+        entries = np.empty((frame.size, layout.width), np.int64)
+        entries[:, 0] = frame.clock
+        totals = self.row[:, layout.total_field : layout.distinct_field].T
+        exclusive, self.through = running(layout, frame.values, totals, frame.first, frame.group)
+        entries[:, layout.prefix_at : layout.extreme_column] = exclusive.T
+        if layout.carried or layout.extremes:
+            before = ring.entries[self.heads[:, ring.OFF] + ((self.stop - 1) & self.heads[:, ring.MASK])]
+            newest = self.row[:, layout.NEWEST]
+            previous.follow(frame, before, self.stop > 0, newest, result=result, entries=entries)
+            extremes.append(frame, before, self.stop, self.own, entries)
+        linkers = [
+            Linker(self.table, frame, i, heads=self.heads, row=self.row, own=self.own, view=self.view)
+            for i in range(len(layout.hashes))
+        ]
+        for linker in linkers:
+            linker.fill(entries)
+        ring.entries[self.view.base // layout.width + (self.own & self.view.mask)] = entries
+        return linkers
 
-def _flag_missing(
-    table: KeyedTable, frame: Frame, row: I64, heads: I64, edges: I64, own: I64, result: I64
-) -> None:
-    """Windows that reach below what was dropped are incomplete; beyond `max_entries` they are cut."""
-    layout, ring = frame.layout, table.ring
-    assert ring is not None
-    missing = result[layout.incomplete_at]
-    missing[:] = 0
-    lost = dropped(layout, row)
-    if not layout.offsets:
-        return
-    cap = layout.spec.max_entries
-    if (heads[:, ring.STOP] + frame.count - heads[:, ring.START]).max() <= cap:
-        if (lost > NEVER).any():
-            missing[:] = lost[frame.group] > frame.limits[-1]
-        return
-    floor = own + 1 - cap
-    last = np.maximum(floor - 1, heads[:, ring.START][frame.group])  # newest entry beyond the cap, if it is there
-    at = (heads[:, ring.OFF][frame.group] + (last & heads[:, ring.MASK][frame.group])) * layout.width
-    clock = np.where(floor > heads[:, ring.START][frame.group], ring.entries.reshape(-1).take(at), NEVER)
-    missing[:] = np.maximum(clock, lost[frame.group]) > frame.limits[-1]
-    np.maximum(edges, floor, out=edges)
-    group_lost = clock[frame.last]
-    set_dropped(layout, row, group_lost)
+    def _flag_missing(self, result: I64) -> None:
+        """Windows that reach below what was dropped are incomplete; beyond `max_entries` they are cut."""
+        layout, frame, group = self.layout, self.frame, self.frame.group
+        missing = result[layout.incomplete_at]
+        missing[:] = 0
+        if not layout.offsets:
+            return
+        lost = dropped(layout, self.row)
+        cap = layout.spec.max_entries
+        if (self.stop + frame.count - self.start).max() <= cap:
+            if (lost > NEVER).any():
+                missing[:] = lost[group] > frame.limits[-1]
+            return
+        floor = self.own + 1 - cap
+        start = self.start[group]
+        clock = np.where(floor > start, self.view.read(np.maximum(floor - 1, start)), NEVER)  # newest beyond the cap
+        missing[:] = np.maximum(clock, lost[group]) > frame.limits[-1]
+        np.maximum(self.edges, floor, out=self.edges)
+        set_dropped(layout, self.row, clock[frame.last])
+
+    def _differences(self, result: I64) -> None:
+        """Of positions, and of prefixes read at the edges: see `Layout`."""
+        layout = self.layout
+        edges, prefixes = len(layout.offsets), len(layout.prefixes)
+        parts = np.empty((1 + edges + prefixes + len(layout.reads), self.frame.size), np.int64)
+        parts[0] = self.own + 1
+        parts[1 : 1 + edges] = self.edges
+        parts[1 + edges : 1 + edges + prefixes] = self.through
+        if layout.reads:
+            edge, column = layout.read_edges, layout.read_columns
+            at = self.view.base + (self.edges & self.view.mask) * layout.width
+            parts[1 + edges + prefixes :] = self.view.flat.take(at[edge] + column[:, None])
+        np.subtract(parts[layout.upper], parts[layout.lower], out=result[: len(layout.differences)])
+
+    def _values(self, linkers: list[Linker], result: I64) -> None:
+        """Distinct and first-seen results, and the counters of the rows."""
+        layout = self.layout
+        for linker in linkers:
+            linker.join(self.ring)
+        for i, lookup in enumerate(layout.distinct):
+            counter = self.row[:, layout.distinct_field + i]
+            found = linkers[lookup.column].distinct(lookup, self.edges, self.tails, counter)
+            result[layout.distinct_at + i] = found
+            counter[:] = found[self.frame.last]
+        for i, lookup in enumerate(layout.first_seen, layout.first_seen_at):
+            result[i] = linkers[lookup.column].first_seen(lookup, self.edges)

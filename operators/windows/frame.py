@@ -64,7 +64,8 @@ class Frame:
 
     def rank(self) -> I64:
         """Number of each row among its key's rows."""
-        return np.arange(self.size) - self.first[self.group]
+        rank: I64 = np.arange(self.size) - self.first[self.group]
+        return rank
 
 
 def load(layout: Layout, batch: Batch, rows: npt.NDArray[np.intp] | None) -> I64:

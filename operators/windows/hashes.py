@@ -14,10 +14,10 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from operators.windows.edges import View
 from operators.windows.frame import NOTHING
 from operators.windows.layout import I64, Layout
 from operators.windows.room import spread
-from state.ring import Ring
 from state.table import KeyedTable
 
 SHORT = 128
@@ -39,7 +39,7 @@ class Finder:
     `heads` (keys, 4), `row` (keys, fields): the keys' state; `column`: the arena column of the hash.
     """
 
-    def __init__(self, table: KeyedTable, layout: Layout, slots: I64, heads: I64, row: I64, column: int) -> None:
+    def __init__(self, table: KeyedTable, layout: Layout, slots: I64, *, heads: I64, row: I64, column: int) -> None:
         assert table.ring is not None
         self.table, self.layout, self.column = table, layout, column
         self.slots, self.ring, self.row = slots, table.ring, row
@@ -69,7 +69,7 @@ class Finder:
             out[i] = position_ if position_ >= self.start[group] else NONE
         return out
 
-    def moved(self, begin: I64, count: I64, value: I64, position: I64, stop: I64, newest: I64) -> None:
+    def moved(self, begin: I64, count: I64, value: I64, position: I64, *, stop: I64, newest: I64) -> None:
         """Each key has counted entries value[begin : begin + count] at `position`, which is new or changed."""
         known = _INDICES.setdefault(self.table, {})
         for key, index in self.indices.items():
@@ -96,7 +96,7 @@ class Finder:
         return dict(zip(values[counted].tolist(), position[counted].tolist(), strict=True))
 
 
-def counted_sum(ring: Ring, off: I64, mask: I64, low: I64, high: I64, column: int, bound: I64, above: bool) -> I64:
+def counted_sum(view: View, low: I64, high: I64, *, column: int, bound: I64, above: bool) -> I64:
     """For each row, how many positions low..high have `column` >= bound (`above`) or < bound."""
     count = np.maximum(high - low, 0)
     out = np.zeros(len(count), np.int64)
@@ -107,8 +107,7 @@ def counted_sum(ring: Ring, off: I64, mask: I64, low: I64, high: I64, column: in
         some = rows[: max(1, int(np.searchsorted(reached, _SLICE)))]
         rows = rows[len(some) :]
         each = np.repeat(some, count[some])
-        position = spread(low[some], count[some])
-        values = ring.entries[off[each] + (position & mask[each]), column]
+        values = view.of(each).read(spread(low[some], count[some]), column)
         hits = values >= bound[each] if above else values < bound[each]
         begins = np.cumsum(count[some]) - count[some]
         out[some] = np.add.reduceat(hits, begins, dtype=np.int64)

@@ -21,13 +21,13 @@ import numpy.typing as npt
 
 from operators.windows import extremes
 from operators.windows.disorder import Disorder
-from operators.windows.edges import search
+from operators.windows.edges import View, search
 from operators.windows.frame import I64, Frame
 from operators.windows.merge import merge
 from operators.windows.room import NEVER, dropped, make_room, spread
 from state.table import KeyedTable
 
-CHUNK = 128
+CHUNK = 192
 Mask = npt.NDArray[np.bool_]
 
 
@@ -64,11 +64,10 @@ class Chunk:
         self.row = table.rows[frame.unique]
         known = ring.heads[frame.unique, ring.STOP] > 0
         stored = np.where(known, self.row[:, layout.NEWEST], frame.time[frame.first])
-        self.heads = make_room(ring, layout, frame.unique, self.row, frame.count, layout.clock(stored))
+        self.heads = make_room(ring, layout, frame.unique, self.row, counts=frame.count, clock=layout.clock(stored))
         table.rows[frame.unique] = self.row
-        self.flat = ring.entries.reshape(-1)
-        off, self.mask, self.start, self.stop = self.heads[group].T
-        self.base = off * layout.width
+        self.off, mask, self.start, self.stop = self.heads[group].T
+        self.view = View(ring.entries.reshape(-1), layout.width, self.off * layout.width, mask)
         self.rank = frame.rank()
         self.newest = np.maximum(_running_max(frame.time, group), stored[group])  # of each row, itself included
         self.behind = frame.time < self.newest
@@ -76,7 +75,7 @@ class Chunk:
         limits = np.vstack((frame.limits, self.floor, frame.clock))
         self.limits = np.maximum(limits, self.floor)
         self.limits[-1] = np.maximum(frame.clock, self.floor)
-        found = self._search(np.vstack((self.limits, frame.clock)))
+        found = search(self.view, self.start, self.stop, np.vstack((self.limits, frame.clock)))
         self.place = found[-1]
         self.cap = self.stop + self.rank + 1 - layout.spec.max_entries
         found = np.maximum(found, self.cap)
@@ -86,20 +85,13 @@ class Chunk:
         self.second = np.repeat(np.arange(frame.size), self.rank)  # pairs: second after first in row order
         self.first = spread(frame.first[group], self.rank)
 
-    def _search(self, limits: I64) -> I64:
-        width = self.layout.width
-        return search(self.flat, width, self.base, self.mask, self.start, self.stop, limits)
-
-    def read(self, position: I64, column: int | I64) -> I64:
-        """A column of the entries at positions (.., rows)."""
-        return self.flat.take(self.base + (position & self.mask) * self.layout.width + column)
-
-    def per_row(self, pairs: I64) -> I64:
+    def per_row(self, pairs: I64 | Mask) -> I64:
         """Sum over the pairs of each second row: (.., pairs) -> (.., rows)."""
         ends = np.cumsum(self.rank)
         sums = np.zeros((*pairs.shape[:-1], pairs.shape[-1] + 1), np.int64)
         np.cumsum(pairs, axis=-1, out=sums[..., 1:])
-        return sums[..., ends] - sums[..., ends - self.rank]
+        found: I64 = sums[..., ends] - sums[..., ends - self.rank]
+        return found
 
     def careful(self) -> Mask:
         """Keys that must take one row at a time."""
@@ -114,7 +106,8 @@ class Chunk:
             clean &= (np.minimum.reduceat(frame.clock, frame.first) > self.floor[frame.last])[frame.group]
             out[frame.group[self.behind & ~clean & (self.place <= self.visible[last])]] = True
             out[frame.group[self._anew()]] = True
-        return out & (frame.count > 1)
+        careful: Mask = out & (frame.count > 1)
+        return careful
 
     def _anew(self) -> Mask:
         """Rows that come so late after the newest one that their key counts as new (for `previous`)."""
@@ -134,7 +127,7 @@ class Chunk:
         frame, layout = self.frame, self.layout
         edges = len(layout.offsets)
         self.below = frame.clock[self.first] <= self.limits[:, self.second]  # edges, floor, own: over all pairs
-        edge, column = np.array(layout.reads, np.int64).reshape(-1, 2).T
+        edge, column = layout.read_edges, layout.read_columns - layout.prefix_at
         values = frame.values[:, self.first]
         own = self.below[-1]
         pairs = np.vstack((own[None], self.below[:edges], values * own, values[column] * self.below[edge]))
@@ -148,8 +141,8 @@ class Chunk:
         self._incomplete(out)
         for i, lookup in enumerate(layout.extreme_lookups, layout.extreme_at):
             low, high = extremes.window(lookup, self.edges, self.own)
-            column = layout.extreme_column + 3 * lookup.column
-            static = extremes.query(self.flat, layout.width, self.base, self.mask, column, low, high)
+            at = layout.extreme_column + 3 * lookup.column
+            static = extremes.query(self.view, at, low, high)
             out[i] = np.minimum(static, extremes.pairs_least(frame, lookup, self.below, self.first, self.rank))
         self.disorders = [Disorder(self, i) for i in range(len(layout.hashes))]
         for i, lookup in enumerate(layout.distinct, layout.distinct_at):
@@ -164,12 +157,12 @@ class Chunk:
         layout = self.layout
         position = np.broadcast_to(position, (len(column), self.frame.size))
         totals = self.row[:, layout.total_field + column][self.frame.group].T
-        return np.where(position == self.stop, totals, self.read(position, column[:, None] + layout.prefix_at))
+        return np.where(position == self.stop, totals, self.view.read(position, column[:, None] + layout.prefix_at))
 
     def _incomplete(self, out: I64) -> None:
         frame, layout = self.frame, self.layout
         at = np.maximum(self.visible - 1, self.start)
-        hidden = np.where(self.visible > self.start, self.read(at, 0), NEVER)
+        hidden = np.where(self.visible > self.start, self.view.read(at), NEVER)
         self.lost = np.maximum(hidden, dropped(layout, self.row)[frame.group])
         if not layout.offsets:
             return
@@ -186,7 +179,7 @@ class Chunk:
         new = layout.clock(self.newest) - layout.ttl if layout.ttl else np.full(frame.size, NEVER)
         lost = (self.lost > new) | (self.gone & (frame.clock > new))
         out[layout.incomplete_at] |= missing & lost
-        before = self.ring.entries[(self.base // layout.width) + ((self.place - 1) & self.mask)]
+        before = self.ring.entries[self.off + ((self.place - 1) & self.view.mask)]
         depth = max(depth for _, _, depth, _ in layout.carried)
         latest, count = self._latest(depth)
         rows = np.arange(frame.size)

@@ -77,7 +77,7 @@ class FeaturePlan(NamedTuple):
 
     feature: WindowFeature
     value: int
-    count: int
+    counted: int
     high: int
     low: int
 
@@ -115,11 +115,12 @@ class Layout:
 
     def clock(self, time: I64) -> I64:
         """Clock of event times."""
-        return -(-time // self.unit) if self.precision else time
+        clock: I64 = -(-time // self.unit) if self.precision else time
+        return clock
 
     def limits(self, time: I64) -> I64:
         """(edges, rows): an edge lies before the first entry whose clock is above its limit."""
-        limits = time - np.array(self.offsets, np.int64)[:, None]
+        limits: I64 = time - np.array(self.offsets, np.int64)[:, None]
         return limits // self.unit if self.precision else limits
 
     # ---- features -> what is kept and computed
@@ -225,6 +226,9 @@ class Layout:
                     out.append(1 + edges + column)
                 else:
                     out.append(1 + edges + prefixes + _index(self.reads, (edge, column)))
+
+        self.read_edges, columns = np.array(self.reads, np.int64).reshape(-1, 2).T
+        self.read_columns: I64 = columns + self.prefix_at
 
     @property
     def table(self) -> TableSpec:

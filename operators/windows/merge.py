@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from operators.windows import extremes
-from operators.windows.edges import search
+from operators.windows.edges import View, search
 from operators.windows.frame import NOTHING
 from operators.windows.layout import I64
 from operators.windows.room import set_dropped
@@ -48,6 +48,7 @@ def merge(table: KeyedTable, chunk: Chunk) -> None:
     for disorder in chunk.disorders:
         disorder.repair(weave, entries)
     ring.save(weave.old_index)
+    ring.changed_from(frame.unique, weave.at)
     ring.entries[weave.new_index] = entries
     row[:, layout.NEWEST] = newest
     _edges(chunk, weave, newest)
@@ -138,7 +139,7 @@ class Weave:
         layout, frame = self.layout, self.frame
         depth = max(depth for _, _, depth, _ in layout.carried)
         order = np.lexsort((np.arange(frame.size), frame.time, frame.group))  # all rows, dropped ones too
-        last, count = _last_rows(frame.group[order], frame.first, frame.count, order, depth)
+        last, count = _last_rows(frame.group[order], frame.first, order, depth)
         # the sorted row at or before each merged entry: new entries by their own row, old ones by their place
         number = np.empty(frame.size, np.int64)
         number[order] = np.arange(frame.size)
@@ -156,7 +157,7 @@ class Weave:
         """New entries as if only the rings were before them: see `_shift`."""
         layout, rows = self.layout, self.rows
         chunk = self.chunk
-        before = self.ring.entries[chunk.base[rows] // layout.width + ((chunk.place[rows] - 1) & chunk.mask[rows])]
+        before = self.ring.entries[chunk.off[rows] + ((chunk.place[rows] - 1) & chunk.view.mask[rows])]
         columns = slice(layout.carried_column, layout.width)
         entries[self.new, columns] = before[:, columns]
         known = chunk.known[rows]
@@ -184,8 +185,8 @@ class Weave:
             entries[:, layout.flags_column] = flags
 
 
-def _last_rows(group: I64, first: I64, length: I64, order: I64, depth: int) -> tuple[I64, I64]:
-    """For rows sorted by (key, clock): the `depth` highest row numbers up to each, highest first; how many there are."""
+def _last_rows(group: I64, first: I64, order: I64, depth: int) -> tuple[I64, I64]:
+    """For rows sorted by (key, clock): the `depth` highest row numbers up to each, highest first, and their count."""
     size = len(group)
     count = np.arange(size) - first[group] + 1
     ends = np.cumsum(count)
@@ -205,6 +206,8 @@ def _edges(chunk: Chunk, weave: Weave, newest: I64) -> None:
     if not layout.offsets:
         return
     off, mask, start, stop = chunk.heads.T
-    found = search(chunk.flat, layout.width, off * layout.width, mask, start, stop + weave.added, layout.limits(newest))
-    cap = np.maximum(start, stop + weave.added - layout.spec.max_entries)
+    stop = stop + weave.added
+    view = View(chunk.view.flat, layout.width, off * layout.width, mask)
+    found = search(view, start, stop, layout.limits(newest))
+    cap = np.maximum(start, stop - layout.spec.max_entries)
     chunk.row[:, layout.EDGES : layout.EDGES + len(layout.offsets)] = np.maximum(found, cap).T

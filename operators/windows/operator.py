@@ -69,7 +69,10 @@ class WindowOperator(Operator):
         tasks = batch.tasks if rows is None else _spans(batch.tasks, rows)
         missing = np.zeros(batch.size, np.bool_)
         for layout, spec in zip(self._layouts, self._tables, strict=True):
-            result = _compute(layout, context.table(spec.name), batch, tasks, keys, rows)
+            table = context.table(spec.name)
+            result = np.zeros((layout.result_rows, len(keys)), np.int64)
+            if keys:
+                _compute(table, table.slots(tasks, keys), layout, load(layout, batch, rows), result)
             found = columns(layout, result)
             batch.columns.update(found if rows is None else self._spread(found, rows, batch.size))
             incomplete = result[layout.incomplete_at].astype(np.bool_)
@@ -89,21 +92,8 @@ class WindowOperator(Operator):
             yield name, Column(column.type, values, valid if name in nullable else None)
 
 
-def _compute(
-    layout: Layout,
-    table: KeyedTable,
-    batch: Batch,
-    tasks: tuple[TaskRows, ...],
-    keys: list[str],
-    rows: npt.NDArray[np.intp] | None,
-) -> I64:
-    """The result matrix (result rows, rows with a key), in row order."""
-    size = len(keys)
-    result = np.zeros((layout.result_rows, size), np.int64)
-    if not size:
-        return result
-    slots = table.slots(tasks, keys)
-    data = load(layout, batch, rows)
+def _compute(table: KeyedTable, slots: I64, layout: Layout, data: I64, result: I64) -> None:
+    """Fill the result matrix (result rows, rows with a key), in row order, from the inputs in row order."""
     order, frame = _sorted(layout, slots, data)
     assert table.ring is not None
     table.touch(frame.unique)
@@ -112,14 +102,13 @@ def _compute(
     if not disorder.any():
         forward(table, frame, out := np.empty_like(result))
         result[:, order] = out
-        return result
+        return
     behind = disorder[frame.group]
     for process, mine in ((forward, np.flatnonzero(~behind)), (late, np.flatnonzero(behind))):
         if mine.size:
             out = np.empty((layout.result_rows, len(mine)), np.int64)
             process(table, frame.take(mine), out)
             result[:, order[mine]] = out
-    return result
 
 
 def _sorted(layout: Layout, slots: I64, data: I64) -> tuple[I64, Frame]:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from operators.windows.frame import I64, Frame
 
 
-def follow(frame: Frame, before: I64, known: npt.NDArray[np.bool_], newest: I64, result: I64, entries: I64) -> None:
+def follow(frame: Frame, before: I64, known: npt.NDArray[np.bool_], newest: I64, *, result: I64, entries: I64) -> None:
     """Fill result and entries of rows in order.
 
     Args:
@@ -37,7 +37,7 @@ def follow(frame: Frame, before: I64, known: npt.NDArray[np.bool_], newest: I64,
     fresh = _restart(frame, known, newest)
     bits = np.zeros(frame.size, np.int64)
     bit = 0
-    for k, (_, _, depth, nullable) in enumerate(layout.carried):
+    for k, (_, _, depth, _) in enumerate(layout.carried):
         value, valid = frame.carried[k], frame.valid[k]
         for _n in range(depth):
             entries[:, at + bit] = value

@@ -46,7 +46,7 @@ def _feature(layout: Layout, plan: FeaturePlan, result: I64) -> Column:
         return Column(type_, values)
     if aggregate is Aggregate.FIRST_SEEN:
         return Column(type_, values.astype(np.bool_))
-    count = None if plan.count < 0 else result[plan.count]
+    count = None if plan.counted < 0 else result[plan.counted]
     valid = None if count is None else count > (aggregate is Aggregate.STDDEV)
     if valid is not None and valid.all():
         valid = None
@@ -80,4 +80,5 @@ def _deviation(count: I64, total: I64, high: I64, low: I64) -> npt.NDArray[np.fl
     for i in np.flatnonzero(~fits).tolist():
         exact = int(n[i]) * ((int(high[i]) << 32) + int(low[i])) - int(total[i]) ** 2
         spread[i] = float(exact)
-    return np.sqrt(spread / (n * (n - 1)))
+    deviation: npt.NDArray[np.float64] = np.sqrt(spread / (n * (n - 1)))
+    return deviation

@@ -12,7 +12,7 @@ __all__ = ["NEVER", "dropped", "make_room", "set_dropped", "spread"]
 
 import numpy as np
 
-from operators.windows.edges import search
+from operators.windows.edges import View, search
 from operators.windows.frame import I64
 from operators.windows.layout import Layout
 from state.ring import Ring
@@ -30,7 +30,7 @@ def set_dropped(layout: Layout, row: I64, clock: I64) -> None:
     row[:, layout.DROPPED] = np.maximum(dropped(layout, row), clock) ^ NEVER
 
 
-def make_room(ring: Ring, layout: Layout, slots: I64, row: I64, counts: I64, clock: I64) -> I64:
+def make_room(ring: Ring, layout: Layout, slots: I64, row: I64, *, counts: I64, clock: I64) -> I64:
     """Room for `counts` entries more of the (touched) `slots`; entries that a row at `clock` cannot see may go.
 
     `row` (the table's rows, changed in place) and the heads are kept consistent. Returns the heads, a copy.
@@ -42,7 +42,7 @@ def make_room(ring: Ring, layout: Layout, slots: I64, row: I64, counts: I64, clo
         return heads
     mine = slots[small]
     part = row[small]
-    _expire(ring, layout, mine, part, heads[small], clock[small])
+    _expire(ring, layout, mine, part, heads=heads[small], clock=clock[small])
     row[small] = part
     ring.append_room(mine, counts[small])
     heads[small] = ring.heads[mine]
@@ -52,14 +52,14 @@ def make_room(ring: Ring, layout: Layout, slots: I64, row: I64, counts: I64, clo
 def spread(begin: I64, count: I64) -> I64:
     """begin[0], begin[0] + 1, ... (count[0] of them), begin[1], ..."""
     ends = np.cumsum(count)
-    return np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(begin - ends + count, count)
+    out: I64 = np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(begin - ends + count, count)
+    return out
 
 
-def _expire(ring: Ring, layout: Layout, slots: I64, row: I64, heads: I64, clock: I64) -> None:
+def _expire(ring: Ring, layout: Layout, slots: I64, row: I64, *, heads: I64, clock: I64) -> None:
     off, mask, start, stop = heads.T
-    width = layout.width
-    flat = ring.entries.reshape(-1)
-    new = search(flat, width, off * width, mask, start, stop, (clock - layout.horizon)[None])[0]
+    view = View(ring.entries.reshape(-1), layout.width, off * layout.width, mask)
+    new = search(view, start, stop, (clock - layout.horizon)[None])[0]
     if layout.previous:
         new = np.minimum(new, np.maximum(stop - 1, start))
     new = np.maximum(new, stop - layout.spec.max_entries)
@@ -69,8 +69,7 @@ def _expire(ring: Ring, layout: Layout, slots: I64, row: I64, heads: I64, clock:
     if not gone.size:
         return
     new, row_gone = new[gone], row[gone]
-    last = flat.take(off[gone] * width + ((new - 1) & mask[gone]) * width)
-    set_dropped(layout, row_gone, last)
+    set_dropped(layout, row_gone, view.of(gone).read(new - 1))
     # what is taken out may be overwritten by this batch, and comes back if the batch is undone
     each = np.repeat(gone, new - start[gone])
     position = spread(start[gone], new - start[gone])

@@ -43,7 +43,8 @@ def normalise(layout: Layout, totals: I64) -> None:
 
 
 def guard(values: I64, totals: I64, through: I64) -> None:
-    """
+    """Refuse totals that are too large.
+
     Raises:
         RecordError: some total is beyond TOTAL_MAX.
     """
@@ -53,6 +54,6 @@ def guard(values: I64, totals: I64, through: I64) -> None:
     stored = max(int(totals.max()), -int(totals.min()))
     if peak * values.shape[1] + stored <= TOTAL_MAX:
         return
-    # Totals were at most 2**62 before: the first one beyond it is at most 2**63, so it shows before anything wraps twice.
+    # Totals were at most 2**62 before: the first one beyond it is at most 2**63, so it shows even if it wrapped.
     if peak > TOTAL_MAX or int(through.max()) > TOTAL_MAX or int(through.min()) < -TOTAL_MAX:
         raise RecordError("overflow", "a running total exceeds 2**62")

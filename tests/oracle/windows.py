@@ -22,7 +22,6 @@ class Either:
         self.value = value
 
 
-
 def decide(spec: Any, rows: list[Row]) -> list[Row]:
     """All outputs of `spec` (its attributes are read, nothing else) for rows in row order."""
     histories: dict[tuple[int, str], list[Row]] = {}
@@ -72,7 +71,8 @@ def _row(spec: Any, history: list[Row]) -> Row:
 
 
 def _clock(row: Row, precision: int) -> int:
-    return -(-row["time"] // precision) if precision else row["time"]
+    time: int = row["time"]
+    return -(-time // precision) if precision else time
 
 
 def _visible(spec: Any, features: list[Any], history: list[Row], precision: int) -> tuple[list[Row], list[Row], int]:
@@ -142,14 +142,17 @@ def _same(value: Any) -> Any:
     return struct.pack("<d", value + 0.0) if isinstance(value, float) else value
 
 
-def _previous(
-    spec: Any, history: list[Row], kept: list[Row], gone: list[Row], horizon: int, out: Row
-) -> bool:
+def _previous(spec: Any, history: list[Row], kept: list[Row], gone: list[Row], horizon: int, out: Row) -> bool:
     """The plain meaning, within what a late row can still see. Returns whether it lacks rows."""
     me, before = history[-1], history[:-1]
     newest = max((r["time"] for r in before), default=None)
-    ttl = max(spec.ttl_ms, horizon + max((f.delay_ms + f.over_ms for f in spec.features if not f.precision_ms),
-                                         default=0)) if spec.ttl_ms else 0
+    ttl = (
+        max(
+            spec.ttl_ms, horizon + max((f.delay_ms + f.over_ms for f in spec.features if not f.precision_ms), default=0)
+        )
+        if spec.ttl_ms
+        else 0
+    )
     begin = 0  # a row that comes ttl after the newest begins anew
     top = None
     for i, row in enumerate(history):
@@ -161,7 +164,7 @@ def _previous(
     found = [r for r in history[begin:-1] if r["time"] <= me["time"]]
     if late and not any(r is not me and r["time"] <= me["time"] for r in kept):
         found = []
-        live = [r for r in gone if not ttl or r["time"] > top - ttl]
+        live = [r for r in gone if not ttl or r["time"] > (top or 0) - ttl]
         missing = bool(live)
     me["cut off"] = missing
     unknown = any(r.get("cut off") for r in history[begin:])

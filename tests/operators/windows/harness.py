@@ -129,8 +129,16 @@ def spec_of(*features: WindowFeature, previous: tuple[PreviousFeature, ...] = ()
     return WindowSpec("w", "key", features, previous, **more)
 
 
-def random_rows(seed: int, size: int, keys: int = 3, late: float = 0.0, null: float = 0.1, step: int = 10,
-                tasks: int = 1, back: int = 60) -> list[Row]:
+def random_rows(
+    seed: int,
+    size: int,
+    keys: int = 3,
+    late: float = 0.0,
+    null: float = 0.1,
+    step: int = 10,
+    tasks: int = 1,
+    back: int = 60,
+) -> list[Row]:
     rng = np.random.default_rng(seed)
     time, rows = 1_000_000, []
     for _ in range(size):
@@ -138,9 +146,12 @@ def random_rows(seed: int, size: int, keys: int = 3, late: float = 0.0, null: fl
         at = time - int(rng.integers(1, back)) if rng.random() < late else time
         row: Row = {"task": int(rng.integers(tasks)), "key": f"k{int(rng.integers(keys) ** 2 // keys)}", "time": at}
         row |= {
-            "amount": int(rng.integers(-500, 100_000)), "number": int(rng.integers(-9, 10)),
+            "amount": int(rng.integers(-500, 100_000)),
+            "number": int(rng.integers(-9, 10)),
             "ratio": float(rng.choice([-1.5, -0.0, 0.0, 2.25, 1e300, float(rng.normal())])),
-            "shop": f"s{int(rng.integers(6))}", "flag": bool(rng.random() < 0.6), "at": at,
+            "shop": f"s{int(rng.integers(6))}",
+            "flag": bool(rng.random() < 0.6),
+            "at": at,
         }
         for name in TYPES:
             if rng.random() < null:

