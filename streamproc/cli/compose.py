@@ -127,7 +127,7 @@ async def run_worker(
         started: told of a function that stops the worker.
     """
     from state.rocksdb import RocksRowStores
-    from streamproc.runtime.flush import ThreadExecutor
+    from streamproc.runtime.executor import ThreadExecutor
     from streamproc.runtime.health import HealthServer, watch_loop
     from streamproc.runtime.metrics import WorkerMetrics
     from streamproc.runtime.observe import StageTimer, watch_tasks
@@ -137,13 +137,14 @@ async def run_worker(
     clock = SystemClock()
     metrics = WorkerMetrics()
     timer = StageTimer(metrics, clock, probe)
-    engine, state = build_engine(plan, digest_key(options.state), probe=timer)
+    engine, state = build_engine(plan, await asyncio.to_thread(digest_key, options.state), probe=timer)
     async with contextlib.AsyncExitStack() as stack:
         log = open_log(options.log_url)
         stack.push_async_callback(log.close)
-        stores = stack.enter_context(contextlib.closing(RocksRowStores(options.state / plan.pipeline)))
+        rows = await asyncio.to_thread(RocksRowStores, options.state / plan.pipeline)
+        stores = stack.enter_context(contextlib.closing(rows))
         executor = stack.enter_context(contextlib.closing(ThreadExecutor()))
-        states = StateKeeper(state, stores, plan.state_fingerprint)
+        states = StateKeeper(state, stores, plan.state_fingerprint, executor)
         worker = Worker(
             plan, log, engine=engine, states=states, clock=clock, executor=executor, metrics=metrics,
             settings=settings, probe=timer,

@@ -7,50 +7,27 @@
 
 from __future__ import annotations
 
-__all__ = ["FlushExecutor", "Flusher", "ThreadExecutor"]
+__all__ = ["Flusher"]
 
 import asyncio
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from collections.abc import Iterable
 
 import structlog
 
 from state.worker_state import FlushCut
 from streamproc.clock import Clock
+from streamproc.runtime.executor import BlockingExecutor
 from streamproc.runtime.partition_task import PartitionTask, Phase
 from streamproc.runtime.state_keeper import StateKeeper
 
 _RETRY_SECONDS = 5.0
 
 
-class FlushExecutor(Protocol):
-    """Runs blocking writes away from the loop, one after the other."""
-
-    def submit(self, work: Callable[[], None]) -> asyncio.Future[None]: ...
-    def close(self) -> None: ...
-
-
-class ThreadExecutor:
-    """The real executor: one thread."""
-
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="flush")
-
-    def submit(self, work: Callable[[], None]) -> asyncio.Future[None]:
-        """Run `work` in the thread."""
-        return asyncio.get_running_loop().run_in_executor(self._pool, work)
-
-    def close(self) -> None:
-        """Wait for what was submitted."""
-        self._pool.shutdown()
-
-
 class Flusher:
     """Decides when, and keeps at most one flush under way."""
 
     def __init__(
-        self, states: StateKeeper, executor: FlushExecutor, clock: Clock, rows_max: int, seconds_max: float
+        self, states: StateKeeper, executor: BlockingExecutor, clock: Clock, rows_max: int, seconds_max: float
     ) -> None:
         self._states = states
         self._executor = executor

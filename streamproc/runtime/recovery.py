@@ -72,7 +72,7 @@ class LocalStates(Protocol):
     """The tasks' state on disk."""
 
     def local_meta(self, task: int) -> bytes | None: ...
-    def discard(self, task: int) -> None:
+    async def discard(self, task: int) -> None:
         """Throw the task's local state away, on disk too, and begin empty."""
         ...
 
@@ -110,23 +110,23 @@ class Recovery:
             await self._begin(task)
         else:
             head = JournalHead.parse(committed.metadata)
-            local = self._local(task, head)
+            local = await self._local(task, head)
             try:
                 await self._replay_from(task, local, head, committed)
             except StateCorruptedError as error:
                 if local is None:
                     raise
-                self._discard(task, str(error))
+                await self._discard(task, str(error))
                 await self._replay_from(task, None, head, committed)
         task.enter(Phase.RUNNING)
 
     async def _begin(self, task: PartitionTask) -> None:
         if self._states.local_meta(task.task) is not None:
-            self._discard(task, "local state exists, but the group has no committed offset for this partition")
+            await self._discard(task, "local state exists, but the group has no committed offset for this partition")
         begin = await self._log.admin().begin_offsets([task.source])
         task.position = begin[task.source]
 
-    def _local(self, task: PartitionTask, head: JournalHead) -> LocalMeta | None:
+    async def _local(self, task: PartitionTask, head: JournalHead) -> LocalMeta | None:
         """Step 2: the local state, unless it is missing or foreign."""
         stored = self._states.local_meta(task.task)
         if stored is None:
@@ -134,7 +134,7 @@ class Recovery:
         try:
             local = LocalMeta.decode(stored)
         except StateCorruptedError as error:
-            self._discard(task, str(error))
+            await self._discard(task, str(error))
             return None
         if local.partitions != self._partitions:
             raise ConfigError(
@@ -145,13 +145,13 @@ class Recovery:
         if local.state_fingerprint != self._fingerprint:
             raise _barrier()
         if local.sequence > head.sequence:
-            self._discard(task, "local state is ahead of the committed offsets")
+            await self._discard(task, "local state is ahead of the committed offsets")
             return None
         return local
 
-    def _discard(self, task: PartitionTask, reason: str) -> None:
+    async def _discard(self, task: PartitionTask, reason: str) -> None:
         self._logger.error("local state discarded", task=task.task, reason=reason)
-        self._states.discard(task.task)
+        await self._states.discard(task.task)
 
     async def _replay_from(
         self, task: PartitionTask, local: LocalMeta | None, head: JournalHead, committed: CommittedOffset

@@ -9,17 +9,21 @@ import structlog
 from state.errors import StateCorruptedError
 from state.rowstore import RowStore, RowStores
 from state.worker_state import FlushCut, WorkerState
+from streamproc.runtime.executor import BlockingExecutor
 from streamproc.runtime.partition_task import PartitionTask
 from streamproc.runtime.recovery import LocalMeta
 
 
 class StateKeeper:
-    """Joins the worker's state in memory with one row store a task."""
+    """Joins the worker's state in memory with one row store a task; opening and discarding block a thread."""
 
-    def __init__(self, state: WorkerState, stores: RowStores, state_fingerprint: str) -> None:
+    def __init__(
+        self, state: WorkerState, stores: RowStores, state_fingerprint: str, executor: BlockingExecutor
+    ) -> None:
         self._state = state
         self._stores = stores
         self._fingerprint = state_fingerprint
+        self._executor = executor
         self._open: dict[int, RowStore] = {}
         self._metas: dict[int, bytes | None] = {}
         self._logger = structlog.get_logger("state")
@@ -30,23 +34,22 @@ class StateKeeper:
         """Rows that a flush of everything would write."""
         return sum(map(self._state.dirty_rows, self._open))
 
-    def open(self, task: int) -> None:
+    async def open(self, task: int) -> None:
         """Take the task's stored state over; a store that fails its checks is discarded, loudly.
 
         Raises:
             ConfigError: another process holds it, or it was written by another plan.
         """
         try:
-            self._open[task] = self._stores.open(task)
-            self._metas[task] = self._state.add_task(task, self._open[task])
+            await self._open_store(task)
         except StateCorruptedError as error:
             self._logger.error("local state discarded", task=task, reason=str(error))
-            self._afresh(task)
+            await self._afresh(task)
 
-    def discard(self, task: int) -> None:
+    async def discard(self, task: int) -> None:
         """Throw the task's state away, on disk too, and begin empty."""
         self._state.drop_task(task)
-        self._afresh(task)
+        await self._afresh(task)
 
     def close(self, task: int) -> None:
         """Forget the task's state in memory and close its store."""
@@ -69,10 +72,19 @@ class StateKeeper:
         )
         return self._state.cut(task.task, meta.encode())
 
-    def _afresh(self, task: int) -> None:
-        store = self._open.pop(task, None)
-        if store is not None:
-            store.close()
-        self._stores.discard(task)
-        self._open[task] = self._stores.open(task)
+    async def _open_store(self, task: int) -> None:
+        def blocking() -> None:
+            self._open[task] = self._stores.open(task)
+
+        await self._executor.submit(blocking)
         self._metas[task] = self._state.add_task(task, self._open[task])
+
+    async def _afresh(self, task: int) -> None:
+        def blocking() -> None:
+            store = self._open.pop(task, None)
+            if store is not None:
+                store.close()
+            self._stores.discard(task)
+
+        await self._executor.submit(blocking)
+        await self._open_store(task)

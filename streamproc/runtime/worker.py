@@ -20,7 +20,8 @@ from streamproc.clock import Clock
 from streamproc.eventlog.contract import Chunk, CommittedOffset, EventLog, GroupReader, Membership, TopicPartition
 from streamproc.runtime.collector import Collector
 from streamproc.runtime.engine import Engine
-from streamproc.runtime.flush import Flusher, FlushExecutor
+from streamproc.runtime.executor import BlockingExecutor
+from streamproc.runtime.flush import Flusher
 from streamproc.runtime.metrics import WorkerMetrics
 from streamproc.runtime.partition_task import PartitionTask, Phase
 from streamproc.runtime.recovery import Recovery, locate
@@ -90,7 +91,7 @@ class Worker:
         engine: Engine,
         states: StateKeeper,
         clock: Clock,
-        executor: FlushExecutor,
+        executor: BlockingExecutor,
         metrics: WorkerMetrics,
         settings: WorkerSettings,
         probe: Probe | None = None,
@@ -292,7 +293,7 @@ class Worker:
 
     async def _take_over(self, tp: TopicPartition, committed: CommittedOffset | None) -> None:
         task = PartitionTask(tp.partition, tp)
-        self._states.open(task.task)
+        await self._states.open(task.task)
         self._tasks[tp] = task
         await self._recovery.restore(task, committed)
         self._logger.info("task restored", task=task.task, position=task.position, sequence=task.sequence)

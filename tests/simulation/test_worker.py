@@ -20,8 +20,6 @@ STEPS = range(1, 9)
 CALLS = ("open", "begin", "append", "offsets", "delivered", "commit", "poll", "committed")
 PIPELINE = Path(__file__).parents[2] / "configs" / "bench_v1" / "pipeline.yaml"
 
-FIRED: Counter[str] = Counter()
-
 
 @pytest.fixture(scope="module")
 def plan() -> Plan:
@@ -33,8 +31,7 @@ def simulate(plan: Plan, seed: int) -> World:
     rng = random.Random(seed)
     faults = Faults(rng, latency_s=(0.0, 0.01), timeout_s=0.5)
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
-        world = runner.run(_campaign(plan, rng, faults, seed))
-    return world
+        return runner.run(_campaign(plan, rng, faults, seed))
 
 
 async def _campaign(plan: Plan, rng: random.Random, faults: Faults, seed: int) -> World:

@@ -134,9 +134,10 @@ class World:
         deduplicator = Deduplicator(self.plan.stream.deduplicate_ms)
         self.state = WorkerState(self.plan.tables, (deduplicator,))
         engine = Engine(self.plan, self.state, deduplicator, digest_key=_KEY, probe=probe)
+        executor = VirtualExecutor(lambda: self.rng.uniform(0, 0.2), alive)
+        states = StateKeeper(self.state, stores, self.plan.state_fingerprint, executor)
         return Worker(
-            self.plan, log, engine=engine, states=StateKeeper(self.state, stores, self.plan.state_fingerprint),
-            clock=self.clock, executor=VirtualExecutor(lambda: self.rng.uniform(0, 0.2), alive),
+            self.plan, log, engine=engine, states=states, clock=self.clock, executor=executor,
             metrics=WorkerMetrics(), settings=settings, probe=probe,
         )  # fmt: skip
 
