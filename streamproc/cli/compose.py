@@ -141,9 +141,10 @@ async def run_worker(
     async with contextlib.AsyncExitStack() as stack:
         log = open_log(options.log_url)
         stack.push_async_callback(log.close)
-        rows = await asyncio.to_thread(RocksRowStores, options.state / plan.pipeline)
-        stores = stack.enter_context(contextlib.closing(rows))
-        executor = stack.enter_context(contextlib.closing(ThreadExecutor()))
+        stores = await asyncio.to_thread(RocksRowStores, options.state / plan.pipeline)
+        stack.push_async_callback(asyncio.to_thread, stores.close)
+        executor = ThreadExecutor()
+        stack.push_async_callback(asyncio.to_thread, executor.close)
         states = StateKeeper(state, stores, plan.state_fingerprint, executor)
         worker = Worker(
             plan, log, engine=engine, states=states, clock=clock, executor=executor, metrics=metrics,
