@@ -1,0 +1,103 @@
+"""The machine: what it is, which cores are whose, and what a process uses (all from /proc)."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+_TICK = os.sysconf("SC_CLK_TCK")
+_PACKAGES = ("aiokafka", "msgspec", "numpy", "onnxruntime", "orjson", "pyarrow", "rocksdict", "uvloop", "xxhash")
+
+
+class Cores(NamedTuple):
+    """`worker` belongs to the engine, `others` to broker and driver; the same one on a machine with one core."""
+
+    worker: int
+    others: frozenset[int]
+
+    @staticmethod
+    def of_machine() -> Cores:
+        available = sorted(os.sched_getaffinity(0))
+        return Cores(available[-1], frozenset(available[:-1] or available))
+
+
+def pin(pid: int, cores: set[int] | frozenset[int]) -> None:
+    """Move a process with all its threads; 0 is the caller."""
+    for thread in os.listdir(f"/proc/{pid or os.getpid()}/task"):
+        os.sched_setaffinity(int(thread), cores)
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process and the children it has waited for; 0 if it is gone."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    fields = text[text.rindex(")") + 2 :].split()
+    return sum(map(int, fields[11:15])) / _TICK
+
+
+def memory_mb(pid: int) -> dict[str, float]:
+    """Resident memory of a process, now and at most, in MiB."""
+    lines = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in line)
+    return {
+        "rss_mb": int(lines["VmRSS"].split()[0]) / 1024,
+        "rss_peak_mb": int(lines["VmHWM"].split()[0]) / 1024,
+    }
+
+
+def facts() -> dict[str, Any]:
+    """What figures depend on; taken before anything starts, for the load average's sake."""
+    jars = Path(__file__).parents[1] / ".kafka" / "lib"
+    broker = sorted(path.stem.removeprefix("kafka_") for path in jars.glob("kafka_2*.jar"))
+    return {
+        "load average": " ".join(f"{load:.2f}" for load in os.getloadavg()),
+        "cpu": _cpu_model(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
+        "kernel": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "kafka": ", ".join(broker) or "none",
+        "packages": ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES),
+        "commit": _commit(),
+    }
+
+
+def _cpu_model() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.machine()
+
+
+def _commit() -> str:
+    git = Path(__file__).parents[1] / ".git"
+    try:
+        head = (git / "HEAD").read_text().strip()
+        return (git / head.removeprefix("ref: ")).read_text()[:7] if head.startswith("ref: ") else head[:7]
+    except OSError:
+        return "unknown"
+
+
+class Usage(msgspec.Struct):
+    """CPU readings of a process at rising times (time.time())."""
+
+    pid: int
+    times: list[float] = []
+    seconds: list[float] = []
+
+    def sample(self, now: float) -> None:
+        self.times.append(now)
+        self.seconds.append(cpu_seconds(self.pid))
+
+    def between(self, begin: float, end: float) -> float:
+        """CPU seconds used, interpolated between samples."""
+        import numpy as np
+
+        at = np.interp([begin, end], self.times, self.seconds)
+        return float(at[1] - at[0])
