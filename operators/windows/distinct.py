@@ -15,6 +15,7 @@ from __future__ import annotations
 __all__ = ["Linker"]
 
 import numpy as np
+import numpy.typing as npt
 
 from operators.windows.edges import View
 from operators.windows.frame import COUNTED, KNOWN, NOTHING, Frame
@@ -27,22 +28,40 @@ from state.table import KeyedTable
 class Linker:
     """Links the rows of one hash column to each other and to the ring, for rows in order."""
 
-    def __init__(
-        self, table: KeyedTable, frame: Frame, number: int, *, heads: I64, row: I64, own: I64, view: View
-    ) -> None:
-        layout = frame.layout
-        self.frame, self.own, self.heads, self.view = frame, own, heads, view
+    def __init__(self, table: KeyedTable, frame: Frame, number: int, row: I64) -> None:
+        layout, ring = frame.layout, table.ring
+        assert ring is not None
+        self.frame, self.table = frame, table
         self.column = layout.hash_column + 3 * number
         self.value = frame.hashes[number]
         self.counted = (frame.states[number] & COUNTED) > 0
         self.known = (frame.states[number] & KNOWN) > 0
+        heads = ring.heads[frame.unique]
         self.finder = Finder(table, layout, frame.unique, heads=heads, row=row, column=self.column)
         self.earlier, self.later = self._link()
         self.previous = np.full(frame.size, NONE)
+        ask = np.flatnonzero(self.known & (self.earlier < 0 if not layout.precision else True))
+        self.previous[ask] = self.finder.find(frame.group[ask], self.value[ask])
+
+    def new(self) -> npt.NDArray[np.bool_]:
+        """Rows whose hash is new to their bucket. Only they count from now on: see buckets.py."""
+        frame, ring = self.frame, self.finder.ring
+        clock = frame.clock
+        inside = self.earlier >= 0
+        old = np.flatnonzero(self.previous >= 0)
+        group = frame.group[old]
+        at = self.finder.off[group] + (self.previous[old] & self.finder.mask[group])
+        out: npt.NDArray[np.bool_] = self.counted & ~(inside & (clock[self.earlier] == clock))
+        out[old[ring.entries[at, 0] == clock[old]]] = False
+        self.counted = out
+        self.earlier, self.later = self._link()
+        return out
+
+    def place(self, heads: I64, view: View, own: I64, added: I64) -> None:
+        """Where the rows lie: the heads (keys, 4), `own` position (rows); how many entries a key gets."""
+        self.heads, self.view, self.own, self.added = heads, view, own, added
         inside = self.earlier >= 0
         self.previous[inside] = own[self.earlier[inside]]
-        ask = np.flatnonzero(self.known & ~inside)
-        self.previous[ask] = self.finder.find(frame.group[ask], self.value[ask])
 
     def _link(self) -> tuple[I64, I64]:
         """Row numbers of the last counted row before and the next one after, same key and hash; NONE."""
@@ -73,8 +92,9 @@ class Linker:
     def join(self, ring: Ring) -> None:
         """Old entries learn of their next one; the index of long rings too. After `fill` was written."""
         frame = self.frame
-        off, mask, _, stop = self.heads.T
-        first = np.flatnonzero(self.counted & (self.earlier < 0) & (self.previous >= 0))
+        off, mask, start, stop = self.heads.T
+        first = np.flatnonzero(self.counted & (self.earlier < 0) & (self.previous >= start[frame.group]))
+        first = first[self.previous[first] >= 0]
         group = frame.group[first]
         at = off[group] + (self.previous[first] & mask[group])
         lowest = stop.copy()
@@ -85,7 +105,7 @@ class Linker:
         rows = np.flatnonzero(self.counted)
         count = np.bincount(frame.group[rows], minlength=len(frame.unique))
         newest = frame.time[frame.last]
-        begin, stop = np.cumsum(count) - count, stop + frame.count
+        begin, stop = np.cumsum(count) - count, stop + self.added
         self.finder.moved(begin, count, self.value[rows], self.own[rows], stop=stop, newest=newest)
 
     def distinct(self, lookup: Lookup, edges: I64, tails: I64, stored: I64) -> I64:

@@ -29,8 +29,7 @@ class View(NamedTuple):
 
     def read(self, position: I64, column: int | I64 = 0) -> I64:
         """A column (0: the clock) of the entries at positions (.., rows)."""
-        at: I64 = self.base + (position & self.mask) * self.width + column
-        return self.flat.take(at)
+        return self.flat.take(np.add(self.base + (position & self.mask) * self.width, column))
 
     def of(self, rows: npt.NDArray[np.intp]) -> View:
         """The rings of those rows."""

@@ -16,8 +16,10 @@ from __future__ import annotations
 __all__ = ["forward"]
 
 import numpy as np
+import numpy.typing as npt
 
 from operators.windows import extremes, previous
+from operators.windows.buckets import new_buckets, new_extremes
 from operators.windows.distinct import Linker
 from operators.windows.edges import View, advance
 from operators.windows.frame import Frame
@@ -46,17 +48,42 @@ class _Forward:
         assert ring is not None
         self.table, self.frame, self.layout, self.ring = table, frame, layout, ring
         self.row = table.rows[frame.unique]
+        self.linkers = [Linker(table, frame, i, self.row) for i in range(len(layout.hashes))]
+        self.kept = self._kept() if layout.precision else None
+        self.added = frame.count if self.kept is None else np.bincount(group[self.kept], minlength=len(frame.count))
         clock = frame.clock[frame.first]
-        self.heads = make_room(ring, layout, frame.unique, self.row, counts=frame.count, clock=clock)
+        self.heads = make_room(ring, layout, frame.unique, self.row, counts=self.added, clock=clock)
         off, mask, self.start, self.stop = self.heads.T
         self.view = View(ring.entries.reshape(-1), layout.width, (off * layout.width)[group], mask[group])
-        self.own = np.arange(frame.size) + (self.stop - frame.first)[group]
+        self.own = self._positions()
         self.tails = self.row[:, layout.EDGES : layout.EDGES + len(layout.offsets)].T
+
+    def _kept(self) -> npt.NDArray[np.intp] | None:
+        """Rows that get an entry, by buckets.py; None: all."""
+        frame, ring = self.frame, self.ring
+        known = ring.heads[frame.unique, ring.STOP] > 0
+        keep = fresh = new_buckets(frame, self.row, known)
+        keep = keep | new_extremes(frame, self.row, fresh)
+        for linker in self.linkers:
+            keep |= linker.new()
+        return None if keep.all() else np.flatnonzero(keep)
+
+    def _positions(self) -> I64:
+        """Position of each row's entry; of a row without one: of the last entry before it."""
+        frame = self.frame
+        if self.kept is None:
+            all_: I64 = np.arange(frame.size) + (self.stop - frame.first)[frame.group]
+            return all_
+        entry = np.zeros(frame.size, np.int64)
+        entry[self.kept] = 1
+        count = np.cumsum(entry)
+        own: I64 = count - 1 + (self.stop - (count - entry)[frame.first])[frame.group]
+        return own
 
     def process(self, result: I64) -> None:
         """Append, find the windows, fill the results, bring the table up to date."""
         layout, frame, ring, row = self.layout, self.frame, self.ring, self.row
-        linkers = self._append(result)
+        self._append(result)
         tails = self.tails.take(frame.group, axis=1)
         self.edges = advance(self.view, tails, frame.limits, self.own)
         self._flag_missing(result)
@@ -64,33 +91,37 @@ class _Forward:
         for i, lookup in enumerate(layout.extreme_lookups, layout.extreme_at):
             low, high = extremes.window(lookup, self.edges, self.own + 1)
             result[i] = extremes.query(self.view, layout.extreme_column + 3 * lookup.column, low, high)
-        self._values(linkers, result)
+        self._values(result)
         row[:, layout.NEWEST] = frame.time[frame.last]
         self.tails[:] = self.edges[:, frame.last]
         row[:, layout.total_field : layout.distinct_field] = self.through[:, frame.last].T
         self.table.rows[frame.unique] = row
-        ring.heads[frame.unique, ring.STOP] = self.stop + frame.count
+        ring.heads[frame.unique, ring.STOP] = self.stop + self.added
 
-    def _append(self, result: I64) -> list[Linker]:
+    def _append(self, result: I64) -> None:
         layout, frame, ring = self.layout, self.frame, self.ring
         entries = np.empty((frame.size, layout.width), np.int64)
         entries[:, 0] = frame.clock
         totals = self.row[:, layout.total_field : layout.distinct_field].T
         exclusive, self.through = running(layout, frame.values, totals, frame.first, frame.group)
         entries[:, layout.prefix_at : layout.extreme_column] = exclusive.T
+        before = self.row
         if layout.carried or layout.extremes:
             before = ring.entries[self.heads[:, ring.OFF] + ((self.stop - 1) & self.heads[:, ring.MASK])]
             newest = self.row[:, layout.NEWEST]
             previous.follow(frame, before, self.stop > 0, newest, result=result, entries=entries)
-            extremes.append(frame, before, self.stop, self.own, entries)
-        linkers = [
-            Linker(self.table, frame, i, heads=self.heads, row=self.row, own=self.own, view=self.view)
-            for i in range(len(layout.hashes))
-        ]
-        for linker in linkers:
+            if self.kept is None:
+                extremes.append(frame, before, self.stop, self.own, entries)
+        for linker in self.linkers:
+            linker.place(self.heads, self.view, self.own, self.added)
             linker.fill(entries)
-        ring.entries[self.view.base // layout.width + (self.own & self.view.mask)] = entries
-        return linkers
+        index = self.view.base // layout.width + (self.own & self.view.mask)
+        if self.kept is not None:
+            index, entries = index[self.kept], entries[self.kept]
+            if layout.extremes and len(index):
+                part, keys = frame.take(self.kept), np.flatnonzero(self.added)
+                extremes.append(part, before[keys], self.stop[keys], self.own[self.kept], entries)
+        ring.entries[index] = entries
 
     def _flag_missing(self, result: I64) -> None:
         """Windows that reach below what was dropped are incomplete; beyond `max_entries` they are cut."""
@@ -126,15 +157,15 @@ class _Forward:
             parts[1 + edges + prefixes :] = self.view.flat.take(at[edge] + column[:, None])
         np.subtract(parts[layout.upper], parts[layout.lower], out=result[: len(layout.differences)])
 
-    def _values(self, linkers: list[Linker], result: I64) -> None:
+    def _values(self, result: I64) -> None:
         """Distinct and first-seen results, and the counters of the rows."""
         layout = self.layout
-        for linker in linkers:
+        for linker in self.linkers:
             linker.join(self.ring)
         for i, lookup in enumerate(layout.distinct):
             counter = self.row[:, layout.distinct_field + i]
-            found = linkers[lookup.column].distinct(lookup, self.edges, self.tails, counter)
+            found = self.linkers[lookup.column].distinct(lookup, self.edges, self.tails, counter)
             result[layout.distinct_at + i] = found
             counter[:] = found[self.frame.last]
         for i, lookup in enumerate(layout.first_seen, layout.first_seen_at):
-            result[i] = linkers[lookup.column].first_seen(lookup, self.edges)
+            result[i] = self.linkers[lookup.column].first_seen(lookup, self.edges)

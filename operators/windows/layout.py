@@ -208,8 +208,7 @@ class Layout:
         self.total_field = self.EDGES + edges
         self.distinct_field = self.total_field + prefixes
         self.bucket_field = self.distinct_field + len(self.distinct)
-        in_bucket = len(self.extremes) + bool(self.hashes) if self.precision else 0
-        self.field_count = self.bucket_field + in_bucket
+        self.field_count = self.bucket_field + (len(self.extremes) if self.precision else 0)
         self._stack()
 
     def _stack(self) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from operators.windows import extremes
+from operators.windows.buckets import forget
 from operators.windows.edges import View, search
 from operators.windows.frame import NOTHING
 from operators.windows.layout import I64
@@ -51,6 +52,7 @@ def merge(table: KeyedTable, chunk: Chunk) -> None:
     ring.changed_from(frame.unique, weave.at)
     ring.entries[weave.new_index] = entries
     row[:, layout.NEWEST] = newest
+    forget(layout, row)
     _edges(chunk, weave, newest)
     for disorder in chunk.disorders:
         disorder.counters(weave)

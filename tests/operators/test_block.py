@@ -67,7 +67,7 @@ def test_a_block_gives_back_what_the_decision_says(rows: list[dict[str, Any]], d
     start = data.draw(st.integers(0, len(rows)))
     stop = data.draw(st.integers(start, len(rows)))
     given_rows = named(len(rows))
-    block = BlockEncoder(plan(), done.action_names).encode(given_rows, done, columns, start, stop)
+    block = block_of(BlockEncoder(plan(), done.action_names), given_rows, done, columns, start, stop)
     records = block_records(read_block(block))
     kinds = {name: type_of(kind) for name, kind in types.items()}
     decisions = DecisionEncoder(stream({}), DECISION, kinds).encode(
@@ -83,11 +83,18 @@ def test_a_block_gives_back_what_the_decision_says(rows: list[dict[str, Any]], d
         assert line == decision
 
 
+def block_of(
+    made: BlockEncoder, rows: BlockRows, done: Decided, columns: dict[str, Column], start: int = 0,
+    stop: int | None = None,
+) -> bytes:  # fmt: skip
+    return made.encode(made.arrays(rows, done, columns), start, stop)
+
+
 def test_a_block_is_plain_arrow() -> None:
     columns = {name: column(kind, [None, 1 if name not in "sb" else {"s": "x", "b": True}[name]])
                for name, kind in {**FEATURES, "fraud.score": "float64"}.items()}  # fmt: skip
     done = decided([[True, False], [False, False]])
-    table = pa.ipc.open_stream(BlockEncoder(plan(), done.action_names).encode(named(2), done, columns)).read_all()
+    table = pa.ipc.open_stream(block_of(BlockEncoder(plan(), done.action_names), named(2), done, columns)).read_all()
     assert table.schema.names == ["id", "card", "offset", "event_time", *FEATURES, "score", "decision", "rules"]
     assert table.schema.field("amount").metadata == {b"scale": b"2"}
     assert table.column("amount").to_pylist() == [None, 1]
@@ -100,9 +107,9 @@ def test_more_rules_than_a_word_has_bits() -> None:
     done = decided(hits, 100)
     made = BlockEncoder(plan(100, {}), done.action_names)
     columns = {"fraud.score": column("float64", [1.0, 2.0])}
-    records = block_records(read_block(made.encode(named(2), done, columns)))
+    records = block_records(read_block(block_of(made, named(2), done, columns)))
     assert [record["rules"] for record in records] == [["r0", "r64", "r99"], []]
-    (last,) = block_records(read_block(made.encode(named(2), done, columns, 1)))
+    (last,) = block_records(read_block(block_of(made, named(2), done, columns, 1)))
     assert (last["id"], last["rules"], last["score"]) == ("t1", [], 2.0)
 
 
@@ -110,7 +117,7 @@ def test_without_a_model_the_score_is_zero_as_in_the_decision() -> None:
     decision = DecisionSpec(("decline", "approve"), "approve")
     done = decided([[False, False]])
     made = BlockEncoder(plan_of(stream({}), {}, rules(2), decision), done.action_names)
-    (record,) = block_records(read_block(made.encode(named(1), done, {})))
+    (record,) = block_records(read_block(block_of(made, named(1), done, {})))
     assert record == {
         "id": "t0", "card": "c0", "offset": 7, "event_time": 7000, "score": 0.0, "decision": "approve", "rules": [],
     }  # fmt: skip
@@ -120,7 +127,7 @@ def test_a_key_that_is_the_id_appears_once() -> None:
     schema = StreamSchema("s", "s", stream({}).fields, id="id", event_time="at", key="id")
     done = decided([[False, False]])
     columns = {"fraud.score": column("float64", [1.0])}
-    table = read_block(BlockEncoder(plan(2, {}, schema), done.action_names).encode(named(1), done, columns))
+    table = read_block(block_of(BlockEncoder(plan(2, {}, schema), done.action_names), named(1), done, columns))
     assert table.schema.names == ["id", "offset", "event_time", "score", "decision", "rules"]
 
 
@@ -134,7 +141,7 @@ def test_text_that_is_not_unicode_is_the_rows_fault() -> None:
     done = decided([[False, False]])
     columns = {"s": column("string", ["\ud800"]), "fraud.score": column("float64", [1.0])}
     with pytest.raises(RecordError, match="not_unicode"):
-        BlockEncoder(plan(2, {"s": "string"}), done.action_names).encode(named(1), done, columns)
+        block_of(BlockEncoder(plan(2, {"s": "string"}), done.action_names), named(1), done, columns)
 
 
 def test_what_is_no_block_is_refused() -> None:
@@ -145,8 +152,7 @@ def test_what_is_no_block_is_refused() -> None:
         with pytest.raises(StateCorruptedError, match="feature block"):
             read_block(block)
     done = decided([[False, False]])
-    good = BlockEncoder(plan(2, {}), done.action_names).encode(
-        named(1), done, {"fraud.score": column("float64", [1.0])}
-    )
+    made = BlockEncoder(plan(2, {}), done.action_names)
+    good = block_of(made, named(1), done, {"fraud.score": column("float64", [1.0])})
     with pytest.raises(StateCorruptedError):
         read_block(good[: len(good) // 2])
