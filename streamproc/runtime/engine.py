@@ -12,7 +12,7 @@ from __future__ import annotations
 __all__ = ["Engine"]
 
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -153,8 +153,9 @@ class Engine:
         astray: list[int] = []
         for span in rows.spans:
             keys = rows.keys[span.start : span.stop]
-            known = self._state.table(self._primary).keys_of(span.task).keys() if self._primary else frozenset[str]()
-            wrong = {key for key in set(keys) - known if partition_of(key.encode(), self.partitions) != span.task}
+            known: Container[str] = self._state.table(self._primary).keys_of(span.task) if self._primary else ()
+            unknown = {key for key in keys if key not in known}
+            wrong = {key for key in unknown if partition_of(key.encode(), self.partitions) != span.task}
             if wrong:
                 astray += [span.start + i for i, key in enumerate(keys) if key in wrong]
         if not astray:

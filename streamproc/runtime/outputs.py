@@ -11,6 +11,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from pyarrow import RecordBatch
 
 from operators.batch import Batch, TaskRows
 from operators.block import BlockEncoder, BlockRows
@@ -61,7 +62,8 @@ class OutputEncoder:
         self, inputs: Sequence[TaskInput], tasks: Mapping[TopicPartition, PartitionTask], judged: Judged, now_ms: int
     ) -> Computed:
         """Everything one transaction appends, and the offsets it commits."""
-        shared = _Shared(judged, self._texts(judged), _named(judged), self.exact_rows(judged.batch))
+        arrays = self._block.arrays(_named(judged), judged.decided, judged.batch.columns)
+        shared = _Shared(judged, self._texts(judged), arrays, self.exact_rows(judged.batch))
         spans = {span.task: span for span in judged.rows.spans}
         computed = Computed([], [], {}, judged)
         for task_input in inputs:
@@ -130,7 +132,7 @@ class OutputEncoder:
         again = rows.offsets[span.start : span.stop][judged.duplicate[span.start : span.stop]].tolist()
         block = b""
         if stop > start:
-            block = self._block.encode(shared.named, judged.decided, judged.batch.columns, start, stop)
+            block = self._block.encode(shared.arrays, start, stop)
         entry = JournalEntry(
             version=_JOURNAL_VERSION,
             task=task.task,
@@ -177,11 +179,11 @@ class OutputEncoder:
 
 
 class _Shared(NamedTuple):
-    """What all tasks of a transaction share: one text a row, names and exact rows of the batch."""
+    """What all tasks of a transaction share: one text a row; the batch as Arrow arrays and as exact rows."""
 
     judged: Judged
     texts: list[bytes]
-    named: BlockRows
+    arrays: RecordBatch
     exact: npt.NDArray[np.int64]
 
 

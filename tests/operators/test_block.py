@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from operators.batch import Column
 from operators.block import BlockEncoder, BlockRows, block_records, read_block
 from operators.decide import Decided, RuleDecider
 from operators.encode import DecisionEncoder, json_encoder
