@@ -8,7 +8,18 @@ deduplication, of its own task): never on where batches were cut. `operators/che
 
 from __future__ import annotations
 
-__all__ = ["Operator", "OperatorContext", "OutputField"]
+__all__ = [
+    "BOOL",
+    "FLOAT64",
+    "INT64",
+    "STRING",
+    "TIMESTAMP",
+    "InputField",
+    "Operator",
+    "OperatorContext",
+    "OutputField",
+    "decimal",
+]
 
 from abc import ABC, abstractmethod
 from typing import Protocol
@@ -16,8 +27,41 @@ from typing import Protocol
 import msgspec
 
 from operators.batch import Batch
-from operators.schema import DataType
+from operators.schema import DataType, Kind
 from state.table import KeyedTable, TableSpec
+
+BOOL = DataType(Kind.BOOL)
+FLOAT64 = DataType(Kind.FLOAT64)
+INT64 = DataType(Kind.INT64)
+STRING = DataType(Kind.STRING)
+TIMESTAMP = DataType(Kind.TIMESTAMP)
+
+
+def decimal(scale: int) -> DataType:
+    """The type `decimal(scale)`: exact numbers with so many decimals.
+
+    >>> str(decimal(2))
+    'decimal(2)'
+    """
+    return DataType(Kind.DECIMAL, scale)
+
+
+class InputField(str):
+    """The name of a column that an operator reads, with the type it must have: both in one, for `inputs`.
+
+    >>> amount = InputField("amount", decimal(2))
+    >>> amount, str(amount.type)
+    ('amount', 'decimal(2)')
+    """
+
+    __slots__ = ("type",)
+    type: DataType
+
+    def __new__(cls, name: str, type: DataType) -> InputField:  # noqa: A002 - as in OutputField
+        """A name that knows its type."""
+        field = super().__new__(cls, name)
+        field.type = type
+        return field
 
 
 class OutputField(msgspec.Struct, frozen=True):
@@ -42,7 +86,7 @@ class Operator(ABC):
     @property
     @abstractmethod
     def inputs(self) -> tuple[str, ...]:
-        """Names of the columns it reads."""
+        """Names of the columns it reads; an `InputField` also says of which type (a plain name: of any)."""
 
     @property
     @abstractmethod
