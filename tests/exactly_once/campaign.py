@@ -1,0 +1,231 @@
+"""A campaign: a steady feed, a worker that is killed again and again, a last run to the end, an independent verdict."""
+
+from __future__ import annotations
+
+__all__ = ["Campaign", "Kill", "Plan", "Report", "plan_kills"]
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from tests.exactly_once.marks import Mark, Marks
+from tests.exactly_once.victim import MODULE
+
+ROOT = Path(__file__).parents[2]
+PIPELINE = ROOT / "configs" / "bench_v1" / "pipeline.yaml"
+START_SECONDS_MAX = 90.0
+DRAIN_SECONDS_MAX = 240.0
+INSTANCE = "pod"
+
+
+class Kind(StrEnum):
+    """When a kill falls: while it starts, at a random time of its work, or at a step."""
+
+    STARTING = "starting"
+    RANDOM = "random"
+    PLACED = "placed"
+
+
+@dataclass(frozen=True)
+class Kill:
+    """One kill: `place` as the victim reads it; `alone`: one worker of several instead of the group."""
+
+    kind: Kind
+    wait_s: float = 0.0
+    place: str = ""
+    alone: bool = False
+
+
+@dataclass
+class Plan:
+    """What a campaign does."""
+
+    kills: Sequence[Kill]
+    rate: float = 5_000.0
+    events: int = 200_000
+    events_max: int = 600_000
+    workers: int = 1
+    seed: int = 1
+
+
+@dataclass
+class Report:
+    """What happened; `verdict` is the verifier's."""
+
+    kills: int = 0
+    by_step: Counter[str] = field(default_factory=Counter)
+    busy: int = 0
+    in_transaction: int = 0
+    under_feed: int = 0
+    restart_seconds: list[float] = field(default_factory=list)
+    sent: int = 0
+    feed_seconds: float = 0.0
+    seconds: float = 0.0
+    verdict: dict[str, Any] = field(default_factory=dict)
+
+
+def plan_kills(rng: random.Random, count: int = 20, *, alone: bool = False) -> list[Kill]:
+    """Two of five placed in and around the commit (between its sending and its reply too), two at a start, the rest
+    at random times, in random order. `alone`: every other one takes one worker only.
+    """
+    places = ["5:{}:0", "6:{}:0", "7:{}:0", "7:{}:0.4", "7:{}:1", "7:{}:2.5", "8:{}:0", "3:{}:0"]
+    placed = [
+        Kill(Kind.PLACED, place=places[i % len(places)].format(rng.randrange(2, 40))) for i in range(2 * count // 5)
+    ]
+    starting = [Kill(Kind.STARTING, wait_s=rng.uniform(0.5, 1.5)) for _ in range(count // 10)]
+    rest = count - len(placed) - len(starting)
+    kills = placed + starting + [Kill(Kind.RANDOM, wait_s=rng.uniform(0.02, 0.8)) for _ in range(rest)]
+    rng.shuffle(kills)
+    return [Kill(k.kind, k.wait_s, k.place, alone and i % 2 == 0) for i, k in enumerate(kills)]
+
+
+class Campaign:
+    """Everything lies in `directory`; `pipeline` names topics and group."""
+
+    def __init__(self, directory: Path, log_url: str, pipeline: str) -> None:
+        self.directory = directory
+        self.log_url = log_url
+        self.pipeline = pipeline
+        self.yaml = directory / "pipeline.yaml"
+        self.state = directory / "state"
+        directory.mkdir(parents=True, exist_ok=True)
+        self.yaml.write_text(PIPELINE.read_text().replace("pipeline: bench_v1", f"pipeline: {pipeline}"))
+
+    def run(self, plan: Plan) -> Report:
+        """Kill as planned under the feed, then drain and verify."""
+        started = time.monotonic()
+        report = Report()
+        with self.feeding(plan) as feeder:
+            for number, kill in enumerate(plan.kills):
+                mark, restart = self._kill_once(kill, plan.workers, number)
+                report.kills += 1
+                report.under_feed += feeder.poll() is None
+                report.by_step[str(mark.step) if mark.commits or mark.step else "start"] += 1
+                report.busy += mark.busy
+                report.in_transaction += mark.busy and mark.step in {5, 6, 7}
+                if restart is not None:
+                    report.restart_seconds.append(round(restart, 2))
+            sent = self.end_of(feeder)
+        report.sent, report.feed_seconds = sent["sent"], sent["seconds"]
+        self.drain(plan.workers)
+        report.verdict = self.verify(report.sent)
+        report.seconds = round(time.monotonic() - started, 1)
+        (self.directory / "report.json").write_text(json.dumps(vars(report), indent=1))
+        print(json.dumps(vars(report)))
+        return report
+
+    # ---- parts, for tests of their own too
+
+    @contextlib.contextmanager
+    def feeding(self, plan: Plan) -> Iterator[subprocess.Popen[str]]:
+        """A feeder at work; `end_of` tells it to stop."""
+        feeder = self.python(
+            "tests.exactly_once.feeder", "--pipeline", self.yaml, "--log", self.log_url, "--rate", plan.rate,
+            "--least", plan.events, "--most", max(plan.events, plan.events_max), "--stop", self.directory / "stop",
+            "--seed", plan.seed, stdout=subprocess.PIPE,
+        )  # fmt: skip
+        try:
+            yield feeder
+        finally:
+            feeder.kill()
+            feeder.communicate()
+
+    def end_of(self, feeder: subprocess.Popen[str]) -> dict[str, Any]:
+        """Let it finish; what it sent."""
+        (self.directory / "stop").touch()
+        out, _ = feeder.communicate(timeout=DRAIN_SECONDS_MAX)
+        assert feeder.returncode == 0, self.logged()
+        sent: dict[str, Any] = json.loads(out)
+        return sent
+
+    def start(self, marks: Path, *given: object, place: str = "", alone: bool = False) -> subprocess.Popen[str]:
+        """`streamproc run` with marks, as the leader of a process group of its own."""
+        ours: list[object] = ["--marks", marks, *(["--place", place] if place else []), *(["--alone"] if alone else [])]
+        return self.python(MODULE, *ours, "--", *self._arguments(*given), start_new_session=True)
+
+    def command(self, *given: object, timeout: float = DRAIN_SECONDS_MAX) -> subprocess.CompletedProcess[str]:
+        """The real `streamproc run`, to its end."""
+        command = [sys.executable, "-m", "streamproc.cli.main", "run", *self._arguments(*given)]
+        return subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=timeout)
+
+    def drain(self, workers: int = 1) -> None:
+        """Decide what is left."""
+        done = self.command("--until-end", "--workers", workers)
+        assert done.returncode == 0, done.stderr[-3000:]
+
+    def verify(self, sent: int) -> dict[str, Any]:
+        """The verdict of a process that shares nothing with the worker."""
+        path = self.directory / "verdict.json"
+        path.unlink(missing_ok=True)
+        verifier = self.python(
+            "tests.exactly_once.verify", "--log", self.log_url, "--pipeline", self.pipeline, "--records", sent,
+            "--report", path,
+        )  # fmt: skip
+        code = verifier.wait(DRAIN_SECONDS_MAX)
+        assert path.exists(), self.logged()
+        verdict: dict[str, Any] = json.loads(path.read_text())
+        assert (code == 0) == verdict["ok"]
+        return verdict
+
+    def python(self, module: str, *arguments: object, **options: Any) -> subprocess.Popen[str]:
+        """A module in a process; what it logs goes to one file."""
+        with (self.directory / "processes.log").open("ab") as log:
+            command = [sys.executable, "-m", module, *map(str, arguments)]
+            return subprocess.Popen(command, cwd=ROOT, stderr=log, text=True, **options)
+
+    def logged(self) -> str:
+        """The last that any process logged."""
+        return (self.directory / "processes.log").read_text(errors="replace")[-4000:]
+
+    def _arguments(self, *given: object) -> list[str]:
+        where = ["--log", self.log_url, "--state", self.state, "--instance", INSTANCE, "--log-level", "warning"]
+        return [str(part) for part in (*where, *given, self.yaml)]
+
+    def _kill_once(self, kill: Kill, workers: int, number: int) -> tuple[Mark, float | None]:
+        """Start, kill; where the kill fell, and seconds from the start to the first new commit."""
+        path = self.directory / f"marks-{number}"
+        marks = Marks(path)
+        started = time.monotonic()
+        process = self.start(path, "--workers", workers, place=kill.place, alone=kill.alone)
+        try:
+            if kill.kind is Kind.RANDOM:
+                self._until_commit(process, marks, workers)
+            if kill.kind is not Kind.PLACED:
+                time.sleep(kill.wait_s)
+                assert process.poll() is None, f"it ended by itself: {self.logged()}"
+                self._strike(process, kill)
+            code = process.wait(START_SECONDS_MAX)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        assert code in {-signal.SIGKILL, 128 + signal.SIGKILL}, f"exit code {code}: {self.logged()}"
+        found = [marks.read(worker) for worker in range(workers)]
+        marks.close()
+        firsts = [mark.first_commit - started for mark in found if mark.commits]
+        return max(found, key=lambda mark: (mark.busy, mark.step)), min(firsts, default=None)
+
+    def _strike(self, process: subprocess.Popen[str], kill: Kill) -> None:
+        if not kill.alone:
+            os.killpg(process.pid, signal.SIGKILL)
+            return
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(children[-1]) if children else process.pid, signal.SIGKILL)
+
+    def _until_commit(self, process: subprocess.Popen[str], marks: Marks, workers: int) -> None:
+        deadline = time.monotonic() + START_SECONDS_MAX
+        while not any(marks.read(worker).commits for worker in range(workers)):
+            assert process.poll() is None, f"it ended by itself: {self.logged()}"
+            assert time.monotonic() < deadline, f"no commit in {START_SECONDS_MAX} s: {self.logged()}"
+            time.sleep(0.005)

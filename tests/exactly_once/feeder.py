@@ -1,0 +1,50 @@
+"""A producer in a process of its own: an open loop at a steady rate, until it is told to stop.
+
+`python -m tests.exactly_once.feeder --pipeline YAML --log URL --rate N --least N --most N --stop FILE --seed N`
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from pathlib import Path
+
+from streamproc.cli.compose import open_log
+from streamproc.cli.feeder import Sender
+from streamproc.cli.options import load_plan
+from streamproc.clock import SystemClock
+from streamproc.runtime.topics import prepare_topics
+from tests.exactly_once.traffic import BLOCK, blocks
+
+
+async def feed(arguments: argparse.Namespace) -> None:
+    """At least `least` records, then until the stop file is there, at most `most`; says what it did on stdout."""
+    plan = load_plan(arguments.pipeline)
+    log = open_log(arguments.log)
+    partitions = await prepare_topics(log, plan)
+    rate = arguments.rate or None
+    sender = Sender(plan.stream.topic, partitions, log.appender(), SystemClock(), rate)
+    for block in blocks(arguments.seed):
+        await sender.send(list(block.rows), list(block.keys))
+        if sender.sent >= arguments.least and (arguments.stop.exists() or sender.sent + BLOCK > arguments.most):
+            break
+    print(json.dumps({"sent": sender.sent, "seconds": round(sender.seconds, 2)}), flush=True)
+    await sender.close()
+    await log.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--pipeline", required=True)
+    parser.add_argument("--log", required=True)
+    parser.add_argument("--rate", type=float, default=0.0)
+    parser.add_argument("--least", type=int, required=True)
+    parser.add_argument("--most", type=int, required=True)
+    parser.add_argument("--stop", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=1)
+    asyncio.run(feed(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()

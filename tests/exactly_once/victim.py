@@ -1,0 +1,112 @@
+"""`streamproc run` as it is, but it marks each step it comes to, and may kill its process group at one of them.
+
+`python -m tests.exactly_once.victim --marks FILE [--place STEP:N:MS] [--alone] -- PIPELINE --log URL ...`
+"""
+
+from __future__ import annotations
+
+__all__ = ["MODULE"]
+
+import argparse
+import os
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from streamproc.cli import compose, run
+from streamproc.cli.main import run_command
+from streamproc.eventlog.contract import TopicPartition
+from streamproc.runtime import worker
+from streamproc.runtime.results import Computed
+from streamproc.runtime.rows import TaskInput
+from tests.exactly_once.marks import Marks
+
+MODULE = "tests.exactly_once.victim"
+_real_run_worker = compose.run_worker
+_real_child = run._child
+
+
+class _Place:
+    """Kill at the `n`-th time of `step`, `delay_ms` later; `alone`: this process only, else its group."""
+
+    def __init__(self, text: str, alone: bool) -> None:
+        step, n, delay_ms = text.split(":")
+        self._step, self._n, self._delay_s = int(step), int(n), float(delay_ms) / 1000
+        self._alone = alone
+        self._seen: Counter[int] = Counter()
+
+    def __call__(self, step: int) -> None:
+        self._seen[step] += 1
+        if (step, self._seen[step]) != (self._step, self._n):
+            return
+        if self._delay_s:
+            threading.Thread(target=self._kill, daemon=True).start()
+        else:
+            self._kill()
+
+    def _kill(self) -> None:
+        time.sleep(self._delay_s)
+        if self._alone:
+            os.kill(os.getpid(), signal.SIGKILL)
+        else:
+            os.killpg(0, signal.SIGKILL)
+
+
+def _marked(marks: Marks) -> type[worker.Worker]:
+    class MarkedWorker(worker.Worker):
+        """Also says how many rows are at hand, and when none is left."""
+
+        def _compute(self, inputs: list[TaskInput]) -> Computed:
+            marks.rows(self._settings.index, sum(len(chunk.offsets) for given in inputs for chunk in given.chunks))
+            return super()._compute(inputs)
+
+        def _publish(self, computed: Computed, ends: dict[TopicPartition, int]) -> None:
+            super()._publish(computed, ends)
+            marks.committed(self._settings.index)
+
+    return MarkedWorker
+
+
+def _with_probe(marks: Marks, place: Callable[[int], None] | None) -> Callable[..., Any]:
+    def run_worker(plan: Any, options: Any, settings: worker.WorkerSettings) -> Any:
+        def probe(step: int) -> None:
+            marks.step(settings.index, step)
+            if place is not None:
+                place(step)
+
+        return _real_run_worker(plan, options, settings, probe=probe)
+
+    return run_worker
+
+
+def main() -> None:
+    """Put the marks in and run the command."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--marks", type=Path, required=True)
+    parser.add_argument("--place")
+    parser.add_argument("--alone", action="store_true")
+    parser.add_argument("command", nargs=argparse.REMAINDER)
+    arguments = parser.parse_args()
+    command = [part for part in arguments.command if part != "--"]
+    marks = Marks(arguments.marks)
+    place = None if arguments.place is None else _Place(arguments.place, arguments.alone)
+    ours = sys.argv[1 : sys.argv.index("--")]
+
+    def child(share: run.Share, index: int) -> list[str]:
+        given = _real_child(share, index)[4:]  # python -m streamproc.cli.main run
+        first = ours if index == 0 else ["--marks", str(arguments.marks)]
+        return [sys.executable, "-m", MODULE, *first, "--", *given]
+
+    run._child = child
+    worker.Worker = _marked(marks)  # type: ignore[misc]
+    compose.run_worker = _with_probe(marks, place)
+    sys.exit(run_command(["run", *command]))
+
+
+if __name__ == "__main__":
+    main()
