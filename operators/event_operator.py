@@ -30,6 +30,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import cached_property
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 from typing import Any, ClassVar, NamedTuple
 
 import msgspec
@@ -204,6 +205,8 @@ class _Declared:
     def __init__(self, operator: EventOperator) -> None:
         self._name = name = type(operator).__name__
         _check_columns(name, operator.inputs, operator.outputs)
+        if any(waits(operator.on_event) for waits in (iscoroutinefunction, isgeneratorfunction, isasyncgenfunction)):
+            raise ConfigError(f"{name}: on_event must be a plain function", hint="no async, no yield")
         self.codec = None if operator.state is None else StateCodec(name, operator.state, _ttl_ms(name, operator.ttl))
         self.table = self._table(operator)
         self._names = tuple(field.name for field in operator.outputs)
