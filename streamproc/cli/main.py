@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import typer
 
-from streamproc.cli import backtest, feed, run, tail, validate
+from streamproc.cli import backtest, check, feed, run, tail, validate
 from streamproc.cli.errors import report
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ app.command("run", epilog=_example(run))(run.command)
 app.command("feed", epilog=_example(feed))(feed.command)
 app.command("tail", epilog=_example(tail))(tail.command)
 app.command("backtest", epilog=_example(backtest), cls=backtest.BacktestCommand)(backtest.command)
+app.command("check", epilog=_example(check))(check.command)
 
 
 def run_command(arguments: Sequence[str]) -> int:
