@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import typer
 
-from streamproc.cli import backtest, check, feed, run, tail, validate
+from streamproc.cli import backtest, check, demo, feed, run, tail, validate
 from streamproc.cli.errors import report
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ def _example(module: ModuleType) -> str:
     return "\b\nExample:\n" + "\n".join(f"  {line}" for line in module.EXAMPLES)
 
 
+app.command("demo", epilog=_example(demo))(demo.command)
 app.command("validate", epilog=_example(validate))(validate.command)
 app.command("run", epilog=_example(run))(run.command)
 app.command("feed", epilog=_example(feed))(feed.command)

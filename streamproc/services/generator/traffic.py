@@ -77,7 +77,9 @@ def _with_frauds(world: World, rows: Rows, options: GeneratorOptions, random: np
     end = np.full(world.cards, -1)
     np.maximum.at(end, frauds.card, frauds.time)
     blocked = (rows.time >= begin[rows.card]) & (rows.time < end[rows.card] + _QUIET_MS)
-    order = np.argsort(blocked + random.random(len(blocked)), kind="stable")
+    rank = blocked + random.random(len(blocked))
+    rank[victims.drawn] = -1.0  # what an attack refers to must stay
+    order = np.argsort(rank, kind="stable")
     return concatenate([rows.pick(order[:wanted]), frauds])
 
 

@@ -22,7 +22,7 @@ _PICKS_MAX = 100_000
 
 
 class Victims:
-    """Draws *anchors*: ordinary payments (places in `rows`) after which an attack begins."""
+    """Draws *anchors*: ordinary payments (places in `rows`) after which an attack begins; `drawn`: all."""
 
     def __init__(self, world: World, rows: Rows, options: GeneratorOptions, random: np.random.Generator) -> None:
         assert options.start_ms is not None
@@ -37,6 +37,7 @@ class Victims:
         _, first = np.unique(rows.card[order], return_index=True)
         self._anchors = order[np.sort(first)]  # one a card, in random order
         self._anchors = self._anchors[np.argsort(early[rows.card[self._anchors]] < _HISTORY, kind="stable")]
+        self.drawn = np.empty(0, np.int64)
         self._taken = np.zeros(world.cards, np.bool_)
         self._index_terminals(inside)
         in_mumbai = inside & (rows.city == MUMBAI) & (rows.channel == POS)
@@ -80,4 +81,5 @@ class Victims:
         _, first = np.unique(self.rows.card[free], return_index=True)
         chosen = free[np.sort(first)][:count]
         self._taken[self.rows.card[chosen]] = True
+        self.drawn = np.concatenate([self.drawn, chosen])
         return chosen

@@ -1,0 +1,97 @@
+"""The demo from the outside: one decision a payment, every kind of fraud found, its folder treated with care."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamproc.cli.demo_folder import DemoFolder
+from streamproc.services.generator import FRAUD_KINDS
+from tests.cli.conftest import Cli, finish, start
+
+
+@pytest.mark.timeout(120)
+def test_demo(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    outcome = finish("demo", "--json", "--events", 3000, "--dir", folder)
+    assert outcome.code == 0, outcome.err
+    (line,) = outcome.lines
+    said: dict[str, Any] = json.loads(line)
+    assert (said["events"], said["fed"], said["decided"]) == (3000, 3000, 3000)
+    assert (said["missing"], said["doubled"], said["dead_letters"], said["worker_exit"]) == (0, 0, 0, 0)
+    assert sum(said["decisions"].values()) == 3000
+    assert set(said["frauds"]) == set(FRAUD_KINDS)
+    for kind, found in said["frauds"].items():
+        assert found["attacks_found"] >= 1, kind
+        assert found["found"] + found["missed"] == found["payments"]
+    assert said["false_positive_rate"] < 0.01
+    assert 0 <= said["latency_ms"]["p50"] <= said["latency_ms"]["p99"]
+    assert said["latency_events"] == 600
+    decided = [json.loads(text) for text in (folder / "decisions.ndjson").read_text().splitlines()]
+    ids = Counter(decision["transaction_id"] for decision in decided)
+    assert len(ids) == 3000
+    assert set(ids.values()) == {1}
+    assert Counter(decision["decision"] for decision in decided) == Counter(said["decisions"])
+    assert json.loads((folder / "summary.json").read_text()) == said
+    assert (folder / "worker.log").read_text() == ""
+
+
+@pytest.mark.timeout(120)
+def test_a_second_run_starts_over_and_decides_the_same(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    outcomes = [finish("demo", "--events", 600, "--dir", folder) for _ in range(2)]
+    assert [outcome.code for outcome in outcomes] == [0, 0], outcomes
+    for outcome in outcomes:
+        assert outcome.lines[0].startswith("600 of 600 payments decided")
+        assert "each exactly once" in outcome.lines[0]
+        assert "Try next" in outcome.out
+    assert len((folder / "decisions.ndjson").read_text().splitlines()) == 600
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("after", [0.9, 3.0])
+def test_ctrl_c_ends_it_with_what_there_is(tmp_path: Path, after: float) -> None:
+    folder = tmp_path / "demo"
+    process = start("demo", "--json", "--events", 400_000, "--dir", folder)
+    began = time.monotonic()
+    while not folder.exists() and time.monotonic() - began < 30:
+        time.sleep(0.05)
+    time.sleep(after)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=50)
+    assert process.returncode == 0, err
+    for line in out.splitlines():
+        said = json.loads(line)
+        assert said["interrupted"]
+        assert said["doubled"] == 0
+        assert sum(said["decisions"].values()) == said["decided"] <= said["fed"] < 400_000
+
+
+def test_a_folder_with_other_files_is_left_alone(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    outcome = cli("demo", "--dir", tmp_path)
+    assert outcome.code == 2
+    assert "holds other files" in outcome.err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_one_demo_a_folder(cli: Cli, tmp_path: Path) -> None:
+    with DemoFolder(tmp_path / "demo"):
+        outcome = cli("demo", "--dir", tmp_path / "demo")
+    assert outcome.code == 2
+    assert "another demo runs" in outcome.err
+
+
+def test_starting_over_keeps_what_the_demo_did_not_make(tmp_path: Path) -> None:
+    with DemoFolder(tmp_path / "demo") as folder:
+        folder.log.mkdir()
+        (folder.path / "backtest.parquet").write_bytes(b"mine")
+    with DemoFolder(tmp_path / "demo"):
+        left = {path.name for path in folder.path.iterdir()}
+    assert left == {".gitignore", ".streamproc-demo", "backtest.parquet"}

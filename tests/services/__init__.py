@@ -1,0 +1,1 @@
+"""Services: readers and writers of committed topics, and the generator."""
