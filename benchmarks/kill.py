@@ -1,0 +1,188 @@
+"""Restarts: kill -9 in mid-drain, a cold start, and how fast a lost state is replayed from the journal's input.
+
+python -m benchmarks.kill [--records 300000] [--log kafka embedded] [--variant R] [--repeats 3]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import msgspec
+
+from benchmarks import reference
+from benchmarks.drain import WRONG
+from benchmarks.job import PARTITIONS, Job, pipeline, plan_of
+from benchmarks.machine import pin
+from benchmarks.world import Watched, Worker, World, fresh, prepare_outputs, prepared, read_back, watch, world
+from streamproc.cli.compose import build_engine, open_log
+from streamproc.cli.loops import run_async
+from streamproc.eventlog.contract import TopicPartition
+
+Result = dict[str, Any]
+_FIRST = 1_000
+
+
+class Victim(msgspec.Struct):
+    """Watches a drain, kills the worker at a third of it and starts it again at once."""
+
+    worker: Worker
+    at: int
+    killed: float = 0.0
+    first_after: float = 0.0
+
+    def seen(self, seen: Watched, stamp: float) -> None:
+        if not self.killed and seen.count >= self.at:
+            self.killed = time.time()
+            self.worker.kill()
+            self.worker.start()
+        elif self.killed and not self.first_after and stamp > self.killed:
+            # Written after the death: what was committed before it may still be on its way to us.
+            self.first_after = seen.last_arrival
+
+
+def kill(on: World, log: str, variant: str, count: int) -> Result:
+    """Seconds from the SIGKILL to the first new committed decision, and what the whole output is worth."""
+    name, topic, job = fresh("kill"), fresh("transactions"), Job()
+    url = on.url(log, name)
+    path = pipeline(on.directory, variant, name, topic)
+    plan = plan_of(path)
+    prepared(url, topic, job, count)
+
+    async def work() -> Result:
+        events = open_log(url)
+        await prepare_outputs(events, plan)
+        with Worker(on, path, url, name) as worker:
+            victim, newest = Victim(worker, count // 3), [0.0]
+
+            def until(seen: Watched) -> bool:
+                victim.seen(seen, newest[0])
+                return seen.count >= count
+
+            def note(chunks: Any) -> None:
+                newest[0] = max(max(chunk.timestamps) for chunk in chunks) / 1000
+
+            await watch(events, plan.topics.decisions, until, worker=worker, on_chunks=note)
+        await events.close()
+        verdict = reference.check(
+            reference.expected(job, count, model=variant == "M"), await read_back(url, plan.topics.decisions)
+        )
+        gap = victim.first_after - victim.killed if victim.first_after else float("nan")
+        return {"what": "kill -9", "log": log, "variant": variant, "records": count, "kill_to_first_s": gap} | {
+            name: getattr(verdict, name) for name in WRONG
+        }
+
+    return run_async(work()) | replay(on, path, url)
+
+
+def cold(on: World, log: str, variant: str) -> Result:
+    """Seconds from starting `run` in a world without its topics' outputs and state to its first decision."""
+    name, topic = fresh("cold"), fresh("transactions")
+    url = on.url(log, name)
+    path = pipeline(on.directory, variant, name, topic)
+    prepared(url, topic, Job(), _FIRST)
+
+    async def work() -> Result:
+        events = open_log(url)
+        await prepare_outputs(events, plan_of(path))
+        with Worker(on, path, url, name) as worker:
+            seen = await watch(events, f"{name}.decisions", lambda seen: seen.count > 0, worker=worker)
+        await events.close()
+        return {
+            "what": "cold start", "log": log, "variant": variant, "start_to_first_s": seen.last_arrival - worker.started
+        }  # fmt: skip
+
+    return run_async(work())
+
+
+# ---- replay
+
+
+def replay(on: World, path: Path, url: str) -> Result:
+    """Events a second of restoring all tasks from nothing, in a process of its own on the worker's core."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        return pool.apply(_replay, (path, url, on.directory / fresh("replayed"), on.cores.worker))
+
+
+def _replay(path: Path, url: str, directory: Path, core: int) -> Result:
+    pin(0, {core})
+    return run_async(_restored(path, url, directory))
+
+
+async def _restored(path: Path, url: str, directory: Path) -> Result:
+    from state.rocksdb import RocksRowStores
+    from streamproc.runtime.executor import ThreadExecutor
+    from streamproc.runtime.partition_task import PartitionTask
+    from streamproc.runtime.recovery import Recovery
+    from streamproc.runtime.replay import SilentReplayer
+    from streamproc.runtime.state_keeper import StateKeeper
+
+    plan = plan_of(path)
+    engine, state = build_engine(plan, bytes(32), PARTITIONS)
+    stores = RocksRowStores(directory)
+    executor = ThreadExecutor()
+    keeper = StateKeeper(state, stores, plan.state_fingerprint, executor)
+    keeper.partitions = PARTITIONS
+    log = open_log(url)
+    recovery = Recovery(
+        log, SilentReplayer(engine), keeper, asyncio.Lock(), journal_topic=plan.topics.journal,
+        state_fingerprint=plan.state_fingerprint, partitions=PARTITIONS,
+    )  # fmt: skip
+    tasks = [PartitionTask(number, TopicPartition(plan.stream.topic, number)) for number in range(PARTITIONS)]
+    committed = await log.admin().committed(plan.pipeline, [task.source for task in tasks])
+    wall, cpu = time.perf_counter(), time.process_time()
+    for task in tasks:
+        await keeper.open(task.task)
+        await recovery.restore(task, committed.get(task.source))
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    events = sum(task.position for task in tasks)
+    for task in tasks:
+        keeper.close(task.task)
+    executor.close()
+    stores.close()
+    await log.close()
+    shutil.rmtree(directory, ignore_errors=True)
+    return {"replay_per_s": events / wall, "replay_cpu_us": cpu / events * 1e6}
+
+
+def run(on: World, count: int, logs: Sequence[str], variant: str, repeats: int) -> list[Result]:
+    """Medians of the repeats; what must be 0 is summed."""
+    results = []
+    for log in logs:
+        for measured in (partial(kill, on, log, variant, count), partial(cold, on, log, variant)):
+            runs = [measured() for _ in range(repeats)]
+            print(f"  {runs[0]['what']} {log}: {runs[-1]}", file=sys.stderr)
+            middle = {
+                name: sum(run[name] for run in runs) if name in WRONG
+                else median(run[name] for run in runs) if isinstance(value, float) else value
+                for name, value in runs[0].items()
+            }  # fmt: skip
+            results.append(middle | {"runs": repeats})
+    return results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="kill -9, cold start and replay.")
+    parser.add_argument("--records", type=int, default=300_000)
+    parser.add_argument("--log", nargs="+", choices=("kafka", "embedded"), default=["kafka", "embedded"])
+    parser.add_argument("--variant", choices=("R", "M"), default="R")
+    parser.add_argument("--repeats", type=int, default=1)
+    chosen = parser.parse_args()
+    with world(kafka="kafka" in chosen.log) as on:
+        for result in run(on, chosen.records, chosen.log, chosen.variant, chosen.repeats):
+            print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
