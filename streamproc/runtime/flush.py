@@ -62,7 +62,8 @@ class Flusher:
             self._end()
 
     def _begin(self, tasks: list[PartitionTask]) -> None:
-        jobs = [(self._states.store(task.task), self._states.cut(task)) for task in tasks]
+        """Tasks that have not decided anything have nothing to write, not even a position."""
+        jobs = [(self._states.store(task.task), self._states.cut(task)) for task in tasks if task.sequence >= 0]
         if not jobs:
             return
         self._cuts = [cut for _, cut in jobs]

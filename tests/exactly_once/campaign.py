@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Campaign", "Kill", "Plan", "Report", "plan_kills"]
+__all__ = ["Campaign", "Kill", "Plan", "Report", "assert_exactly_once", "plan_kills"]
 
 import contextlib
 import json
@@ -229,3 +229,16 @@ class Campaign:
             assert process.poll() is None, f"it ended by itself: {self.logged()}"
             assert time.monotonic() < deadline, f"no commit in {START_SECONDS_MAX} s: {self.logged()}"
             time.sleep(0.005)
+
+
+def assert_exactly_once(report: Report, plan: Plan) -> None:
+    """Nothing wrong, and the campaign was none in name only."""
+    verdict = report.verdict
+    assert verdict["ok"], verdict
+    assert verdict["records"] == report.sent >= plan.events
+    assert verdict["decisions"] + verdict["dead_letters"] == report.sent
+    assert min(verdict["dead_letters"], verdict["repeated"]) > report.sent / 2_000
+    assert min(verdict["actions"].get(action, 0) for action in ("approve", "review", "decline")) > report.sent / 100
+    assert report.kills == report.under_feed == len(plan.kills)
+    assert report.busy * 2 >= report.kills, f"too few kills past step 1 with work at hand: {report.by_step}"
+    assert report.in_transaction >= 3, f"too few kills in steps 5-7: {report.by_step}"

@@ -5,8 +5,9 @@ from __future__ import annotations
 __all__ = ["LogReader", "Record", "open_reader"]
 
 import asyncio
+import contextlib
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -99,11 +100,7 @@ class KafkaReader:
         self._bootstrap = bootstrap
 
     def partitions(self, topic: str) -> int:
-        async def count(consumer: Any) -> int:
-            await consumer.topics()
-            return len(consumer.partitions_for_topic(topic) or ())
-
-        return self._with_consumer(count)
+        return asyncio.run(self._partitions(topic))
 
     def read(self, topic: str, partition: int) -> list[Record]:
         tp = aiokafka.TopicPartition(topic, partition)
@@ -124,12 +121,8 @@ class KafkaReader:
 
     def committed(self, group: str, topic: str) -> dict[int, tuple[int, str]]:
         async def fetch() -> dict[int, tuple[int, str]]:
-            admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap)
-            await admin.start()
-            try:
+            async with self._admin() as admin:
                 found = await admin.list_consumer_group_offsets(group)
-            finally:
-                await admin.close()
             return {tp.partition: (at.offset, at.metadata) for tp, at in found.items() if tp.topic == topic}
 
         return asyncio.run(fetch())
@@ -138,31 +131,40 @@ class KafkaReader:
         """Partitions whose last stable offset lies before their end."""
 
         async def compare(consumer: Any) -> list[str]:
-            await consumer.topics()
-            tps = [aiokafka.TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic) or ()]
+            tps = [aiokafka.TopicPartition(topic, p) for p in range(await self._partitions(topic))]
             stable = await consumer.end_offsets(tps)
-            other = aiokafka.AIOKafkaConsumer(bootstrap_servers=self._bootstrap)
-            await other.start()
-            try:
-                ends = await other.end_offsets(tps)
-            finally:
-                await other.stop()
+            ends = await self._within("read_uncommitted", lambda other: other.end_offsets(tps))
             return [
                 f"{tp.topic}-{tp.partition}: stable {stable[tp]} of {ends[tp]}" for tp in tps if stable[tp] != ends[tp]
             ]
 
         return self._with_consumer(compare)
 
-    def _with_consumer(self, work: Callable[[Any], Awaitable[R]]) -> R:
-        async def run() -> R:
-            consumer = aiokafka.AIOKafkaConsumer(
-                bootstrap_servers=self._bootstrap, isolation_level="read_committed", enable_auto_commit=False,
-                max_partition_fetch_bytes=4 << 20, auto_offset_reset="earliest",
-            )  # fmt: skip
-            await consumer.start()
-            try:
-                return await asyncio.wait_for(work(consumer), _READ_SECONDS_MAX)
-            finally:
-                await consumer.stop()
+    async def _partitions(self, topic: str) -> int:
+        async with self._admin() as admin:
+            (found,) = await admin.describe_topics([topic])
+        return len(found["partitions"])
 
-        return asyncio.run(run())
+    @contextlib.asynccontextmanager
+    async def _admin(self) -> AsyncIterator[Any]:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap)
+        await admin.start()
+        try:
+            yield admin
+        finally:
+            await admin.close()
+
+    def _with_consumer(self, work: Callable[[Any], Awaitable[R]]) -> R:
+        return asyncio.run(self._within("read_committed", work))
+
+    async def _within(self, isolation: str, work: Callable[[Any], Awaitable[R]]) -> R:
+        consumer = aiokafka.AIOKafkaConsumer(
+            bootstrap_servers=self._bootstrap, isolation_level=isolation, enable_auto_commit=False,
+            max_partition_fetch_bytes=4 << 20, auto_offset_reset="earliest",
+        )  # fmt: skip
+        await consumer.start()
+        try:
+            return await asyncio.wait_for(work(consumer), _READ_SECONDS_MAX)
+        finally:
+            await asyncio.sleep(0.01)  # it cannot stop tasks that have not begun
+            await consumer.stop()
