@@ -109,6 +109,15 @@ def test_counts_and_order(payments: list[Payment]) -> None:
     assert times[-1] < START + OPTIONS.days * DAY
 
 
+def test_another_day_changes_ids_and_dates_only() -> None:
+    days = [generate(GeneratorOptions(events=2_000, start_ms=n * DAY)) for n in (20_000, 20_400)]
+    first, second = ([json.loads(record) for record in json_records(day)[0]] for day in days)
+    for a, b in zip(first, second, strict=True):
+        assert a.pop("transaction_id") != b.pop("transaction_id")
+        assert b.pop("event_time") - a.pop("event_time") == 400 * DAY
+        assert a == b
+
+
 @pytest.mark.parametrize("events", [500, 3_000, 20_000])
 def test_nothing_happens_in_the_future(events: int) -> None:
     found = generate(GeneratorOptions(events=events))
@@ -118,9 +127,10 @@ def test_nothing_happens_in_the_future(events: int) -> None:
 
 def test_every_record_is_valid_for_the_pipeline(traffic: Traffic) -> None:
     records, keys = json_records(traffic)
-    schema = compile_pipeline(load_pipeline(str(CONFIGS / "card_fraud" / "pipeline.yaml")), models=FakeModel).stream
-    decoder = RecordDecoder(schema)
-    assert decoder is not None
+    plan = compile_pipeline(load_pipeline(str(CONFIGS / "card_fraud" / "pipeline.yaml")), models=FakeModel)
+    schema = plan.stream
+    decoded = RecordDecoder(schema).decode(records, [START + OPTIONS.days * DAY] * len(records))
+    assert not decoded.rejects
     names = {field.source for field in schema.fields}
     required = names - {"device_id", "ip"}
     for record, key in zip(records, keys, strict=True):

@@ -28,8 +28,8 @@ class GeneratorOptions(msgspec.Struct, frozen=True):
     """How much of what; the same options give the same traffic, byte for byte.
 
     `events`: payments, planted ones among them. `cards`: 0 means one for each 40 events. `fraud_share`: of the
-    payments, about. `start_ms`: the first event time at the earliest; None: `days` before now, so that options
-    without it differ between runs. `shuffled_share` of the records arrive up to `shuffle_ms` late;
+    payments, about. `start_ms`: the first event time at the earliest; None: the last midnight (UTC) less `days`, so
+    that from day to day only ids and dates differ. `shuffled_share` of the records arrive up to `shuffle_ms` late;
     `duplicate_share` arrive a second time, beyond `events`. `planted_after`: the share of the days before the first
     fraud, in which cards make their history.
     """
@@ -59,7 +59,7 @@ class GeneratorOptions(msgspec.Struct, frozen=True):
         for share in (self.shuffled_share, self.duplicate_share, self.planted_after):
             _refuse(not 0 <= share <= 0.9, f"a share of {share}", "between 0 and 0.9")
         now = time.time_ns() // 1_000_000
-        start = now - self.days * DAY_MS if self.start_ms is None else self.start_ms
+        start = (now // DAY_MS - self.days) * DAY_MS if self.start_ms is None else self.start_ms
         _refuse(start + self.days * DAY_MS > now, "its last payments would lie in the future", "an earlier start")
         cards = self.cards or max(_CARDS_MIN, self.events // _EVENTS_A_CARD)
         return msgspec.structs.replace(self, cards=cards, start_ms=start)
