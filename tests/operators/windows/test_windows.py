@@ -116,6 +116,15 @@ def test_previous_equals_oracle(order: str, more: dict[str, Any]) -> None:
     compare(spec_of(previous=wanted, **more), rows, (1, 2000))
 
 
+def test_a_key_without_rows_for_ttl_counts_as_new() -> None:
+    times = (0, 399, 799, 1198, 1190, 1598, 1990, 1989, 2390, 2400)  # 799 and 2390 come 400 after the newest, 1598 too
+    rows = [{"task": 0, "key": "k", "time": t, "at": t, "amount": 1} for t in times]
+    spec = spec_of(feature("sum", "amount", 40), previous=(previous("at"), previous("at", 2, False)), ttl_ms=400)
+    want = compare(spec, rows, (1, 2, 3, 10), undo=True)
+    assert [row["previous_at_1"] for row in want[:4]] == [None, 0, None, 799]
+    assert [row["previous_at_2"] for row in want[:4]] == [None, None, None, None]
+
+
 def test_late_chunks_of_any_size_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = spec_of(
         *(feature(a, OF[a][-1], 60) for a in OF), feature("max", "ratio", 60, delay_ms=9), previous=(previous("at", 2),)
