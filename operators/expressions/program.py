@@ -30,6 +30,7 @@ class Program:
         self._known: dict[object, int] = {}
         self._start: list[Register | None] = []
         self._loads: list[tuple[str, int]] = []
+        self._fills: list[tuple[int, int]] = []
         self._steps: list[tuple[Kernel, tuple[int, ...], int]] = []
         self._named: dict[str, int] = {}
         self._outputs: list[tuple[str, DataType, int]] = []
@@ -57,6 +58,13 @@ class Program:
             else:
                 column = columns[name]
                 registers[position] = (column.values, column.valid, None)
+        for constant, position in self._fills:
+            values, valid, _ = registers[constant]
+            registers[position] = (
+                np.full(batch.size, values),
+                None if valid is None else np.full(batch.size, valid),
+                None,
+            )
         with np.errstate(all="ignore"):
             for kernel, arguments, position in self._steps:
                 registers[position] = kernel(*[registers[one] for one in arguments])
@@ -79,10 +87,19 @@ class Program:
         if node.kernel == "same":  # another type for the same physical values
             return self._place(node.args[0])
         arguments = tuple([self._place(one) for one in node.args])
+        if all(isinstance(one, Constant) for one in node.args):  # not folded: it reads a table; kernels want a column
+            arguments = tuple([self._filled(one) for one in arguments])
         key = (node.kernel, arguments, node.type, repr(node.options))
         if key not in self._known:
             kernel = build_kernel(node, self._lookups)
             self._steps.append((kernel, arguments, self._new(key, None)))
+        return self._known[key]
+
+    def _filled(self, constant: int) -> int:
+        """The register that holds a constant once a row."""
+        key = ("filled", constant)
+        if key not in self._known:
+            self._fills.append((constant, self._new(key, None)))
         return self._known[key]
 
     def _new(self, key: object, value: Register | None) -> int:

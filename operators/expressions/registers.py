@@ -1,7 +1,8 @@
 """What a program computes with, and how kernels are made of plain numpy functions.
 
 A register is (values, valid, errors). `valid` is None where no row is NULL, as in a Column; `errors` is None where no
-row failed, else int8: 0 or an error code. Constants are arrays of no dimension. An error travels like a value, so that
+row failed, else int8: 0 or an error code. Constants, and only they, have values of no dimension; every kernel gets one
+column at least, and gives one. An error travels like a value, so that
 CASE, COALESCE, AND and OR drop the errors of rows that do not need the failing operand.
 """
 

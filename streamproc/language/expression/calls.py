@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = [
     "choice",
     "choose",
+    "coalesce",
     "concat",
     "date_add",
     "date_diff",
@@ -83,7 +84,7 @@ def distance(args: Sequence[Typed]) -> Typed:
 
 
 def choice(kernel: str) -> Callable[[Sequence[Typed]], Typed]:
-    """COALESCE, LEAST and GREATEST."""
+    """LEAST and GREATEST: NULLs are skipped."""
 
     def build(args: Sequence[Typed]) -> Typed:
         known = unify([arg for arg in args if not arg.untyped] or args)
@@ -95,6 +96,24 @@ def choice(kernel: str) -> Callable[[Sequence[Typed]], Typed]:
         return made._replace(interval=args[0].interval)
 
     return build
+
+
+def coalesce(args: Sequence[Typed]) -> Typed:
+    """COALESCE; what follows an argument that is never NULL is not computed."""
+    known = [arg for arg in unify([arg for arg in args if not arg.untyped] or args) if not _null(arg)]
+    if not known:
+        return unify(args)[0]
+    last = next((n for n, arg in enumerate(known) if not arg.nullable), len(known) - 1)
+    known = known[: last + 1]
+    if len(known) == 1:
+        return known[0]
+    bound = max(arg.bound for arg in known)
+    made = call("coalesce", *known, to=known[0].type, nullable=known[-1].nullable, bound=bound, strict=False)
+    return made._replace(interval=args[0].interval)
+
+
+def _null(piece: Typed) -> bool:
+    return piece.constant is not None and piece.constant.value is None
 
 
 def nullif(args: Sequence[Typed]) -> Typed:

@@ -12,6 +12,7 @@ from streamproc.language.expression.arithmetic import remainder
 from streamproc.language.expression.calls import (
     choice,
     choose,
+    coalesce,
     concat,
     date_add,
     date_diff,
@@ -131,7 +132,7 @@ _CHOICES: Final = {
         "coalesce(NULL, 1)",
         1,
         _UNBOUNDED,
-        choice("coalesce"),
+        coalesce,
         "coalesce({all})",
     ),
     "nullif": Function("nullif(x, y)", "NULL if x = y, else x", "nullif(3, 3)", 2, 2, nullif, "nullif({all})"),
