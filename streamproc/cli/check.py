@@ -126,9 +126,17 @@ def _value(text: str) -> Any:
 
 
 def _elsewhere(arguments: Sequence[str], seed: str) -> str:
-    """What the same rows come to in a process whose hashes differ."""
+    """What the same rows come to in a process whose hashes differ.
+
+    Raises:
+        StreamprocError: it failed.
+    """
+    from state.errors import StreamprocError
+
     words = [sys.executable, "-m", "streamproc.cli.main", "check", *arguments, "--digest"]
     done = subprocess.run(  # noqa: S603 - ourselves
         words, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=False
     )
-    return done.stdout or f"{seed}: {done.stderr}"
+    if done.returncode:
+        raise StreamprocError(f"the check failed in another process: {done.stderr[-300:]}")
+    return done.stdout

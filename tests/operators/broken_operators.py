@@ -106,7 +106,8 @@ class OtherTable(Visits):
 class CountsBatches(Visits):
     def count(self, table: KeyedTable, slots: I64, batch: Batch) -> I64:
         table.rows[slots, 0] += 1
-        return table.rows[slots, 0]
+        visits: I64 = table.rows[slots, 0]
+        return visits
 
 
 class ForgetsToFlush(Visits):
