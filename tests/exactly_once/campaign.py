@@ -14,7 +14,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,12 @@ from tests.exactly_once.victim import MODULE
 ROOT = Path(__file__).parents[2]
 PIPELINE = ROOT / "configs" / "bench_v1" / "pipeline.yaml"
 START_SECONDS_MAX = 90.0
-DRAIN_SECONDS_MAX = 240.0
+DRAIN_SECONDS_MAX = 300.0
+_FIRST_EVENTS = 4_000
+_RATE_MIN, _RATE_MAX = 500.0, 10_000.0
+_MEAN_CYCLE = 1.25
+"""What a kill and its restart take on average, in starts."""
+_KILL_SECONDS = 0.2
 INSTANCE = "pod"
 
 
@@ -39,24 +44,31 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Kill:
-    """One kill: `place` as the victim reads it; `alone`: one worker of several instead of the group."""
+    """One kill: `place` as the victim reads it, `wait` in parts of the time that a start takes; `alone`: one worker of
+    several instead of the group.
+    """
 
     kind: Kind
-    wait_s: float = 0.0
+    wait: float = 0.0
     place: str = ""
     alone: bool = False
 
 
 @dataclass
 class Plan:
-    """What a campaign does."""
+    """What a campaign does; `rate` 0: as fast as it goes.
 
-    kills: Sequence[Kill]
-    rate: float = 5_000.0
+    A campaign lasts as long as its starts take, which depends on the machine: so its rate is chosen after one start
+    has been measured, such that the events last for all kills.
+    """
+
+    kills: Sequence[Kill] = ()
+    rate: float = 0.0
     events: int = 200_000
-    events_max: int = 600_000
+    events_max: int = 400_000
     workers: int = 1
     seed: int = 1
+    skip: int = 0
 
 
 @dataclass
@@ -65,6 +77,9 @@ class Report:
 
     kills: int = 0
     by_step: Counter[str] = field(default_factory=Counter)
+    rate: float = 0.0
+    start_seconds: float = 0.0
+    drain_seconds: float = 0.0
     busy: int = 0
     in_transaction: int = 0
     under_feed: int = 0
@@ -83,11 +98,11 @@ def plan_kills(rng: random.Random, count: int = 20, *, alone: bool = False) -> l
     placed = [
         Kill(Kind.PLACED, place=places[i % len(places)].format(rng.randrange(2, 40))) for i in range(2 * count // 5)
     ]
-    starting = [Kill(Kind.STARTING, wait_s=rng.uniform(0.5, 1.5)) for _ in range(count // 10)]
+    starting = [Kill(Kind.STARTING, wait=rng.uniform(0.2, 1.0)) for _ in range(count // 10)]
     rest = count - len(placed) - len(starting)
-    kills = placed + starting + [Kill(Kind.RANDOM, wait_s=rng.uniform(0.02, 0.8)) for _ in range(rest)]
+    kills = placed + starting + [Kill(Kind.RANDOM, wait=rng.uniform(0.0, 0.6)) for _ in range(rest)]
     rng.shuffle(kills)
-    return [Kill(k.kind, k.wait_s, k.place, alone and i % 2 == 0) for i, k in enumerate(kills)]
+    return [Kill(k.kind, k.wait, k.place, alone and i % 2 == 0) for i, k in enumerate(kills)]
 
 
 class Campaign:
@@ -106,19 +121,20 @@ class Campaign:
         """Kill as planned under the feed, then drain and verify."""
         started = time.monotonic()
         report = Report()
-        with self.feeding(plan) as feeder:
+        first = self.feed(_FIRST_EVENTS, plan.seed)
+        report.start_seconds = self._measure_start(plan.workers)
+        rate = plan.events / (len(plan.kills) * (report.start_seconds * _MEAN_CYCLE + _KILL_SECONDS))
+        report.rate = round(min(max(rate, _RATE_MIN), _RATE_MAX))
+        steady = replace(plan, rate=report.rate, events=plan.events - first, skip=first)
+        with self.feeding(steady) as feeder:
             for number, kill in enumerate(plan.kills):
-                mark, restart = self._kill_once(kill, plan.workers, number)
-                report.kills += 1
-                report.under_feed += feeder.poll() is None
-                report.by_step[str(mark.step) if mark.commits or mark.step else "start"] += 1
-                report.busy += mark.busy
-                report.in_transaction += mark.busy and mark.step in {5, 6, 7}
-                if restart is not None:
-                    report.restart_seconds.append(round(restart, 2))
+                mark, restart = self._kill_once(kill, plan.workers, number, report.start_seconds)
+                _count(report, mark, restart, feeder)
             sent = self.end_of(feeder)
-        report.sent, report.feed_seconds = sent["sent"], sent["seconds"]
+        report.sent, report.feed_seconds = first + sent["sent"], sent["seconds"]
+        at = time.monotonic()
         self.drain(plan.workers)
+        report.drain_seconds = round(time.monotonic() - at, 1)
         report.verdict = self.verify(report.sent)
         report.seconds = round(time.monotonic() - started, 1)
         (self.directory / "report.json").write_text(json.dumps(vars(report), indent=1))
@@ -133,7 +149,7 @@ class Campaign:
         feeder = self.python(
             "tests.exactly_once.feeder", "--pipeline", self.yaml, "--log", self.log_url, "--rate", plan.rate,
             "--least", plan.events, "--most", max(plan.events, plan.events_max), "--stop", self.directory / "stop",
-            "--seed", plan.seed, stdout=subprocess.PIPE,
+            "--seed", plan.seed, "--skip", plan.skip, stdout=subprocess.PIPE,
         )  # fmt: skip
         try:
             yield feeder
@@ -141,10 +157,17 @@ class Campaign:
             feeder.kill()
             feeder.communicate()
 
+    def feed(self, events: int, seed: int, skip: int = 0) -> int:
+        """So many at once; how many (whole blocks)."""
+        with self.feeding(Plan(events=events, events_max=events, seed=seed, skip=skip)) as feeder:
+            sent: int = self.end_of(feeder)["sent"]
+        return sent
+
     def end_of(self, feeder: subprocess.Popen[str]) -> dict[str, Any]:
         """Let it finish; what it sent."""
         (self.directory / "stop").touch()
         out, _ = feeder.communicate(timeout=DRAIN_SECONDS_MAX)
+        (self.directory / "stop").unlink()
         assert feeder.returncode == 0, self.logged()
         sent: dict[str, Any] = json.loads(out)
         return sent
@@ -192,7 +215,23 @@ class Campaign:
         where = ["--log", self.log_url, "--state", self.state, "--instance", INSTANCE, "--log-level", "warning"]
         return [str(part) for part in (*where, *given, self.yaml)]
 
-    def _kill_once(self, kill: Kill, workers: int, number: int) -> tuple[Mark, float | None]:
+    def _measure_start(self, workers: int) -> float:
+        """Seconds from a start to the first commit; then it is stopped in order."""
+        marks = Marks(self.directory / "marks-first")
+        started = time.monotonic()
+        process = self.start(self.directory / "marks-first", "--workers", workers)
+        try:
+            self.until_commit(process, marks, workers)
+            process.terminate()
+            assert process.wait(START_SECONDS_MAX) == 0, self.logged()
+            return round(min(m.first_commit - started for m in map(marks.read, range(workers)) if m.commits), 2)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            marks.close()
+
+    def _kill_once(self, kill: Kill, workers: int, number: int, unit_s: float) -> tuple[Mark, float | None]:
         """Start, kill; where the kill fell, and seconds from the start to the first new commit."""
         path = self.directory / f"marks-{number}"
         marks = Marks(path)
@@ -200,9 +239,9 @@ class Campaign:
         process = self.start(path, "--workers", workers, place=kill.place, alone=kill.alone)
         try:
             if kill.kind is Kind.RANDOM:
-                self._until_commit(process, marks, workers)
+                self.until_commit(process, marks, workers)
             if kill.kind is not Kind.PLACED:
-                time.sleep(kill.wait_s)
+                time.sleep(kill.wait * unit_s)
                 assert process.poll() is None, f"it ended by itself: {self.logged()}"
                 self._strike(process, kill)
             code = process.wait(START_SECONDS_MAX)
@@ -223,12 +262,23 @@ class Campaign:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         os.kill(int(children[-1]) if children else process.pid, signal.SIGKILL)
 
-    def _until_commit(self, process: subprocess.Popen[str], marks: Marks, workers: int) -> None:
+    def until_commit(self, process: subprocess.Popen[str], marks: Marks, workers: int) -> None:
+        """Wait for the first commit of any worker."""
         deadline = time.monotonic() + START_SECONDS_MAX
         while not any(marks.read(worker).commits for worker in range(workers)):
             assert process.poll() is None, f"it ended by itself: {self.logged()}"
             assert time.monotonic() < deadline, f"no commit in {START_SECONDS_MAX} s: {self.logged()}"
             time.sleep(0.005)
+
+
+def _count(report: Report, mark: Mark, restart: float | None, feeder: subprocess.Popen[str]) -> None:
+    report.kills += 1
+    report.under_feed += feeder.poll() is None
+    report.by_step[str(mark.step) if mark.commits or mark.step else "start"] += 1
+    report.busy += mark.busy
+    report.in_transaction += mark.busy and mark.step in {5, 6, 7}
+    if restart is not None:
+        report.restart_seconds.append(round(restart, 2))
 
 
 def assert_exactly_once(report: Report, plan: Plan) -> None:

@@ -1,6 +1,7 @@
 """A producer in a process of its own: an open loop at a steady rate, until it is told to stop.
 
-`python -m tests.exactly_once.feeder --pipeline YAML --log URL --rate N --least N --most N --stop FILE --seed N`
+`python -m tests.exactly_once.feeder --pipeline YAML --log URL --rate N --least N --most N --stop FILE --seed N`,
+after `--skip N` records.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+from itertools import islice
 from pathlib import Path
 
 from streamproc.cli.compose import open_log
@@ -25,7 +27,7 @@ async def feed(arguments: argparse.Namespace) -> None:
     partitions = await prepare_topics(log, plan)
     rate = arguments.rate or None
     sender = Sender(plan.stream.topic, partitions, log.appender(), SystemClock(), rate)
-    for block in blocks(arguments.seed):
+    for block in islice(blocks(arguments.seed), arguments.skip // BLOCK, None):
         await sender.send(list(block.rows), list(block.keys))
         if sender.sent >= arguments.least and (arguments.stop.exists() or sender.sent + BLOCK > arguments.most):
             break
@@ -42,6 +44,7 @@ def main() -> None:
     parser.add_argument("--least", type=int, required=True)
     parser.add_argument("--most", type=int, required=True)
     parser.add_argument("--stop", type=Path, required=True)
+    parser.add_argument("--skip", type=int, default=0)
     parser.add_argument("--seed", type=int, default=1)
     asyncio.run(feed(parser.parse_args()))
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-__all__ = ["verify"]
+__all__ = ["read_partition", "verify"]
 
 import argparse
 import gc
@@ -18,24 +18,27 @@ from typing import Any
 from tests.exactly_once.checks import Findings, PartitionData, check_partition
 from tests.exactly_once.readers import LogReader, open_reader
 
+TOPICS = ("transactions", "decisions", "dead_letters", "journal")
+
 
 def verify(log: LogReader, pipeline: str) -> Findings:
     """All partitions of a pipeline that has come to rest."""
-    source = f"{pipeline}.transactions"
     total = Findings()
-    committed = log.committed(pipeline, source)
-    topics = {name: f"{pipeline}.{name}" for name in ("decisions", "dead_letters", "journal")}
-    for topic in (source, *topics.values()):
-        for open_one in log.unsettled(topic):
+    for name in TOPICS:
+        for open_one in log.unsettled(f"{pipeline}.{name}"):
             total.broken_journal += 1
             total.say(f"unsettled: {open_one}")
-    for partition in range(log.partitions(source)):
-        rest = {name: log.read(topic, partition) for name, topic in topics.items()}
-        data = PartitionData(
-            source, partition, log.read(source, partition), committed=committed.get(partition), **rest
-        )  # fmt: skip
-        total.add(check_partition(data))
+    for partition in range(log.partitions(f"{pipeline}.transactions")):
+        total.add(check_partition(read_partition(log, pipeline, partition)))
     return total
+
+
+def read_partition(log: LogReader, pipeline: str, partition: int) -> PartitionData:
+    """Everything of one partition."""
+    source, decisions, dead_letters, journal = (log.read(f"{pipeline}.{name}", partition) for name in TOPICS)
+    topic = f"{pipeline}.transactions"
+    committed = log.committed(pipeline, topic).get(partition)
+    return PartitionData(topic, partition, source, decisions, dead_letters, journal, committed)
 
 
 def report(found: Findings, records: int, seconds: float) -> dict[str, Any]:

@@ -1,0 +1,36 @@
+"""Two workers on one log: kills of the group, and of one worker alone (then the other finishes and `run` ends)."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from pathlib import Path
+
+import pytest
+
+from tests.exactly_once.campaign import Campaign, Plan, assert_exactly_once, plan_kills
+
+WORKERS = 2
+KILLS = 8
+
+
+def plan(seed: int) -> Plan:
+    kills = plan_kills(random.Random(seed), KILLS, alone=True)
+    return Plan(kills, events=50_000, events_max=100_000, workers=WORKERS, seed=seed)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.slow
+def test_two_workers_embedded(tmp_path: Path) -> None:
+    given = plan(3)
+    report = Campaign(tmp_path, f"file:{tmp_path}/log", "bench_v1").run(given)
+    assert_exactly_once(report, given)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.slow
+@pytest.mark.kafka
+def test_two_workers_kafka(tmp_path: Path, kafka_bootstrap: str) -> None:
+    given = plan(4)
+    report = Campaign(tmp_path, f"kafka://{kafka_bootstrap}", f"two_{uuid.uuid4().hex[:8]}").run(given)
+    assert_exactly_once(report, given)
