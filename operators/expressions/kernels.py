@@ -76,6 +76,7 @@ def _elapsed_float(call: Call, lookups: Lookups) -> Kernel:
 
 FACTORIES: Final[dict[str, Factory]] = {
     # numbers
+    "same": _fixed(lambda register: register),  # another type for the same physical values
     "finite": _fixed(arithmetic.finite),
     "add": _plain(np.add, 2),
     "subtract": _plain(np.subtract, 2),

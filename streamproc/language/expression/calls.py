@@ -192,7 +192,8 @@ def part(name: str) -> Callable[[Sequence[Typed]], Typed]:
 def truncate(args: Sequence[Typed]) -> Typed:
     """The start of a unit."""
     unit = _word(args[0], tuple(TRUNCATIONS))
-    return call("truncate", _time(args[1]), to=TIMESTAMP, options=(unit,), bound=args[1].bound + 2**36)
+    moment = _time(args[1])
+    return call("truncate", moment, to=TIMESTAMP, options=(unit,), bound=moment.bound)
 
 
 def date_diff(args: Sequence[Typed]) -> Typed:
@@ -220,4 +221,5 @@ def since(unit: int) -> Callable[[Sequence[Typed]], Typed]:
 
 def epoch_ms(args: Sequence[Typed]) -> Typed:
     """A timestamp as int64."""
-    return call("same", _time(args[0]), to=INT64, bound=args[0].bound)
+    moment = _time(args[0])
+    return call("same", moment, to=INT64, bound=moment.bound)
