@@ -107,9 +107,13 @@ def _one_batch(operator: Operator, context: OperatorContext, batch: Batch) -> st
         operator.process(seen, context)
     except KeyError as error:
         name = error.args[0] if error.args else ""
-        return f"it reads the column {name!r}, which is not among its inputs" if name in watched.read else f"{error}"
+        if name not in watched.read:
+            raise
+        return f"it reads the column {name!r}, which is not among its inputs"
     except ValueError as error:
-        return f"it changes what it was given ({error})" if "read-only" in str(error) else f"ValueError: {error}"
+        if "read-only" not in str(error):
+            raise
+        return f"it changes what it was given ({error})"
     outputs = {field.name: field for field in operator.outputs}
     if strange := sorted(watched.read - {*operator.inputs} - outputs.keys()):
         return f"it reads {strange[0]!r}, which is not among its inputs"

@@ -127,7 +127,7 @@ def run_checks(
     try:
         kept = [_computed(subject, rows) for rows in given]
     except Exception as error:
-        return [*outcomes, Outcome("computes", "failed", _raised(error))]
+        return [*outcomes, _why_nothing(subject, given[0]) or Outcome("computes", "failed", _raised(error))]
     for name, (check, _) in CHECKS.items():
         if name in skip:
             outcomes.append(Outcome(name, "skipped", "as asked"))
@@ -162,6 +162,16 @@ def _computed(subject: Subject, rows: SampleRows) -> SampleRows:
         hint = "give it samples that it can compute"
         raise ConfigError(f"only {len(good)} of {rows.size} sample rows can be computed: {why}", hint=hint)
     return rows.take(good)
+
+
+def _why_nothing(subject: Subject, rows: SampleRows) -> Outcome | None:
+    """Where no row can be computed: maybe it reads or adds what it does not declare."""
+    row = rows.take([0])
+    try:
+        wrong = _only_declared(subject, row)
+    except Exception:
+        return None
+    return Outcome("only-declared", "failed", wrong, row) if wrong else None
 
 
 def _judge(name: str, check: Check, subject: Subject, samples: Sequence[SampleRows]) -> Outcome:
@@ -294,13 +304,16 @@ def _ttl(subject: Subject, rows: SampleRows) -> str | None:
 
 def _determinism(subject: Subject, rows: SampleRows) -> str | None:
     same = subject.make()
-    runs = [subject.run(rows, make) for make in (subject.make, lambda: same, lambda: same)]
-    results = [run.feed(rows, 7) for run in runs]
-    for found in results[1:]:
-        if wrong := subject.differs(found, results[0]):
+    wanted: dict[int, Result] = {}
+    states: list[str] = []
+    for make in (subject.make, lambda: same, lambda: same):
+        run = subject.run(rows, make)
+        found = run.feed(rows, 7)
+        if wrong := subject.differs(found, wanted or found):
             return f"run again, {wrong}: it depends on something that is neither input nor declared state"
-    if len({tuple(run.digests()) for run in runs}) > 1:
-        return "run again, its state differs"
+        if run.digests() != (states or run.digests()):
+            return "run again, its state differs"
+        wanted, states = found, run.digests()
     return None
 
 
