@@ -89,14 +89,20 @@ def main() -> None:
             if part in (chosen.parts or PARTS):
                 begun = time.perf_counter()
                 print(f"{part} ...", file=sys.stderr)
-                results[part] = measure()
+                try:
+                    results[part] = measure()
+                except Exception as error:  # the other parts are worth having all the same
+                    print(f"{part} FAILED: {error}", file=sys.stderr)
+                    results.setdefault("failed", {})[part] = str(error)
                 print(f"{part}: {time.perf_counter() - begun:.0f} s", file=sys.stderr)
         if not chosen.parts and not chosen.quick:
             results["modules"] = micro.modules(on)
     stamp = datetime.now(UTC).strftime("%Y-%m-%d-%H%M%S")
-    whole = not chosen.parts and not chosen.quick
+    whole = not chosen.parts and not chosen.quick and "failed" not in results
     print(*report.table(report.goals(results)), sep="\n")
     print(*report.write(results, RESULTS, stamp, document=whole), sep="\n", file=sys.stderr)
+    if "failed" in results:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ class RuleDecider:
                 reasons[row] = verdicts[row].reasons_reused
         shadow = [verdict.shadow for verdict in verdicts] if self._has_shadow else None
         return Decided(
-            np.fromiter((verdict.action for verdict in verdicts), np.uint8, size),
+            np.array([verdict.action for verdict in verdicts], np.uint8),
             self.action_names,
             reasons,
             shadow if shadow and any(shadow) else None,
@@ -163,7 +163,7 @@ class RuleDecider:
     def _live(self, verdicts: list[Verdict], size: int) -> npt.NDArray[np.uint64]:
         live = np.empty((size, self._words), np.uint64)
         if self._words == 1:
-            live[:, 0] = np.fromiter((verdict.live for verdict in verdicts), np.uint64, size)
+            live[:, 0] = [verdict.live for verdict in verdicts]
             return live
         low = (1 << 64) - 1
         for word in range(self._words):

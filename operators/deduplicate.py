@@ -8,13 +8,14 @@ horizon past the entry's event time. All this depends on row order only, never o
 
 from __future__ import annotations
 
-__all__ = ["Deduplicator", "DuplicateFlags"]
+__all__ = ["Deduplicator", "DuplicateFlags", "payload_digests"]
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import xxhash
 
 from operators.batch import TaskRows
 from state.errors import ConfigError
@@ -48,6 +49,11 @@ class _New(NamedTuple):
     segments: IdSegments
     rows: I64
     numbers: I64
+
+
+def payload_digests(payloads: Sequence[bytes | None]) -> I64:
+    """A digest (XXH3) of each record's bytes, int64 (records,), each `state.hashing.payload_digest` of its record."""
+    return np.frombuffer(b"".join(map(xxhash.xxh3_64_digest, payloads)), ">i8").astype(np.int64)  # type: ignore[arg-type]
 
 
 class Deduplicator:

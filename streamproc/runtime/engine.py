@@ -20,22 +20,25 @@ import structlog
 
 from operators.decide import RuleDecider
 from operators.decode import RecordDecoder
-from operators.deduplicate import Deduplicator, DuplicateFlags
+from operators.deduplicate import Deduplicator, DuplicateFlags, payload_digests
 from operators.operator import Operator
 from operators.plan import Plan
 from state.errors import RecordError, StreamprocError
-from state.hashing import partition_of, payload_digest
+from state.hashing import partition_of
 from state.worker_state import WorkerState
 from streamproc.eventlog.contract import TopicPartition
 from streamproc.runtime.outputs import OutputEncoder
 from streamproc.runtime.partition_task import PartitionTask
 from streamproc.runtime.results import Computed, Judged
-from streamproc.runtime.rows import Rows, TaskInput, decode_rows
+from streamproc.runtime.rows import Condemned, Rows, TaskInput, decode_rows, set_aside
 from streamproc.runtime.transaction import Probe
 
 
 class Engine:
-    """Executes a plan. `partitions` is the number of the input topic's partitions (0: keys are not checked)."""
+    """Executes a plan. `partitions` is the number of the input topic's partitions (0: keys are not checked).
+
+    `condemned` records are refused unread: each has crashed a worker process.
+    """
 
     def __init__(
         self, plan: Plan, state: WorkerState, deduplicator: Deduplicator | None, *, digest_key: bytes,
@@ -43,6 +46,7 @@ class Engine:
     ) -> None:  # fmt: skip
         self.plan = plan
         self.partitions = partitions
+        self.condemned: Condemned = frozenset()
         self.decoder = RecordDecoder(plan.stream, pan_key)
         self._state = state
         self._deduplicator = deduplicator
@@ -58,7 +62,7 @@ class Engine:
     ) -> Computed:
         """Steps 2-4 over what was collected; `inputs` in task order, `now_ms` becomes the outputs' record time."""
         self._at(2)
-        rows = self._in_place(decode_rows(self.decoder, inputs))
+        rows = self._in_place(self._decoded(inputs))
         self._at(3)
         judged = self.judge(rows)
         self._at(4)
@@ -128,9 +132,8 @@ class Engine:
     def _deduplicate(self, rows: Rows) -> tuple[DuplicateFlags | None, npt.NDArray[np.int64]]:
         if self._deduplicator is None:
             return None, np.arange(rows.size)
-        digests = np.fromiter(map(payload_digest, rows.values), np.int64, rows.size)  # type: ignore[arg-type]
-        flags = self._deduplicator.check(rows.spans, rows.ids, digests, rows.event_time)
-        return flags, np.flatnonzero(~flags.duplicate)
+        flags = self._deduplicator.check(rows.spans, rows.ids, payload_digests(rows.values), rows.event_time)
+        return flags, np.flatnonzero(~flags.duplicate) if flags.duplicate.any() else np.arange(rows.size)
 
     def _first_bad(self, rows: Rows) -> int:
         """The first row with which a prefix of the batch fails; every trial is undone."""
@@ -145,6 +148,14 @@ class Engine:
             finally:
                 self._state.undo()
         return bad - 1
+
+    def _decoded(self, inputs: Sequence[TaskInput]) -> Rows:
+        if not self.condemned:
+            return decode_rows(self.decoder, inputs)
+        kept, refused = set_aside(inputs, self.condemned)
+        rows = decode_rows(self.decoder, kept)
+        rows.refused += refused
+        return rows
 
     def _in_place(self, rows: Rows) -> Rows:
         """Refuse rows whose key does not belong into their partition; a key is looked at when it is first seen."""

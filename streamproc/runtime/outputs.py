@@ -110,7 +110,7 @@ class OutputEncoder:
     def _texts(self, judged: Judged) -> list[bytes]:
         """The JSON of each row, duplicates in their places."""
         batch, rows = judged.batch, judged.rows
-        if not judged.duplicate.any():
+        if batch.size == rows.size:
             return self._decisions.encode(rows.ids, rows.keys, rows.event_time, judged.decided, batch.columns)
         fresh = rows.take(judged.fresh)
         texts = np.empty(rows.size, np.object_)
@@ -128,8 +128,10 @@ class OutputEncoder:
         self, task_input: TaskInput, task: PartitionTask, shared: _Shared, span: TaskRows, refused: list[Refused]
     ) -> tuple[JournalEntry, bytes]:
         judged, rows = shared.judged, shared.judged.rows
-        start, stop = np.searchsorted(judged.fresh, (span.start, span.stop)).tolist()
-        again = rows.offsets[span.start : span.stop][judged.duplicate[span.start : span.stop]].tolist()
+        start, stop, again = span.start, span.stop, []
+        if judged.batch.size < rows.size:  # there are duplicates
+            start, stop = np.searchsorted(judged.fresh, (start, stop)).tolist()
+            again = rows.offsets[span.start : span.stop][judged.duplicate[span.start : span.stop]].tolist()
         block = b""
         if stop > start:
             block = self._block.encode(shared.arrays, start, stop)
@@ -153,7 +155,7 @@ class OutputEncoder:
     def _decided(self, shared: _Shared, span: TaskRows, now_ms: int) -> list[OutputRecords]:
         """A task's decisions, and the copies that side outputs get."""
         judged, topics = shared.judged, self._plan.topics
-        keys = [key.encode() for key in judged.rows.keys[span.start : span.stop]]
+        keys = list(map(str.encode, judged.rows.keys[span.start : span.stop]))
         texts = shared.texts[span.start : span.stop]
         outputs = [OutputRecords(TopicPartition(topics.decisions, span.task), keys, texts, now_ms)]
         for name, hits in judged.decided.outputs.items():
@@ -189,10 +191,11 @@ class _Shared(NamedTuple):
 
 def _named(judged: Judged) -> BlockRows:
     """What names the rows of the batch."""
-    ids = judged.rows.ids
-    if judged.batch.size < len(ids):
-        ids = [ids[i] for i in judged.fresh.tolist()]
-    return BlockRows(ids, judged.batch.keys, judged.rows.offsets[judged.fresh], judged.batch.event_time)
+    rows, batch = judged.rows, judged.batch
+    if batch.size == rows.size:
+        return BlockRows(rows.ids, batch.keys, rows.offsets, batch.event_time)
+    ids = [rows.ids[i] for i in judged.fresh.tolist()]
+    return BlockRows(ids, batch.keys, rows.offsets[judged.fresh], batch.event_time)
 
 
 def _is_exact(kind: DataType) -> bool:
