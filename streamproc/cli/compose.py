@@ -25,6 +25,7 @@ from streamproc.runtime.engine import Engine
 
 if TYPE_CHECKING:
     from streamproc.eventlog.contract import EventLog
+    from streamproc.runtime.health import HealthServer
     from streamproc.runtime.transaction import Probe
     from streamproc.runtime.worker import WorkerSettings
 
@@ -34,12 +35,16 @@ _GC_THRESHOLDS = (50_000, 20, 100)
 
 
 class RunOptions(msgspec.Struct, frozen=True):
-    """Where a worker runs: its log, its state directory, its port for metrics (None: none)."""
+    """Where a worker runs: its log, its state directory, its port for metrics (None: none).
+
+    `notes`: the descriptor of what it shares with the parent that supervises it (runtime/notes.py), if one does.
+    """
 
     log_url: str
     state: Path
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = None
+    notes: int | None = None
 
 
 def open_log(url: str) -> EventLog:
@@ -127,9 +132,11 @@ async def run_worker(
         started: told of a function that stops the worker.
     """
     from state.rocksdb import RocksRowStores
+    from streamproc.eventlog.contract import TopicPartition
     from streamproc.runtime.executor import ThreadExecutor
     from streamproc.runtime.health import HealthServer, watch_loop
     from streamproc.runtime.metrics import WorkerMetrics
+    from streamproc.runtime.notes import Notes, Orders
     from streamproc.runtime.observe import StageTimer, watch_tasks
     from streamproc.runtime.state_keeper import StateKeeper
     from streamproc.runtime.worker import Worker
@@ -138,6 +145,9 @@ async def run_worker(
     metrics = WorkerMetrics()
     timer = StageTimer(metrics, clock, probe)
     engine, state = build_engine(plan, await asyncio.to_thread(digest_key, options.state), probe=timer)
+    notes = None if options.notes is None else Notes(options.notes)
+    orders = Orders({}, frozenset()) if notes is None else notes.orders()
+    engine.condemned = {(TopicPartition(*source), offset) for source, offset in orders.refused}
     async with contextlib.AsyncExitStack() as stack:
         log = open_log(options.log_url)
         stack.push_async_callback(log.close)
@@ -148,7 +158,7 @@ async def run_worker(
         states = StateKeeper(state, stores, plan.state_fingerprint, executor)
         worker = Worker(
             plan, log, engine=engine, states=states, clock=clock, executor=executor, metrics=metrics,
-            settings=settings, probe=timer,
+            settings=settings, probe=timer, notes=notes, orders=orders,
         )  # fmt: skip
         _stop_on_signals(worker.stop)
         if started is not None:
@@ -156,7 +166,7 @@ async def run_worker(
         health = HealthServer(metrics.registry, lambda: worker.ready)
         stack.push_async_callback(health.close)
         if options.metrics_port is not None:
-            await health.start(options.metrics_host, options.metrics_port)
+            await _listen(health, options.metrics_host, options.metrics_port)
         stack.push_async_callback(
             _in_background(
                 watch_loop(clock, metrics.loop_lag_seconds),
@@ -166,6 +176,13 @@ async def run_worker(
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
         await worker.run()
+
+
+async def _listen(health: HealthServer, host: str, port: int) -> None:
+    try:
+        await health.start(host, port)
+    except OSError as error:
+        raise ConfigError(f"nothing can listen on {host}:{port}: {error.strerror}", hint="--metrics-port") from error
 
 
 def _stop_on_signals(stop: Callable[[], None]) -> None:

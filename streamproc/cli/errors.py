@@ -13,8 +13,6 @@ import os
 import sys
 import traceback
 
-import typer
-
 from state.errors import ConfigError, RecordError, StreamprocError
 
 DEBUG_VARIABLE = "STREAMPROC_DEBUG"
@@ -23,20 +21,18 @@ WRONG_USE, FAILED, INTERRUPTED = 2, 1, 130
 
 def report(error: BaseException) -> int:
     """Tell the user, and return the exit code."""
-    if os.environ.get(DEBUG_VARIABLE) == "1" and not isinstance(error, SystemExit | typer.Exit):
+    if os.environ.get(DEBUG_VARIABLE) == "1" and not isinstance(error, SystemExit):
         traceback.print_exception(error)
     if isinstance(error, BrokenPipeError) or isinstance(error.__context__, BrokenPipeError):  # typer makes it an exit
         return _without_reader()
+    code = _of_typer(error)
+    if code is not None:
+        return code
     match error:
-        case typer.Exit():
-            return error.exit_code
         case SystemExit():
             return error.code if isinstance(error.code, int) else FAILED
-        case KeyboardInterrupt() | typer.Abort():
+        case KeyboardInterrupt():
             return INTERRUPTED
-        case typer.TyperException():
-            _say(_one_line(error.format_message()), "try --help")
-            return error.exit_code
         case BaseExceptionGroup():
             return max(report(inner) for inner in error.exceptions)
         case ConfigError():
@@ -50,6 +46,23 @@ def report(error: BaseException) -> int:
         case _:
             _say(f"unexpected {type(error).__name__} {_place(error)}", f"{DEBUG_VARIABLE}=1 shows the traceback")
     return FAILED
+
+
+def _of_typer(error: BaseException) -> int | None:
+    """The exit code of an error of typer's own; a worker process does without typer."""
+    if "typer" not in sys.modules:
+        return None
+    import typer
+
+    match error:
+        case typer.Exit():
+            return error.exit_code
+        case typer.Abort():
+            return INTERRUPTED
+        case typer.TyperException():
+            _say(_one_line(error.format_message()), "try --help")
+            return error.exit_code
+    return None
 
 
 def _say(text: str, hint: str = "") -> None:

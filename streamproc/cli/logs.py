@@ -10,7 +10,7 @@ from typing import TextIO, cast
 
 import structlog
 
-from streamproc.cli.options import LogLevel
+from streamproc.cli.common import LogLevel
 
 _LEVELS = {LogLevel.DEBUG: 10, LogLevel.INFO: 20, LogLevel.WARNING: 30, LogLevel.ERROR: 40}
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 __all__ = ["LogLevel", "LogUrl", "PipelineOption", "PipelinePath", "load_plan", "refuse_unless"]
 
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from state.errors import ConfigError
-
-if TYPE_CHECKING:
-    from operators.plan import Plan
+from streamproc.cli.common import LogLevel, load_plan
 
 PipelinePath = Annotated[str, typer.Argument(metavar="PIPELINE", help="The pipeline's YAML file.")]
 PipelineOption = Annotated[str, typer.Option("--pipeline", metavar="PIPELINE", help="The pipeline's YAML file.")]
@@ -24,26 +21,6 @@ LogUrl = Annotated[
         help="The event log: file:DIR (embedded, made if missing) or kafka://host:port[,host:port].",
     ),
 ]
-
-
-class LogLevel(StrEnum):
-    """How much is logged."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
-
-
-def load_plan(path: str) -> Plan:
-    """The plan of a pipeline file.
-
-    Raises:
-        ConfigError: with everything that is wrong in it.
-    """
-    from streamproc.language import compile_pipeline, load_pipeline
-
-    return compile_pipeline(load_pipeline(path))
 
 
 def refuse_unless(fine: bool, message: str, hint: str | None = None) -> None:

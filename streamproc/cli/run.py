@@ -1,20 +1,21 @@
-"""`streamproc run`: decide what comes. One worker runs in this process; several are its children."""
+"""`streamproc run`: decide what comes. The workers are children of this process, which only looks after them."""
 
 from __future__ import annotations
 
-__all__ = ["EXAMPLES", "command"]
+__all__ = ["EXAMPLES", "Share", "command"]
 
 import os
 import socket
 import sys
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import typer
 
-from streamproc.cli.loops import leaving_quietly, run_async
+from streamproc.cli.loops import leaving_quietly
 from streamproc.cli.options import LogLevel, LogUrl, PipelinePath, load_plan
 from streamproc.cli.processes import die_with_parent, supervise
+from streamproc.cli.worker_process import Share, work
 
 INSTANCE_VARIABLE = "STREAMPROC_INSTANCE"
 _STATE_OF_BROKERS = "streamproc-state"
@@ -60,41 +61,15 @@ def command(
             die_with_parent(parent)
         name = instance or os.environ.get(INSTANCE_VARIABLE) or socket.gethostname()
         share = Share(pipeline, log, state or _state_of(log), name, workers, until_end, metrics_port, log_level)
-        if workers == 1 or worker is not None:
-            return _work(share, worker or 0)
-        load_plan(pipeline)  # what is wrong is said once, before anything starts
+        if worker is not None:
+            return work(share, worker)
+        if workers > 1:
+            load_plan(pipeline)  # what is wrong is said once, before anything starts
         return supervise([_child(share, index) for index in range(workers)])
 
 
-class Share(NamedTuple):
-    """What all workers of a `run` have in common."""
-
-    pipeline: str
-    log: str
-    state: Path
-    instance: str
-    workers: int
-    until_end: bool
-    metrics_port: int | None
-    log_level: LogLevel
-
-
-def _work(share: Share, index: int) -> int:
-    from streamproc.cli.compose import RunOptions, run_worker
-    from streamproc.cli.logs import configure_logs
-    from streamproc.runtime.worker import WorkerSettings
-
-    configure_logs(share.log_level)
-    plan = load_plan(share.pipeline)
-    port = None if share.metrics_port is None else share.metrics_port + index
-    options = RunOptions(share.log, share.state, metrics_port=port)
-    settings = WorkerSettings(instance=share.instance, index=index, count=share.workers, until_end=share.until_end)
-    run_async(run_worker(plan, options, settings))
-    return 0
-
-
 def _child(share: Share, index: int) -> list[str]:
-    """The command line of worker `index`."""
+    """The command line of worker `index`: worker_process.py reads it, and so does `run` itself."""
     options = {
         "--log": share.log,
         "--state": share.state,
@@ -108,7 +83,7 @@ def _child(share: Share, index: int) -> list[str]:
     given = [str(part) for option, value in options.items() if value is not None for part in (option, value)]
     if share.until_end:
         given.append("--until-end")
-    return [sys.executable, "-m", "streamproc.cli.main", "run", *given, "--", share.pipeline]
+    return [sys.executable, "-m", "streamproc.cli.worker_process", "run", *given, "--", share.pipeline]
 
 
 def _state_of(log: str) -> Path:

@@ -57,6 +57,11 @@ class Collector:
         """Records that wait."""
         return self._rows
 
+    @property
+    def head(self) -> Chunk | None:
+        """The records that `take` takes first."""
+        return self._chunks[0] if self._chunks else None
+
     async def wait(self, timeout_s: float) -> bool:
         """Whether anything waits, after at most `timeout_s`.
 

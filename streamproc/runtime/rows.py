@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["Refused", "Rows", "TaskInput", "decode_rows"]
+__all__ = ["Condemned", "Refused", "Rows", "TaskInput", "decode_rows", "set_aside"]
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 import msgspec
 import numpy as np
@@ -15,6 +15,8 @@ from operators.decode import RecordDecoder
 from streamproc.eventlog.contract import Chunk, TopicPartition
 
 Indices = npt.NDArray[np.int64]
+Condemned = Set[tuple[TopicPartition, int]]
+"""(partition, offset) of records that crashed a worker process and must not be touched again."""
 
 
 class TaskInput(msgspec.Struct):
@@ -33,6 +35,11 @@ class TaskInput(msgspec.Struct):
     def stop(self) -> int:
         """Where reading goes on."""
         return self.chunks[-1].next_offset
+
+    @property
+    def rows(self) -> int:
+        """Number of records."""
+        return sum(len(chunk.offsets) for chunk in self.chunks)
 
 
 class Refused(msgspec.Struct):
@@ -140,6 +147,34 @@ def decode_rows(decoder: RecordDecoder, inputs: Sequence[TaskInput]) -> Rows:
         spans, all_offsets, all_timestamps, values, decoded.ids, decoded.keys, decoded.event_time, decoded.columns,
         refused, decoded.extras,
     )  # fmt: skip
+
+
+def set_aside(inputs: Sequence[TaskInput], condemned: Condemned) -> tuple[list[TaskInput], list[Refused]]:
+    """`inputs` without the condemned records, and those as refused ones: nothing reads them, not even decode."""
+    kept: list[TaskInput] = []
+    refused: list[Refused] = []
+    detail = "the worker process crashed at this record, also when it was alone"
+    for task_input in inputs:
+        chunks: list[Chunk] = []
+        for chunk in task_input.chunks:
+            bad = [i for i, offset in enumerate(chunk.offsets) if (chunk.tp, offset) in condemned]
+            refused += [
+                Refused(
+                    task_input.task, chunk.offsets[i], chunk.timestamps[i], "crashed_worker", detail, chunk.values[i]
+                )
+                for i in bad
+            ]
+            chunks.append(_without(chunk, set(bad)) if bad else chunk)
+        kept.append(TaskInput(task_input.task, task_input.source, chunks))
+    return kept, refused
+
+
+def _without(chunk: Chunk, rows: set[int]) -> Chunk:
+    keep = [i for i in range(len(chunk.offsets)) if i not in rows]
+    offsets, keys = [chunk.offsets[i] for i in keep], [chunk.keys[i] for i in keep]
+    values, timestamps = [chunk.values[i] for i in keep], [chunk.timestamps[i] for i in keep]
+    headers = chunk.headers and [chunk.headers[i] for i in keep]
+    return Chunk(chunk.tp, offsets, keys, values, timestamps, chunk.next_offset, headers)
 
 
 def _respan(spans: Sequence[TaskRows], rows: Indices) -> tuple[TaskRows, ...]:

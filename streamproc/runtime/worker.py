@@ -23,6 +23,7 @@ from streamproc.runtime.engine import Engine
 from streamproc.runtime.executor import BlockingExecutor
 from streamproc.runtime.flush import Flusher
 from streamproc.runtime.metrics import WorkerMetrics
+from streamproc.runtime.notes import Notes, Orders, Portion
 from streamproc.runtime.partition_task import PartitionTask, Phase
 from streamproc.runtime.recovery import Recovery, locate
 from streamproc.runtime.replay import SilentReplayer
@@ -35,6 +36,7 @@ from streamproc.runtime.transaction import Probe, TransactionProtocol
 _IDLE_SECONDS = 0.1
 _RETRY_SECONDS = 0.2
 _UNREACHABLE_SECONDS_MAX = 60.0
+_NO_ORDERS = Orders({}, frozenset())
 
 
 class WorkerSettings(msgspec.Struct, frozen=True):
@@ -95,6 +97,8 @@ class Worker:
         metrics: WorkerMetrics,
         settings: WorkerSettings,
         probe: Probe | None = None,
+        notes: Notes | None = None,
+        orders: Orders = _NO_ORDERS,
     ) -> None:
         self._plan = plan
         self._log = log
@@ -115,6 +119,8 @@ class Worker:
         self._protocol = TransactionProtocol(lambda: log.writer(name), clock, probe)
         self._flusher = Flusher(states, executor, clock, settings.flush_rows, settings.flush_seconds)
         self._probe = probe
+        self._notes = notes
+        self._singly = {TopicPartition(*source): stop for source, stop in orders.singly.items()}
         self._tasks: dict[TopicPartition, PartitionTask] = {}
         self._stopping = False
         self._failing_since = 0.0
@@ -158,7 +164,7 @@ class Worker:
                     if self._probe is not None:
                         self._probe(1)
                     membership = self._assignment.membership
-                    inputs = self._inputs(self._collector.take(self._batch_rows()))
+                    inputs = self._inputs(self._take())
                     if membership is None or not inputs:
                         continue
                     computed = self._compute(inputs)  # 2-4
@@ -166,8 +172,9 @@ class Worker:
         finally:
             await self._close()
 
-    def _batch_rows(self) -> int:
-        return min(self._settings.batch_rows_max, self._metrics.rows_for(self._settings.batch_ms))
+    def _take(self) -> list[Chunk]:
+        rows = min(self._settings.batch_rows_max, self._metrics.rows_for(self._settings.batch_ms))
+        return self._take_carefully(rows) if self._singly else self._collector.take(rows)
 
     async def _patiently(self, attempt: Callable[[], Awaitable[bool]]) -> bool:
         """What `attempt` says; False while the log cannot be reached, which is borne for a minute."""
@@ -191,7 +198,11 @@ class Worker:
 
     def _compute(self, inputs: list[TaskInput]) -> Computed:
         started = self._clock.monotonic()
+        if self._notes is not None:
+            self._notes.begin([Portion(*given.source, given.start, given.stop, given.rows) for given in inputs])
         computed = self._engine.compute(inputs, self._tasks, self._clock.now_ms())
+        if self._notes is not None:
+            self._notes.end()  # an error leaves the note: it is a crash at this position
         self._metrics.computed(computed, self._clock.monotonic() - started)
         return computed
 
@@ -228,6 +239,18 @@ class Worker:
         return [TaskInput(tp.partition, tp, mine) for tp, mine in sorted(by_task.items())]
 
     # ---- what is rare
+
+    def _take_carefully(self, rows: int) -> list[Chunk]:
+        """After crashes: one record alone up to the end of the batch that crashed, others not with it in a batch."""
+        owned = self._tasks
+        self._singly = {
+            tp: stop for tp, stop in self._singly.items() if tp in owned and owned[tp].position < stop
+        }  # fmt: skip
+        head = self._collector.head
+        if head is None or not self._singly:
+            return self._collector.take(rows)
+        alone = head.offsets[0] < self._singly.get(head.tp, 0)
+        return self._collector.take(1 if alone else min(rows, len(head.offsets)))
 
     async def _recover(self, computed: Computed, error: EventLogError) -> dict[TopicPartition, int] | None:
         """A failure in 5-7: the journal offsets if the transaction is there after all, else None (undone)."""

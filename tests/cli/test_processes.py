@@ -1,4 +1,4 @@
-"""Workers live in their parent's process group and die with it."""
+"""Workers live in their parent's process group and die with it; test_supervision.py has what follows from deaths."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from streamproc.cli import restarts
 from streamproc.cli.processes import supervise
 
 SUPERVISOR = """
@@ -80,9 +81,10 @@ def test_all_are_awaited() -> None:
 
 def test_the_first_to_fail_ends_all_and_names_the_exit_code() -> None:
     started = time.monotonic()
-    assert supervise([python("import time; time.sleep(30)"), python("raise SystemExit(3)")]) == 3
+    assert supervise([python("import time; time.sleep(30)"), python("raise SystemExit(2)")]) == 2
     assert time.monotonic() - started < 20
 
 
-def test_a_killed_worker_is_a_failure() -> None:
+def test_a_worker_that_is_always_killed_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(restarts, "_PAUSE_MAX_SECONDS", 0.01)
     assert supervise([python("import os; os.kill(os.getpid(), 9)")]) == 128 + signal.SIGKILL

@@ -1,0 +1,105 @@
+"""A worker process of `run`: takes the options that `run` gives its children, and does without typer.
+
+Half of a cold start of the command line is typer; the parent has paid for it already.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Share", "main", "work"]
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+from state.errors import StreamprocError
+from streamproc.cli.common import LogLevel, load_plan
+from streamproc.cli.errors import report
+from streamproc.cli.loops import leaving_quietly, run_async
+from streamproc.cli.processes import die_with_parent
+from streamproc.cli.restarts import CRASHED
+from streamproc.runtime.notes import NOTES_VARIABLE
+
+
+class Share(NamedTuple):
+    """What all workers of a `run` have in common."""
+
+    pipeline: str
+    log: str
+    state: Path
+    instance: str
+    workers: int
+    until_end: bool
+    metrics_port: int | None
+    log_level: LogLevel
+
+
+def work(share: Share, index: int) -> int:
+    """Be worker `index` of a run until told to stop; the exit code says whether a new start may help.
+
+    Raises:
+        StreamprocError: what it will not: the run ends.
+    """
+    try:
+        _work(share, index)
+    except (StreamprocError, KeyboardInterrupt):
+        raise
+    except SystemExit as error:
+        if not error.code:
+            raise
+        return CRASHED  # an operator's own: a command exits only with 0
+    except Exception as error:
+        report(error)
+        return CRASHED
+    return 0
+
+
+def _work(share: Share, index: int) -> None:
+    from streamproc.cli.compose import RunOptions, run_worker
+    from streamproc.cli.logs import configure_logs
+    from streamproc.runtime.worker import WorkerSettings
+
+    configure_logs(share.log_level)
+    plan = load_plan(share.pipeline)
+    port = None if share.metrics_port is None else share.metrics_port + index
+    notes = os.environ.pop(NOTES_VARIABLE, None)
+    options = RunOptions(share.log, share.state, metrics_port=port, notes=None if notes is None else int(notes))
+    settings = WorkerSettings(instance=share.instance, index=index, count=share.workers, until_end=share.until_end)
+    run_async(run_worker(plan, options, settings))
+
+
+def _parse(arguments: Sequence[str]) -> tuple[Share, int, int]:
+    """(share, index, process id of the parent) of a command line that `run` has made."""
+    *given, _, pipeline = arguments
+    until_end = "--until-end" in given[-1:]
+    values = dict(zip(given[0 : len(given) - until_end : 2], given[1::2], strict=False))
+    port = values.get("--metrics-port")
+    share = Share(
+        pipeline,
+        values["--log"],
+        Path(values["--state"]),
+        values["--instance"],
+        int(values["--workers"]),
+        until_end,
+        None if port is None else int(port),
+        LogLevel(values["--log-level"]),
+    )
+    return share, int(values["--worker"]), int(values["--parent"])
+
+
+def main(arguments: Sequence[str]) -> NoReturn:
+    """The entry point."""
+    try:
+        with leaving_quietly():
+            share, index, parent = _parse(arguments)
+            die_with_parent(parent)
+            code = work(share, index)
+            sys.stdout.flush()
+    except BaseException as error:
+        code = report(error)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main(sys.argv[2:])
