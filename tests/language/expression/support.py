@@ -71,9 +71,16 @@ def rows(max_size: int = 12) -> st.SearchStrategy[list[Row]]:
 
 
 def column(kind: DataType, values: Sequence[Any]) -> Column:
-    """A column; what lies under a NULL is the type's zero."""
-    zero = {Kind.STRING: "", Kind.BOOL: False}.get(kind.kind, 0)
-    array = np.array([zero if value is None else value for value in values], dtype=kind.dtype)
+    """A column; what lies under a NULL is arbitrary, and differs from row to row."""
+    beneath = {
+        Kind.STRING: ["", "a", "AB"],
+        Kind.BOOL: [True, False],
+        Kind.INT64: [2**63 - 1, 0, -(2**63)],
+        Kind.FLOAT64: [float("nan"), 1.0, float("inf")],
+    }.get(kind.kind, [2**53 - 1, 0, 1])
+    array = np.array(
+        [beneath[n % len(beneath)] if value is None else value for n, value in enumerate(values)], dtype=kind.dtype
+    )
     valid = np.array([value is not None for value in values])
     return Column(kind, array, None if valid.all() else valid)
 

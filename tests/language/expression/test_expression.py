@@ -220,6 +220,8 @@ def test_an_error_counts_only_where_its_value_is_needed() -> None:
         "CASE WHEN ki + 1 > 0 THEN 1 ELSE 2 END": "overflow",
         "least(1, ki + 1)": "overflow",
         "ki * 1.5": "overflow",
+        "ki + km": "overflow",
+        "ki > km": "overflow",
         "date_add('week', ki, kt)": "overflow",
         "CAST(ki AS decimal(2))": "overflow",
         "CAST('a' || s AS int64)": "cast",
