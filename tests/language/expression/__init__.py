@@ -1,0 +1,1 @@
+"""The expression language: parser, types, kernels; DuckDB is the judge."""

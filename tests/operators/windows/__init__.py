@@ -1,0 +1,1 @@
+"""The window operator against a brute-force oracle."""
