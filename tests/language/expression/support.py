@@ -70,16 +70,18 @@ def rows(max_size: int = 12) -> st.SearchStrategy[list[Row]]:
     return st.lists(st.fixed_dictionaries({**cells, "event_time": TIMES}), min_size=1, max_size=max_size)
 
 
-def column(kind: DataType, values: Sequence[Any]) -> Column:
-    """A column; what lies under a NULL is arbitrary, and differs from row to row."""
-    beneath = {
+def column(kind: DataType, values: Sequence[Any], salt: int = 0) -> Column:
+    """A column; what lies under a NULL is arbitrary, and differs by row and column."""
+    choices: dict[Kind, list[Any]] = {
         Kind.STRING: ["", "a", "AB"],
         Kind.BOOL: [True, False],
         Kind.INT64: [2**63 - 1, 0, -(2**63)],
         Kind.FLOAT64: [float("nan"), 1.0, float("inf")],
-    }.get(kind.kind, [2**53 - 1, 0, 1])
+    }
+    beneath = choices.get(kind.kind, [2**53 - 1, 0, 1])
     array = np.array(
-        [beneath[n % len(beneath)] if value is None else value for n, value in enumerate(values)], dtype=kind.dtype
+        [beneath[(n + salt) % len(beneath)] if value is None else value for n, value in enumerate(values)],
+        dtype=kind.dtype,
     )
     valid = np.array([value is not None for value in values])
     return Column(kind, array, None if valid.all() else valid)
@@ -88,7 +90,7 @@ def column(kind: DataType, values: Sequence[Any]) -> Column:
 def batch_of(data: Sequence[Row]) -> Batch:
     """A batch of rows."""
     names = {**COLUMNS, "event_time": TIME}
-    columns = {name: column(kind, [row[name] for row in data]) for name, kind in names.items()}
+    columns = {name: column(kind, [row[name] for row in data], n) for n, (name, kind) in enumerate(names.items())}
     times = columns["event_time"].values
     return Batch(size=len(data), tasks=(), event_time=times, keys=[""] * len(data), columns=columns)
 
