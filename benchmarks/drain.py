@@ -97,6 +97,13 @@ def run(
     return [middle(some) for some in runs.values()]
 
 
+def warm(on: World, count: int = 60_000) -> None:
+    """A drain that nobody counts: a JVM that has just started compiles for a minute, on the core of the driver."""
+    if on.broker is not None:
+        print("  warming the broker", file=sys.stderr)
+        run(on, count, ["kafka"], ["R"], [10], 1)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Drain a backlog.")
     parser.add_argument("--records", type=int, default=300_000)
@@ -107,6 +114,7 @@ def main() -> None:
     parser.add_argument("--free-broker", action="store_true", help="let the broker use the worker's core too")
     chosen = parser.parse_args()
     with world(kafka="kafka" in chosen.log, pin_broker=not chosen.free_broker) as on:
+        warm(on)
         for result in run(on, chosen.records, chosen.log, chosen.variant, chosen.step, chosen.repeats):
             print(json.dumps(result))
 

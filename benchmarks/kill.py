@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from benchmarks import reference
+from benchmarks import drain, reference
 from benchmarks.drain import WRONG
 from benchmarks.job import PARTITIONS, Job, pipeline, plan_of
 from benchmarks.machine import pin
@@ -180,6 +180,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1)
     chosen = parser.parse_args()
     with world(kafka="kafka" in chosen.log) as on:
+        drain.warm(on)
         for result in run(on, chosen.records, chosen.log, chosen.variant, chosen.repeats):
             print(json.dumps(result))
 

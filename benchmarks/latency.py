@@ -24,6 +24,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks import drain
 from benchmarks.job import PARTITIONS, Job, events, keys, pipeline, plan_of, texts
 from benchmarks.machine import cpu_seconds
 from benchmarks.world import Worker, World, fresh, prepare_outputs, stages, world
@@ -258,6 +259,7 @@ def main() -> None:
     parser.add_argument("--free-broker", action="store_true", help="let the broker use the worker's core too")
     chosen = parser.parse_args()
     with world(kafka=chosen.log == "kafka", pin_broker=not chosen.free_broker) as on:
+        drain.warm(on)
         for result in run(on, chosen.log, chosen.variant, chosen.rate, chosen.warm_up, chosen.seconds):
             print(json.dumps(result))
 

@@ -32,23 +32,43 @@ def pin(pid: int, cores: set[int] | frozenset[int]) -> None:
         os.sched_setaffinity(int(thread), cores)
 
 
+def family(pid: int) -> list[int]:
+    """A process and its descendants: `streamproc run` decides in a child that it supervises."""
+    found = [pid]
+    for parent in found:
+        for thread in Path(f"/proc/{parent}/task").glob("*/children"):
+            try:
+                found += map(int, thread.read_text().split())
+            except OSError:
+                continue  # the thread has just ended
+    return found
+
+
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process and the children it has waited for; 0 if it is gone."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return 0.0
-    fields = text[text.rindex(")") + 2 :].split()
-    return sum(map(int, fields[11:15])) / _TICK
+    """User and system time of a process and its descendants, dead ones too; 0 if it is gone."""
+    ticks = 0
+    for member in family(pid):
+        try:
+            text = Path(f"/proc/{member}/stat").read_text()
+        except OSError:
+            continue
+        ticks += sum(map(int, text[text.rindex(")") + 2 :].split()[11:15]))
+    return ticks / _TICK
 
 
 def memory_mb(pid: int) -> dict[str, float]:
-    """Resident memory of a process, now and at most, in MiB."""
-    lines = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in line)
-    return {
-        "rss_mb": int(lines["VmRSS"].split()[0]) / 1024,
-        "rss_peak_mb": int(lines["VmHWM"].split()[0]) / 1024,
-    }
+    """Resident memory, now and at most, in MiB, of the largest process of the family: that is the worker."""
+    largest = {"rss_mb": 0.0, "rss_peak_mb": 0.0}
+    for member in family(pid):
+        try:
+            text = Path(f"/proc/{member}/status").read_text()
+        except OSError:
+            continue
+        lines = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+        sizes = {"rss_mb": lines.get("VmRSS", "0"), "rss_peak_mb": lines.get("VmHWM", "0")}
+        mine = {name: int(size.split()[0]) / 1024 for name, size in sizes.items()}
+        largest = max(largest, mine, key=lambda found: found["rss_mb"])
+    return largest
 
 
 def facts() -> dict[str, Any]:

@@ -16,14 +16,14 @@ import urllib.request
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
 import msgspec
 
 from benchmarks.job import PARTITIONS, Job, records
-from benchmarks.machine import Cores, Usage, memory_mb, pin
+from benchmarks.machine import Cores, Usage, family, memory_mb, pin
 from operators.plan import Plan
 from state.hashing import partitions_of
 from streamproc.cli.compose import open_log
@@ -180,10 +180,15 @@ class Worker:
             raise RuntimeError(f"the worker has ended: {self.log.read_text()[-2000:]}")
 
     def kill(self) -> None:
-        """SIGKILL, and wait until it is gone."""
+        """SIGKILL to all of it at once, as losing a pod does, and wait until it is gone."""
         assert self._process is not None
-        self._process.kill()
+        members = family(self.pid)  # the supervisor first: it must not start anything again
+        for member in members:
+            with suppress(ProcessLookupError):
+                os.kill(member, signal.SIGKILL)
         self._process.wait()
+        while any(os.path.exists(f"/proc/{member}") for member in members):
+            time.sleep(0.001)
 
     def stop(self) -> None:
         """SIGTERM, as an orchestrator would; SIGKILL after a while."""
