@@ -9,8 +9,9 @@ State changes stay undoable until `publish`. Worker, backtest and tests run this
 
 from __future__ import annotations
 
-__all__ = ["Engine"]
+__all__ = ["BatchTooBadError", "Engine"]
 
+import itertools
 import traceback
 from collections.abc import Container, Mapping, Sequence
 
@@ -32,6 +33,12 @@ from streamproc.runtime.partition_task import PartitionTask
 from streamproc.runtime.results import Computed, Judged
 from streamproc.runtime.rows import Condemned, Rows, TaskInput, decode_rows, set_aside
 from streamproc.runtime.transaction import Probe
+
+_ATTEMPTS_MAX = 16
+
+
+class BatchTooBadError(StreamprocError):
+    """Too many rows of a batch fail to find them all in one go: undone; try again with fewer rows."""
 
 
 class Engine:
@@ -66,15 +73,25 @@ class Engine:
         self._at(3)
         judged = self.judge(rows)
         self._at(4)
-        return self._outputs.encode(inputs, tasks, judged, now_ms)
+        try:
+            return self._outputs.encode(inputs, tasks, judged, now_ms)
+        except RecordError as error:
+            self._state.undo()
+            if judged.rows.size > 1:
+                raise BatchTooBadError from error
+            judged = self.judge(judged.rows.refuse((0,), error.reason, error.detail))
+            return self._outputs.encode(inputs, tasks, judged, now_ms)
 
     def judge(self, rows: Rows) -> Judged:
         """Decide rows. A row that an operator cannot compute is refused; the others are decided without it.
 
         Raises:
+            BatchTooBadError: so many rows fail that this would block the loop.
             StreamprocError: anything but a row's own failure.
         """
-        while True:
+        for attempt in itertools.count():
+            if attempt > _ATTEMPTS_MAX and rows.size > _ATTEMPTS_MAX:
+                raise BatchTooBadError
             try:
                 return self._run(rows, self.plan.steps)
             except RecordError as error:
@@ -88,6 +105,7 @@ class Engine:
                 place = traceback.extract_tb(error.__traceback__)[-1]  # where, and never with what
                 self._logger.error("an operator failed", error=type(error).__name__, at=f"{place.name}:{place.lineno}")
                 rows = rows.refuse((self._first_bad(rows),), "operator_failed", type(error).__name__)
+        raise AssertionError("attempts are endless")
 
     def rerun(self, rows: Rows, actions: npt.NDArray[np.uint8], steps: Sequence[Operator], *, whole: bool) -> bytes:
         """Bring the state forward over journaled rows; their `exact` digest if `whole`, else empty."""

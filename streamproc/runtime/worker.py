@@ -19,7 +19,7 @@ from state.errors import EventLogError, FencedError
 from streamproc.clock import Clock
 from streamproc.eventlog.contract import Chunk, CommittedOffset, EventLog, GroupReader, Membership, TopicPartition
 from streamproc.runtime.collector import Collector
-from streamproc.runtime.engine import Engine
+from streamproc.runtime.engine import BatchTooBadError, Engine
 from streamproc.runtime.executor import BlockingExecutor
 from streamproc.runtime.flush import Flusher
 from streamproc.runtime.metrics import WorkerMetrics
@@ -35,6 +35,7 @@ from streamproc.runtime.transaction import Probe, TransactionProtocol
 
 _IDLE_SECONDS = 0.1
 _RETRY_SECONDS = 0.2
+_ROWS_WHEN_BAD = 16
 _UNREACHABLE_SECONDS_MAX = 60.0
 _NO_ORDERS = Orders({}, frozenset())
 
@@ -122,6 +123,7 @@ class Worker:
         self._notes = notes
         self._singly = {TopicPartition(*source): stop for source, stop in orders.singly.items()}
         self._tasks: dict[TopicPartition, PartitionTask] = {}
+        self._rows_cap = settings.batch_rows_max
         self._stopping = False
         self._failing_since = 0.0
         self._ends: dict[TopicPartition, int] = {}
@@ -168,12 +170,15 @@ class Worker:
                     if membership is None or not inputs:
                         continue
                     computed = self._compute(inputs)  # 2-4
+                    if computed is None:
+                        await self._read_from_positions()
+                        continue
                     await self._transact(computed, membership)  # 5-7
         finally:
             await self._close()
 
     def _take(self) -> list[Chunk]:
-        rows = min(self._settings.batch_rows_max, self._metrics.rows_for(self._settings.batch_ms))
+        rows = min(self._rows_cap, self._metrics.rows_for(self._settings.batch_ms))
         return self._take_carefully(rows) if self._singly else self._collector.take(rows)
 
     async def _patiently(self, attempt: Callable[[], Awaitable[bool]]) -> bool:
@@ -196,11 +201,17 @@ class Worker:
     async def _collected(self) -> bool:
         return await self._collector.wait(_IDLE_SECONDS)
 
-    def _compute(self, inputs: list[TaskInput]) -> Computed:
+    def _compute(self, inputs: list[TaskInput]) -> Computed | None:
+        """Steps 2-4; None if too many rows failed: the batch is read again in smaller ones."""
         started = self._clock.monotonic()
         if self._notes is not None:
             self._notes.begin([Portion(*given.source, given.start, given.stop, given.rows) for given in inputs])
-        computed = self._engine.compute(inputs, self._tasks, self._clock.now_ms())
+        try:
+            computed = self._engine.compute(inputs, self._tasks, self._clock.now_ms())
+        except BatchTooBadError:
+            self._rows_cap = _ROWS_WHEN_BAD if self._rows_cap > _ROWS_WHEN_BAD else 1
+            return None
+        self._rows_cap = min(2 * self._rows_cap, self._settings.batch_rows_max)
         if self._notes is not None:
             self._notes.end()  # an error leaves the note: it is a crash at this position
         self._metrics.computed(computed, self._clock.monotonic() - started)

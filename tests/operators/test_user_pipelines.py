@@ -184,12 +184,12 @@ async def decided(plan: Plan, crash: tuple[int, int] | None) -> tuple[dict[str, 
     found: dict[str, Any] = {}
     letters: dict[str, str] = {}
     for partition in range(world.partitions):
-        source = [json.loads(v)["id"] for _, v, _ in await world._read(plan.stream.topic, partition)]
-        for _, value, _ in await world._read(plan.topics.decisions, partition):
+        source = [json.loads(v)["id"] for _, v, _ in await world.read(plan.stream.topic, partition)]
+        for _, value, _ in await world.read(plan.topics.decisions, partition):
             row = json.loads(value)
             assert row["id"] not in found
             found[row["id"]] = (row["running"], row["payments"], row["decision"])
-        for _, value, _ in await world._read(plan.topics.dead_letters, partition):
+        for _, value, _ in await world.read(plan.topics.dead_letters, partition):
             letter = json.loads(value)
             assert "secret" not in value.decode()
             letters[source[letter["offset"]]] = letter["reason"]

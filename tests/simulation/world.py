@@ -147,10 +147,10 @@ class World:
         """Read everything read_committed and compare with the oracle's sequential, fault-free run."""
         verdict = Verdict()
         for partition in range(self.partitions):
-            source = await self._read(self.plan.stream.topic, partition)
+            source = await self.read(self.plan.stream.topic, partition)
             expected = expect(source)
-            decided = await self._read(self.plan.topics.decisions, partition)
-            dead = await self._read(self.plan.topics.dead_letters, partition)
+            decided = await self.read(self.plan.topics.decisions, partition)
+            dead = await self.read(self.plan.topics.dead_letters, partition)
             verdict.decisions += len(decided)
             self._compare_decisions(expected, [json.loads(value) for _, value, _ in decided], verdict)
             letters = [json.loads(value)["offset"] for _, value, _ in dead]
@@ -167,7 +167,8 @@ class World:
             if got.get("duplicate", False) != repeated or not all(_same(got.get(k), v) for k, v in wanted.items()):
                 verdict.wrong.append(f"offset {offset}: {got} expected {wanted}, duplicate {repeated}")
 
-    async def _read(self, topic: str, partition: int) -> list[tuple[int, bytes, int]]:
+    async def read(self, topic: str, partition: int) -> list[tuple[int, bytes, int]]:
+        """(offset, value, timestamp) of all committed records of a partition."""
         log = self.client()
         tp = TopicPartition(topic, partition)
         end = (await log.admin().end_offsets([tp]))[tp]
