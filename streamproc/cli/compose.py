@@ -135,6 +135,7 @@ async def run_worker(
     from streamproc.eventlog.contract import TopicPartition
     from streamproc.runtime.executor import ThreadExecutor
     from streamproc.runtime.health import HealthServer, watch_loop
+    from streamproc.runtime.identity import hold_identity
     from streamproc.runtime.metrics import WorkerMetrics
     from streamproc.runtime.notes import Notes, Orders
     from streamproc.runtime.observe import StageTimer, watch_tasks
@@ -148,10 +149,12 @@ async def run_worker(
     notes = None if options.notes is None else Notes(options.notes)
     orders = Orders({}, frozenset()) if notes is None else notes.orders()
     engine.condemned = {(TopicPartition(*source), offset) for source, offset in orders.refused}
+    home = options.state / plan.pipeline
     async with contextlib.AsyncExitStack() as stack:
+        stack.callback(os.close, await asyncio.to_thread(hold_identity, home, settings.instance, settings.index))
         log = open_log(options.log_url)
         stack.push_async_callback(log.close)
-        stores = await asyncio.to_thread(RocksRowStores, options.state / plan.pipeline)
+        stores = await asyncio.to_thread(RocksRowStores, home)
         stack.push_async_callback(asyncio.to_thread, stores.close)
         executor = ThreadExecutor()
         stack.push_async_callback(asyncio.to_thread, executor.close)

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -31,6 +31,8 @@ _RATE_MIN, _RATE_MAX = 500.0, 10_000.0
 _MEAN_CYCLE = 1.25
 """What a kill and its restart take on average, in starts."""
 _KILL_SECONDS = 0.2
+_PLACED_SECONDS = 0.05
+"""By then a worker that has announced its end is dead."""
 INSTANCE = "pod"
 
 
@@ -114,6 +116,7 @@ class Campaign:
         self.pipeline = pipeline
         self.yaml = directory / "pipeline.yaml"
         self.state = directory / "state"
+        self._started: list[subprocess.Popen[str]] = []
         directory.mkdir(parents=True, exist_ok=True)
         self.yaml.write_text(PIPELINE.read_text().replace("pipeline: bench_v1", f"pipeline: {pipeline}"))
 
@@ -175,7 +178,16 @@ class Campaign:
     def start(self, marks: Path, *given: object, place: str = "", alone: bool = False) -> subprocess.Popen[str]:
         """`streamproc run` with marks, as the leader of a process group of its own."""
         ours: list[object] = ["--marks", marks, *(["--place", place] if place else []), *(["--alone"] if alone else [])]
-        return self.python(MODULE, *ours, "--", *self._arguments(*given), start_new_session=True)
+        process = self.python(MODULE, *ours, "--", *self._arguments(*given), start_new_session=True)
+        self._started.append(process)
+        return process
+
+    def end_all(self) -> None:
+        """Leave no worker behind, whatever went wrong."""
+        for process in self._started:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
 
     def command(self, *given: object, timeout: float = DRAIN_SECONDS_MAX) -> subprocess.CompletedProcess[str]:
         """The real `streamproc run`, to its end."""
@@ -243,31 +255,46 @@ class Campaign:
             if kill.kind is not Kind.PLACED:
                 time.sleep(kill.wait * unit_s)
                 assert process.poll() is None, f"it ended by itself: {self.logged()}"
-                self._strike(process, kill)
+            if kill.alone:
+                return self._kill_alone(kill, process, marks, path.with_suffix(".placed"))
+            if kill.kind is not Kind.PLACED:
+                os.killpg(process.pid, signal.SIGKILL)
             code = process.wait(START_SECONDS_MAX)
+            assert code == -signal.SIGKILL, f"exit code {code}: {self.logged()}"
+            found = [marks.read(worker) for worker in range(workers)]
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        assert code in {-signal.SIGKILL, 128 + signal.SIGKILL}, f"exit code {code}: {self.logged()}"
-        found = [marks.read(worker) for worker in range(workers)]
-        marks.close()
+            marks.close()
         firsts = [mark.first_commit - started for mark in found if mark.commits]
         return max(found, key=lambda mark: (mark.busy, mark.step)), min(firsts, default=None)
 
-    def _strike(self, process: subprocess.Popen[str], kill: Kill) -> None:
-        if not kill.alone:
-            os.killpg(process.pid, signal.SIGKILL)
-            return
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        os.kill(int(children[-1]) if children else process.pid, signal.SIGKILL)
+    def _kill_alone(self, kill: Kill, process: subprocess.Popen[str], marks: Marks, placed: Path) -> tuple[Mark, float]:
+        """Worker 0 dies, the others go on; it is started again, commits, and then all are stopped in order."""
+        if kill.kind is Kind.PLACED:
+            self._until(placed.exists, process)
+            time.sleep(_PLACED_SECONDS)
+        else:
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            first = [pid for pid in children if b"--worker\x000\x00" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+            os.kill(int(first[0]), signal.SIGKILL)
+        at, mark = time.monotonic(), marks.read(0)
+        self._until(lambda: marks.read(0).commits > mark.commits, process)
+        seconds = time.monotonic() - at
+        process.terminate()
+        assert process.wait(START_SECONDS_MAX) == 0, self.logged()
+        return mark, seconds
 
     def until_commit(self, process: subprocess.Popen[str], marks: Marks, workers: int) -> None:
         """Wait for the first commit of any worker."""
+        self._until(lambda: any(marks.read(worker).commits for worker in range(workers)), process)
+
+    def _until(self, reached: Callable[[], bool], process: subprocess.Popen[str]) -> None:
         deadline = time.monotonic() + START_SECONDS_MAX
-        while not any(marks.read(worker).commits for worker in range(workers)):
+        while not reached():
             assert process.poll() is None, f"it ended by itself: {self.logged()}"
-            assert time.monotonic() < deadline, f"no commit in {START_SECONDS_MAX} s: {self.logged()}"
+            assert time.monotonic() < deadline, f"not within {START_SECONDS_MAX} s: {self.logged()}"
             time.sleep(0.005)
 
 

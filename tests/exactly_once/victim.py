@@ -1,6 +1,8 @@
 """`streamproc run` as it is, but it marks each step it comes to, and may kill its process group at one of them.
 
 `python -m tests.exactly_once.victim --marks FILE [--place STEP:N:MS] [--alone] -- PIPELINE --log URL ...`
+
+It is the parent of the workers, and (when `--worker` is among the options) a worker too.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from streamproc.cli import compose, run
+from streamproc.cli import compose, run, worker_process
 from streamproc.cli.main import run_command
 from streamproc.eventlog.contract import TopicPartition
 from streamproc.runtime import worker
@@ -32,9 +34,13 @@ _real_child = run._child
 
 
 class _Place:
-    """Kill at the `n`-th time of `step`, `delay_ms` later; `alone`: this process only, else its group."""
+    """Kill at the `n`-th time of `step`, `delay_ms` later; `alone`: this process only, else its group.
 
-    def __init__(self, text: str, alone: bool) -> None:
+    Once: a worker that is started again finds `done`.
+    """
+
+    def __init__(self, text: str, alone: bool, done: Path) -> None:
+        self._done = done
         step, n, delay_ms = text.split(":")
         self._step, self._n, self._delay_s = int(step), int(n), float(delay_ms) / 1000
         self._alone = alone
@@ -42,8 +48,9 @@ class _Place:
 
     def __call__(self, step: int) -> None:
         self._seen[step] += 1
-        if (step, self._seen[step]) != (self._step, self._n):
+        if (step, self._seen[step]) != (self._step, self._n) or self._done.exists():
             return
+        self._done.touch()
         if self._delay_s:
             threading.Thread(target=self._kill, daemon=True).start()
         else:
@@ -90,22 +97,24 @@ def main() -> None:
     parser.add_argument("--marks", type=Path, required=True)
     parser.add_argument("--place")
     parser.add_argument("--alone", action="store_true")
-    parser.add_argument("command", nargs=argparse.REMAINDER)
-    arguments = parser.parse_args()
-    command = [part for part in arguments.command if part != "--"]
-    marks = Marks(arguments.marks)
-    place = None if arguments.place is None else _Place(arguments.place, arguments.alone)
-    ours = sys.argv[1 : sys.argv.index("--")]
+    at = sys.argv.index("--")
+    ours, command = sys.argv[1:at], sys.argv[at + 1 :]
+    arguments = parser.parse_args(ours)
 
     def child(share: run.Share, index: int) -> list[str]:
-        given = _real_child(share, index)[4:]  # python -m streamproc.cli.main run
+        given = _real_child(share, index)[3:]  # python -m MODULE
         first = ours if index == 0 else ["--marks", str(arguments.marks)]
         return [sys.executable, "-m", MODULE, *first, "--", *given]
 
-    run._child = child
+    if "--worker" not in command:
+        run._child = child
+        sys.exit(run_command(["run", *command]))
+    marks = Marks(arguments.marks)
+    done = arguments.marks.with_suffix(".placed")
+    place = None if arguments.place is None else _Place(arguments.place, arguments.alone, done)
     worker.Worker = _marked(marks)  # type: ignore[misc]
     compose.run_worker = _with_probe(marks, place)
-    sys.exit(run_command(["run", *command]))
+    worker_process.main(command[1:])
 
 
 if __name__ == "__main__":
