@@ -26,6 +26,7 @@ from streamproc.runtime.engine import Engine
 if TYPE_CHECKING:
     from streamproc.eventlog.contract import EventLog
     from streamproc.runtime.health import HealthServer
+    from streamproc.runtime.notes import Notes, Orders
     from streamproc.runtime.transaction import Probe
     from streamproc.runtime.worker import WorkerSettings
 
@@ -132,12 +133,10 @@ async def run_worker(
         started: told of a function that stops the worker.
     """
     from state.rocksdb import RocksRowStores
-    from streamproc.eventlog.contract import TopicPartition
     from streamproc.runtime.executor import ThreadExecutor
     from streamproc.runtime.health import HealthServer, watch_loop
     from streamproc.runtime.identity import hold_identity
     from streamproc.runtime.metrics import WorkerMetrics
-    from streamproc.runtime.notes import Notes, Orders
     from streamproc.runtime.observe import StageTimer, watch_tasks
     from streamproc.runtime.state_keeper import StateKeeper
     from streamproc.runtime.worker import Worker
@@ -146,9 +145,7 @@ async def run_worker(
     metrics = WorkerMetrics()
     timer = StageTimer(metrics, clock, probe)
     engine, state = build_engine(plan, await asyncio.to_thread(digest_key, options.state), probe=timer)
-    notes = None if options.notes is None else Notes(options.notes)
-    orders = Orders({}, frozenset()) if notes is None else notes.orders()
-    engine.condemned = {(TopicPartition(*source), offset) for source, offset in orders.refused}
+    notes, orders = _orders_of_parent(options.notes, engine)
     home = options.state / plan.pipeline
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(os.close, await asyncio.to_thread(hold_identity, home, settings.instance, settings.index))
@@ -168,24 +165,42 @@ async def run_worker(
             started(worker.stop)
         health = HealthServer(metrics.registry, lambda: worker.ready)
         stack.push_async_callback(health.close)
-        if options.metrics_port is not None:
-            await _listen(health, options.metrics_host, options.metrics_port)
+        await _listen(health, options.metrics_host, options.metrics_port)
         stack.push_async_callback(
             _in_background(
                 watch_loop(clock, metrics.loop_lag_seconds),
                 watch_tasks(log.admin(), lambda: worker.tasks, state, metrics, clock),
             )
         )
-        gc.freeze()
-        gc.set_threshold(*_GC_THRESHOLDS)
+        _calm_garbage_collector()
         await worker.run()
 
 
-async def _listen(health: HealthServer, host: str, port: int) -> None:
+def _orders_of_parent(fd: int | None, engine: Engine) -> tuple[Notes | None, Orders]:
+    """What is shared with a supervising parent (None: there is none), and what it ordered."""
+    from streamproc.eventlog.contract import TopicPartition
+    from streamproc.runtime.notes import Notes, Orders
+
+    if fd is None:
+        return None, Orders({}, frozenset())
+    notes = Notes(fd)
+    orders = notes.orders()
+    engine.condemned = {(TopicPartition(*source), offset) for source, offset in orders.refused}
+    return notes, orders
+
+
+async def _listen(health: HealthServer, host: str, port: int | None) -> None:
+    if port is None:
+        return
     try:
         await health.start(host, port)
     except OSError as error:
         raise ConfigError(f"nothing can listen on {host}:{port}: {error.strerror}", hint="--metrics-port") from error
+
+
+def _calm_garbage_collector() -> None:
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
 
 
 def _stop_on_signals(stop: Callable[[], None]) -> None:
