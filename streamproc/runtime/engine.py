@@ -183,6 +183,8 @@ class Engine:
         for span in rows.spans:
             keys = rows.keys[span.start : span.stop]
             known: Container[str] = self._state.table(self._primary).keys_of(span.task) if self._primary else ()
+            if all(map(known.__contains__, keys)):
+                continue
             unknown = {key for key in keys if key not in known}
             wrong = {key for key in unknown if partition_of(key.encode(), self.partitions) != span.task}
             if wrong:
