@@ -20,6 +20,10 @@ class Clock(Protocol):
         """Seconds from an unknown start; never goes back."""
         ...
 
+    def work(self) -> float:
+        """Seconds of processor time this thread has used: what a batch costs, however busy the machine is."""
+        ...
+
     async def sleep(self, seconds: float) -> None:
         """Let others run for `seconds`."""
         ...
@@ -33,6 +37,9 @@ class SystemClock:
 
     def monotonic(self) -> float:
         return time.monotonic()
+
+    def work(self) -> float:
+        return time.thread_time()
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

@@ -43,8 +43,9 @@ _LATENCY_BOUNDS_MS = (
 )
 _SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1, 5)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
-_ROWS_FIRST = 512
-_ROWS_MIN = 64
+_ROWS_FIRST = 1024
+_ROWS_MIN = 1024  # below, a transaction costs more than its rows
+_ROWS_TELLING = 64
 _SMOOTHING = 0.2
 _HOT_KEY_EVERY = 64
 
@@ -116,10 +117,10 @@ class WorkerMetrics:
         return max(_ROWS_MIN, int(work_ms / 1000 / self._seconds_per_row))
 
     def computed(self, computed: Computed, seconds: float) -> None:
-        """A batch was computed; small ones say little about the cost of a row."""
+        """A batch was computed in `seconds` of processor time; small ones say little about the cost of a row."""
         rows = computed.judged.rows.size
         self.batch_rows.observe(rows)
-        if rows >= _ROWS_MIN:
+        if rows >= _ROWS_TELLING:
             cost = seconds / rows
             old = self._seconds_per_row or cost
             self._seconds_per_row = old + _SMOOTHING * (cost - old)

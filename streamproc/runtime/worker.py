@@ -203,7 +203,7 @@ class Worker:
 
     def _compute(self, inputs: list[TaskInput]) -> Computed | None:
         """Steps 2-4; None if too many rows failed: the batch is read again in smaller ones."""
-        started = self._clock.monotonic()
+        started = self._clock.work()
         if self._notes is not None:
             self._notes.begin([Portion(*given.source, given.start, given.stop, given.rows) for given in inputs])
         try:
@@ -214,7 +214,7 @@ class Worker:
         self._rows_cap = min(2 * self._rows_cap, self._settings.batch_rows_max)
         if self._notes is not None:
             self._notes.end()  # an error leaves the note: it is a crash at this position
-        self._metrics.computed(computed, self._clock.monotonic() - started)
+        self._metrics.computed(computed, self._clock.work() - started)
         return computed
 
     async def _transact(self, computed: Computed, membership: Membership) -> None:

@@ -30,6 +30,9 @@ class ManualClock:
     def monotonic(self) -> float:
         return self._now
 
+    def work(self) -> float:
+        return 0.0
+
     async def sleep(self, seconds: float) -> None:
         if seconds <= 0:
             await asyncio.sleep(0)
@@ -92,6 +95,9 @@ class VirtualClock:
 
     def monotonic(self) -> float:
         return asyncio.get_running_loop().time()
+
+    def work(self) -> float:
+        return 0.0
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
