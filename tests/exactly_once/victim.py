@@ -68,7 +68,7 @@ def _marked(marks: Marks) -> type[worker.Worker]:
     class MarkedWorker(worker.Worker):
         """Also says how many rows are at hand, and when none is left."""
 
-        def _compute(self, inputs: list[TaskInput]) -> Computed:
+        def _compute(self, inputs: list[TaskInput]) -> Computed | None:
             marks.rows(self._settings.index, sum(len(chunk.offsets) for given in inputs for chunk in given.chunks))
             return super()._compute(inputs)
 
