@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["die_with_parent", "supervise"]
 
 import contextlib
+import gc
 import os
 import select
 import signal
@@ -12,7 +13,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn
 
 from streamproc.cli.restarts import Death, Ledger, Patience
 from streamproc.runtime.notes import NOTES_VARIABLE, Notes
@@ -41,33 +43,81 @@ def _watch(parent: int) -> None:
     os._exit(1)
 
 
-def supervise(commands: Sequence[Sequence[str]]) -> int:
+Entry = Callable[[Sequence[str]], NoReturn]
+"""Does in this process what a command does in a new one; ends by SystemExit."""
+
+
+def supervise(commands: Sequence[Sequence[str]], entry: Entry | None = None) -> int:
     """Start one process a command and wait for all; SIGTERM and SIGINT are passed on.
 
     One that dies is started again (restarts.py says when, and what it is told then). One that failed for good
     ends the run: the others are asked to finish. The exit code is that of the first such failure (128 + signal number
     for one that was killed), else 0.
+
+    With `entry` workers are forked, not executed: no second interpreter's start. The caller must still be small, for
+    what it has loaded they have too; a process with threads is not forked.
     """
-    return _Supervisor(commands).run()
+    return _Supervisor(commands, entry if threading.active_count() == 1 else None).run()
+
+
+class _Fork:
+    """A forked child, with what we need of a Popen."""
+
+    def __init__(self, entry: Entry, command: Sequence[str], notes: int) -> None:
+        self.returncode = 0
+        sys.stdout.flush()
+        sys.stderr.flush()
+        gc.freeze()  # so that the child's collector leaves the shared pages shared
+        self.pid = os.fork()
+        if self.pid == 0:
+            _be(entry, command, notes)
+
+    def poll(self) -> int | None:
+        pid, status = os.waitpid(self.pid, os.WNOHANG)
+        if pid == 0:
+            return None
+        self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+
+def _be(entry: Entry, command: Sequence[str], notes: int) -> NoReturn:
+    """Forget what was the parent's, be the child, and never return into the parent's frames."""
+    code = 1
+    try:
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, *_FORWARDED):
+            signal.signal(number, signal.SIG_DFL)
+        os.environ[NOTES_VARIABLE] = str(notes)
+        entry(command)
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else 0
+    finally:
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
+        os._exit(code)
 
 
 class _Worker:
     """One command and its process: running, or waiting to be started at `due` (None: never again)."""
 
-    def __init__(self, index: int, command: Sequence[str]) -> None:
+    def __init__(self, index: int, command: Sequence[str], entry: Entry | None) -> None:
         self.index = index
         self.notes = Notes.create()
         self.patience = Patience()
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | _Fork | None = None
         self.due: float | None = 0.0
         self._command = command
+        self._entry = entry
         self._started = 0.0
 
     def start(self, ledger: Ledger) -> None:
         self.due = None
         self.notes.restart(ledger.orders)
-        environment = {**os.environ, NOTES_VARIABLE: str(self.notes.fd)}
         self._started = time.monotonic()
+        if self._entry is not None:
+            self.process = _Fork(self._entry, self._command, self.notes.fd)
+            return
+        environment = {**os.environ, NOTES_VARIABLE: str(self.notes.fd)}
         self.process = subprocess.Popen(self._command, env=environment, pass_fds=(self.notes.fd,))  # noqa: S603 - ours
 
     def died(self) -> Death | None:
@@ -86,8 +136,8 @@ class _Worker:
 class _Supervisor:
     """Sleeps until a signal (a worker's end is one, too) or until a worker is due."""
 
-    def __init__(self, commands: Sequence[Sequence[str]]) -> None:
-        self._workers = [_Worker(index, command) for index, command in enumerate(commands)]
+    def __init__(self, commands: Sequence[Sequence[str]], entry: Entry | None) -> None:
+        self._workers = [_Worker(index, command, entry) for index, command in enumerate(commands)]
         self._ledger = Ledger()
         self._stopping = False
         self._code = 0

@@ -6,7 +6,6 @@ __all__ = ["EXAMPLES", "Share", "command"]
 
 import os
 import socket
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +14,7 @@ import typer
 from streamproc.cli.loops import leaving_quietly
 from streamproc.cli.options import LogLevel, LogUrl, PipelinePath, load_plan
 from streamproc.cli.processes import die_with_parent, supervise
-from streamproc.cli.worker_process import Share, work
+from streamproc.cli.worker_process import COMMAND, Share, forked, work
 
 INSTANCE_VARIABLE = "STREAMPROC_INSTANCE"
 _STATE_OF_BROKERS = "streamproc-state"
@@ -65,7 +64,9 @@ def command(
             return work(share, worker)
         if workers > 1:
             load_plan(pipeline)  # what is wrong is said once, before anything starts
-        return supervise([_child(share, index) for index in range(workers)])
+        commands = [_child(share, index) for index in range(workers)]
+        small = workers == 1 and commands[0][: len(COMMAND)] == COMMAND
+        return supervise(commands, forked if small else None)
 
 
 def _child(share: Share, index: int) -> list[str]:
@@ -83,7 +84,7 @@ def _child(share: Share, index: int) -> list[str]:
     given = [str(part) for option, value in options.items() if value is not None for part in (option, value)]
     if share.until_end:
         given.append("--until-end")
-    return [sys.executable, "-m", "streamproc.cli.worker_process", "run", *given, "--", share.pipeline]
+    return [*COMMAND, *given, "--", share.pipeline]
 
 
 def _state_of(log: str) -> Path:

@@ -1,11 +1,12 @@
 """A worker process of `run`: takes the options that `run` gives its children, and does without typer.
 
-Half of a cold start of the command line is typer; the parent has paid for it already.
+A new interpreter that imports typer too would be a tenth of a second later. A single worker is even forked by its
+parent, which has loaded next to nothing.
 """
 
 from __future__ import annotations
 
-__all__ = ["Share", "main", "work"]
+__all__ = ["COMMAND", "Share", "forked", "main", "work"]
 
 import os
 import sys
@@ -20,6 +21,9 @@ from streamproc.cli.loops import leaving_quietly, run_async
 from streamproc.cli.processes import die_with_parent
 from streamproc.cli.restarts import CRASHED
 from streamproc.runtime.notes import NOTES_VARIABLE
+
+COMMAND = [sys.executable, "-m", "streamproc.cli.worker_process", "run"]
+"""How the command line of a worker begins."""
 
 
 class Share(NamedTuple):
@@ -99,6 +103,11 @@ def main(arguments: Sequence[str]) -> NoReturn:
     except BaseException as error:
         code = report(error)
     sys.exit(code)
+
+
+def forked(command: Sequence[str]) -> NoReturn:
+    """Be what `command` would start."""
+    main(command[len(COMMAND) :])
 
 
 if __name__ == "__main__":
