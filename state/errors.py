@@ -2,6 +2,7 @@
 
     StreamprocError
     ├── ConfigError           refuse to start; says file, line, column and the nearest right name
+    │   └── StateLockedError  another process holds the task's state: wait a moment, then refuse
     ├── RecordError           one record becomes a dead letter, its neighbours go on
     ├── TaskMigratedError     the task has another owner: drop it without committing
     ├── StateCorruptedError   discard the task's local state and restore it
@@ -20,6 +21,7 @@ __all__ = [
     "Place",
     "RecordError",
     "StateCorruptedError",
+    "StateLockedError",
     "StreamprocError",
     "TaskMigratedError",
 ]
@@ -81,8 +83,14 @@ class TaskMigratedError(StreamprocError):
     """The partition now belongs to another worker."""
 
 
+class StateLockedError(ConfigError):
+    """Another process holds a task's state; after a rebalance it may give it up in a moment."""
+
+
 class StateCorruptedError(StreamprocError):
-    """Local state fails its checks: discard it and restore."""
+    """Local state fails its checks: discard it and restore. `task`: whose, where known."""
+
+    task: int | None = None
 
 
 class EventLogError(StreamprocError):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from state.errors import ConfigError, StateCorruptedError
+from state.errors import StateCorruptedError, StateLockedError
 
 _Row = tuple[bytes, int]  # value, checksum
 _Batch = tuple[list[tuple[bytes, bytes]], list[bytes]]
@@ -84,7 +84,7 @@ class MemoryDisk:
     def acquire(self, task: int, stores: MemoryRowStores) -> _Volume:
         """Lock and return a task's volume."""
         if task in self._holder:
-            raise ConfigError(
+            raise StateLockedError(
                 f"the state of task {task} is held by another process",
                 hint="stop that worker, or give this one a state directory of its own",
             )

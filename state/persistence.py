@@ -15,6 +15,7 @@ from operator import itemgetter
 import numpy as np
 import numpy.typing as npt
 
+from state.errors import StateCorruptedError
 from state.part import Puts
 from state.ring import Ring
 from state.rowformat import CHUNK, RowFormat
@@ -96,6 +97,13 @@ class Persistence:
         store = self._stores.get(task)
         if store is None:
             return
+        try:
+            self._load(table, store, keys, slots)
+        except StateCorruptedError as error:
+            error.task = task
+            raise
+
+    def _load(self, table: KeyedTable, store: RowStore, keys: list[str], slots: Slots) -> None:
         stored_keys = self.format.row_keys(keys)
         found = store.get_many(stored_keys)
         known = [i for i, value in enumerate(found) if value is not None]

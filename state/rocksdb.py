@@ -36,7 +36,7 @@ from rocksdict import (
     WriteBufferManager,
 )
 
-from state.errors import ConfigError, StateCorruptedError
+from state.errors import ConfigError, StateCorruptedError, StateLockedError
 
 _DISCARDED_MAX = 2
 
@@ -266,7 +266,7 @@ class RocksRowStores:
             os.close(fd)
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                 raise
-            raise ConfigError(
+            raise StateLockedError(
                 f"the state of task {task} in {self.directory} is held by process {holder}",
                 hint="stop that worker, or give this one a state directory of its own",
             ) from None

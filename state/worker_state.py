@@ -128,8 +128,8 @@ class WorkerState:
         changed = sorted(name for name in both if stored.get(name) != self._layout.get(name))
         if changed:
             raise ConfigError(
-                f"stored state does not fit the plan: {', '.join(changed)} changed, came or went",
-                hint="start the new plan from a migrated checkpoint, or in a state directory of its own",
+                f"streams, keys or features changed since this state was written (tables: {', '.join(changed)})",
+                hint="no replay crosses that: run the changed pipeline under a new name, or take the change back",
             )
 
     def drop_task(self, task: int) -> None:

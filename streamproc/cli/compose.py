@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 SECRET_VARIABLE = "STREAMPROC_SECRET"  # noqa: S105 - the variable's name
 _SECRET_BYTES_MIN = 16
+_KEY_BYTES = 32
 _GC_THRESHOLDS = (50_000, 20, 100)
 
 
@@ -93,10 +94,17 @@ def digest_key(state: Path | None) -> bytes:
         return os.urandom(32)
     state.mkdir(parents=True, exist_ok=True)
     path = state / "digest.key"
-    with contextlib.suppress(FileExistsError):
-        path.touch(mode=0o600, exist_ok=False)
-        path.write_bytes(os.urandom(32))
-    return path.read_bytes().ljust(32, b"\0")
+    if not path.exists():
+        fresh = state / f"digest.key.{os.getpid()}"
+        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(os.urandom(_KEY_BYTES))
+        with contextlib.suppress(FileExistsError):  # another worker was first: its key counts
+            os.link(fresh, path)
+        fresh.unlink()
+    key = path.read_bytes()
+    if len(key) != _KEY_BYTES:
+        raise ConfigError(f"{path} is no key of {_KEY_BYTES} bytes", hint="remove it, a new one is made")
+    return key
 
 
 def build_engine(plan: Plan, key: bytes, partitions: int = 0, probe: Probe | None = None) -> tuple[Engine, WorkerState]:

@@ -59,7 +59,7 @@ class FileReplay:
         for path in paths:
             for piece in read_file(path, self._plan.stream):
                 rows = decode_rows(self._engine.decoder, self._inputs(piece))
-                judged = self._engine.judge(rows)
+                judged = self._engine.judge(rows, attempts_max=rows.size)  # nobody waits
                 self._engine.publish()
                 yield Result(path, piece, judged, done + piece.progress)
             done += path.stat().st_size

@@ -9,7 +9,7 @@ State changes stay undoable until `publish`. Worker, backtest and tests run this
 
 from __future__ import annotations
 
-__all__ = ["BatchTooBadError", "Engine"]
+__all__ = ["BatchTooBadError", "BatchTooLargeError", "Engine"]
 
 import itertools
 import traceback
@@ -34,11 +34,25 @@ from streamproc.runtime.results import Computed, Judged
 from streamproc.runtime.rows import Condemned, Rows, TaskInput, decode_rows, set_aside
 from streamproc.runtime.transaction import Probe
 
+
+class BatchTooLargeError(StreamprocError):
+    """A feature block of the batch is larger than a record may be; `rows`: how many to take from now on."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__(f"a batch's feature block is too large, from now on {rows} rows a batch")
+        self.rows = max(1, rows)
+
+
 _ATTEMPTS_MAX = 16
+_BLOCK_BYTES_MAX = 900_000
+_BLOCK_BYTES_AIM = 512 * 1024
 
 
 class BatchTooBadError(StreamprocError):
     """Too many rows of a batch fail to find them all in one go: undone; try again with fewer rows."""
+
+    def __init__(self) -> None:
+        super().__init__("too many rows of one batch fail in an operator")
 
 
 class Engine:
@@ -74,15 +88,29 @@ class Engine:
         judged = self.judge(rows)
         self._at(4)
         try:
-            return self._outputs.encode(inputs, tasks, judged, now_ms)
-        except RecordError as error:
+            computed = self._outputs.encode(inputs, tasks, judged, now_ms)
+            self._check_size(computed)
+        except (RecordError, BatchTooLargeError) as error:
             self._state.undo()
             if judged.rows.size > 1:
-                raise BatchTooBadError from error
-            judged = self.judge(judged.rows.refuse((0,), error.reason, error.detail))
-            return self._outputs.encode(inputs, tasks, judged, now_ms)
+                raise (error if isinstance(error, BatchTooLargeError) else BatchTooBadError()) from error
+            reason = error.reason if isinstance(error, RecordError) else "too_large_output"
+            judged = self.judge(judged.rows.refuse((0,), reason, ""))
+            computed = self._outputs.encode(inputs, tasks, judged, now_ms)
+        return computed
 
-    def judge(self, rows: Rows) -> Judged:
+    def _check_size(self, computed: Computed) -> None:
+        """A journal record must fit into what the log takes: the rows that would about fill it are the new bound."""
+        journal = self.plan.topics.journal
+        largest = max(
+            (len(value or b"") for output in computed.outputs if output.tp.topic == journal for value in output.values),
+            default=0,
+        )
+        if largest > _BLOCK_BYTES_MAX:
+            rows = computed.judged.rows.size
+            raise BatchTooLargeError(min(rows - 1, max(1, rows * _BLOCK_BYTES_AIM // largest)))
+
+    def judge(self, rows: Rows, attempts_max: int = _ATTEMPTS_MAX) -> Judged:
         """Decide rows. A row that an operator cannot compute is refused; the others are decided without it.
 
         Raises:
@@ -90,7 +118,7 @@ class Engine:
             StreamprocError: anything but a row's own failure.
         """
         for attempt in itertools.count():
-            if attempt > _ATTEMPTS_MAX and rows.size > _ATTEMPTS_MAX:
+            if attempt > attempts_max and rows.size > attempts_max:
                 raise BatchTooBadError
             try:
                 return self._run(rows, self.plan.steps)

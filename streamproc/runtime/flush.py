@@ -35,6 +35,7 @@ class Flusher:
         self._rows_max = rows_max
         self._seconds_max = seconds_max
         self._last = clock.monotonic()
+        self._not_before = self._last
         self._running: asyncio.Future[None] | None = None
         self._cuts: list[FlushCut] = []
         self._logger = structlog.get_logger("flush")
@@ -46,7 +47,9 @@ class Flusher:
                 return
             self._end()
         now = self._clock.monotonic()
-        if now - self._last < self._seconds_max and self._states.dirty_rows < self._rows_max:
+        if now < self._not_before or (
+            now - self._last < self._seconds_max and self._states.dirty_rows < self._rows_max
+        ):
             return
         self._last = now
         self._begin([task for task in tasks if task.phase is Phase.RUNNING])
@@ -84,5 +87,5 @@ class Flusher:
             raise error
         for cut in self._cuts:
             cut.restore_dirty()
-        self._last = self._clock.monotonic() + _RETRY_SECONDS
+        self._not_before = self._clock.monotonic() + _RETRY_SECONDS
         self._logger.error("state could not be written, will try again", error=type(error).__name__)

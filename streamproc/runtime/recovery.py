@@ -14,7 +14,6 @@ from __future__ import annotations
 __all__ = ["LocalMeta", "LocalStates", "Recovery", "Replayer", "locate"]
 
 import asyncio
-from bisect import bisect_left
 from collections.abc import AsyncIterator
 from typing import NamedTuple, Protocol
 
@@ -23,12 +22,10 @@ import structlog
 
 from state.errors import ConfigError, StateCorruptedError
 from streamproc.eventlog.contract import NO_OFFSET, Chunk, CommittedOffset, EventLog, Scanner, TopicPartition
-from streamproc.runtime.collector import split_chunk
 from streamproc.runtime.journal import CHAIN_START, JournalEntry, JournalHead, chain_after, decode_entry
 from streamproc.runtime.partition_task import PartitionTask, Phase
+from streamproc.runtime.reading import POLL_MS, InputFeed, Silence
 
-_POLL_MS = 50
-_SILENT_POLLS_MAX = 200
 _REPLAY_ROWS = 8192
 
 
@@ -81,6 +78,7 @@ class _Found(NamedTuple):
     offset: int
     entry: JournalEntry
     chain: bytes
+    body: bytes
 
 
 class Recovery:
@@ -107,6 +105,8 @@ class Recovery:
             StateCorruptedError: even a full replay does not reproduce the journal.
         """
         if committed is None:
+            committed = await self._committed_by_journal(task)
+        if committed is None:
             await self._begin(task)
         else:
             head = JournalHead.parse(committed.metadata)
@@ -119,6 +119,22 @@ class Recovery:
                 await self._discard(task, str(error))
                 await self._replay_from(task, None, head, committed)
         task.enter(Phase.RUNNING)
+
+    async def _committed_by_journal(self, task: PartitionTask) -> CommittedOffset | None:
+        """Where the group stood, from the journal's last record: brokers forget the offsets of a group that rests."""
+        scanner = self._log.scanner()
+        try:
+            last: _Found | None = None
+            tp = TopicPartition(self._journal_topic, task.task)
+            async for found in self._records(scanner, tp, (await self._log.admin().begin_offsets([tp])).get(tp, 0)):
+                last = found
+        finally:
+            await scanner.close()
+        if last is None:
+            return None
+        self._logger.warning("the group's offset is gone, going on where the journal ends", task=task.task)
+        head = JournalHead(last.entry.sequence, last.chain, NO_OFFSET)
+        return CommittedOffset(last.entry.ranges[-1].stop, head.text())
 
     async def _begin(self, task: PartitionTask) -> None:
         if self._states.local_meta(task.task) is not None:
@@ -184,26 +200,35 @@ class Recovery:
         """Journal records from the local state's own (or the first one) to the head, each link of the chain checked."""
         admin = self._log.admin()
         begin = (await admin.begin_offsets([tp])).get(tp, 0)
-        end = (await admin.end_offsets([tp])).get(tp, 0)
         start = begin if local is None else local.journal_offset
         if local is not None and start < begin:
             raise StateCorruptedError("local state is older than the journal's retention")
         sequence, chain = (-1, CHAIN_START) if local is None else (local.sequence - 1, b"")
-        scanner.seek(tp, start)
-        while scanner.position(tp) < end:
-            for chunk in await scanner.poll(_POLL_MS):
-                for i, offset in enumerate(chunk.offsets):
-                    entry, body, after = decode_entry(chunk.headers[i] if chunk.headers else [])
-                    self._check_link(entry, body, after, sequence, chain)
-                    sequence, chain = entry.sequence, after
-                    yield _Found(offset, entry, after)
-                    if sequence == head.sequence:
-                        if chain != head.chain:
-                            raise StateCorruptedError("the journal's end differs from the committed offsets' metadata")
-                        return
+        async for found in self._records(scanner, tp, start):
+            self._check_link(found, sequence, chain)
+            sequence, chain = found.entry.sequence, found.chain
+            yield found
+            if sequence == head.sequence:
+                if chain != head.chain:
+                    raise StateCorruptedError("the journal's end differs from the committed offsets' metadata")
+                return
         raise StateCorruptedError("the journal ends before the record that the committed offsets name")
 
-    def _check_link(self, entry: JournalEntry, body: bytes, after: bytes, sequence: int, chain: bytes) -> None:
+    async def _records(self, scanner: Scanner, tp: TopicPartition, start: int) -> AsyncIterator[_Found]:
+        """All journal records from `start` to the end as it is now."""
+        end = (await self._log.admin().end_offsets([tp])).get(tp, 0)
+        scanner.seek(tp, start)
+        silence = Silence(tp)
+        while scanner.position(tp) < end:
+            chunks = await scanner.poll(POLL_MS)
+            silence.check(chunks)
+            for chunk in chunks:
+                for i, offset in enumerate(chunk.offsets):
+                    entry, body, after = decode_entry(chunk.headers[i] if chunk.headers else [])
+                    yield _Found(offset, entry, after, body)
+
+    def _check_link(self, found: _Found, sequence: int, chain: bytes) -> None:
+        entry = found.entry
         if sequence == -1 and chain == CHAIN_START and entry.sequence != 0:
             raise ConfigError(
                 f"local state of task {entry.task} is missing and its journal no longer begins at the first record",
@@ -211,7 +236,7 @@ class Recovery:
             )
         if entry.sequence != sequence + 1:
             raise StateCorruptedError(f"journal record {entry.sequence} follows {sequence}")
-        if chain and after != chain_after(chain, body):
+        if chain and found.chain != chain_after(chain, found.body):
             raise StateCorruptedError(f"the journal's chain breaks at record {entry.sequence}")
         if entry.state_fingerprint != self._fingerprint:
             raise _barrier()
@@ -220,7 +245,7 @@ class Recovery:
         self, task: PartitionTask, entries: AsyncIterator[_Found], position: int
     ) -> tuple[int, _Found | None]:
         """Step 3 for all but the last entry, step 4 for the last."""
-        feed = _InputFeed(self._log)
+        feed = InputFeed(self._log)
         held: _Found | None = None
         pending: list[_Found] = []
         rows = 0
@@ -242,7 +267,7 @@ class Recovery:
             position = held.entry.ranges[-1].stop
         return position, held
 
-    async def _slice(self, task: PartitionTask, feed: _InputFeed, pending: list[_Found]) -> None:
+    async def _slice(self, task: PartitionTask, feed: InputFeed, pending: list[_Found]) -> None:
         if not pending:
             return
         chunks: list[Chunk] = []
@@ -255,7 +280,7 @@ class Recovery:
             actions = b"".join(found.entry.actions for found in pending)
             self._replayer.replay(task.task, chunks, frozenset(rejected), actions)
 
-    async def _last(self, task: PartitionTask, feed: _InputFeed, entry: JournalEntry) -> None:
+    async def _last(self, task: PartitionTask, feed: InputFeed, entry: JournalEntry) -> None:
         chunks: list[Chunk] = []
         for wanted in entry.ranges:
             chunks += await feed.read(TopicPartition(wanted.topic, task.task), wanted.start, wanted.stop)
@@ -277,72 +302,17 @@ async def locate(log: EventLog, journal: TopicPartition, start: int, sequence: i
     try:
         end = (await log.admin().end_offsets([journal]))[journal]
         scanner.seek(journal, max(start, 0))
+        silence = Silence(journal)
         while scanner.position(journal) < end:
-            for chunk in await scanner.poll(_POLL_MS):
+            chunks = await scanner.poll(POLL_MS)
+            silence.check(chunks)
+            for chunk in chunks:
                 for offset, headers in zip(chunk.offsets, chunk.headers or (), strict=False):
                     if decode_entry(headers)[0].sequence == sequence:
                         return offset
     finally:
         await scanner.close()
     raise StateCorruptedError(f"journal record {sequence} was committed and cannot be found")
-
-
-class _InputFeed:
-    """Reads given ranges of the input, one after the other."""
-
-    def __init__(self, log: EventLog) -> None:
-        self._scanner = log.scanner()
-        self._admin = log.admin()
-        self._rest: list[Chunk] = []
-        self._at: dict[TopicPartition, int] = {}
-
-    async def read(self, tp: TopicPartition, start: int, stop: int) -> list[Chunk]:
-        """The records start..stop.
-
-        Raises:
-            ConfigError: the log no longer has them.
-        """
-        if self._at.get(tp) != start:
-            begin = (await self._admin.begin_offsets([tp]))[tp]
-            if begin > start:
-                raise ConfigError(
-                    f"{tp.topic}[{tp.partition}] begins at offset {begin}, but a replay needs {start}",
-                    hint="restore the state directory from a copy, or start under a new pipeline name",
-                )
-            self._scanner.seek(tp, start)
-            self._rest = []
-        out: list[Chunk] = []
-        at, silent = start, 0
-        while at < stop:
-            if not self._rest:
-                self._rest = [chunk for chunk in await self._scanner.poll(_POLL_MS) if chunk.tp == tp]
-                silent = 0 if self._rest else silent + 1
-                if not self._rest and self._scanner.position(tp) >= stop:
-                    break
-                if silent > _SILENT_POLLS_MAX:
-                    raise StateCorruptedError(f"{tp.topic}[{tp.partition}] does not deliver offset {at}")
-                continue
-            chunk, rest = _until(self._rest.pop(0), stop)
-            if rest is not None:
-                self._rest.insert(0, rest)
-            if chunk is not None:
-                out.append(chunk)
-            at = rest.offsets[0] if rest is not None else (chunk.next_offset if chunk else stop)
-        self._at[tp] = stop
-        return out
-
-    async def close(self) -> None:
-        await self._scanner.close()
-
-
-def _until(chunk: Chunk, stop: int) -> tuple[Chunk | None, Chunk | None]:
-    """The part below `stop` and the rest."""
-    rows = bisect_left(chunk.offsets, stop)
-    if rows == 0:
-        return None, chunk
-    if rows == len(chunk.offsets):
-        return chunk, None
-    return split_chunk(chunk, rows)
 
 
 def _barrier() -> ConfigError:

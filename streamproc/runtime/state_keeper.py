@@ -51,6 +51,11 @@ class StateKeeper:
         self._state.drop_task(task)
         await self._afresh(task)
 
+    def lose(self, task: int) -> None:
+        """Forget a task whose stored state is damaged, and move it aside; `open` begins empty."""
+        self.close(task)
+        self._stores.discard(task)
+
     def close(self, task: int) -> None:
         """Forget the task's state in memory and close its store."""
         self._state.drop_task(task)

@@ -55,7 +55,7 @@ class TransactionProtocol:
         Raises:
             EventLogError: the log stayed unreachable.
         """
-        await self._retried(self._reopen)
+        await self.retried(self._reopen)
 
     async def run(
         self,
@@ -95,7 +95,7 @@ class TransactionProtocol:
             found = await reader.committed(list(offsets))
             return all(found.get(tp) == expected for tp, expected in offsets.items())
 
-        return await self._retried(attempt)
+        return await self.retried(attempt)
 
     async def close(self) -> None:
         """Give the writer up; an open transaction is aborted by the next owner or by its time-out."""
@@ -109,7 +109,8 @@ class TransactionProtocol:
         self._writer = writer
         await writer.open()
 
-    async def _retried(self, attempt: Callable[[], Awaitable[R]]) -> R:
+    async def retried(self, attempt: Callable[[], Awaitable[R]]) -> R:
+        """The result of `attempt`, tried again for a minute while the log fails for a moment."""
         deadline = self._clock.monotonic() + _SETTLE_SECONDS
         pause = _BACKOFF_FIRST_SECONDS
         while True:

@@ -10,16 +10,18 @@ __all__ = ["Worker", "WorkerSettings"]
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 
 import msgspec
 import structlog
 
 from operators.plan import Plan
-from state.errors import EventLogError, FencedError
+from state.errors import EventLogError, FencedError, StateCorruptedError, StateLockedError
 from streamproc.clock import Clock
 from streamproc.eventlog.contract import Chunk, CommittedOffset, EventLog, GroupReader, Membership, TopicPartition
+from streamproc.runtime.assignment import Assignment
 from streamproc.runtime.collector import Collector
-from streamproc.runtime.engine import BatchTooBadError, Engine
+from streamproc.runtime.engine import BatchTooBadError, BatchTooLargeError, Engine
 from streamproc.runtime.executor import BlockingExecutor
 from streamproc.runtime.flush import Flusher
 from streamproc.runtime.metrics import WorkerMetrics
@@ -35,6 +37,7 @@ from streamproc.runtime.transaction import Probe, TransactionProtocol
 
 _IDLE_SECONDS = 0.1
 _RETRY_SECONDS = 0.2
+_LOCKED_SECONDS_MAX = 15.0
 _ROWS_WHEN_BAD = 16
 _UNREACHABLE_SECONDS_MAX = 60.0
 _NO_ORDERS = Orders({}, frozenset())
@@ -44,9 +47,8 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     """How a worker runs.
 
     `instance` is the pod's stable name; with `index` it names the group member and the transactional id.
-    `batch_rows_max` and `batch_ms` bound a batch (rows; estimated work). `commit_interval_ms` > 0 makes
-    transactions rarer. `flush_rows` and `flush_seconds`: when dirty rows are written. `until_end`: stop when all
-    that was there at the start is decided.
+    `batch_rows_max` and `batch_ms` bound a batch (rows; estimated work). `flush_rows` and `flush_seconds`: when dirty
+    rows are written. `until_end`: stop when all that was there at the start is decided.
     """
 
     instance: str = "local"
@@ -54,33 +56,9 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     count: int = 1
     batch_rows_max: int = 16_384
     batch_ms: float = 20.0
-    commit_interval_ms: float = 0.0
     flush_rows: int = 20_000
     flush_seconds: float = 1.0
     until_end: bool = False
-
-
-class Assignment:
-    """What the log last told us; callbacks only record, the worker's loop acts."""
-
-    def __init__(self, busy: asyncio.Lock) -> None:
-        self._busy = busy
-        self.partitions: frozenset[TopicPartition] = frozenset()
-        self.membership: Membership | None = None
-        self.changed = asyncio.Event()
-
-    async def on_revoked(self, partitions: frozenset[TopicPartition]) -> None:
-        """Stop deciding; return once no transaction is open."""
-        self.membership = None
-        self.changed.set()
-        async with self._busy:
-            pass
-
-    async def on_assigned(self, partitions: frozenset[TopicPartition], membership: Membership) -> None:
-        """Remember; the loop adopts them."""
-        self.partitions = partitions
-        self.membership = membership
-        self.changed.set()
 
 
 class Worker:
@@ -123,7 +101,7 @@ class Worker:
         self._notes = notes
         self._singly = {TopicPartition(*source): stop for source, stop in orders.singly.items()}
         self._tasks: dict[TopicPartition, PartitionTask] = {}
-        self._rows_cap = settings.batch_rows_max
+        self._rows_max = self._rows_cap = settings.batch_rows_max
         self._stopping = False
         self._failing_since = 0.0
         self._ends: dict[TopicPartition, int] = {}
@@ -136,8 +114,8 @@ class Worker:
     @property
     def ready(self) -> bool:
         """Whether it has its partitions and decides."""
-        running = [task.phase is Phase.RUNNING for task in self._tasks.values()]
-        return self._assignment.membership is not None and bool(running) and all(running) and not self._stopping
+        settled = self._assignment.membership is not None and not self._assignment.changed.is_set()
+        return settled and not self._stopping and all(task.phase is Phase.RUNNING for task in self._tasks.values())
 
     def stop(self) -> None:
         """Finish the transaction at hand, flush, and return from `run`."""
@@ -153,7 +131,7 @@ class Worker:
             StreamprocError: what cannot be survived, with a reason.
         """
         try:
-            while not await self._patiently(self._start):
+            while not self._stopping and not await self._patiently(self._start):
                 pass
             while not self._stopping:
                 if self._assignment.changed.is_set() and not await self._patiently(self._adopt):
@@ -211,7 +189,13 @@ class Worker:
         except BatchTooBadError:
             self._rows_cap = _ROWS_WHEN_BAD if self._rows_cap > _ROWS_WHEN_BAD else 1
             return None
-        self._rows_cap = min(2 * self._rows_cap, self._settings.batch_rows_max)
+        except BatchTooLargeError as error:
+            self._rows_max = self._rows_cap = error.rows
+            return None
+        except StateCorruptedError as error:
+            self._lose_state(error)
+            return None
+        self._rows_cap = min(2 * self._rows_cap, self._rows_max)
         if self._notes is not None:
             self._notes.end()  # an error leaves the note: it is a crash at this position
         self._metrics.computed(computed, self._clock.work() - started)
@@ -274,6 +258,17 @@ class Worker:
         await self._read_from_positions()
         return None
 
+    def _lose_state(self, error: StateCorruptedError) -> None:
+        """Stored state turned out damaged while it was read: the task is restored from what else there is."""
+        self._engine.undo()
+        for tp, task in list(self._tasks.items()):
+            if error.task in {None, task.task}:
+                self._logger.error("local state discarded", task=task.task, reason=str(error))
+                self._states.lose(task.task)
+                del self._tasks[tp]
+                task.enter(Phase.CLOSED)
+        self._assignment.changed.set()
+
     async def _read_from_positions(self) -> None:
         """Forget what was collected, a poll under way too, and read each task again from its position."""
         await self._collector.reset()
@@ -284,7 +279,8 @@ class Worker:
         ends: dict[TopicPartition, int] = {}
         for output in computed.tasks:
             tp = TopicPartition(self._plan.topics.journal, output.source.partition)
-            ends[tp] = await locate(self._log, tp, self._tasks[output.source].journal_offset, output.sequence)
+            start = self._tasks[output.source].journal_offset
+            ends[tp] = await self._protocol.retried(partial(locate, self._log, tp, start, output.sequence))
         return ends
 
     async def _start(self) -> bool:
@@ -300,7 +296,10 @@ class Worker:
             partitions=partitions,
         )
         sources = [TopicPartition(self._plan.stream.topic, p) for p in range(partitions)]
-        self._ends = await self._log.admin().end_offsets(sources) if self._settings.until_end else {}
+        if self._settings.until_end:
+            begins = await self._log.admin().begin_offsets(sources)
+            ends = await self._log.admin().end_offsets(sources)
+            self._ends = {tp: end for tp, end in ends.items() if end > begins[tp]}
         await self._protocol.open()
         await self._reader.start()
         return True
@@ -318,7 +317,8 @@ class Worker:
                 if not kept or (tp in committed and committed[tp].offset != task.position):
                     await self._give_up(tp)
             for tp in sorted(partitions - self._tasks.keys()):
-                await self._take_over(tp, committed.get(tp))
+                if not self._stopping:
+                    await self._take_over(tp, committed.get(tp))
             await self._read_from_positions()
         except BaseException:
             self._assignment.changed.set()
@@ -327,10 +327,21 @@ class Worker:
 
     async def _take_over(self, tp: TopicPartition, committed: CommittedOffset | None) -> None:
         task = PartitionTask(tp.partition, tp)
-        await self._states.open(task.task)
+        await self._open_state(task)
         self._tasks[tp] = task
         await self._recovery.restore(task, committed)
         self._logger.info("task restored", task=task.task, position=task.position, sequence=task.sequence)
+
+    async def _open_state(self, task: PartitionTask) -> None:
+        """The owner before us may still be flushing: its lock is waited for, a bounded time."""
+        deadline = self._clock.monotonic() + _LOCKED_SECONDS_MAX
+        while True:
+            try:
+                return await self._states.open(task.task)
+            except StateLockedError:
+                if self._stopping or self._clock.monotonic() > deadline:
+                    raise
+            await self._clock.sleep(_RETRY_SECONDS)
 
     async def _give_up(self, tp: TopicPartition) -> None:
         task = self._tasks.pop(tp)
@@ -340,10 +351,10 @@ class Worker:
 
     async def _at_end(self) -> bool:
         """With `until_end`: whether the group has committed all that was there at the start."""
-        if not self._ends:
+        if not self._settings.until_end or not self.ready:
             return False
         committed = await self._log.admin().committed(self._plan.pipeline, list(self._ends))
-        return all(end == 0 or (tp in committed and committed[tp].offset >= end) for tp, end in self._ends.items())
+        return all(tp in committed and committed[tp].offset >= end for tp, end in self._ends.items())
 
     async def _close(self) -> None:
         """Leave nothing to replay: what is published is flushed; what is not is undone."""

@@ -203,7 +203,7 @@ def test_another_plan_is_refused(specs: list[TableSpec]) -> None:
     driver.state.publish()
     driver.flush()
     driver.store.close()
-    with pytest.raises(ConfigError, match="stored state does not fit the plan"):
+    with pytest.raises(ConfigError, match="changed since this state was written"):
         WorkerState(specs).add_task(TASK, driver.stores.open(TASK))
 
 

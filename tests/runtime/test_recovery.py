@@ -1,0 +1,113 @@
+"""What a start does with what it finds: lost, damaged, foreign and changed state; forgotten offsets."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from operators.plan import Plan
+from state.errors import ConfigError
+from state.memory import MemoryDisk
+from streamproc.eventlog.contract import TopicPartition
+from streamproc.eventlog.simulated import Faults, VirtualTimeLoop
+from streamproc.language import compile_pipeline, load_pipeline
+from tests.simulation.traffic import traffic
+from tests.simulation.world import World
+
+PIPELINE = Path(__file__).parents[2] / "configs" / "bench_v1" / "pipeline.yaml"
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    return compile_pipeline(load_pipeline(PIPELINE))
+
+
+def scenario(plan: Plan, between: Callable[[World], Awaitable[None]], *, seed: int = 3) -> World:
+    """Decide half of the traffic, let `between` happen, decide the rest, and compare all with the oracle."""
+
+    async def run() -> World:
+        rng = random.Random(seed)
+        world = World(plan, rng, Faults(rng))
+        records = traffic(rng, 300, 12)
+        await world.feed(records[:150])
+        assert await world.work(batch_rows_max=20, flush_rows=1)
+        await between(world)
+        await world.feed(records[150:])
+        assert await world.work(batch_rows_max=20)
+        verdict = await world.judge()
+        assert not verdict.wrong, verdict.wrong[:3]
+        return world
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        return runner.run(run())
+
+
+async def nothing(world: World) -> None:
+    """A plain restart."""
+
+
+async def lose_disk(world: World) -> None:
+    world.disk = MemoryDisk(world.rng)
+
+
+async def damage_disk(world: World) -> None:
+    assert world.disk.flip_bit(0) or world.disk.flip_bit(1)
+
+
+async def forget_offsets(world: World) -> None:
+    """As a broker does with a group that rested for longer than its retention."""
+    world.cluster.group(world.plan.pipeline).offsets.clear()
+
+
+async def forget_everything(world: World) -> None:
+    await lose_disk(world)
+    await forget_offsets(world)
+
+
+async def foreign_disk(world: World) -> None:
+    """State of a longer history than the log's: it must not be believed."""
+    other = World(world.plan, random.Random(9), Faults(random.Random(9)))
+    await other.feed(traffic(random.Random(9), 400, 12))
+    assert await other.work()
+    world.disk = other.disk
+
+
+@pytest.mark.parametrize("between", [nothing, lose_disk, damage_disk, forget_offsets, forget_everything, foreign_disk])
+def test_no_decision_is_lost_or_made_twice(plan: Plan, between: Callable[[World], Awaitable[None]]) -> None:
+    scenario(plan, between)
+
+
+def refusal(plan: Plan, between: Callable[[World], Awaitable[None]]) -> str:
+    with pytest.raises(ConfigError) as refused:
+        scenario(plan, between)
+    return str(refused.value)
+
+
+def test_a_changed_plan_is_a_barrier(plan: Plan) -> None:
+    async def change(world: World) -> None:
+        world.plan = msgspec.structs.replace(world.plan, state_fingerprint="another")
+
+    assert "changed since this state was written" in refusal(plan, change)
+
+
+def test_without_state_and_without_the_input_it_refuses(plan: Plan) -> None:
+    async def truncate(world: World) -> None:
+        world.disk = MemoryDisk(world.rng)
+        for partition in (0, 1):
+            world.cluster.truncate(TopicPartition(world.plan.stream.topic, partition), 5)
+
+    assert "restore the state directory from a copy" in refusal(plan, truncate)
+
+
+def test_without_state_and_without_the_journals_begin_it_refuses(plan: Plan) -> None:
+    async def truncate(world: World) -> None:
+        world.disk = MemoryDisk(world.rng)
+        for partition in (0, 1):
+            world.cluster.truncate(TopicPartition(world.plan.topics.journal, partition), 4)
+
+    assert "no longer begins at the first record" in refusal(plan, truncate)
