@@ -68,12 +68,14 @@ def command(
     refuse_unless(output.absolute().parent.is_dir(), f"the folder of {output} is missing", "make it first")
     plan = load_plan(pipeline)
 
+    from streamproc.cli.columns import survey
     from streamproc.cli.files import resolve_inputs
     from streamproc.cli.logs import configure_logs
 
     configure_logs()
     paths = resolve_inputs(inputs, plan)
     refuse_unless(output.absolute() not in [path.absolute() for path in paths], f"{output} is an input, too")
+    survey(paths, plan.stream)
     summary = _backtest(plan, paths, output)
     if as_json:
         sys.stdout.buffer.write(summary.line(plan, output))

@@ -31,6 +31,7 @@ def command(
     Each row becomes the JSON record that a producer would write, under the file's own column names; lines of NDJSON
     are passed on byte for byte. The partition is Kafka's for the key. Missing topics are created.
     """
+    from streamproc.cli.columns import survey
     from streamproc.cli.feeder import feed
     from streamproc.cli.files import check_stream, resolve_inputs
     from streamproc.cli.logs import configure_logs
@@ -40,6 +41,7 @@ def command(
     plan = load_plan(pipeline)
     check_stream(stream, plan)
     sizes = {path: path.stat().st_size for path in resolve_inputs(files, plan)}
+    survey(list(sizes), plan.stream)
     with Progress(f"feed {stream}", sum(sizes.values())) as progress:
         fed = run_async(feed(plan, sizes, log, rate, progress.update))
     sys.stderr.write(fed.text() + "\n")

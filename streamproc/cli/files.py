@@ -19,6 +19,7 @@ from typing import IO, NamedTuple
 from operators.plan import Plan
 from operators.schema import StreamSchema
 from state.errors import ConfigError, Place
+from streamproc.cli.columns import check_columns
 from streamproc.cli.records import Key, Row, RowWriter, arrow_values, key_reader, text_values
 from streamproc.language.problems import nearest
 
@@ -79,7 +80,7 @@ def read_file(path: Path, schema: StreamSchema) -> Iterator[Piece]:
     """All records of a file, in order. Blocks: for a thread.
 
     Raises:
-        ConfigError: it cannot be read, or lacks the stream's id, key or event time.
+        ConfigError: it cannot be read, or lacks a column that every record needs.
     """
     suffix = path.suffix.lower()
     reader = _read_parquet if suffix in _PARQUET else _read_csv if suffix == ".csv" else _read_ndjson
@@ -89,17 +90,6 @@ def read_file(path: Path, schema: StreamSchema) -> Iterator[Piece]:
         raise ConfigError(f"the file cannot be read: {error.strerror or error}", Place(str(path))) from error
 
 
-def _check_columns(names: Sequence[str], schema: StreamSchema, path: Path) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ConfigError(f"two columns are called {twice[0]!r}", Place(str(path), 1))
-    for role in dict.fromkeys((schema.id, schema.key, schema.event_time)):
-        source = schema.field(role).source
-        if source not in names:
-            said = f"there is no column {source!r} (field {role} of stream {schema.name})"
-            raise ConfigError(said, Place(str(path), 1), nearest(source, names))
-
-
 def _read_parquet(path: Path, schema: StreamSchema) -> Iterator[Piece]:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -107,7 +97,7 @@ def _read_parquet(path: Path, schema: StreamSchema) -> Iterator[Piece]:
     try:
         with pq.ParquetFile(path) as file:
             names = file.schema_arrow.names
-            _check_columns(names, schema, path)
+            check_columns(names, schema, path)
             declared = {spec.source: spec for spec in schema.fields}
             writer = RowWriter(names, schema)
             total = max(1, file.metadata.num_rows)
@@ -130,7 +120,7 @@ def _read_csv(path: Path, schema: StreamSchema) -> Iterator[Piece]:
         lines = csv.reader(io.TextIOWrapper(file, "utf-8-sig", errors="surrogateescape", newline=""))
         try:
             names = [name.strip() for name in next(lines, [])]
-            _check_columns(names, schema, path)
+            check_columns(names, schema, path)
             reader = _CsvColumns(names, schema)
             number = 1
             while cells := list(islice(lines, ROWS_MAX)):

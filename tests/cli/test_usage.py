@@ -59,7 +59,7 @@ WRONG: dict[str, tuple[list[str], str]] = {
 def test_wrong_use(case: str, cli: Cli, pipeline: Path, tmp_path: Path) -> None:
     arguments, said = WRONG[case]
     csv = tmp_path / "one.csv"
-    csv.write_text("Payment,Card,At\n")
+    csv.write_text("Payment,Card,Amount,Country,At\n")
     outcome = cli(*(argument.format(dir=tmp_path, pipeline=pipeline, csv=csv) for argument in arguments))
     assert outcome.code == 2
     assert outcome.out == ""

@@ -1,0 +1,63 @@
+"""A field whose column is missing from a file is named before anything is done with the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.cli.conftest import Cli
+
+ROW = {"Payment": "p1", "Card": "c1", "Amount": "1.00", "At": "2026-05-01T00:00:00Z"}
+
+
+def csv(path: Path, **more: str) -> Path:
+    row = {**ROW, **more}
+    path.write_text(",".join(row) + "\n" + ",".join(row.values()) + "\n")
+    return path
+
+
+@pytest.fixture
+def feed(pipeline: Path, tmp_path: Path) -> list[object]:
+    return ["--pipeline", pipeline, "--log", f"file:{tmp_path}/log"]
+
+
+def test_an_optional_field_without_a_column_is_warned_of(
+    cli: Cli, pipeline: Path, feed: list[object], tmp_path: Path
+) -> None:
+    path = csv(tmp_path / "x.csv", Contry="be")
+    for outcome in (
+        cli("backtest", pipeline, "--input", path, "--output", tmp_path / "o.parquet"),
+        cli("feed", "payments", path, path, *feed),
+    ):
+        assert outcome.code == 0
+        said = f"warning: {path}: no column 'Country' for field country: it will be NULL (did you mean Contry?)\n"
+        assert outcome.err.count("warning") == 1
+        assert said in outcome.err
+
+
+def test_the_columns_are_listed_when_none_is_near(cli: Cli, feed: list[object], tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({name: [value] for name, value in {**ROW, "Where": "be"}.items()}), path)
+    assert (
+        "it will be NULL (the file has Payment, Card, Amount, At, Where)\n" in cli("feed", "payments", path, *feed).err
+    )
+
+
+@pytest.mark.parametrize("name", ROW)
+def test_a_needed_field_without_a_column_ends_it_before_it_begins(
+    name: str, cli: Cli, pipeline: Path, feed: list[object], tmp_path: Path
+) -> None:
+    right = csv(tmp_path / "x.csv", Country="be")
+    wrong = csv(tmp_path / "y.csv", Country="be")
+    wrong.write_text(wrong.read_text().replace(name, f"{name}_"))
+    for outcome in (
+        cli("backtest", pipeline, "--input", right, wrong, "--output", tmp_path / "o.parquet"),
+        cli("feed", "payments", right, wrong, *feed),
+    ):
+        assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+        assert f"{wrong}:1: there is no column '{name}'" in outcome.err
+        assert outcome.err.endswith(f"(did you mean {name}_?)\n")
+    assert not (tmp_path / "log").exists()
