@@ -81,6 +81,7 @@ def command(
         sys.stdout.buffer.write(summary.line(plan, output))
     else:
         sys.stderr.write(summary.text(output))
+    sys.stderr.write(summary.warning())
 
 
 def _backtest(plan: Plan, paths: Sequence[Path], output: Path) -> Any:

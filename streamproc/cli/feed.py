@@ -44,4 +44,4 @@ def command(
     survey(list(sizes), plan.stream)
     with Progress(f"feed {stream}", sum(sizes.values())) as progress:
         fed = run_async(feed(plan, sizes, log, rate, progress.update))
-    sys.stderr.write(fed.text() + "\n")
+    sys.stderr.write(fed.text())

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["Fed", "Sender", "feed"]
 
 import asyncio
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,10 +13,12 @@ from typing import NamedTuple
 import numpy as np
 
 from operators.plan import Plan
+from state.errors import StreamprocError
 from state.hashing import partitions_of
 from streamproc.cli.compose import open_log
 from streamproc.cli.files import read_file
 from streamproc.cli.records import Key, Row
+from streamproc.cli.refusals import Sampler
 from streamproc.clock import Clock, SystemClock
 from streamproc.eventlog.contract import Appender, OutputRecords, TopicPartition
 from streamproc.runtime.topics import prepare_topics
@@ -24,16 +27,25 @@ _TICK_SECONDS = 0.005
 
 
 class Fed(NamedTuple):
-    """What was sent; `skipped` rows were no records."""
+    """What was sent; `skipped` rows were no records; `warning`: a line if most cannot be decided, else nothing."""
 
     records: int
     skipped: int
     seconds: float
+    warning: str
 
     def text(self) -> str:
-        """One line."""
+        """One line, and the warning."""
         text = f"fed {self.records:,} records in {self.seconds:.1f} s ({self.records / max(self.seconds, 1e-9):,.0f}/s)"
-        return text + (f"; skipped {self.skipped:,} rows that are no records" if self.skipped else "")
+        text += f"; skipped {self.skipped:,} rows that are no records" if self.skipped else ""
+        return f"{text}\n{self.warning}"
+
+    def broken_off(self, plan: Plan) -> str:
+        """What to know before feeding the same files again."""
+        again = "a new start begins at the first row"
+        if plan.stream.deduplicate_ms:
+            again += f" (what comes again is known by its {plan.stream.id} for as long as `deduplicate:` says)"
+        return f"broken off: {self.records:,} records went in, perhaps some more; {again}\n{self.warning}"
 
 
 async def feed(
@@ -48,7 +60,12 @@ async def feed(
     log = open_log(log_url)
     try:
         sender = Sender(plan.stream.topic, await prepare_topics(log, plan), log.appender(), SystemClock(), rate)
+        sampler = Sampler(plan.stream)
         done = skipped = 0
+
+        def fed() -> Fed:
+            return Fed(sender.sent, skipped, sender.seconds, sampler.warning())
+
         try:
             for path, size in sizes.items():
                 pieces = read_file(path, plan.stream)
@@ -57,11 +74,15 @@ async def feed(
                     ahead = asyncio.create_task(asyncio.to_thread(next, pieces, None))
                     await sender.send(piece.rows, piece.keys)
                     skipped += len(piece.skipped)
+                    sampler.add(piece.rows, piece.skipped, sender.now_ms)
                     progress(done + piece.progress, sender.sent)
                 done += size
+        except (asyncio.CancelledError, StreamprocError):
+            sys.stderr.write(fed().broken_off(plan))
+            raise
         finally:
             await sender.close()
-        return Fed(sender.sent, skipped, sender.seconds)
+        return fed()
     finally:
         await log.close()
 
@@ -85,6 +106,11 @@ class Sender:
     def seconds(self) -> float:
         """Since the start."""
         return self._clock.monotonic() - self._start
+
+    @property
+    def now_ms(self) -> int:
+        """The time that records get."""
+        return self._clock.now_ms()
 
     async def send(self, rows: Sequence[Row], keys: Sequence[Key]) -> None:
         """Append all of them; returns when the log has them."""
@@ -110,7 +136,7 @@ class Sender:
         places = partitions_of([key or b"" for key in keys], self._partitions)
         if None in keys:
             places[[i for i, key in enumerate(keys) if key is None]] = 0
-        now_ms = self._clock.now_ms()
+        now_ms = self.now_ms
         outputs = []
         for partition in np.unique(places).tolist():
             mine = np.flatnonzero(places == partition).tolist()

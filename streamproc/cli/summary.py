@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 
 from operators.plan import Plan
+from streamproc.cli.refusals import Refusals
 from streamproc.cli.replay_files import Result
 
 _LITTLE_ENDIAN_WORD = "<u8"
@@ -28,6 +29,7 @@ class Summary:
         self.duplicates = 0
         self.decisions: Counter[str] = Counter()
         self.dead_letters: Counter[str] = Counter()
+        self._refusals = Refusals()
         self._hits = np.zeros(len(plan.rules), np.int64)
         self._shadow_hits: Counter[str] = Counter()
 
@@ -46,6 +48,7 @@ class Summary:
         found += [(piece.numbers[letter.offset], letter.reason, letter.detail) for letter in result.refused]
         self.dead_letters.update(reason for _, reason, _ in found)
         for number, reason, detail in sorted(found):
+            self._refusals.add(reason, detail)
             said = {"file": str(result.path), "row": number, "reason": reason, "detail": detail}
             yield msgspec.json.encode(said) + b"\n"
 
@@ -75,6 +78,10 @@ class Summary:
             if counts:
                 lines.append(f"{title}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
         return "\n".join(lines) + "\n"
+
+    def warning(self) -> str:
+        """A line if more than half of the rows could not be decided, else nothing."""
+        return self._refusals.warning(self.rows, "rows are")
 
     def _by_rule(self) -> dict[str, int]:
         hits: list[int] = self._hits.tolist()
