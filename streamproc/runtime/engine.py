@@ -25,7 +25,7 @@ from operators.deduplicate import Deduplicator, DuplicateFlags, payload_digests
 from operators.operator import Operator
 from operators.plan import Plan
 from state.errors import RecordError, StreamprocError
-from state.hashing import partition_of
+from state.hashing import partitions_of
 from state.worker_state import WorkerState
 from streamproc.eventlog.contract import TopicPartition
 from streamproc.runtime.outputs import OutputEncoder
@@ -213,8 +213,9 @@ class Engine:
             known: Container[str] = self._state.table(self._primary).keys_of(span.task) if self._primary else ()
             if all(map(known.__contains__, keys)):
                 continue
-            unknown = {key for key in keys if key not in known}
-            wrong = {key for key in unknown if partition_of(key.encode(), self.partitions) != span.task}
+            unknown = list({key for key in keys if key not in known})
+            places = partitions_of([key.encode() for key in unknown], self.partitions)
+            wrong = {unknown[i] for i in np.flatnonzero(places != span.task).tolist()}
             if wrong:
                 astray += [span.start + i for i, key in enumerate(keys) if key in wrong]
         if not astray:
