@@ -34,6 +34,7 @@ def command(
     from streamproc.cli.columns import survey
     from streamproc.cli.feeder import feed
     from streamproc.cli.files import check_stream, resolve_inputs
+    from streamproc.cli.log_directory import make_directories
     from streamproc.cli.logs import configure_logs
     from streamproc.cli.progress import Progress
 
@@ -42,6 +43,7 @@ def command(
     check_stream(stream, plan)
     sizes = {path: path.stat().st_size for path in resolve_inputs(files, plan)}
     survey(list(sizes), plan.stream)
+    make_directories(log)
     with Progress(f"feed {stream}", sum(sizes.values())) as progress:
         fed = run_async(feed(plan, sizes, log, rate, progress.update))
     sys.stderr.write(fed.text())

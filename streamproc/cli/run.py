@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from streamproc.cli.log_directory import make_directories
 from streamproc.cli.loops import leaving_quietly
 from streamproc.cli.options import LogLevel, LogUrl, PipelinePath, load_plan
 from streamproc.cli.processes import die_with_parent, supervise
@@ -64,6 +65,7 @@ def command(
             return work(share, worker)
         if workers > 1:
             load_plan(pipeline)  # what is wrong is said once, before anything starts
+            make_directories(log, share.state)
         commands = [_child(share, index) for index in range(workers)]
         small = workers == 1 and commands[0][: len(COMMAND)] == COMMAND
         return supervise(commands, forked if small else None)

@@ -35,8 +35,13 @@ def command(
     transaction did.
     """
     with leaving_quietly():
+        from streamproc.cli.log_directory import refuse_missing_log
         from streamproc.cli.logs import configure_logs
         from streamproc.cli.tailer import tail
+        from streamproc.cli.topic_lines import topic_lines
 
         configure_logs()
-        run_async(tail(load_plan(pipeline), topic, log, from_start=from_start, until_end=until_end))
+        plan = load_plan(pipeline)
+        topic_lines(topic, plan)
+        refuse_missing_log(log)
+        run_async(tail(plan, topic, log, from_start=from_start, until_end=until_end))

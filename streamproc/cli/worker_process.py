@@ -61,11 +61,13 @@ def work(share: Share, index: int) -> int:
 
 def _work(share: Share, index: int) -> None:
     from streamproc.cli.compose import RunOptions, run_worker
+    from streamproc.cli.log_directory import make_directories
     from streamproc.cli.logs import configure_logs
     from streamproc.runtime.worker import WorkerSettings
 
     configure_logs(share.log_level)
     plan = load_plan(share.pipeline)
+    make_directories(share.log, share.state)
     port = None if share.metrics_port is None else share.metrics_port + index
     notes = os.environ.pop(NOTES_VARIABLE, None)
     options = RunOptions(share.log, share.state, metrics_port=port, notes=None if notes is None else int(notes))

@@ -86,7 +86,12 @@ def test_a_rate_is_kept(cli: Cli, pipeline: Path, tmp_path: Path) -> None:
 
 
 def test_tail_of_nothing_yet_says_so(cli: Cli, pipeline: Path, tmp_path: Path) -> None:
-    outcome = cli("tail", "decisions", "--pipeline", pipeline, "--log", f"file:{tmp_path}/log", "--until-end")
+    log = f"file:{tmp_path}/log"
+    other = tmp_path / "other.yaml"
+    other.write_text(pipeline.read_text().replace("pipeline: shop", "pipeline: other"))
+    fed = cli("feed", "payments", ndjson(tmp_path / "1.ndjson", payments(1)), "--pipeline", other, "--log", log)
+    assert fed.code == 0
+    outcome = cli("tail", "decisions", "--pipeline", pipeline, "--log", log, "--until-end")
     assert (outcome.code, outcome.out) == (0, "")
     assert outcome.err.count("\n") == 1
     assert "no topic shop.decisions" in outcome.err

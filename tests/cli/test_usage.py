@@ -41,6 +41,31 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "feed an unknown stream": (["feed", "logins", "x.csv", "--pipeline", "{pipeline}", *LOG], "has no stream logins"),
     "feed too slowly": (["feed", "payments", "x.csv", "--pipeline", "{pipeline}", *LOG, "--rate", "0"], "--rate"),
     "tail nothing known": (["tail", "decison", "--pipeline", "{pipeline}", *LOG], "did you mean decisions?"),
+    "feed into a file": (
+        ["feed", "payments", "{csv}", "--pipeline", "{pipeline}", "--log", "file:{csv}"],
+        "error: --log: {csv} is no directory",
+    ),
+    "feed under a file": (
+        ["feed", "payments", "{csv}", "--pipeline", "{pipeline}", "--log", "file:{csv}/log"],
+        "error: --log: {csv}/log is no directory, or lies under a file",
+    ),
+    "feed where nothing can be made": (
+        ["feed", "payments", "{csv}", "--pipeline", "{pipeline}", "--log", "file:/proc/log"],
+        "error: --log: the directory /proc/log cannot be made: ",
+    ),
+    "run on a file": (["run", "{pipeline}", "--log", "file:{csv}"], "error: --log: {csv} is no directory"),
+    "run on a file by two": (
+        ["run", "{pipeline}", "--log", "file:{csv}", "--workers", "2"],
+        "error: --log: {csv} is no directory",
+    ),
+    "run with a file as state": (
+        ["run", "{pipeline}", *LOG, "--state", "{csv}"],
+        "error: --state: {csv} is no directory",
+    ),
+    "tail of a log that is not there": (
+        ["tail", "decisions", "--pipeline", "{pipeline}", *LOG],
+        "error: --log: there is no event log in {dir}/log (`run` and `feed` make it)",
+    ),
     "tail without a pipeline": (["tail", "decisions", *LOG], "Missing option '--pipeline'"),
     "backtest without input": (["backtest", "{pipeline}", "--output", "o.parquet"], "Missing option '--input'"),
     "backtest to a wrong kind": (["backtest", "{pipeline}", "--input", "x", "--output", "o.csv"], "no Parquet file"),
@@ -65,7 +90,8 @@ def test_wrong_use(case: str, cli: Cli, pipeline: Path, tmp_path: Path) -> None:
     assert outcome.out == ""
     assert outcome.err.startswith("error: ")
     assert outcome.err.count("\n") == 1
-    assert said in outcome.err
+    assert said.format(dir=tmp_path, csv=csv) in outcome.err
+    assert "run" in case or not (tmp_path / "log").exists()
 
 
 def test_a_wrong_pipeline_is_refused_with_its_places(cli: Cli, pipeline: Path) -> None:
