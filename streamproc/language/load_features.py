@@ -85,7 +85,7 @@ def _windows(name: str, section: Section, place: Place) -> Feature:
     group = WindowGroup(
         of=of,
         aggregates=aggregates,
-        over=_over(section),
+        over=_one_window(name, single[0], section) if single else _over(section),
         where=section.get("where", formula, None),
         delay=section.get("delay", duration, 0),
         precision=section.get("precision", duration, 0),
@@ -144,6 +144,19 @@ def _over(section: Section) -> dict[int, str]:
                 raise ConfigError(f"the window {given.text} is listed twice", given.place)
             found[length] = text(shown)
     return found
+
+
+def _one_window(name: str, aggregate: str, section: Section) -> dict[int, str]:
+    """The `over:` of a feature that is one column."""
+    windows = _over(section)
+    if len(windows) < 2:
+        return windows
+    of = section.node(aggregate)
+    shown = f"'{of.text}'" if isinstance(of, Scalar) and of.text == "*" else getattr(of, "text", "...")
+    hint = f"several: {{of: {shown}, aggregates: [{aggregate}], over: [{', '.join(windows.values())}]}}"
+    said = f"feature {name}: {aggregate}: takes one window only; for several use of:/aggregates:"
+    section.problems.add(said, section.key_place("over"), hint)
+    return dict(list(windows.items())[:1])
 
 
 def _pairs(node: Node) -> list[tuple[Scalar, Node]]:

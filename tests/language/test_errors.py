@@ -93,6 +93,12 @@ CASES = [
     ("{of: amount,", "{of: amonut,", "unknown column 'amonut' (did you mean amount?)"),
     ("  jump: amount", "  spend_sum_5m: amount", "two features are called spend_sum_5m (first in line 15)"),
     ("  jump: amount", "  price: amount", "'price' exists already (it is a field of the stream)"),
+    (
+        "jump: amount / previous(amount)",
+        "jump: {count: '*', over: [1d, 7d]}",
+        "p.yaml:16:22: feature jump: count: takes one window only; for several use of:/aggregates: "
+        "(several: {of: '*', aggregates: [count], over: [1d, 7d]})",
+    ),
     ("jump: amount / previous(amount)", "jump: {count: '*', sum: amount, over: 1m}", "feature jump has two aggregates"),
     ("jump: amount / previous(amount)", "jump: {avg: amount, over: 1m}", "did you mean mean?"),
     ("jump: amount / previous(amount)", "jump: [amount]", "feature jump must be an expression or a mapping"),
