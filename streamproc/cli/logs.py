@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["configure_logs"]
+__all__ = ["OneInAWhile", "configure_logs"]
 
 import logging
+import re
 import sys
+import time
+from collections.abc import Callable
 from typing import TextIO, cast
 
 import structlog
@@ -13,6 +16,29 @@ import structlog
 from streamproc.cli.common import LogLevel
 
 _LEVELS = {LogLevel.DEBUG: 10, LogLevel.INFO: 20, LogLevel.WARNING: 30, LogLevel.ERROR: 40}
+
+
+_UNREACHABLE = re.compile(r"Unable (?:to )?(?:connect|request metadata|update metadata|bootstrap)").match
+_QUIET_SECONDS = 5.0
+
+
+class OneInAWhile(logging.Filter):
+    """Of aiokafka's lines about a broker that cannot be reached, several a second, one every five seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._next = -float("inf")
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line is written."""
+        if not record.name.startswith("aiokafka") or not _UNREACHABLE(str(record.msg)):
+            return True
+        now = self._clock()
+        if now < self._next:
+            return False
+        self._next = now + _QUIET_SECONDS
+        return True
 
 
 class _Stderr:
@@ -49,4 +75,5 @@ def configure_logs(level: LogLevel = LogLevel.WARNING) -> None:
     )
     handler = logging.StreamHandler(_Stderr())
     handler.setFormatter(formatter)
+    handler.addFilter(OneInAWhile())
     logging.basicConfig(level=max(_LEVELS[level], logging.WARNING), handlers=[handler], force=True)

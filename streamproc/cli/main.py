@@ -7,20 +7,38 @@ __all__ = ["app", "main", "run_command"]
 import sys
 from collections.abc import Sequence
 from types import ModuleType
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from streamproc.cli import backtest, check, demo, feed, run, tail, validate
 from streamproc.cli.errors import report
 
+_HELP = "Exactly-once decisions on streams of card transactions. Data goes to stdout, everything else to stderr."
+
 app = typer.Typer(
     name="streamproc",
-    help="Exactly-once decisions on streams of card transactions. Data goes to stdout, everything else to stderr.",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"streamproc {version('streamproc')}")  # noqa: T201 - what was asked for
+        raise typer.Exit
+
+
+@app.callback(help=_HELP)
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """What stands before the command."""
 
 
 def _example(module: ModuleType) -> str:

@@ -8,7 +8,7 @@ import logging
 import pytest
 import structlog
 
-from streamproc.cli.logs import configure_logs
+from streamproc.cli.logs import OneInAWhile, configure_logs
 
 
 def test_logs_never_go_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
@@ -21,3 +21,19 @@ def test_logs_never_go_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     ours, theirs = map(json.loads, captured.err.splitlines())
     assert (ours["event"], ours["level"], ours["task"]) == ("slow", "warning", 2)
     assert (theirs["event"], theirs["logger"]) == ("node 7 is gone", "aiokafka")
+
+
+def test_a_broker_that_is_not_there_is_told_of_once_in_a_while() -> None:
+    now = 0.0
+    chosen = OneInAWhile(lambda: now)
+
+    def written(name: str, text: str) -> bool:
+        return chosen.filter(logging.LogRecord(name, logging.ERROR, "", 0, text, ("h", 1, "refused"), None))
+
+    told = []
+    for now in range(12):
+        texts = ('Unable connect to "%s:%s": %s', "Unable to request metadata from node with id %s %s: %r")
+        told += [now for text in texts if written("aiokafka.client", text)]
+        assert written("aiokafka.client", "Topic %s is %s %s")
+        assert written("worker", "Unable connect %s %s %s")
+    assert told == [0, 5, 10]

@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -179,3 +180,7 @@ def test_an_unexpected_error_quotes_nothing(
     monkeypatch.setenv("STREAMPROC_DEBUG", "1")
     assert report(caught.value) == 1
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_version(cli: Cli) -> None:
+    assert cli("--version") == (0, f"streamproc {version('streamproc')}\n", "")
