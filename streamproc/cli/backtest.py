@@ -53,7 +53,7 @@ def command(
         typer.Option(
             "--input",
             metavar="[STREAM=]FILE...",
-            help="Parquet, CSV or NDJSON files in the order of arrival; may be repeated.",
+            help="After PIPELINE: Parquet, CSV or NDJSON files in the order of arrival; may be repeated.",
         ),
     ],
     output: Annotated[Path, typer.Option("--output", metavar="FILE.parquet", help="One row a decision.")],

@@ -68,6 +68,13 @@ def test_the_tutorial_runs(tmp_path: Path) -> None:
             assert missing == [], f"line {block.line}: not in\n{shown}"
 
 
+def test_excerpts_are_called_so() -> None:
+    text = TUTORIAL.read_text()
+    for shown in [block for block in blocks(text) if block.language == "text"][1:]:
+        before = text.splitlines()[shown.line - 3]
+        assert before.endswith(":"), f"line {shown.line}: {before}"
+
+
 def test_the_tutorial_is_what_it_says() -> None:
     found = blocks(TUTORIAL.read_text())
     assert {block.language for block in found} == {"python", "sh", "text", "yaml", "csv"}
