@@ -104,6 +104,7 @@ class Worker:
         self._rows_max = self._rows_cap = settings.batch_rows_max
         self._stopping = False
         self._failing_since = 0.0
+        self._damage: StateCorruptedError | None = None
         self._ends: dict[TopicPartition, int] = {}
 
     @property
@@ -149,7 +150,7 @@ class Worker:
                         continue
                     computed = self._compute(inputs)  # 2-4
                     if computed is None:
-                        await self._read_from_positions()
+                        await self._try_again()
                         continue
                     await self._transact(computed, membership)  # 5-7
         finally:
@@ -193,7 +194,7 @@ class Worker:
             self._rows_max = self._rows_cap = error.rows
             return None
         except StateCorruptedError as error:
-            self._lose_state(error)
+            self._damage = error
             return None
         self._rows_cap = min(2 * self._rows_cap, self._rows_max)
         if self._notes is not None:
@@ -258,9 +259,17 @@ class Worker:
         await self._read_from_positions()
         return None
 
-    def _lose_state(self, error: StateCorruptedError) -> None:
+    async def _try_again(self) -> None:
+        """After a batch that could not be computed: with fewer rows, or on restored state."""
+        if self._damage is not None:
+            await self._lose_state(self._damage)
+            self._damage = None
+        await self._read_from_positions()
+
+    async def _lose_state(self, error: StateCorruptedError) -> None:
         """Stored state turned out damaged while it was read: the task is restored from what else there is."""
         self._engine.undo()
+        await self._flusher.finish([])
         for tp, task in list(self._tasks.items()):
             if error.task in {None, task.task}:
                 self._logger.error("local state discarded", task=task.task, reason=str(error))
