@@ -8,8 +8,8 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Callable
-from typing import TextIO, cast
+from collections.abc import Callable, MutableMapping
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -23,7 +23,10 @@ _QUIET_SECONDS = 5.0
 
 
 class OneInAWhile(logging.Filter):
-    """Of aiokafka's lines about a broker that cannot be reached, several a second, one every five seconds."""
+    """Of lines about a log that cannot be reached, several a second, one every five seconds.
+
+    A filter of aiokafka's lines, and a processor of our own; each kind needs one of its own.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -34,6 +37,19 @@ class OneInAWhile(logging.Filter):
         """Whether the line is written."""
         if not record.name.startswith("aiokafka") or not _UNREACHABLE(str(record.msg)):
             return True
+        return self._due()
+
+    def __call__(self, logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        """The event, if it is written.
+
+        Raises:
+            DropEvent: it is not.
+        """
+        if str(event.get("event")).endswith("trying again") and not self._due():
+            raise structlog.DropEvent
+        return event
+
+    def _due(self) -> bool:
         now = self._clock()
         if now < self._next:
             return False
@@ -55,6 +71,7 @@ def configure_logs(level: LogLevel = LogLevel.WARNING) -> None:
     """Send our logs, and those of libraries from WARNING on, to stderr."""
     structlog.configure(
         processors=[
+            OneInAWhile(),
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),

@@ -37,3 +37,12 @@ def test_a_broker_that_is_not_there_is_told_of_once_in_a_while() -> None:
         assert written("aiokafka.client", "Topic %s is %s %s")
         assert written("worker", "Unable connect %s %s %s")
     assert told == [0, 5, 10]
+
+
+def test_so_are_our_own_attempts(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs()
+    for _ in range(3):
+        structlog.get_logger("worker").warning("the log does not answer, trying again", error="refused")
+        structlog.get_logger("worker").warning("slow")
+    events = [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()]
+    assert events == ["the log does not answer, trying again", "slow", "slow", "slow"]
