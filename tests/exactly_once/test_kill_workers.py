@@ -10,6 +10,8 @@ import pytest
 
 from tests.exactly_once.campaign import Campaign, Plan, assert_exactly_once, plan_kills
 
+pytestmark = pytest.mark.xdist_group("campaigns")  # one at a time: each wants the machine
+
 WORKERS = 2
 KILLS = 8
 

@@ -21,6 +21,8 @@ from tests.exactly_once.campaign import Campaign, Plan
 from tests.exactly_once.marks import Marks
 from tests.exactly_once.readers import open_reader
 
+pytestmark = pytest.mark.xdist_group("campaigns")  # one at a time: each wants the machine
+
 STOP_SECONDS_MAX = 30.0
 PARTITIONS = 4
 LogKind = str
