@@ -196,7 +196,7 @@ def test_another_horizon_is_refused() -> None:
     state.publish()
     state.cut(0, b"m").write(store)
     store.close()
-    with pytest.raises(ConfigError, match="deduplicate changed"):
+    with pytest.raises(ConfigError, match="tables: deduplicate"):
         start(stores, horizon=41)
     with pytest.raises(ConfigError, match="longer than 0"):
         Deduplicator(0)
