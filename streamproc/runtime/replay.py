@@ -16,7 +16,7 @@ from state.errors import RecordError, StateCorruptedError
 from streamproc.eventlog.contract import Chunk
 from streamproc.runtime.engine import Engine
 from streamproc.runtime.journal import JournalEntry
-from streamproc.runtime.rows import Rows, TaskInput, decode_rows
+from streamproc.runtime.rows import Rows, TaskInput, decode_rows, without
 
 
 class SilentReplayer:
@@ -43,7 +43,10 @@ class SilentReplayer:
         return self._rerun(rows, entry.actions, whole=True) == entry.exact
 
     def _rows(self, task: int, chunks: Sequence[Chunk], rejected: frozenset[int], expected: int) -> Rows:
-        kept = [_without(chunk, rejected) for chunk in chunks] if rejected else list(chunks)
+        kept = list(chunks)
+        if rejected:
+            places = [{i for i, offset in enumerate(chunk.offsets) if offset in rejected} for chunk in chunks]
+            kept = [without(chunk, bad) for chunk, bad in zip(chunks, places, strict=True)]
         kept = [chunk for chunk in kept if chunk.offsets]
         if not kept:
             rows = decode_rows(self._engine.decoder, [])
@@ -61,17 +64,3 @@ class SilentReplayer:
             raise StateCorruptedError("a journaled row cannot be computed again") from error
         self._engine.publish()
         return digest
-
-
-def _without(chunk: Chunk, rejected: frozenset[int]) -> Chunk:
-    keep = [i for i, offset in enumerate(chunk.offsets) if offset not in rejected]
-    if len(keep) == len(chunk.offsets):
-        return chunk
-    return Chunk(
-        chunk.tp,
-        [chunk.offsets[i] for i in keep],
-        [chunk.keys[i] for i in keep],
-        [chunk.values[i] for i in keep],
-        [chunk.timestamps[i] for i in keep],
-        chunk.next_offset,
-    )

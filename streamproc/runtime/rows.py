@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Condemned", "Refused", "Rows", "TaskInput", "decode_rows", "set_aside"]
+__all__ = ["Condemned", "Refused", "Rows", "TaskInput", "decode_rows", "set_aside", "without"]
 
 from collections.abc import Sequence, Set
 
@@ -164,12 +164,15 @@ def set_aside(inputs: Sequence[TaskInput], condemned: Condemned) -> tuple[list[T
                 )
                 for i in bad
             ]
-            chunks.append(_without(chunk, set(bad)) if bad else chunk)
+            chunks.append(without(chunk, set(bad)))
         kept.append(TaskInput(task_input.task, task_input.source, chunks))
     return kept, refused
 
 
-def _without(chunk: Chunk, rows: set[int]) -> Chunk:
+def without(chunk: Chunk, rows: Set[int]) -> Chunk:
+    """The chunk less the records at the places `rows`."""
+    if not rows:
+        return chunk
     keep = [i for i in range(len(chunk.offsets)) if i not in rows]
     offsets, keys = [chunk.offsets[i] for i in keep], [chunk.keys[i] for i in keep]
     values, timestamps = [chunk.values[i] for i in keep], [chunk.timestamps[i] for i in keep]
