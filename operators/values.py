@@ -206,7 +206,8 @@ def _decimal(spec: FieldSpec, values: Values, faults: Faults, exact: Digits) -> 
         minor = np.rint(floats * factor)
         size = np.abs(minor)
         off = np.abs(minor / factor - floats)
-    good = ((off == 0.0) | (off <= np.spacing(np.abs(floats))) & (size < FLOAT_NEAR)) & (size < FLOAT_EXACT)
+        near = off <= np.spacing(np.abs(floats))
+    good = ((off == 0.0) | near & (size < FLOAT_NEAR)) & (size < FLOAT_EXACT)
     if by_digits or not good.all():
         for row in np.flatnonzero(size >= FLOAT_EXACT).tolist():
             by_digits[row] = _minor_of(exact(row), spec.type.scale)
