@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import structlog
 
+from operators.batch import Batch
 from operators.decide import RuleDecider
 from operators.decode import RecordDecoder
 from operators.deduplicate import Deduplicator, DuplicateFlags, payload_digests
@@ -121,7 +122,7 @@ class Engine:
             if attempt > attempts_max and rows.size > attempts_max:
                 raise BatchTooBadError
             try:
-                return self._run(rows, self.plan.steps)
+                return self._run(rows)
             except RecordError as error:
                 self._state.undo()
                 bad = error.rows or (self._first_bad(rows),)
@@ -137,8 +138,7 @@ class Engine:
 
     def rerun(self, rows: Rows, actions: npt.NDArray[np.uint8], steps: Sequence[Operator], *, whole: bool) -> bytes:
         """Bring the state forward over journaled rows; their `exact` digest if `whole`, else empty."""
-        flags, fresh = self._deduplicate(rows)
-        batch = (rows if flags is None or not flags.duplicate.any() else rows.take(fresh)).batch()
+        flags, _, batch = self._deduplicate(rows)
         for step in steps:
             (step.process if whole else step.replay)(batch, self._state)
         if flags is not None and self._deduplicator is not None:
@@ -159,11 +159,10 @@ class Engine:
 
     # ---- 3
 
-    def _run(self, rows: Rows, steps: Sequence[Operator]) -> Judged:
-        flags, fresh = self._deduplicate(rows)
-        batch = (rows if flags is None or not flags.duplicate.any() else rows.take(fresh)).batch()
+    def _run(self, rows: Rows) -> Judged:
+        flags, fresh, batch = self._deduplicate(rows)
         try:
-            for step in steps:
+            for step in self.plan.steps:
                 step.process(batch, self._state)
             reused = None if flags is None or not flags.reused.any() else np.flatnonzero(flags.reused[fresh])
             decided = self._decider.decide(batch.columns, batch.size, reused)
@@ -175,11 +174,15 @@ class Engine:
         self._deduplicator.record(flags, actions)
         return Judged(rows, batch, fresh, flags.duplicate, decided, actions)
 
-    def _deduplicate(self, rows: Rows) -> tuple[DuplicateFlags | None, npt.NDArray[np.int64]]:
+    def _deduplicate(self, rows: Rows) -> tuple[DuplicateFlags | None, npt.NDArray[np.int64], Batch]:
+        """What is known of the ids; the indices of the rows that are no duplicates, and these rows as a batch."""
         if self._deduplicator is None:
-            return None, np.arange(rows.size)
+            return None, np.arange(rows.size), rows.batch()
         flags = self._deduplicator.check(rows.spans, rows.ids, payload_digests(rows.values), rows.event_time)
-        return flags, np.flatnonzero(~flags.duplicate) if flags.duplicate.any() else np.arange(rows.size)
+        if not flags.duplicate.any():
+            return flags, np.arange(rows.size), rows.batch()
+        fresh = np.flatnonzero(~flags.duplicate)
+        return flags, fresh, rows.take(fresh).batch()
 
     def _first_bad(self, rows: Rows) -> int:
         """The first row with which a prefix of the batch fails; every trial is undone."""
@@ -187,7 +190,7 @@ class Engine:
         while bad - good > 1:
             middle = (good + bad) // 2
             try:
-                self._run(rows.take(np.arange(middle)), self.plan.steps)
+                self._run(rows.take(np.arange(middle)))
                 good = middle
             except Exception:
                 bad = middle
