@@ -67,7 +67,7 @@ class Plan:
     kills: Sequence[Kill] = ()
     rate: float = 0.0
     events: int = 200_000
-    events_max: int = 400_000
+    events_max: int = 2_000_000
     workers: int = 1
     seed: int = 1
     skip: int = 0

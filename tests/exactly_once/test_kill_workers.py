@@ -18,7 +18,7 @@ KILLS = 8
 
 def plan(seed: int) -> Plan:
     kills = plan_kills(random.Random(seed), KILLS, alone=True)
-    return Plan(kills, events=50_000, events_max=100_000, workers=WORKERS, seed=seed)
+    return Plan(kills, events=50_000, workers=WORKERS, seed=seed)
 
 
 @pytest.mark.timeout(600)

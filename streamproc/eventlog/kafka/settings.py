@@ -38,7 +38,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=Tru
     fetch_max_wait_ms: int = 50
 
     session_timeout_ms: int = 10_000
-    heartbeat_interval_ms: int = 3_000
+    heartbeat_interval_ms: int = 500
     rebalance_timeout_ms: int = 30_000
 
     transaction_timeout_ms: int = 8_000
