@@ -90,8 +90,8 @@ class Runner:
         begun = time.process_time()
         computed = self.engine.compute(inputs, self._tasks, EPOCH_MS)
         self.engine.publish()
-        for output in computed.tasks:
-            self._tasks[output.source].advance(output.position, output.sequence, output.chain, output.sequence)
+        for source, head in computed.heads.items():
+            self._tasks[source].advance(head, head.sequence)
         if sum(map(self.state.dirty_rows, range(PARTITIONS))) >= FLUSH_ROWS:
             for task, store in enumerate(self._open):
                 self.state.cut(task, b"meta").write(store)

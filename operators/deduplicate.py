@@ -18,12 +18,13 @@ import numpy.typing as npt
 import xxhash
 
 from operators.batch import TaskRows
+from state.entries import Entries
 from state.errors import ConfigError
 from state.hashing import digest64, digests128
 from state.part import PartCut
 from state.rowstore import RowStore
 from state.segment_store import SegmentStore
-from state.segments import UNINDEXED, Entries, IdSegments
+from state.segments import UNINDEXED, IdSegments
 
 I64 = npt.NDArray[np.int64]
 _FEW = 12  # up to so many rows of a task, a loop is faster than columns
@@ -72,6 +73,7 @@ class Deduplicator:
         self.fingerprint = digest64(f"deduplicate 1 {horizon_ms}".encode())
         self._tasks: dict[int, IdSegments] = {}
         self._stored: dict[int, SegmentStore] = {}
+        self._sealed = False
 
     # ---- the hot path
 
@@ -125,6 +127,8 @@ class Deduplicator:
     def _add(self, task: int) -> IdSegments:
         index = self._tasks[task] = IdSegments(self.horizon_ms)
         self._stored[task] = SegmentStore(self.name, self.fingerprint, index)
+        if self._sealed:
+            index.seal()
         return index
 
     def drop_task(self, task: int) -> None:
@@ -132,13 +136,26 @@ class Deduplicator:
         self._tasks.pop(task, None)
         self._stored.pop(task, None)
 
+    def seal(self) -> None:
+        """The batch is in flight, the next one begins."""
+        self._sealed = True
+        for index in self._tasks.values():
+            index.seal()
+
+    def unseal(self) -> None:
+        """The sealed batch is the newest one again."""
+        self._sealed = False
+        for index in self._tasks.values():
+            index.unseal()
+
     def publish(self) -> None:
-        """The transaction committed; wholly expired segments are dropped."""
+        """The oldest open batch committed; wholly expired segments are dropped."""
+        self._sealed = False
         for index in self._tasks.values():
             index.publish()
 
     def undo(self) -> None:
-        """The transaction did not commit."""
+        """The newest open batch is not to be."""
         for index in self._tasks.values():
             index.undo()
 

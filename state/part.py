@@ -54,12 +54,20 @@ class StatePart(Protocol):
         """Forget a task."""
         ...
 
+    def seal(self) -> None:
+        """The batch is in flight: what changes from now on is the next one's. At most two are open, then."""
+        ...
+
+    def unseal(self) -> None:
+        """The sealed batch is the newest one again; the one after it was undone."""
+        ...
+
     def publish(self) -> None:
-        """The transaction committed: before-images go."""
+        """The oldest open batch committed: its before-images go."""
         ...
 
     def undo(self) -> None:
-        """The transaction did not commit: back to the last publish."""
+        """The newest open batch is not to be: back to the state before it."""
         ...
 
     @property

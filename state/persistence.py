@@ -60,12 +60,20 @@ class Persistence:
         self._stores.pop(task, None)
         self.table.drop_task(task)
 
+    def seal(self) -> None:
+        """The batch is in flight, the next one begins."""
+        self.table.seal()
+
+    def unseal(self) -> None:
+        """The sealed batch is the newest one again."""
+        self.table.unseal()
+
     def publish(self) -> None:
-        """The transaction committed."""
+        """The oldest open batch committed."""
         self.table.publish()
 
     def undo(self) -> None:
-        """The transaction did not commit."""
+        """The newest open batch is not to be."""
         self.table.undo()
 
     @property

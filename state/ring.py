@@ -13,7 +13,7 @@ place calls `changed_from`, else the change is not flushed.
 
 `append_room` never overwrites a live entry, and a block that had to grow is kept until `publish`: so undoing
 a batch that only appended needs nothing but the old off, mask, start and stop. Who changes a live entry in place
-calls `save` first.
+calls `save` first. Two batches may be open (`StatePart.seal`): each keeps what the state before it needs.
 """
 
 from __future__ import annotations
@@ -41,6 +41,16 @@ class RingSpec(msgspec.Struct, frozen=True):
     floats: tuple[str, ...] = ()
 
 
+class _Changes:
+    """What undoes one batch: heads and entries as they were, blocks (off, length) it replaced and took."""
+
+    def __init__(self) -> None:
+        self.heads: list[tuple[I64, I64, I64]] = []
+        self.images: list[tuple[I64, I64]] = []
+        self.retired: list[tuple[I64, I64]] = []
+        self.fresh: list[tuple[I64, I64]] = []
+
+
 class Ring:
     """Ring storage of one table; `heads[slot]` is (off, mask, start, stop)."""
 
@@ -55,10 +65,8 @@ class Ring:
         self.chunks = np.zeros((len(table.rows), 2), np.int64)
         self._end = 0
         self._blocks: dict[int, list[int]] = {}
-        self._retired: list[tuple[I64, I64]] = []  # (off, length) of blocks replaced since the last publish
-        self._images: list[tuple[I64, I64]] = []
-        self._fresh: list[tuple[I64, I64]] = []
-        self._head_images: list[tuple[I64, I64, I64]] = []
+        self._changes = _Changes()
+        self._sealed: _Changes | None = None
 
     @property
     def floats(self) -> npt.NDArray[np.float64]:
@@ -107,11 +115,11 @@ class Ring:
 
     def touch(self, slots: I64) -> None:
         """Keep the heads of `slots` (unique) for undo; call before the batch's first write."""
-        self._head_images.append((slots, self.heads[slots], self.flushed[slots]))
+        self._changes.heads.append((slots, self.heads[slots], self.flushed[slots]))
 
     def save(self, indices: I64) -> None:
         """Keep the entries at arena `indices` for undo; call before changing live entries in place."""
-        self._images.append((indices, self.entries[indices]))
+        self._changes.images.append((indices, self.entries[indices]))
 
     def changed_from(self, slots: I64, positions: I64) -> None:
         """Entries of `slots` (unique) at or above `positions` changed in place: the next flush rewrites them."""
@@ -137,8 +145,8 @@ class Ring:
             target = self.spans(mine, old[:, self.START], old[:, self.STOP])
             self.entries[target] = self.entries[source]
             had = old[:, self.MASK] >= 0
-            self._retired.append((old[had, self.OFF], old[had, self.MASK] + 1))
-            self._fresh.append((new, np.full(len(new), length, np.int64)))
+            self._changes.retired.append((old[had, self.OFF], old[had, self.MASK] + 1))
+            self._changes.fresh.append((new, np.full(len(new), length, np.int64)))
 
     def _take(self, count: int, length: int) -> I64:
         pool = self._blocks.get(length, [])
@@ -161,24 +169,31 @@ class Ring:
 
     # ---- ending a batch
 
+    def seal(self) -> None:
+        """What changes from now on is the next batch's."""
+        self._sealed, self._changes = self._changes, _Changes()
+
+    def unseal(self) -> None:
+        """The sealed batch is the newest one again."""
+        assert self._sealed is not None
+        self._changes, self._sealed = self._sealed, None
+
     def publish(self) -> None:
-        """The batch is final: replaced blocks may be reused."""
-        self._give_back(self._retired)
-        self._retired, self._fresh = [], []
-        self._images.clear()
-        self._head_images.clear()
+        """The oldest batch is final: the blocks it replaced may be reused."""
+        if self._sealed is None:
+            self._sealed, self._changes = self._changes, _Changes()
+        self._give_back(self._sealed.retired)
+        self._sealed = None
 
     def undo(self) -> None:
-        """Put heads and saved entries back; blocks taken by the batch may be reused."""
-        for indices, image in reversed(self._images):
+        """Put the newest batch's heads and saved entries back; blocks it took may be reused."""
+        changes, self._changes = self._changes, _Changes()
+        for indices, image in reversed(changes.images):
             self.entries[indices] = image
-        for slots, heads, flushed in reversed(self._head_images):
+        for slots, heads, flushed in reversed(changes.heads):
             self.heads[slots] = heads
             self.flushed[slots] = np.minimum(flushed, self.flushed[slots])
-        self._give_back(self._fresh)
-        self._retired, self._fresh = [], []
-        self._images.clear()
-        self._head_images.clear()
+        self._give_back(changes.fresh)
 
     def release(self, slots: I64) -> None:
         """Keys go: their blocks may be reused."""

@@ -12,10 +12,11 @@ __all__ = ["SegmentStore", "SegmentsCut"]
 
 import numpy as np
 
+from state.entries import Entries
 from state.errors import StateCorruptedError
 from state.part import Puts
 from state.rowstore import RowStore
-from state.segments import Entries, IdSegments
+from state.segments import IdSegments
 
 _VERSION = b"\x01"
 _CHUNK_MAX = 8192

@@ -14,12 +14,12 @@ Stored: a state row, and chunks of entries as they were appended, one or more a 
 
 from __future__ import annotations
 
-__all__ = ["UNINDEXED", "Entries", "IdSegments"]
-
-from typing import NamedTuple
+__all__ = ["UNINDEXED", "IdSegments"]
 
 import numpy as np
 import numpy.typing as npt
+
+from state.entries import Entries, new_entries
 
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
@@ -32,37 +32,19 @@ BEGINNING = -(1 << 62)
 UNINDEXED = -2
 
 
-class Entries(NamedTuple):
-    """Columns of entries, in order of arrival."""
+class _Changes:
+    """What undoes one batch: where the log ended before it, and what it did to the index."""
 
-    lo: U64
-    hi: U64
-    digest: I64
-    time: I64
-    action: npt.NDArray[np.uint8]
+    def __init__(self, stop: int, stream_time: int, segments: list[tuple[int, int]]) -> None:
+        self.stop = stop
+        self.stream_time = stream_time
+        self.segments = segments
+        self.written: list[I64] | None = []  # index slots taken; None: the index grew
+        self.superseded: list[I64] = []  # numbers of entries that lost their index slot to a later one
 
-    def take(self, at: I64) -> Entries:
-        """A copy of the entries at `at`."""
-        return Entries(self.lo[at], self.hi[at], self.digest[at], self.time[at], self.action[at])
-
-    def part(self, begin: int, end: int) -> Entries:
-        """The entries begin..end, not copied."""
-        return Entries(
-            self.lo[begin:end], self.hi[begin:end], self.digest[begin:end], self.time[begin:end], self.action[begin:end]
-        )
-
-    def put(self, at: I64 | slice, new: Entries) -> None:
-        """Write `new` at `at`."""
-        self.lo[at], self.hi[at], self.digest[at] = new.lo, new.hi, new.digest
-        self.time[at], self.action[at] = new.time, new.action
-
-
-class Image(NamedTuple):
-    """What an undo needs."""
-
-    stop: int
-    stream_time: int
-    segments: list[tuple[int, int]]
+    def wrote(self, slots: I64) -> None:
+        if self.written is not None:
+            self.written.append(slots)
 
 
 class IdSegments:
@@ -74,12 +56,11 @@ class IdSegments:
         self.first = self.stop = self._base = 0
         self.segments: list[tuple[int, int]] = []  # (slice of stream time, first number)
         self._width = max(1, horizon_ms // _SEGMENTS)
-        self.columns = _columns(64)
+        self.columns = new_entries(64)
         self._tags = np.zeros(64 * _WAYS, np.uint8)  # 0: never used
         self._low = np.zeros(64 * _WAYS, np.uint32)
-        self._image: Image | None = None
-        self._written: list[I64] | None = []  # index slots taken since the last publish; None: the index grew
-        self._superseded: list[I64] = []  # numbers of entries that lost their index slot to a later one
+        self._changes: _Changes | None = None
+        self._sealed: _Changes | None = None
 
     def __len__(self) -> int:
         return self.stop - self.first
@@ -94,7 +75,7 @@ class IdSegments:
         return (numbers - self._base) % len(self.columns.time)
 
     def place(self, number: int) -> int:
-        """Where in `columns` one entry lies."""
+        """`at` of one entry."""
         return (number - self._base) % len(self.columns.time)
 
     # ---- finding
@@ -149,8 +130,8 @@ class IdSegments:
 
     def begin(self) -> None:
         """Call before a batch's first change."""
-        if self._image is None:
-            self._image = Image(self.stop, self.stream_time, list(self.segments))
+        if self._changes is None:
+            self._changes = _Changes(self.stop, self.stream_time, list(self.segments))
 
     def append(self, entries: Entries, stream: I64, slots: I64) -> I64:
         """Append entries that arrived at stream times `stream` (ascending); returns their numbers.
@@ -200,10 +181,10 @@ class IdSegments:
         self.stop += count
 
     def _supersede(self, slots: I64, numbers: I64) -> None:
-        self._superseded.append(self._numbers(self._low[slots]))
+        if self._changes is not None:
+            self._changes.superseded.append(self._numbers(self._low[slots]))
+            self._changes.wrote(slots)
         self._low[slots] = (numbers & _LOW).astype(np.uint32)
-        if self._written is not None:
-            self._written.append(slots)
 
     def _index_one(self, lo: int, hi: int, number: int) -> None:
         mask = len(self._tags) // _WAYS - 1
@@ -212,8 +193,8 @@ class IdSegments:
             if slot >= bucket * _WAYS:
                 self._tags[slot] = max(hi >> 56, 1)
                 self._low[slot] = number & _LOW
-                if self._written is not None:
-                    self._written.append(np.array([slot]))
+                if self._changes is not None:
+                    self._changes.wrote(np.array([slot]))
                 return
         self._index(np.array([lo], np.uint64), np.array([hi], np.uint64), np.array([number], np.int64))
 
@@ -242,7 +223,7 @@ class IdSegments:
         old, live = self.columns, len(self)
         begin = (self.first - self._base) % len(old.time)
         head = min(live, len(old.time) - begin)
-        self.columns, self._base = _columns(size), self.first
+        self.columns, self._base = new_entries(size), self.first
         self.columns.put(slice(0, head), old.part(begin, begin + head))
         self.columns.put(slice(head, live), old.part(0, live - head))
 
@@ -263,8 +244,8 @@ class IdSegments:
             slots = (chosen * _WAYS + way)[fits]
             self._tags[slots] = _tags(hi[fits])
             self._low[slots] = (numbers[fits] & _LOW).astype(np.uint32)
-            if self._written is not None:
-                self._written.append(slots)
+            if self._changes is not None:
+                self._changes.wrote(slots)
             if not fits.any():
                 self._double()
             rest = ~fits
@@ -288,67 +269,81 @@ class IdSegments:
         kept = np.where(numbers < self.first, np.uint8(0), self._tags)
         self._tags = np.concatenate((np.where(upper, np.uint8(0), kept), np.where(upper, kept, np.uint8(0))))
         self._low = np.tile(self._low, 2)
-        self._written = None
+        for changes in (self._changes, self._sealed):
+            if changes is not None:
+                changes.written = None
 
     # ---- ending a batch
 
+    def seal(self) -> None:
+        """What changes from now on is the next batch's."""
+        self.begin()
+        self._sealed, self._changes = self._changes, None
+
+    def unseal(self) -> None:
+        """The sealed batch is the newest one again."""
+        self._changes, self._sealed = self._sealed, None
+
     def publish(self) -> None:
-        """The batch is final: wholly expired segments go."""
-        if self._image is None:
-            return
-        self._forget_image()
+        """The oldest batch is final: segments that had wholly expired by its end go."""
+        if self._sealed is None:
+            self._changes = None
+        self._sealed = None
         self.expire()
 
     def expire(self) -> None:
-        """Drop the segments whose entries have all expired."""
+        """Drop the segments whose entries have all expired, as of the last batch that is final."""
+        final = (self._sealed or self._changes or self).stream_time
         segments = self.segments
         gone = 0
-        while gone < len(segments) and self.stream_time - ((segments[gone][0] + 1) * self._width - 1) > self.horizon:
+        while gone < len(segments) and final - ((segments[gone][0] + 1) * self._width - 1) > self.horizon:
             gone += 1
         if gone:
-            self.first = segments[gone][1] if gone < len(segments) else self.stop
+            self.first = max(self.first, segments[gone][1] if gone < len(segments) else self.stop)
             del segments[:gone]
 
     def undo(self) -> None:
-        """Back to the last publish: the log is truncated."""
-        if self._image is None:
+        """Back to before the newest batch: the log is truncated."""
+        changes = self._changes
+        if changes is None:
             return
-        if self._written is None:
-            self._tags[self._numbers(self._low) >= self._image.stop] = 0
-        for slots in self._written or ():
+        if changes.written is None:
+            self._tags[self._numbers(self._low) >= changes.stop] = 0
+        for slots in changes.written or ():
             self._tags[slots] = 0
-        self.stop, self.stream_time, self.segments = self._image
-        lost = np.concatenate([np.empty(0, np.int64), *self._superseded])
-        lost = lost[lost < self.stop]
-        at = self.at(lost)
-        self._index(self.columns.lo[at], self.columns.hi[at], lost)
-        self._forget_image()
+        self.stop, self.stream_time, self.segments = changes.stop, changes.stream_time, changes.segments
+        lost = np.concatenate([np.empty(0, np.int64), *changes.superseded])
+        lost = lost[(lost < self.stop) & (lost >= self.first)]
+        final = self.stop if self._sealed is None else self._sealed.stop
+        self._changes = None
+        self._index_again(lost[lost < final])
+        self._changes = self._sealed  # the slots of its entries go with it, if it goes
+        self._index_again(lost[lost >= final])
+        self._changes = None
 
-    def _forget_image(self) -> None:
-        self._image = None
-        self._written, self._superseded = [], []
+    def _index_again(self, numbers: I64) -> None:
+        at = self.at(numbers)
+        self._index(self.columns.lo[at], self.columns.hi[at], numbers)
 
     @property
     def in_batch(self) -> bool:
         """Whether there is something to publish or undo."""
-        return self._image is not None
+        return self._changes is not None or self._sealed is not None
 
     def restore(self, first: int, entries: Entries) -> None:
         """Fill an empty index with stored entries, numbered from `first` on; bounded by the horizon."""
         count = len(entries.lo)
         self.first = self.stop = self._base = first
-        self.columns = _columns(max(64, int(count * 1.1)))
+        self.columns = new_entries(max(64, int(count * 1.1)))
         buckets = 64
         while count > _FULL / 1.3 * buckets * _WAYS:
             buckets *= 2
-        self._tags = np.zeros(buckets * _WAYS, np.uint8)
-        self._low = np.zeros(buckets * _WAYS, np.uint32)
+        self._tags, self._low = np.zeros(buckets * _WAYS, np.uint8), np.zeros(buckets * _WAYS, np.uint32)
         for begin in range(0, count, 8192):
             part = entries.part(begin, min(begin + 8192, count))
             numbers = self.stop + np.arange(len(part.lo), dtype=np.int64)
             self._put(part)
             self._index_latest(part, numbers)
-        self._forget_image()
 
     def _index_latest(self, part: Entries, numbers: I64) -> None:
         """Index stored entries: of each hash the last one only."""
@@ -361,16 +356,6 @@ class IdSegments:
         known = found >= 0
         self._supersede(slots[known], ordered[known])
         self._index(lo[~known], hi[~known], ordered[~known])
-
-
-def _columns(size: int) -> Entries:
-    return Entries(
-        np.zeros(size, np.uint64),
-        np.zeros(size, np.uint64),
-        np.zeros(size, np.int64),
-        np.zeros(size, np.int64),
-        np.zeros(size, np.uint8),
-    )
 
 
 def _tags(hi: U64) -> npt.NDArray[np.uint8]:

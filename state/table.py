@@ -7,6 +7,7 @@
 All tasks of a worker share the matrices, so one call serves a batch that mixes tasks; the dictionaries are per
 task, so a task's keys never meet another's. Before a batch writes, it `touch`es the slots: that keeps their
 before-images until `publish` (the transaction committed) or `undo` (it did not), and marks them for the flush.
+Two batches may be open, see `StatePart.seal`.
 """
 
 from __future__ import annotations
@@ -69,6 +70,18 @@ class TaskSpan(Protocol):
     def stop(self) -> int: ...
 
 
+class _Changes:
+    """What undoes one batch: rows and blobs as they were, and the keys it saw first."""
+
+    def __init__(self) -> None:
+        self.images: list[tuple[Slots, npt.NDArray[np.int64]]] = []
+        self.blobs: list[tuple[int, bytes]] = []
+        self.created: list[tuple[int, str, int]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self.images or self.blobs or self.created)
+
+
 class KeyedTable:
     """The live rows of one `TableSpec` for all tasks of a worker."""
 
@@ -86,9 +99,8 @@ class KeyedTable:
         self._dirty_of = np.zeros(16, np.int64)  # dirty rows of each task
         self._slot_of: dict[int, dict[str, int]] = {}
         self._free: list[int] = []
-        self._images: list[tuple[Slots, npt.NDArray[np.int64]]] = []
-        self._blob_images: list[tuple[int, bytes]] = []
-        self._created: list[tuple[int, str, int]] = []
+        self._changes = _Changes()
+        self._sealed: _Changes | None = None
 
     @property
     def floats(self) -> npt.NDArray[np.float64]:
@@ -133,7 +145,7 @@ class KeyedTable:
                 if self.spec.blob:
                     self.blobs.append(b"")
             mine[key] = slots[i] = slot
-            self._created.append((task, key, slot))
+            self._changes.created.append((task, key, slot))
         self.rows[slots] = 0
         self.task_of[slots] = task
         if self.ring:
@@ -184,41 +196,53 @@ class KeyedTable:
 
     def touch(self, slots: Slots) -> None:
         """Keep before-images of `slots` (unique) and mark them dirty; call before the batch's first write."""
-        self._images.append((slots, self.rows[slots]))
+        self._changes.images.append((slots, self.rows[slots]))
         self.mark_dirty(slots)
 
     def set_blob(self, slot: int, blob: bytes) -> None:
         """Replace a touched key's opaque bytes."""
-        self._blob_images.append((slot, self.blobs[slot]))
+        self._changes.blobs.append((slot, self.blobs[slot]))
         self.blobs[slot] = blob
 
+    def seal(self) -> None:
+        """The batch is in flight: what changes from now on is the next one's."""
+        self._sealed, self._changes = self._changes, _Changes()
+        if self.ring:
+            self.ring.seal()
+
+    def unseal(self) -> None:
+        """The sealed batch is the newest one again."""
+        assert self._sealed is not None
+        assert not self._changes
+        self._changes, self._sealed = self._sealed, None
+        if self.ring:
+            self.ring.unseal()
+
     def publish(self) -> None:
-        """The transaction committed: forget the before-images, release replaced ring blocks."""
-        self._images.clear()
-        self._blob_images.clear()
-        self._created.clear()
+        """The oldest batch committed: forget its before-images, release the ring blocks it replaced."""
+        if self._sealed is None:
+            self._changes = _Changes()
+        self._sealed = None
         if self.ring:
             self.ring.publish()
 
     def undo(self) -> None:
-        """The transaction did not commit: put everything back as it was at the last publish.
+        """The newest batch did not commit: put everything back as it was before it.
 
         Rows stay marked dirty: writing an unchanged row again is harmless. Keys first seen by the batch go.
         """
-        for slots, image in reversed(self._images):
+        changes, self._changes = self._changes, _Changes()
+        for slots, image in reversed(changes.images):
             self.rows[slots] = image
-        for slot, blob in reversed(self._blob_images):
+        for slot, blob in reversed(changes.blobs):
             self.blobs[slot] = blob
         if self.ring:
             self.ring.undo()
         gone = []
-        for task, key, slot in self._created:
+        for task, key, slot in changes.created:
             if self._slot_of.get(task, {}).pop(key, None) is not None:
                 gone.append(slot)
         self._release(np.array(gone, np.int64))
-        self._images.clear()
-        self._blob_images.clear()
-        self._created.clear()
 
     def _release(self, slots: Slots) -> None:
         if not slots.size:
@@ -247,8 +271,8 @@ class KeyedTable:
 
     @property
     def in_batch(self) -> bool:
-        """Whether something changed since the last publish or undo."""
-        return bool(self._images or self._blob_images or self._created)
+        """Whether something changed that is neither published nor undone."""
+        return bool(self._changes or self._sealed)
 
     @property
     def live_keys(self) -> int:

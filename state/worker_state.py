@@ -83,6 +83,7 @@ class WorkerState:
             raise ConfigError(f"two tables have the same name: {sorted(n for n in names if names.count(n) > 1)[0]}")
         self._layout = {part.name: part.fingerprint.hex() for part in self._parts}
         self._stores: dict[int, RowStore] = {}
+        self._sealed = False  # a batch is in flight, another may be open on top of it
 
     def table(self, name: str) -> KeyedTable:
         """The table called `name`; KeyError says which there are."""
@@ -138,15 +139,31 @@ class WorkerState:
         for part in self._parts:
             part.drop_task(task)
 
+    def seal(self) -> None:
+        """The batch is in flight; the next one may be computed, and undone without it."""
+        for part in self._parts:
+            part.seal()
+        self._sealed = True
+
     def publish(self) -> None:
-        """The transaction committed: before-images go."""
+        """The oldest open batch committed: its before-images go."""
         for part in self._parts:
             part.publish()
+        self._sealed = False
 
     def undo(self) -> None:
-        """The transaction did not commit: everything is as at the last publish."""
+        """The newest open batch is not to be: everything is as before it."""
         for part in reversed(self._parts):
             part.undo()
+
+    def undo_all(self) -> None:
+        """Everything is as at the last publish."""
+        self.undo()
+        if self._sealed:
+            for part in self._parts:
+                part.unseal()
+            self._sealed = False
+            self.undo()
 
     def cut(self, task: int, meta: bytes = b"") -> FlushCut:
         """Copy what is dirty of `task`; `meta` is opaque here (`FlushCut.meta` may also be set before `encode`)."""

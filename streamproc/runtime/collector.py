@@ -10,11 +10,10 @@ __all__ = ["Collector", "split_chunk"]
 
 import asyncio
 from collections import deque
-from typing import Any, TypeVar
+from typing import Any
 
 from streamproc.eventlog.contract import Chunk, GroupReader
 
-T = TypeVar("T")
 _POLL_TIMEOUT_MS = 200
 
 
@@ -62,7 +61,7 @@ class Collector:
         """The records that `take` takes first."""
         return self._chunks[0] if self._chunks else None
 
-    async def wait(self, timeout_s: float) -> bool:
+    async def wait(self, timeout_s: float = 0.1) -> bool:
         """Whether anything waits, after at most `timeout_s`.
 
         Raises:
@@ -74,10 +73,15 @@ class Collector:
         self._harvest()
         return self._rows > 0
 
-    async def during(self, work: asyncio.Future[T]) -> T:
-        """Collect until `work` is done; its result or its exception. A poll's failure waits for `wait`."""
+    async def during(self, work: asyncio.Future[Any], rows: int | None = None) -> bool:
+        """Collect until `work` is done or, if given, `rows` records wait; whether `work` is done.
+
+        A failure of `work` is in `work`; one of a poll waits for `wait`.
+        """
         while not work.done():
             poll = self._polling()
+            if rows is not None and self._rows >= rows:
+                return False
             if self._rows >= self._rows_max or (poll.done() and poll.exception() is not None):
                 await asyncio.wait([work])
                 break
@@ -85,7 +89,7 @@ class Collector:
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
             if poll.done() and poll.exception() is None:
                 self._harvest()
-        return work.result()
+        return True
 
     def take(self, rows: int) -> list[Chunk]:
         """Up to `rows` records, in order."""

@@ -4,7 +4,8 @@
     3. deduplicate, steps, rules (a row that fails is refused, the batch undone and run again without it)
     4. encode: decisions, dead letters, journal entry and feature block of each task
 
-State changes stay undoable until `publish`. Worker, backtest and tests run this very code.
+State changes stay undoable until `publish`; after `seal` one more batch may be computed on top of one in flight.
+Worker, backtest and tests run this very code.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from streamproc.runtime.outputs import OutputEncoder
 from streamproc.runtime.partition_task import PartitionTask
 from streamproc.runtime.results import Computed, Judged
 from streamproc.runtime.rows import Condemned, Rows, TaskInput, decode_rows, set_aside
-from streamproc.runtime.transaction import Probe
+from streamproc.runtime.transaction import COMPUTED, Probe
 
 
 class BatchTooLargeError(StreamprocError):
@@ -98,6 +99,7 @@ class Engine:
             reason = error.reason if isinstance(error, RecordError) else "too_large_output"
             judged = self.judge(judged.rows.refuse((0,), reason, ""))
             computed = self._outputs.encode(inputs, tasks, judged, now_ms)
+        self._at(COMPUTED)
         return computed
 
     def _check_size(self, computed: Computed) -> None:
@@ -145,13 +147,17 @@ class Engine:
             self._deduplicator.record(flags, actions)
         return self._outputs.exact_digest(rows.ids, self._outputs.exact_rows(batch)) if whole else b""
 
+    def seal(self) -> None:
+        """What was computed is in flight; the next batch may be computed on top of it."""
+        self._state.seal()
+
     def publish(self) -> None:
         """The transaction committed."""
         self._state.publish()
 
     def undo(self) -> None:
-        """The transaction did not commit."""
-        self._state.undo()
+        """Whatever was computed and not published did not happen."""
+        self._state.undo_all()
 
     def _at(self, step: int) -> None:
         if self._probe is not None:

@@ -1,8 +1,10 @@
 """Flush: dirty rows go to the row store behind the committed offsets, never ahead of them.
 
-1. at publish, when due: copy all dirty rows of each task at one cut (on the loop, quick)
-2. encode and write the copy in one batch a task, with the journal position of that cut (in a thread)
-3. a failed write marks the rows dirty again; the next flush tries anew
+1. when due: copy all dirty rows of each task at one cut (on the loop, quick): at a publish; or, if the next batch is
+   about to be computed on top of the one in flight, before that (`prepare`)
+2. once the cut's batch is published: encode and write the copy in one batch a task, with the journal position of that
+   cut (in a thread)
+3. a failed write, or a batch that was undone, marks the rows dirty again; the next flush tries anew
 """
 
 from __future__ import annotations
@@ -38,37 +40,62 @@ class Flusher:
         self._not_before = self._last
         self._running: asyncio.Future[None] | None = None
         self._cuts: list[FlushCut] = []
+        self._prepared: list[tuple[PartitionTask, FlushCut]] = []
         self._logger = structlog.get_logger("flush")
 
-    def due(self, tasks: Iterable[PartitionTask]) -> None:
-        """Start a flush if one is due; called right after a publish."""
+    def prepare(self, tasks: Iterable[PartitionTask]) -> None:
+        """If a flush is due, copy now what the next publish lets it write: the batch in flight is the newest one."""
+        if not self._prepared and self._due():
+            self._prepared = self._cut(tasks)
+
+    def publish(self, tasks: Iterable[PartitionTask], *, newest: bool) -> None:
+        """A batch is published: write what was copied with it; or, if it is the `newest`, begin a flush if due."""
+        if newest and not self._prepared and self._due():
+            self._prepared = self._cut(tasks)
+        self._write()
+
+    def undo(self) -> None:
+        """What was copied did not happen; call it before the state's own undo."""
+        for _, cut in self._prepared:
+            cut.restore_dirty()
+        self._prepared = []
+
+    def _due(self) -> bool:
         if self._running is not None:
             if not self._running.done():
-                return
+                return False
             self._end()
         now = self._clock.monotonic()
         if now < self._not_before or (
             now - self._last < self._seconds_max and self._states.dirty_rows < self._rows_max
         ):
-            return
+            return False
         self._last = now
-        self._begin([task for task in tasks if task.phase is Phase.RUNNING])
+        return True
 
     async def finish(self, tasks: list[PartitionTask]) -> None:
         """Write all that is dirty now and wait for it; failures are logged, the log can replay what is missing."""
         if self._running is not None:
             await asyncio.wait([self._running])
             self._end()
-        self._begin([task for task in tasks if task.phase is Phase.RUNNING])
+        self._prepared = self._cut(tasks)
+        self._write()
         if self._running is not None:
             await asyncio.wait([self._running])
             self._end()
 
-    def _begin(self, tasks: list[PartitionTask]) -> None:
+    def _cut(self, tasks: Iterable[PartitionTask]) -> list[tuple[PartitionTask, FlushCut]]:
         """Tasks that have not decided anything have nothing to write, not even a position."""
-        jobs = [(self._states.store(task.task), self._states.cut(task)) for task in tasks if task.sequence >= 0]
-        if not jobs:
+        running = (task for task in tasks if task.phase is Phase.RUNNING and task.computed.sequence >= 0)
+        return [(task, self._states.cut(task)) for task in running]
+
+    def _write(self) -> None:
+        prepared, self._prepared = self._prepared, []
+        if not prepared:
             return
+        for task, cut in prepared:
+            cut.meta = self._states.meta(task)
+        jobs = [(self._states.store(task.task), cut) for task, cut in prepared]
         self._cuts = [cut for _, cut in jobs]
 
         def write() -> None:

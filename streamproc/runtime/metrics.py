@@ -92,6 +92,9 @@ class WorkerMetrics:
         self.unknown_fields = Counter(p + "records_with_unknown_fields", "Estimated above one half", registry=registry)
         self.failed_transactions = Counter(p + "failed_transactions", "Settled after a failure", registry=registry)
         self.batch_rows = Histogram(p + "batch_rows", "Records a transaction", buckets=_ROWS, registry=registry)
+        self.batches_ahead = Counter(
+            p + "batches_ahead", "Batches computed while the one before was in flight", registry=registry
+        )
         self.transaction_seconds = Histogram(
             p + "transaction_seconds", "Steps 5-7", buckets=_SECONDS, registry=registry
         )

@@ -12,32 +12,35 @@ from streamproc.clock import Clock
 from streamproc.eventlog.contract import Admin
 from streamproc.runtime.metrics import WorkerMetrics
 from streamproc.runtime.partition_task import PartitionTask
-from streamproc.runtime.transaction import Probe
+from streamproc.runtime.transaction import COMPUTED, Probe
 
-STAGES = {2: "collect", 3: "decode", 4: "steps", 5: "encode", 6: "produce", 7: "deliver", 8: "commit"}
+STAGES = {2: "collect", 3: "decode", 4: "steps", COMPUTED: "encode", 6: "produce", 7: "deliver", 8: "commit"}
+_FLIGHT = 5
 _WATCH_SECONDS = 2.0
 
 
 class StageTimer:
     """A probe that observes how long each numbered step took, and passes the call on.
 
-    At step n it knows how long the step before it took: `STAGES` names that one.
+    At step n it knows how long the step before it took: `STAGES` names that one. Steps 1-4 of a batch may fall
+    between the steps 5-8 of the one before it, so either half has a clock of its own.
     """
 
     def __init__(self, metrics: WorkerMetrics, clock: Clock, inner: Probe | None = None) -> None:
         self._clock = clock
         self._inner = inner
-        self._last = clock.monotonic()
+        self._last = [clock.monotonic()] * 2
         self._histograms = {step: metrics.stage_seconds.labels(name) for step, name in STAGES.items()}
 
     def __call__(self, step: int) -> None:
         """Step `step` begins."""
         now = self._clock.monotonic()
         histogram = self._histograms.get(step)
+        half = step >= _FLIGHT
         if histogram is not None:
-            histogram.observe(now - self._last)
-        self._last = now
-        if self._inner is not None:
+            histogram.observe(now - self._last[half])
+        self._last[half] = now
+        if self._inner is not None and step != COMPUTED:
             self._inner(step)
 
 

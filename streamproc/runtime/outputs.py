@@ -22,8 +22,8 @@ from operators.schema import DataType, Kind
 from streamproc.eventlog.contract import OutputRecords, TopicPartition
 from streamproc.runtime.journal import JournalEntry, RangeOfInput, encode_entry
 from streamproc.runtime.numerics import numerics_fingerprint
-from streamproc.runtime.partition_task import PartitionTask
-from streamproc.runtime.results import Computed, Judged, TaskOutput
+from streamproc.runtime.partition_task import PartitionTask, TaskHead
+from streamproc.runtime.results import Computed, Judged
 from streamproc.runtime.rows import Refused, TaskInput
 
 _EXACT = (Kind.INT64, Kind.DECIMAL, Kind.TIMESTAMP, Kind.BOOL)
@@ -61,25 +61,24 @@ class OutputEncoder:
     def encode(
         self, inputs: Sequence[TaskInput], tasks: Mapping[TopicPartition, PartitionTask], judged: Judged, now_ms: int
     ) -> Computed:
-        """Everything one transaction appends, and the offsets it commits."""
+        """Everything one transaction appends, and where its tasks stand then."""
         arrays = self._block.arrays(_named(judged), judged.decided, judged.batch.columns)
         shared = _Shared(judged, self._texts(judged), arrays, self.exact_rows(judged.batch))
         spans = {span.task: span for span in judged.rows.spans}
-        computed = Computed([], [], {}, judged)
+        computed = Computed({}, [], judged)
         for task_input in inputs:
             task = tasks[task_input.source]
             span = spans.get(task.task, TaskRows(task.task, 0, 0))
             refused = [letter for letter in judged.rows.refused if letter.task == task.task]
             entry, block = self._entry(task_input, task, shared, span, refused)
-            headers, chain = encode_entry(entry, task.chain)
+            headers, chain = encode_entry(entry, task.computed.chain)
             if span.stop > span.start:
                 computed.outputs += self._decided(shared, span, now_ms)
             if refused:
                 computed.outputs.append(self._dead_letters(task_input.source, refused, now_ms))
             journal = TopicPartition(self._plan.topics.journal, task.task)
             computed.outputs.append(OutputRecords(journal, [None], [block], now_ms, [headers]))
-            computed.tasks.append(TaskOutput(task_input.source, task_input.stop, entry.sequence, chain))
-            computed.offsets[task_input.source] = task.commit_of(task_input.stop, entry.sequence, chain)
+            computed.heads[task_input.source] = TaskHead(task_input.stop, entry.sequence, chain)
         return computed
 
     def exact_rows(self, batch: Batch) -> npt.NDArray[np.int64]:
@@ -138,7 +137,7 @@ class OutputEncoder:
         entry = JournalEntry(
             version=_JOURNAL_VERSION,
             task=task.task,
-            sequence=task.sequence + 1,
+            sequence=task.computed.sequence + 1,
             ranges=(RangeOfInput(task_input.source.topic, task_input.start, task_input.stop),),
             rejected=tuple((0, letter.offset) for letter in sorted(refused, key=lambda letter: letter.offset)),
             duplicates=tuple((0, offset) for offset in again),

@@ -8,9 +8,10 @@
 
 from __future__ import annotations
 
-__all__ = ["PartitionTask", "Phase"]
+__all__ = ["PartitionTask", "Phase", "TaskHead"]
 
 from enum import StrEnum
+from typing import NamedTuple
 
 from state.errors import StateCorruptedError
 from streamproc.eventlog.contract import NO_OFFSET, CommittedOffset, TopicPartition
@@ -28,11 +29,20 @@ class Phase(StrEnum):
 _LEGAL = {Phase.RESTORING: {Phase.RUNNING, Phase.CLOSED}, Phase.RUNNING: {Phase.CLOSED}, Phase.CLOSED: set[Phase]()}
 
 
+class TaskHead(NamedTuple):
+    """How far a task has come: the next input offset, and the last journal record's sequence and chain head."""
+
+    position: int
+    sequence: int
+    chain: bytes
+
+
 class PartitionTask:
     """One unit of ownership; plain bookkeeping, no I/O.
 
     `position` is the next input offset to decide, `sequence` and `chain` the journal's end, `journal_offset`
-    the offset of its last record: all as of the last published transaction.
+    the offset of its last record: all as of the last published transaction. `computed` is ahead of that by what is
+    computed and not yet published.
     """
 
     def __init__(self, task: int, source: TopicPartition) -> None:
@@ -43,11 +53,13 @@ class PartitionTask:
         self.sequence = -1
         self.chain = CHAIN_START
         self.journal_offset = NO_OFFSET
+        self.computed = TaskHead(0, -1, CHAIN_START)
 
     def enter(self, phase: Phase) -> None:
         """Change phase; an illegal transition is a bug and crashes."""
         assert phase in _LEGAL[self.phase], f"{self.phase} -> {phase}"
         self.phase = phase
+        self.fall_back()
 
     def expect(self, offset: int) -> None:
         """Assert that a batch does not begin before the position: a record must never be decided twice.
@@ -55,16 +67,21 @@ class PartitionTask:
         Raises:
             StateCorruptedError: reader and task disagree.
         """
-        if offset < self.position:
-            raise StateCorruptedError(f"task {self.task}: read offset {offset} again, position is {self.position}")
+        position = self.computed.position
+        if offset < position:
+            raise StateCorruptedError(f"task {self.task}: read offset {offset} again, position is {position}")
 
-    def commit_of(self, position: int, sequence: int, chain: bytes) -> CommittedOffset:
-        """The offset commit that names the journal record `sequence` (written in the same transaction)."""
-        return CommittedOffset(position, JournalHead(sequence, chain, self.journal_offset).text())
+    def commit_of(self, head: TaskHead) -> CommittedOffset:
+        """The offset commit that names the journal record of `head`, the next to be written, and the one before it."""
+        return CommittedOffset(head.position, JournalHead(head.sequence, head.chain, self.journal_offset).text())
 
-    def advance(self, position: int, sequence: int, chain: bytes, journal_offset: int) -> None:
+    def advance(self, head: TaskHead, journal_offset: int) -> None:
         """A transaction was published."""
-        self.position = position
-        self.sequence = sequence
-        self.chain = chain
+        self.position, self.sequence, self.chain = head
         self.journal_offset = journal_offset
+        if self.computed.sequence < head.sequence:
+            self.computed = head
+
+    def fall_back(self) -> None:
+        """What was computed is undone."""
+        self.computed = TaskHead(self.position, self.sequence, self.chain)

@@ -23,7 +23,7 @@ import structlog
 from state.errors import ConfigError, StateCorruptedError
 from streamproc.eventlog.contract import NO_OFFSET, Chunk, CommittedOffset, EventLog, Scanner, TopicPartition
 from streamproc.runtime.journal import CHAIN_START, JournalEntry, JournalHead, chain_after, decode_entry
-from streamproc.runtime.partition_task import PartitionTask, Phase
+from streamproc.runtime.partition_task import PartitionTask, Phase, TaskHead
 from streamproc.runtime.reading import POLL_MS, InputFeed, Silence
 
 _REPLAY_ROWS = 8192
@@ -190,7 +190,7 @@ class Recovery:
             assert last is not None
             if replayed != NO_OFFSET and replayed > committed.offset:
                 raise StateCorruptedError("the journal reaches beyond the committed offset")
-            task.advance(committed.offset, head.sequence, head.chain, last.offset)
+            task.advance(TaskHead(committed.offset, head.sequence, head.chain), last.offset)
         finally:
             await scanner.close()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Computed", "Judged", "TaskOutput"]
+__all__ = ["Computed", "Judged"]
 
 import msgspec
 import numpy as np
@@ -10,25 +10,16 @@ import numpy.typing as npt
 
 from operators.batch import Batch
 from operators.decide import Decided
-from streamproc.eventlog.contract import CommittedOffset, OutputRecords, TopicPartition
+from streamproc.eventlog.contract import OutputRecords, TopicPartition
+from streamproc.runtime.partition_task import TaskHead
 from streamproc.runtime.rows import Rows
 
 
-class TaskOutput(msgspec.Struct):
-    """Where a task stands once the transaction is published."""
-
-    source: TopicPartition
-    position: int
-    sequence: int
-    chain: bytes
-
-
 class Computed(msgspec.Struct):
-    """One transaction's worth of results; `rows` counts decided records, refused ones apart."""
+    """One transaction's worth of results; `heads`: where each task (by its input) stands once it is published."""
 
-    tasks: list[TaskOutput]
+    heads: dict[TopicPartition, TaskHead]
     outputs: list[OutputRecords]
-    offsets: dict[TopicPartition, CommittedOffset]
     judged: Judged
 
 

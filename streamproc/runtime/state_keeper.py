@@ -71,11 +71,15 @@ class StateKeeper:
         return self._open[task]
 
     def cut(self, task: PartitionTask) -> FlushCut:
-        """Copy the task's dirty rows, as of its last published transaction."""
+        """Copy the task's dirty rows, as of the last computed batch; its `meta` is due when that is published."""
+        return self._state.cut(task.task)
+
+    def meta(self, task: PartitionTask) -> bytes:
+        """The meta row that goes with a cut of the batch published last."""
         meta = LocalMeta(
             task.sequence, task.chain, task.journal_offset, task.position, self._fingerprint, self.partitions
         )
-        return self._state.cut(task.task, meta.encode())
+        return meta.encode()
 
     async def _open_store(self, task: int) -> None:
         def blocking() -> None:

@@ -15,7 +15,7 @@ the transactional id (which ends the old transaction), and the stable offset fet
 
 from __future__ import annotations
 
-__all__ = ["Probe", "TransactionProtocol"]
+__all__ = ["COMPUTED", "Probe", "TransactionProtocol"]
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
@@ -33,7 +33,8 @@ from streamproc.eventlog.contract import (
 
 R = TypeVar("R")
 Probe = Callable[[int], None]
-"""Fault point: called with a step's number just before that step; absent in production."""
+"""Fault point: called with a step's number just before that step, and with `COMPUTED` after step 4."""
+COMPUTED = 0
 
 _SETTLE_SECONDS = 60.0
 _BACKOFF_FIRST_SECONDS = 0.02

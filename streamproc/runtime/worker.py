@@ -1,7 +1,8 @@
 """The worker: one process, one consumer, one transactional producer, the tasks it was assigned.
 
-The hot loop is `run`: collect -> compute -> transaction -> publish. Everything around it is rare: assignments
-(`_adopt`), failures of a transaction (`_recover`), flushes (flush.py) and the end.
+The hot loop is `run`: collect -> compute -> transaction -> publish. While a transaction is in flight the worker
+collects; only when a full batch waits it computes that one ahead (`_ahead`), undoable by itself. Everything around it
+is rare: assignments (`_adopt`), failures of a transaction (`_recover`), flushes (flush.py) and the end.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from state.errors import EventLogError, FencedError, StateCorruptedError, StateL
 from streamproc.clock import Clock
 from streamproc.eventlog.contract import Chunk, CommittedOffset, EventLog, GroupReader, Membership, TopicPartition
 from streamproc.runtime.assignment import Assignment
+from streamproc.runtime.care import Care
 from streamproc.runtime.collector import Collector
 from streamproc.runtime.engine import BatchTooBadError, BatchTooLargeError, Engine
 from streamproc.runtime.executor import BlockingExecutor
@@ -35,7 +37,6 @@ from streamproc.runtime.state_keeper import StateKeeper
 from streamproc.runtime.topics import prepare_topics
 from streamproc.runtime.transaction import Probe, TransactionProtocol
 
-_IDLE_SECONDS = 0.1
 _RETRY_SECONDS = 0.2
 _LOCKED_SECONDS_MAX = 15.0
 _ROWS_WHEN_BAD = 16
@@ -99,9 +100,11 @@ class Worker:
         self._flusher = Flusher(states, executor, clock, settings.flush_rows, settings.flush_seconds)
         self._probe = probe
         self._notes = notes
-        self._singly = {TopicPartition(*source): stop for source, stop in orders.singly.items()}
+        self._care = Care(orders)
         self._tasks: dict[TopicPartition, PartitionTask] = {}
         self._rows_max = self._rows_cap = settings.batch_rows_max
+        self._ahead: Computed | None = None
+        self._again = False
         self._stopping = False
         self._failing_since = 0.0
         self._damage: StateCorruptedError | None = None
@@ -137,28 +140,35 @@ class Worker:
             while not self._stopping:
                 if self._assignment.changed.is_set() and not await self._patiently(self._adopt):
                     continue
-                if not await self._patiently(self._collected):  # 1
+                if self._ahead is None and not await self._patiently(self._collector.wait):  # 1
                     if await self._patiently(self._at_end):
                         break
                     continue
                 async with self._busy:
-                    if self._probe is not None:
-                        self._probe(1)
                     membership = self._assignment.membership
-                    inputs = self._inputs(self._take())
-                    if membership is None or not inputs:
+                    if membership is None:
                         continue
-                    computed = self._compute(inputs)  # 2-4
-                    if computed is None:
+                    computed = self._ahead or self._next()
+                    self._ahead = None
+                    if computed is not None:
+                        await self._transact(computed, membership)
+                    if self._again:
                         await self._try_again()
-                        continue
-                    await self._transact(computed, membership)  # 5-7
         finally:
             await self._close()
 
-    def _take(self) -> list[Chunk]:
-        rows = min(self._rows_cap, self._metrics.rows_for(self._settings.batch_ms))
-        return self._take_carefully(rows) if self._singly else self._collector.take(rows)
+    def _next(self) -> Computed | None:
+        """The next batch, computed; None if nothing is to be decided, or not so (`_again`)."""
+        if self._probe is not None:
+            self._probe(1)
+        rows = self._care.rows(self._collector.head, self._full, self._tasks)
+        inputs = self._inputs(self._collector.take(rows))
+        return self._compute(inputs) if inputs else None  # 2-4
+
+    @property
+    def _full(self) -> int:
+        """Rows of a full batch."""
+        return min(self._rows_cap, self._metrics.rows_for(self._settings.batch_ms))
 
     async def _patiently(self, attempt: Callable[[], Awaitable[bool]]) -> bool:
         """What `attempt` says; False while the log cannot be reached, which is borne for a minute."""
@@ -177,25 +187,24 @@ class Worker:
         self._failing_since = 0.0
         return result
 
-    async def _collected(self) -> bool:
-        return await self._collector.wait(_IDLE_SECONDS)
-
     def _compute(self, inputs: list[TaskInput]) -> Computed | None:
-        """Steps 2-4; None if too many rows failed: the batch is read again in smaller ones."""
+        """Steps 2-4; None, and `_again`, if too many rows failed: the batch is read again in smaller ones."""
         started = self._clock.work()
         if self._notes is not None:
             self._notes.begin([Portion(*given.source, given.start, given.stop, given.rows) for given in inputs])
         try:
             computed = self._engine.compute(inputs, self._tasks, self._clock.now_ms())
-        except BatchTooBadError:
-            self._rows_cap = _ROWS_WHEN_BAD if self._rows_cap > _ROWS_WHEN_BAD else 1
+        except (BatchTooBadError, BatchTooLargeError, StateCorruptedError) as error:
+            self._again = True
+            if isinstance(error, BatchTooBadError):
+                self._rows_cap = _ROWS_WHEN_BAD if self._rows_cap > _ROWS_WHEN_BAD else 1
+            elif isinstance(error, BatchTooLargeError):
+                self._rows_max = self._rows_cap = error.rows
+            else:
+                self._damage = error
             return None
-        except BatchTooLargeError as error:
-            self._rows_max = self._rows_cap = error.rows
-            return None
-        except StateCorruptedError as error:
-            self._damage = error
-            return None
+        for source, head in computed.heads.items():
+            self._tasks[source].computed = head
         self._rows_cap = min(2 * self._rows_cap, self._rows_max)
         if self._notes is not None:
             self._notes.end()  # an error leaves the note: it is a crash at this position
@@ -203,14 +212,26 @@ class Worker:
         return computed
 
     async def _transact(self, computed: Computed, membership: Membership) -> None:
+        """Steps 5-8, and meanwhile steps 1-4 of the next batch if it is full."""
         started = self._clock.monotonic()
-        run = asyncio.ensure_future(self._protocol.run(computed.outputs, computed.offsets, membership))
+        offsets = {source: self._tasks[source].commit_of(head) for source, head in computed.heads.items()}
+        run = asyncio.ensure_future(self._protocol.run(computed.outputs, offsets, membership))  # 5-7
+        full = None if self._care else self._full
         try:
-            ends: dict[TopicPartition, int] | None = await self._collector.during(run)
+            if not await self._collector.during(run, full):
+                self._flusher.prepare(self._tasks.values())
+                self._engine.seal()
+                self._ahead = self._next()
+                self._metrics.batches_ahead.inc(self._ahead is not None)
+                await self._collector.during(run)
+            ends: dict[TopicPartition, int] | None = run.result()
         except FencedError:
             raise
         except EventLogError as error:
-            ends = await self._recover(computed, error)
+            ends = await self._recover(computed, offsets, error)
+        finally:
+            run.cancel()  # does nothing, unless computing ahead failed
+            await asyncio.wait([run])
         if ends is None:
             return
         self._publish(computed, ends)  # 8
@@ -219,10 +240,9 @@ class Worker:
     def _publish(self, computed: Computed, ends: dict[TopicPartition, int]) -> None:
         self._engine.publish()
         journal = self._plan.topics.journal
-        for output in computed.tasks:
-            task = self._tasks[output.source]
-            task.advance(output.position, output.sequence, output.chain, ends[TopicPartition(journal, task.task)])
-        self._flusher.due(self._tasks.values())
+        for source, head in computed.heads.items():
+            self._tasks[source].advance(head, ends[TopicPartition(journal, source.partition)])
+        self._flusher.publish(self._tasks.values(), newest=self._ahead is None)
 
     def _inputs(self, chunks: list[Chunk]) -> list[TaskInput]:
         by_task: dict[TopicPartition, list[Chunk]] = {}
@@ -236,31 +256,30 @@ class Worker:
 
     # ---- what is rare
 
-    def _take_carefully(self, rows: int) -> list[Chunk]:
-        """After crashes: one record alone up to the end of the batch that crashed, others not with it in a batch."""
-        owned = self._tasks
-        self._singly = {
-            tp: stop for tp, stop in self._singly.items() if tp in owned and owned[tp].position < stop
-        }  # fmt: skip
-        head = self._collector.head
-        if head is None or not self._singly:
-            return self._collector.take(rows)
-        alone = head.offsets[0] < self._singly.get(head.tp, 0)
-        return self._collector.take(1 if alone else min(rows, len(head.offsets)))
-
-    async def _recover(self, computed: Computed, error: EventLogError) -> dict[TopicPartition, int] | None:
+    async def _recover(
+        self, computed: Computed, offsets: dict[TopicPartition, CommittedOffset], error: EventLogError
+    ) -> dict[TopicPartition, int] | None:
         """A failure in 5-7: the journal offsets if the transaction is there after all, else None (undone)."""
         self._logger.warning("transaction failed, finding out its outcome", error=str(error))
         self._metrics.failed_transactions.inc()
-        landed = await self._protocol.settle(computed.offsets, self._reader)
+        landed = await self._protocol.settle(offsets, self._reader)
         if landed:
             return await self._journal_offsets(computed)
-        self._engine.undo()
+        self._undo()
         await self._read_from_positions()
         return None
 
+    def _undo(self) -> None:
+        """Whatever is computed and not published did not happen; the rows must be read again."""
+        self._ahead, self._again = None, False
+        self._flusher.undo()
+        self._engine.undo()
+        for task in self._tasks.values():
+            task.fall_back()
+
     async def _try_again(self) -> None:
         """After a batch that could not be computed: with fewer rows, or on restored state."""
+        self._undo()
         if self._damage is not None:
             await self._lose_state(self._damage)
             self._damage = None
@@ -268,7 +287,6 @@ class Worker:
 
     async def _lose_state(self, error: StateCorruptedError) -> None:
         """Stored state turned out damaged while it was read: the task is restored from what else there is."""
-        self._engine.undo()
         await self._flusher.finish([])
         for tp, task in list(self._tasks.items()):
             if error.task in {None, task.task}:
@@ -286,10 +304,10 @@ class Worker:
 
     async def _journal_offsets(self, computed: Computed) -> dict[TopicPartition, int]:
         ends: dict[TopicPartition, int] = {}
-        for output in computed.tasks:
-            tp = TopicPartition(self._plan.topics.journal, output.source.partition)
-            start = self._tasks[output.source].journal_offset
-            ends[tp] = await self._protocol.retried(partial(locate, self._log, tp, start, output.sequence))
+        for source, head in computed.heads.items():
+            tp = TopicPartition(self._plan.topics.journal, source.partition)
+            start = self._tasks[source].journal_offset
+            ends[tp] = await self._protocol.retried(partial(locate, self._log, tp, start, head.sequence))
         return ends
 
     async def _start(self) -> bool:
@@ -316,6 +334,7 @@ class Worker:
     async def _adopt(self) -> bool:
         """Follow the last assignment: close lost tasks, restore new ones, let kept ones go on."""
         self._assignment.changed.clear()
+        self._undo()
         partitions = self._assignment.partitions
         if self._assignment.membership is None:
             return True
@@ -368,7 +387,7 @@ class Worker:
     async def _close(self) -> None:
         """Leave nothing to replay: what is published is flushed; what is not is undone."""
         await self._collector.reset()
-        self._engine.undo()
+        self._undo()
         try:
             await self._flusher.finish(list(self._tasks.values()))
         finally:

@@ -69,6 +69,38 @@ def test_any_batching_with_undo_equals_the_twin(stream: list[Row], cuts: list[tu
         begin = max(begin, end)
 
 
+pairs = st.lists(st.tuples(rows, rows, st.sampled_from(["both", "older", "neither"])), max_size=5)
+
+
+@given(pairs, st.integers(1, 300), st.integers(0, 200))
+def test_a_batch_on_top_of_one_in_flight(
+    program: list[tuple[list[Row], list[Row], str]], horizon: int, pace: int
+) -> None:
+    """The second of each pair is judged before the first is published; then something befalls them."""
+    index, twin = Deduplicator(horizon), Ids(horizon)
+    state = WorkerState([], [index])
+    state.add_task(0, MemoryRowStores(MemoryDisk(random.Random(1))).open(0))
+    clock = begin = 0
+    for older, newer, outcome in program:
+        first, second = ([(name, digest, time + clock) for name, digest, time in some] for some in (older, newer))
+        clock += pace
+        if outcome == "neither":
+            judge(index, first, begin)
+            state.seal()
+            judge(index, second, begin + len(first))
+            state.undo_all()
+        assert judge(index, first, begin) == expected(twin, first, begin)
+        begin += len(first)
+        state.seal()
+        if outcome == "older":
+            judge(index, second[::-1], begin)
+            state.undo()
+        assert judge(index, second, begin) == expected(twin, second, begin)
+        begin += len(second)
+        state.publish()
+        state.publish()
+
+
 def start(stores: MemoryRowStores, horizon: int = HORIZON) -> tuple[WorkerState, Deduplicator, RowStore]:
     index = Deduplicator(horizon)
     state = WorkerState([], [index])

@@ -77,10 +77,20 @@ async def work(result: int, polls: int) -> int:
 
 async def test_it_collects_during_a_transaction() -> None:
     collecting = collector(lambda: [chunk(0, 4)], lambda: [chunk(4, 5)])
-    assert await collecting.during(asyncio.ensure_future(work(7, 5))) == 7
+    assert await collecting.during(asyncio.ensure_future(work(7, 5)))
     assert collecting.rows == 5
     await collecting.reset()
     assert collecting.rows == 0
+
+
+async def test_it_returns_when_a_full_batch_waits() -> None:
+    collecting = collector(lambda: [chunk(0, 4)], lambda: [chunk(4, 9)], lambda: [chunk(9, 10)])
+    working = asyncio.ensure_future(work(7, 500))
+    assert not await collecting.during(working, rows=9)
+    assert not working.done()
+    assert collecting.rows == 9
+    working.cancel()
+    await collecting.reset()
 
 
 async def test_the_buffer_is_bounded() -> None:
@@ -92,7 +102,7 @@ async def test_the_buffer_is_bounded() -> None:
 
 async def test_a_failed_poll_is_told_after_the_transaction() -> None:
     collecting = collector(fail, lambda: [chunk(0, 1)])
-    assert await collecting.during(asyncio.ensure_future(work(1, 5))) == 1
+    assert await collecting.during(asyncio.ensure_future(work(1, 5)))
     with pytest.raises(EventLogError):
         await collecting.wait(1.0)
     assert await collecting.wait(1.0)

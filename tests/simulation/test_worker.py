@@ -55,7 +55,11 @@ async def _campaign(plan: Plan, rng: random.Random, faults: Faults, seed: int) -
 @pytest.mark.parametrize("block", range(8))
 def test_decisions_equal_the_oracle_whatever_fails(plan: Plan, block: int) -> None:
     crashes: Counter[int] = Counter()
+    ahead = failed = 0.0
     for seed in range(block * SEEDS // 8, (block + 1) * SEEDS // 8):
         world = simulate(plan, seed)
         crashes += world.crashes
+        ahead += world.count("batches_ahead")
+        failed += world.count("failed_transactions")
+    assert min(ahead, failed) >= 10, "too few batches computed ahead, or transactions that failed under them"
     assert set(crashes) == set(STEPS), f"steps that never crashed: {set(STEPS) - set(crashes)}"

@@ -75,6 +75,7 @@ class World:
         self.disk = MemoryDisk(rng)
         self.partitions = 2
         self.crashes: Counter[int] = Counter()
+        self.metrics: list[WorkerMetrics] = []
         self._names = 0
 
     def client(self) -> SimulatedEventLog:
@@ -136,10 +137,15 @@ class World:
         engine = Engine(self.plan, self.state, deduplicator, digest_key=_KEY, probe=probe)
         executor = VirtualExecutor(lambda: self.rng.uniform(0, 0.2), alive)
         states = StateKeeper(self.state, stores, self.plan.state_fingerprint, executor)
+        self.metrics.append(WorkerMetrics())
         return Worker(
             self.plan, log, engine=engine, states=states, clock=self.clock, executor=executor,
-            metrics=WorkerMetrics(), settings=settings, probe=probe,
+            metrics=self.metrics[-1], settings=settings, probe=probe,
         )  # fmt: skip
+
+    def count(self, metric: str) -> float:
+        """The sum of a counter over all workers there were."""
+        return sum(metrics.registry.get_sample_value(f"streamproc_{metric}_total") or 0.0 for metrics in self.metrics)
 
     # ---- the judge
 

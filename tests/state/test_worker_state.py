@@ -79,6 +79,38 @@ def test_any_order_of_steps_equals_the_twin(steps: list[tuple[str, list[Row]]]) 
     assert counts == {name: [key.fields[0]] for name, key in twin.keys.items()}
 
 
+@pytest.mark.parametrize("outcome", ["both", "older", "neither", "again"])
+@given(st.lists(st.tuples(rows, rows), max_size=6), st.booleans())
+def test_a_batch_on_top_of_one_in_flight(outcome: str, pairs: list[tuple[list[Row], list[Row]]], flush: bool) -> None:
+    """Each pair is two batches, the second computed before the first is published; then something befalls them."""
+    _, driver = memory()
+    twin = Table()
+    for older, newer in pairs:
+        driver.apply(older)
+        cut = driver.state.cut(TASK, b"meta") if flush else None
+        driver.state.seal()
+        driver.apply(newer)
+        if outcome in ("older", "again"):
+            driver.state.undo()
+        if outcome == "again":
+            driver.apply(newer[::-1])
+        if outcome == "neither":
+            driver.state.undo_all()
+            if cut:
+                cut.restore_dirty()
+            continue
+        driver.state.publish()
+        if cut:
+            cut.write(driver.store)
+        driver.state.publish()
+        for row in older + {"both": newer, "older": [], "again": newer[::-1]}[outcome]:
+            twin.apply(row)
+    assert driver.seen() == twin.seen()
+    driver.flush()
+    driver.reload()
+    assert driver.seen() == twin.seen()
+
+
 @given(rows, st.integers(0, 40), st.integers(0, 40))
 def test_the_digest_does_not_depend_on_cuts_flushes_or_restarts(batch: list[Row], a: int, b: int) -> None:
     _, once = memory()
