@@ -4,9 +4,9 @@
     ├── ConfigError           refuse to start; says file, line, column and the nearest right name
     │   └── StateLockedError  another process holds the task's state: wait a moment, then refuse
     ├── RecordError           one record becomes a dead letter, its neighbours go on
-    ├── TaskMigratedError     the task has another owner: drop it without committing
     ├── StateCorruptedError   discard the task's local state and restore it
     └── EventLogError         the log failed; `retriable` says whether a new attempt can help
+        ├── TaskMigratedError drop the batch without committing, follow the next assignment, go on
         └── FencedError       another process took our place: exit at once
 
 No message holds a payload, a card number or a secret.
@@ -79,10 +79,6 @@ class RecordError(StreamprocError):
         super().__init__(reason, detail)
 
 
-class TaskMigratedError(StreamprocError):
-    """The partition now belongs to another worker."""
-
-
 class StateLockedError(ConfigError):
     """Another process holds a task's state; after a rebalance it may give it up in a moment."""
 
@@ -99,6 +95,16 @@ class EventLogError(StreamprocError):
     def __init__(self, message: str, *, retriable: bool = False) -> None:
         super().__init__(message)
         self.retriable = retriable
+
+
+class TaskMigratedError(EventLogError):
+    """Our share of the group has changed, or our session is over; our identity is still ours.
+
+    The batch is to be dropped and undone; the reader's next polls bring a new assignment. Always retriable.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retriable=True)
 
 
 class FencedError(EventLogError):

@@ -95,8 +95,8 @@ class Membership(Protocol):
 
 
 class AssignmentListener(Protocol):
-    """Told of assignments from within `GroupReader.poll`. Implementations only record: no I/O, no waiting,
-    but for `on_revoked`, which may await the end of an open transaction."""
+    """Told of assignments from within `GroupReader.poll`, each of which replaces the one before. Implementations only
+    record: no I/O, no waiting, but for `on_revoked`, which may await the end of an open transaction."""
 
     async def on_revoked(self, partitions: frozenset[TopicPartition]) -> None: ...
     async def on_assigned(self, partitions: frozenset[TopicPartition], membership: Membership) -> None: ...
@@ -128,11 +128,16 @@ class GroupReader(Protocol):
         ...
 
     def resume(self, tp: TopicPartition, offset: int) -> None:
-        """Deliver the partition's records from `offset` on."""
+        """Deliver the partition's records from `offset` on; nothing happens if it is not ours (any more)."""
         ...
 
     def pause(self, tp: TopicPartition) -> None:
         """Deliver nothing of it until `resume`."""
+        ...
+
+    def position(self, tp: TopicPartition) -> int:
+        """Where reading goes on: all records before it were delivered. Reaches the end offset even if control or
+        aborted records come last. NO_OFFSET: the partition is paused, or not ours."""
         ...
 
     async def close(self, *, leave: bool = False) -> None:
@@ -162,8 +167,11 @@ class TransactionalWriter(Protocol):
     async def offsets(self, offsets: Mapping[TopicPartition, CommittedOffset], membership: Membership) -> None:
         """Add the group's offsets, fenced by `membership`.
 
-        Raises:
-            FencedError: the membership is not the current one; some logs find out only at `commit`.
+        Raises (some logs only at `commit`):
+            TaskMigratedError: the membership is over by a rebalance or a lost session, or a partition was handed to
+                another member. Nothing is committed; our identity is ours: abandon this writer, open a new one, undo,
+                and go on with the assignment that the reader's next polls bring.
+            FencedError: a newer owner of our `instance` is in the group: this process must end.
         """
         ...
 
@@ -181,7 +189,7 @@ class TransactionalWriter(Protocol):
         """Make records and offsets visible together.
 
         Raises:
-            FencedError: a newer owner has opened our transactional id, or the membership is superseded.
+            FencedError, TaskMigratedError: a newer owner has opened our transactional id; see also `offsets`.
             EventLogError: the outcome is unknown or it failed: abandon this writer; a new one's `open` settles it.
         """
         ...

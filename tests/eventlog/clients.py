@@ -35,7 +35,8 @@ class Recorder(AssignmentListener):
         self.assigned -= partitions
 
     async def on_assigned(self, partitions: frozenset[TopicPartition], membership: Membership) -> None:
-        self.assigned |= partitions
+        assert not self.assigned, "what was there must have been revoked"
+        self.assigned = partitions
         self.membership = membership
 
 
@@ -96,6 +97,20 @@ class Clients:
         async with asyncio.timeout(PATIENCE_S):
             while recorder.assigned != expected:
                 assert await reader.poll(50) == [], "a partition is paused until resume"
+        assert recorder.membership is not None
+        return Member(reader, recorder, recorder.membership)
+
+    async def sharing(self, first: Member, topic: str, *, instance: str = "i1") -> Member:
+        """Another member of the group of `first`, which had both partitions of `topic`: now each has one."""
+        recorder = Recorder()
+        reader = self.another().reader(
+            first.membership.group, [topic], recorder, instance=self.name(instance), index=1, count=2
+        )
+        self._readers.append(reader)
+        await reader.start()
+        async with asyncio.timeout(PATIENCE_S):
+            while len(recorder.assigned) != 1 or len(first.recorder.assigned) != 1:
+                await asyncio.gather(reader.poll(50), first.reader.poll(50))
         assert recorder.membership is not None
         return Member(reader, recorder, recorder.membership)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from streamproc.eventlog.contract import Headers, TopicPartition, TopicSpec
+from streamproc.eventlog.contract import NO_OFFSET, Headers, TopicPartition, TopicSpec
 from tests.eventlog.clients import TIME_MS, Clients, flat, nothing, out, records, transact, until
 
 
@@ -74,9 +74,28 @@ async def test_a_position_passes_control_and_aborted_records(clients: Clients) -
     end = (await clients.log.admin().end_offsets([tp]))[tp]
     scanner = clients.scanner(tp)
     assert flat(await until(scanner, lambda: scanner.position(tp) == end)) == [b"1"]
-    member = await clients.member([tp.topic])
-    member.reader.resume(tp, 0)
-    assert (await records(member.reader, 1))[0].next_offset <= end
+    reader = (await clients.member([tp.topic])).reader
+    assert reader.position(tp) == NO_OFFSET
+    reader.resume(tp, 0)
+    assert reader.position(tp) == 0
+    assert flat(await until(reader, lambda: reader.position(tp) == end)) == [b"1"]
+    reader.pause(tp)
+    assert reader.position(tp) == NO_OFFSET
+    assert reader.position(TopicPartition(tp.topic, 9)) == NO_OFFSET
+
+
+async def test_a_readers_position_is_past_what_was_delivered_and_no_further(clients: Clients) -> None:
+    tp = await clients.partition("in")
+    appender = clients.log.appender()
+    await appender.append([out(tp, *(b"%d" % n for n in range(10)))])
+    await appender.close()
+    reader = (await clients.member([tp.topic])).reader
+    reader.resume(tp, 4)
+    seen: list[int] = []
+    while len(seen) < 6:
+        assert reader.position(tp) == (seen[-1] + 1 if seen else 4)
+        seen += [offset for chunk in await reader.poll(50) for offset in chunk.offsets]
+    assert reader.position(tp) == 10
 
 
 async def test_a_scanner_seeks_back_and_forth(clients: Clients) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from state.errors import EventLogError, FencedError
+from state.errors import EventLogError, FencedError, TaskMigratedError
 from streamproc.eventlog.contract import CommittedOffset, TopicPartition
 from tests.eventlog.clients import TIME_MS, Clients, flat, nothing, out, records, transact, until
 
@@ -203,6 +203,46 @@ async def test_an_older_membership_is_refused(clients: Clients) -> None:
     await transact(writer, out(target, b"heir"), offsets={source: CommittedOffset(1, "")}, membership=heir.membership)
     assert await clients.values(target) == [b"heir"]
     assert await heir.reader.committed([source]) == {source: CommittedOffset(1, "")}
+
+
+async def test_a_share_that_went_to_another_member_is_migrated(clients: Clients) -> None:
+    """Nothing is committed, nobody is fenced: with a new writer and the new assignment both members go on."""
+    topic, target = await clients.topic("in", 2), await clients.partition("out")
+    first = await clients.member([topic])
+    before = first.membership
+    second = await clients.sharing(first, topic)
+    (kept,), (moved,) = first.recorder.assigned, second.recorder.assigned
+    assert kept != moved
+    writer = await clients.writer("first")
+    with pytest.raises(TaskMigratedError) as refused:
+        await transact(writer, out(target, b"late"), offsets={moved: CommittedOffset(9, "")}, membership=before)
+    assert refused.value.retriable
+    await writer.abandon()
+    writer = await clients.writer("first")
+    assert await first.reader.committed([kept, moved]) == {}
+    for member, tp, value in ((first, kept, b"first"), (second, moved, b"second")):
+        membership = member.recorder.membership
+        await transact(writer, out(target, value), offsets={tp: CommittedOffset(1, "")}, membership=membership)
+    assert await clients.values(target) == [b"first", b"second"]
+    assert len(await second.reader.committed([kept, moved])) == 2
+
+
+async def test_what_is_not_ours_any_more_is_not_read(clients: Clients) -> None:
+    topic = await clients.topic("in", 2)
+    appender = clients.log.appender()
+    await appender.append([out(TopicPartition(topic, p), b"%d" % p) for p in (0, 1)])
+    await appender.close()
+    first = await clients.member([topic])
+    for tp in first.recorder.assigned:
+        first.reader.resume(tp, 0)
+    second = await clients.sharing(first, topic)
+    (kept,), (moved,) = first.recorder.assigned, second.recorder.assigned
+    for member in (first, second):
+        await nothing(member.reader)
+        for tp in (kept, moved):
+            member.reader.resume(tp, 0)
+    assert flat(await records(first.reader, 1)) == [b"%d" % kept.partition]
+    assert flat(await records(second.reader, 1)) == [b"%d" % moved.partition]
 
 
 async def test_a_superseded_reader_learns_it_from_poll(clients: Clients) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from state.errors import ConfigError, EventLogError
 from streamproc.eventlog.contract import (
+    NO_OFFSET,
     AssignmentListener,
     Chunk,
     CommittedOffset,
@@ -105,6 +106,10 @@ class EmbeddedScanner:
     async def close(self) -> None:
         self._positions = {}
 
+    def where(self, tp: TopicPartition) -> int:
+        """The position, or NO_OFFSET if it is not read."""
+        return self._positions.get(tp, NO_OFFSET)
+
     def stop(self, tp: TopicPartition) -> None:
         """Read it no more."""
         self._positions.pop(tp, None)
@@ -126,7 +131,8 @@ class EmbeddedScanner:
 
 
 class EmbeddedReader:
-    """See `contract.GroupReader`. The share is `partition % count == index` of every topic, for good: no rebalance."""
+    """See `contract.GroupReader`. The share is `partition % count == index` of every topic, and nobody balances: a
+    member that joins takes its share from whoever has it, and that one is told of a smaller assignment."""
 
     def __init__(self, thread: StoreThread, bytes_max: int, member: Member, listener: AssignmentListener) -> None:
         self._thread = thread
@@ -135,7 +141,7 @@ class EmbeddedReader:
         self._listener = listener
         self._membership: GroupMembership | None = None
         self._assigned: frozenset[TopicPartition] = frozenset()
-        self._announced = False
+        self._told: frozenset[TopicPartition] | None = None
 
     async def start(self) -> None:
         """Claim our share; an earlier owner's offsets are refused from now on.
@@ -147,28 +153,43 @@ class EmbeddedReader:
         self._membership, self._assigned = await self._thread.run(lambda store: store.join(self._member), changes=True)
 
     async def poll(self, timeout_ms: int) -> list[Chunk]:
-        if not self._announced:
-            self._announced = True
-            await self._listener.on_assigned(self._assigned, self._joined())
-        membership = self._joined()
+        membership, assigned = self._joined(), self._assigned
+        if self._told != assigned:
+            await self._tell(assigned, membership)
 
-        def read(store: Store) -> list[Chunk] | None:
-            store.check_member(membership)
-            return self._scanner.read(store)
+        def read(store: Store) -> tuple[frozenset[TopicPartition], list[Chunk] | None] | None:
+            share = store.share(membership, assigned)
+            chunks = self._scanner.read(store) if share == assigned else None
+            return None if share == assigned and chunks is None else (share, chunks)
 
-        return self._scanner.accept(await self._thread.wait(read, timeout_ms / 1000))
+        share, chunks = await self._thread.wait(read, timeout_ms / 1000) or (assigned, None)
+        if share == assigned:
+            return self._scanner.accept(chunks)
+        self._assigned = share
+        await self._tell(share, membership)
+        return []
+
+    async def _tell(self, assigned: frozenset[TopicPartition], membership: GroupMembership) -> None:
+        """Cancelled, it is told again at the next poll."""
+        if self._told:
+            await self._listener.on_revoked(self._told)
+        await self._scanner.close()  # a `resume` since then was meant for the assignment before
+        await self._listener.on_assigned(assigned, membership)
+        self._told = assigned
 
     async def committed(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, CommittedOffset]:
         group = self._member.group
         return await self._thread.run(lambda store: store.committed(group, partitions))
 
     def resume(self, tp: TopicPartition, offset: int) -> None:
-        if tp not in self._assigned:
-            raise EventLogError(f"{tp.topic}-{tp.partition} is not assigned to us")
-        self._scanner.seek(tp, offset)
+        if tp in self._assigned:
+            self._scanner.seek(tp, offset)
 
     def pause(self, tp: TopicPartition) -> None:
         self._scanner.stop(tp)
+
+    def position(self, tp: TopicPartition) -> int:
+        return self._scanner.where(tp)
 
     async def close(self, *, leave: bool = False) -> None:
         await self._scanner.close()

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from state.errors import ConfigError, EventLogError, FencedError
+from state.errors import ConfigError, EventLogError, FencedError, TaskMigratedError
 from streamproc.eventlog.contract import Chunk, CommittedOffset, Headers, TopicPartition, TopicSpec
 from streamproc.eventlog.embedded.codec import PackedChunk, unpack
 from streamproc.eventlog.embedded.file import connect
@@ -142,13 +142,37 @@ class Store:
                 (group, generation),
             )
 
+    def share(self, membership: GroupMembership, known: frozenset[TopicPartition]) -> frozenset[TopicPartition]:
+        """What is left to the member of `known`, what it was last known to own: others' joins take partitions away.
+
+        Raises:
+            FencedError, TaskMigratedError: see `check_member`.
+        """
+        self.check_member(membership)
+        group, _, generation = membership
+        owned = {
+            row[0]
+            for row in self._db.execute(
+                "SELECT partition_id FROM group_partitions WHERE group_name = ? AND owner_generation = ?",
+                (group, generation),
+            )
+        }
+        return known if len(owned) == len(known) else frozenset(tp for tp in known if self._id(tp) in owned)
+
     def check_member(self, membership: GroupMembership) -> None:
-        """Raise FencedError unless it is the current one."""
+        """Nothing, if it is the current one.
+
+        Raises:
+            FencedError: another process has joined in our place.
+            TaskMigratedError: nobody has our place, it was given up.
+        """
         group, instance, generation = membership
         row = self._db.execute(
             "SELECT generation FROM members WHERE group_name = ? AND instance = ?", (group, instance)
         ).fetchone()
-        if row is None or row[0] != generation:
+        if row is None:
+            raise TaskMigratedError(f"member {instance} of group {group} has left it")
+        if row[0] != generation:
             raise FencedError(f"member {instance} of group {group}: another process has joined in our place")
 
     # -- offsets and commit
@@ -172,6 +196,7 @@ class Store:
 
         Raises:
             FencedError: writer or membership is superseded.
+            TaskMigratedError: a partition was handed to another member.
             EventLogError: an unknown partition.
         """
         with self._writing():
@@ -196,7 +221,8 @@ class Store:
                 (offset, metadata, group, self._id(tp), generation),
             ).rowcount
             if updated != 1:
-                raise FencedError(f"member {instance} of group {group} does not own {tp.topic}-{tp.partition}")
+                where = f"{tp.topic}-{tp.partition}"
+                raise TaskMigratedError(f"member {instance} of group {group}: {where} was handed to another member")
 
     def _append(self, partition_id: int, chunks: Sequence[PackedChunk]) -> int:
         ((base,),) = self._db.execute("SELECT next_offset FROM partitions WHERE id = ?", (partition_id,)).fetchall()

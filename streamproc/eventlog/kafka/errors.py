@@ -2,35 +2,44 @@
 # ruff: noqa: SIM905  # names in columns, not a list of a line each
 """aiokafka's errors in our terms, by blast radius.
 
-Each class stands in exactly one of the three sets; a test walks all of aiokafka's and fails on a new one. What is
+Each class stands in exactly one of the four sets; a test walks all of aiokafka's and fails on a new one. What is
 retriable means: with a new reader or writer. No argument of a foreign error is quoted: it might hold anything.
 """
 
 from __future__ import annotations
 
-__all__ = ["FENCED", "PERMANENT", "RETRIABLE", "FencedInstanceError", "GroupFencedError", "to_ours", "translated"]
+__all__ = [
+    "FENCED",
+    "MIGRATED",
+    "PERMANENT",
+    "RETRIABLE",
+    "FencedInstanceError",
+    "MembershipOverError",
+    "to_ours",
+    "translated",
+]
 
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from state.errors import EventLogError, FencedError, StreamprocError
+from state.errors import EventLogError, FencedError, StreamprocError, TaskMigratedError
 from streamproc.eventlog.kafka._aiokafka import errors as theirs
 
 
-class GroupFencedError(theirs.KafkaError):
-    """The broker refused offsets: generation or member id are not the group's current ones."""
+class MembershipOverError(theirs.KafkaError):
+    """The broker refused offsets: a rebalance has ended their generation (22), or the member's session is over (25)."""
 
 
 class FencedInstanceError(theirs.KafkaError):
     """Another process joined with our group.instance.id (82, unknown to aiokafka)."""
 
 
-FENCED = frozenset(
-    """
-    FencedInstanceError GroupFencedError IllegalGenerationError InvalidProducerEpoch ProducerFenced UnknownMemberIdError
-    """.split()
-)
+FENCED = frozenset({"FencedInstanceError", "InvalidProducerEpoch", "ProducerFenced"})
+"""A newer owner of our group.instance.id or of our transactional id."""
+
+MIGRATED = frozenset({"IllegalGenerationError", "MembershipOverError", "UnknownMemberIdError"})
+"""The group went on without us, nobody has our identity."""
 
 RETRIABLE = frozenset(
     """
@@ -92,6 +101,8 @@ def to_ours(error: BaseException, doing: str) -> EventLogError:
     for known in names:  # the nearest class that stands in a set decides
         if known in FENCED:
             return FencedError(text)
+        if known in MIGRATED:
+            return TaskMigratedError(text)
         if known in RETRIABLE:
             return EventLogError(text, retriable=True)
         if known in PERMANENT:

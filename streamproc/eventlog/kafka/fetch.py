@@ -71,9 +71,11 @@ class ChunkFetcher(Fetcher):
             self._forget(tp)
 
     def position(self, tp: TopicPartition) -> int | None:
-        """Where reading goes on, if the partition is ours."""
+        """Where reading goes on, if the partition is ours and delivered."""
         state = self._state(tp)
-        return int(state.position) if state is not None and state.has_valid_position else None
+        if state is None or state.paused or not state.has_valid_position:
+            return None
+        return int(state.position)
 
     def drain(self) -> list[Chunk]:
         """What has arrived, one chunk a partition; stops decoding at `poll_bytes` and leaves the rest.

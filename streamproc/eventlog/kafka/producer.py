@@ -11,16 +11,24 @@ from typing import Any, NamedTuple
 
 from state.errors import EventLogError
 from streamproc.eventlog.contract import OutputRecords, TopicPartition
-from streamproc.eventlog.kafka._aiokafka import INTEGER_MAX_VALUE, MessageAccumulator
+from streamproc.eventlog.kafka._aiokafka import INTEGER_MAX_VALUE, ConnectionGroup, CoordinationType, MessageAccumulator
 from streamproc.eventlog.kafka._aiokafka import errors as theirs
 from streamproc.eventlog.kafka.client import Client
 from streamproc.eventlog.kafka.errors import to_ours
 from streamproc.eventlog.kafka.kip447 import FencedSender, Transactions
 from streamproc.eventlog.kafka.settings import Settings
+from streamproc.eventlog.kafka.wire import FENCED_INSTANCE_ID, Membership, static_heartbeat
 
 _NO_COMPRESSION = 0
 _ALL_REPLICAS = -1
 _KILL_S = 1.0
+_NOT_REPLACED = frozenset(
+    {
+        theirs.IllegalGenerationError.errno,
+        theirs.UnknownMemberIdError.errno,
+        theirs.RebalanceInProgressError.errno,
+    }
+)
 
 
 class Delivery(NamedTuple):
@@ -78,6 +86,18 @@ class Producer:
                 future.add_done_callback(_seen)
                 deliveries.append(Delivery(output.tp, batch.record_count(), future))
         return deliveries
+
+    async def replaced(self, member: Membership) -> bool:
+        """Whether another process has joined the group in the member's place.
+
+        Raises:
+            KafkaError: the group's coordinator cannot be asked.
+        """
+        coordinator = await self.client.coordinator_lookup(CoordinationType.GROUP, member.group)
+        answer = await self.client.send(coordinator, static_heartbeat(member), group=ConnectionGroup.COORDINATION)
+        if answer.error_code not in {0, *_NOT_REPLACED, FENCED_INSTANCE_ID}:
+            raise theirs.for_code(answer.error_code)
+        return bool(answer.error_code == FENCED_INSTANCE_ID)
 
     async def kill(self) -> None:
         """End everything now, settle nothing. Never raises, takes a second at most."""

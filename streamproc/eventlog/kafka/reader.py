@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from state.errors import EventLogError
-from streamproc.eventlog.contract import AssignmentListener, Chunk, CommittedOffset, TopicPartition
+from streamproc.eventlog.contract import NO_OFFSET, AssignmentListener, Chunk, CommittedOffset, TopicPartition
 from streamproc.eventlog.kafka._aiokafka import ConsumerRebalanceListener, SubscriptionState
 from streamproc.eventlog.kafka.client import Client, bounded
 from streamproc.eventlog.kafka.errors import translated
@@ -124,6 +124,10 @@ class KafkaReader:
 
     def pause(self, tp: TopicPartition) -> None:
         self._started()[1].hold(tp)
+
+    def position(self, tp: TopicPartition) -> int:
+        found = self._started()[1].position(tp)
+        return NO_OFFSET if found is None else found
 
     async def close(self, *, leave: bool = False) -> None:
         """Bounded to some seconds; without `leave` the partitions stay ours until the session time-out."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 __all__ = ["KafkaWriter"]
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
-from state.errors import EventLogError
+from state.errors import EventLogError, FencedError
 from streamproc.eventlog.contract import CommittedOffset, OutputRecords, TopicPartition
 from streamproc.eventlog.contract import Membership as AnyMembership
 from streamproc.eventlog.kafka._aiokafka import OffsetAndMetadata, TransactionState
@@ -21,6 +22,8 @@ from streamproc.eventlog.kafka.wire import Membership
 T = TypeVar("T")
 _Transition = Callable[[], None]
 
+_BOOT_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""Goes on while the machine sleeps, where the system has such a clock."""
 _ABORTABLE = (TransactionState.IN_TRANSACTION, TransactionState.ABORTABLE_ERROR)
 
 
@@ -30,6 +33,9 @@ class KafkaWriter:
     A failed append is not an error of Kafka's transaction: a commit would publish the rest. So `commit` confirms what
     `delivered` was not asked for. And once any call has failed, or was cancelled, all but `abort` and `abandon`
     refuse: the producer's sequence numbers, or the outcome, are unknown.
+
+    The broker ends a transaction that is open for too long (we were stopped, or the machine slept) by a new epoch, as
+    if a newer owner had come. Who is meant is settled by the group, where a newer owner of our place is known.
     """
 
     def __init__(self, bootstrap: str, settings: Settings, transactional_id: str) -> None:
@@ -38,6 +44,7 @@ class KafkaWriter:
         self._id = transactional_id
         self._producer: Producer | None = None
         self._broken = False
+        self._began = 0.0
         self._open: list[Delivery] = []
         self._last: dict[TopicPartition, int] = {}
 
@@ -52,23 +59,24 @@ class KafkaWriter:
         """Open a transaction; no round trip."""
         producer = self._usable("beginning")
         self._open, self._last = [], {}
+        self._began = time.clock_gettime(_BOOT_CLOCK)
         with translated(f"beginning ({self._id})"):
             producer.transactions.begin_transaction()
 
     async def append(self, outputs: Sequence[OutputRecords]) -> None:
         producer = self._usable("appending")
-        self._require_transaction(producer, "appending")
+        await self._require_transaction(producer, "appending")
         self._open += await self._guarded(producer.send(outputs), "appending")
 
     async def offsets(self, offsets: Mapping[TopicPartition, CommittedOffset], membership: AnyMembership) -> None:
         producer = self._usable("adding offsets")
-        self._require_transaction(producer, "adding offsets")
         if not isinstance(membership, Membership):
             raise TypeError(f"a Kafka membership is needed, not {type(membership).__name__}")
+        producer.sender.member = membership
+        await self._require_transaction(producer, "adding offsets")
         if not offsets:
             return
         theirs = {tp: OffsetAndMetadata(*committed) for tp, committed in offsets.items()}
-        producer.sender.member = membership
         done = producer.transactions.add_offsets_to_txn(theirs, membership.group)
         await self._guarded(asyncio.shield(done), "adding offsets")
 
@@ -78,7 +86,7 @@ class KafkaWriter:
 
     async def commit(self) -> None:
         producer = self._usable("committing")
-        self._require_transaction(producer, "committing")
+        await self._require_transaction(producer, "committing")
         await self._guarded(self._confirm(), "confirming")
         await self._guarded(self._end(producer.transactions.committing_transaction), "committing")
 
@@ -111,10 +119,10 @@ class KafkaWriter:
             raise EventLogError(f"Kafka: {doing}: writer {self._id} is not open, or has failed", retriable=True)
         return self._producer
 
-    def _require_transaction(self, producer: Producer, doing: str) -> None:
+    async def _require_transaction(self, producer: Producer, doing: str) -> None:
         if (failure := producer.transactions.failure()) is not None:
             self._broken = True
-            raise to_ours(failure, f"{doing} ({self._id})") from failure
+            raise await self._judged(to_ours(failure, f"{doing} ({self._id})"), producer) from failure
         if not producer.transactions.is_in_transaction():
             raise EventLogError(f"Kafka: {doing}: writer {self._id} has no open transaction")
 
@@ -124,9 +132,26 @@ class KafkaWriter:
         try:
             result = await bounded(work, self._settings.call_timeout_ms, f"{doing} ({self._id})")
         except EventLogError as error:
-            failure = self._producer.transactions.failure() if self._producer is not None else None
-            if failure is None or error.__cause__ is failure:
-                raise
-            raise to_ours(failure, f"{doing} ({self._id})") from failure  # the root, not what followed from it
+            assert self._producer is not None
+            failure = self._producer.transactions.failure()
+            if failure is not None and error.__cause__ is not failure:
+                error = to_ours(failure, f"{doing} ({self._id})")  # the root, not what followed from it
+            raise await self._judged(error, self._producer) from (failure or error.__cause__)
         self._broken = was_broken
         return result
+
+    async def _judged(self, error: EventLogError, producer: Producer) -> EventLogError:
+        """The same error, unless it is the end of a transaction whose time was over and whose identity is ours."""
+        open_ms = (time.clock_gettime(_BOOT_CLOCK) - self._began) * 1000
+        member = producer.sender.member
+        if not isinstance(error, FencedError) or member is None or open_ms < self._settings.transaction_timeout_ms:
+            return error
+        try:
+            replaced = await bounded(producer.replaced(member), self._settings.call_timeout_ms, "asking the group")
+        except EventLogError:
+            return error
+        if replaced:
+            return error
+        return EventLogError(
+            f"Kafka: {self._id}: the transaction was open for {open_ms:.0f} ms, its time is over", retriable=True
+        )

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from state.errors import ConfigError, EventLogError
 from streamproc.eventlog.contract import (
+    NO_OFFSET,
     AssignmentListener,
     Chunk,
     CommittedOffset,
@@ -214,6 +215,10 @@ class SimulatedScanner:
 
     def position(self, tp: TopicPartition) -> int:
         return self._positions[tp]
+
+    def where(self, tp: TopicPartition) -> int:
+        """The position, or NO_OFFSET if it is not read."""
+        return self._positions.get(tp, NO_OFFSET)
 
     def stop(self, tp: TopicPartition) -> None:
         """Read it no more."""

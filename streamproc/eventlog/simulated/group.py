@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from state.errors import FencedError
+from state.errors import FencedError, TaskMigratedError
 from streamproc.eventlog.contract import CommittedOffset, TopicPartition
 
 
@@ -111,10 +111,15 @@ class Group:
         return self._members[instance].assigned
 
     def check(self, membership: SimulatedMembership) -> None:
-        """Raise FencedError unless it is a member of the current generation."""
+        """Nothing, if it is a member of the current generation.
+
+        Raises:
+            FencedError: another process has the place.
+            TaskMigratedError: the session or the generation is over.
+        """
         _, generation, instance, member_id = membership
         if not self.holds(instance, member_id) or generation != self.generation:
-            raise FencedError(f"member {instance} of group {self.name}: generation {generation} is over")
+            raise TaskMigratedError(f"member {instance} of group {self.name}: generation {generation} is over")
 
     def _prepare(self) -> None:
         self._awaited = set(self._members)

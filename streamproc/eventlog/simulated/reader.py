@@ -69,12 +69,14 @@ class SimulatedReader:
         return self._cluster.committed(self._group.name, partitions)
 
     def resume(self, tp: TopicPartition, offset: int) -> None:
-        if tp not in self._assigned:
-            raise EventLogError(f"{tp.topic}-{tp.partition} is not assigned to us")
-        self._scanner.seek(tp, offset)
+        if tp in self._assigned:
+            self._scanner.seek(tp, offset)
 
     def pause(self, tp: TopicPartition) -> None:
         self._scanner.stop(tp)
+
+    def position(self, tp: TopicPartition) -> int:
+        return self._scanner.where(tp)
 
     async def close(self, *, leave: bool = False) -> None:
         await self._scanner.close()

@@ -8,8 +8,17 @@ from collections.abc import Iterator
 import pytest
 from aiokafka import errors as theirs
 
-from state.errors import EventLogError, FencedError, RecordError
-from streamproc.eventlog.kafka.errors import FENCED, PERMANENT, RETRIABLE, GroupFencedError, to_ours, translated
+from state.errors import EventLogError, FencedError, RecordError, TaskMigratedError
+from streamproc.eventlog.kafka.errors import (
+    FENCED,
+    MIGRATED,
+    PERMANENT,
+    RETRIABLE,
+    FencedInstanceError,
+    MembershipOverError,
+    to_ours,
+    translated,
+)
 
 
 def walk(cls: type[BaseException]) -> Iterator[type[BaseException]]:
@@ -24,12 +33,13 @@ def all_errors() -> set[type[BaseException]]:
 
 
 def test_every_class_stands_in_exactly_one_set() -> None:
-    places = {cls.__name__: [cls.__name__ in kind for kind in (FENCED, RETRIABLE, PERMANENT)] for cls in all_errors()}
-    assert {name: sum(kinds) for name, kinds in places.items() if sum(kinds) != 1} == {}
+    kinds = (FENCED, MIGRATED, RETRIABLE, PERMANENT)
+    places = {cls.__name__: [cls.__name__ in kind for kind in kinds] for cls in all_errors()}
+    assert {name: sum(found) for name, found in places.items() if sum(found) != 1} == {}
 
 
 def test_the_sets_name_nothing_else() -> None:
-    assert (FENCED | RETRIABLE | PERMANENT) - {cls.__name__ for cls in all_errors()} == set()
+    assert (FENCED | MIGRATED | RETRIABLE | PERMANENT) - {cls.__name__ for cls in all_errors()} == set()
 
 
 def test_what_aiokafka_retries_is_retriable() -> None:
@@ -40,7 +50,10 @@ def test_what_aiokafka_retries_is_retriable() -> None:
     ("error", "kind", "retriable"),
     [
         (theirs.ProducerFenced(), FencedError, False),
-        (GroupFencedError(), FencedError, False),
+        (FencedInstanceError(), FencedError, False),
+        (MembershipOverError(), TaskMigratedError, True),
+        (theirs.IllegalGenerationError(), TaskMigratedError, True),
+        (theirs.UnknownMemberIdError(), TaskMigratedError, True),
         (theirs.NotLeaderForPartitionError(), EventLogError, True),
         (theirs.MessageSizeTooLargeError(), EventLogError, False),
         (TimeoutError(), EventLogError, True),

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from state.errors import EventLogError, FencedError
+from state.errors import EventLogError, FencedError, TaskMigratedError
 from streamproc.eventlog.contract import CommittedOffset, TopicPartition, TopicSpec
 from streamproc.eventlog.kafka import KafkaLog
 from tests.eventlog.kafka.kit import append, join, opened, read, read_values, records, transact, unique
@@ -50,17 +50,19 @@ async def test_back_to_back_transactions_are_in_order(log: KafkaLog, tp: TopicPa
     assert await read_values(log, tp) == [b"%d" % number for number in range(20)]
 
 
-async def test_a_zombie_of_an_older_generation_is_fenced(log: KafkaLog, topic: str, tp: TopicPartition) -> None:
+async def test_a_membership_that_is_over_is_refused(log: KafkaLog, topic: str, tp: TopicPartition) -> None:
     output = TopicPartition(unique("out"), 0)
     await log.admin().ensure_topics([TopicSpec(output.topic, 1)])
     reader, told = await join(log, unique("group"), [topic])
     old = told.member._replace(generation=told.member.generation - 1)  # type: ignore[attr-defined]
-    stranger = told.member._replace(member_id="nobody")  # type: ignore[attr-defined]
-    for number, membership in enumerate((old, stranger)):
+    expired = told.member._replace(member_id="nobody", instance="nobody")  # type: ignore[attr-defined]
+    replaced = told.member._replace(member_id="nobody")  # type: ignore[attr-defined]
+    kinds = {old: TaskMigratedError, expired: TaskMigratedError, replaced: FencedError}
+    for number, (membership, kind) in enumerate(kinds.items()):
         writer = await opened(log, unique("tx"))
         await writer.begin()
         await writer.append([records(output, b"zombie %d" % number)])
-        with pytest.raises(FencedError, match="GroupFencedError"):
+        with pytest.raises(kind, match="MembershipOverError" if kind is TaskMigratedError else "FencedInstance"):
             await writer.offsets({tp: CommittedOffset(1, "")}, membership)
         with pytest.raises(EventLogError, match="has failed"):
             await writer.commit()
@@ -71,13 +73,48 @@ async def test_a_zombie_of_an_older_generation_is_fenced(log: KafkaLog, topic: s
     await reader.close(leave=True)
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_a_transaction_whose_time_is_over_fences_nobody(
+    kafka_bootstrap: str, topic: str, tp: TopicPartition, replaced: bool
+) -> None:
+    """The broker ends it by a new epoch, as a newer owner does: the group knows which it was."""
+    log = KafkaLog(kafka_bootstrap, transaction_timeout_ms=1_000)
+    output = TopicPartition(unique("out"), 0)
+    await log.admin().ensure_topics([TopicSpec(output.topic, 1)])
+    group, name = unique("group"), unique("tx")
+    reader, told = await join(log, group, [topic])
+    writer = await opened(log, name)
+    await writer.begin()
+    await writer.append([records(output, b"too late")])
+    await writer.offsets({tp: CommittedOffset(1, "")}, told.member)
+    await writer.delivered()
+    await asyncio.sleep(3)  # its time-out, and the broker's next look
+    heir = (await join(log, group, [topic]))[0] if replaced else None
+    with pytest.raises(EventLogError) as failed:
+        await writer.commit()
+    assert isinstance(failed.value, FencedError) is replaced
+    assert failed.value.retriable is not replaced
+    await writer.abandon()
+    assert await read_values(log, output) == []
+    if not replaced:
+        writer = await opened(log, name)
+        await writer.begin()
+        await writer.offsets({tp: CommittedOffset(2, "")}, told.member)
+        await writer.commit()
+        await writer.abandon()
+        assert await reader.committed([tp]) == {tp: CommittedOffset(2, "")}
+    for each in filter(None, (heir, reader)):
+        await each.close(leave=True)
+    await log.close()
+
+
 async def test_no_membership_no_offsets(log: KafkaLog, topic: str, tp: TopicPartition) -> None:
     """(-1, "") would be taken by the broker, unfenced."""
     reader, told = await join(log, unique("group"), [topic])
     nobody = told.member._replace(generation=-1, member_id="")  # type: ignore[attr-defined]
     writer = await opened(log, unique("tx"))
     await writer.begin()
-    with pytest.raises(FencedError):
+    with pytest.raises(TaskMigratedError):
         await writer.offsets({tp: CommittedOffset(1, "")}, nobody)
     await writer.abandon()
     await reader.close(leave=True)
@@ -134,7 +171,7 @@ async def test_an_abort_after_an_error_really_aborts(log: KafkaLog, topic: str, 
     await writer.append([records(tp, b"dropped")])
     await writer.delivered()
     bogus = told.member._replace(generation=99)  # type: ignore[attr-defined]
-    with pytest.raises(FencedError):
+    with pytest.raises(TaskMigratedError):
         await writer.offsets({tp: CommittedOffset(1, "")}, bogus)
     await writer.abort()
     assert await read_values(log, tp, timeout_s=SOON_S) == []

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from state.errors import EventLogError, FencedError
+from state.errors import EventLogError, TaskMigratedError
 from streamproc.eventlog.contract import CommittedOffset, TopicPartition
 from streamproc.eventlog.simulated import Crash
 from tests.eventlog.clients import transact
@@ -59,7 +59,7 @@ async def test_the_old_generation_may_commit_while_it_is_revoked_and_not_after()
     await second.reader.start()
     await transact(writer, offsets={IN: CommittedOffset(1, "")}, membership=old)
     await settle(first, second)
-    with pytest.raises(FencedError):
+    with pytest.raises(TaskMigratedError):
         await transact(writer, offsets={IN: CommittedOffset(2, "")}, membership=old)
 
 
@@ -100,8 +100,8 @@ async def test_a_partition_is_paused_after_every_assignment() -> None:
     await settle(first, second)
     await world.client.appender().append([one(TopicPartition("in", p), b"y") for p in range(4)])
     assert await first.reader.poll(0) == []
-    with pytest.raises(EventLogError, match="not assigned"):
-        first.reader.resume(next(iter(second.recorder.assigned)), 0)
+    first.reader.resume(next(iter(second.recorder.assigned)), 0)  # meant for the assignment before
+    assert await first.reader.poll(0) == []
 
 
 async def test_a_dead_process_is_replaced_after_its_session() -> None:
@@ -150,7 +150,7 @@ async def test_who_does_not_rejoin_in_time_loses_its_place_and_comes_back() -> N
     await world.clock.advance(2)
     await settle(quick)
     assert quick.share == ALL
-    with pytest.raises(FencedError):
+    with pytest.raises(TaskMigratedError):
         await transact(await world.writer(), offsets={IN: CommittedOffset(1, "")}, membership=old)
     await settle(slow, quick)
     await settle(slow, quick)
