@@ -143,7 +143,7 @@ async def run_worker(
     from state.rocksdb import RocksRowStores
     from streamproc.runtime.executor import ThreadExecutor
     from streamproc.runtime.health import HealthServer, watch_loop
-    from streamproc.runtime.identity import hold_identity
+    from streamproc.runtime.identity import hold_identity, hold_run
     from streamproc.runtime.metrics import WorkerMetrics
     from streamproc.runtime.observe import StageTimer, watch_tasks
     from streamproc.runtime.state_keeper import StateKeeper
@@ -156,6 +156,9 @@ async def run_worker(
     notes, orders = _orders_of_parent(options.notes, engine)
     home = options.state / plan.pipeline
     async with contextlib.AsyncExitStack() as stack:
+        if settings.count == 1:  # a parent of several has locked the run itself
+            run = os.getpid() if options.notes is None else os.getppid()
+            stack.callback(os.close, await asyncio.to_thread(hold_run, home, settings.instance, run))
         stack.callback(os.close, await asyncio.to_thread(hold_identity, home, settings.instance, settings.index))
         log = open_log(options.log_url)
         stack.push_async_callback(log.close)

@@ -16,6 +16,7 @@ from streamproc.cli.loops import leaving_quietly
 from streamproc.cli.options import LogLevel, LogUrl, PipelinePath, load_plan
 from streamproc.cli.processes import die_with_parent, supervise
 from streamproc.cli.worker_process import COMMAND, Share, forked, work
+from streamproc.runtime.identity import hold_run
 
 INSTANCE_VARIABLE = "STREAMPROC_INSTANCE"
 _STATE_OF_BROKERS = "streamproc-state"
@@ -63,12 +64,16 @@ def command(
         share = Share(pipeline, log, state or _state_of(log), name, workers, until_end, metrics_port, log_level)
         if worker is not None:
             return work(share, worker)
-        if workers > 1:
-            load_plan(pipeline)  # what is wrong is said once, before anything starts
-            make_directories(log, share.state)
         commands = [_child(share, index) for index in range(workers)]
-        small = workers == 1 and commands[0][: len(COMMAND)] == COMMAND
-        return supervise(commands, forked if small else None)
+        if workers == 1:  # its worker checks and locks
+            return supervise(commands, forked if commands[0][: len(COMMAND)] == COMMAND else None)
+        plan = load_plan(pipeline)  # what is wrong is said once, before anything starts
+        make_directories(log, share.state)
+        held = hold_run(share.state / plan.pipeline, name, os.getpid())
+        try:
+            return supervise(commands)
+        finally:
+            os.close(held)
 
 
 def _child(share: Share, index: int) -> list[str]:

@@ -1,13 +1,15 @@
 """A worker's identity is its pod's name and its index: two processes with one state directory must not share it.
 
 Group and transactions fence by identity, so a second start by mistake would end the first worker, and then fail
-itself on the state that the first one still held. The lock is taken before anything is claimed from the log; the
-kernel gives it back however the process ends.
+itself on the state that the first one still held. Two locks are taken before anything is claimed from the log: one
+for the whole `run` (by its parent; by the worker itself where there is only one), for two runs with different numbers
+of workers would each get some of the identities and end each other; and one for each worker. The kernel gives them
+back however a process ends.
 """
 
 from __future__ import annotations
 
-__all__ = ["hold_identity"]
+__all__ = ["hold_identity", "hold_run"]
 
 import fcntl
 import os
@@ -17,24 +19,43 @@ from urllib.parse import quote
 from state.errors import ConfigError
 
 
+def hold_run(directory: Path, instance: str, run: int) -> int:
+    """Lock all identities of an instance for the `run` whose process id is `run`; else as `hold_identity`.
+
+    Raises:
+        ConfigError: another run has them.
+    """
+    return _lock(
+        directory / f"run-{_quoted(instance)}.lock", run, f"a run of instance {instance} in {directory} goes on already"
+    )
+
+
 def hold_identity(directory: Path, instance: str, index: int) -> int:
     """Lock the identity in `directory`, made if missing; close the descriptor to give it back. Blocks: for a thread.
 
     Raises:
         ConfigError: another process has it.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / f"worker-{quote(instance, safe='')[:200]}-{index}.lock"
+    what = f"worker {index} of {instance} in {directory} runs already"
+    return _lock(directory / f"worker-{_quoted(instance)}-{index}.lock", os.getpid(), what)
+
+
+def _lock(path: Path, holder: int, what: str) -> int:
+    path.parent.mkdir(parents=True, exist_ok=True)
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
+        other = os.pread(fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
         os.close(fd)
         raise ConfigError(
-            f"worker {index} of {instance} in {directory} runs already: it is held by process {holder}",
-            hint="stop that one, or give this one an instance name and a state directory of its own",
+            f"{what}: it is held by process {other}",
+            hint="stop that one, or give this one an --instance and a --state of its own",
         ) from None
     os.ftruncate(fd, 0)
-    os.pwrite(fd, str(os.getpid()).encode(), 0)
+    os.pwrite(fd, str(holder).encode(), 0)
     return fd
+
+
+def _quoted(instance: str) -> str:
+    return quote(instance, safe="")[:200]
