@@ -57,6 +57,11 @@ class Collector:
         return self._rows
 
     @property
+    def idle(self) -> bool:
+        """Whether nothing waits, and no poll has brought anything that was not looked at yet."""
+        return self._rows == 0 and (self._poll is None or not self._poll.done())
+
+    @property
     def head(self) -> Chunk | None:
         """The records that `take` takes first."""
         return self._chunks[0] if self._chunks else None

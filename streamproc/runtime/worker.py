@@ -23,6 +23,7 @@ from streamproc.eventlog.contract import Chunk, CommittedOffset, EventLog, Group
 from streamproc.runtime.assignment import Assignment
 from streamproc.runtime.care import Care
 from streamproc.runtime.collector import Collector
+from streamproc.runtime.ending import at_end
 from streamproc.runtime.engine import BatchTooBadError, BatchTooLargeError, Engine
 from streamproc.runtime.executor import BlockingExecutor
 from streamproc.runtime.flush import Flusher
@@ -378,11 +379,10 @@ class Worker:
         task.enter(Phase.CLOSED)
 
     async def _at_end(self) -> bool:
-        """With `until_end`: whether the group has committed all that was there at the start."""
-        if not self._settings.until_end or not self.ready:
+        """With `until_end`: whether the group has decided and committed all that was there at the start."""
+        if not self._settings.until_end or not self.ready or not self._collector.idle:
             return False
-        committed = await self._log.admin().committed(self._plan.pipeline, list(self._ends))
-        return all(tp in committed and committed[tp].offset >= end for tp, end in self._ends.items())
+        return await at_end(self._log, self._reader, self._clock, self._plan.pipeline, ends=self._ends, own=self._tasks)
 
     async def _close(self) -> None:
         """Leave nothing to replay: what is published is flushed; what is not is undone."""

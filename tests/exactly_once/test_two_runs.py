@@ -44,7 +44,8 @@ def test_one_of_two_runs_is_refused_in_one_line(campaign: Campaign, first: int, 
     """However close they start: whoever is first has all identities, the other names it and ends."""
     sent = campaign.feed(4_000, seed=21)
     numbers = (first, second)
-    runs, marks = [], []
+    runs: list[subprocess.Popen[str]] = []
+    marks: list[Marks] = []
     for number in numbers:
         run, mark = started(campaign, f"marks-{len(runs)}", "--workers", number)
         runs.append(run)
