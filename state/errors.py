@@ -5,6 +5,8 @@
     │   └── StateLockedError  another process holds the task's state: wait a moment, then refuse
     ├── RecordError           one record becomes a dead letter, its neighbours go on
     ├── StateCorruptedError   discard the task's local state and restore it
+    ├── BlobStoreError        a checkpoint could not be written or read: decide on, try again later
+    │   └── BlobMissingError  there is no blob of that name
     └── EventLogError         the log failed; `retriable` says whether a new attempt can help
         ├── TaskMigratedError drop the batch without committing, follow the next assignment, go on
         └── FencedError       another process took our place: exit at once
@@ -15,6 +17,8 @@ No message holds a payload, a card number or a secret.
 from __future__ import annotations
 
 __all__ = [
+    "BlobMissingError",
+    "BlobStoreError",
     "ConfigError",
     "EventLogError",
     "FencedError",
@@ -87,6 +91,26 @@ class StateCorruptedError(StreamprocError):
     """Local state fails its checks: discard it and restore. `task`: whose, where known."""
 
     task: int | None = None
+
+
+class BlobStoreError(StreamprocError):
+    """The blob store failed an operation, which may have happened all the same; local state is unharmed.
+
+    `retriable`: whether waiting can help (network, time-out, no space), or someone must act (permission).
+    The message never quotes the store's answer, which may hold a signed address.
+    """
+
+    def __init__(self, message: str, *, retriable: bool = True) -> None:
+        super().__init__(message)
+        self.retriable = retriable
+
+
+class BlobMissingError(BlobStoreError):
+    """There is no blob of this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no blob {name}", retriable=False)
+        self.name = name
 
 
 class EventLogError(StreamprocError):

@@ -1,23 +1,28 @@
-"""The row store in memory, for tests and simulation: atomic batches, and the faults a disk has.
+"""The row store and the blob store in memory, for tests and simulation, and the faults that disks and networks have.
 
 A `MemoryDisk` outlives the `MemoryRowStores` (worker processes) that use it. A killed process loses nothing that was
 written; when the machine crashes, a suffix of the batches that were not synced is lost, its length drawn from the
 seeded generator. A flipped bit is found when the row is read, as RocksDB's block checksums would.
+
+`MemoryBlobs` is one bucket, shared by all simulated processes. A flipped bit in it is not found by reading.
 """
 
 from __future__ import annotations
 
-__all__ = ["MemoryDisk", "MemoryRowStore", "MemoryRowStores"]
+__all__ = ["MemoryBlobs", "MemoryDisk", "MemoryRowStore", "MemoryRowStores"]
 
 import random
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
-from state.errors import StateCorruptedError, StateLockedError
+from state.blobs import Blob
+from state.errors import BlobMissingError, BlobStoreError, StateCorruptedError, StateLockedError
 
+_T = TypeVar("_T")
 _Row = tuple[bytes, int]  # value, checksum
 _Batch = tuple[list[tuple[bytes, bytes]], list[bytes]]
 _SNAPSHOT = "rows.msgpack"
@@ -201,6 +206,103 @@ class MemoryRowStores:
         """A store was closed."""
         del self._open[task]
         self.disk.release(task)
+
+
+class MemoryBlobs:
+    """A bucket. All chance comes from `rng`; `now_ms` is the store's clock, by default one tick an operation.
+
+    `before` is called with each operation's verb and name (the first one's, of several): simulations switch or kill
+    processes there. An operation is one moment, a listing too.
+    """
+
+    def __init__(self, rng: random.Random, now_ms: Callable[[], int] | None = None) -> None:
+        self._rng = rng
+        self._now_ms = now_ms or self._count
+        self._operations = 0
+        self._failing: dict[str, list[tuple[BlobStoreError, bool]]] = {}
+        self.blobs: dict[str, tuple[bytes, int]] = {}  # content, time
+        self.before: Callable[[str, str], None] = lambda verb, name: None
+
+    # ---- faults
+
+    def fail(self, verb: str, *, happened: bool = False, retriable: bool = True) -> None:
+        """The next `verb` (put, create, get, head, list, delete) raises; `happened`: only its answer is lost."""
+        error = BlobStoreError(f"simulated: cannot {verb}", retriable=retriable)
+        self._failing.setdefault(verb, []).append((error, happened))
+
+    def flip_bit(self, name: str) -> None:
+        """Damage a blob, which must not be empty."""
+        content, time = self.blobs[name]
+        damaged = bytearray(content)
+        damaged[self._rng.randrange(len(damaged))] ^= 1 << self._rng.randrange(8)
+        self.blobs[name] = (bytes(damaged), time)
+
+    def truncate(self, name: str) -> None:
+        """Cut a blob, which must not be empty, short."""
+        content, time = self.blobs[name]
+        self.blobs[name] = (content[: self._rng.randrange(len(content))], time)
+
+    # ---- the store
+
+    def put(self, name: str, content: bytes | Path) -> None:
+        """Overwrites."""
+        data = content if isinstance(content, bytes) else content.read_bytes()
+        self._do("put", name, lambda: self._store(name, data))
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Only if there is none."""
+        return self._do("create", name, lambda: name not in self.blobs and self._store(name, content))
+
+    def get(self, name: str) -> bytes:
+        """The whole content."""
+        return self._do("get", name, lambda: self._content(name))
+
+    def stream(self, name: str) -> Iterator[bytes]:
+        """In pieces of 1000 bytes."""
+        content = self.get(name)
+        for at in range(0, len(content), 1000):
+            yield content[at : at + 1000]
+
+    def head(self, name: str) -> Blob | None:
+        """Size and time."""
+        return self._do("head", name, lambda: self._blob(name) if name in self.blobs else None)
+
+    def list_blobs(self, prefix: str) -> list[Blob]:
+        """All below the folder, at one moment."""
+        return self._do(
+            "list", prefix, lambda: [self._blob(name) for name in sorted(self.blobs) if name.startswith(prefix)]
+        )
+
+    def delete(self, names: Sequence[str]) -> None:
+        """One after the other."""
+        for name in names:
+            self._do("delete", name, lambda name=name: self.blobs.pop(name, None))  # type: ignore[misc]
+
+    def _do(self, verb: str, name: str, operation: Callable[[], _T]) -> _T:
+        self.before(verb, name)
+        if self._failing.get(verb):
+            error, happened = self._failing[verb].pop(0)
+            if happened:
+                operation()
+            raise error
+        return operation()
+
+    def _store(self, name: str, content: bytes) -> bool:
+        self.blobs[name] = (content, self._now_ms())
+        return True
+
+    def _content(self, name: str) -> bytes:
+        if name not in self.blobs:
+            raise BlobMissingError(name)
+        return self.blobs[name][0]
+
+    def _blob(self, name: str) -> Blob:
+        content, time = self.blobs[name]
+        return Blob(name, len(content), time)
+
+    def _count(self) -> int:
+        self._operations += 1
+        return self._operations
 
 
 def _apply(rows: dict[bytes, _Row], batch: _Batch) -> None:
