@@ -14,7 +14,7 @@ from __future__ import annotations
 __all__ = ["LocalMeta", "LocalStates", "Recovery", "Replayer", "locate"]
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -81,12 +81,19 @@ class _Found(NamedTuple):
     body: bytes
 
 
+class _StoppedError(Exception):
+    """The process is asked to end."""
+
+
 class Recovery:
-    """Restores tasks one after the other; `busy` keeps replay slices apart from transactions."""
+    """Restores tasks one after the other; `busy` keeps replay slices apart from transactions.
+
+    `stopping` is asked between slices: a restore may last minutes, and a process that is to end has to end.
+    """
 
     def __init__(
         self, log: EventLog, replayer: Replayer, states: LocalStates, busy: asyncio.Lock, *,
-        journal_topic: str, state_fingerprint: str, partitions: int,
+        journal_topic: str, state_fingerprint: str, partitions: int, stopping: Callable[[], bool] = lambda: False,
     ) -> None:  # fmt: skip
         self._log = log
         self._replayer = replayer
@@ -95,15 +102,26 @@ class Recovery:
         self._fingerprint = state_fingerprint
         self._partitions = partitions
         self._busy = busy
+        self._stopping = stopping
         self._logger = structlog.get_logger("recovery")
 
-    async def restore(self, task: PartitionTask, committed: CommittedOffset | None) -> None:
+    async def restore(self, task: PartitionTask, committed: CommittedOffset | None) -> bool:
         """Steps 2-4; afterwards the task's position, sequence and chain are those committed.
+
+        False: it was stopped. The task is still RESTORING: its state in memory is of no use and must not be flushed.
 
         Raises:
             ConfigError: nothing can be restored from; says what to do.
             StateCorruptedError: even a full replay does not reproduce the journal.
         """
+        try:
+            await self._restore(task, committed)
+        except _StoppedError:
+            return False
+        task.enter(Phase.RUNNING)
+        return True
+
+    async def _restore(self, task: PartitionTask, committed: CommittedOffset | None) -> None:
         if committed is None:
             committed = await self._committed_by_journal(task)
         if committed is None:
@@ -118,7 +136,6 @@ class Recovery:
                     raise
                 await self._discard(task, str(error))
                 await self._replay_from(task, None, head, committed)
-        task.enter(Phase.RUNNING)
 
     async def _committed_by_journal(self, task: PartitionTask) -> CommittedOffset | None:
         """Where the group stood, from the journal's last record: brokers forget the offsets of a group that rests."""
@@ -220,6 +237,7 @@ class Recovery:
         scanner.seek(tp, start)
         silence = Silence(tp)
         while scanner.position(tp) < end:
+            self._go_on()
             chunks = await scanner.poll(POLL_MS)
             silence.check(chunks)
             for chunk in chunks:
@@ -256,8 +274,10 @@ class Recovery:
                     rows += len(held.entry.actions)
                 held = found
                 if rows >= _REPLAY_ROWS:
+                    self._go_on()
                     await self._slice(task, feed, pending)
                     pending, rows = [], 0
+            self._go_on()
             await self._slice(task, feed, pending)
             if held is not None:
                 await self._last(task, feed, held.entry)
@@ -266,6 +286,10 @@ class Recovery:
         if held is not None and held.entry.ranges:
             position = held.entry.ranges[-1].stop
         return position, held
+
+    def _go_on(self) -> None:
+        if self._stopping():
+            raise _StoppedError
 
     async def _slice(self, task: PartitionTask, feed: InputFeed, pending: list[_Found]) -> None:
         if not pending:

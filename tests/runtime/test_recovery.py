@@ -13,9 +13,13 @@ import pytest
 from operators.plan import Plan
 from state.errors import ConfigError
 from state.memory import MemoryDisk
-from streamproc.eventlog.contract import TopicPartition
+from streamproc.eventlog.contract import Chunk, TopicPartition
 from streamproc.eventlog.simulated import Faults, VirtualTimeLoop
 from streamproc.language import compile_pipeline, load_pipeline
+from streamproc.runtime import recovery
+from streamproc.runtime.journal import JournalEntry
+from streamproc.runtime.partition_task import PartitionTask, Phase
+from streamproc.runtime.recovery import Recovery
 from tests.simulation.traffic import traffic
 from tests.simulation.world import World
 
@@ -111,3 +115,54 @@ def test_without_state_and_without_the_journals_begin_it_refuses(plan: Plan) -> 
             world.cluster.truncate(TopicPartition(world.plan.topics.journal, partition), 4)
 
     assert "no longer begins at the first record" in refusal(plan, truncate)
+
+
+class Counting:
+    """A replayer that only counts its slices."""
+
+    def __init__(self) -> None:
+        self.slices = 0
+
+    def replay(self, task: int, chunks: list[Chunk], rejected: frozenset[int], actions: bytes) -> None:
+        self.slices += 1
+
+    def replay_last(self, task: int, chunks: list[Chunk], entry: JournalEntry) -> bool:
+        return True
+
+
+class NoStates:
+    """No state on disk."""
+
+    def local_meta(self, task: int) -> bytes | None:
+        return None
+
+    async def discard(self, task: int) -> None:
+        raise AssertionError
+
+
+@pytest.mark.parametrize("slices", [0, 3])
+def test_a_restore_is_stopped_between_slices(plan: Plan, monkeypatch: pytest.MonkeyPatch, slices: int) -> None:
+    monkeypatch.setattr(recovery, "_REPLAY_ROWS", 10)
+
+    async def run() -> None:
+        world = World(plan, random.Random(3), Faults(random.Random(3)))
+        await world.feed(traffic(world.rng, 300, 12))
+        assert await world.work(batch_rows_max=5)
+        source = TopicPartition(plan.stream.topic, 0)
+        log = world.client()
+        committed = (await log.admin().committed(plan.pipeline, [source]))[source]
+        replayer, stopped = Counting(), True
+        restoring = Recovery(
+            log, replayer, NoStates(), asyncio.Lock(), journal_topic=plan.topics.journal,
+            state_fingerprint=plan.state_fingerprint, partitions=2,
+            stopping=lambda: stopped and replayer.slices >= slices,
+        )  # fmt: skip
+        task = PartitionTask(0, source)
+        assert not await restoring.restore(task, committed)
+        assert (task.phase, replayer.slices) == (Phase.RESTORING, slices)
+        stopped = False
+        assert await restoring.restore(PartitionTask(0, source), committed)
+        assert replayer.slices > 2 * slices + 3
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(run())
