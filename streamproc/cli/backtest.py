@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from operators.plan import Plan
 
 _ROW_GROUP_ROWS = 128 * 1024
+NOTHING_DECIDED = 1
+"""Exit code, as loaders have one for "no row was taken": a script must not go on with an empty result."""
 
 EXAMPLES = (
     "streamproc backtest configs/pipeline.yaml --input 2018-04.parquet 2018-05.parquet --output decided.parquet",
@@ -58,11 +60,11 @@ def command(
     ],
     output: Annotated[Path, typer.Option("--output", metavar="FILE.parquet", help="One row a decision.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print a summary on stdout, as one line of JSON.")] = False,
-) -> None:
+) -> int:
     """Run a pipeline over files and write its decisions, with every feature, to a Parquet file.
 
     It is the very plan that `run` executes: on the same records both give the same, field by field. Rows that
-    cannot be decided are counted and listed in FILE.dead_letters.ndjson.
+    cannot be decided are counted and listed in FILE.dead_letters.ndjson; if there are rows and none can, it fails.
     """
     refuse_unless(output.suffix == ".parquet", f"{output} is no Parquet file", "name it FILE.parquet")
     refuse_unless(output.absolute().parent.is_dir(), f"the folder of {output} is missing", "make it first")
@@ -82,6 +84,7 @@ def command(
     else:
         sys.stderr.write(summary.text(output))
     sys.stderr.write(summary.warning())
+    return NOTHING_DECIDED if summary.rows and not summary.decisions.total() else 0
 
 
 def _backtest(plan: Plan, paths: Sequence[Path], output: Path) -> Any:

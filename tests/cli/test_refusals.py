@@ -17,12 +17,22 @@ WRONG = b'{"Payment":"x","Card":"c","Amount":"dear","At":0}'
 def test_more_dead_than_decided_is_said_loudly(good: int, said: str, cli: Cli, pipeline: Path, tmp_path: Path) -> None:
     path = ndjson(tmp_path / "x.ndjson", payments(good)[:good], *[WRONG] * 20)
     output = tmp_path / "o.parquet"
-    tested = [cli("backtest", pipeline, "--input", path, "--output", output, *more).err for more in ([], ["--json"])]
-    fed = cli("feed", "payments", path, "--pipeline", pipeline, "--log", f"file:{tmp_path}/log").err
+    ran = [cli("backtest", pipeline, "--input", path, "--output", output, *more) for more in ([], ["--json"])]
+    tested = [outcome.err for outcome in ran]
+    assert {outcome.code for outcome in ran} == {0 if good else 1}
+    assert output.exists()
+    code, _, fed = cli("feed", "payments", path, "--pipeline", pipeline, "--log", f"file:{tmp_path}/log")
+    assert code == 0  # they are in the log: what becomes of them is for `run`
     for err, are in ((tested[0], "rows are"), (tested[1], "rows are"), (fed, "records looked at will be")):
         line = f"WARNING: {said}{are} dead letters, most often (20): wrong_type, amount: expected decimal(2)\n"
         assert (line in err) == (good < 20)
         assert ("WARNING" in err) == (good < 20)
+
+
+def test_a_backtest_of_no_rows_is_no_failure(cli: Cli, pipeline: Path, tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("Payment,Card,Amount,Country,At\n")
+    assert cli("backtest", pipeline, "--input", path, "--output", tmp_path / "o.parquet").code == 0
 
 
 def test_rows_that_are_no_records_count(cli: Cli, pipeline: Path, tmp_path: Path) -> None:
