@@ -143,7 +143,6 @@ async def run_worker(
     from state.rocksdb import RocksRowStores
     from streamproc.runtime.executor import ThreadExecutor
     from streamproc.runtime.health import HealthServer, watch_loop
-    from streamproc.runtime.identity import hold_identity, hold_run
     from streamproc.runtime.metrics import WorkerMetrics
     from streamproc.runtime.observe import StageTimer, watch_tasks
     from streamproc.runtime.state_keeper import StateKeeper
@@ -156,10 +155,7 @@ async def run_worker(
     notes, orders = _orders_of_parent(options.notes, engine)
     home = options.state / plan.pipeline
     async with contextlib.AsyncExitStack() as stack:
-        if settings.count == 1:  # a parent of several has locked the run itself
-            run = os.getpid() if options.notes is None else os.getppid()
-            stack.callback(os.close, await asyncio.to_thread(hold_run, home, settings.instance, run))
-        stack.callback(os.close, await asyncio.to_thread(hold_identity, home, settings.instance, settings.index))
+        await asyncio.to_thread(_hold, stack, home, settings, os.getpid() if options.notes is None else os.getppid())
         log = open_log(options.log_url)
         stack.push_async_callback(log.close)
         stores = await asyncio.to_thread(RocksRowStores, home)
@@ -185,6 +181,15 @@ async def run_worker(
         )
         _calm_garbage_collector()
         await worker.run()
+
+
+def _hold(stack: contextlib.AsyncExitStack, home: Path, settings: WorkerSettings, run: int) -> None:
+    """Lock what nobody else may have at the same time, until `stack` ends; `run`: the run's process. Blocks."""
+    from streamproc.runtime.identity import hold_identity, hold_run
+
+    if settings.count == 1:  # a parent of several has locked the run itself
+        stack.callback(os.close, hold_run(home, settings.instance, run))
+    stack.callback(os.close, hold_identity(home, settings.instance, settings.index))
 
 
 def _orders_of_parent(fd: int | None, engine: Engine) -> tuple[Notes | None, Orders]:
