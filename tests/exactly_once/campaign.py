@@ -175,9 +175,12 @@ class Campaign:
         sent: dict[str, Any] = json.loads(out)
         return sent
 
-    def start(self, marks: Path, *given: object, place: str = "", alone: bool = False) -> subprocess.Popen[str]:
+    def start(
+        self, marks: Path, *given: object, place: str = "", alone: bool = False, session_ms: int | None = None
+    ) -> subprocess.Popen[str]:
         """`streamproc run` with marks, as the leader of a process group of its own."""
         ours: list[object] = ["--marks", marks, *(["--place", place] if place else []), *(["--alone"] if alone else [])]
+        ours += ["--session-ms", session_ms] if session_ms is not None else []
         process = self.python(MODULE, *ours, "--", *self._arguments(*given), start_new_session=True)
         self._started.append(process)
         return process

@@ -1,6 +1,7 @@
 """`streamproc run` as it is, but it marks each step it comes to, and may kill its process group at one of them.
 
-`python -m tests.exactly_once.victim --marks FILE [--place STEP:N:MS] [--alone] -- PIPELINE --log URL ...`
+`python -m tests.exactly_once.victim --marks FILE [--place STEP:N:MS] [--alone] [--session-ms N] -- PIPELINE --log URL
+...`: `--session-ms` is that of a Kafka group member.
 
 It is the parent of the workers, and (when `--worker` is among the options) a worker too.
 """
@@ -22,7 +23,8 @@ from typing import Any
 
 from streamproc.cli import compose, run, worker_process
 from streamproc.cli.main import run_command
-from streamproc.eventlog.contract import TopicPartition
+from streamproc.eventlog.contract import EventLog, TopicPartition
+from streamproc.eventlog.kafka import KafkaLog
 from streamproc.runtime import worker
 from streamproc.runtime.results import Computed
 from streamproc.runtime.rows import TaskInput
@@ -91,19 +93,28 @@ def _with_probe(marks: Marks, place: Callable[[int], None] | None) -> Callable[.
     return run_worker
 
 
+def _with_session(session_ms: int) -> Callable[[str], EventLog]:
+    def open_log(url: str) -> EventLog:
+        return KafkaLog.from_url(url, session_timeout_ms=session_ms)
+
+    return open_log
+
+
 def main() -> None:
     """Put the marks in and run the command."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--marks", type=Path, required=True)
     parser.add_argument("--place")
     parser.add_argument("--alone", action="store_true")
+    parser.add_argument("--session-ms", type=int)
     at = sys.argv.index("--")
     ours, command = sys.argv[1:at], sys.argv[at + 1 :]
     arguments = parser.parse_args(ours)
 
     def child(share: run.Share, index: int) -> list[str]:
         given = _real_child(share, index)[3:]  # python -m MODULE
-        first = ours if index == 0 else ["--marks", str(arguments.marks)]
+        session = [] if arguments.session_ms is None else ["--session-ms", str(arguments.session_ms)]
+        first = ours if index == 0 else ["--marks", str(arguments.marks), *session]
         return [sys.executable, "-m", MODULE, *first, "--", *given]
 
     if "--worker" not in command:
@@ -114,6 +125,8 @@ def main() -> None:
     place = None if arguments.place is None else _Place(arguments.place, arguments.alone, done)
     worker.Worker = _marked(marks)  # type: ignore[misc]
     compose.run_worker = _with_probe(marks, place)
+    if arguments.session_ms is not None:
+        compose.open_log = _with_session(arguments.session_ms)  # type: ignore[assignment]
     worker_process.main(command[1:])
 
 
