@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import random
 import secrets
+import socket
 import subprocess
 import sys
 import threading
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -195,6 +197,26 @@ def test_an_unreachable_store_is_retriable_and_tells_no_secret(s3: BlobStore, mo
     text = "".join(traceback.format_exception(caught.value)) + repr(down)
     assert SECRET not in text
     assert "127.0.0.1" not in text
+
+
+def test_a_silent_server_times_out_and_does_not_hold_the_interpreter(
+    s3: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and never answers
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setattr("state.objectstore._RETRY", {"max_retries": 0})
+        monkeypatch.setattr("state.objectstore._TIMEOUT", timedelta(seconds=1))
+        hung = open_blobs("s3://bucket/prefix")
+        for call in (lambda: hung.put("a", b""), lambda: hung.get("a"), lambda: next(iter(hung.stream("a")))):
+            with ThreadPoolExecutor(1) as pool:
+                call_ends = pool.submit(call)
+                turns = 0
+                while not call_ends.done():
+                    time.sleep(0.01)
+                    turns += 1
+                assert turns > 20
+                with pytest.raises(BlobStoreError, match="no answer"):
+                    call_ends.result()
 
 
 def test_a_lost_answer_to_a_creation_is_told_from_a_loss(s3: BlobStore) -> None:

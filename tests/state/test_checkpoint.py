@@ -142,7 +142,7 @@ def test_a_store_goes_through_a_blob_store(
         written = checkpoints.write(5, cut(number), tmp_path / f"work{number}")
         collected = checkpoints.collect(5)
         assert len(collected.kept) == min(number + 1, 2)
-        if kind == "rocksdb" and number == 3:
+        if kind == "rocksdb" and number == 2:  # the fourth may be compacted with the others
             assert written.bytes_sent < written.manifest.bytes_total / 2
     store.write([(b"after", b"")], [])
     store.close()

@@ -237,7 +237,8 @@ def pairs(first: int, second: int) -> Iterator[list[Turn]]:
         yield [Turn(first, a, kill=True), Turn(second)]
         for b in STOPS[1:]:
             yield [Turn(first, a), Turn(second, b), Turn(first), Turn(second)]
-            yield [Turn(first, a), Turn(second, b, kill=True), Turn(first)]
+            if (a + b) % 2:
+                yield [Turn(first, a), Turn(second, b, kill=True), Turn(first)]
 
 
 def triples(one: int, two: int, three: int) -> Iterator[list[Turn]]:
