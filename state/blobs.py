@@ -85,7 +85,7 @@ class BlobStore(Protocol):
 
 
 def check_blobs(blobs: BlobStore) -> None:
-    """Try out what checkpoints rely on, with a small blob below `.check`-like names; to be called once at start.
+    """Try out what checkpoints rely on, with a small blob below `check/`; to be called once at start, from a thread.
 
     Raises:
         ConfigError: access is refused, or the store does not do atomic creation.

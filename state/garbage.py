@@ -20,7 +20,7 @@ A collector
   C6  ends intents: those whose manifest stands, and those of writers that are long gone (see 4)
   C7  deletes manifests older than the oldest kept
   C8  deletes the candidates that were not spared
-  C9  deletes its sweep, and sweeps that name nothing any more that is there
+  C9  deletes its sweep, and those read before C2 that name nothing that was there at C4
 
 "Kept" are the newest N manifests all of whose files are there. Why no file f of a manifest M that is kept is deleted:
 
@@ -36,6 +36,8 @@ A collector
 
 A kill between any two steps leaves intents, sweeps and files that later runs end, and never a kept manifest without
 its files. Manifests go before the files that only they name.
+
+One thing is relied on beside the order: a put that its sender gave up on does not happen once `grace_ms` have passed.
 
 Beside this, and not relied on: files and intents younger than `grace_ms` are left alone, by the store's own clock, its
 present being the newest time in the listings. And where a manifest cannot be read that would be among the kept ones,
