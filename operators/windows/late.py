@@ -7,14 +7,21 @@ that `Layout` describes. Then the chunk is merged into the rings (merge.py), and
 
     visible to row i          clock > newest clock up to i - horizon ("floor"), and the newest `max_entries`
     window of row i           limits raised to the floor; what lay below and was dropped makes it incomplete
+    base of row i             the newest entry at or below the floor: `previous` may read it, no window sees it
+
+A row between base and floor is the key's base from then on. One behind the base is dropped: its own `previous` is
+not known, but those of later rows know it, for it is shifted into what the entries carry.
 
 In rare cases a key takes one row at a time (`careful`): where `max_entries` cuts into the chunk, and where a late
-row has no visible row before it to read `previous` from although rows were dropped.
+row has no visible row before it to read `previous` from although there are rows below the floor.
 """
 
 from __future__ import annotations
 
-__all__ = ["late"]
+__all__ = ["late", "replay_late"]
+
+from collections.abc import Iterator
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +40,22 @@ Mask = npt.NDArray[np.bool_]
 
 def late(table: KeyedTable, frame: Frame, result: I64) -> None:
     """Process keys with late rows; arguments as in `forward`."""
+    for rows, chunk in _chunks(table, frame):
+        out = np.zeros((len(result), len(rows)), np.int64)
+        chunk.decide(out)
+        merge(table, chunk)
+        result[:, rows] = out
+
+
+def replay_late(table: KeyedTable, frame: Frame) -> None:
+    """`late` without results: the same state."""
+    for _, chunk in _chunks(table, frame):
+        chunk.prepare()
+        merge(table, chunk)
+
+
+def _chunks(table: KeyedTable, frame: Frame) -> Iterator[tuple[I64, Chunk]]:
+    """The rows of the next chunk and the chunk, made when the one before is merged."""
     begin, end = frame.first.copy(), frame.first + frame.count
     while (open_ := np.flatnonzero(begin < end)).size:
         take = np.minimum(end[open_] - begin[open_], CHUNK)
@@ -43,10 +66,7 @@ def late(table: KeyedTable, frame: Frame, result: I64) -> None:
             take[careful] = 1
             rows = spread(begin[open_], take)
             chunk = Chunk(table, frame.take(rows))
-        out = np.zeros((len(result), len(rows)), np.int64)
-        chunk.decide(out)
-        merge(table, chunk)
-        result[:, rows] = out
+        yield rows, chunk
         begin[open_] += take
 
 
@@ -54,7 +74,8 @@ class Chunk:
     """Some next rows of some keys, and where they fall in the rings as these are.
 
     Rows: `floor`; `edges` (edges, rows), `own` (one past the last visible entry at or below the row), `place`
-    (where the row belongs in the ring), `visible` (first visible entry). Keys: `row`, `heads`, `newest` event time.
+    (where the row belongs in the ring), `visible` (first visible entry), `base` (first one that `previous` may read),
+    `gone` (no window sees the row), `lost` (it gets no entry). Keys: `row`, `heads`, `newest` event time.
     """
 
     def __init__(self, table: KeyedTable, frame: Frame) -> None:
@@ -78,12 +99,27 @@ class Chunk:
         found = search(self.view, self.start, self.stop, np.vstack((self.limits, frame.clock)))
         self.place = found[-1]
         self.cap = self.stop + self.rank + 1 - layout.spec.max_entries
-        found = np.maximum(found, self.cap)
         edges = len(layout.offsets)
+        kept = found[edges]  # first entry above the floor
+        found = np.maximum(found, self.cap)
         self.edges, self.visible, self.own = found[:edges], found[edges], found[edges + 1]
-        self.gone = (frame.clock <= self.floor) | (self.place < self.cap)  # dropped at once
-        self.second = np.repeat(np.arange(frame.size), self.rank)  # pairs: second after first in row order
-        self.first = spread(frame.first[group], self.rank)
+        self.base = np.maximum(np.maximum(kept - 1, self.start), self.cap)
+        cut = self.place < self.cap
+        self.gone = (frame.clock <= self.floor) | cut
+        if layout.previous:  # what falls below the floor may be the base: it goes only behind one
+            self.lost = cut | (self.gone & (kept > self.start) & (self.place < kept))
+        else:
+            self.lost = cut | (frame.clock <= self.floor[frame.last][group])
+
+    @cached_property
+    def second(self) -> I64:
+        """Row numbers of the pairs: second after first in row order."""
+        return np.repeat(np.arange(self.frame.size), self.rank)
+
+    @cached_property
+    def first(self) -> I64:
+        """See `second`."""
+        return spread(self.frame.first[self.frame.group], self.rank)
 
     def per_row(self, pairs: I64 | Mask) -> I64:
         """Sum over the pairs of each second row: (.., pairs) -> (.., rows)."""
@@ -120,10 +156,27 @@ class Chunk:
         before[first] = np.where(known, self.row[:, self.layout.NEWEST], self.frame.time[first])
         return self.layout.clock(self.frame.time) - self.layout.clock(before) >= self.layout.ttl
 
+    def _expired(self) -> I64:
+        """Clock (rows) at and below which a key's rows count as never seen."""
+        clock: I64 = self.layout.clock(self.newest) - self.layout.ttl
+        return clock if self.layout.ttl else np.full(self.frame.size, NEVER)
+
     # ---- what the rows get
+
+    def prepare(self) -> None:
+        """What a merge needs; `decide` does it too."""
+        self.disorders = [Disorder(self, i) for i in range(len(self.layout.hashes))]
+        if self.layout.previous:
+            single = (self.frame.count == 1)[self.frame.group]
+            anchor = np.where(single & self.behind, self.base, self.start)
+            self.known = (self.place > anchor) & ~self._anew()
+            if self.layout.ttl:  # what lies so long before the newest row may be another life of the key
+                before = self.view.read(np.maximum(self.place - 1, self.start))
+                self.known &= ~(single & self.behind) | (before > self._expired())
 
     def decide(self, out: I64) -> None:
         """Fill `out` (result rows, rows), before the chunk is merged."""
+        self.prepare()
         frame, layout = self.frame, self.layout
         edges = len(layout.offsets)
         self.below = frame.clock[self.first] <= self.limits[:, self.second]  # edges, floor, own: over all pairs
@@ -144,7 +197,6 @@ class Chunk:
             at = layout.extreme_column + 3 * lookup.column
             static = extremes.query(self.view, at, low, high)
             out[i] = np.minimum(static, extremes.pairs_least(frame, lookup, self.below, self.first, self.rank))
-        self.disorders = [Disorder(self, i) for i in range(len(layout.hashes))]
         for i, lookup in enumerate(layout.distinct, layout.distinct_at):
             out[i] = self.disorders[lookup.column].distinct(lookup)
         for i, lookup in enumerate(layout.first_seen, layout.first_seen_at):
@@ -161,24 +213,27 @@ class Chunk:
 
     def _incomplete(self, out: I64) -> None:
         frame, layout = self.frame, self.layout
-        at = np.maximum(self.visible - 1, self.start)
-        hidden = np.where(self.visible > self.start, self.view.read(at), NEVER)
-        self.lost = np.maximum(hidden, dropped(layout, self.row)[frame.group])
         if not layout.offsets:
             return
         low = frame.limits[-1]
         within = self.below[-2] & (frame.clock[self.first] > low[self.second])
-        out[layout.incomplete_at] = (self.lost > low) | self.gone | (self.per_row(within[None])[0] > 0)
+        hidden = self._newest_below(self.visible)
+        out[layout.incomplete_at] = (hidden > low) | self.gone | (self.per_row(within[None])[0] > 0)
+
+    def _newest_below(self, position: I64) -> I64:
+        """Newest clock of what lay below `position` (rows), in the ring or dropped; NEVER if nothing did."""
+        clock = self.view.read(np.maximum(position - 1, self.start))
+        newest: I64 = np.maximum(
+            dropped(self.layout, self.row)[self.frame.group], np.where(position > self.start, clock, NEVER)
+        )
+        return newest
 
     def _previous(self, out: I64) -> None:
         frame, layout, group = self.frame, self.layout, self.frame.group
         single = (frame.count == 1)[group]
-        anchor = np.where(single & self.behind, self.visible, self.start)
-        known = self.known = (self.place > anchor) & ~self._anew()
+        known = self.known
         missing = single & self.behind & ~known
-        new = layout.clock(self.newest) - layout.ttl if layout.ttl else np.full(frame.size, NEVER)
-        lost = (self.lost > new) | (self.gone & (frame.clock > new))
-        out[layout.incomplete_at] |= missing & lost
+        out[layout.incomplete_at] |= missing & (self._newest_below(self.base) > self._expired())
         before = self.ring.entries[self.off + ((self.place - 1) & self.view.mask)]
         depth = max(depth for _, _, depth, _ in layout.carried)
         latest, count = self._latest(depth)

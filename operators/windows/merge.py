@@ -34,12 +34,11 @@ def merge(table: KeyedTable, chunk: Chunk) -> None:
     frame, layout, ring = chunk.frame, chunk.layout, chunk.ring
     row, group = chunk.row, frame.group
     newest = chunk.newest[frame.last]
-    kept = ~chunk.gone & (frame.clock > (layout.clock(newest) - layout.horizon)[group])
-    if (lost := np.flatnonzero(~kept)).size:
+    if (lost := np.flatnonzero(chunk.lost)).size:
         highest = np.full(len(frame.unique), np.iinfo(np.int64).min)
         np.maximum.at(highest, group[lost], frame.clock[lost])
         set_dropped(layout, row, highest)
-    weave = Weave(chunk, np.flatnonzero(kept))
+    weave = Weave(chunk, np.flatnonzero(~chunk.lost))
     entries = weave.entries()
     weave.totals(entries)
     if layout.carried:

@@ -61,7 +61,7 @@ def _expire(ring: Ring, layout: Layout, slots: I64, row: I64, *, heads: I64, clo
     view = View(ring.entries.reshape(-1), layout.width, off * layout.width, mask)
     new = search(view, start, stop, (clock - layout.horizon)[None])[0]
     if layout.previous:
-        new = np.minimum(new, np.maximum(stop - 1, start))
+        new = np.maximum(new - 1, start)
     new = np.maximum(new, stop - layout.spec.max_entries)
     if layout.distinct:  # the counters still need what leaves the windows
         new = np.minimum(new, np.maximum(row[:, layout.EDGES + len(layout.offsets) - 1], start))

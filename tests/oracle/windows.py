@@ -65,7 +65,7 @@ def _row(spec: Any, history: list[Row]) -> Row:
             low = (me["time"] - reach) // unit
             incomplete |= any(_clock(r, precision) > low for r in gone)
         if precision == 0 and spec.previous:
-            incomplete |= _previous(spec, history, kept, gone, horizon, out)
+            incomplete |= _previous(spec, history, horizon, out)
     out[f"{spec.name}__incomplete"] = incomplete
     return out
 
@@ -142,7 +142,36 @@ def _same(value: Any) -> Any:
     return struct.pack("<d", value + 0.0) if isinstance(value, float) else value
 
 
-def _previous(spec: Any, history: list[Row], kept: list[Row], gone: list[Row], horizon: int, out: Row) -> bool:
+def _remembered(spec: Any, history: list[Row], horizon: int) -> tuple[list[Row], list[Row], bool]:
+    """The rows that the last one may read as earlier ones, those before it that are lost, and whether it is kept.
+
+    Kept are the rows within the horizon and the newest one before it, and of these the newest `max_entries`, the last
+    row included.
+    """
+    me, before = history[-1], history[:-1]
+    kept: list[Row] = []
+    lost: list[Row] = []
+
+    def forget(newest: int, most: int) -> None:
+        below = [r for r in kept if r["time"] <= newest - horizon][:-1]
+        gone = set(map(id, below + kept[: max(0, len(kept) - most)]))
+        lost.extend(r for r in kept if id(r) in gone)
+        kept[:] = [r for r in kept if id(r) not in gone]
+
+    for i, row in enumerate(before):
+        kept.append(row)
+        kept.sort(key=lambda r: r["time"])  # stable: equal times in row order
+        forget(max(r["time"] for r in before[: i + 1]), spec.max_entries)
+    newest = max(r["time"] for r in history)
+    forget(newest, spec.max_entries - 1)
+    readable, unreadable = list(kept), list(lost)
+    kept.append(me)
+    kept.sort(key=lambda r: r["time"])
+    forget(newest, spec.max_entries)
+    return readable, unreadable, any(r is me for r in kept)
+
+
+def _previous(spec: Any, history: list[Row], horizon: int, out: Row) -> bool:
     """The plain meaning, within what a late row can still see. Returns whether it lacks rows."""
     me, before = history[-1], history[:-1]
     newest = max((r["time"] for r in before), default=None)
@@ -162,11 +191,12 @@ def _previous(spec: Any, history: list[Row], kept: list[Row], gone: list[Row], h
     late = newest is not None and me["time"] < newest
     missing = False
     found = [r for r in history[begin:-1] if r["time"] <= me["time"]]
-    if late and not any(r is not me and r["time"] <= me["time"] for r in kept):
+    kept, lost, stays = _remembered(spec, history, horizon)
+    alive = (top or 0) - ttl if ttl else -(1 << 62)
+    if late and not any(alive < r["time"] <= me["time"] for r in kept):
         found = []
-        live = [r for r in gone if not ttl or r["time"] > (top or 0) - ttl]
-        missing = bool(live)
-    me["cut off"] = missing
+        missing = any(r["time"] > alive for r in lost)
+    me["cut off"] = missing and stays
     unknown = any(r.get("cut off") for r in history[begin:])
     for p in spec.previous:
         out[p.name] = found[-p.n][p.of] if len(found) >= p.n else None
