@@ -126,6 +126,16 @@ class Linker:
         found: I64 = change + (stored - np.concatenate(([0], change))[frame.first])[group]
         return found
 
+    def counter(self, lookup: Lookup, view: View, edges: I64, tails: I64, stored: I64) -> I64:
+        """`distinct` of each key's last row alone: `view`, `edges` and `tails` by key; one step over all its rows."""
+        low, high = lookup.window
+        stop = self.heads[:, 3]
+        old_high, new_high = (stop, stop + self.added) if high == NOT_DELAYED else (tails[high], edges[high])
+        entering = counted_sum(view, old_high, new_high, column=self.column + 1, bound=tails[low], above=False)
+        leaving = counted_sum(view, tails[low], edges[low], column=self.column + 2, bound=new_high, above=True)
+        counter: I64 = stored + entering - leaving
+        return counter
+
     def first_seen(self, lookup: Lookup, edges: I64) -> I64:
         """1 where the row's value is known and not among its window's earlier rows."""
         low, high = lookup.window

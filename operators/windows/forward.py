@@ -9,11 +9,13 @@ loop over keys and none over rows of one key.
       entries[p] = clock, prefixes, ...
       edges                     advance from the key's stored edges (edges.py)
       differences               stack[upper] - stack[lower], see `Layout`
+
+A replay appends the same entries; edges and counters it moves only once a key, for the key's last row.
 """
 
 from __future__ import annotations
 
-__all__ = ["forward"]
+__all__ = ["forward", "replay_forward"]
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +40,11 @@ def forward(table: KeyedTable, frame: Frame, result: I64) -> None:
         result: (result rows, rows), filled.
     """
     _Forward(table, frame).process(result)
+
+
+def replay_forward(table: KeyedTable, frame: Frame) -> None:
+    """`forward` without results: the same state."""
+    _Forward(table, frame).replay()
 
 
 class _Forward:
@@ -82,7 +89,7 @@ class _Forward:
 
     def process(self, result: I64) -> None:
         """Append, find the windows, fill the results, bring the table up to date."""
-        layout, frame, ring, row = self.layout, self.frame, self.ring, self.row
+        layout, frame = self.layout, self.frame
         self._append(result)
         tails = self.tails.take(frame.group, axis=1)
         self.edges = advance(self.view, tails, frame.limits, self.own)
@@ -92,13 +99,39 @@ class _Forward:
             low, high = extremes.window(lookup, self.edges, self.own + 1)
             result[i] = extremes.query(self.view, layout.extreme_column + 3 * lookup.column, low, high)
         self._values(result)
+        self._keep(self.edges[:, frame.last])
+
+    def replay(self) -> None:
+        """Append, and bring the table up to date."""
+        layout, frame = self.layout, self.frame
+        self._append(None)
+        for linker in self.linkers:
+            linker.join(self.ring)
+        if not layout.offsets:
+            self._keep(self.tails)
+            return
+        view, own = self.view.of(frame.last), self.own[frame.last]
+        edges = advance(view, self.tails.copy(), layout.limits(frame.time[frame.last]), own)
+        if (self.stop + frame.count - self.start).max() > layout.spec.max_entries:
+            floor, clock = self._cap(view, own, self.start)
+            np.maximum(edges, floor, out=edges)
+            set_dropped(layout, self.row, clock)
+        for i, lookup in enumerate(layout.distinct):
+            counter = self.row[:, layout.distinct_field + i]
+            counter[:] = self.linkers[lookup.column].counter(lookup, view, edges, self.tails, counter)
+        self._keep(edges)
+
+    def _keep(self, edges: I64) -> None:
+        """Bring the table up to date; `edges` (edges, keys) are those of each key's last row."""
+        layout, frame, ring, row = self.layout, self.frame, self.ring, self.row
         row[:, layout.NEWEST] = frame.time[frame.last]
-        self.tails[:] = self.edges[:, frame.last]
+        self.tails[:] = edges
         row[:, layout.total_field : layout.distinct_field] = self.through[:, frame.last].T
         self.table.rows[frame.unique] = row
         ring.heads[frame.unique, ring.STOP] = self.stop + self.added
 
-    def _append(self, result: I64) -> None:
+    def _append(self, result: I64 | None) -> None:
+        """Write the entries, and earlier values into `result`, if there is one."""
         layout, frame, ring = self.layout, self.frame, self.ring
         entries = np.empty((frame.size, layout.width), np.int64)
         entries[:, 0] = frame.clock
@@ -109,7 +142,10 @@ class _Forward:
         if layout.carried or layout.extremes:
             before = ring.entries[self.heads[:, ring.OFF] + ((self.stop - 1) & self.heads[:, ring.MASK])]
             newest = self.row[:, layout.NEWEST]
-            previous.follow(frame, before, self.stop > 0, newest, result=result, entries=entries)
+            if result is None:
+                previous.carry(frame, before, self.stop > 0, newest, entries=entries)
+            else:
+                previous.follow(frame, before, self.stop > 0, newest, result=result, entries=entries)
             if self.kept is None:
                 extremes.append(frame, before, self.stop, self.own, entries)
         for linker in self.linkers:
@@ -136,12 +172,16 @@ class _Forward:
             if (lost > NEVER).any():
                 missing[:] = lost[group] > frame.limits[-1]
             return
-        floor = self.own + 1 - cap
-        start = self.start[group]
-        clock = np.where(floor > start, self.view.read(np.maximum(floor - 1, start)), NEVER)  # newest beyond the cap
+        floor, clock = self._cap(self.view, self.own, self.start[group])
         missing[:] = np.maximum(clock, lost[group]) > frame.limits[-1]
         np.maximum(self.edges, floor, out=self.edges)
         set_dropped(layout, self.row, clock[frame.last])
+
+    def _cap(self, view: View, own: I64, start: I64) -> tuple[I64, I64]:
+        """The first entry that rows (or keys) at `own` see for `max_entries`; the newest clock below it, or NEVER."""
+        floor: I64 = own + 1 - self.layout.spec.max_entries
+        clock = np.where(floor > start, view.read(np.maximum(floor - 1, start)), NEVER)
+        return floor, clock
 
     def _differences(self, result: I64) -> None:
         """Of positions, and of prefixes read at the edges: see `Layout`."""

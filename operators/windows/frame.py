@@ -9,6 +9,8 @@ from __future__ import annotations
 
 __all__ = ["I64", "Frame", "load"]
 
+from functools import cached_property
+
 import numpy as np
 import numpy.typing as npt
 
@@ -48,7 +50,6 @@ class Frame:
         self.group = np.cumsum(new) - 1
         self.time = data[0]
         self.clock = layout.clock(self.time)
-        self.limits = layout.limits(self.time)
         at = 1 + len(layout.prefixes)
         self.values = data[1:at]
         self.extremes = data[at : at + len(layout.extremes)]
@@ -57,6 +58,11 @@ class Frame:
         self.hashes, self.states = data[at : at + hashes], data[at + hashes : at + 2 * hashes]
         at += 2 * hashes
         self.carried, self.valid = data[at : at + carried], data[at + carried : at + 2 * carried]
+
+    @cached_property
+    def limits(self) -> I64:
+        """(edges, rows): `Layout.limits` of every row; a replay needs only those of each key's last one."""
+        return self.layout.limits(self.time)
 
     def take(self, rows: npt.NDArray[np.intp]) -> Frame:
         """Those rows (ascending)."""

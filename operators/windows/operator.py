@@ -5,6 +5,8 @@
       keys with a late row          -> late.py
     result matrix, back in row order -> columns (results.py)
 
+A silent replay takes the same way without results: the state comes out the same, bit by bit.
+
 It runs once for each precision in use (its own table), usually once.
 """
 
@@ -20,9 +22,9 @@ import numpy.typing as npt
 from operators.batch import Batch, Column, TaskRows
 from operators.operator import Operator, OperatorContext, OutputField
 from operators.schema import DataType, Kind
-from operators.windows.forward import forward
+from operators.windows.forward import forward, replay_forward
 from operators.windows.frame import I64, Frame, load
-from operators.windows.late import late
+from operators.windows.late import late, replay_late
 from operators.windows.layout import Layout, layouts
 from operators.windows.results import columns
 from operators.windows.spec import Aggregate, WindowSpec, check, output_type
@@ -63,10 +65,7 @@ class WindowOperator(Operator):
         return self._tables
 
     def process(self, batch: Batch, context: OperatorContext) -> None:
-        key = batch.columns[self.spec.key]
-        rows = None if key.valid is None or key.valid.all() else np.flatnonzero(key.valid)
-        keys: list[str] = (key.values if rows is None else key.values[rows]).tolist()
-        tasks = batch.tasks if rows is None else _spans(batch.tasks, rows)
+        rows, keys, tasks = self._keyed(batch)
         missing = np.zeros(batch.size, np.bool_)
         for layout, spec in zip(self._layouts, self._tables, strict=True):
             table = context.table(spec.name)
@@ -78,6 +77,22 @@ class WindowOperator(Operator):
             incomplete = result[layout.incomplete_at].astype(np.bool_)
             missing[slice(None) if rows is None else rows] |= incomplete
         batch.columns[self.spec.incomplete] = Column(DataType(Kind.BOOL), missing)
+
+    def replay(self, batch: Batch, context: OperatorContext) -> None:
+        """Change the state exactly as `process` does, and add no column."""
+        rows, keys, tasks = self._keyed(batch)
+        if keys:
+            for layout, spec in zip(self._layouts, self._tables, strict=True):
+                table = context.table(spec.name)
+                _replay(table, table.slots(tasks, keys), layout, load(layout, batch, rows))
+
+    def _keyed(self, batch: Batch) -> tuple[npt.NDArray[np.intp] | None, list[str], tuple[TaskRows, ...]]:
+        """The rows with a key (None: all), their keys, and which are whose."""
+        key = batch.columns[self.spec.key]
+        if key.valid is None or key.valid.all():
+            return None, key.values.tolist(), batch.tasks
+        rows = np.flatnonzero(key.valid)
+        return rows, key.values[rows].tolist(), _spans(batch.tasks, rows)
 
     def _spread(
         self, found: Iterable[tuple[str, Column]], rows: npt.NDArray[np.intp], size: int
@@ -95,20 +110,37 @@ class WindowOperator(Operator):
 def _compute(table: KeyedTable, slots: I64, layout: Layout, data: I64, result: I64) -> None:
     """Fill the result matrix (result rows, rows with a key), in row order, from the inputs in row order."""
     order, frame = _sorted(layout, slots, data)
-    assert table.ring is not None
-    table.touch(frame.unique)
-    table.ring.touch(frame.unique)
-    disorder = _disordered(table, frame)
-    if not disorder.any():
+    behind = _begin(table, frame)
+    if behind is None:
         forward(table, frame, out := np.empty_like(result))
         result[:, order] = out
         return
-    behind = disorder[frame.group]
     for process, mine in ((forward, np.flatnonzero(~behind)), (late, np.flatnonzero(behind))):
         if mine.size:
             out = np.empty((layout.result_rows, len(mine)), np.int64)
             process(table, frame.take(mine), out)
             result[:, order[mine]] = out
+
+
+def _replay(table: KeyedTable, slots: I64, layout: Layout, data: I64) -> None:
+    """`_compute` without results."""
+    _, frame = _sorted(layout, slots, data)
+    behind = _begin(table, frame)
+    if behind is None:
+        replay_forward(table, frame)
+        return
+    for process, mine in ((replay_forward, np.flatnonzero(~behind)), (replay_late, np.flatnonzero(behind))):
+        if mine.size:
+            process(table, frame.take(mine))
+
+
+def _begin(table: KeyedTable, frame: Frame) -> npt.NDArray[np.bool_] | None:
+    """Touch the keys; for each row, whether its key has a late one. None: no key has."""
+    assert table.ring is not None
+    table.touch(frame.unique)
+    table.ring.touch(frame.unique)
+    disorder = _disordered(table, frame)
+    return disorder[frame.group] if disorder.any() else None
 
 
 def _sorted(layout: Layout, slots: I64, data: I64) -> tuple[I64, Frame]:

@@ -11,7 +11,7 @@ newest one starts anew.
 
 from __future__ import annotations
 
-__all__ = ["follow"]
+__all__ = ["carry", "follow"]
 
 import numpy as np
 import numpy.typing as npt
@@ -31,28 +31,60 @@ def follow(frame: Frame, before: I64, known: npt.NDArray[np.bool_], newest: I64,
         entries: (rows, width): the carried columns and the flags are written.
     """
     layout = frame.layout
-    first = frame.first
-    at = layout.carried_column
-    flags = before[:, layout.flags_column] if layout.flagged else None
-    fresh = _restart(frame, known, newest)
+    shift = _Shift(frame, before, known, newest)
     bits = np.zeros(frame.size, np.int64)
     bit = 0
     for k, (_, _, depth, _) in enumerate(layout.carried):
         value, valid = frame.carried[k], frame.valid[k]
         for _n in range(depth):
-            entries[:, at + bit] = value
+            entries[:, layout.carried_column + bit] = value
             bits |= valid << bit
             out, ok = result[layout.previous_at + bit], result[layout.valid_at + bit]
-            out[1:] = value[:-1]
-            ok[1:] = valid[:-1]
-            out[first] = before[:, at + bit]
-            ok[first] = known if flags is None else (flags >> bit & 1) * known
-            if fresh is not None:
-                ok[fresh] = 0
+            shift.down(bit, value, valid, out, ok)
             value, valid = out, ok
             bit += 1
     if layout.flagged:
         entries[:, layout.flags_column] = bits
+
+
+def carry(frame: Frame, before: I64, known: npt.NDArray[np.bool_], newest: I64, *, entries: I64) -> None:
+    """`follow` without a result: the last level of a column is kept for no row of this batch."""
+    layout = frame.layout
+    shift = _Shift(frame, before, known, newest)
+    bits = np.zeros(frame.size, np.int64)
+    bit = 0
+    for k, (_, _, depth, _) in enumerate(layout.carried):
+        value, valid = frame.carried[k], frame.valid[k]
+        for n in range(depth):
+            entries[:, layout.carried_column + bit] = value
+            bits |= valid << bit
+            if n + 1 < depth:
+                out, ok = np.empty_like(value), np.empty_like(valid)
+                shift.down(bit, value, valid, out, ok)
+                value, valid = out, ok
+            bit += 1
+    if layout.flagged:
+        entries[:, layout.flags_column] = bits
+
+
+class _Shift:
+    """From what rows carry at one level to the next: the row before, in the batch or in the ring."""
+
+    def __init__(self, frame: Frame, before: I64, known: npt.NDArray[np.bool_], newest: I64) -> None:
+        layout = frame.layout
+        self.first, self.before, self.known = frame.first, before, known
+        self.column = layout.carried_column
+        self.flags = before[:, layout.flags_column] if layout.flagged else None
+        self.fresh = _restart(frame, known, newest)
+
+    def down(self, bit: int, value: I64, valid: I64, out: I64, ok: I64) -> None:
+        """Fill `out` and `ok` from `value` and `valid`, which are those of `bit`."""
+        out[1:] = value[:-1]
+        ok[1:] = valid[:-1]
+        out[self.first] = self.before[:, self.column + bit]
+        ok[self.first] = self.known if self.flags is None else (self.flags >> bit & 1) * self.known
+        if self.fresh is not None:
+            ok[self.fresh] = 0
 
 
 def _restart(frame: Frame, known: npt.NDArray[np.bool_], newest: I64) -> npt.NDArray[np.intp] | None:
