@@ -10,10 +10,11 @@ them, a second, lenient call then reads the record), and by one record in SAMPLE
 
 from __future__ import annotations
 
-__all__ = ["Decoded", "RecordDecoder", "Reject", "payload_digest"]
+__all__ = ["Decoded", "Known", "RecordDecoder", "Reject", "payload_digest"]
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from copy import copy
 from decimal import Decimal
 from operator import attrgetter, length_hint
 from typing import Any, NamedTuple, cast
@@ -70,6 +71,14 @@ class Decoded(NamedTuple):
     extras: int
 
 
+class Known(NamedTuple):
+    """What `RecordDecoder.again` made of its records; as in `Decoded`."""
+
+    columns: dict[str, Column]
+    ids: list[str]
+    keys: list[str]
+
+
 def payload_digest(value: bytes | None, key: bytes) -> str:
     """Keyed 128-bit digest (hex) that names a payload in a dead letter without holding any of it."""
     return hashlib.blake2b(value or b"", digest_size=16, key=key).hexdigest()
@@ -87,9 +96,15 @@ class RecordDecoder:
             ConfigError: the schema cannot be decoded, or has card numbers and no key to hash them with.
         """
         _check_schema(schema, pan_key)
-        self._schema = schema
         self._bytes_max = value_bytes_max
         self._pan = hashlib.blake2b(digest_size=16, key=pan_key) if pan_key else None
+        self._sampling = False
+        self._until_sample = 0
+        self._clean_samples = 0
+        self._use(schema)
+
+    def _use(self, schema: StreamSchema) -> None:
+        self._schema = schema
         self._must = {schema.id: "missing_id", schema.key: "missing_key", schema.event_time: "missing_time"}
         for spec in schema.fields:
             if spec.required:
@@ -99,9 +114,29 @@ class RecordDecoder:
         self._strict = self._compile(strict=True).decode
         self._raw = self._compile_raw().decode
         self._kinds = {spec.name: msgspec.json.Decoder(_JSON_TYPES[spec.type.kind]).decode for spec in schema.fields}
-        self._sampling = False
-        self._until_sample = 0
-        self._clean_samples = 0
+
+    def only(self, names: Collection[str]) -> RecordDecoder:
+        """A decoder of the fields `names` besides id, key and event time; for `again`."""
+        schema = self._schema
+        wanted = {schema.id, schema.key, schema.event_time, *names}
+        fields = tuple(spec for spec in schema.fields if spec.name in wanted)
+        lean = copy(self)
+        lean._use(msgspec.structs.replace(schema, fields=fields))
+        return lean
+
+    def again(self, values: Sequence[bytes | None]) -> Known | None:
+        """What `decode` made of records none of which it rejected. Not judged again: fields must fit their columns.
+
+        None: a field does not, so these are other records.
+        """
+        try:
+            records = list(map(self._lenient, cast("Sequence[bytes]", values)))
+        except (*_FAILURES, TypeError):
+            return None
+        columns, faults = self._columns(records, cast("Sequence[bytes]", values))
+        if faults.rows:
+            return None
+        return Known(columns, _texts(columns[self._schema.id]), _texts(columns[self._schema.key]))
 
     def decode(self, values: Sequence[bytes | None], timestamps: Sequence[int]) -> Decoded:
         """Decode records.

@@ -138,9 +138,15 @@ class Engine:
                 rows = rows.refuse((self._first_bad(rows),), "operator_failed", type(error).__name__)
         raise AssertionError("attempts are endless")
 
-    def rerun(self, rows: Rows, actions: npt.NDArray[np.uint8], steps: Sequence[Operator], *, whole: bool) -> bytes:
-        """Bring the state forward over journaled rows; their `exact` digest if `whole`, else empty."""
-        flags, _, batch = self._deduplicate(rows)
+    def rerun(
+        self, rows: Rows, actions: npt.NDArray[np.uint8], steps: Sequence[Operator], *, whole: bool,
+        digests: npt.NDArray[np.int64] | None = None,
+    ) -> bytes:  # fmt: skip
+        """Bring the state forward over journaled rows; their `exact` digest if `whole`, else empty.
+
+        `digests`: the rows' payload digests, if they are known already.
+        """
+        flags, _, batch = self._deduplicate(rows, digests)
         for step in steps:
             (step.process if whole else step.replay)(batch, self._state)
         if flags is not None and self._deduplicator is not None:
@@ -180,11 +186,14 @@ class Engine:
         self._deduplicator.record(flags, actions)
         return Judged(rows, batch, fresh, flags.duplicate, decided, actions)
 
-    def _deduplicate(self, rows: Rows) -> tuple[DuplicateFlags | None, npt.NDArray[np.int64], Batch]:
+    def _deduplicate(
+        self, rows: Rows, digests: npt.NDArray[np.int64] | None = None
+    ) -> tuple[DuplicateFlags | None, npt.NDArray[np.int64], Batch]:
         """What is known of the ids; the indices of the rows that are no duplicates, and these rows as a batch."""
         if self._deduplicator is None:
             return None, np.arange(rows.size), rows.batch()
-        flags = self._deduplicator.check(rows.spans, rows.ids, payload_digests(rows.values), rows.event_time)
+        digests = payload_digests(rows.values) if digests is None else digests
+        flags = self._deduplicator.check(rows.spans, rows.ids, digests, rows.event_time)
         if not flags.duplicate.any():
             return flags, np.arange(rows.size), rows.batch()
         fresh = np.flatnonzero(~flags.duplicate)

@@ -366,3 +366,27 @@ def test_a_payload_digest_is_keyed_and_tells_nothing() -> None:
     assert len(payload_digest(GOOD, PAN_KEY)) == 32
     assert payload_digest(GOOD, PAN_KEY) != payload_digest(GOOD, b"x" * 16)
     assert payload_digest(None, PAN_KEY) == payload_digest(b"", PAN_KEY)
+
+
+def test_again_gives_the_same_columns_of_the_fields_asked_for() -> None:
+    decoder = RecordDecoder(PAYMENT, PAN_KEY)
+    values = [GOOD, with_field("lat", b"2"), without_field("lat"), GOOD[:-1] + b',"more":[1]}']
+    decoded = decoder.decode(values, [NOW] * len(values))
+    assert not decoded.rejects
+    known = decoder.only({"lat", "no such field"}).again(values)
+    assert known is not None
+    assert (known.ids, known.keys) == (decoded.ids, decoded.keys)
+    assert set(known.columns) == {"lat", PAYMENT.id, PAYMENT.key, PAYMENT.event_time}
+    for name, column in known.columns.items():
+        other = decoded.columns[name]
+        assert column.type == other.type
+        assert column.values.tolist() == other.values.tolist()
+        assert (column.valid is None) == (other.valid is None)
+        assert column.valid is None or column.valid.tolist() == other.valid.tolist()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("value", [None, b"", b"{", with_field("lat", b'"x"'), without_field("id")])
+def test_again_sees_records_that_were_never_kept(value: bytes | None) -> None:
+    decoder = RecordDecoder(PAYMENT, PAN_KEY).only({"lat"})
+    assert decoder.again([GOOD]) is not None
+    assert decoder.again([GOOD, value]) is None
