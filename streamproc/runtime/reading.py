@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["POLL_MS", "InputFeed", "Silence"]
+__all__ = ["POLL_MS", "InputFeed", "Silence", "joined", "portions"]
 
 from bisect import bisect_left
+from collections.abc import Iterator, Sequence, Set
 
 from state.errors import ConfigError, EventLogError
 from streamproc.eventlog.contract import Chunk, EventLog, TopicPartition
 from streamproc.runtime.collector import split_chunk
+from streamproc.runtime.journal import RangeOfInput
 
 POLL_MS = 50
 _SILENT_POLLS_MAX = 200
@@ -87,3 +89,46 @@ def _until(chunk: Chunk, stop: int) -> tuple[Chunk | None, Chunk | None]:
     if rows == len(chunk.offsets):
         return chunk, None
     return split_chunk(chunk, rows)
+
+
+def joined(ranges: Sequence[RangeOfInput]) -> list[RangeOfInput]:
+    """The same input in the same order, in as few ranges as there are.
+
+    >>> joined([RangeOfInput("t", 0, 2), RangeOfInput("t", 2, 5), RangeOfInput("t", 7, 8)])
+    [RangeOfInput(topic='t', start=0, stop=5), RangeOfInput(topic='t', start=7, stop=8)]
+    """
+    out: list[RangeOfInput] = []
+    for wanted in ranges:
+        if out and (out[-1].topic, out[-1].stop) == (wanted.topic, wanted.start):
+            out[-1] = RangeOfInput(wanted.topic, out[-1].start, wanted.stop)
+        else:
+            out.append(wanted)
+    return out
+
+
+def portions(
+    chunks: Sequence[Chunk], rejected: Set[int], actions: bytes, rows: int
+) -> Iterator[tuple[list[Chunk], bytes]]:
+    """`chunks` in portions of at most `rows` records, each with the actions of its records; the last has what is left.
+
+    There is one action for each record that is not `rejected` (offsets). One portion, maybe empty, comes in any case.
+    """
+    part: list[Chunk] = []
+    room = rows
+    rest = list(reversed(chunks))
+    while rest:
+        chunk = rest.pop()
+        if room < len(chunk.offsets):
+            if room:
+                chunk, after = split_chunk(chunk, room)
+                part.append(chunk)
+                rest.append(after)
+            else:
+                rest.append(chunk)
+            decided = sum(offset not in rejected for chunk in part for offset in chunk.offsets)
+            yield part, actions[:decided]
+            actions, part, room = actions[decided:], [], rows
+        else:
+            part.append(chunk)
+            room -= len(chunk.offsets)
+    yield part, actions

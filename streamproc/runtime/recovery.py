@@ -24,9 +24,10 @@ from state.errors import ConfigError, StateCorruptedError
 from streamproc.eventlog.contract import NO_OFFSET, Chunk, CommittedOffset, EventLog, Scanner, TopicPartition
 from streamproc.runtime.journal import CHAIN_START, JournalEntry, JournalHead, chain_after, decode_entry
 from streamproc.runtime.partition_task import PartitionTask, Phase, TaskHead
-from streamproc.runtime.reading import POLL_MS, InputFeed, Silence
+from streamproc.runtime.reading import POLL_MS, InputFeed, Silence, joined, portions
 
 _REPLAY_ROWS = 8192
+"""Rows replayed at once, in about 20 ms: live tasks wait no longer. More at once is not faster."""
 
 
 class LocalMeta(msgspec.Struct, frozen=True, array_like=True):
@@ -294,15 +295,15 @@ class Recovery:
     async def _slice(self, task: PartitionTask, feed: InputFeed, pending: list[_Found]) -> None:
         if not pending:
             return
+        rejected = frozenset(offset for found in pending for _, offset in found.entry.rejected)
+        actions = b"".join(found.entry.actions for found in pending)
         chunks: list[Chunk] = []
-        rejected: set[int] = set()
-        for found in pending:
-            rejected.update(offset for _, offset in found.entry.rejected)
-            for wanted in found.entry.ranges:
-                chunks += await feed.read(TopicPartition(wanted.topic, task.task), wanted.start, wanted.stop)
-        async with self._busy:
-            actions = b"".join(found.entry.actions for found in pending)
-            self._replayer.replay(task.task, chunks, frozenset(rejected), actions)
+        for wanted in joined([wanted for found in pending for wanted in found.entry.ranges]):
+            chunks += await feed.read(TopicPartition(wanted.topic, task.task), wanted.start, wanted.stop)
+        for part, decided in portions(chunks, rejected, actions, _REPLAY_ROWS):
+            async with self._busy:
+                self._replayer.replay(task.task, part, rejected, decided)
+            await asyncio.sleep(0)  # live tasks have their turn
 
     async def _last(self, task: PartitionTask, feed: InputFeed, entry: JournalEntry) -> None:
         chunks: list[Chunk] = []
