@@ -6,7 +6,6 @@ python -m benchmarks.kill [--records 300000] [--log kafka embedded] [--variant R
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import multiprocessing
 import shutil
@@ -22,12 +21,12 @@ import msgspec
 
 from benchmarks import drain, reference
 from benchmarks.drain import WRONG
-from benchmarks.job import PARTITIONS, Job, pipeline, plan_of
+from benchmarks.job import Job, pipeline, plan_of
 from benchmarks.machine import pin
+from benchmarks.replay import restore
 from benchmarks.world import Watched, Worker, World, fresh, prepare_outputs, prepared, read_back, watch, world
-from streamproc.cli.compose import build_engine, open_log
+from streamproc.cli.compose import open_log
 from streamproc.cli.loops import run_async
-from streamproc.eventlog.contract import TopicPartition
 
 Result = dict[str, Any]
 _FIRST = 1_000
@@ -121,39 +120,9 @@ def _replay(path: Path, url: str, directory: Path, core: int) -> Result:
 
 
 async def _restored(path: Path, url: str, directory: Path) -> Result:
-    from state.rocksdb import RocksRowStores
-    from streamproc.runtime.executor import ThreadExecutor
-    from streamproc.runtime.partition_task import PartitionTask
-    from streamproc.runtime.recovery import Recovery
-    from streamproc.runtime.replay import SilentReplayer
-    from streamproc.runtime.state_keeper import StateKeeper
-
-    plan = plan_of(path)
-    engine, state = build_engine(plan, bytes(32), PARTITIONS)
-    stores = RocksRowStores(directory)
-    executor = ThreadExecutor()
-    keeper = StateKeeper(state, stores, plan.state_fingerprint, executor)
-    keeper.partitions = PARTITIONS
-    log = open_log(url)
-    recovery = Recovery(
-        log, SilentReplayer(engine), keeper, asyncio.Lock(), journal_topic=plan.topics.journal,
-        state_fingerprint=plan.state_fingerprint, partitions=PARTITIONS,
-    )  # fmt: skip
-    tasks = [PartitionTask(number, TopicPartition(plan.stream.topic, number)) for number in range(PARTITIONS)]
-    committed = await log.admin().committed(plan.pipeline, [task.source for task in tasks])
-    wall, cpu = time.perf_counter(), time.process_time()
-    for task in tasks:
-        await keeper.open(task.task)
-        await recovery.restore(task, committed.get(task.source))
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    events = sum(task.position for task in tasks)
-    for task in tasks:
-        keeper.close(task.task)
-    executor.close()
-    stores.close()
-    await log.close()
+    found = await restore(plan_of(path), url, directory)
     shutil.rmtree(directory, ignore_errors=True)
-    return {"replay_per_s": events / wall, "replay_cpu_us": cpu / events * 1e6}
+    return {"replay_per_s": found["wall_events_per_s"], "replay_cpu_us": found["cpu_us"]}
 
 
 def run(on: World, count: int, logs: Sequence[str], variant: str, repeats: int) -> list[Result]:
