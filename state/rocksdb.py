@@ -157,7 +157,7 @@ class RocksRowStores:
         *,
         sync: bool = True,
         cache_bytes: int = 256 << 20,
-        write_buffer_bytes: int = 64 << 20,
+        write_buffer_bytes: int = 24 << 20,
     ) -> None:
         self.directory = directory
         self._sync = sync
