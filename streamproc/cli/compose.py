@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from streamproc.eventlog.contract import EventLog
     from streamproc.runtime.health import HealthServer
     from streamproc.runtime.notes import Notes, Orders
+    from streamproc.runtime.settings import WorkerSettings
     from streamproc.runtime.transaction import Probe
-    from streamproc.runtime.worker import WorkerSettings
 
 SECRET_VARIABLE = "STREAMPROC_SECRET"  # noqa: S105 - the variable's name
 _SECRET_BYTES_MIN = 16

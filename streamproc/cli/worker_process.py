@@ -63,7 +63,7 @@ def _work(share: Share, index: int) -> None:
     from streamproc.cli.compose import RunOptions, run_worker
     from streamproc.cli.log_directory import make_directories
     from streamproc.cli.logs import configure_logs
-    from streamproc.runtime.worker import WorkerSettings
+    from streamproc.runtime.settings import WorkerSettings
 
     configure_logs(share.log_level)
     plan = load_plan(share.pipeline)

@@ -28,7 +28,7 @@ __all__ = [
     "TransactionalWriter",
 ]
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -156,8 +156,12 @@ class TransactionalWriter(Protocol):
         """
         ...
 
-    async def begin(self) -> None:
-        """Open a transaction."""
+    async def begin(self, expected: Iterable[TopicPartition] = (), membership: Membership | None = None) -> None:
+        """Open a transaction.
+
+        `expected` says what will be appended to, `membership` who will commit offsets: a log that has to be told in
+        advance tells it now, without waiting for an answer.
+        """
         ...
 
     async def append(self, outputs: Sequence[OutputRecords]) -> None:

@@ -12,9 +12,11 @@ import asyncio
 from collections import deque
 from typing import Any
 
-from streamproc.eventlog.contract import Chunk, GroupReader
+from streamproc.eventlog.contract import Chunk, GroupReader, TopicPartition
 
 _POLL_TIMEOUT_MS = 200
+_PAUSE_SECONDS = 0.003
+"""Between two polls while a transaction is in flight: what comes meanwhile waits for its end anyway."""
 
 
 def split_chunk(chunk: Chunk, rows: int) -> tuple[Chunk, Chunk]:
@@ -62,6 +64,11 @@ class Collector:
         return self._rows == 0 and (self._poll is None or not self._poll.done())
 
     @property
+    def partitions(self) -> set[TopicPartition]:
+        """Whose records wait."""
+        return {chunk.tp for chunk in self._chunks}
+
+    @property
     def head(self) -> Chunk | None:
         """The records that `take` takes first."""
         return self._chunks[0] if self._chunks else None
@@ -94,6 +101,7 @@ class Collector:
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
             if poll.done() and poll.exception() is None:
                 self._harvest()
+                await asyncio.wait([work], timeout=_PAUSE_SECONDS)
         return True
 
     def take(self, rows: int) -> list[Chunk]:

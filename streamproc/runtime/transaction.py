@@ -1,6 +1,6 @@
 """The transaction: one micro-batch of all tasks of a worker, all or nothing.
 
-    1. collect                                        collector.py
+    1. collect; announce what will be written, so that the log's answer comes while 2-4 compute     collector.py
     2. decode, one call a record                      rows.py, operators/decode.py
     3. the plan's steps, keeping before-images        engine.py
     4. encode decisions, dead letters, journal        engine.py
@@ -49,6 +49,7 @@ class TransactionProtocol:
         self._clock = clock
         self._probe = probe
         self._writer: TransactionalWriter | None = None
+        self._begun = False
 
     async def open(self) -> None:
         """Take over the transactional id; an orphan of a dead predecessor is settled by it.
@@ -57,6 +58,27 @@ class TransactionProtocol:
             EventLogError: the log stayed unreachable.
         """
         await self.retried(self._reopen)
+
+    async def announce(self, expected: Sequence[TopicPartition], membership: Membership) -> None:
+        """Begin ahead of `run`, which goes on from here and tells what fails.
+
+        Raises:
+            FencedError: another process has our identity.
+        """
+        if self._writer is None or self._begun:
+            return
+        self._begun = True
+        try:
+            await self._writer.begin(expected, membership)
+        except FencedError:
+            raise
+        except EventLogError:
+            self._begun = False  # `run` meets it again
+
+    async def withdraw(self) -> None:
+        """Nothing follows what was announced."""
+        if self._begun:
+            await self.open()
 
     async def run(
         self,
@@ -73,7 +95,9 @@ class TransactionProtocol:
         writer = self._writer
         assert writer is not None, "open() first"
         self._at(5)
-        await writer.begin()
+        if not self._begun:
+            await writer.begin()
+        self._begun = False
         await writer.append(outputs)
         await writer.offsets(offsets, membership)
         self._at(6)
@@ -106,6 +130,7 @@ class TransactionProtocol:
 
     async def _reopen(self) -> None:
         await self.close()
+        self._begun = False
         writer = self._new_writer()
         self._writer = writer
         await writer.open()

@@ -7,13 +7,12 @@ is rare: assignments (`_adopt`), failures of a transaction (`_recover`), flushes
 
 from __future__ import annotations
 
-__all__ = ["Worker", "WorkerSettings"]
+__all__ = ["Worker"]
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 
-import msgspec
 import structlog
 
 from operators.plan import Plan
@@ -34,6 +33,7 @@ from streamproc.runtime.recovery import Recovery, locate
 from streamproc.runtime.replay import SilentReplayer
 from streamproc.runtime.results import Computed
 from streamproc.runtime.rows import TaskInput
+from streamproc.runtime.settings import WorkerSettings
 from streamproc.runtime.state_keeper import StateKeeper
 from streamproc.runtime.topics import prepare_topics
 from streamproc.runtime.transaction import Probe, TransactionProtocol
@@ -43,24 +43,6 @@ _LOCKED_SECONDS_MAX = 15.0
 _ROWS_WHEN_BAD = 16
 _UNREACHABLE_SECONDS_MAX = 60.0
 _NO_ORDERS = Orders({}, frozenset())
-
-
-class WorkerSettings(msgspec.Struct, frozen=True):
-    """How a worker runs.
-
-    `instance` is the pod's stable name; with `index` it names the group member and the transactional id.
-    `batch_rows_max` and `batch_ms` bound a batch (rows; estimated work). `flush_rows` and `flush_seconds`: when dirty
-    rows are written. `until_end`: stop when all that was there at the start is decided.
-    """
-
-    instance: str = "local"
-    index: int = 0
-    count: int = 1
-    batch_rows_max: int = 8_192
-    batch_ms: float = 20.0
-    flush_rows: int = 20_000
-    flush_seconds: float = 1.0
-    until_end: bool = False
 
 
 class Worker:
@@ -149,14 +131,24 @@ class Worker:
                     membership = self._assignment.membership
                     if membership is None:
                         continue
-                    computed = self._ahead or self._next()
-                    self._ahead = None
+                    if self._ahead is None:
+                        await self._protocol.announce(self._expected(), membership)
+                        self._ahead = self._next()
+                    computed, self._ahead = self._ahead, None
                     if computed is not None:
                         await self._transact(computed, membership)
+                    else:
+                        await self._protocol.withdraw()
                     if self._again:
                         await self._try_again()
         finally:
             await self._close()
+
+    def _expected(self) -> list[TopicPartition]:
+        """What the next transaction will write to, as far as that is known before it is computed."""
+        topics = (self._plan.topics.decisions, self._plan.topics.journal)
+        tasks = {tp.partition for tp in self._collector.partitions if tp in self._tasks}
+        return [TopicPartition(topic, task) for topic in topics for task in sorted(tasks)]
 
     def _next(self) -> Computed | None:
         """The next batch, computed; None if nothing is to be decided, or not so (`_again`)."""

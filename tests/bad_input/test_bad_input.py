@@ -16,8 +16,8 @@ from state.hashing import partition_of
 from streamproc.cli.compose import RunOptions, open_log, run_worker
 from streamproc.eventlog.contract import EventLog, OutputRecords, TopicPartition
 from streamproc.language import compile_pipeline, read_pipeline
+from streamproc.runtime.settings import WorkerSettings
 from streamproc.runtime.topics import prepare_topics
-from streamproc.runtime.worker import WorkerSettings
 
 SECRET_NUMBER = "4111111111111111"
 PIPELINE = """

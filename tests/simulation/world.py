@@ -23,9 +23,10 @@ from streamproc.eventlog.contract import OutputRecords, TopicPartition
 from streamproc.eventlog.simulated import Crash, Faults, SimulatedCluster, SimulatedEventLog, VirtualClock
 from streamproc.runtime.engine import Engine
 from streamproc.runtime.metrics import WorkerMetrics
+from streamproc.runtime.settings import WorkerSettings
 from streamproc.runtime.state_keeper import StateKeeper
 from streamproc.runtime.topics import prepare_topics
-from streamproc.runtime.worker import Worker, WorkerSettings
+from streamproc.runtime.worker import Worker
 from tests.oracle.card_job import Expected, expect
 from tests.simulation.traffic import Record
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["EmbeddedWriter"]
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from state.errors import EventLogError
 from streamproc.eventlog.contract import CommittedOffset, Membership, OutputRecords, TopicPartition
@@ -26,7 +26,7 @@ class EmbeddedWriter:
     async def open(self) -> None:
         self._epoch = await self._thread.run(lambda store: store.claim_writer(self._id), changes=True)
 
-    async def begin(self) -> None:
+    async def begin(self, expected: Iterable[TopicPartition] = (), membership: Membership | None = None) -> None:
         if self._epoch is None:
             raise EventLogError(f"writer {self._id} is not open")
         if self._transaction is not None:

@@ -46,7 +46,10 @@ class ChunkFetcher(Fetcher):
             if not state.has_valid_position:
                 state.pause()
                 state.seek(_PARKED)
-        return super()._get_actions_per_node(assignment)
+        fetches, *rest = super()._get_actions_per_node(assignment)
+        # What has arrived is taken first: asking on for the other partitions alone would cost the broker one request
+        # a record when few records come to many partitions.
+        return ([] if self._records else fetches), *rest
 
     def park(self, partitions: Iterable[TopicPartition]) -> None:
         """Deliver nothing of them until they are placed."""

@@ -6,7 +6,7 @@ __all__ = ["KafkaWriter"]
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from state.errors import EventLogError, FencedError
@@ -24,6 +24,8 @@ _Transition = Callable[[], None]
 
 _BOOT_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 """Goes on while the machine sleeps, where the system has such a clock."""
+_TURNS_TO_SEND = 4
+"""Turns of the loop until the sender has written a request to its socket."""
 _ABORTABLE = (TransactionState.IN_TRANSACTION, TransactionState.ABORTABLE_ERROR)
 
 
@@ -55,13 +57,17 @@ class KafkaWriter:
         self._producer = Producer(self._bootstrap, self._settings, self._id)
         await self._guarded(self._producer.start(), "opening")
 
-    async def begin(self) -> None:
-        """Open a transaction; no round trip."""
+    async def begin(self, expected: Iterable[TopicPartition] = (), membership: AnyMembership | None = None) -> None:
+        """Open a transaction; what is expected is announced to the broker, whose answer is not waited for."""
         producer = self._usable("beginning")
         self._open, self._last = [], {}
         self._began = time.clock_gettime(_BOOT_CLOCK)
         with translated(f"beginning ({self._id})"):
             producer.transactions.begin_transaction()
+            producer.transactions.announce(expected, membership.group if isinstance(membership, Membership) else None)
+        if membership is not None:
+            for _ in range(_TURNS_TO_SEND):
+                await asyncio.sleep(0)
 
     async def append(self, outputs: Sequence[OutputRecords]) -> None:
         producer = self._usable("appending")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["SimulatedWriter", "checked"]
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from state.errors import EventLogError
@@ -32,7 +32,7 @@ class SimulatedWriter:
     async def open(self) -> None:
         self._epoch = await self._client.step("open", lambda: self._cluster.claim(self._id))
 
-    async def begin(self) -> None:
+    async def begin(self, expected: Iterable[TopicPartition] = (), membership: Membership | None = None) -> None:
         if self._begun:
             raise EventLogError(f"writer {self._id} has an open transaction")
         await self._do("begin", lambda owner: None)

@@ -1,0 +1,25 @@
+"""How a worker runs."""
+
+from __future__ import annotations
+
+__all__ = ["WorkerSettings"]
+
+import msgspec
+
+
+class WorkerSettings(msgspec.Struct, frozen=True):
+    """How a worker runs.
+
+    `instance` is the pod's stable name; with `index` it names the group member and the transactional id.
+    `batch_rows_max` and `batch_ms` bound a batch (rows; estimated work). `flush_rows` and `flush_seconds`: when dirty
+    rows are written. `until_end`: stop when all that was there at the start is decided.
+    """
+
+    instance: str = "local"
+    index: int = 0
+    count: int = 1
+    batch_rows_max: int = 8_192
+    batch_ms: float = 20.0
+    flush_rows: int = 20_000
+    flush_seconds: float = 1.0
+    until_end: bool = False
