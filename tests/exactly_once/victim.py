@@ -28,6 +28,7 @@ from streamproc.eventlog.kafka import KafkaLog
 from streamproc.runtime import worker
 from streamproc.runtime.results import Computed
 from streamproc.runtime.rows import TaskInput
+from streamproc.runtime.settings import WorkerSettings
 from tests.exactly_once.marks import Marks
 
 MODULE = "tests.exactly_once.victim"
@@ -77,12 +78,14 @@ def _marked(marks: Marks) -> type[worker.Worker]:
         def _publish(self, computed: Computed, ends: dict[TopicPartition, int]) -> None:
             super()._publish(computed, ends)
             marks.committed(self._settings.index)
+            if self._ahead is not None:
+                marks.rows(self._settings.index, self._ahead.judged.rows.size)
 
     return MarkedWorker
 
 
 def _with_probe(marks: Marks, place: Callable[[int], None] | None) -> Callable[..., Any]:
-    def run_worker(plan: Any, options: Any, settings: worker.WorkerSettings) -> Any:
+    def run_worker(plan: Any, options: Any, settings: WorkerSettings) -> Any:
         def probe(step: int) -> None:
             marks.step(settings.index, step)
             if place is not None:
