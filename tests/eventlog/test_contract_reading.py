@@ -71,14 +71,14 @@ async def test_a_position_passes_control_and_aborted_records(clients: Clients) -
     await writer.append([out(tp, b"aborted")])
     await writer.delivered()
     await writer.abort()
-    end = (await clients.log.admin().end_offsets([tp]))[tp]
+    end = (await clients.log.admin().end_offsets([tp]))[tp]  # the last marker may come after it
     scanner = clients.scanner(tp)
-    assert flat(await until(scanner, lambda: scanner.position(tp) == end)) == [b"1"]
+    assert flat(await until(scanner, lambda: scanner.position(tp) >= end)) == [b"1"]
     reader = (await clients.member([tp.topic])).reader
     assert reader.position(tp) == NO_OFFSET
     reader.resume(tp, 0)
     assert reader.position(tp) == 0
-    assert flat(await until(reader, lambda: reader.position(tp) == end)) == [b"1"]
+    assert flat(await until(reader, lambda: reader.position(tp) >= end)) == [b"1"]
     reader.pause(tp)
     assert reader.position(tp) == NO_OFFSET
     assert reader.position(TopicPartition(tp.topic, 9)) == NO_OFFSET
