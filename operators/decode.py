@@ -122,6 +122,7 @@ class RecordDecoder:
         fields = tuple(spec for spec in schema.fields if spec.name in wanted)
         lean = copy(self)
         lean._use(msgspec.structs.replace(schema, fields=fields))
+        lean._must = {}  # was judged; that they are there the compiled decoder says
         return lean
 
     def again(self, values: Sequence[bytes | None]) -> Known | None:

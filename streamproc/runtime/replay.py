@@ -58,12 +58,8 @@ class SilentReplayer:
     def _lean(self, task: int, chunks: Sequence[Chunk], expected: int) -> tuple[Rows, npt.NDArray[np.int64]]:
         """The records' rows with the columns that matter to state, and the digests of their payloads."""
         values: list[bytes | None] = []
-        timestamps: list[int] = []
-        offsets: list[int] = []
         for chunk in chunks:
             values += chunk.values
-            timestamps += chunk.timestamps
-            offsets += chunk.offsets
         if len(values) != expected:
             raise _differs(task)
         parts: list[Known] = []
@@ -76,10 +72,11 @@ class SilentReplayer:
             parts.append(known)
             digests.append(payload_digests(piece))
         columns = {name: _joined([part.columns[name] for part in parts]) for name in parts[0].columns}
+        unread = np.zeros(len(values), np.int64)  # offsets and log times name refused rows: here are none
         rows = Rows(
             (TaskRows(task, 0, len(values)),) if values else (),
-            np.array(offsets, np.int64),
-            np.array(timestamps, np.int64),
+            unread,
+            unread,
             values,
             list(chain.from_iterable(part.ids for part in parts)),
             list(chain.from_iterable(part.keys for part in parts)),
