@@ -32,7 +32,7 @@ from streamproc.cli.loops import run_async
 from streamproc.eventlog.contract import Chunk, TopicPartition
 from streamproc.runtime.journal import JournalEntry
 from streamproc.runtime.replay import SilentReplayer
-from streamproc.runtime.worker import WorkerSettings
+from streamproc.runtime.settings import WorkerSettings
 
 Result = dict[str, Any]
 
