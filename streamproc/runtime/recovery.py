@@ -53,7 +53,7 @@ class LocalMeta(msgspec.Struct, frozen=True, array_like=True):
         """
         try:
             return msgspec.msgpack.decode(stored, type=LocalMeta)
-        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise StateCorruptedError("the local state's position cannot be read") from error
 
 
@@ -94,16 +94,16 @@ class Recovery:
 
     def __init__(
         self, log: EventLog, replayer: Replayer, states: LocalStates, busy: asyncio.Lock, *,
-        journal_topic: str, state_fingerprint: str, partitions: int, stopping: Callable[[], bool] = lambda: False,
+        journal_topic: str, state_fingerprint: str, partitions: int = 0,
     ) -> None:  # fmt: skip
         self._log = log
         self._replayer = replayer
         self._states = states
         self._journal_topic = journal_topic
         self._fingerprint = state_fingerprint
-        self._partitions = partitions
+        self.partitions = partitions
         self._busy = busy
-        self._stopping = stopping
+        self.stopping: Callable[[], bool] = lambda: False
         self._logger = structlog.get_logger("recovery")
 
     async def restore(self, task: PartitionTask, committed: CommittedOffset | None) -> bool:
@@ -170,10 +170,10 @@ class Recovery:
         except StateCorruptedError as error:
             await self._discard(task, str(error))
             return None
-        if local.partitions != self._partitions:
+        if local.partitions != self.partitions:
             raise ConfigError(
                 f"the state of task {task.task} was kept with {local.partitions} partitions, the topic has "
-                f"{self._partitions}",
+                f"{self.partitions}",
                 hint="a key's partition would change: repartition the state offline before you start",
             )
         if local.state_fingerprint != self._fingerprint:
@@ -289,7 +289,7 @@ class Recovery:
         return position, held
 
     def _go_on(self) -> None:
-        if self._stopping():
+        if self.stopping():
             raise _StoppedError
 
     async def _slice(self, task: PartitionTask, feed: InputFeed, pending: list[_Found]) -> None:

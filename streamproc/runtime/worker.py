@@ -16,7 +16,7 @@ from functools import partial
 import structlog
 
 from operators.plan import Plan
-from state.errors import EventLogError, FencedError, StateCorruptedError, StateLockedError
+from state.errors import EventLogError, FencedError, StateCorruptedError, TaskMigratedError
 from streamproc.clock import Clock
 from streamproc.eventlog.contract import Chunk, CommittedOffset, EventLog, GroupReader, Membership, TopicPartition
 from streamproc.runtime.assignment import Assignment
@@ -31,6 +31,7 @@ from streamproc.runtime.notes import Notes, Orders, Portion
 from streamproc.runtime.partition_task import PartitionTask, Phase
 from streamproc.runtime.recovery import Recovery, locate
 from streamproc.runtime.replay import SilentReplayer
+from streamproc.runtime.restorer import Restorer
 from streamproc.runtime.results import Computed
 from streamproc.runtime.rows import TaskInput
 from streamproc.runtime.settings import WorkerSettings
@@ -39,7 +40,6 @@ from streamproc.runtime.topics import prepare_topics
 from streamproc.runtime.transaction import Probe, TransactionProtocol
 
 _RETRY_SECONDS = 0.2
-_LOCKED_SECONDS_MAX = 15.0
 _ROWS_WHEN_BAD = 16
 _UNREACHABLE_SECONDS_MAX = 60.0
 _NO_ORDERS = Orders({}, frozenset())
@@ -81,6 +81,11 @@ class Worker:
         self._collector = Collector(self._reader, 2 * settings.batch_rows_max)
         self._protocol = TransactionProtocol(lambda: log.writer(name), clock, probe)
         self._flusher = Flusher(states, executor, clock, settings.flush_rows, settings.flush_seconds)
+        self._recovery = Recovery(
+            log, SilentReplayer(engine), states, self._busy,
+            journal_topic=plan.topics.journal, state_fingerprint=plan.state_fingerprint,
+        )  # fmt: skip
+        self._restorer = Restorer(self._recovery, states, clock, self._go_live)
         self._probe = probe
         self._notes = notes
         self._care = Care(orders)
@@ -123,6 +128,7 @@ class Worker:
             while not self._stopping:
                 if self._assignment.changed.is_set() and not await self._patiently(self._adopt):
                     continue
+                self._restorer.check()
                 if self._ahead is None and not await self._patiently(self._collector.wait):  # 1
                     if await self._patiently(self._at_end):
                         break
@@ -130,6 +136,7 @@ class Worker:
                 async with self._busy:
                     membership = self._assignment.membership
                     if membership is None:
+                        await self._collector.reset()  # else nothing polls, and nobody tells the next assignment
                         continue
                     if self._ahead is None:
                         await self._protocol.announce(self._expected(), membership)
@@ -209,7 +216,7 @@ class Worker:
         started = self._clock.monotonic()
         offsets = {source: self._tasks[source].commit_of(head) for source, head in computed.heads.items()}
         run = asyncio.ensure_future(self._protocol.run(computed.outputs, offsets, membership))  # 5-7
-        full = None if self._care else self._full
+        full = None if self._care or self._restorer.active else self._full
         try:
             if not await self._collector.during(run, full):
                 self._flusher.prepare(self._tasks.values())
@@ -254,6 +261,8 @@ class Worker:
     ) -> dict[TopicPartition, int] | None:
         """A failure in 5-7: the journal offsets if the transaction is there after all, else None (undone)."""
         self._logger.warning("transaction failed, finding out its outcome", error=str(error))
+        if isinstance(error, TaskMigratedError):
+            self._assignment.membership = None  # nothing is decided until the next assignment is told
         self._metrics.failed_transactions.inc()
         landed = await self._protocol.settle(offsets, self._reader)
         if landed:
@@ -282,7 +291,7 @@ class Worker:
         """Stored state turned out damaged while it was read: the task is restored from what else there is."""
         await self._flusher.finish([])
         for tp, task in list(self._tasks.items()):
-            if error.task in {None, task.task}:
+            if error.task in {None, task.task} and task.phase is Phase.RUNNING:
                 self._logger.error("local state discarded", task=task.task, reason=str(error))
                 self._states.lose(task.task)
                 del self._tasks[tp]
@@ -293,7 +302,8 @@ class Worker:
         """Forget what was collected, a poll under way too, and read each task again from its position."""
         await self._collector.reset()
         for tp, task in self._tasks.items():
-            self._reader.resume(tp, task.position)
+            if task.phase is Phase.RUNNING:
+                self._reader.resume(tp, task.position)
 
     async def _journal_offsets(self, computed: Computed) -> dict[TopicPartition, int]:
         ends: dict[TopicPartition, int] = {}
@@ -305,16 +315,7 @@ class Worker:
 
     async def _start(self) -> bool:
         partitions = await prepare_topics(self._log, self._plan)
-        self._engine.partitions = self._states.partitions = partitions
-        self._recovery = Recovery(
-            self._log,
-            SilentReplayer(self._engine),
-            self._states,
-            self._busy,
-            journal_topic=self._plan.topics.journal,
-            state_fingerprint=self._plan.state_fingerprint,
-            partitions=partitions,
-        )
+        self._engine.partitions = self._states.partitions = self._recovery.partitions = partitions
         sources = [TopicPartition(self._plan.stream.topic, p) for p in range(partitions)]
         if self._settings.until_end:
             begins = await self._log.admin().begin_offsets(sources)
@@ -325,9 +326,10 @@ class Worker:
         return True
 
     async def _adopt(self) -> bool:
-        """Follow the last assignment: close lost tasks, restore new ones, let kept ones go on."""
+        """Follow the last assignment: close lost tasks, restore new ones beside the kept ones, which go on."""
         self._assignment.changed.clear()
         self._undo()
+        await self._restorer.stop()
         partitions = self._assignment.partitions
         if self._assignment.membership is None:
             return True
@@ -337,37 +339,25 @@ class Worker:
                 kept = tp in partitions and task.phase is Phase.RUNNING
                 if not kept or (tp in committed and committed[tp].offset != task.position):
                     await self._give_up(tp)
-            for tp in sorted(partitions - self._tasks.keys()):
-                if not self._stopping:
-                    await self._take_over(tp, committed.get(tp))
+            new = [PartitionTask(tp.partition, tp) for tp in sorted(partitions - self._tasks.keys())]
+            self._tasks |= {task.source: task for task in new}
+            self._restorer.begin(new, committed)
             await self._read_from_positions()
         except BaseException:
             self._assignment.changed.set()
             raise
         return True
 
-    async def _take_over(self, tp: TopicPartition, committed: CommittedOffset | None) -> None:
-        task = PartitionTask(tp.partition, tp)
-        await self._open_state(task)
-        self._tasks[tp] = task
-        await self._recovery.restore(task, committed)
+    def _go_live(self, task: PartitionTask) -> None:
+        self._reader.resume(task.source, task.position)
         self._logger.info("task restored", task=task.task, position=task.position, sequence=task.sequence)
 
-    async def _open_state(self, task: PartitionTask) -> None:
-        """The owner before us may still be flushing: its lock is waited for, a bounded time."""
-        deadline = self._clock.monotonic() + _LOCKED_SECONDS_MAX
-        while True:
-            try:
-                return await self._states.open(task.task)
-            except StateLockedError:
-                if self._stopping or self._clock.monotonic() > deadline:
-                    raise
-            await self._clock.sleep(_RETRY_SECONDS)
-
     async def _give_up(self, tp: TopicPartition) -> None:
+        """A task that is RESTORING has no open store any more."""
         task = self._tasks.pop(tp)
-        await self._flusher.finish([task])
-        self._states.close(task.task)
+        if task.phase is Phase.RUNNING:
+            await self._flusher.finish([task])
+            self._states.close(task.task)
         task.enter(Phase.CLOSED)
 
     async def _at_end(self) -> bool:
@@ -381,9 +371,11 @@ class Worker:
         await self._collector.reset()
         self._undo()
         try:
+            await self._restorer.stop()
             await self._flusher.finish(list(self._tasks.values()))
         finally:
             await self._protocol.close()
             await self._reader.close()
             for task in self._tasks.values():
-                self._states.close(task.task)
+                if task.phase is Phase.RUNNING:
+                    self._states.close(task.task)

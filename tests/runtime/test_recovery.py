@@ -155,8 +155,8 @@ def test_a_restore_is_stopped_between_slices(plan: Plan, monkeypatch: pytest.Mon
         restoring = Recovery(
             log, replayer, NoStates(), asyncio.Lock(), journal_topic=plan.topics.journal,
             state_fingerprint=plan.state_fingerprint, partitions=2,
-            stopping=lambda: stopped and replayer.slices >= slices,
         )  # fmt: skip
+        restoring.stopping = lambda: stopped and replayer.slices >= slices
         task = PartitionTask(0, source)
         assert not await restoring.restore(task, committed)
         assert (task.phase, replayer.slices) == (Phase.RESTORING, slices)

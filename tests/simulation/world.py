@@ -52,8 +52,9 @@ class VirtualExecutor:
     def submit(self, work: Callable[[], None]) -> asyncio.Future[None]:
         async def later() -> None:
             await asyncio.sleep(self._delay_s())
-            if self._alive():
-                work()
+            if not self._alive():
+                raise Crash
+            work()
 
         task = asyncio.get_running_loop().create_task(later())
         self._tasks.add(task)
