@@ -87,7 +87,7 @@ def main() -> None:
         print("without variant M: python -m benchmarks.make_bench_model makes its model", file=sys.stderr)
     with world(kafka=not problem) as on:
         if {"drain", "latency", "kill"} & set(chosen.parts or PARTS):
-            drain.warm(on)
+            latency.warm(on)
         for part, measure in parts_of(on, size).items():
             if part in (chosen.parts or PARTS):
                 begun = time.perf_counter()

@@ -15,7 +15,7 @@ from typing import Any
 from streamproc.eventlog.contract import Chunk, GroupReader, TopicPartition
 
 _POLL_TIMEOUT_MS = 200
-_PAUSE_SECONDS = 0.003
+_PAUSE_SECONDS = 0.002
 """Between two polls while a transaction is in flight: what comes meanwhile waits for its end anyway."""
 
 
@@ -79,9 +79,11 @@ class Collector:
         Raises:
             EventLogError: polling failed.
         """
+        poll = self._polling()
         if self._rows == 0:
-            poll = self._polling()
             await asyncio.wait([poll], timeout=timeout_s)
+        else:
+            await asyncio.sleep(0)  # what has arrived by now comes along
         self._harvest()
         return self._rows > 0
 
