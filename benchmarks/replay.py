@@ -85,7 +85,7 @@ async def restore(plan: Plan, url: str, directory: Path) -> Result:
     wall, cpu, loop = time.perf_counter() - wall, time.process_time() - cpu, time.thread_time() - loop
     events = sum(task.position for task in tasks)
     for task in tasks:
-        keeper.close(task.task)
+        await keeper.close(task.task)
     executor.close()
     stores.close()
     await log.close()

@@ -24,10 +24,16 @@ from streamproc.clock import SystemClock
 from streamproc.runtime.engine import Engine
 
 if TYPE_CHECKING:
+    from contextlib import AsyncExitStack
+
+    from streamproc.clock import Clock
     from streamproc.eventlog.contract import EventLog
+    from streamproc.runtime.checkpointer import Checkpointer
     from streamproc.runtime.health import HealthServer
+    from streamproc.runtime.metrics import WorkerMetrics
     from streamproc.runtime.notes import Notes, Orders
     from streamproc.runtime.settings import WorkerSettings
+    from streamproc.runtime.state_keeper import StateKeeper
     from streamproc.runtime.transaction import Probe
 
 SECRET_VARIABLE = "STREAMPROC_SECRET"  # noqa: S105 - the variable's name
@@ -40,6 +46,7 @@ class RunOptions(msgspec.Struct, frozen=True):
     """Where a worker runs: its log, its state directory, its port for metrics (None: none).
 
     `notes`: the descriptor of what it shares with the parent that supervises it (runtime/notes.py), if one does.
+    `checkpoints`: address of a blob store for copies of the state, every `checkpoint_seconds` and at a clean stop.
     """
 
     log_url: str
@@ -47,6 +54,8 @@ class RunOptions(msgspec.Struct, frozen=True):
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = None
     notes: int | None = None
+    checkpoints: str | None = None
+    checkpoint_seconds: float = 30.0
 
 
 def open_log(url: str) -> EventLog:
@@ -163,9 +172,10 @@ async def run_worker(
         executor = ThreadExecutor()
         stack.push_async_callback(asyncio.to_thread, executor.close)
         states = StateKeeper(state, stores, plan.state_fingerprint, executor)
+        checkpointer = await _checkpointer(plan, options, states, stack, clock=clock, metrics=metrics)
         worker = Worker(
             plan, log, engine=engine, states=states, clock=clock, executor=executor, metrics=metrics,
-            settings=settings, probe=timer, notes=notes, orders=orders,
+            settings=settings, probe=timer, notes=notes, orders=orders, checkpoints=checkpointer,
         )  # fmt: skip
         _stop_on_signals(worker.stop)
         if started is not None:
@@ -173,12 +183,13 @@ async def run_worker(
         health = HealthServer(metrics.registry, lambda: worker.ready)
         stack.push_async_callback(health.close)
         await _listen(health, options.metrics_host, options.metrics_port)
-        stack.push_async_callback(
-            _in_background(
-                watch_loop(clock, metrics.loop_lag_seconds),
-                watch_tasks(log.admin(), lambda: worker.tasks, state, metrics, clock),
-            )
-        )
+        watches = [
+            watch_loop(clock, metrics.loop_lag_seconds),
+            watch_tasks(log.admin(), lambda: worker.tasks, state, metrics, clock),
+        ]
+        if checkpointer is not None:
+            watches.append(checkpointer.watch(lambda: worker.tasks))
+        stack.push_async_callback(_in_background(*watches))
         _calm_garbage_collector()
         await worker.run()
 
@@ -190,6 +201,28 @@ def _hold(stack: contextlib.AsyncExitStack, home: Path, settings: WorkerSettings
     if settings.count == 1:  # a parent of several has locked the run itself
         stack.callback(os.close, hold_run(home, settings.instance, run))
     stack.callback(os.close, hold_identity(home, settings.instance, settings.index))
+
+
+async def _checkpointer(
+    plan: Plan, options: RunOptions, states: StateKeeper, stack: AsyncExitStack, *, clock: Clock, metrics: WorkerMetrics
+) -> Checkpointer | None:
+    """Raises ConfigError if the store cannot be used."""
+    if options.checkpoints is None:
+        return None
+    from state.blobs import check_blobs
+    from state.checkpoint import Checkpoints
+    from state.objectstore import open_blobs
+    from streamproc.runtime.checkpointer import Checkpointer
+    from streamproc.runtime.executor import ThreadExecutor
+
+    blobs = await asyncio.to_thread(open_blobs, options.checkpoints)
+    await asyncio.to_thread(check_blobs, blobs)
+    sender = ThreadExecutor()
+    stack.push_async_callback(asyncio.to_thread, sender.close)
+    return Checkpointer(
+        Checkpoints(blobs, plan.pipeline), states, sender=sender, clock=clock, metrics=metrics,
+        directory=options.state / plan.pipeline / "checkpoints", every_s=options.checkpoint_seconds,
+    )  # fmt: skip
 
 
 def _orders_of_parent(fd: int | None, engine: Engine) -> tuple[Notes | None, Orders]:

@@ -49,6 +49,17 @@ def command(
         str | None,
         typer.Option(metavar="NAME", help="Stable name of this pod. [default: $STREAMPROC_INSTANCE, else the host's]"),
     ] = None,
+    checkpoints: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Copies of the state that outlive the pod: a directory, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or "
+            "az://CONTAINER/PREFIX. [default: none]",
+        ),
+    ] = None,
+    checkpoint_seconds: Annotated[
+        float, typer.Option(metavar="SECONDS", min=1.0, help="Between two checkpoints of a partition.")
+    ] = 30.0,
     log_level: Annotated[LogLevel, typer.Option(help="What is logged, as JSON lines on stderr.")] = LogLevel.INFO,
     worker: Annotated[int | None, typer.Option(hidden=True)] = None,
     parent: Annotated[int | None, typer.Option(hidden=True)] = None,
@@ -61,7 +72,10 @@ def command(
         if parent is not None:
             die_with_parent(parent)
         name = instance or os.environ.get(INSTANCE_VARIABLE) or socket.gethostname()
-        share = Share(pipeline, log, state or _state_of(log), name, workers, until_end, metrics_port, log_level)
+        share = Share(
+            pipeline, log, state or _state_of(log), name, workers, until_end, metrics_port, log_level, checkpoints,
+            checkpoint_seconds,
+        )  # fmt: skip
         if worker is not None:
             return work(share, worker)
         commands = [_child(share, index) for index in range(workers)]
@@ -85,6 +99,8 @@ def _child(share: Share, index: int) -> list[str]:
         "--workers": share.workers,
         "--metrics-port": share.metrics_port,
         "--log-level": share.log_level,
+        "--checkpoints": share.checkpoints,
+        "--checkpoint-seconds": share.checkpoint_seconds,
         "--worker": index,
         "--parent": os.getpid(),
     }

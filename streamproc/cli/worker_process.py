@@ -37,6 +37,8 @@ class Share(NamedTuple):
     until_end: bool
     metrics_port: int | None
     log_level: LogLevel
+    checkpoints: str | None = None
+    checkpoint_seconds: float = 30.0
 
 
 def work(share: Share, index: int) -> int:
@@ -70,7 +72,10 @@ def _work(share: Share, index: int) -> None:
     make_directories(share.log, share.state)
     port = None if share.metrics_port is None else share.metrics_port + index
     notes = os.environ.pop(NOTES_VARIABLE, None)
-    options = RunOptions(share.log, share.state, metrics_port=port, notes=None if notes is None else int(notes))
+    options = RunOptions(
+        share.log, share.state, metrics_port=port, notes=None if notes is None else int(notes),
+        checkpoints=share.checkpoints, checkpoint_seconds=share.checkpoint_seconds,
+    )  # fmt: skip
     settings = WorkerSettings(instance=share.instance, index=index, count=share.workers, until_end=share.until_end)
     run_async(run_worker(plan, options, settings))
 
@@ -90,6 +95,8 @@ def _parse(arguments: Sequence[str]) -> tuple[Share, int, int]:
         until_end,
         None if port is None else int(port),
         LogLevel(values["--log-level"]),
+        values.get("--checkpoints"),
+        float(values["--checkpoint-seconds"]),
     )
     return share, int(values["--worker"]), int(values["--parent"])
 

@@ -45,12 +45,12 @@ class Flusher:
 
     def prepare(self, tasks: Iterable[PartitionTask]) -> None:
         """If a flush is due, copy now what the next publish lets it write: the batch in flight is the newest one."""
-        if not self._prepared and self._due():
+        if not self._prepared and self._due(tasks):
             self._prepared = self._cut(tasks)
 
     def publish(self, tasks: Iterable[PartitionTask], *, newest: bool) -> None:
         """A batch is published: write what was copied with it; or, if it is the `newest`, begin a flush if due."""
-        if newest and not self._prepared and self._due():
+        if newest and not self._prepared and self._due(tasks):
             self._prepared = self._cut(tasks)
         self._write()
 
@@ -60,15 +60,16 @@ class Flusher:
             cut.restore_dirty()
         self._prepared = []
 
-    def _due(self) -> bool:
+    def _due(self, tasks: Iterable[PartitionTask]) -> bool:
         if self._running is not None:
             if not self._running.done():
                 return False
             self._end()
         now = self._clock.monotonic()
-        if now < self._not_before or (
-            now - self._last < self._seconds_max and self._states.dirty_rows < self._rows_max
-        ):
+        if now < self._not_before:
+            return False
+        dirty = sum(self._states.dirty_rows(task.task) for task in tasks if task.phase is Phase.RUNNING)
+        if now - self._last < self._seconds_max and dirty < self._rows_max:
             return False
         self._last = now
         return True

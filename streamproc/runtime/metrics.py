@@ -95,6 +95,11 @@ class WorkerMetrics:
         self.batches_ahead = Counter(
             p + "batches_ahead", "Batches computed while the one before was in flight", registry=registry
         )
+        self.checkpoint_seconds = Histogram(
+            p + "checkpoint_seconds", "Sending a checkpoint", buckets=_SECONDS, registry=registry
+        )
+        self.checkpoint_bytes = Counter(p + "checkpoint_bytes", "Sent for checkpoints", registry=registry)
+        self.failed_checkpoints = Counter(p + "failed_checkpoints", "Not written, tried again", registry=registry)
         self.transaction_seconds = Histogram(
             p + "transaction_seconds", "Steps 5-7", buckets=_SECONDS, registry=registry
         )

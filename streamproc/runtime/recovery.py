@@ -1,9 +1,9 @@
 """Restore a task: bring its state to exactly what the committed offsets say, without emitting anything.
 
 1. the stable offset fetch names the journal's last record (its sequence and chain head)
-2. candidate: the local state, if its (sequence, chain head) stands in the journal; state ahead of the committed
-   position, or of another history, is foreign: discarded, loudly; the next candidate is the empty state, if
-   journal and input still begin at the first needed record
+2. candidates: the local state and the checkpoints, the freshest first; one whose (sequence, chain head) does not stand
+   in the journal, or that is ahead of the committed position, is foreign: left behind, loudly, and the next older one
+   is taken. The last candidate is the empty state, if journal and input still begin at the first needed record
 3. silent replay of the input in the journal's order, many journal records joined into one batch
 4. the last transaction alone: its `exact` digest must come out equal
 5. the caller seeks the reader to the position and goes live
@@ -11,50 +11,26 @@
 
 from __future__ import annotations
 
-__all__ = ["LocalMeta", "LocalStates", "Recovery", "Replayer", "locate"]
+__all__ = ["Recovery", "Replayer", "locate"]
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import NamedTuple, Protocol
 
-import msgspec
 import structlog
 
-from state.errors import ConfigError, StateCorruptedError
+from state.errors import BlobStoreError, ConfigError, StateCorruptedError
+from state.manifest import Manifest
 from streamproc.eventlog.contract import NO_OFFSET, Chunk, CommittedOffset, EventLog, Scanner, TopicPartition
 from streamproc.runtime.journal import CHAIN_START, JournalEntry, JournalHead, chain_after, decode_entry
 from streamproc.runtime.partition_task import PartitionTask, Phase, TaskHead
 from streamproc.runtime.reading import POLL_MS, InputFeed, Silence, joined, portions
+from streamproc.runtime.stored_state import LocalMeta, LocalStates, NoCheckpoints, TaskCheckpoints
 
+_NEAR_ROWS = 100_000
+"""Local state so near to the end is replayed, a fraction of a second, without asking for a fresher checkpoint."""
 _REPLAY_ROWS = 8192
 """Rows replayed at once, in about 20 ms: live tasks wait no longer. More at once is not faster."""
-
-
-class LocalMeta(msgspec.Struct, frozen=True, array_like=True):
-    """What a flush stores beside the rows: which transaction they are of."""
-
-    sequence: int
-    chain: bytes
-    journal_offset: int
-    position: int
-    state_fingerprint: str
-    partitions: int
-
-    def encode(self) -> bytes:
-        """The stored bytes."""
-        return msgspec.msgpack.encode(self)
-
-    @staticmethod
-    def decode(stored: bytes) -> LocalMeta:
-        """Read back.
-
-        Raises:
-            StateCorruptedError: not ours, or damaged.
-        """
-        try:
-            return msgspec.msgpack.decode(stored, type=LocalMeta)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise StateCorruptedError("the local state's position cannot be read") from error
 
 
 class Replayer(Protocol):
@@ -63,15 +39,6 @@ class Replayer(Protocol):
     def replay(self, task: int, chunks: list[Chunk], rejected: frozenset[int], actions: bytes) -> None: ...
     def replay_last(self, task: int, chunks: list[Chunk], entry: JournalEntry) -> bool:
         """Also recompute the entry's `exact` digest; whether it is equal."""
-        ...
-
-
-class LocalStates(Protocol):
-    """The tasks' state on disk."""
-
-    def local_meta(self, task: int) -> bytes | None: ...
-    async def discard(self, task: int) -> None:
-        """Throw the task's local state away, on disk too, and begin empty."""
         ...
 
 
@@ -94,7 +61,7 @@ class Recovery:
 
     def __init__(
         self, log: EventLog, replayer: Replayer, states: LocalStates, busy: asyncio.Lock, *,
-        journal_topic: str, state_fingerprint: str, partitions: int = 0,
+        journal_topic: str, state_fingerprint: str, partitions: int = 0, checkpoints: TaskCheckpoints | None = None,
     ) -> None:  # fmt: skip
         self._log = log
         self._replayer = replayer
@@ -102,6 +69,7 @@ class Recovery:
         self._journal_topic = journal_topic
         self._fingerprint = state_fingerprint
         self.partitions = partitions
+        self._checkpoints = checkpoints or NoCheckpoints()
         self._busy = busy
         self.stopping: Callable[[], bool] = lambda: False
         self._logger = structlog.get_logger("recovery")
@@ -128,15 +96,63 @@ class Recovery:
         if committed is None:
             await self._begin(task)
         else:
-            head = JournalHead.parse(committed.metadata)
-            local = await self._local(task, head)
+            await self._from_candidates(task, JournalHead.parse(committed.metadata), committed)
+
+    async def _from_candidates(self, task: PartitionTask, head: JournalHead, committed: CommittedOffset) -> None:
+        """Steps 3-4 from the freshest candidate that leads to the journal's end."""
+        async for candidate in self._candidates(task, head, committed):
             try:
-                await self._replay_from(task, local, head, committed)
+                await self._replay_from(task, candidate, head, committed)
+                return
             except StateCorruptedError as error:
-                if local is None:
+                if candidate is None:
                     raise
                 await self._discard(task, str(error))
-                await self._replay_from(task, None, head, committed)
+
+    async def _candidates(
+        self, task: PartitionTask, head: JournalHead, committed: CommittedOffset
+    ) -> AsyncIterator[LocalMeta | None]:
+        """Step 2: states to begin from, each in place as it is yielded; the last one is empty."""
+        local = await self._local(task, head)
+        if local is not None and committed.offset - local.position <= _NEAR_ROWS:
+            yield local
+            local = None
+        for manifest in await self._manifests(task, local):
+            if local is not None and manifest.cut.sequence <= local.sequence:
+                break
+            installed = await self._installed(manifest, head)
+            if installed is not None or self._states.local_meta(task.task) is None:
+                local = None  # set aside
+            if installed is not None:
+                yield installed
+        if local is not None:
+            yield local
+        yield None
+
+    async def _installed(self, manifest: Manifest, head: JournalHead) -> LocalMeta | None:
+        """A checkpoint in the place of the local state; None if it is of no use."""
+        cut, logger = manifest.cut, self._logger.bind(task=manifest.task, checkpoint=manifest.name)
+        if cut.state_fingerprint != self._fingerprint:
+            logger.warning("checkpoint passed over: it is of another plan")
+            return None
+        if cut.sequence > head.sequence:
+            logger.error("checkpoint removed: it is ahead of the committed offsets, so of another history")
+            await self._checkpoints.discard(manifest)
+            return None
+        try:
+            return self._checked(await self._checkpoints.install(manifest))
+        except StateCorruptedError as error:
+            logger.error("checkpoint passed over: it is damaged", reason=str(error))
+            return None
+
+    async def _manifests(self, task: PartitionTask, local: LocalMeta | None) -> list[Manifest]:
+        try:
+            return await self._checkpoints.newest_first(task.task)
+        except BlobStoreError as error:
+            if local is None:
+                raise
+            self._logger.warning("checkpoints cannot be listed, going on from local state", error=str(error))
+            return []
 
     async def _committed_by_journal(self, task: PartitionTask) -> CommittedOffset | None:
         """Where the group stood, from the journal's last record: brokers forget the offsets of a group that rests."""
@@ -166,21 +182,32 @@ class Recovery:
         if stored is None:
             return None
         try:
-            local = LocalMeta.decode(stored)
+            local = self._checked(stored)
         except StateCorruptedError as error:
             await self._discard(task, str(error))
             return None
+        if local is not None and local.sequence > head.sequence:
+            await self._discard(task, "local state is ahead of the committed offsets")
+            return None
+        return local
+
+    def _checked(self, stored: bytes | None) -> LocalMeta | None:
+        """A meta row that is of this plan and of as many partitions.
+
+        Raises:
+            ConfigError: it is not.
+            StateCorruptedError: it cannot be read.
+        """
+        if stored is None:
+            return None
+        local = LocalMeta.decode(stored)
         if local.partitions != self.partitions:
             raise ConfigError(
-                f"the state of task {task.task} was kept with {local.partitions} partitions, the topic has "
-                f"{self.partitions}",
+                f"the state was kept with {local.partitions} partitions, the topic has {self.partitions}",
                 hint="a key's partition would change: repartition the state offline before you start",
             )
         if local.state_fingerprint != self._fingerprint:
             raise _barrier()
-        if local.sequence > head.sequence:
-            await self._discard(task, "local state is ahead of the committed offsets")
-            return None
         return local
 
     async def _discard(self, task: PartitionTask, reason: str) -> None:
@@ -197,7 +224,7 @@ class Recovery:
             if local is not None:
                 first = await anext(entries)
                 if (first.entry.sequence, first.chain) != (local.sequence, local.chain):
-                    raise StateCorruptedError("local state belongs to another history than the journal")
+                    raise StateCorruptedError("the state belongs to another history than the journal")
                 position = local.position
                 last = first
             else:
@@ -250,8 +277,8 @@ class Recovery:
         entry = found.entry
         if sequence == -1 and chain == CHAIN_START and entry.sequence != 0:
             raise ConfigError(
-                f"local state of task {entry.task} is missing and its journal no longer begins at the first record",
-                hint="restore the state directory from a copy, or start under a new pipeline name",
+                f"state of task {entry.task} is missing and its journal no longer begins at the first record",
+                hint="restore the state directory from a copy, give --checkpoints, or start under a new pipeline name",
             )
         if entry.sequence != sequence + 1:
             raise StateCorruptedError(f"journal record {entry.sequence} follows {sequence}")

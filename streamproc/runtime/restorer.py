@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
-from state.errors import EventLogError, FencedError, StateLockedError
+from state.errors import BlobStoreError, EventLogError, FencedError, StateLockedError
 from streamproc.clock import Clock
 from streamproc.eventlog.contract import CommittedOffset, TopicPartition
 from streamproc.runtime.partition_task import PartitionTask
@@ -78,11 +78,11 @@ class Restorer:
                     return True
             except FencedError:
                 raise
-            except EventLogError as error:
+            except (EventLogError, BlobStoreError) as error:
                 if not error.retriable or self._clock.monotonic() > deadline:
                     raise
-                self._logger.warning("the log does not answer, trying again", task=task.task, error=str(error))
-            self._states.close(task.task)
+                self._logger.warning("no answer, trying again", task=task.task, error=str(error))
+            await self._states.close(task.task)
             if not self._stopping:
                 await self._clock.sleep(_RETRY_SECONDS)
         return False

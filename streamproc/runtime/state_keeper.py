@@ -4,14 +4,17 @@ from __future__ import annotations
 
 __all__ = ["StateKeeper"]
 
+from pathlib import Path
+
 import structlog
 
 from state.errors import StateCorruptedError
+from state.rowformat import META_KEY
 from state.rowstore import RowStore, RowStores
 from state.worker_state import FlushCut, WorkerState
 from streamproc.runtime.executor import BlockingExecutor
 from streamproc.runtime.partition_task import PartitionTask
-from streamproc.runtime.recovery import LocalMeta
+from streamproc.runtime.stored_state import LocalMeta
 
 
 class StateKeeper:
@@ -29,10 +32,9 @@ class StateKeeper:
         self._logger = structlog.get_logger("state")
         self.partitions = 0
 
-    @property
-    def dirty_rows(self) -> int:
-        """Rows that a flush of everything would write."""
-        return sum(map(self._state.dirty_rows, self._open))
+    def dirty_rows(self, task: int) -> int:
+        """Rows of the task that a flush would write."""
+        return self._state.dirty_rows(task)
 
     async def open(self, task: int) -> None:
         """Take the task's stored state over; a store that fails its checks is discarded, loudly.
@@ -45,22 +47,57 @@ class StateKeeper:
         except StateCorruptedError as error:
             self._logger.error("local state discarded", task=task, reason=str(error))
             await self._afresh(task)
+            await self._open_store(task)
 
     async def discard(self, task: int) -> None:
         """Throw the task's state away, on disk too, and begin empty."""
-        self._state.drop_task(task)
+        self._forget(task)
+        await self._afresh(task)
+        await self._open_store(task)
+
+    async def lose(self, task: int) -> None:
+        """Forget a task whose stored state is damaged, and move it aside; `open` begins empty."""
+        self._forget(task)
         await self._afresh(task)
 
-    def lose(self, task: int) -> None:
-        """Forget a task whose stored state is damaged, and move it aside; `open` begins empty."""
-        self.close(task)
-        self._stores.discard(task)
+    async def close(self, task: int) -> None:
+        """Forget the task's state in memory, and close its store once whatever uses it has ended."""
+        self._forget(task)
+        await self._executor.submit(self._open.pop(task).close)
 
-    def close(self, task: int) -> None:
-        """Forget the task's state in memory and close its store."""
-        self._state.drop_task(task)
-        del self._metas[task]
-        self._open.pop(task).close()
+    async def install(self, task: int, directory: Path) -> None:
+        """Put a copy of the task's store in its place (what was there is set aside), and open that.
+
+        Raises:
+            StateCorruptedError: the copy fails its checks.
+        """
+        self._forget(task)
+        store = self._open.pop(task)
+
+        def blocking() -> None:
+            store.close()
+            self._stores.install(task, directory)
+
+        await self._executor.submit(blocking)
+        await self._open_store(task)
+
+    async def snapshot(self, task: int, directory: Path) -> bytes | None:
+        """Copy the store as it lies into `directory`, which must not exist, between two flushes; its meta row.
+
+        None: nothing was flushed yet, or the task is gone, and nothing is copied.
+        """
+        store = self._open.get(task)
+        if store is None:
+            return None
+        found: list[bytes | None] = []
+
+        def blocking() -> None:
+            found.append(store.get_many([META_KEY])[0])
+            if found[0] is not None:
+                store.snapshot(directory)
+
+        await self._executor.submit(blocking)
+        return found[0]
 
     def local_meta(self, task: int) -> bytes | None:
         """The meta row found when the store was opened."""
@@ -82,18 +119,22 @@ class StateKeeper:
         return meta.encode()
 
     async def _open_store(self, task: int) -> None:
-        def blocking() -> None:
-            self._open[task] = self._stores.open(task)
-
-        await self._executor.submit(blocking)
-        self._metas[task] = self._state.add_task(task, self._open[task])
+        opened: list[RowStore] = []
+        await self._executor.submit(lambda: opened.append(self._stores.open(task)))
+        self._open[task] = opened[0]
+        self._metas[task] = self._state.add_task(task, opened[0])
 
     async def _afresh(self, task: int) -> None:
+        store = self._open.pop(task, None)
+
         def blocking() -> None:
-            store = self._open.pop(task, None)
             if store is not None:
                 store.close()
             self._stores.discard(task)
 
         await self._executor.submit(blocking)
-        await self._open_store(task)
+
+    def _forget(self, task: int) -> None:
+        if task in self._metas:
+            del self._metas[task]
+            self._state.drop_task(task)

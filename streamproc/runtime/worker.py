@@ -36,6 +36,7 @@ from streamproc.runtime.results import Computed
 from streamproc.runtime.rows import TaskInput
 from streamproc.runtime.settings import WorkerSettings
 from streamproc.runtime.state_keeper import StateKeeper
+from streamproc.runtime.stored_state import NoCheckpoints, TaskCheckpoints
 from streamproc.runtime.topics import prepare_topics
 from streamproc.runtime.transaction import Probe, TransactionProtocol
 
@@ -62,6 +63,7 @@ class Worker:
         probe: Probe | None = None,
         notes: Notes | None = None,
         orders: Orders = _NO_ORDERS,
+        checkpoints: TaskCheckpoints | None = None,
     ) -> None:
         self._plan = plan
         self._log = log
@@ -83,8 +85,9 @@ class Worker:
         self._flusher = Flusher(states, executor, clock, settings.flush_rows, settings.flush_seconds)
         self._recovery = Recovery(
             log, SilentReplayer(engine), states, self._busy,
-            journal_topic=plan.topics.journal, state_fingerprint=plan.state_fingerprint,
+            journal_topic=plan.topics.journal, state_fingerprint=plan.state_fingerprint, checkpoints=checkpoints,
         )  # fmt: skip
+        self._checkpoints = checkpoints or NoCheckpoints()
         self._restorer = Restorer(self._recovery, states, clock, self._go_live)
         self._probe = probe
         self._notes = notes
@@ -293,7 +296,7 @@ class Worker:
         for tp, task in list(self._tasks.items()):
             if error.task in {None, task.task} and task.phase is Phase.RUNNING:
                 self._logger.error("local state discarded", task=task.task, reason=str(error))
-                self._states.lose(task.task)
+                await self._states.lose(task.task)
                 del self._tasks[tp]
                 task.enter(Phase.CLOSED)
         self._assignment.changed.set()
@@ -357,7 +360,7 @@ class Worker:
         task = self._tasks.pop(tp)
         if task.phase is Phase.RUNNING:
             await self._flusher.finish([task])
-            self._states.close(task.task)
+            await self._states.close(task.task)
         task.enter(Phase.CLOSED)
 
     async def _at_end(self) -> bool:
@@ -373,9 +376,11 @@ class Worker:
         try:
             await self._restorer.stop()
             await self._flusher.finish(list(self._tasks.values()))
+            for task in self._tasks.values():
+                await self._checkpoints.take(task)
         finally:
             await self._protocol.close()
             await self._reader.close()
             for task in self._tasks.values():
                 if task.phase is Phase.RUNNING:
-                    self._states.close(task.task)
+                    await self._states.close(task.task)

@@ -10,17 +10,20 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from operators.deduplicate import Deduplicator
 from operators.plan import Plan
+from state.checkpoint import Checkpoints
 from state.hashing import partition_of
-from state.memory import MemoryDisk, MemoryRowStores
+from state.memory import MemoryBlobs, MemoryDisk, MemoryRowStores
 from state.worker_state import WorkerState
 from streamproc.eventlog.contract import OutputRecords, TopicPartition
 from streamproc.eventlog.simulated import Crash, Faults, SimulatedCluster, SimulatedEventLog, VirtualClock
+from streamproc.runtime.checkpointer import Checkpointer
 from streamproc.runtime.engine import Engine
 from streamproc.runtime.metrics import WorkerMetrics
 from streamproc.runtime.settings import WorkerSettings
@@ -79,6 +82,9 @@ class World:
         self.crashes: Counter[int] = Counter()
         self.metrics: list[WorkerMetrics] = []
         self._names = 0
+        self.blobs: MemoryBlobs | None = None
+        self.directory = Path()  # of snapshots, if there are `blobs`
+        self.checkpoint_seconds = 0.05
 
     def client(self) -> SimulatedEventLog:
         """A new process's connection."""
@@ -116,12 +122,14 @@ class World:
                 stores.kill()
                 raise Crash
 
-        worker = self._worker(log, stores, lambda: not dead, probe, WorkerSettings(until_end=True, **settings))
+        worker, watch = self._worker(log, stores, lambda: not dead, probe, WorkerSettings(until_end=True, **settings))
         try:
             await worker.run()
         except Crash:
             dead = True
         finally:
+            watch.cancel()
+            await asyncio.wait([watch])
             if dead:
                 log.crash()
                 stores.kill()
@@ -133,16 +141,28 @@ class World:
     def _worker(
         self, log: SimulatedEventLog, stores: MemoryRowStores, alive: Callable[[], bool],
         probe: Callable[[int], None], settings: WorkerSettings,
-    ) -> Worker:  # fmt: skip
+    ) -> tuple[Worker, asyncio.Future[None]]:  # fmt: skip
         deduplicator = Deduplicator(self.plan.stream.deduplicate_ms)
         self.state = WorkerState(self.plan.tables, (deduplicator,))
         engine = Engine(self.plan, self.state, deduplicator, digest_key=_KEY, probe=probe)
         executor = VirtualExecutor(lambda: self.rng.uniform(0, 0.2), alive)
         states = StateKeeper(self.state, stores, self.plan.state_fingerprint, executor)
         self.metrics.append(WorkerMetrics())
-        return Worker(
+        checkpointer = self._checkpointer(states, alive)
+        worker = Worker(
             self.plan, log, engine=engine, states=states, clock=self.clock, executor=executor,
-            metrics=self.metrics[-1], settings=settings, probe=probe,
+            metrics=self.metrics[-1], settings=settings, probe=probe, checkpoints=checkpointer,
+        )  # fmt: skip
+        watching = checkpointer.watch(lambda: worker.tasks) if checkpointer else asyncio.sleep(0)
+        return worker, asyncio.ensure_future(watching)
+
+    def _checkpointer(self, states: StateKeeper, alive: Callable[[], bool]) -> Checkpointer | None:
+        if self.blobs is None:
+            return None
+        return Checkpointer(
+            Checkpoints(self.blobs, self.plan.pipeline), states,
+            sender=VirtualExecutor(lambda: self.rng.uniform(0, 0.05), alive), clock=self.clock,
+            metrics=self.metrics[-1], directory=self.directory, every_s=self.checkpoint_seconds,
         )  # fmt: skip
 
     def count(self, metric: str) -> float:

@@ -1,0 +1,93 @@
+"""What a restore may begin from: the task's state on this pod's disk, and copies of it that outlive the pod."""
+
+from __future__ import annotations
+
+__all__ = ["LocalMeta", "LocalStates", "NoCheckpoints", "TaskCheckpoints"]
+
+from typing import Protocol
+
+import msgspec
+
+from state.errors import StateCorruptedError
+from state.manifest import Manifest
+from streamproc.runtime.partition_task import PartitionTask
+
+
+class LocalMeta(msgspec.Struct, frozen=True, array_like=True):
+    """What a flush stores beside the rows: which transaction they are of."""
+
+    sequence: int
+    chain: bytes
+    journal_offset: int
+    position: int
+    state_fingerprint: str
+    partitions: int
+
+    def encode(self) -> bytes:
+        """The stored bytes."""
+        return msgspec.msgpack.encode(self)
+
+    @staticmethod
+    def decode(stored: bytes) -> LocalMeta:
+        """Read back.
+
+        Raises:
+            StateCorruptedError: not ours, or damaged.
+        """
+        try:
+            return msgspec.msgpack.decode(stored, type=LocalMeta)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise StateCorruptedError("the local state's position cannot be read") from error
+
+
+class LocalStates(Protocol):
+    """The tasks' state on disk."""
+
+    def local_meta(self, task: int) -> bytes | None: ...
+    async def discard(self, task: int) -> None:
+        """Throw the task's local state away, on disk too, and begin empty."""
+        ...
+
+
+class TaskCheckpoints(Protocol):
+    """Copies of tasks' state that outlive the pod."""
+
+    async def take(self, task: PartitionTask) -> None:
+        """Copy what was flushed last; a failure is logged."""
+        ...
+
+    async def newest_first(self, task: int) -> list[Manifest]:
+        """What there is; what cannot be read is logged.
+
+        Raises:
+            BlobStoreError: the store cannot be asked.
+        """
+        ...
+
+    async def install(self, manifest: Manifest) -> bytes | None:
+        """Put a checkpoint in the place of the task's local state; its meta row.
+
+        Raises:
+            StateCorruptedError: it is damaged; the local state is as before, or empty.
+            BlobStoreError: the store cannot be asked.
+        """
+        ...
+
+    async def discard(self, manifest: Manifest) -> None:
+        """Remove one that is of another history: its higher sequence must not outrank those of ours for ever."""
+        ...
+
+
+class NoCheckpoints:
+    """For logs that are kept for ever, and for pods that keep their disks."""
+
+    async def take(self, task: PartitionTask) -> None: ...
+
+    async def newest_first(self, task: int) -> list[Manifest]:
+        return []
+
+    async def install(self, manifest: Manifest) -> bytes | None:
+        raise AssertionError
+
+    async def discard(self, manifest: Manifest) -> None:
+        raise AssertionError

@@ -1,0 +1,156 @@
+"""A worker writes checkpoints while it decides, and a pod without a disk goes on from them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from operators.plan import Plan
+from state.errors import ConfigError
+from state.memory import MemoryBlobs, MemoryDisk
+from streamproc.eventlog.contract import TopicPartition
+from streamproc.eventlog.simulated import Faults, VirtualTimeLoop
+from streamproc.language import compile_pipeline, load_pipeline
+from tests.simulation.traffic import traffic
+from tests.simulation.world import World
+
+PIPELINE = Path(__file__).parents[2] / "configs" / "bench_v1" / "pipeline.yaml"
+SEEDS = 40
+pytestmark = pytest.mark.blocking  # the simulated threads are the loop itself, and snapshots are real files
+Change = Callable[[World], None]
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    return compile_pipeline(load_pipeline(PIPELINE))
+
+
+def world_of(plan: Plan, directory: Path, seed: int) -> World:
+    rng = random.Random(seed)
+    world = World(plan, rng, Faults(rng, latency_s=(0.0, 0.01), timeout_s=0.5))
+    world.blobs = MemoryBlobs(rng)
+    world.directory = directory
+    return world
+
+
+def scenario(plan: Plan, directory: Path, *between: Change, seed: int = 5) -> World:
+    """Two thirds of the traffic by a pod that stops twice; then each of `between` happens, and another pod goes on."""
+
+    async def run() -> World:
+        world = world_of(plan, directory, seed)
+        records = traffic(world.rng, 300, 12)
+        for part in (records[:100], records[100:200]):
+            await world.feed(part)
+            assert await world.work(batch_rows_max=10, flush_rows=1, flush_seconds=0.01)
+        for change in (lose_disk, *between):
+            change(world)
+        await world.feed(records[200:])
+        assert await world.work(batch_rows_max=20)
+        verdict = await world.judge()
+        assert not verdict.wrong, verdict.wrong[:3]
+        return world
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        return runner.run(run())
+
+
+def lose_disk(world: World) -> None:
+    world.disk = MemoryDisk(world.rng)
+
+
+def expire_log(world: World) -> None:
+    """The journal no longer reaches back to the beginning: only a checkpoint can help."""
+    for partition in range(world.partitions):
+        world.cluster.truncate(TopicPartition(world.plan.topics.journal, partition), 3)
+
+
+def manifests(world: World) -> list[str]:
+    assert world.blobs is not None
+    return sorted(name for name in world.blobs.blobs if "/manifests/" in name)
+
+
+def damage_newest(world: World) -> None:
+    assert world.blobs is not None
+    for task in range(world.partitions):
+        newest = [name for name in manifests(world) if f"task-{task:05d}" in name][-1]
+        world.blobs.flip_bit(newest)
+
+
+def damage_files(world: World) -> None:
+    assert world.blobs is not None
+    for name in [name for name in world.blobs.blobs if "/files/" in name]:
+        world.blobs.truncate(name)
+
+
+def test_a_pod_without_a_disk_goes_on_from_a_checkpoint(plan: Plan, tmp_path: Path) -> None:
+    world = scenario(plan, tmp_path, expire_log)
+    assert len(manifests(world)) >= 2 * world.partitions
+    assert not list(tmp_path.iterdir())  # no snapshot is left behind
+
+
+def test_the_next_older_checkpoint_is_taken(plan: Plan, tmp_path: Path) -> None:
+    scenario(plan, tmp_path, damage_newest, expire_log)
+
+
+def test_damaged_checkpoints_are_passed_over_for_the_log(plan: Plan, tmp_path: Path) -> None:
+    scenario(plan, tmp_path, damage_files)
+
+
+def test_damaged_checkpoints_and_an_expired_log_are_a_refusal(plan: Plan, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no longer begins at the first record"):
+        scenario(plan, tmp_path, damage_files, expire_log)
+
+
+def test_checkpoints_of_a_longer_history_are_removed(plan: Plan, tmp_path: Path) -> None:
+    """The topics were made anew, and the store was not emptied."""
+
+    async def run() -> None:
+        old = world_of(plan, tmp_path, 1)
+        await old.feed(traffic(random.Random(1), 400, 12))
+        assert await old.work(batch_rows_max=5, flush_rows=1)
+        world = world_of(plan, tmp_path, 2)
+        world.blobs = old.blobs
+        records = traffic(random.Random(2), 100, 12)
+        await world.feed(records[:50])
+        world.checkpoint_seconds = 1e9
+        assert await world.work((8, 2)) is False  # killed: no checkpoint of its own yet
+        foreign = manifests(world)
+        lose_disk(world)
+        await world.feed(records[50:])
+        assert await world.work()
+        verdict = await world.judge()
+        assert not verdict.wrong
+        for task in range(world.partitions):
+            newest = [name for name in manifests(world) if f"task-{task:05d}" in name][-1]
+            assert newest not in foreign
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(run())
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_pods_that_die_with_their_disks(plan: Plan, tmp_path: Path, block: int) -> None:
+    """Any crash takes the disk with it; the blob store fails now and then."""
+
+    async def campaign(seed: int) -> None:
+        world = world_of(plan, tmp_path, seed)
+        assert world.blobs is not None
+        rng = world.rng
+        await world.feed(traffic(rng, 300, 12))
+        for _ in range(3):
+            for verb in rng.sample(("put", "create", "get", "list", "delete"), rng.randrange(3)):
+                world.blobs.fail(verb, happened=rng.random() < 0.5)
+            await world.work((rng.randrange(1, 9), rng.randrange(2, 12)), batch_rows_max=10, flush_rows=5)
+            lose_disk(world)
+        world.blobs._failing.clear()
+        assert await world.work(batch_rows_max=64)
+        verdict = await world.judge()
+        assert not verdict.wrong, f"seed {seed}: {verdict.wrong[:3]}"
+
+    for seed in range(block * SEEDS // 4, (block + 1) * SEEDS // 4):
+        with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+            runner.run(campaign(seed))
