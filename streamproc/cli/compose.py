@@ -155,10 +155,10 @@ async def run_worker(
     from streamproc.runtime.metrics import WorkerMetrics
     from streamproc.runtime.observe import StageTimer, watch_tasks
     from streamproc.runtime.state_keeper import StateKeeper
+    from streamproc.runtime.stored_state import NoCheckpoints
     from streamproc.runtime.worker import Worker
 
-    clock = SystemClock()
-    metrics = WorkerMetrics()
+    clock, metrics = SystemClock(), WorkerMetrics()
     timer = StageTimer(metrics, clock, probe)
     engine, state = build_engine(plan, await asyncio.to_thread(digest_key, options.state), probe=timer)
     notes, orders = _orders_of_parent(options.notes, engine)
@@ -175,7 +175,7 @@ async def run_worker(
         checkpointer = await _checkpointer(plan, options, states, stack, clock=clock, metrics=metrics)
         worker = Worker(
             plan, log, engine=engine, states=states, clock=clock, executor=executor, metrics=metrics,
-            settings=settings, probe=timer, notes=notes, orders=orders, checkpoints=checkpointer,
+            settings=settings, probe=timer, notes=notes, orders=orders, checkpoints=checkpointer or NoCheckpoints(),
         )  # fmt: skip
         _stop_on_signals(worker.stop)
         if started is not None:
@@ -183,13 +183,9 @@ async def run_worker(
         health = HealthServer(metrics.registry, lambda: worker.ready)
         stack.push_async_callback(health.close)
         await _listen(health, options.metrics_host, options.metrics_port)
-        watches = [
-            watch_loop(clock, metrics.loop_lag_seconds),
-            watch_tasks(log.admin(), lambda: worker.tasks, state, metrics, clock),
-        ]
-        if checkpointer is not None:
-            watches.append(checkpointer.watch(lambda: worker.tasks))
-        stack.push_async_callback(_in_background(*watches))
+        watches = [watch_tasks(log.admin(), lambda: worker.tasks, state, metrics, clock)]
+        watches += [checkpointer.watch(lambda: worker.tasks)] if checkpointer else []
+        stack.push_async_callback(_in_background(watch_loop(clock, metrics.loop_lag_seconds), *watches))
         _calm_garbage_collector()
         await worker.run()
 

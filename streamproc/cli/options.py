@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["LogLevel", "LogUrl", "PipelineOption", "PipelinePath", "load_plan", "refuse_unless"]
+__all__ = [
+    "CheckpointSeconds",
+    "Checkpoints",
+    "LogLevel",
+    "LogUrl",
+    "PipelineOption",
+    "PipelinePath",
+    "load_plan",
+    "refuse_unless",
+]
 
 from typing import Annotated
 
@@ -20,6 +29,17 @@ LogUrl = Annotated[
         metavar="URL",
         help="The event log: file:DIR (embedded, made if missing) or kafka://host:port[,host:port].",
     ),
+]
+Checkpoints = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Copies of the state that outlive the pod: a directory, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or "
+        "az://CONTAINER/PREFIX. [default: none]",
+    ),
+]
+CheckpointSeconds = Annotated[
+    float, typer.Option(metavar="SECONDS", min=1.0, help="Between two checkpoints of a partition.")
 ]
 
 

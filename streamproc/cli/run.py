@@ -13,7 +13,7 @@ import typer
 
 from streamproc.cli.log_directory import make_directories
 from streamproc.cli.loops import leaving_quietly
-from streamproc.cli.options import LogLevel, LogUrl, PipelinePath, load_plan
+from streamproc.cli.options import Checkpoints, CheckpointSeconds, LogLevel, LogUrl, PipelinePath, load_plan
 from streamproc.cli.processes import die_with_parent, supervise
 from streamproc.cli.worker_process import COMMAND, Share, forked, work
 from streamproc.runtime.identity import hold_run
@@ -49,17 +49,8 @@ def command(
         str | None,
         typer.Option(metavar="NAME", help="Stable name of this pod. [default: $STREAMPROC_INSTANCE, else the host's]"),
     ] = None,
-    checkpoints: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="Copies of the state that outlive the pod: a directory, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or "
-            "az://CONTAINER/PREFIX. [default: none]",
-        ),
-    ] = None,
-    checkpoint_seconds: Annotated[
-        float, typer.Option(metavar="SECONDS", min=1.0, help="Between two checkpoints of a partition.")
-    ] = 30.0,
+    checkpoints: Checkpoints = None,
+    checkpoint_seconds: CheckpointSeconds = 30.0,
     log_level: Annotated[LogLevel, typer.Option(help="What is logged, as JSON lines on stderr.")] = LogLevel.INFO,
     worker: Annotated[int | None, typer.Option(hidden=True)] = None,
     parent: Annotated[int | None, typer.Option(hidden=True)] = None,

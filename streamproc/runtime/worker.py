@@ -44,6 +44,7 @@ _RETRY_SECONDS = 0.2
 _ROWS_WHEN_BAD = 16
 _UNREACHABLE_SECONDS_MAX = 60.0
 _NO_ORDERS = Orders({}, frozenset())
+_NO_CHECKPOINTS = NoCheckpoints()
 
 
 class Worker:
@@ -63,10 +64,9 @@ class Worker:
         probe: Probe | None = None,
         notes: Notes | None = None,
         orders: Orders = _NO_ORDERS,
-        checkpoints: TaskCheckpoints | None = None,
+        checkpoints: TaskCheckpoints = _NO_CHECKPOINTS,
     ) -> None:
-        self._plan = plan
-        self._log = log
+        self._plan, self._log = plan, log
         self._engine = engine
         self._states = states
         self._clock = clock
@@ -87,7 +87,7 @@ class Worker:
             log, SilentReplayer(engine), states, self._busy,
             journal_topic=plan.topics.journal, state_fingerprint=plan.state_fingerprint, checkpoints=checkpoints,
         )  # fmt: skip
-        self._checkpoints = checkpoints or NoCheckpoints()
+        self._checkpoints = checkpoints
         self._restorer = Restorer(self._recovery, states, clock, self._go_live)
         self._probe = probe
         self._notes = notes

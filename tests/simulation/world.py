@@ -28,6 +28,7 @@ from streamproc.runtime.engine import Engine
 from streamproc.runtime.metrics import WorkerMetrics
 from streamproc.runtime.settings import WorkerSettings
 from streamproc.runtime.state_keeper import StateKeeper
+from streamproc.runtime.stored_state import NoCheckpoints
 from streamproc.runtime.topics import prepare_topics
 from streamproc.runtime.worker import Worker
 from tests.oracle.card_job import Expected, expect
@@ -151,7 +152,7 @@ class World:
         checkpointer = self._checkpointer(states, alive)
         worker = Worker(
             self.plan, log, engine=engine, states=states, clock=self.clock, executor=executor,
-            metrics=self.metrics[-1], settings=settings, probe=probe, checkpoints=checkpointer,
+            metrics=self.metrics[-1], settings=settings, probe=probe, checkpoints=checkpointer or NoCheckpoints(),
         )  # fmt: skip
         watching = checkpointer.watch(lambda: worker.tasks) if checkpointer else asyncio.sleep(0)
         return worker, asyncio.ensure_future(watching)
