@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["OneInAWhile", "configure_logs"]
 
 import logging
-import re
 import sys
 import time
 from collections.abc import Callable, MutableMapping
@@ -18,26 +17,23 @@ from streamproc.cli.common import LogLevel
 _LEVELS = {LogLevel.DEBUG: 10, LogLevel.INFO: 20, LogLevel.WARNING: 30, LogLevel.ERROR: 40}
 
 
-_UNREACHABLE = re.compile(r"Unable (?:to )?(?:connect|request metadata|update metadata|bootstrap)").match
 _QUIET_SECONDS = 5.0
 
 
 class OneInAWhile(logging.Filter):
-    """Of lines about a log that cannot be reached, several a second, one every five seconds.
+    """Of lines about a log that cannot be reached, many a second, one of each kind every five seconds.
 
-    A filter of aiokafka's lines, and a processor of our own; each kind needs one of its own.
+    A filter of aiokafka's lines, and a processor of our own; each needs one of its own.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._clock = clock
-        self._next = -float("inf")
+        self._next: dict[str, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the line is written."""
-        if not record.name.startswith("aiokafka") or not _UNREACHABLE(str(record.msg)):
-            return True
-        return self._due()
+        return not record.name.startswith("aiokafka") or self._due(str(record.msg))
 
     def __call__(self, logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         """The event, if it is written.
@@ -45,15 +41,16 @@ class OneInAWhile(logging.Filter):
         Raises:
             DropEvent: it is not.
         """
-        if str(event.get("event")).endswith("trying again") and not self._due():
+        kind = str(event.get("event"))
+        if kind.endswith("trying again") and not self._due(kind):
             raise structlog.DropEvent
         return event
 
-    def _due(self) -> bool:
+    def _due(self, kind: str) -> bool:
         now = self._clock()
-        if now < self._next:
+        if now < self._next.get(kind, now):
             return False
-        self._next = now + _QUIET_SECONDS
+        self._next[kind] = now + _QUIET_SECONDS
         return True
 
 

@@ -115,6 +115,7 @@ class WorkerMetrics:
             p + "hot_key_share", "Share of the most frequent key in a sampled batch", registry=registry
         )
         self.loop_lag_seconds = Gauge(p + "loop_lag_seconds", "Longest recent delay of the loop", registry=registry)
+        self.log_answers = True
         self._seconds_per_row = 0.0
         self._transactions = 0
 
@@ -123,6 +124,16 @@ class WorkerMetrics:
         if self._seconds_per_row == 0.0:
             return _ROWS_FIRST
         return max(_ROWS_MIN, int(work_ms / 1000 / self._seconds_per_row))
+
+    def totals(self) -> dict[str, int]:
+        """What this worker has decided."""
+        found = {"decided": 0, "dead_letters": 0, "duplicates": 0}
+        for family in (self.records, self.dead_letters, self.duplicates):
+            for sample in next(iter(family.collect())).samples:
+                name = sample.name.removeprefix("streamproc_").removesuffix("_total").replace("records", "decided")
+                if name in found:
+                    found[name] += int(sample.value)
+        return found
 
     def computed(self, computed: Computed, seconds: float) -> None:
         """A batch was computed in `seconds` of processor time; small ones say little about the cost of a row."""

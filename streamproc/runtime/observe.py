@@ -4,7 +4,10 @@ from __future__ import annotations
 
 __all__ = ["STAGES", "StageTimer", "watch_tasks"]
 
+import asyncio
 from collections.abc import Callable, Iterable
+
+import structlog
 
 from state.errors import EventLogError
 from state.worker_state import WorkerState
@@ -17,6 +20,7 @@ from streamproc.runtime.transaction import COMPUTED, Probe
 STAGES = {2: "collect", 3: "decode", 4: "steps", COMPUTED: "encode", 6: "produce", 7: "deliver", 8: "commit"}
 _FLIGHT = 5
 _WATCH_SECONDS = 2.0
+_ANSWER_SECONDS = 3.0
 
 
 class StageTimer:
@@ -47,16 +51,24 @@ class StageTimer:
 async def watch_tasks(
     admin: Admin, tasks: Callable[[], Iterable[PartitionTask]], state: WorkerState, metrics: WorkerMetrics, clock: Clock
 ) -> None:
-    """For ever: lag of each task behind the log's end, keys and bytes of the state."""
+    """For ever: lag of each task behind the log's end, keys and bytes of the state; whether the log answers."""
+    logger = structlog.get_logger("watch")
     while True:
         await clock.sleep(_WATCH_SECONDS)
         metrics.state_keys.set(state.live_keys)
         metrics.state_bytes.set(state.bytes_estimate())
         owned = {task.source: task for task in tasks()}
         try:
-            ends = await admin.end_offsets(list(owned))
-        except EventLogError:
-            continue  # the worker itself says when the log cannot be reached
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                ends = await admin.end_offsets(list(owned))
+        except (EventLogError, TimeoutError):
+            if metrics.log_answers:
+                logger.error("the log does not answer")
+            metrics.log_answers = False
+            continue
+        if not metrics.log_answers:
+            logger.info("the log answers again")
+        metrics.log_answers = True
         metrics.lag.clear()
         for tp, end in ends.items():
             metrics.lag.labels(str(tp.partition)).set(max(0, end - owned[tp].position))

@@ -110,7 +110,8 @@ class Worker:
     def ready(self) -> bool:
         """Whether it has its partitions and decides."""
         settled = self._assignment.membership is not None and not self._assignment.changed.is_set()
-        return settled and not self._stopping and all(task.phase is Phase.RUNNING for task in self._tasks.values())
+        settled = settled and not self._stopping and self._metrics.log_answers
+        return settled and all(task.phase is Phase.RUNNING for task in self._tasks.values())
 
     def stop(self) -> None:
         """Finish the transaction at hand, flush, and return from `run`."""
@@ -344,6 +345,8 @@ class Worker:
                     await self._give_up(tp)
             new = [PartitionTask(tp.partition, tp) for tp in sorted(partitions - self._tasks.keys())]
             self._tasks |= {task.source: task for task in new}
+            if not self._tasks:
+                self._logger.warning("no partition is ours: other workers have them all")
             self._restorer.begin(new, committed)
             await self._read_from_positions()
         except BaseException:
@@ -354,6 +357,8 @@ class Worker:
     def _go_live(self, task: PartitionTask) -> None:
         self._reader.resume(task.source, task.position)
         self._logger.info("task restored", task=task.task, position=task.position, sequence=task.sequence)
+        if self.ready:
+            self._logger.info("ready", tasks=sorted(task.task for task in self._tasks.values()))
 
     async def _give_up(self, tp: TopicPartition) -> None:
         """A task that is RESTORING has no open store any more."""
@@ -384,3 +389,4 @@ class Worker:
             for task in self._tasks.values():
                 if task.phase is Phase.RUNNING:
                     await self._states.close(task.task)
+            self._logger.info("stopped", **self._metrics.totals())

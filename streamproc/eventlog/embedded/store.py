@@ -173,7 +173,10 @@ class Store:
         if row is None:
             raise TaskMigratedError(f"member {instance} of group {group} has left it")
         if row[0] != generation:
-            raise FencedError(f"member {instance} of group {group}: another process has joined in our place")
+            raise FencedError(
+                f"member {instance} of group {group}: another process has joined in our place (stop it, or give one of "
+                "the two another --instance)"
+            )
 
     # -- offsets and commit
 

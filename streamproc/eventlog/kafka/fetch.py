@@ -122,7 +122,13 @@ class ChunkFetcher(Fetcher):
         return future
 
     async def close(self) -> None:
-        """Stop fetching. Never raises."""
+        """Stop fetching. Never raises: a fetch that waits to try again is cancelled, which aiokafka would pass on."""
+        self._fetch_task.cancel()
+        pending = [self._fetch_task, *self._pending_tasks]
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+        self._pending_tasks.clear()
         with contextlib.suppress(theirs.KafkaError):
             await super().close()
 
