@@ -39,8 +39,8 @@ class _Changes:
         self.stop = stop
         self.stream_time = stream_time
         self.segments = segments
-        self.written: list[I64] | None = []  # index slots taken; None: the index grew
-        self.superseded: list[I64] = []  # numbers of entries that lost their index slot to a later one
+        self.written: list[I64] | None = []  # index slots taken; None: the index grew, slots have moved
+        self.superseded: list[tuple[I64, I64]] = []  # index slots given to a later entry, and the numbers they held
 
     def wrote(self, slots: I64) -> None:
         if self.written is not None:
@@ -182,8 +182,7 @@ class IdSegments:
 
     def _supersede(self, slots: I64, numbers: I64) -> None:
         if self._changes is not None:
-            self._changes.superseded.append(self._numbers(self._low[slots]))
-            self._changes.wrote(slots)
+            self._changes.superseded.append((slots, self._numbers(self._low[slots])))
         self._low[slots] = (numbers & _LOW).astype(np.uint32)
 
     def _index_one(self, lo: int, hi: int, number: int) -> None:
@@ -307,15 +306,19 @@ class IdSegments:
         changes = self._changes
         if changes is None:
             return
-        if changes.written is None:
-            self._tags[self._numbers(self._low) >= changes.stop] = 0
-        for slots in changes.written or ():
-            self._tags[slots] = 0
+        self._changes = None
+        if changes.written is not None:
+            for slots in changes.written:
+                self._tags[slots] = 0
+            for slots, numbers in reversed(changes.superseded):
+                self._low[slots] = (numbers & _LOW).astype(np.uint32)
+            self.stop, self.stream_time, self.segments = changes.stop, changes.stream_time, changes.segments
+            return
+        self._tags[self._numbers(self._low) >= changes.stop] = 0
         self.stop, self.stream_time, self.segments = changes.stop, changes.stream_time, changes.segments
-        lost = np.concatenate([np.empty(0, np.int64), *changes.superseded])
+        lost = np.concatenate([np.empty(0, np.int64), *(numbers for _, numbers in changes.superseded)])
         lost = lost[(lost < self.stop) & (lost >= self.first)]
         final = self.stop if self._sealed is None else self._sealed.stop
-        self._changes = None
         self._index_again(lost[lost < final])
         self._changes = self._sealed  # the slots of its entries go with it, if it goes
         self._index_again(lost[lost >= final])

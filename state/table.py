@@ -265,7 +265,8 @@ class KeyedTable:
         return self._slot_of.get(task, {})
 
     def drop_task(self, task: int) -> None:
-        """Forget a task's keys (it moved away, or its state is discarded)."""
+        """Forget a task's keys (it moved away, or its state is discarded). Not while a batch is open."""
+        assert not self.in_batch, "undo or publish first: blocks would be given back twice"
         mine = self._slot_of.pop(task, {})
         self._release(np.fromiter(mine.values(), np.int64, len(mine)))
 

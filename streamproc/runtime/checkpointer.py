@@ -31,6 +31,7 @@ from streamproc.runtime.stored_state import LocalMeta
 T = TypeVar("T")
 _COLLECT_EVERY = 10
 _LOOK_SECONDS = 0.5
+_LAST_SECONDS = 15.0  # a pod is given 30 to end
 
 
 class Checkpointer:
@@ -86,6 +87,15 @@ class Checkpointer:
             self._metrics.failed_checkpoints.inc()
             self._logger.error("no checkpoint was written, will try again", task=task.task, error=str(error))
         self._written[task.task] = (sequence, begun, count + (sequence > last))
+
+    async def take_last(self, tasks: Iterable[PartitionTask]) -> None:
+        """See `TaskCheckpoints`."""
+        try:
+            async with asyncio.timeout(_LAST_SECONDS):
+                for task in tasks:
+                    await self.take(task)
+        except TimeoutError:
+            self._logger.warning("the last checkpoints took too long: the next start replays a little more")
 
     def _is_due(self, task: PartitionTask) -> bool:
         _, when, _ = self._written.setdefault(task.task, (-1, self._clock.monotonic(), 0))

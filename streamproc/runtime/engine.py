@@ -83,7 +83,19 @@ class Engine:
     def compute(
         self, inputs: Sequence[TaskInput], tasks: Mapping[TopicPartition, PartitionTask], now_ms: int
     ) -> Computed:
-        """Steps 2-4 over what was collected; `inputs` in task order, `now_ms` becomes the outputs' record time."""
+        """Steps 2-4 over what was collected; `inputs` in task order, `now_ms` becomes the outputs' record time.
+
+        Whatever it raises, the batch has left no trace in the state.
+        """
+        try:
+            return self._compute(inputs, tasks, now_ms)
+        except BaseException:
+            self._state.undo()
+            raise
+
+    def _compute(
+        self, inputs: Sequence[TaskInput], tasks: Mapping[TopicPartition, PartitionTask], now_ms: int
+    ) -> Computed:
         self._at(2)
         rows = self._in_place(self._decoded(inputs))
         self._at(3)

@@ -92,6 +92,7 @@ class WorkerMetrics:
         self.unknown_fields = Counter(p + "records_with_unknown_fields", "Estimated above one half", registry=registry)
         self.failed_transactions = Counter(p + "failed_transactions", "Settled after a failure", registry=registry)
         self.batch_rows = Histogram(p + "batch_rows", "Records a transaction", buckets=_ROWS, registry=registry)
+        self.failed_tasks = Counter(p + "failed_tasks", "Cannot be restored, paused", registry=registry)
         self.batches_ahead = Counter(
             p + "batches_ahead", "Batches computed while the one before was in flight", registry=registry
         )

@@ -94,6 +94,9 @@ class SilentReplayer:
         except RecordError as error:
             self._engine.undo()
             raise StateCorruptedError("a journaled row cannot be computed again") from error
+        except BaseException:
+            self._engine.undo()
+            raise
         self._engine.publish()
         return digest
 

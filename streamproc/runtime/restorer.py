@@ -1,15 +1,28 @@
-"""New tasks are restored one after the other, beside the live ones, which go on deciding between two slices."""
+"""New tasks are restored one after the other, beside the live ones, which go on deciding between two slices.
+
+A task whose state somebody else holds waits, while those behind it are restored. One that cannot be restored stays
+paused, loudly, while the others go on; if none is left to go on, its error ends the worker.
+"""
 
 from __future__ import annotations
 
 __all__ = ["Restorer"]
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
-from state.errors import BlobStoreError, EventLogError, FencedError, StateLockedError
+from state.errors import (
+    BlobStoreError,
+    ConfigError,
+    EventLogError,
+    FencedError,
+    StateCorruptedError,
+    StateLockedError,
+    StreamprocError,
+)
 from streamproc.clock import Clock
 from streamproc.eventlog.contract import CommittedOffset, TopicPartition
 from streamproc.runtime.partition_task import PartitionTask
@@ -19,20 +32,27 @@ from streamproc.runtime.state_keeper import StateKeeper
 _RETRY_SECONDS = 0.2
 _SAY_SECONDS = 15.0
 _UNREACHABLE_SECONDS_MAX = 60.0
+_PROGRESS_SECONDS = 10.0
 
 
 class Restorer:
-    """One background task at a time; its failure is told by `check`. Stopping is asked for, never forced: whatever
-    has begun to open or close a store comes to its end.
+    """One background task at a time; what ends the worker is told by `check`. Stopping is asked for, never forced:
+    whatever has begun to open or close a store comes to its end.
+
+    Args:
+        restored: told of each task as it is ready.
+        failed: told of each that cannot be restored; whether others go on.
     """
 
     def __init__(
-        self, recovery: Recovery, states: StateKeeper, clock: Clock, restored: Callable[[PartitionTask], None]
-    ) -> None:
+        self, recovery: Recovery, states: StateKeeper, clock: Clock, *,
+        restored: Callable[[PartitionTask], None], failed: Callable[[PartitionTask], bool],
+    ) -> None:  # fmt: skip
         self._recovery = recovery
         self._states = states
         self._clock = clock
         self._restored = restored
+        self._failed = failed
         self._running: asyncio.Task[None] | None = None
         self._stopping = False
         self._logger = structlog.get_logger("restore")
@@ -44,60 +64,77 @@ class Restorer:
         return self._running is not None
 
     def begin(self, tasks: Sequence[PartitionTask], committed: Mapping[TopicPartition, CommittedOffset]) -> None:
-        """Restore `tasks` to what is committed; each is told of as it is ready."""
+        """Restore `tasks` to what is committed."""
         assert self._running is None
         self._stopping = False
         if tasks:
             self._running = asyncio.get_running_loop().create_task(self._run(tasks, committed), name="restore")
 
     def check(self) -> None:
-        """Raise what made a restore fail for good."""
+        """Raise what ends the worker."""
         if self._running is not None and self._running.done():
             done, self._running = self._running, None
             done.result()
 
     async def stop(self) -> None:
-        """Give up what is not restored yet; its stores are closed."""
+        """Give up what is not restored yet; its stores are closed. An error is logged: who restores again meets it."""
         self._stopping = True
         if self._running is not None:
             running, self._running = self._running, None
-            await running
+            try:
+                await running
+            except StreamprocError as error:
+                self._logger.error("a restore failed", error=str(error))
 
     async def _run(self, tasks: Sequence[PartitionTask], committed: Mapping[TopicPartition, CommittedOffset]) -> None:
-        for task in tasks:
-            if not await self._restore(task, committed.get(task.source)):
-                return
-
-    async def _restore(self, task: PartitionTask, committed: CommittedOffset | None) -> bool:
-        """Whether it is restored, and not stopped. A log that cannot be reached is borne for a minute."""
-        deadline = self._clock.monotonic() + _UNREACHABLE_SECONDS_MAX
-        while await self._open(task):
-            try:
-                if await self._recovery.restore(task, committed):
-                    self._restored(task)
-                    return True
-            except FencedError:
-                raise
-            except (EventLogError, BlobStoreError) as error:
-                if not error.retriable or self._clock.monotonic() > deadline:
-                    raise
-                self._logger.warning("no answer, trying again", task=task.task, error=str(error))
-            await self._states.close(task.task)
-            if not self._stopping:
-                await self._clock.sleep(_RETRY_SECONDS)
-        return False
-
-    async def _open(self, task: PartitionTask) -> bool:
-        """Take the task's store over. Its last owner may be flushing, or standing still: the others go on meanwhile."""
+        waiting = deque(tasks)
+        first: StreamprocError | None = None
+        others = True
         said = self._clock.monotonic()
-        while not self._stopping:
+        locked = 0
+        while waiting and not self._stopping:
+            task = waiting.popleft()
             try:
-                await self._states.open(task.task)
+                await self._restore(task, committed.get(task.source))
+                locked = 0
             except StateLockedError as error:
+                waiting.append(task)
+                locked += 1
                 if self._clock.monotonic() - said > _SAY_SECONDS:
                     said = self._clock.monotonic()
                     self._logger.error("waiting for a task's state", task=task.task, reason=str(error))
+                if locked >= len(waiting):
+                    await self._clock.sleep(_RETRY_SECONDS)
+            except (ConfigError, StateCorruptedError) as error:
+                first = first or error
+                others = self._failed(task)
+                self._logger.error("a task cannot be restored, it is paused", task=task.task, error=str(error))
+        if first is not None and not others:
+            raise first
+
+    async def _restore(self, task: PartitionTask, committed: CommittedOffset | None) -> None:
+        """Until it is restored or we are stopped. A log that does not answer at all is borne for a minute."""
+        failing_since = self._clock.monotonic()
+        while not self._stopping:
+            begun = self._clock.monotonic()
+            await self._states.open(task.task)
+            restored = False
+            try:
+                restored = await self._recovery.restore(task, committed)
+            except FencedError:
+                raise
+            except (EventLogError, BlobStoreError) as error:
+                now = self._clock.monotonic()
+                if now - begun > _PROGRESS_SECONDS:
+                    failing_since = now
+                if not error.retriable or now - failing_since > _UNREACHABLE_SECONDS_MAX:
+                    raise
+                self._logger.warning("no answer, trying again", task=task.task, error=str(error))
+            finally:
+                if not restored:
+                    await self._states.close(task.task)
+            if restored:
+                self._restored(task)
+                return
+            if not self._stopping:
                 await self._clock.sleep(_RETRY_SECONDS)
-            else:
-                return True
-        return False

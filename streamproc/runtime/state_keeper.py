@@ -63,7 +63,9 @@ class StateKeeper:
     async def close(self, task: int) -> None:
         """Forget the task's state in memory, and close its store once whatever uses it has ended."""
         self._forget(task)
-        await self._executor.submit(self._open.pop(task).close)
+        store = self._open.pop(task, None)
+        if store is not None:
+            await self._executor.submit(store.close)
 
     async def install(self, task: int, directory: Path) -> None:
         """Put a copy of the task's store in its place (what was there is set aside), and open that.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["LocalMeta", "LocalStates", "NoCheckpoints", "TaskCheckpoints"]
 
+from collections.abc import Iterable
 from typing import Protocol
 
 import msgspec
@@ -52,8 +53,8 @@ class LocalStates(Protocol):
 class TaskCheckpoints(Protocol):
     """Copies of tasks' state that outlive the pod."""
 
-    async def take(self, task: PartitionTask) -> None:
-        """Copy what was flushed last; a failure is logged."""
+    async def take_last(self, tasks: Iterable[PartitionTask]) -> None:
+        """At a clean stop: copy what was flushed last, within a bounded time; a failure is logged."""
         ...
 
     async def newest_first(self, task: int) -> list[Manifest]:
@@ -81,7 +82,7 @@ class TaskCheckpoints(Protocol):
 class NoCheckpoints:
     """For logs that are kept for ever, and for pods that keep their disks."""
 
-    async def take(self, task: PartitionTask) -> None: ...
+    async def take_last(self, tasks: Iterable[PartitionTask]) -> None: ...
 
     async def newest_first(self, task: int) -> list[Manifest]:
         return []

@@ -10,7 +10,7 @@ from __future__ import annotations
 __all__ = ["Worker"]
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 
 import structlog
@@ -29,6 +29,7 @@ from streamproc.runtime.flush import Flusher
 from streamproc.runtime.metrics import WorkerMetrics
 from streamproc.runtime.notes import Notes, Orders, Portion
 from streamproc.runtime.partition_task import PartitionTask, Phase
+from streamproc.runtime.patience import Patience
 from streamproc.runtime.recovery import Recovery, locate
 from streamproc.runtime.replay import SilentReplayer
 from streamproc.runtime.restorer import Restorer
@@ -40,9 +41,7 @@ from streamproc.runtime.stored_state import NoCheckpoints, TaskCheckpoints
 from streamproc.runtime.topics import prepare_topics
 from streamproc.runtime.transaction import Probe, TransactionProtocol
 
-_RETRY_SECONDS = 0.2
 _ROWS_WHEN_BAD = 16
-_UNREACHABLE_SECONDS_MAX = 60.0
 _NO_ORDERS = Orders({}, frozenset())
 _NO_CHECKPOINTS = NoCheckpoints()
 
@@ -88,16 +87,16 @@ class Worker:
             journal_topic=plan.topics.journal, state_fingerprint=plan.state_fingerprint, checkpoints=checkpoints,
         )  # fmt: skip
         self._checkpoints = checkpoints
-        self._restorer = Restorer(self._recovery, states, clock, self._go_live)
+        self._restorer = Restorer(self._recovery, states, clock, restored=self._go_live, failed=self._set_aside)
         self._probe = probe
         self._notes = notes
         self._care = Care(orders)
+        self._patience = Patience(clock)
         self._tasks: dict[TopicPartition, PartitionTask] = {}
         self._rows_max = self._rows_cap = settings.batch_rows_max
         self._ahead: Computed | None = None
         self._again = False
-        self._stopping = False
-        self._failing_since = 0.0
+        self._stopping, self._orderly = False, True
         self._damage: StateCorruptedError | None = None
         self._ends: dict[TopicPartition, int] = {}
 
@@ -127,19 +126,20 @@ class Worker:
             StreamprocError: what cannot be survived, with a reason.
         """
         try:
-            while not self._stopping and not await self._patiently(self._start):
+            while not self._stopping and not await self._patience.with_(self._start):
                 pass
             while not self._stopping:
-                if self._assignment.changed.is_set() and not await self._patiently(self._adopt):
+                if self._assignment.changed.is_set() and not await self._patience.with_(self._adopt):
                     continue
                 self._restorer.check()
-                if self._ahead is None and not await self._patiently(self._collector.wait):  # 1
-                    if await self._patiently(self._at_end):
+                if self._ahead is None and not await self._patience.with_(self._collector.wait):  # 1
+                    if await self._patience.with_(self._at_end):
                         break
                     continue
                 async with self._busy:
                     membership = self._assignment.membership
-                    if membership is None:
+                    if membership is None or self._assignment.changed.is_set():
+                        self._undo()
                         await self._collector.reset()  # else nothing polls, and nobody tells the next assignment
                         continue
                     if self._ahead is None:
@@ -152,6 +152,9 @@ class Worker:
                         await self._protocol.withdraw()
                     if self._again:
                         await self._try_again()
+        except BaseException:
+            self._orderly = False
+            raise
         finally:
             await self._close()
 
@@ -173,23 +176,6 @@ class Worker:
     def _full(self) -> int:
         """Rows of a full batch."""
         return min(self._rows_cap, self._metrics.rows_for(self._settings.batch_ms))
-
-    async def _patiently(self, attempt: Callable[[], Awaitable[bool]]) -> bool:
-        """What `attempt` says; False while the log cannot be reached, which is borne for a minute."""
-        try:
-            result = await attempt()
-        except FencedError:
-            raise
-        except EventLogError as error:
-            now = self._clock.monotonic()
-            self._failing_since = self._failing_since or now
-            if not error.retriable or now - self._failing_since > _UNREACHABLE_SECONDS_MAX:
-                raise
-            self._logger.warning("the log does not answer, trying again", error=str(error))
-            await self._clock.sleep(_RETRY_SECONDS)
-            return False
-        self._failing_since = 0.0
-        return result
 
     def _compute(self, inputs: list[TaskInput]) -> Computed | None:
         """Steps 2-4; None, and `_again`, if too many rows failed: the batch is read again in smaller ones."""
@@ -232,7 +218,7 @@ class Worker:
         except FencedError:
             raise
         except EventLogError as error:
-            ends = await self._recover(computed, offsets, error)
+            ends = await self._recover(computed, offsets, membership, error)
         finally:
             run.cancel()  # does nothing, unless computing ahead failed
             await asyncio.wait([run])
@@ -246,7 +232,7 @@ class Worker:
         journal = self._plan.topics.journal
         for source, head in computed.heads.items():
             self._tasks[source].advance(head, ends[TopicPartition(journal, source.partition)])
-        self._flusher.publish(self._tasks.values(), newest=self._ahead is None)
+        self._flusher.publish(self._tasks.values(), newest=self._ahead is None and not self._again)
 
     def _inputs(self, chunks: list[Chunk]) -> list[TaskInput]:
         by_task: dict[TopicPartition, list[Chunk]] = {}
@@ -261,11 +247,15 @@ class Worker:
     # ---- what is rare
 
     async def _recover(
-        self, computed: Computed, offsets: dict[TopicPartition, CommittedOffset], error: EventLogError
+        self,
+        computed: Computed,
+        offsets: dict[TopicPartition, CommittedOffset],
+        membership: Membership,
+        error: EventLogError,
     ) -> dict[TopicPartition, int] | None:
         """A failure in 5-7: the journal offsets if the transaction is there after all, else None (undone)."""
         self._logger.warning("transaction failed, finding out its outcome", error=str(error))
-        if isinstance(error, TaskMigratedError):
+        if isinstance(error, TaskMigratedError) and self._assignment.membership is membership:
             self._assignment.membership = None  # nothing is decided until the next assignment is told
         self._metrics.failed_transactions.inc()
         landed = await self._protocol.settle(offsets, self._reader)
@@ -277,7 +267,7 @@ class Worker:
 
     def _undo(self) -> None:
         """Whatever is computed and not published did not happen; the rows must be read again."""
-        self._ahead, self._again = None, False
+        self._ahead, self._again, self._damage = None, False, None
         self._flusher.undo()
         self._engine.undo()
         for task in self._tasks.values():
@@ -285,10 +275,10 @@ class Worker:
 
     async def _try_again(self) -> None:
         """After a batch that could not be computed: with fewer rows, or on restored state."""
+        damage = self._damage
         self._undo()
-        if self._damage is not None:
-            await self._lose_state(self._damage)
-            self._damage = None
+        if damage is not None:
+            await self._lose_state(damage)
         await self._read_from_positions()
 
     async def _lose_state(self, error: StateCorruptedError) -> None:
@@ -297,6 +287,7 @@ class Worker:
         for tp, task in list(self._tasks.items()):
             if error.task in {None, task.task} and task.phase is Phase.RUNNING:
                 self._logger.error("local state discarded", task=task.task, reason=str(error))
+                self._reader.pause(tp)
                 await self._states.lose(task.task)
                 del self._tasks[tp]
                 task.enter(Phase.CLOSED)
@@ -308,6 +299,8 @@ class Worker:
         for tp, task in self._tasks.items():
             if task.phase is Phase.RUNNING:
                 self._reader.resume(tp, task.position)
+            else:
+                self._reader.pause(tp)  # its records must not be taken the moment it goes live, from far ahead
 
     async def _journal_offsets(self, computed: Computed) -> dict[TopicPartition, int]:
         ends: dict[TopicPartition, int] = {}
@@ -333,11 +326,11 @@ class Worker:
         """Follow the last assignment: close lost tasks, restore new ones beside the kept ones, which go on."""
         self._assignment.changed.clear()
         self._undo()
-        await self._restorer.stop()
         partitions = self._assignment.partitions
-        if self._assignment.membership is None:
-            return True
         try:
+            await self._restorer.stop()
+            if self._assignment.membership is None:
+                return True
             committed = await self._reader.committed(sorted(partitions))
             for tp, task in list(self._tasks.items()):
                 kept = tp in partitions and task.phase is Phase.RUNNING
@@ -360,6 +353,12 @@ class Worker:
         if self.ready:
             self._logger.info("ready", tasks=sorted(task.task for task in self._tasks.values()))
 
+    def _set_aside(self, task: PartitionTask) -> bool:
+        """A task that cannot be restored stays paused; whether others go on without it."""
+        self._metrics.failed_tasks.inc()
+        others = any(other.phase is Phase.RUNNING for other in self._tasks.values())
+        return others and not self._settings.until_end
+
     async def _give_up(self, tp: TopicPartition) -> None:
         """A task that is RESTORING has no open store any more."""
         task = self._tasks.pop(tp)
@@ -381,8 +380,8 @@ class Worker:
         try:
             await self._restorer.stop()
             await self._flusher.finish(list(self._tasks.values()))
-            for task in self._tasks.values():
-                await self._checkpoints.take(task)
+            if self._orderly:
+                await self._checkpoints.take_last(self._tasks.values())
         finally:
             await self._protocol.close()
             await self._reader.close()

@@ -6,7 +6,7 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from operators.batch import TaskRows
@@ -72,6 +72,13 @@ def test_any_batching_with_undo_equals_the_twin(stream: list[Row], cuts: list[tu
 pairs = st.lists(st.tuples(rows, rows, st.sampled_from(["both", "older", "neither"])), max_size=5)
 
 
+_FREED_TWICE = [
+    ([], [("a", 0, 39), ("h", 0, 0), ("\ud800", 0, 43)], "both"),
+    ([("\ud800", 0, 0), ("a", 0, 70), ("h", 0, 0)], [("h", 0, 0), ("\ud800", 0, 0)], "neither"),
+]
+
+
+@example(_FREED_TWICE, 4, 0)
 @given(pairs, st.integers(1, 300), st.integers(0, 200))
 def test_a_batch_on_top_of_one_in_flight(
     program: list[tuple[list[Row], list[Row], str]], horizon: int, pace: int
