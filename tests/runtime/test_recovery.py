@@ -17,7 +17,7 @@ from streamproc.eventlog.contract import Chunk, TopicPartition
 from streamproc.eventlog.simulated import Faults, VirtualTimeLoop
 from streamproc.language import compile_pipeline, load_pipeline
 from streamproc.runtime import recovery
-from streamproc.runtime.journal import JournalEntry
+from streamproc.runtime.journal import JournalEntry, JournalHead
 from streamproc.runtime.partition_task import PartitionTask, Phase
 from streamproc.runtime.recovery import Recovery
 from tests.simulation.traffic import traffic
@@ -163,6 +163,26 @@ def test_a_restore_is_stopped_between_slices(plan: Plan, monkeypatch: pytest.Mon
         stopped = False
         assert await restoring.restore(PartitionTask(0, source), committed)
         assert replayer.slices > 2 * slices + 3
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(run())
+
+
+def test_the_offsets_metadata_names_the_journals_last_record_and_the_one_before(plan: Plan) -> None:
+    """R: a restore finds the journal's end, and where to scan from, without trusting anything local."""
+
+    async def run() -> None:
+        world = World(plan, random.Random(3), Faults(random.Random(3)))
+        await world.feed(traffic(world.rng, 300, 12))
+        assert await world.work(batch_rows_max=7)
+        for partition in (0, 1):
+            source = TopicPartition(plan.stream.topic, partition)
+            committed = world.cluster.group(plan.pipeline).offsets[source]
+            head = JournalHead.parse(committed.metadata)
+            records = await world.read(plan.topics.journal, partition)
+            offsets = [offset for offset, _, _ in records]
+            assert head.previous_offset == offsets[-2]
+            assert head.sequence == len(records) - 1
 
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         runner.run(run())

@@ -7,11 +7,17 @@ import random
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
+from operators.batch import Batch
 from operators.plan import Plan
+from operators.windows.operator import WindowOperator
+from state.errors import StateCorruptedError
 from state.rowformat import LAYOUT_KEY, META_KEY
-from streamproc.eventlog.simulated import Faults, VirtualTimeLoop
+from state.worker_state import WorkerState
+from streamproc.eventlog.simulated import Crash, Faults, VirtualTimeLoop
 from streamproc.language import compile_pipeline, load_pipeline
+from streamproc.runtime.worker import Worker
 from tests.simulation.traffic import Record, traffic
 from tests.simulation.world import World
 
@@ -60,3 +66,49 @@ def test_a_task_is_restored_under_its_own_traffic(plan: Plan, seed: int) -> None
 
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         runner.run(run())
+
+
+def test_a_flush_never_holds_rows_of_a_batch_that_is_not_committed(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R: state may be behind the committed offsets, never ahead. A batch computed ahead meets a damaged row half-way,
+    when deduplication has remembered its ids; the batch before it is published and flushed; then the process is killed.
+    """
+    real = WindowOperator.process
+    chance = random.Random(7)
+    failures: list[int] = []
+
+    def process(self: WindowOperator, batch: Batch, state: WorkerState) -> None:
+        if state._sealed and not failures and chance.random() < 0.2:
+            error = StateCorruptedError("simulated: a row's checksum is wrong")
+            error.task = 0
+            failures.append(1)
+            raise error
+        real(self, batch, state)
+
+    async def run(seed: int) -> None:
+        rng = random.Random(seed)
+        world = World(plan, rng, Faults(rng, latency_s=(0.0, 0.01), timeout_s=0.5))
+        world.flush_seconds = (
+            0.03  # often under way when a batch is computed ahead, and over when the older is published
+        )
+        monkeypatch.setattr(world.disk, "crash", lambda: None)  # the process is killed, the machine goes on
+        monkeypatch.setattr(Worker, "_lose_state", _killed)
+        records = traffic(rng, 300, 12)
+        await world.feed(records)
+        monkeypatch.setattr(WindowOperator, "process", process)
+        await world.work(batch_rows_max=12, flush_rows=1)
+        monkeypatch.undo()
+        with capture_logs() as logs:
+            assert await world.work(batch_rows_max=8)
+        assert not [entry for entry in logs if entry["log_level"] == "error"], f"seed {seed}: what was flushed is whole"
+        verdict = await world.judge()
+        assert not verdict.wrong, f"seed {seed}: {verdict.wrong[:2]}"
+
+    for seed in range(2 * SEEDS):
+        failures.clear()
+        with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+            runner.run(run(seed))
+
+
+async def _killed(_: Worker, error: StateCorruptedError) -> None:
+    await asyncio.sleep(1.0)  # the flush under way ends
+    raise Crash

@@ -86,6 +86,7 @@ class World:
         self.blobs: MemoryBlobs | None = None
         self.directory = Path()  # of snapshots, if there are `blobs`
         self.checkpoint_seconds = 0.05
+        self.flush_seconds = 0.2
 
     def client(self) -> SimulatedEventLog:
         """A new process's connection."""
@@ -146,7 +147,7 @@ class World:
         deduplicator = Deduplicator(self.plan.stream.deduplicate_ms)
         self.state = WorkerState(self.plan.tables, (deduplicator,))
         engine = Engine(self.plan, self.state, deduplicator, digest_key=_KEY, probe=probe)
-        executor = VirtualExecutor(lambda: self.rng.uniform(0, 0.2), alive)
+        executor = VirtualExecutor(lambda: self.rng.uniform(0, self.flush_seconds), alive)
         states = StateKeeper(self.state, stores, self.plan.state_fingerprint, executor)
         self.metrics.append(WorkerMetrics())
         checkpointer = self._checkpointer(states, alive)

@@ -1,0 +1,144 @@
+"""Restores beside live tasks: what waits, what goes on, what ends the worker."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from state.errors import ConfigError, EventLogError, StateLockedError, StreamprocError
+from streamproc.eventlog.contract import TopicPartition
+from streamproc.eventlog.simulated import VirtualClock, VirtualTimeLoop
+from streamproc.runtime.partition_task import PartitionTask
+from streamproc.runtime.restorer import Restorer
+
+
+class Scripted:
+    """Recovery and states in one: a restore lasts `seconds` and then does what `script` says for its task."""
+
+    def __init__(self, seconds: float = 1.0, **script: list[StreamprocError | None]) -> None:
+        self.seconds = seconds
+        self.script = script
+        self.locked: set[int] = set()
+        self.open_now: set[int] = set()
+        self.stopping: Callable[[], bool] = lambda: False
+
+    async def restore(self, task: PartitionTask, _: object) -> bool:
+        await asyncio.sleep(self.seconds)
+        if self.stopping():
+            return False
+        outcome = (self.script.get(f"t{task.task}") or [None]).pop(0)
+        if outcome is not None:
+            raise outcome
+        return True
+
+    async def open(self, task: int) -> None:
+        if task in self.locked:
+            raise StateLockedError("held by another process")
+        assert task not in self.open_now, "open already"
+        self.open_now.add(task)
+
+    async def close(self, task: int) -> None:
+        self.open_now.remove(task)
+
+
+class Bench:
+    def __init__(self, scripted: Scripted, tasks: int = 3, *, others: bool = False) -> None:
+        self.scripted = scripted
+        self.restored: list[int] = []
+        self.failed: list[int] = []
+        self.others = others
+        double: Any = scripted
+        self.restorer = Restorer(
+            double, double, VirtualClock(), restored=lambda task: self.restored.append(task.task), failed=self._failed
+        )
+        self.tasks = [PartitionTask(number, TopicPartition("in", number)) for number in range(tasks)]
+
+    def _failed(self, task: PartitionTask) -> bool:
+        self.failed.append(task.task)
+        return self.others or bool(self.restored)
+
+    async def after(self, seconds: float) -> None:
+        self.restorer.begin(self.tasks, {})
+        await asyncio.sleep(seconds)
+
+
+def run(scenario: Coroutine[Any, Any, None]) -> None:
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(scenario)
+
+
+def test_a_locked_state_keeps_only_its_own_task_waiting() -> None:
+    async def scenario() -> None:
+        bench = Bench(Scripted())
+        bench.scripted.locked.add(0)
+        await bench.after(60)
+        assert bench.restored == [1, 2]
+        assert bench.restorer.active
+        bench.scripted.locked.clear()
+        await asyncio.sleep(5)
+        bench.restorer.check()
+        assert bench.restored == [1, 2, 0]
+        assert not bench.restorer.active
+
+    run(scenario())
+
+
+def test_a_task_that_cannot_be_restored_is_paused_and_the_others_go_on() -> None:
+    async def scenario() -> None:
+        bench = Bench(Scripted(t1=[ConfigError("its journal is gone")]))
+        await bench.after(60)
+        bench.restorer.check()
+        assert (bench.restored, bench.failed) == ([0, 2], [1])
+        assert bench.scripted.open_now == {0, 2}
+
+    run(scenario())
+
+
+def test_if_none_is_left_the_first_reason_ends_the_worker() -> None:
+    async def scenario() -> None:
+        bench = Bench(Scripted(t0=[ConfigError("first")], t1=[ConfigError("second")]), tasks=2)
+        await bench.after(60)
+        with pytest.raises(ConfigError, match="first"):
+            bench.restorer.check()
+
+    run(scenario())
+
+
+def test_a_long_restore_survives_a_moment_without_an_answer() -> None:
+    async def scenario() -> None:
+        bench = Bench(Scripted(seconds=61, t0=[EventLogError("time-out", retriable=True)]), tasks=1)
+        await bench.after(200)
+        bench.restorer.check()
+        assert bench.restored == [0]
+
+    run(scenario())
+
+
+def test_a_log_that_does_not_answer_at_all_is_borne_for_a_minute() -> None:
+    async def scenario() -> None:
+        bench = Bench(Scripted(t0=[EventLogError("refused", retriable=True)] * 1000), tasks=1)
+        await bench.after(59)
+        bench.restorer.check()
+        await asyncio.sleep(10)
+        with pytest.raises(EventLogError):
+            bench.restorer.check()
+        assert not bench.scripted.open_now
+
+    run(scenario())
+
+
+def test_stopping_closes_what_is_not_restored_and_raises_nothing() -> None:
+    async def scenario() -> None:
+        bench = Bench(Scripted(t1=[ConfigError("gone")]))
+        await bench.after(1.5)
+        await bench.restorer.stop()
+        assert bench.restored == [0]
+        assert bench.scripted.open_now == {0}
+        bench.restorer.begin(bench.tasks[2:], {})
+        await asyncio.sleep(2)
+        assert bench.restored == [0, 2]
+
+    run(scenario())
