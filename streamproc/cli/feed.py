@@ -25,6 +25,9 @@ def command(
     rate: Annotated[
         float | None, typer.Option(metavar="N", min=0.001, help="Records a second; as fast as it goes if not given.")
     ] = None,
+    skip: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Rows to leave out at the start, as a feed that broke off says.")
+    ] = 0,
 ) -> None:
     """Feed files into a stream.
 
@@ -45,5 +48,5 @@ def command(
     survey(list(sizes), plan.stream)
     make_directories(log)
     with Progress(f"feed {stream}", sum(sizes.values())) as progress:
-        fed = run_async(feed(plan, sizes, log, rate, progress.update))
+        fed = run_async(feed(plan, sizes, log, rate=rate, skip=skip, progress=progress.update))
     sys.stderr.write(fed.text())

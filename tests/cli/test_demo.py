@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from streamproc.cli.demo import PIPELINE
 from streamproc.cli.demo_folder import DemoFolder
 from streamproc.services.generator import FRAUD_KINDS
 from tests.cli.conftest import Cli, finish, start
@@ -71,6 +72,26 @@ def test_ctrl_c_ends_it_with_what_there_is(tmp_path: Path, after: float) -> None
         assert said["interrupted"]
         assert said["doubled"] == 0
         assert sum(said["decisions"].values()) == said["decided"] <= said["fed"] < 400_000
+
+
+@pytest.mark.timeout(120)
+def test_its_payments_fed_again_are_known(cli: Cli, tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    assert finish("demo", "--events", 600, "--dir", folder).code == 0
+    before = (folder / "decisions.ndjson").read_text().splitlines()
+    shared = ["--pipeline", PIPELINE, "--log", f"file:{folder / 'log'}"]
+    fed = cli("feed", "transactions", folder / "payments.parquet", *shared)
+    assert fed.code == 0
+    assert "of event time, `deduplicate:` 1d: fed again, only the newest are known" in fed.err
+    rows = cli("tail", "transactions", *shared, "--until-end").lines
+    assert len(rows) == 1200
+    assert set(Counter(rows).values()) == {2}  # to the byte
+    state = ("--state", folder / "state", "--instance", "demo")
+    assert finish("run", PIPELINE, "--log", f"file:{folder / 'log'}", *state, "--until-end").code == 0
+    after = [json.loads(line) for line in cli("tail", "decisions", *shared, "--until-end").lines]
+    assert len(after) == 2 * len(before)
+    assert not any("id_reused" in decision["reasons"] for decision in after)
+    assert any(decision.get("duplicate") for decision in after)
 
 
 def test_a_folder_with_other_files_is_left_alone(cli: Cli, tmp_path: Path) -> None:
