@@ -66,6 +66,7 @@ class DemoSummary(msgspec.Struct):
     false_positives: dict[str, int]
     false_positive_rate: float
     rules: dict[str, int]
+    shadow_rules: list[str]
     latency_ms: dict[str, float]
     latency_with_append_ms: dict[str, float]
     latency_events: int
@@ -119,7 +120,8 @@ class DemoSummary(msgspec.Struct):
 
     def _rules(self) -> str:
         hits = sorted(self.rules.items(), key=lambda item: -item[1])
-        return "\n".join(["Rules hit", *(f"  {rule:20}{count:>9,}" for rule, count in hits if count)])
+        shown = {rule: f"{rule} (shadow)" if rule in self.shadow_rules else rule for rule in self.rules}
+        return "\n".join(["Rules hit", *(f"  {shown[rule]:22}{count:>7,}" for rule, count in hits)])
 
     def _speed(self) -> str:
         if not self.latency_events:
@@ -167,6 +169,7 @@ def summarize(
         false_positives={name: wrong[name] for name in order if wrong[name]},
         false_positive_rate=round(wrong.total() / max(1, legitimate), 6),
         rules=rules,
+        shadow_rules=[rule.id for rule in plan.rules if rule.shadow],
         latency_ms=_percentiles(latency),
         latency_with_append_ms=_percentiles(with_append),
         latency_events=len(latency),

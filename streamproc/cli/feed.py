@@ -22,6 +22,7 @@ def command(
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Parquet, CSV or NDJSON files, fed in order.")],
     pipeline: PipelineOption,
     log: LogUrl,
+    *,
     rate: Annotated[
         float | None, typer.Option(metavar="N", min=0.001, help="Records a second; as fast as it goes if not given.")
     ] = None,

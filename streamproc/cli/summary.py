@@ -73,7 +73,7 @@ class Summary:
         seconds = time.monotonic() - self._started
         lines = [f"{self.rows:,} rows in {seconds:.1f} s ({self.rows / max(seconds, 1e-9):,.0f} a second) -> {output}"]
         for title, counts in (
-            ("decisions", self.decisions), ("rules hit", self._by_rule()), ("dead letters", self.dead_letters),
+            ("decisions", self.decisions), ("rules hit", self._shown_rules()), ("dead letters", self.dead_letters),
         ):  # fmt: skip
             if counts:
                 lines.append(f"{title}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
@@ -82,6 +82,10 @@ class Summary:
     def warning(self) -> str:
         """A line if more than half of the rows could not be decided, else nothing."""
         return self._refusals.warning(self.rows, "rows are")
+
+    def _shown_rules(self) -> dict[str, int]:
+        shadow = {rule.id for rule in self._rules if rule.shadow}
+        return {f"{rule} (shadow)" if rule in shadow else rule: count for rule, count in self._by_rule().items()}
 
     def _by_rule(self) -> dict[str, int]:
         hits: list[int] = self._hits.tolist()

@@ -9,11 +9,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from streamproc.cli.demo import PIPELINE
 from streamproc.cli.demo_folder import DemoFolder
-from streamproc.services.generator import FRAUD_KINDS
+from streamproc.cli.options import load_plan
+from streamproc.services.generator import FRAUD_KINDS, GeneratorOptions, generate, write_labels, write_parquet
 from tests.cli.conftest import Cli, finish, start
 
 
@@ -52,6 +54,10 @@ def test_a_second_run_starts_over_and_decides_the_same(tmp_path: Path) -> None:
         assert outcome.lines[0].startswith("600 of 600 payments decided")
         assert "each exactly once" in outcome.lines[0]
         assert "Try next" in outcome.out
+        rules = [line.split() for line in outcome.out.partition("Rules hit\n")[2].partition("\n\n")[0].splitlines()]
+        assert len(rules) == 14
+        assert [words[1] for words in rules if words[0] == "night_abroad"] == ["(shadow)"]
+        assert any(words[-1] == "0" for words in rules)
     assert len((folder / "decisions.ndjson").read_text().splitlines()) == 600
 
 
@@ -72,6 +78,23 @@ def test_ctrl_c_ends_it_with_what_there_is(tmp_path: Path, after: float) -> None
         assert said["interrupted"]
         assert said["doubled"] == 0
         assert sum(said["decisions"].values()) == said["decided"] <= said["fed"] < 400_000
+
+
+@pytest.mark.parametrize("seed", [1, 7])
+def test_the_rule_for_stolen_cards_finds_the_planted_ones(seed: int, cli: Cli, tmp_path: Path) -> None:
+    traffic = generate(GeneratorOptions(events=20_000, seed=seed))
+    write_parquet(traffic, tmp_path / "payments.parquet")
+    write_labels(traffic, tmp_path / "labels.parquet")
+    output = tmp_path / "o.parquet"
+    assert cli("backtest", PIPELINE, "--input", tmp_path / "payments.parquet", "--output", output).code == 0
+    reason = next(rule.reason for rule in load_plan(str(PIPELINE)).rules if rule.id == "stolen_card")
+    decided = pq.read_table(output, columns=["transaction_id", "reasons"]).to_pylist()
+    hit = {row["transaction_id"] for row in decided if reason in row["reasons"]}
+    labels = {row["transaction_id"]: row for row in pq.read_table(tmp_path / "labels.parquet").to_pylist()}
+    attacks = {row["attack"] for row in labels.values() if row["fraud"] == "stolen_card"}
+    found = {row["attack"] for of, row in labels.items() if row["fraud"] == "stolen_card" and of in hit}
+    assert len(found) > 0.6 * len(attacks)  # those on the black list are ended by its rule
+    assert len(hit - labels.keys()) <= 20_000 * 0.0005
 
 
 @pytest.mark.timeout(120)
