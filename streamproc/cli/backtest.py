@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from streamproc.cli.loops import terminable
 from streamproc.cli.options import PipelinePath, load_plan, refuse_unless
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ def command(
     paths = resolve_inputs(inputs, plan)
     refuse_unless(output.absolute() not in [path.absolute() for path in paths], f"{output} is an input, too")
     survey(paths, plan.stream)
-    summary = _backtest(plan, paths, output)
+    with terminable():
+        summary = _backtest(plan, paths, output)
     if as_json:
         sys.stdout.buffer.write(summary.line(plan, output))
     else:

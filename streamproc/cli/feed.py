@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from streamproc.cli.loops import run_async
+from streamproc.cli.loops import run_until_terminated, terminable
 from streamproc.cli.options import LogUrl, PipelineOption, load_plan
 
 EXAMPLES = (
@@ -43,11 +43,12 @@ def command(
     from streamproc.cli.progress import Progress
 
     configure_logs()
-    plan = load_plan(pipeline)
-    check_stream(stream, plan)
-    sizes = {path: path.stat().st_size for path in resolve_inputs(files, plan)}
-    survey(list(sizes), plan.stream)
-    make_directories(log)
-    with Progress(f"feed {stream}", sum(sizes.values())) as progress:
-        fed = run_async(feed(plan, sizes, log, rate=rate, skip=skip, progress=progress.update))
-    sys.stderr.write(fed.text())
+    with terminable():
+        plan = load_plan(pipeline)
+        check_stream(stream, plan)
+        sizes = {path: path.stat().st_size for path in resolve_inputs(files, plan)}
+        survey(list(sizes), plan.stream)
+        make_directories(log)
+        with Progress(f"feed {stream}", sum(sizes.values())) as progress:
+            fed = run_until_terminated(feed(plan, sizes, log, rate=rate, skip=skip, progress=progress.update))
+        sys.stderr.write(fed.text())

@@ -44,16 +44,19 @@ def test_rows_that_are_no_records_count(cli: Cli, pipeline: Path, tmp_path: Path
     assert "WARNING: ALL 9 records looked at will be dead letters, most often (9): wrong_cells" in fed
 
 
-def test_a_feed_that_is_interrupted_says_what_went_in(cli: Cli, pipeline: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_feed_that_is_interrupted_says_what_went_in(
+    number: signal.Signals, code: int, cli: Cli, pipeline: Path, tmp_path: Path
+) -> None:
     path = ndjson(tmp_path / "x.ndjson", payments(400))
     shared = ["--pipeline", pipeline, "--log", f"file:{tmp_path}/log"]
     feeding = start("feed", "payments", path, *shared, "--rate", 20)
     database = tmp_path / "log" / "log.sqlite3"
     while not database.exists() or not cli("tail", "payments", *shared, "--until-end").lines:
         assert feeding.poll() is None
-    feeding.send_signal(signal.SIGINT)
+    feeding.send_signal(number)
     _, err = feeding.communicate(timeout=20)
-    assert feeding.returncode == 130
+    assert feeding.returncode == code
     (line,) = [line for line in err.splitlines() if line.startswith("broken off: ")]
     there = len(cli("tail", "payments", *shared, "--until-end").lines)
     assert there - 3 <= int(line.split()[2]) <= there
@@ -64,6 +67,22 @@ def test_a_feed_that_is_interrupted_says_what_went_in(cli: Cli, pipeline: Path, 
     assert cli("feed", "payments", path, *shared, "--skip", found[2]).code == 0
     fed = cli("tail", "payments", *shared, "--until-end").lines
     assert {json.loads(text)["Payment"] for text in fed} == {f"p{n}" for n in range(400)}
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_backtest_that_is_ended_leaves_nothing(
+    number: signal.Signals, code: int, pipeline: Path, tmp_path: Path
+) -> None:
+    path = ndjson(tmp_path / "x.ndjson", payments(20_000))
+    output = tmp_path / "out" / "o.parquet"
+    output.parent.mkdir()
+    testing = start("backtest", pipeline, "--input", *[path] * 40, "--output", output)
+    while not list(output.parent.iterdir()):
+        assert testing.poll() is None
+    testing.send_signal(number)
+    _, err = testing.communicate(timeout=20)
+    assert (testing.returncode, err) == (code, "")
+    assert list(output.parent.iterdir()) == []
 
 
 def test_skip_counts_rows_of_all_files(cli: Cli, pipeline: Path, tmp_path: Path) -> None:
