@@ -69,7 +69,7 @@ def _work(share: Share, index: int) -> None:
 
     configure_logs(share.log_level)
     plan = load_plan(share.pipeline)
-    make_directories(share.log, share.state)
+    make_directories(share.log, share.state, plan.pipeline)
     port = None if share.metrics_port is None else share.metrics_port + index
     notes = os.environ.pop(NOTES_VARIABLE, None)
     options = RunOptions(

@@ -59,6 +59,12 @@ WRONG: dict[str, tuple[list[str], str]] = {
         ["run", "{pipeline}", "--log", "file:{csv}", "--workers", "2"],
         "error: --log: {csv} is no directory",
     ),
+    "run of a log of no kind": (
+        ["run", "{pipeline}", "--log", "kafak://b:9092"],
+        "'kafak://b:9092' names no event log",
+    ),
+    "run of a broker without a port": (["run", "{pipeline}", "--log", "kafka://b"], "not a Kafka address: kafka://b"),
+    "run of that by two": (["run", "{pipeline}", "--log", "kafka://b", "--workers", "2"], "not a Kafka address"),
     "run with a file as state": (
         ["run", "{pipeline}", *LOG, "--state", "{csv}"],
         "error: --state: {csv} is no directory",
@@ -82,8 +88,9 @@ WRONG: dict[str, tuple[list[str], str]] = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_wrong_use(case: str, cli: Cli, pipeline: Path, tmp_path: Path) -> None:
+def test_wrong_use(case: str, cli: Cli, pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments, said = WRONG[case]
+    monkeypatch.chdir(tmp_path)
     csv = tmp_path / "one.csv"
     csv.write_text("Payment,Card,Amount,Country,At\n")
     outcome = cli(*(argument.format(dir=tmp_path, pipeline=pipeline, csv=csv) for argument in arguments))
@@ -93,6 +100,7 @@ def test_wrong_use(case: str, cli: Cli, pipeline: Path, tmp_path: Path) -> None:
     assert outcome.err.count("\n") == 1
     assert said.format(dir=tmp_path, csv=csv) in outcome.err
     assert "run" in case or not (tmp_path / "log").exists()
+    assert not (tmp_path / "streamproc-state").exists()
 
 
 def test_a_wrong_pipeline_is_refused_with_its_places(cli: Cli, pipeline: Path) -> None:
