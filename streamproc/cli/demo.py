@@ -31,7 +31,7 @@ def command(
     A worker runs configs/card_fraud in a process of its own on the embedded log in DIR. A second run in the same DIR
     starts over: it replaces what the first one made there, and nothing else. Ctrl-C ends it with what there is.
     """
-    with leaving_quietly():
+    with leaving_quietly("interrupted before any payment was decided"):
         from streamproc.cli.demo_folder import DemoFolder
         from streamproc.cli.demo_run import Demo
         from streamproc.cli.logs import configure_logs

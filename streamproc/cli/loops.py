@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["TERMINATED", "leaving_quietly", "run_async", "run_until_terminated", "terminable"]
 
+import os
 import signal
 import sys
 from collections.abc import Coroutine, Iterator
@@ -75,10 +76,15 @@ def terminable() -> Iterator[None]:
 
 
 @contextmanager
-def leaving_quietly() -> Iterator[None]:
-    """SIGTERM and Ctrl-C end the command with exit code 0, where the block does not handle them itself."""
+def leaving_quietly(saying: str = "") -> Iterator[None]:
+    """SIGTERM and Ctrl-C end the command with exit code 0, where the block does not handle them itself.
+
+    `saying`: a line for stderr then.
+    """
 
     def leave(number: int, frame: FrameType | None) -> None:
+        if saying:
+            os.write(2, f"{saying}\n".encode())  # whatever it interrupts may be writing to sys.stderr
         raise SystemExit(0)
 
     before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGINT)}

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
 import signal
+import sys
 import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow.parquet as pq
 import pytest
 
+from streamproc.cli.compose import open_log
 from streamproc.cli.demo import PIPELINE
 from streamproc.cli.demo_folder import DemoFolder
+from streamproc.cli.demo_reader import DecisionReader
+from streamproc.cli.demo_summary import Timing, _next, summarize
 from streamproc.cli.options import load_plan
+from streamproc.clock import SystemClock
 from streamproc.services.generator import FRAUD_KINDS, GeneratorOptions, generate, write_labels, write_parquet
 from tests.cli.conftest import Cli, finish, start
 
@@ -65,7 +73,7 @@ def test_a_second_run_starts_over_and_decides_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize("after", [0.9, 3.0])
 def test_ctrl_c_ends_it_with_what_there_is(tmp_path: Path, after: float) -> None:
     folder = tmp_path / "demo"
-    process = start("demo", "--json", "--events", 400_000, "--dir", folder)
+    process = start("demo", "--events", 400_000, "--dir", folder)
     began = time.monotonic()
     while not folder.exists() and time.monotonic() - began < 30:
         time.sleep(0.05)
@@ -73,11 +81,48 @@ def test_ctrl_c_ends_it_with_what_there_is(tmp_path: Path, after: float) -> None
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=50)
     assert process.returncode == 0, err
-    for line in out.splitlines():
-        said = json.loads(line)
-        assert said["interrupted"]
-        assert said["doubled"] == 0
-        assert sum(said["decisions"].values()) == said["decided"] <= said["fed"] < 400_000
+    head = (out or err).splitlines()[0]
+    assert head.startswith("interrupted")
+    if not (folder / "summary.json").exists():
+        assert err == "interrupted before any payment was decided\n"
+        return
+    said = json.loads((folder / "summary.json").read_text())
+    assert said["interrupted"]
+    assert said["doubled"] == 0
+    assert sum(said["decisions"].values()) == said["decided"] <= said["fed"] < 400_000
+    assert "missing" not in head
+    assert ("not yet decided" in head) == bool(said["missing"] and said["decided"])
+    assert said["decided"] or out.count("\n") == 1
+
+
+def test_the_summary_of_nothing_is_one_line(tmp_path: Path) -> None:
+    plan, folder = load_plan(str(PIPELINE)), DemoFolder(tmp_path)
+    log = open_log(f"file:{tmp_path}/log")
+    reader = DecisionReader(log, plan, SystemClock())
+    timing = Timing(started=0.0, interrupted=True)
+    made = summarize(
+        plan, reader, timing, pipeline=PIPELINE, folder=folder, options=GeneratorOptions(events=500), traffic=None
+    )
+    assert made.text() == f"interrupted before any payment was decided (0 are in {folder.log})\n"
+    some = msgspec.structs.replace(made, fed=300, decided=200, missing=100)
+    assert some.text().splitlines()[0] == "interrupted: 200 of 300 payments decided in 0.0 s, 100 not yet decided"
+
+
+@pytest.mark.parametrize("on_path", [True, False])
+def test_what_to_try_next_can_be_pasted(
+    on_path: bool, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = DemoFolder(tmp_path / "my demo")
+    scripts = Path(sys.executable).parent
+    monkeypatch.setenv("PATH", f"{scripts}:/usr/bin:/bin" if on_path else "/usr/bin:/bin")
+    tail, backtest, copy = (shlex.split(line, comments=True) for line in _next(PIPELINE, folder))
+    for words in (tail, backtest):
+        assert words[0] == ("streamproc" if on_path else str(scripts / "streamproc"))
+        assert shutil.which(words[0])
+    assert (tail[-2], copy[:2]) == (f"file:{folder.log}", ["cp", "-r"])
+    folder.path.mkdir()
+    write_parquet(generate(GeneratorOptions(events=500)), folder.payments)
+    assert cli(*backtest[1:]).code == 0
 
 
 @pytest.mark.parametrize("seed", [1, 7])
