@@ -12,7 +12,8 @@ EXAMPLES = ("streamproc validate configs/pipeline.yaml",)
 def command(pipeline: PipelinePath) -> None:
     """Check a pipeline and explain it.
 
-    All that is wrong is said at once, each with file, line and column; then the exit code is 2. Nothing is started.
+    All that is wrong is said, each with file, line and column, structure first; then the exit code is 2. Nothing is
+    started.
     """
     plan = load_plan(pipeline)
 

@@ -31,6 +31,20 @@ def test_a_run_on_another_log_leaves_the_state_alone(cli: Cli, pipeline: Path, t
     assert (again.code, again.err) == (0, "")
 
 
+def test_state_of_a_changed_pipeline_is_refused_by_name(cli: Cli, pipeline: Path, tmp_path: Path) -> None:
+    log, state = f"file:{tmp_path}/log", tmp_path / "state"
+    path = ndjson(tmp_path / "x.ndjson", payments(100))
+    assert cli("feed", "payments", path, "--pipeline", pipeline, "--log", log).code == 0
+    run = ["run", pipeline, "--log", log, "--state", state, "--until-end", "--log-level", "error"]
+    assert finish(*run).code == 0
+    for before, after in (("over: [1h, 24h]", "over: [1h, 12h]"), ("_24h", "_12h")):
+        pipeline.write_text(pipeline.read_text().replace(before, after))
+    refused = finish(*run)
+    assert refused.code == 2
+    assert "streams, keys or features changed since this state was written" in refused.err
+    assert f": {state}/shop, and the journal of shop (no replay crosses that" in refused.err
+
+
 @pytest.mark.parametrize("other", ["kafka://b:9092", "kafka://C:9092,b:9092", "kafka://b:9092/"])
 def test_a_cluster_is_known_by_any_of_its_brokers(other: str, tmp_path: Path) -> None:
     make_directories("kafka://a:9092,b:9092", tmp_path, "shop")
