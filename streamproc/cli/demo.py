@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from streamproc.cli.loops import leaving_quietly, run_async
+from streamproc.cli.stdout import writing_stdout
 
 PIPELINE = Path(__file__).parents[2] / "configs" / "card_fraud" / "pipeline.yaml"
 
@@ -40,4 +41,5 @@ def command(
         with DemoFolder(directory) as folder:
             summary = run_async(Demo(PIPELINE, folder, events, seed).run())
         folder.summary.write_bytes(summary.line())
-        sys.stdout.write(summary.line().decode() if as_json else summary.text())
+        with writing_stdout():
+            sys.stdout.write(summary.line().decode() if as_json else summary.text())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Summary"]
+__all__ = ["Summary", "letters_beside"]
 
 import time
 from collections import Counter
@@ -17,6 +17,11 @@ from streamproc.cli.refusals import Refusals
 from streamproc.cli.replay_files import Result
 
 _LITTLE_ENDIAN_WORD = "<u8"
+
+
+def letters_beside(output: Path) -> Path:
+    """Where a backtest lists the rows that it could not decide."""
+    return output.with_suffix(".dead_letters.ndjson")
 
 
 class Summary:
@@ -58,6 +63,7 @@ class Summary:
         said = {
             "pipeline": plan.pipeline,
             "output": str(output),
+            "dead_letters_output": str(letters_beside(output)) if self.dead_letters else None,
             "rows": self.rows,
             "decisions": dict(self.decisions),
             "duplicates": self.duplicates,
@@ -77,6 +83,8 @@ class Summary:
         ):  # fmt: skip
             if counts:
                 lines.append(f"{title}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
+        if self.dead_letters:
+            lines[-1] += f", listed in {letters_beside(output)}"
         return "\n".join(lines) + "\n"
 
     def warning(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["EXAMPLES", "command"]
 
 from streamproc.cli.options import PipelinePath, load_plan
+from streamproc.cli.stdout import writing_stdout
 
 EXAMPLES = ("streamproc validate configs/pipeline.yaml",)
 
@@ -19,4 +20,5 @@ def command(pipeline: PipelinePath) -> None:
 
     from streamproc.language import explain
 
-    print(explain(plan))  # noqa: T201 - the command's data
+    with writing_stdout():
+        print(explain(plan))  # noqa: T201 - the command's data

@@ -37,6 +37,14 @@ def test_a_backtest_of_no_rows_is_no_failure(cli: Cli, pipeline: Path, tmp_path:
     assert cli("backtest", pipeline, "--input", path, "--output", tmp_path / "o.parquet").code == 0
 
 
+def test_a_backtest_says_where_its_dead_letters_are(cli: Cli, pipeline: Path, tmp_path: Path) -> None:
+    path, output = ndjson(tmp_path / "x.ndjson", payments(20), WRONG), tmp_path / "o.parquet"
+    given = ["backtest", pipeline, "--input", path, "--output", output]
+    letters = tmp_path / "o.dead_letters.ndjson"
+    assert f"dead letters: wrong_type 1, listed in {letters}\n" in cli(*given).err
+    assert json.loads(cli(*given, "--json").out)["dead_letters_output"] == str(letters)
+
+
 def test_rows_that_are_no_records_count(cli: Cli, pipeline: Path, tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_text("Payment,Card,Amount,Country,At\n" + "p,c\n" * 9)
