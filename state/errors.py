@@ -2,6 +2,7 @@
 
     StreamprocError
     ├── ConfigError           refuse to start; says file, line, column and the nearest right name
+    │   ├── StateBarrierError the state was written by another plan: refuse, and say where it lies
     │   └── StateLockedError  another process holds the task's state: wait a moment, then refuse
     ├── RecordError           one record becomes a dead letter, its neighbours go on
     ├── StateCorruptedError   discard the task's local state and restore it
@@ -24,6 +25,7 @@ __all__ = [
     "FencedError",
     "Place",
     "RecordError",
+    "StateBarrierError",
     "StateCorruptedError",
     "StateLockedError",
     "StreamprocError",
@@ -68,6 +70,10 @@ class ConfigError(StreamprocError):
     def __str__(self) -> str:
         where = f"{self.place}: " if self.place else ""
         return f"{where}{self.message}" + (f" ({self.hint})" if self.hint else "")
+
+
+class StateBarrierError(ConfigError):
+    """No replay leads from the stored state to what the plan needs now."""
 
 
 class RecordError(StreamprocError):

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from state.errors import ConfigError, StateCorruptedError
+from state.errors import ConfigError, StateBarrierError, StateCorruptedError
 from state.part import PartCut, Puts, StatePart
 from state.persistence import Persistence, View
 from state.rowformat import LAYOUT_KEY, META_KEY
@@ -128,7 +128,7 @@ class WorkerState:
         both = stored.keys() | self._layout.keys()
         changed = sorted(name for name in both if stored.get(name) != self._layout.get(name))
         if changed:
-            raise ConfigError(
+            raise StateBarrierError(
                 f"streams, keys or features changed since this state was written (tables: {', '.join(changed)})",
                 hint="no replay crosses that: run the changed pipeline under a new name, or take the change back",
             )

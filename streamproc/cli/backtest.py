@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from state.errors import ConfigError
+from streamproc.cli.loops import terminable
 from streamproc.cli.options import PipelinePath, load_plan, refuse_unless
+from streamproc.cli.stdout import writing_stdout
 
 if TYPE_CHECKING:
     from operators.plan import Plan
@@ -32,8 +35,19 @@ class BacktestCommand(TyperCommand):
     """Lets `--input` take several files: all words up to the next option."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Write `--input A B` as `--input A --input B`."""
-        return super().parse_args(ctx, _one_input_each(args))
+        """Write `--input A B` as `--input A --input B`.
+
+        Raises:
+            ConfigError: PIPELINE is missing, perhaps taken for an input.
+        """
+        try:
+            return super().parse_args(ctx, _one_input_each(args))
+        except typer.TyperException as error:
+            said = error.format_message()
+            if any(arg.startswith("--input") for arg in args) and "'PIPELINE'" in said:
+                hint = "put it before --input: what follows that are files"
+                raise ConfigError(said.removesuffix("."), hint=hint) from None
+            raise
 
 
 def _one_input_each(args: Sequence[str]) -> list[str]:
@@ -78,9 +92,11 @@ def command(
     paths = resolve_inputs(inputs, plan)
     refuse_unless(output.absolute() not in [path.absolute() for path in paths], f"{output} is an input, too")
     survey(paths, plan.stream)
-    summary = _backtest(plan, paths, output)
+    with terminable():
+        summary = _backtest(plan, paths, output)
     if as_json:
-        sys.stdout.buffer.write(summary.line(plan, output))
+        with writing_stdout():
+            sys.stdout.buffer.write(summary.line(plan, output))
     else:
         sys.stderr.write(summary.text(output))
     sys.stderr.write(summary.warning())
@@ -91,12 +107,12 @@ def _backtest(plan: Plan, paths: Sequence[Path], output: Path) -> Any:
     from streamproc.cli.decision_table import DecisionTable
     from streamproc.cli.progress import Progress
     from streamproc.cli.replay_files import FileReplay
-    from streamproc.cli.summary import Summary
+    from streamproc.cli.summary import Summary, letters_beside
 
     summary = Summary(plan)
     tables = DecisionTable(plan)
     replay = FileReplay(plan)
-    letters = output.with_suffix(".dead_letters.ndjson")
+    letters = letters_beside(output)
     with (
         Progress("backtest", sum(path.stat().st_size for path in paths)) as progress,
         _replacing(letters) as letters_at,

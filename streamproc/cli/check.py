@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from streamproc.cli.options import refuse_unless
+from streamproc.cli.stdout import writing_stdout
 
 if TYPE_CHECKING:
     from operators.operator import Operator
@@ -48,6 +49,7 @@ def command(
     """
     given, types = _pairs(options or [], "--option"), _types(inputs or [])
     make = _maker(operator, {name: _value(text) for name, text in given.items()})
+    _check_inputs(types, make())
 
     from operators.checks import Outcome, results_digest, run_checks
 
@@ -63,9 +65,9 @@ def command(
         wrong = "with another PYTHONHASHSEED it gives something else: does it go through a set, or call hash()?"
         outcomes.append(Outcome(_NAME, "ok") if same else Outcome(_NAME, "failed", wrong))
     for outcome in outcomes:
-        print(outcome.line)  # noqa: T201 - the command's data
+        with writing_stdout():
+            print(outcome.line)  # noqa: T201 - the command's data
         if outcome.rows is not None:
-            sys.stdout.flush()
             sys.stderr.write(f"{outcome.check} fails with\n{outcome.rows.table()}\n")
     if any(outcome.status == "failed" for outcome in outcomes):
         raise typer.Exit(1)
@@ -94,6 +96,20 @@ def _maker(reference: str, options: Mapping[str, Any]) -> Callable[[], Operator]
     except Exception as error:
         raise ConfigError(f"{name}: {error}", hint="give its options with --option name=value") from error
     return lambda: loaded(**options)
+
+
+def _check_inputs(types: Mapping[str, DataType], operator: Operator) -> None:
+    """Refuse a type for what the operator does not read.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    from streamproc.language.problems import nearest
+
+    known = [str(name) for name in operator.inputs]
+    for name in types:
+        wrong = f"--input {name}: {type(operator).__name__} has no such input"
+        refuse_unless(name in known, wrong, nearest(name, known) or "it has none")
 
 
 def _pairs(texts: Sequence[str], option: str) -> dict[str, str]:

@@ -8,13 +8,15 @@ import csv
 import io
 import sys
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
-from operators.schema import StreamSchema
+from operators.schema import FieldSpec, StreamSchema
 from state.errors import ConfigError, Place
-from streamproc.language.problems import nearest
 
 _LISTED_MAX = 40
+_CLOSE = 0.8
+"""As alike must two names be for one to be proposed: columns of a file have much in common (`user_id`, `card_id`)."""
 
 
 def survey(paths: Sequence[Path], schema: StreamSchema) -> None:
@@ -28,7 +30,7 @@ def survey(paths: Sequence[Path], schema: StreamSchema) -> None:
         if names is None:
             continue
         check_columns(names, schema, path)
-        for line in absent_columns(names, schema):
+        if line := absent_columns(names, schema):
             sys.stderr.write(f"warning: {path}: {line}\n")
 
 
@@ -48,32 +50,50 @@ def check_columns(names: Sequence[str], schema: StreamSchema, path: Path) -> Non
     Raises:
         ConfigError: it lacks the id, the key, the event time or a required field, or has two columns of one name.
     """
+    place = Place(str(path), 1 if path.suffix.lower() == ".csv" else 0)  # Parquet has no lines
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ConfigError(f"two columns are called {twice[0]!r}", Place(str(path), 1))
+        raise ConfigError(f"two columns are called {twice[0]!r}", place)
     required = (spec.name for spec in schema.fields if spec.required)
-    for role in dict.fromkeys((schema.id, schema.key, schema.event_time, *required)):
-        source = schema.field(role).source
-        if source not in names:
-            said = f"there is no column {source!r} (field {role} of stream {schema.name})"
-            raise ConfigError(said, Place(str(path), 1), _hint(source, names, schema))
+    roles = dict.fromkeys((schema.id, schema.key, schema.event_time, *required))
+    missing = [spec for role in roles if (spec := schema.field(role)).source not in names]
+    if not missing:
+        return
+    if len(missing) == 1:
+        said = f"there is no column {missing[0].source!r} (field {missing[0].name} of stream {schema.name})"
+    else:
+        each = ", ".join(f"{spec.source!r} (field {spec.name})" for spec in missing)
+        said = f"there are no columns {each} of stream {schema.name}"
+    absent = [spec for spec in schema.fields if spec.source not in names and spec not in missing]
+    if absent:
+        said += ", nor, of what is not required, " + ", ".join(
+            f"{spec.source!r} (field {spec.name})" for spec in absent
+        )
+    raise ConfigError(said, place, _hint([*missing, *absent], names, schema))
 
 
-def absent_columns(names: Sequence[str], schema: StreamSchema) -> list[str]:
-    """What to say of each declared field that has no column."""
-    return [
-        f"no column {spec.source!r} for field {spec.name}: it will be NULL ({_hint(spec.source, names, schema)})"
-        for spec in schema.fields
-        if spec.source not in names
-    ]
+def absent_columns(names: Sequence[str], schema: StreamSchema) -> str:
+    """What to say of the declared fields that have no column; nothing if each has one."""
+    absent = [spec for spec in schema.fields if spec.source not in names]
+    if not absent:
+        return ""
+    each = ", ".join(f"{spec.source!r} for field {spec.name}" for spec in absent)
+    many = ("s", "they") if len(absent) > 1 else ("", "it")
+    return f"no column{many[0]} {each}: {many[1]} will be NULL ({_hint(absent, names, schema)})"
 
 
-def _hint(source: str, names: Sequence[str], schema: StreamSchema) -> str:
-    """The nearest column that no field has taken, else what there is."""
+def _hint(missing: Sequence[FieldSpec], names: Sequence[str], schema: StreamSchema) -> str:
+    """The nearest columns that no field has taken, else what there is."""
     taken = {spec.source for spec in schema.fields}
-    near = nearest(source, [name for name in names if name not in taken])
-    if near and near.startswith("did you mean"):
-        return near
+    free = {name.lower(): name for name in names if name not in taken}
+    near = {}
+    for spec in missing:
+        if found := get_close_matches(spec.source.lower(), free, 1, _CLOSE):
+            near[spec.source] = free[found[0]]
+    if near and len(missing) == 1:
+        return f"did you mean {next(iter(near.values()))}?"
+    if near:
+        return "did you mean " + ", ".join(f"{name} for {source!r}" for source, name in near.items()) + "?"
     if not names:
         return "the file has no columns"
     more = f" and {len(names) - _LISTED_MAX} more" if len(names) > _LISTED_MAX else ""

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 __all__ = ["LogLevel", "load_plan"]
 
+import re
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from state.errors import ConfigError
 
 if TYPE_CHECKING:
     from operators.plan import Plan
+
+_NO_MODEL = re.compile(r"model (.+) cannot be read: No such file").match
+_MADE_BY = {
+    "bench_v1/model.onnx": "benchmarks.make_bench_model",
+    "card_fraud/model.onnx": "benchmarks.train_demo_model",
+}
+"""Models of the shipped pipelines that are not shipped, or may be made anew."""
 
 
 class LogLevel(StrEnum):
@@ -28,4 +39,18 @@ def load_plan(path: str) -> Plan:
     """
     from streamproc.language import compile_pipeline, load_pipeline
 
-    return compile_pipeline(load_pipeline(path))
+    try:
+        return compile_pipeline(load_pipeline(path))
+    except ConfigError as error:
+        _say_how_models_are_made(error)
+        raise
+
+
+def _say_how_models_are_made(error: ConfigError) -> None:
+    """In a checkout: which of its programs makes the model that is missing."""
+    for one in getattr(error, "errors", (error,)):
+        found = _NO_MODEL(one.message)
+        for file, module in _MADE_BY.items():
+            program = Path(__file__).parents[2].joinpath(*module.split(".")).with_suffix(".py")
+            if found is not None and Path(found[1]).match(file) and program.exists():
+                one.hint = f"train it with `python -m {module}`"

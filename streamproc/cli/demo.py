@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from streamproc.cli.loops import leaving_quietly, run_async
+from streamproc.cli.stdout import writing_stdout
 
 PIPELINE = Path(__file__).parents[2] / "configs" / "card_fraud" / "pipeline.yaml"
 
@@ -31,7 +32,7 @@ def command(
     A worker runs configs/card_fraud in a process of its own on the embedded log in DIR. A second run in the same DIR
     starts over: it replaces what the first one made there, and nothing else. Ctrl-C ends it with what there is.
     """
-    with leaving_quietly():
+    with leaving_quietly("interrupted before any payment was decided"):
         from streamproc.cli.demo_folder import DemoFolder
         from streamproc.cli.demo_run import Demo
         from streamproc.cli.logs import configure_logs
@@ -40,4 +41,5 @@ def command(
         with DemoFolder(directory) as folder:
             summary = run_async(Demo(PIPELINE, folder, events, seed).run())
         folder.summary.write_bytes(summary.line())
-        sys.stdout.write(summary.line().decode() if as_json else summary.text())
+        with writing_stdout():
+            sys.stdout.write(summary.line().decode() if as_json else summary.text())

@@ -25,11 +25,13 @@ from streamproc.cli.demo_reader import DecisionReader
 from streamproc.cli.demo_summary import DemoSummary, Timing, summarize
 from streamproc.cli.demo_worker import DemoWorker
 from streamproc.cli.feeder import Sender
+from streamproc.cli.files import read_file
 from streamproc.cli.options import load_plan
+from streamproc.cli.records import Key, Row
 from streamproc.clock import SystemClock
 from streamproc.eventlog.contract import EventLog, OutputRecords
 from streamproc.runtime.topics import prepare_topics
-from streamproc.services.generator import GeneratorOptions, Traffic, generate, json_records, write_labels, write_parquet
+from streamproc.services.generator import GeneratorOptions, Traffic, generate, write_labels, write_parquet
 
 if TYPE_CHECKING:
     from operators.plan import Plan
@@ -89,7 +91,7 @@ class Demo:
         )  # fmt: skip
 
     async def _feed(self, log: EventLog, plan: Plan, partitions: int, reader: DecisionReader) -> None:
-        records, keys = await asyncio.to_thread(self._generate)
+        records, keys = await asyncio.to_thread(self._generate, plan)
         timing, clock = self._timing, self._clock
         gc.freeze()  # a million objects that stay: no pauses for them while times are taken
         appender = _Watched(log, clock, timing)
@@ -119,14 +121,15 @@ class Demo:
         if not await reader.until(count, _PATIENCE_SECONDS):
             raise StreamprocError(f"no decision for {_PATIENCE_SECONDS:.0f} s: see {self._folder.worker_log}")
 
-    def _generate(self) -> tuple[list[bytes], list[bytes]]:
+    def _generate(self, plan: Plan) -> tuple[list[Row], list[Key]]:
+        """The payments' file, and its records exactly as `feed` sends them: fed again, they are known."""
         began = self._clock.monotonic()
         self._traffic = generate(self._options)
-        found = json_records(self._traffic)
-        self._timing.generate_seconds = self._clock.monotonic() - began
         write_parquet(self._traffic, self._folder.payments)
         write_labels(self._traffic, self._folder.labels)
-        return found
+        pieces = list(read_file(self._folder.payments, plan.stream))
+        self._timing.generate_seconds = self._clock.monotonic() - began
+        return [row for piece in pieces for row in piece.rows], [key for piece in pieces for key in piece.keys]
 
 
 class _Watched:

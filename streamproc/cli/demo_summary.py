@@ -5,6 +5,9 @@ from __future__ import annotations
 __all__ = ["DemoSummary", "Timing", "summarize"]
 
 import os
+import shlex
+import shutil
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,6 +69,7 @@ class DemoSummary(msgspec.Struct):
     false_positives: dict[str, int]
     false_positive_rate: float
     rules: dict[str, int]
+    shadow_rules: list[str]
     latency_ms: dict[str, float]
     latency_with_append_ms: dict[str, float]
     latency_events: int
@@ -84,16 +88,15 @@ class DemoSummary(msgspec.Struct):
 
     def text(self) -> str:
         """The same for people."""
+        if self.interrupted and not self.decided:
+            return f"interrupted before any payment was decided ({self.fed:,} are in {self.output['the event log']})\n"
         parts = [self._head(), self._decisions(), self._frauds(), self._rules(), self._speed(), self._where()]
         return "\n\n".join(part for part in parts if part) + "\n"
 
     def _head(self) -> str:
-        ended = "interrupted: " if self.interrupted else ""
-        checked = "each exactly once" if not (self.missing or self.doubled) else ""
-        trouble = [
-            f"{count:,} {what}" for what, count in (("missing", self.missing), ("doubled", self.doubled)) if count
-        ]
-        said = ", ".join([checked, *trouble] if checked else trouble)
+        ended, open_ones = ("interrupted: ", "not yet decided") if self.interrupted else ("", "missing")
+        left = [f"{count:,} {what}" for what, count in ((open_ones, self.missing), ("doubled", self.doubled)) if count]
+        said = ", ".join(left) or "each exactly once"
         return f"{ended}{self.decided:,} of {self.fed:,} payments decided in {self.seconds:.1f} s, {said}"
 
     def _decisions(self) -> str:
@@ -119,7 +122,8 @@ class DemoSummary(msgspec.Struct):
 
     def _rules(self) -> str:
         hits = sorted(self.rules.items(), key=lambda item: -item[1])
-        return "\n".join(["Rules hit", *(f"  {rule:20}{count:>9,}" for rule, count in hits if count)])
+        shown = {rule: f"{rule} (shadow)" if rule in self.shadow_rules else rule for rule in self.rules}
+        return "\n".join(["Rules hit", *(f"  {shown[rule]:22}{count:>7,}" for rule, count in hits)])
 
     def _speed(self) -> str:
         if not self.latency_events:
@@ -167,6 +171,7 @@ def summarize(
         false_positives={name: wrong[name] for name in order if wrong[name]},
         false_positive_rate=round(wrong.total() / max(1, legitimate), 6),
         rules=rules,
+        shadow_rules=[rule.id for rule in plan.rules if rule.shadow],
         latency_ms=_percentiles(latency),
         latency_with_append_ms=_percentiles(with_append),
         latency_events=len(latency),
@@ -242,10 +247,28 @@ def _output(folder: DemoFolder) -> dict[str, str]:
 
 
 def _next(pipeline: Path, folder: DemoFolder) -> list[str]:
-    near = os.path.relpath(pipeline)
-    shown = str(pipeline) if near.startswith("..") else near
+    """Commands that can be pasted into the shell that the demo was called from."""
+    ours, rules = _program(), _near(pipeline)
+    tail = [*ours, "tail", "high_risk", "--pipeline", rules, "--log", f"file:{folder.log}", "--until-end"]
+    output = str(folder.path / "backtest.parquet")
+    backtest = [*ours, "backtest", rules, "--input", str(folder.payments), "--output", output]
+    copy = ["cp", "-r", os.path.dirname(rules), "my_rules"]
     return [
-        f"streamproc tail high_risk --pipeline {shown} --log file:{folder.log} --until-end",
-        f"streamproc backtest {shown} --input {folder.payments} --output {folder.path / 'backtest.parquet'}",
-        f"cp -r {os.path.dirname(shown)} my_rules   # change a rule, and backtest it on the same payments",
+        shlex.join(tail),
+        shlex.join(backtest),
+        f"{shlex.join(copy)}   # change a rule, and backtest it on the same payments",
     ]
+
+
+def _program() -> list[str]:
+    """How this program is called: by its name only if the shell finds it."""
+    if shutil.which("streamproc"):
+        return ["streamproc"]
+    script = Path(sys.executable).with_name("streamproc")
+    return [_near(script)] if script.exists() else [_near(Path(sys.executable)), "-m", "streamproc.cli.main"]
+
+
+def _near(path: Path) -> str:
+    """The shorter way to write it: from here, unless it lies elsewhere."""
+    near = os.path.relpath(path)
+    return str(path) if near.startswith("..") else near

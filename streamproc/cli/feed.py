@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from streamproc.cli.loops import run_async
+from streamproc.cli.loops import run_until_terminated, terminable
 from streamproc.cli.options import LogUrl, PipelineOption, load_plan
 
 EXAMPLES = (
@@ -22,9 +22,13 @@ def command(
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Parquet, CSV or NDJSON files, fed in order.")],
     pipeline: PipelineOption,
     log: LogUrl,
+    *,
     rate: Annotated[
         float | None, typer.Option(metavar="N", min=0.001, help="Records a second; as fast as it goes if not given.")
     ] = None,
+    skip: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Rows to leave out at the start, as a feed that broke off says.")
+    ] = 0,
 ) -> None:
     """Feed files into a stream.
 
@@ -39,11 +43,12 @@ def command(
     from streamproc.cli.progress import Progress
 
     configure_logs()
-    plan = load_plan(pipeline)
-    check_stream(stream, plan)
-    sizes = {path: path.stat().st_size for path in resolve_inputs(files, plan)}
-    survey(list(sizes), plan.stream)
-    make_directories(log)
-    with Progress(f"feed {stream}", sum(sizes.values())) as progress:
-        fed = run_async(feed(plan, sizes, log, rate, progress.update))
-    sys.stderr.write(fed.text())
+    with terminable():
+        plan = load_plan(pipeline)
+        check_stream(stream, plan)
+        sizes = {path: path.stat().st_size for path in resolve_inputs(files, plan)}
+        survey(list(sizes), plan.stream)
+        make_directories(log)
+        with Progress(f"feed {stream}", sum(sizes.values())) as progress:
+            fed = run_until_terminated(feed(plan, sizes, log, rate=rate, skip=skip, progress=progress.update))
+        sys.stderr.write(fed.text())

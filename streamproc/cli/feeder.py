@@ -16,7 +16,7 @@ from operators.plan import Plan
 from state.errors import StreamprocError
 from state.hashing import partitions_of
 from streamproc.cli.compose import open_log
-from streamproc.cli.files import read_file
+from streamproc.cli.files import Piece, read_file
 from streamproc.cli.records import Key, Row
 from streamproc.cli.refusals import Sampler
 from streamproc.clock import Clock, SystemClock
@@ -27,12 +27,16 @@ _TICK_SECONDS = 0.005
 
 
 class Fed(NamedTuple):
-    """What was sent; `skipped` rows were no records; `warning`: a line if most cannot be decided, else nothing."""
+    """What was sent; `skipped` rows were no records; `warning`: lines on what will surprise, else nothing.
+
+    `rows`: how far it came, in rows of all files together, whether they were left out, sent or no records.
+    """
 
     records: int
     skipped: int
     seconds: float
     warning: str
+    rows: int
 
     def text(self) -> str:
         """One line, and the warning."""
@@ -42,16 +46,22 @@ class Fed(NamedTuple):
 
     def broken_off(self, plan: Plan) -> str:
         """What to know before feeding the same files again."""
-        again = "a new start begins at the first row"
+        again = f"go on with --skip {self.rows}"
         if plan.stream.deduplicate_ms:
             again += f" (what comes again is known by its {plan.stream.id} for as long as `deduplicate:` says)"
         return f"broken off: {self.records:,} records went in, perhaps some more; {again}\n{self.warning}"
 
 
 async def feed(
-    plan: Plan, sizes: Mapping[Path, int], log_url: str, rate: float | None, progress: Callable[[int, int], None]
+    plan: Plan,
+    sizes: Mapping[Path, int],
+    log_url: str,
+    *,
+    rate: float | None,
+    skip: int,
+    progress: Callable[[int, int], None],
 ) -> Fed:
-    """Append all records of the files (with their sizes in bytes), in order; the next piece is read meanwhile.
+    """Append the records of the files (with their sizes in bytes), in order, but not of the first `skip` rows.
 
     Raises:
         ConfigError: a file cannot be read.
@@ -60,31 +70,61 @@ async def feed(
     log = open_log(log_url)
     try:
         sender = Sender(plan.stream.topic, await prepare_topics(log, plan), log.appender(), SystemClock(), rate)
-        sampler = Sampler(plan.stream)
-        done = skipped = 0
-
-        def fed() -> Fed:
-            return Fed(sender.sent, skipped, sender.seconds, sampler.warning())
-
+        job = _Feed(plan, sender, skip)
         try:
-            for path, size in sizes.items():
-                pieces = read_file(path, plan.stream)
-                ahead = asyncio.create_task(asyncio.to_thread(next, pieces, None))
-                while (piece := await ahead) is not None:
-                    ahead = asyncio.create_task(asyncio.to_thread(next, pieces, None))
-                    await sender.send(piece.rows, piece.keys)
-                    skipped += len(piece.skipped)
-                    sampler.add(piece.rows, piece.skipped, sender.now_ms)
-                    progress(done + piece.progress, sender.sent)
-                done += size
+            await job.run(sizes, progress)
         except (asyncio.CancelledError, StreamprocError):
-            sys.stderr.write(fed().broken_off(plan))
+            sys.stderr.write(job.fed().broken_off(plan))
             raise
         finally:
             await sender.close()
-        return fed()
+        return job.fed()
     finally:
         await log.close()
+
+
+class _Feed:
+    """Sends files piece by piece, and knows at which row it stands."""
+
+    def __init__(self, plan: Plan, sender: Sender, skip: int) -> None:
+        self._schema = plan.stream
+        self._sender = sender
+        self._sampler = Sampler(plan.stream)
+        self._skip = skip
+        self._skipped = 0
+        self._before = 0  # rows of the files before this one
+        self._last = 0  # the row of this file that its last piece ends with
+        self._piece: Piece | None = None
+        self._sent_before = 0  # records that went in before the piece
+
+    async def run(self, sizes: Mapping[Path, int], progress: Callable[[int, int], None]) -> None:
+        """Send all of them; the next piece is read meanwhile."""
+        done = 0
+        for path, size in sizes.items():
+            pieces = read_file(path, self._schema)
+            ahead = asyncio.create_task(asyncio.to_thread(next, pieces, None))
+            while (read := await ahead) is not None:
+                ahead = asyncio.create_task(asyncio.to_thread(next, pieces, None))
+                self._last, self._sent_before = max(self._last, read.last), self._sender.sent
+                piece = self._piece = read.after(self._skip - self._before)
+                await self._sender.send(piece.rows, piece.keys)
+                self._skipped += len(piece.skipped)
+                self._sampler.add(piece.rows, piece.skipped, self._sender.now_ms)
+                progress(done + piece.progress, self._sender.sent)
+            self._before, self._last, self._piece = self._before + self._last, 0, None
+            done += size
+
+    def fed(self) -> Fed:
+        """What went in until now."""
+        sender = self._sender
+        return Fed(sender.sent, self._skipped, sender.seconds, self._sampler.warning(), self._row())
+
+    def _row(self) -> int:
+        """Rows, from the first one, behind which a new start would go on."""
+        last, sent = self._last, self._sender.sent - self._sent_before
+        if self._piece is not None and sent < len(self._piece.rows):
+            last = self._piece.numbers[sent] - 1
+        return max(self._skip, self._before + last)
 
 
 class Sender:

@@ -11,6 +11,7 @@ __all__ = ["Piece", "check_stream", "read_file", "resolve_inputs"]
 import csv
 import io
 import os
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -42,6 +43,19 @@ class Piece(NamedTuple):
     numbers: Sequence[int]
     skipped: Sequence[tuple[int, str]]
     progress: int
+
+    @property
+    def last(self) -> int:
+        """The place of its last row, whether that is a record or not."""
+        return max([*self.numbers[-1:], *(number for number, _ in self.skipped[-1:])], default=0)
+
+    def after(self, number: int) -> Piece:
+        """Its rows behind the one that stands at `number`."""
+        if not (self.numbers and self.numbers[0] <= number) and not (self.skipped and self.skipped[0][0] <= number):
+            return self
+        at = bisect_right(self.numbers, number)
+        skipped = [row for row in self.skipped if row[0] > number]
+        return Piece(self.rows[at:], self.keys[at:], self.numbers[at:], skipped, self.progress)
 
 
 def resolve_inputs(given: Sequence[str], plan: Plan) -> list[Path]:

@@ -1,26 +1,33 @@
-"""The directory of a `file:DIR` log: what is wrong with it is said in one line, before anything starts."""
+"""Directories of logs and state: what is wrong with them, or with --log, is said in one line before anything starts."""
 
 from __future__ import annotations
 
 __all__ = ["make_directories", "refuse_missing_log"]
 
+import os
 from pathlib import Path
 
 from state.errors import ConfigError
 
-_SCHEME = "file:"
+_SCHEME, _KAFKA = "file:", "kafka://"
+_MARK = "log-address"
+_THIS_HOST = ("localhost", "127.0.0.1", "[::1]")
 
 
-def make_directories(log_url: str, *more: Path) -> None:
-    """Make the log's directory, if it has one, and others.
+def make_directories(log_url: str, state: Path | None = None, pipeline: str = "") -> None:
+    """Make the log's directory, if it has one, and the pipeline's one in `state`, which is then kept for this log.
 
     Raises:
-        ConfigError: one cannot be made, or is something else.
+        ConfigError: the log's address is wrong; one cannot be made, or is something else, or was kept for another log.
     """
-    if directory := _directory(log_url):
+    directory = _directory(log_url)
+    if directory is None:
+        _check_address(log_url)
+    else:
         _make(directory, "--log")
-    for path in more:
-        _make(path, "--state")
+    if state is not None:
+        _make(state, "--state")
+        _claim(state / pipeline, log_url)
 
 
 def refuse_missing_log(log_url: str) -> None:
@@ -39,6 +46,45 @@ def refuse_missing_log(log_url: str) -> None:
 def _directory(log_url: str) -> Path | None:
     rest = log_url.removeprefix(_SCHEME)
     return Path(rest) if rest and rest != log_url else None
+
+
+def _check_address(log_url: str) -> None:
+    from streamproc.eventlog.kafka.settings import parse_url
+
+    if not log_url.startswith(_KAFKA):
+        hint = "use kafka://host:port[,host:port] or file:DIR"
+        raise ConfigError(f"--log: {log_url!r} names no event log", hint=hint)
+    parse_url(log_url)
+
+
+def _claim(home: Path, log_url: str) -> None:
+    """Note in `home` whose log its state goes with: with another one it would be worthless, and be thrown away.
+
+    Kafka is known again by any one of its addresses: they are added and taken away one after the other.
+    """
+    _make(home, "--state")
+    mark, addresses = home / _MARK, _addresses(log_url, home)
+    try:
+        noted = mark.read_text().split("\n")[:-1] if mark.exists() else addresses
+        if not set(noted) & set(addresses):
+            raise ConfigError(
+                f"--state: {home} is kept for the log {', '.join(noted)}, not for {log_url}",
+                hint=f"give this log a --state of its own; if it is the same log elsewhere, remove {mark}",
+            )
+        if noted != addresses or not mark.exists():
+            draft = home / f"{_MARK}.{os.getpid()}"
+            draft.write_text("".join(f"{address}\n" for address in addresses))
+            draft.replace(mark)
+    except OSError as error:
+        raise ConfigError(f"--state: {mark} cannot be used: {error.strerror}") from None
+
+
+def _addresses(log_url: str, home: Path) -> list[str]:
+    """What tells a log from others. A directory is named as seen from `home`: both may be moved together."""
+    if directory := _directory(log_url):
+        return [f"{_SCHEME}{os.path.relpath(directory.resolve(), home.resolve())}"]
+    brokers = [address.lower().rpartition(":") for address in log_url.removeprefix(_KAFKA).rstrip("/").split(",")]
+    return sorted({f"{_KAFKA}{'localhost' if host in _THIS_HOST else host}:{port}" for host, _, port in brokers})
 
 
 def _make(path: Path, option: str) -> None:

@@ -1,4 +1,4 @@
-"""Dead letters counted by what is said of them, and the warning when most rows are some."""
+"""Dead letters counted by what is said of them, and the warnings: most rows are some; `deduplicate:` is too short."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from operators.decode import RecordDecoder
 from operators.schema import StreamSchema
 from streamproc.cli.records import Row
+from streamproc.language.units import duration_text
 
 _KINDS_MAX = 1_000
 _SAMPLE_ROWS = 256
 _ANY_KEY = bytes(32)
+_HOUR_MS, _DAY_MS = 3_600_000, 86_400_000
 
 
 class Refusals:
@@ -44,19 +46,35 @@ class Sampler:
 
     def __init__(self, schema: StreamSchema) -> None:
         self._decode = RecordDecoder(schema, _ANY_KEY).decode
+        self._horizon_ms = schema.deduplicate_ms
         self._refusals = Refusals()
         self._rows = 0
+        self._times: list[int] = []
 
     def add(self, rows: Sequence[Row], skipped: Sequence[tuple[int, str]], now_ms: int) -> None:
-        """Look at rows spread evenly over the piece."""
+        """Look at rows spread evenly over the piece, the last one too."""
         stride = (len(rows) + len(skipped)) // _SAMPLE_ROWS + 1
-        some, none = rows[::stride], skipped[::stride]
+        places = {*range(0, len(rows), stride), len(rows) - 1} if rows else set()  # the last: how far times reach
+        some, none = [rows[place] for place in sorted(places)], skipped[::stride]
+        decoded = self._decode(some, [now_ms] * len(some))
+        if decoded.event_time.size:
+            self._times += [int(decoded.event_time.min()), int(decoded.event_time.max())]
         self._rows += len(some) + len(none)
         for _, reason in none:
             self._refusals.add(reason, "this row is no record")
-        for letter in self._decode(some, [now_ms] * len(some)).rejects:
+        for letter in decoded.rejects:
             self._refusals.add(letter.reason, letter.detail)
 
     def warning(self) -> str:
-        """A line if more than half of what was looked at cannot be decided."""
-        return self._refusals.warning(self._rows, "records looked at will be")
+        """A line if more than half of what was looked at cannot be decided, one if not all would be known again."""
+        return self._refusals.warning(self._rows, "records looked at will be") + self._span_warning()
+
+    def _span_warning(self) -> str:
+        span = max(self._times, default=0) - min(self._times, default=0)
+        if not self._horizon_ms or span <= self._horizon_ms:
+            return ""
+        shown = f"{span / _DAY_MS:.1f} days" if span >= 2 * _DAY_MS else f"{span / _HOUR_MS:.1f} hours"
+        return (
+            f"warning: the records span {shown} of event time, `deduplicate:` {duration_text(self._horizon_ms)}: "
+            "fed again, only the newest are known, the others are decided anew\n"
+        )

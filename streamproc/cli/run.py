@@ -73,7 +73,7 @@ def command(
         if workers == 1:  # its worker checks and locks
             return supervise(commands, forked if commands[0][: len(COMMAND)] == COMMAND else None)
         plan = load_plan(pipeline)  # what is wrong is said once, before anything starts
-        make_directories(log, share.state)
+        make_directories(log, share.state, plan.pipeline)
         held = hold_run(share.state / plan.pipeline, name, os.getpid())
         try:
             return supervise(commands)

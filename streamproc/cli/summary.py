@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Summary"]
+__all__ = ["Summary", "letters_beside"]
 
 import time
 from collections import Counter
@@ -17,6 +17,11 @@ from streamproc.cli.refusals import Refusals
 from streamproc.cli.replay_files import Result
 
 _LITTLE_ENDIAN_WORD = "<u8"
+
+
+def letters_beside(output: Path) -> Path:
+    """Where a backtest lists the rows that it could not decide."""
+    return output.with_suffix(".dead_letters.ndjson")
 
 
 class Summary:
@@ -58,6 +63,7 @@ class Summary:
         said = {
             "pipeline": plan.pipeline,
             "output": str(output),
+            "dead_letters_output": str(letters_beside(output)) if self.dead_letters else None,
             "rows": self.rows,
             "decisions": dict(self.decisions),
             "duplicates": self.duplicates,
@@ -73,15 +79,21 @@ class Summary:
         seconds = time.monotonic() - self._started
         lines = [f"{self.rows:,} rows in {seconds:.1f} s ({self.rows / max(seconds, 1e-9):,.0f} a second) -> {output}"]
         for title, counts in (
-            ("decisions", self.decisions), ("rules hit", self._by_rule()), ("dead letters", self.dead_letters),
+            ("decisions", self.decisions), ("rules hit", self._shown_rules()), ("dead letters", self.dead_letters),
         ):  # fmt: skip
             if counts:
                 lines.append(f"{title}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
+        if self.dead_letters:
+            lines[-1] += f", listed in {letters_beside(output)}"
         return "\n".join(lines) + "\n"
 
     def warning(self) -> str:
         """A line if more than half of the rows could not be decided, else nothing."""
         return self._refusals.warning(self.rows, "rows are")
+
+    def _shown_rules(self) -> dict[str, int]:
+        shadow = {rule.id for rule in self._rules if rule.shadow}
+        return {f"{rule} (shadow)" if rule in shadow else rule: count for rule, count in self._by_rule().items()}
 
     def _by_rule(self) -> dict[str, int]:
         hits: list[int] = self._hits.tolist()

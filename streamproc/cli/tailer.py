@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from operators.plan import Plan
 from streamproc.cli.compose import open_log
+from streamproc.cli.stdout import writing_stdout
 from streamproc.cli.topic_lines import Lines, topic_lines
 from streamproc.eventlog.contract import Chunk, EventLog, TopicPartition
 
@@ -92,8 +93,8 @@ async def _print(lines: Sequence[bytes]) -> None:
 
 
 def _write(text: bytes) -> None:
-    sys.stdout.buffer.write(text)
-    sys.stdout.buffer.flush()
+    with writing_stdout():
+        sys.stdout.buffer.write(text)
 
 
 def _reader_is_gone() -> bool:

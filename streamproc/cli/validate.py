@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["EXAMPLES", "command"]
 
 from streamproc.cli.options import PipelinePath, load_plan
+from streamproc.cli.stdout import writing_stdout
 
 EXAMPLES = ("streamproc validate configs/pipeline.yaml",)
 
@@ -12,10 +13,12 @@ EXAMPLES = ("streamproc validate configs/pipeline.yaml",)
 def command(pipeline: PipelinePath) -> None:
     """Check a pipeline and explain it.
 
-    All that is wrong is said at once, each with file, line and column; then the exit code is 2. Nothing is started.
+    All that is wrong is said, each with file, line and column, structure first; then the exit code is 2. Nothing is
+    started.
     """
     plan = load_plan(pipeline)
 
     from streamproc.language import explain
 
-    print(explain(plan))  # noqa: T201 - the command's data
+    with writing_stdout():
+        print(explain(plan))  # noqa: T201 - the command's data

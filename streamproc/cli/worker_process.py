@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from state.errors import StreamprocError
+from state.errors import ConfigError, StateBarrierError, StreamprocError
 from streamproc.cli.common import LogLevel, load_plan
 from streamproc.cli.errors import report
 from streamproc.cli.loops import leaving_quietly, run_async
@@ -69,7 +69,7 @@ def _work(share: Share, index: int) -> None:
 
     configure_logs(share.log_level)
     plan = load_plan(share.pipeline)
-    make_directories(share.log, share.state)
+    make_directories(share.log, share.state, plan.pipeline)
     port = None if share.metrics_port is None else share.metrics_port + index
     notes = os.environ.pop(NOTES_VARIABLE, None)
     options = RunOptions(
@@ -77,7 +77,11 @@ def _work(share: Share, index: int) -> None:
         checkpoints=share.checkpoints, checkpoint_seconds=share.checkpoint_seconds,
     )  # fmt: skip
     settings = WorkerSettings(instance=share.instance, index=index, count=share.workers, until_end=share.until_end)
-    run_async(run_worker(plan, options, settings))
+    try:
+        run_async(run_worker(plan, options, settings))
+    except StateBarrierError as error:
+        home = share.state / plan.pipeline
+        raise ConfigError(f"{error.message}: {home}, and the journal of {plan.pipeline}", hint=error.hint) from None
 
 
 def _parse(arguments: Sequence[str]) -> tuple[Share, int, int]:

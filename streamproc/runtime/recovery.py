@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 
 import structlog
 
-from state.errors import BlobStoreError, ConfigError, StateCorruptedError
+from state.errors import BlobStoreError, ConfigError, StateBarrierError, StateCorruptedError
 from state.manifest import Manifest
 from streamproc.eventlog.contract import NO_OFFSET, Chunk, CommittedOffset, EventLog, Scanner, TopicPartition
 from streamproc.runtime.journal import CHAIN_START, JournalEntry, JournalHead, chain_after, decode_entry
@@ -368,7 +368,7 @@ async def locate(log: EventLog, journal: TopicPartition, start: int, sequence: i
 
 
 def _barrier() -> ConfigError:
-    return ConfigError(
+    return StateBarrierError(
         "streams, keys or features changed since this state was written",
         hint="no replay crosses that: run the changed pipeline under a new name, or take the change back",
     )

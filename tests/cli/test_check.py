@@ -87,6 +87,10 @@ def test_a_type_that_nobody_says(cli: Cli, plain: Path) -> None:
         (["{file}:Untyped", "--option", "factr=3"], "unexpected keyword argument 'factr'"),
         (["{file}:Untyped", "--option", "factor"], "--option factor: there is no ="),
         (["{file}:Untyped", "--input", "number=int"], "did you mean int64?"),
+        (
+            ["{file}:Untyped", "--option", "factor=3", "--input", "foo=string"],
+            "--input foo: Untyped has no such input (there is only number)",
+        ),
         ([], "Missing argument 'FILE.py:OPERATOR'"),
     ],
 )

@@ -58,6 +58,29 @@ def test_a_needed_field_without_a_column_ends_it_before_it_begins(
         cli("feed", "payments", right, wrong, *feed),
     ):
         assert (outcome.code, outcome.err.count("\n")) == (2, 1)
-        assert f"{wrong}:1: there is no column '{name}'" in outcome.err
+        assert f"error: {wrong}:1: there is no column '{name}'" in outcome.err
         assert outcome.err.endswith(f"(did you mean {name}_?)\n")
     assert not (tmp_path / "log").exists()
+
+
+def test_all_that_is_missing_is_said_in_one_line(cli: Cli, feed: list[object], tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    names = ("payment", "card_number", "Amuont", "Where")
+    pq.write_table(pa.table({name: ["1"] for name in names}), path)
+    outcome = cli("feed", "payments", path, *feed)
+    assert (outcome.code, outcome.err) == (
+        2,
+        f"error: {path}: there are no columns 'Payment' (field payment_id), 'Card' (field card), 'At' (field at),"
+        " 'Amount' (field amount) of stream payments, nor, of what is not required, 'Country' (field country)"
+        " (did you mean payment for 'Payment', Amuont for 'Amount'?)\n",
+    )
+
+
+def test_missing_optional_columns_are_one_warning(cli: Cli, pipeline: Path, feed: list[object], tmp_path: Path) -> None:
+    pipeline.write_text(pipeline.read_text().replace("required: true", "required: false"))
+    path = tmp_path / "x.csv"
+    path.write_text("Payment,Card,At\np1,c1,2026-05-01T00:00:00Z\n")
+    said = f"warning: {path}: no columns 'Amount' for field amount, 'Country' for field country: they will be NULL"
+    outcome = cli("feed", "payments", path, *feed)
+    assert f"{said} (the file has Payment, Card, At)\n" in outcome.err
+    assert outcome.err.count("warning") == 1

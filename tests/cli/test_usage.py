@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -21,6 +22,9 @@ from tests.cli.conftest import Cli
 
 GROUP: Any = typer.main.get_command(app)
 COMMANDS = sorted(GROUP.commands)
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+CARD_FRAUD = CONFIGS / "card_fraud" / "pipeline.yaml"
 
 LOG = ["--log", "file:{dir}/log"]
 WRONG: dict[str, tuple[list[str], str]] = {
@@ -59,6 +63,12 @@ WRONG: dict[str, tuple[list[str], str]] = {
         ["run", "{pipeline}", "--log", "file:{csv}", "--workers", "2"],
         "error: --log: {csv} is no directory",
     ),
+    "run of a log of no kind": (
+        ["run", "{pipeline}", "--log", "kafak://b:9092"],
+        "'kafak://b:9092' names no event log",
+    ),
+    "run of a broker without a port": (["run", "{pipeline}", "--log", "kafka://b"], "not a Kafka address: kafka://b"),
+    "run of that by two": (["run", "{pipeline}", "--log", "kafka://b", "--workers", "2"], "not a Kafka address"),
     "run with a file as state": (
         ["run", "{pipeline}", *LOG, "--state", "{csv}"],
         "error: --state: {csv} is no directory",
@@ -68,6 +78,10 @@ WRONG: dict[str, tuple[list[str], str]] = {
         "error: --log: there is no event log in {dir}/log (`run` and `feed` make it)",
     ),
     "tail without a pipeline": (["tail", "decisions", *LOG], "Missing option '--pipeline'"),
+    "backtest with the pipeline behind the files": (
+        ["backtest", "--input", "{csv}", "{pipeline}", "--output", "{dir}/o.parquet"],
+        "Missing argument 'PIPELINE' (put it before --input: what follows that are files)",
+    ),
     "backtest without input": (["backtest", "{pipeline}", "--output", "o.parquet"], "Missing option '--input'"),
     "backtest to a wrong kind": (["backtest", "{pipeline}", "--input", "x", "--output", "o.csv"], "no Parquet file"),
     "backtest to nowhere": (
@@ -82,8 +96,9 @@ WRONG: dict[str, tuple[list[str], str]] = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_wrong_use(case: str, cli: Cli, pipeline: Path, tmp_path: Path) -> None:
+def test_wrong_use(case: str, cli: Cli, pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments, said = WRONG[case]
+    monkeypatch.chdir(tmp_path)
     csv = tmp_path / "one.csv"
     csv.write_text("Payment,Card,Amount,Country,At\n")
     outcome = cli(*(argument.format(dir=tmp_path, pipeline=pipeline, csv=csv) for argument in arguments))
@@ -93,6 +108,7 @@ def test_wrong_use(case: str, cli: Cli, pipeline: Path, tmp_path: Path) -> None:
     assert outcome.err.count("\n") == 1
     assert said.format(dir=tmp_path, csv=csv) in outcome.err
     assert "run" in case or not (tmp_path / "log").exists()
+    assert not (tmp_path / "streamproc-state").exists()
 
 
 def test_a_wrong_pipeline_is_refused_with_its_places(cli: Cli, pipeline: Path) -> None:
@@ -180,6 +196,36 @@ def test_an_unexpected_error_quotes_nothing(
     monkeypatch.setenv("STREAMPROC_DEBUG", "1")
     assert report(caught.value) == 1
     assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("command", ["validate", "tail", "backtest"])
+def test_a_full_stdout_is_one_line(command: str, cli: Cli, pipeline: Path, tmp_path: Path) -> None:
+    log = ["--pipeline", pipeline, "--log", f"file:{tmp_path}/log"]
+    rows, output = tmp_path / "x.csv", tmp_path / "o.parquet"
+    rows.write_text("Payment,Card,Amount,Country,At\np1,c1,1.00,be,2026-05-01T00:00:00Z\n")
+    if command == "tail":
+        assert cli("feed", "payments", rows, *log).code == 0
+    arguments: dict[str, list[object]] = {
+        "validate": ["validate", CARD_FRAUD],
+        "tail": ["tail", "payments", *log, "--until-end"],
+        "backtest": ["backtest", pipeline, "--input", rows, "--output", output, "--json"],
+    }
+    words = [sys.executable, "-m", "streamproc.cli.main", *map(str, arguments[command])]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "error: stdout cannot be written: No space left on device\n")
+
+
+def test_a_missing_shipped_model_says_how_it_is_made(cli: Cli, tmp_path: Path) -> None:
+    folder = tmp_path / "bench_v1"
+    folder.mkdir()
+    shutil.copy(CONFIGS / "bench_v1" / "pipeline_model.yaml", folder)
+    outcome = cli("validate", folder / "pipeline_model.yaml")
+    assert (outcome.code, outcome.err.count("\n")) == (2, 1)
+    assert outcome.err.endswith("No such file or directory (train it with `python -m benchmarks.make_bench_model`)\n")
+    (folder / "pipeline_model.yaml").rename(tmp_path / "mine.yaml")
+    assert cli("validate", tmp_path / "mine.yaml").err.endswith("(train it, or correct its path)\n")
 
 
 def test_version(cli: Cli) -> None:
