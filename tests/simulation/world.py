@@ -63,6 +63,7 @@ class VirtualExecutor:
         task = asyncio.get_running_loop().create_task(later())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody waits for a dead process
         return task
 
     def close(self) -> None:
