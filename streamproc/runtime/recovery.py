@@ -5,7 +5,7 @@
    in the journal, or that is ahead of the committed position, is foreign: left behind, loudly, and the next older one
    is taken. The last candidate is the empty state, if journal and input still begin at the first needed record
 3. silent replay of the input in the journal's order, many journal records joined into one batch
-4. the last transaction alone: its `exact` digest must come out equal
+4. the last transaction alone: its `exact` digest must come out equal (`output` is only reported on: replay.py)
 5. the caller seeks the reader to the position and goes live
 """
 
