@@ -16,6 +16,7 @@ from streamproc.cli import (
     check,
     demo,
     feed,
+    repartition,
     run,
     state_checkpoints,
     state_inspect,
@@ -63,6 +64,7 @@ app.command("feed", epilog=_example(feed))(feed.command)
 app.command("tail", epilog=_example(tail))(tail.command)
 app.command("backtest", epilog=_example(backtest), cls=backtest.BacktestCommand)(backtest.command)
 app.command("check", epilog=_example(check))(check.command)
+app.command("repartition", epilog=_example(repartition))(repartition.command)
 
 _state = typer.Typer(rich_markup_mode=None, help="Look at the state and its checkpoints; nothing is changed.")
 _state.command("inspect", epilog=_example(state_inspect))(state_inspect.command)

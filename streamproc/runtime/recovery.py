@@ -204,7 +204,7 @@ class Recovery:
         if local.partitions != self.partitions:
             raise ConfigError(
                 f"the state was kept with {local.partitions} partitions, the topic has {self.partitions}",
-                hint="a key's partition would change: repartition the state offline before you start",
+                hint="a key's partition would change: undo the change of the topic, or see `streamproc repartition`",
             )
         if local.state_fingerprint != self._fingerprint:
             raise _barrier()

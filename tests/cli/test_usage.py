@@ -68,6 +68,11 @@ WRONG: dict[str, tuple[list[str], str]] = {
         ["backtest", "{pipeline}", "--input", "x.csv", "--output", "{dir}/no/o.parquet"],
         "folder of",
     ),
+    "repartition to nothing": (["repartition", "{pipeline}", *LOG, "--state", "{dir}"], "Missing option '--to'"),
+    "repartition to itself": (
+        ["repartition", "{pipeline}", "--to", "{pipeline}", *LOG, "--state", "{dir}"],
+        "error: both pipelines have one name",
+    ),
     "state without a command": (["state"], "Missing command"),
     "inspect what is not there": (
         ["state", "inspect", "{pipeline}", "--state", "{dir}/no"],
