@@ -35,8 +35,8 @@ def command(
 ) -> int:
     """Read every row and chunk of the state, and every file of its checkpoints; exit with 1 if any is damaged."""
     plan = load_plan(pipeline)
-    refuse_unless(state is not None or checkpoints is not None, "there is nothing to verify", "give --state, "
-                  "--checkpoints or both")  # fmt: skip
+    given = state is not None or checkpoints is not None
+    refuse_unless(given, "there is nothing to verify", "give --state, --checkpoints or both")
     checked, damaged = 0, []
     for what, wrong in _all(plan, state, checkpoints):
         checked += 1
