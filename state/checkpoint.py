@@ -26,6 +26,7 @@ __all__ = ["Checkpoints", "Cut", "Listing", "Manifest", "Written"]
 import contextlib
 import hashlib
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable
@@ -41,6 +42,7 @@ KEEP = 3
 GRACE_MS = 600_000  # longer than any request is tried for
 _REFRESH_BYTES = 128 << 20
 _PARTIAL = ".partial"
+_TASK = re.compile(r"task-\d{5}")
 
 _Identity = tuple[int, int, int, int]  # device, inode, size, time of change of content
 
@@ -180,6 +182,16 @@ class Checkpoints:
         """The task's checkpoints, newest first. Whether their files are whole, `restore` finds out."""
         view = read_manifests(self._blobs, Folder(self._pipeline, task))
         return Listing(view.newest_first, view.unreadable)
+
+    def tasks(self) -> list[int]:
+        """Tasks of the pipeline of which something is stored. Lists all of it: for people, not for workers."""
+        parts = [blob.name.split("/") for blob in self._blobs.list_blobs(Folder.of_pipeline(self._pipeline))]
+        return sorted({int(part[1][5:]) for part in parts if len(part) > 2 and _TASK.fullmatch(part[1])})
+
+    def written_ms(self, task: int) -> dict[str, int]:
+        """When each manifest was written, by the store's clock, by its name."""
+        folder = Folder(self._pipeline, task).manifests
+        return {blob.name.removeprefix(folder): blob.modified_ms for blob in self._blobs.list_blobs(folder)}
 
     def restore(self, manifest: Manifest, directory: Path) -> None:
         """Download into `directory`, which must not exist: it appears whole, checked and synced, or not at all.

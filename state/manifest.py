@@ -114,11 +114,15 @@ class Folder:
     def __init__(self, pipeline: str, task: int) -> None:
         self.pipeline = pipeline
         self.task = task
-        # Stores take a percent sign for an escape, and a leading dot is refused by ours.
-        top = quote(pipeline, safe="").replace("~", "%7E").replace(".", "%2E").replace("%", "~")
-        base = f"{top}/task-{task:05d}"
+        base = f"{self.of_pipeline(pipeline)}task-{task:05d}"
         self.files, self.manifests = f"{base}/files/", f"{base}/manifests/"
         self.intents, self.sweeps = f"{base}/intents/", f"{base}/sweeps/"
+
+    @staticmethod
+    def of_pipeline(pipeline: str) -> str:
+        """The folder of all tasks of a pipeline."""
+        # Stores take a percent sign for an escape, and a leading dot is refused by ours.
+        return quote(pipeline, safe="").replace("~", "%7E").replace(".", "%2E").replace("%", "~") + "/"
 
 
 def sequence_of(name: str) -> int | None:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import cast
 
 from rocksdict import (
+    AccessType,
     BlockBasedOptions,
     Cache,
     Checkpoint,
@@ -39,6 +40,7 @@ from rocksdict import (
 from state.errors import ConfigError, StateCorruptedError, StateLockedError
 
 _DISCARDED_MAX = 2
+_TASK = re.compile(r"task-\d{5}")
 
 
 class RocksRowStore:
@@ -179,16 +181,41 @@ class RocksRowStores:
             StateCorruptedError: the database cannot be opened: discard it.
             OSError: no space, no permission, too many open files.
         """
+        return self._opened(task, AccessType.read_write())
+
+    def look(self, task: int) -> RocksRowStore:
+        """Open the task's database to read it only: nothing of it changes, not even what a crash left unfinished.
+
+        It is locked all the same: a worker that writes and compacts would take files away from below the reader.
+
+        Raises:
+            ConfigError, StateCorruptedError, OSError: as `open`; there must be one.
+        """
+        if not self.path(task).is_dir():
+            raise StateCorruptedError(f"there is no database of task {task}")
+        return self._opened(task, AccessType.read_only(False))
+
+    def _opened(self, task: int, access: AccessType) -> RocksRowStore:
         if task in self._open:
             raise ValueError(f"task {task} is open already")
         self._lock(task)
         try:
-            store = RocksRowStore(lambda: self._database(task), sync=self._sync, release=lambda: self._closed(task))
+            store = RocksRowStore(
+                lambda: self._database(task, access), sync=self._sync, release=lambda: self._closed(task)
+            )
         except BaseException:
             self._unlock(task)
             raise
         self._open[task] = store
         return store
+
+    def tasks(self) -> list[int]:
+        """Tasks that have a database here, readable or not."""
+        return sorted(int(path.name[5:]) for path in self.directory.glob("task-*") if _TASK.fullmatch(path.name))
+
+    def bytes_on_disk(self, task: int) -> int:
+        """Size of the files of the task's database."""
+        return sum(path.stat().st_size for path in self.path(task).rglob("*") if path.is_file())
 
     def discard(self, task: int) -> None:
         """Move the closed database aside, to `task-00003.discarded-N`; the newest two are kept."""
@@ -214,12 +241,13 @@ class RocksRowStores:
 
     # ---- directories and locks
 
-    def _database(self, task: int) -> Rdict:
+    def _database(self, task: int, access: AccessType) -> Rdict:
         options = self._options()
         try:
             # Named once more as a column family: else rocksdict opens an existing database with stored options
             # and a block cache of its own.
-            return Rdict(str(self.path(task)), options, column_families={"default": self._options()})
+            families = {"default": self._options()}
+            return Rdict(str(self.path(task)), options, column_families=families, access_type=access)
         except Exception as error:
             raise _mapped(error, opening=True) from error
 
@@ -242,7 +270,7 @@ class RocksRowStores:
         return options
 
     def _set_aside(self, task: int) -> None:
-        aside = self._discarded(task)
+        aside = self.discarded(task)
         if self.path(task).exists():
             number = 1 + (self._number(aside[-1]) if aside else 0)
             target = self.directory / f"{self.path(task).name}.discarded-{number}"
@@ -281,7 +309,8 @@ class RocksRowStores:
         del self._open[task]
         self._unlock(task)
 
-    def _discarded(self, task: int) -> list[Path]:
+    def discarded(self, task: int) -> list[Path]:
+        """Databases of the task that were set aside, oldest first."""
         return sorted(self.directory.glob(f"{self.path(task).name}.discarded-*"), key=self._number)
 
     @staticmethod

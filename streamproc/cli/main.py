@@ -11,7 +11,19 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from streamproc.cli import backtest, check, demo, feed, run, tail, validate
+from streamproc.cli import (
+    backtest,
+    check,
+    demo,
+    feed,
+    repartition,
+    run,
+    state_checkpoints,
+    state_inspect,
+    state_verify,
+    tail,
+    validate,
+)
 from streamproc.cli.errors import report
 
 _HELP = "Exactly-once decisions on streams of card transactions. Data goes to stdout, everything else to stderr."
@@ -52,6 +64,13 @@ app.command("feed", epilog=_example(feed))(feed.command)
 app.command("tail", epilog=_example(tail))(tail.command)
 app.command("backtest", epilog=_example(backtest), cls=backtest.BacktestCommand)(backtest.command)
 app.command("check", epilog=_example(check))(check.command)
+app.command("repartition", epilog=_example(repartition))(repartition.command)
+
+_state = typer.Typer(rich_markup_mode=None, help="Look at the state and its checkpoints; nothing is changed.")
+_state.command("inspect", epilog=_example(state_inspect))(state_inspect.command)
+_state.command("verify", epilog=_example(state_verify))(state_verify.command)
+_state.command("checkpoints", epilog=_example(state_checkpoints))(state_checkpoints.command)
+app.add_typer(_state, name="state")
 
 
 def run_command(arguments: Sequence[str]) -> int:

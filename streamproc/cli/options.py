@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "AsJson",
     "CheckpointSeconds",
     "Checkpoints",
     "LogLevel",
@@ -41,6 +42,7 @@ Checkpoints = Annotated[
 CheckpointSeconds = Annotated[
     float, typer.Option(metavar="SECONDS", min=1.0, help="Between two checkpoints of a partition.")
 ]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one line of JSON.")]
 
 
 def refuse_unless(fine: bool, message: str, hint: str | None = None) -> None:

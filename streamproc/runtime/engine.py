@@ -151,19 +151,43 @@ class Engine:
         raise AssertionError("attempts are endless")
 
     def rerun(
-        self, rows: Rows, actions: npt.NDArray[np.uint8], steps: Sequence[Operator], *, whole: bool,
-        digests: npt.NDArray[np.int64] | None = None,
-    ) -> bytes:  # fmt: skip
-        """Bring the state forward over journaled rows; their `exact` digest if `whole`, else empty.
-
-        `digests`: the rows' payload digests, if they are known already.
-        """
+        self, rows: Rows, actions: npt.NDArray[np.uint8], steps: Sequence[Operator], digests: npt.NDArray[np.int64]
+    ) -> None:
+        """Bring the state forward over journaled rows; `digests` of their payloads."""
         flags, _, batch = self._deduplicate(rows, digests)
         for step in steps:
-            (step.process if whole else step.replay)(batch, self._state)
+            step.replay(batch, self._state)
         if flags is not None and self._deduplicator is not None:
             self._deduplicator.record(flags, actions)
-        return self._outputs.exact_digest(rows.ids, self._outputs.exact_rows(batch)) if whole else b""
+
+    def rerun_last(
+        self, rows: Rows, actions: npt.NDArray[np.uint8], steps: Sequence[Operator], *, decide: bool
+    ) -> tuple[bytes, bytes | None]:
+        """As `rerun`, for one task's rows as they were decided; their `exact` digest and, with `decide`, `output`.
+
+        The latter is None if it cannot be computed here: a model that fails is no reason not to restore.
+        """
+        flags, fresh, batch = self._deduplicate(rows)
+        for step in steps:
+            step.process(batch, self._state)
+        if flags is not None and self._deduplicator is not None:
+            self._deduplicator.record(flags, actions)
+        exact = self._outputs.exact_digest(rows.ids, self._outputs.exact_rows(batch))
+        if not decide:
+            return exact, None
+        try:
+            for step in self.plan.steps:
+                if not any(step is done for done in steps):  # what is left has no state
+                    step.process(batch, self._state)
+            return exact, self._outputs.output_digest(self._judged(rows, flags, fresh, batch, actions))
+        except Exception as error:
+            self._logger.warning("the last transaction cannot be decided again here", error=type(error).__name__)
+            return exact, None
+
+    @property
+    def numerics(self) -> str:
+        """This process's numerics fingerprint."""
+        return self._outputs.numerics
 
     def seal(self) -> None:
         """What was computed is in flight; the next batch may be computed on top of it."""
@@ -188,14 +212,24 @@ class Engine:
         try:
             for step in self.plan.steps:
                 step.process(batch, self._state)
-            reused = None if flags is None or not flags.reused.any() else np.flatnonzero(flags.reused[fresh])
-            decided = self._decider.decide(batch.columns, batch.size, reused)
+            judged = self._judged(rows, flags, fresh, batch)
         except RecordError as error:
             raise RecordError(error.reason, error.detail, tuple(fresh[list(error.rows)].tolist())) from error
+        if flags is not None and self._deduplicator is not None:
+            self._deduplicator.record(flags, judged.actions)
+        return judged
+
+    def _judged(
+        self, rows: Rows, flags: DuplicateFlags | None, fresh: npt.NDArray[np.int64], batch: Batch,
+        actions: npt.NDArray[np.uint8] | None = None,
+    ) -> Judged:  # fmt: skip
+        """The decisions of a batch whose steps have run; `actions`: those of all rows, if they are known already."""
+        reused = None if flags is None or not flags.reused.any() else np.flatnonzero(flags.reused[fresh])
+        decided = self._decider.decide(batch.columns, batch.size, reused)
         if flags is None or self._deduplicator is None:
             return Judged(rows, batch, fresh, np.zeros(rows.size, np.bool_), decided, decided.action)
-        actions = _with_first_actions(flags, fresh, decided.action)
-        self._deduplicator.record(flags, actions)
+        if actions is None:
+            actions = _with_first_actions(flags, fresh, decided.action)
         return Judged(rows, batch, fresh, flags.duplicate, decided, actions)
 
     def _deduplicate(

@@ -53,7 +53,7 @@ class OutputEncoder:
         self._decisions = DecisionEncoder(plan.stream, plan.decision, types)
         self._block = BlockEncoder(plan, action_names)
         self._digest_key = digest_key
-        self._numerics = numerics_fingerprint()
+        self.numerics = numerics_fingerprint()
         self._exact = tuple(
             field.name for step in plan.steps if step.tables for field in step.outputs if _is_exact(field.type)
         )
@@ -104,6 +104,10 @@ class OutputEncoder:
         digest.update(exact.data)
         return digest.digest()
 
+    def output_digest(self, judged: Judged) -> bytes:
+        """The journal's `output` digest of rows that are all of one task."""
+        return _digest_of(self._texts(judged))
+
     # ---- parts
 
     def _texts(self, judged: Judged) -> list[bytes]:
@@ -144,9 +148,9 @@ class OutputEncoder:
             actions=judged.actions[span.start : span.stop].tobytes(),
             state_fingerprint=self._plan.state_fingerprint,
             decision_fingerprint=self._plan.decision_fingerprint,
-            numerics=self._numerics,
+            numerics=self.numerics,
             exact=self.exact_digest(rows.ids[span.start : span.stop], shared.exact[start:stop]),
-            output=hashlib.sha256(b"\n".join(shared.texts[span.start : span.stop])).digest(),
+            output=_digest_of(shared.texts[span.start : span.stop]),
             block=hashlib.sha256(block).digest(),
         )
         return entry, block
@@ -195,6 +199,10 @@ def _named(judged: Judged) -> BlockRows:
         return BlockRows(rows.ids, batch.keys, rows.offsets, batch.event_time)
     ids = [rows.ids[i] for i in judged.fresh.tolist()]
     return BlockRows(ids, batch.keys, rows.offsets[judged.fresh], batch.event_time)
+
+
+def _digest_of(texts: Sequence[bytes]) -> bytes:
+    return hashlib.sha256(b"\n".join(texts)).digest()
 
 
 def _is_exact(kind: DataType) -> bool:

@@ -5,7 +5,7 @@
    in the journal, or that is ahead of the committed position, is foreign: left behind, loudly, and the next older one
    is taken. The last candidate is the empty state, if journal and input still begin at the first needed record
 3. silent replay of the input in the journal's order, many journal records joined into one batch
-4. the last transaction alone: its `exact` digest must come out equal
+4. the last transaction alone: its `exact` digest must come out equal (`output` is only reported on: replay.py)
 5. the caller seeks the reader to the position and goes live
 """
 
@@ -204,7 +204,7 @@ class Recovery:
         if local.partitions != self.partitions:
             raise ConfigError(
                 f"the state was kept with {local.partitions} partitions, the topic has {self.partitions}",
-                hint="a key's partition would change: repartition the state offline before you start",
+                hint="a key's partition would change: undo the change of the topic, or see `streamproc repartition`",
             )
         if local.state_fingerprint != self._fingerprint:
             raise _barrier()

@@ -1,19 +1,22 @@
 """The silent half of the engine: state is brought forward by re-running input, nothing is scored or emitted.
 
 Rejects are obeyed from the journal, never judged again; actions, which later rows may see, come from it too. Only
-the last transaction is read and computed as it was decided, to compare its digest. Before it, only the fields that
-steps with state read are decoded, and those steps compute no features.
+the last transaction is read and computed as it was decided, to compare its digests: `exact` must be equal; `output`,
+which floats enter, is compared where it should be (same rules, models and numerics), and a difference is reported.
+Before it, only the fields that steps with state read are decoded, and those steps compute no features.
 """
 
 from __future__ import annotations
 
 __all__ = ["SilentReplayer"]
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
+import structlog
 
 from operators.batch import Column, TaskRows
 from operators.decode import Known
@@ -34,6 +37,7 @@ class SilentReplayer:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._logger = structlog.get_logger("recovery")
         self._silent = replay_steps(engine.plan.steps)
         self._decoder = engine.decoder.only({name for step in self._silent for name in step.inputs})
 
@@ -45,15 +49,29 @@ class SilentReplayer:
         """
         rows, digests = self._lean(task, _accepted(chunks, rejected), len(actions))
         if rows.size:
-            self._rerun(rows, actions, whole=False, digests=digests)
+            with self._published():
+                self._engine.rerun(rows, np.frombuffer(actions, np.uint8), self._silent, digests)
 
     def replay_last(self, task: int, chunks: Sequence[Chunk], entry: JournalEntry) -> bool:
-        """Run one journaled transaction and say whether its `exact` digest comes out equal."""
+        """Run one journaled transaction and say whether its `exact` digest comes out equal; `output` is reported on."""
         kept = _accepted(chunks, frozenset(offset for _, offset in entry.rejected))
         rows = decode_rows(self._engine.decoder, [TaskInput(task, kept[0].tp, kept)] if kept else [])
         if rows.refused or rows.size != len(entry.actions):
             raise _differs(task)
-        return self._rerun(rows, entry.actions, whole=True) == entry.exact
+        numerics, plan = self._engine.numerics, self._engine.plan
+        comparable = (entry.numerics, entry.decision_fingerprint) == (numerics, plan.decision_fingerprint)
+        coded = np.frombuffer(entry.actions, np.uint8)
+        with self._published():
+            exact, output = self._engine.rerun_last(rows, coded, self._silent, decide=comparable)
+        logger = self._logger.bind(task=task, sequence=entry.sequence, journal=entry.numerics, here=numerics)
+        if entry.numerics != numerics:
+            logger.warning("decided by another CPU level or library version: floats may differ in their last digits")
+        elif output not in (None, entry.output):
+            logger.warning(
+                "the last transaction's decisions come out otherwise here, on equal exact state: decided is as it was",
+                journal_output=entry.output.hex()[:16], output_here=output.hex()[:16],
+            )  # fmt: skip
+        return exact == entry.exact
 
     def _lean(self, task: int, chunks: Sequence[Chunk], expected: int) -> tuple[Rows, npt.NDArray[np.int64]]:
         """The records' rows with the columns that matter to state, and the digests of their payloads."""
@@ -87,10 +105,11 @@ class SilentReplayer:
         )
         return rows, np.concatenate(digests)
 
-    def _rerun(self, rows: Rows, actions: bytes, *, whole: bool, digests: npt.NDArray[np.int64] | None = None) -> bytes:
+    @contextlib.contextmanager
+    def _published(self) -> Iterator[None]:
+        """What is run within is published; nothing of it stays if a row fails."""
         try:
-            coded = np.frombuffer(actions, np.uint8)
-            digest = self._engine.rerun(rows, coded, self._silent, whole=whole, digests=digests)
+            yield
         except RecordError as error:
             self._engine.undo()
             raise StateCorruptedError("a journaled row cannot be computed again") from error
@@ -98,7 +117,6 @@ class SilentReplayer:
             self._engine.undo()
             raise
         self._engine.publish()
-        return digest
 
 
 def _accepted(chunks: Sequence[Chunk], rejected: frozenset[int]) -> list[Chunk]:

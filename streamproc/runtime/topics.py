@@ -26,6 +26,6 @@ async def prepare_topics(log: EventLog, plan: Plan) -> int:
         if found != partitions:
             raise ConfigError(
                 f"topic {name} has {found} partitions, {source} has {partitions}: they must be equal",
-                hint="a key's partition would change: repartition offline, or start under a new pipeline name",
+                hint="a key's partition would change: see `streamproc repartition`, or start under a new pipeline name",
             )
     return partitions

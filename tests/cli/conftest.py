@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import typer.main
 
-from streamproc.cli.main import run_command
+from streamproc.cli.main import app, run_command
 
 PIPELINE = """\
 pipeline: shop
@@ -53,6 +54,17 @@ class Outcome(NamedTuple):
 
 
 Cli = Callable[..., Outcome]
+
+
+def _flat(group: Any, before: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, command in group.commands.items():
+        found |= _flat(command, f"{before}{name} ") if hasattr(command, "commands") else {before + name: command}
+    return found
+
+
+COMMANDS = _flat(typer.main.get_command(app))
+"""Every command by what is typed, such as `state inspect`."""
 
 
 @pytest.fixture

@@ -4,37 +4,34 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer.main
 
-from streamproc.cli.main import app
+from tests.cli.conftest import COMMANDS
 
-GROUP: Any = typer.main.get_command(app)
 TEXT = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
 SECTIONS = {part.split("\n", 1)[0]: part for part in TEXT.split("\n## ")[1:]}
 
 
 def options(name: str) -> set[str]:
-    parameters = GROUP.commands[name].params
+    parameters = COMMANDS[name].params
     return {
         option for p in parameters for option in p.opts if option.startswith("--") and not getattr(p, "hidden", False)
     }
 
 
 def test_every_command_has_its_section() -> None:
-    assert list(SECTIONS) == list(GROUP.commands)
+    assert list(SECTIONS) == list(COMMANDS)
 
 
-@pytest.mark.parametrize("name", GROUP.commands)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_a_section_names_the_very_options(name: str) -> None:
     assert set(re.findall(r"--[a-z][a-z-]*", SECTIONS[name])) == options(name) - {"--help"}
 
 
-@pytest.mark.parametrize("name", GROUP.commands)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_a_section_shows_the_examples_of_help(name: str) -> None:
     shown = {line.strip() for line in SECTIONS[name].splitlines() if line.startswith("    streamproc")}
-    info = next(info for info in app.registered_commands if info.name == name)
-    assert info.epilog is not None
-    assert {line.strip() for line in info.epilog.splitlines()[2:]} <= shown
+    epilog = COMMANDS[name].epilog
+    assert epilog is not None
+    assert {line.strip() for line in epilog.splitlines()[2:]} <= shown

@@ -9,19 +9,13 @@ import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer.main
 
 from state.errors import ConfigError, EventLogError, Place, RecordError
 from streamproc.cli.backtest import _one_input_each
 from streamproc.cli.errors import report
-from streamproc.cli.main import app
-from tests.cli.conftest import Cli
-
-GROUP: Any = typer.main.get_command(app)
-COMMANDS = sorted(GROUP.commands)
+from tests.cli.conftest import COMMANDS, Cli
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 CARD_FRAUD = CONFIGS / "card_fraud" / "pipeline.yaml"
@@ -88,6 +82,38 @@ WRONG: dict[str, tuple[list[str], str]] = {
         ["backtest", "{pipeline}", "--input", "x.csv", "--output", "{dir}/no/o.parquet"],
         "folder of",
     ),
+    "repartition to nothing": (["repartition", "{pipeline}", *LOG, "--state", "{dir}"], "Missing option '--to'"),
+    "repartition to itself": (
+        ["repartition", "{pipeline}", "--to", "{pipeline}", *LOG, "--state", "{dir}"],
+        "error: both pipelines have one name",
+    ),
+    "state without a command": (["state"], "Missing command"),
+    "inspect what is not there": (
+        ["state", "inspect", "{pipeline}", "--state", "{dir}/no"],
+        "error: --state: there is no directory {dir}/no",
+    ),
+    "inspect another pipeline's state": (
+        ["state", "inspect", "{pipeline}", "--state", "{dir}"],
+        "there is no state of pipeline shop in {dir}",
+    ),
+    "inspect against a log that is not there": (
+        ["state", "inspect", "{pipeline}", "--state", "{dir}", *LOG],
+        "error: --log: there is no event log in {dir}/log",
+    ),
+    "inspect without a directory": (["state", "inspect", "{pipeline}"], "Missing option '--state'"),
+    "verify nothing": (["state", "verify", "{pipeline}"], "there is nothing to verify"),
+    "verify no checkpoints": (
+        ["state", "verify", "{pipeline}", "--checkpoints", "{dir}"],
+        "there is nothing to verify: pipeline shop has no state there yet",
+    ),
+    "checkpoints of nowhere": (
+        ["state", "checkpoints", "{pipeline}", "--checkpoints", "{dir}/no"],
+        "error: --checkpoints: there is no directory {dir}/no",
+    ),
+    "checkpoints of an unknown kind": (
+        ["state", "checkpoints", "{pipeline}", "--checkpoints", "ftp://x"],
+        "the checkpoint store's address is of no known kind",
+    ),
     "backtest of an unknown stream": (
         ["backtest", "{pipeline}", "--input", "logins=x.csv", "--output", "{dir}/o.parquet"],
         "has no stream logins",
@@ -129,21 +155,21 @@ def test_validate_explains(cli: Cli, pipeline: Path) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_shows_an_example_that_can_be_parsed(name: str, cli: Cli) -> None:
-    outcome = cli(name, "--help")
+    outcome = cli(*name.split(), "--help")
     assert (outcome.code, outcome.err) == (0, "")
     _, _, examples = outcome.out.partition("Example:\n")
     found = [line.strip() for line in examples.splitlines() if line.strip()]
     assert found
     for example in found:
-        program, command, *arguments = shlex.split(example)
-        assert (program, command) == ("streamproc", name)
-        GROUP.commands[name].make_context(name, arguments)
+        words, length = shlex.split(example), 1 + len(name.split())
+        assert words[:length] == ["streamproc", *name.split()]
+        COMMANDS[name].make_context(name, words[length:])
 
 
 def test_help_lists_all_commands(cli: Cli) -> None:
     outcome = cli("--help")
     assert outcome.code == 0
-    assert all(f"  {name} " in outcome.out for name in COMMANDS)
+    assert all(f"  {name.split()[0]} " in outcome.out for name in COMMANDS)
 
 
 def test_help_comes_without_the_heavy_libraries() -> None:

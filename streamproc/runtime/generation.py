@@ -1,0 +1,153 @@
+"""A new generation of a pipeline on repartitioned state: where the old one ends in the log, where the new one begins.
+
+The old one must have decided all of its input. The new one has a name and topics of its own; one transaction makes it:
+in each of its journals a first record, of sequence 1 and without input, and the group's offsets that name it. From then
+on it is a pipeline like any other whose state stands at that record. Since no journal begins at sequence 0, no restore
+can start empty: without the state, or a checkpoint of it, it is refused (`recovery._check_link`).
+"""
+
+from __future__ import annotations
+
+__all__ = ["Beginning", "Ending", "begin_generation", "end_of_generation", "plan_generation"]
+
+import asyncio
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from operators.plan import Plan
+from state.errors import ConfigError, EventLogError
+from streamproc.clock import Clock
+from streamproc.eventlog.contract import NO_OFFSET, CommittedOffset, EventLog, Headers, OutputRecords, TopicPartition
+from streamproc.runtime.assignment import Assignment
+from streamproc.runtime.journal import JournalEntry, JournalHead, RangeOfInput, encode_entry
+from streamproc.runtime.numerics import numerics_fingerprint
+from streamproc.runtime.reading import POLL_MS, Silence
+from streamproc.runtime.stored_state import LocalMeta
+from streamproc.runtime.topics import prepare_topics
+from streamproc.runtime.transaction import TransactionProtocol
+
+_FIRST = 1
+_JOIN_SECONDS = 60.0
+
+
+class Ending(NamedTuple):
+    """Where a task of the old generation ends: its position and its journal's head."""
+
+    position: int
+    head: JournalHead
+
+
+class Beginning(NamedTuple):
+    """Where a task of the new one begins: what its state's meta row says, and the journal record that says so."""
+
+    source: TopicPartition
+    meta: LocalMeta
+    headers: Headers
+
+
+async def end_of_generation(log: EventLog, plan: Plan) -> tuple[int, dict[int, Ending]]:
+    """The number of partitions of the old input, and the tasks that ever decided a record.
+
+    Raises:
+        ConfigError: there is no such topic, or some of its records are not decided.
+    """
+    topic, admin = plan.stream.topic, log.admin()
+    partitions = await admin.partitions(topic)
+    if not partitions:
+        raise ConfigError(f"the log has no topic {topic}", hint="give the pipeline as it ran, and its log")
+    sources = [TopicPartition(topic, p) for p in range(partitions)]
+    committed = await admin.committed(plan.pipeline, sources)
+    begins, ends = await admin.begin_offsets(sources), await admin.end_offsets(sources)
+    for source in sources:
+        position = committed[source].offset if source in committed else begins[source]
+        await _refuse_undecided(log, source, position, ends[source])
+    if not committed:
+        raise ConfigError(f"pipeline {plan.pipeline} has decided nothing yet", hint="just `run` the new one")
+    heads = {tp.partition: Ending(found.offset, JournalHead.parse(found.metadata)) for tp, found in committed.items()}
+    return partitions, heads
+
+
+async def _refuse_undecided(log: EventLog, source: TopicPartition, position: int, end: int) -> None:
+    """Offsets up to the end may be of no record (transactions' marks), so it has to be read."""
+    scanner, silence = log.scanner(), Silence(source)
+    try:
+        scanner.seek(source, position)
+        while scanner.position(source) < end:
+            chunks = await scanner.poll(POLL_MS)
+            silence.check(chunks)
+            if chunks:
+                raise ConfigError(
+                    f"{source.topic}[{source.partition}] has records from offset {chunks[0].offsets[0]} on that are "
+                    "not decided yet",
+                    hint="stop its producers, and `run` the old pipeline with --until-end first",
+                )
+    finally:
+        await scanner.close()
+
+
+async def plan_generation(log: EventLog, plan: Plan, endings: Mapping[int, Ending]) -> list[Beginning]:
+    """Makes the new topics, and says where each new task begins.
+
+    Raises:
+        ConfigError: the pipeline has decided something already, or its topics do not fit together.
+    """
+    partitions, admin = await prepare_topics(log, plan), log.admin()
+    sources = [TopicPartition(plan.stream.topic, p) for p in range(partitions)]
+    journals = [TopicPartition(plan.topics.journal, p) for p in range(partitions)]
+    begins, ends = await admin.begin_offsets([*sources, *journals]), await admin.end_offsets(journals)
+    used = await admin.committed(plan.pipeline, sources)
+    if used or any(begins[tp] < ends[tp] for tp in journals):
+        raise ConfigError(f"pipeline {plan.pipeline} has begun already", hint="the new one needs a name of its own")
+    before = hashlib.sha256(b"".join(endings[task].head.chain for task in sorted(endings))).digest()
+    found = []
+    for source, journal in zip(sources, journals, strict=True):
+        entry = _first_entry(plan, source, begins[source], before)
+        headers, chain = encode_entry(entry, before)
+        meta = LocalMeta(_FIRST, chain, ends[journal], begins[source], plan.state_fingerprint, partitions)
+        found.append(Beginning(source, meta, headers))
+    return found
+
+
+def _first_entry(plan: Plan, source: TopicPartition, position: int, before: bytes) -> JournalEntry:
+    """Of no input. `before` is made of the old journals' heads: the chains go on from there."""
+    nothing = hashlib.sha256(b"").digest()
+    return JournalEntry(
+        version=1, task=source.partition, sequence=_FIRST, ranges=(RangeOfInput(source.topic, position, position),),
+        rejected=(), duplicates=(), actions=b"", state_fingerprint=plan.state_fingerprint,
+        decision_fingerprint=plan.decision_fingerprint, numerics=numerics_fingerprint(),
+        exact=before, output=nothing, block=nothing,
+    )  # fmt: skip
+
+
+async def begin_generation(log: EventLog, plan: Plan, beginnings: Sequence[Beginning], clock: Clock) -> None:
+    """One transaction: the journals' first records, and the offsets that name them.
+
+    Raises:
+        EventLogError: it did not happen, or nobody knows: ask `plan_generation` again.
+    """
+    name = f"{plan.pipeline}-repartition-0"
+    assignment = Assignment(asyncio.Lock())
+    reader = log.reader(plan.pipeline, [plan.stream.topic], assignment, instance=name, index=0, count=1)
+    protocol = TransactionProtocol(lambda: log.writer(name), clock)
+    journals = {b.source: TopicPartition(plan.topics.journal, b.source.partition) for b in beginnings}
+    offsets = {
+        b.source: CommittedOffset(b.meta.position, JournalHead(_FIRST, b.meta.chain, NO_OFFSET).text())
+        for b in beginnings
+    }
+    try:
+        await protocol.open()
+        await reader.start()
+        deadline = clock.monotonic() + _JOIN_SECONDS
+        while assignment.partitions != offsets.keys() or assignment.membership is None:
+            await reader.poll(POLL_MS)
+            if clock.monotonic() > deadline:
+                raise EventLogError(f"a worker of pipeline {plan.pipeline} runs already: not all partitions are free")
+        now = clock.now_ms()
+        outputs = [OutputRecords(journals[b.source], [None], [b""], now, [b.headers]) for b in beginnings]
+        ends = await protocol.run(outputs, offsets, assignment.membership)
+        if any(ends[journals[b.source]] != b.meta.journal_offset for b in beginnings):
+            raise EventLogError(f"another process has written to the journal of {plan.pipeline}: remove its state")
+    finally:
+        await protocol.close()
+        await reader.close(leave=True)
