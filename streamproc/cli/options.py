@@ -5,8 +5,11 @@ from __future__ import annotations
 __all__ = [
     "CheckpointSeconds",
     "Checkpoints",
+    "CommitInterval",
     "LogLevel",
     "LogUrl",
+    "MetricsHost",
+    "MetricsPort",
     "PipelineOption",
     "PipelinePath",
     "load_plan",
@@ -40,6 +43,24 @@ Checkpoints = Annotated[
 ]
 CheckpointSeconds = Annotated[
     float, typer.Option(metavar="SECONDS", min=1.0, help="Between two checkpoints of a partition.")
+]
+MetricsPort = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PORT", min=1, max=65535, help="Serve /metrics, /live and /ready; worker i has port PORT + i."
+    ),
+]
+MetricsHost = Annotated[
+    str, typer.Option(metavar="HOST", help="Address they are served at; 0.0.0.0 for probes from outside.")
+]
+CommitInterval = Annotated[
+    float,
+    typer.Option(
+        metavar="MS",
+        min=0.0,
+        max=1000.0,
+        help="From a transaction's begin to the next one's, at least: fewer for the broker.",
+    ),
 ]
 
 

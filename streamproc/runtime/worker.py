@@ -97,7 +97,7 @@ class Worker:
         self._ahead: Computed | None = None
         self._again = False
         self._stopping = False
-        self._failing_since = 0.0
+        self._failing_since = self._due = 0.0
         self._damage: StateCorruptedError | None = None
         self._ends: dict[TopicPartition, int] = {}
 
@@ -132,9 +132,9 @@ class Worker:
                 if self._assignment.changed.is_set() and not await self._patiently(self._adopt):
                     continue
                 self._restorer.check()
-                if self._ahead is None and not await self._patiently(self._collector.wait):  # 1
+                if self._ahead is None and not await self._patiently(self._collect):  # 1
                     if await self._patiently(self._at_end):
-                        break
+                        self.stop()
                     continue
                 async with self._busy:
                     membership = self._assignment.membership
@@ -153,6 +153,17 @@ class Worker:
                         await self._try_again()
         finally:
             await self._close()
+
+    async def _collect(self) -> bool:
+        """Whether anything waits to be decided; the commit interval holds back what is no full batch."""
+        if not await self._collector.wait():
+            return False
+        if (left := self._due - self._clock.monotonic()) > 0:
+            pause = asyncio.ensure_future(self._clock.sleep(left))
+            await self._collector.during(pause, self._full)
+            pause.cancel()
+        self._due = self._clock.monotonic() + self._settings.commit_interval_ms / 1000
+        return True
 
     def _expected(self) -> list[TopicPartition]:
         """What the next transaction will write to, as far as that is known before it is computed."""
@@ -380,7 +391,7 @@ class Worker:
                 await self._checkpoints.take(task)
         finally:
             await self._protocol.close()
-            await self._reader.close()
             for task in self._tasks.values():
                 if task.phase is Phase.RUNNING:
                     await self._states.close(task.task)
+            await self._reader.close(leave=self._settings.leave and self._stopping)
