@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 import uuid
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.exactly_once.campaign import Campaign, Plan
-from tests.exactly_once.pods import Pod, positions, until
+from tests.exactly_once.pods import PARTITIONS, Pod, positions, until
 
 pytestmark = [pytest.mark.xdist_group("campaigns"), pytest.mark.kafka, pytest.mark.slow]
 
@@ -79,3 +80,43 @@ def test_a_stopped_worker_whose_identity_was_taken_ends(campaign: Campaign) -> N
     campaign.drain()
     verdict = campaign.verify(sent)
     assert verdict["ok"], verdict
+
+
+@pytest.mark.timeout(300)
+def test_a_stopped_worker_of_the_same_run_keeps_its_tasks_only(campaign: Campaign) -> None:
+    """It holds the locks of its tasks' state in the directory that both share: the other waits for these, and decides
+    its own meanwhile.
+    """
+    with campaign.feeding(Plan(rate=500, events=12_000, seed=33)) as feeder:
+        pod = Pod(campaign, "a", "--workers", 2, instance="one", session_ms=SESSION_MS)
+        until(lambda: min(pod.marks.read(worker).commits for worker in (0, 1)) > 20, pod)
+        stopped = child(pod, 1)
+        os.kill(stopped, signal.SIGSTOP)
+        at_stop = positions(campaign)
+        time.sleep(SESSION_MS / 1000 + 3)
+        theirs, commits = moved(campaign, at_stop), pod.marks.read(0).commits
+        assert len(theirs) == 2, theirs
+        taken_over = positions(campaign)  # the group has given all to worker 0, which waits for two locks
+        time.sleep(3)
+        assert moved(campaign, taken_over) == theirs
+        assert pod.marks.read(0).commits > commits + 20
+        os.kill(stopped, signal.SIGCONT)
+        until(lambda: len(moved(campaign, taken_over)) == len(PARTITIONS), pod)
+        sent = campaign.end_of(feeder)["sent"]
+    pod.stop_in_order()
+    campaign.drain()
+    verdict = campaign.verify(sent)
+    assert verdict["ok"], verdict
+
+
+def child(pod: Pod, worker: int) -> int:
+    """The process id of one of its workers."""
+    children = Path(f"/proc/{pod.process.pid}/task/{pod.process.pid}/children").read_text().split()
+    (found,) = [p for p in children if f"--worker\0{worker}\0".encode() in Path(f"/proc/{p}/cmdline").read_bytes()]
+    return int(found)
+
+
+def moved(campaign: Campaign, since: list[int]) -> set[int]:
+    """Partitions in which something was committed since."""
+    time.sleep(0.2)
+    return {p for p in PARTITIONS if positions(campaign)[p] > since[p]}
