@@ -73,7 +73,7 @@ def intervals(on: World, given: Sequence[int], rate: int, seconds: float) -> lis
         transactions = rate / one["rows"]
         wanted = ("rate", "p50", "p99", "missing", "duplicates", "rows", "broker_busy", "worker_busy")
         results.append({"what": "commit interval", "commit_interval_ms": interval} | {n: one[n] for n in wanted} | {
-            "transactions_per_s": transactions,
+            "transactions_per_s": transactions, "broker_busy_floor": floor,
             "broker_ms_a_transaction": (one["broker_busy"] - floor) / transactions * 1e3,
         })  # fmt: skip
     return results
