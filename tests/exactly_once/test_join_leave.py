@@ -59,7 +59,7 @@ def test_who_leaves_hands_over_at_once(campaign: Campaign, leave: bool) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("seconds", [20, pytest.param(60, marks=pytest.mark.soak)])
 def test_a_pod_joins_and_leaves_every_two_seconds(campaign: Campaign, seconds: int) -> None:
-    """Every other visit lasts until it has committed: on a slow machine two seconds may end in mid-join, or before."""
+    """Every other visit lasts until it has committed ten times: on a slow machine two seconds may end in mid-join, or before."""
     lives: list[int] = []
     with campaign.feeding(Plan(rate=RATE, events=RATE * seconds, seed=52)) as feeder:
         stays = Pod(campaign, "stays")
@@ -68,10 +68,11 @@ def test_a_pod_joins_and_leaves_every_two_seconds(campaign: Campaign, seconds: i
         while time.monotonic() - begun < seconds:
             at, visitor = time.monotonic(), Pod(campaign, "comes", "--leave")
             commits = visitor.commits
-            if len(lives) % 2 == 0:
-                visitor.until_more(1)
+            hurried = len(lives) % 2 == 1
+            if not hurried:
+                visitor.until_more(10)
             time.sleep(max(0.0, at + TOGGLE_S - time.monotonic()))
-            visitor.stop_in_order()
+            visitor.stop_in_order(early=hurried)
             lives.append(visitor.commits - commits)
             time.sleep(TOGGLE_S)
         assert stays.process.poll() is None, campaign.logged()
@@ -84,6 +85,6 @@ def test_a_pod_joins_and_leaves_every_two_seconds(campaign: Campaign, seconds: i
     verdict = campaign.verify(sent)  # before any drain: all was decided under way
     assert verdict["ok"], verdict
     assert lag_s < LAG_SECONDS_MAX
-    assert all(lives[::2])
+    assert min(lives[::2]) >= 10
     assert len(lives) > seconds / TOGGLE_S / 5
     assert stays.commits - before > seconds
