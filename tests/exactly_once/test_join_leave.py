@@ -59,7 +59,7 @@ def test_who_leaves_hands_over_at_once(campaign: Campaign, leave: bool) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("seconds", [20, pytest.param(60, marks=pytest.mark.soak)])
 def test_a_pod_joins_and_leaves_every_two_seconds(campaign: Campaign, seconds: int) -> None:
-    """Every other visit lasts until it has committed ten times: on a slow machine two seconds may end in mid-join, or before."""
+    """Every other visit lasts until it has committed ten times; the others may end in mid-join, or before."""
     lives: list[int] = []
     with campaign.feeding(Plan(rate=RATE, events=RATE * seconds, seed=52)) as feeder:
         stays = Pod(campaign, "stays")
@@ -86,5 +86,5 @@ def test_a_pod_joins_and_leaves_every_two_seconds(campaign: Campaign, seconds: i
     assert verdict["ok"], verdict
     assert lag_s < LAG_SECONDS_MAX
     assert min(lives[::2]) >= 10
-    assert len(lives) > seconds / TOGGLE_S / 5
+    assert len(lives) > seconds / TOGGLE_S / 10
     assert stays.commits - before > seconds
