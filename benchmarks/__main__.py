@@ -1,6 +1,6 @@
 """The whole suite, or parts of it.
 
-    python -m benchmarks [--quick] [micro] [drain] [latency] [kill] [replay] [scale]
+    python -m benchmarks [--quick] [micro] [drain] [latency] [kill] [workers] [rebalance] [replay] [scale]
 
 Writes benchmarks/results/<date>.json and .md; a full run of everything also docs/benchmarks.md. It measures and
 never asserts on a time: what was to be reached stands beside what was. Without Java or Kafka's jars (`make
@@ -19,13 +19,13 @@ from typing import Any
 
 import msgspec
 
-from benchmarks import drain, kill, latency, micro, reference, replay, report, scale
+from benchmarks import drain, kill, latency, micro, rebalance, reference, replay, report, scale, workers
 from benchmarks.job import has_model
 from benchmarks.machine import facts
 from benchmarks.world import World, world
 from tests.kafka.broker import missing
 
-PARTS = ("drain", "latency", "kill", "replay", "scale", "micro")
+PARTS = ("drain", "latency", "kill", "workers", "rebalance", "replay", "scale", "micro")
 RESULTS = Path(__file__).parent / "results"
 Result = dict[str, Any]
 
@@ -57,6 +57,12 @@ def _latencies(on: World, size: Size) -> list[Result]:
     return found + latency.run(on, "embedded", "R", embedded, size.warm_up, size.seconds)
 
 
+def _workers(on: World, size: Size) -> list[Result]:
+    if on.broker is None:
+        return []
+    return workers.run(on, workers.WORKERS, size.records, workers.INTERVALS_MS, workers.RATE, size.seconds)
+
+
 def parts_of(on: World, size: Size) -> dict[str, Callable[[], list[Result]]]:
     """What measures each part."""
     logs = ("kafka", "embedded") if on.broker is not None else ("embedded",)
@@ -65,6 +71,8 @@ def parts_of(on: World, size: Size) -> dict[str, Callable[[], list[Result]]]:
         "drain": lambda: drain.run(on, size.records, logs, variants, size.steps, size.repeats),
         "latency": lambda: _latencies(on, size),
         "kill": lambda: kill.run(on, size.records, logs, "R", size.repeats),
+        "workers": lambda: _workers(on, size),
+        "rebalance": lambda: rebalance.run(on, rebalance.RATE, size.repeats) if on.broker is not None else [],
         "replay": lambda: replay.run(size.records, size.repeats),
         "scale": lambda: scale.run(size.cards, size.skew_cards, size.scale_events),
         "micro": lambda: micro.run(on, quick=size == QUICK),
@@ -86,7 +94,7 @@ def main() -> None:
     if not has_model():
         print("without variant M: python -m benchmarks.make_bench_model makes its model", file=sys.stderr)
     with world(kafka=not problem) as on:
-        if {"drain", "latency", "kill"} & set(chosen.parts or PARTS):
+        if {"drain", "latency", "kill", "workers", "rebalance"} & set(chosen.parts or PARTS):
             latency.warm(on)
         for part, measure in parts_of(on, size).items():
             if part in (chosen.parts or PARTS):

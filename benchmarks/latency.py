@@ -212,9 +212,13 @@ def _figures(task: Task, arrivals: npt.NDArray[np.float64], begin: float, warm_u
 
 
 def run(
-    on: World, log: str, variant: str, rates: Sequence[int], warm_up: float, seconds: float, job: Job | None = None
-) -> list[Result]:
-    """Floor, then engine, at each rate; one worker serves all rates, each with events of its own."""
+    on: World, log: str, variant: str, rates: Sequence[int], warm_up: float, seconds: float, job: Job | None = None,
+    *, options: Sequence[str] = (), floor: bool = True,
+) -> list[Result]:  # fmt: skip
+    """Floor (if wanted), then engine, at each rate; one worker serves all rates, each with events of its own.
+
+    `options`: more of `run`.
+    """
     name, job = fresh(f"latency-{variant.lower()}"), job or Job()
     url, topic = on.url(log, "latency"), fresh("transactions")
     path = pipeline(on.directory, variant, name, topic)
@@ -222,22 +226,22 @@ def run(
 
     async def topics() -> str:
         events_ = open_log(url)
-        floor = fresh("floor")
-        await events_.admin().ensure_topics([TopicSpec(floor, PARTITIONS), TopicSpec(topic, PARTITIONS)])
+        echo = fresh("floor")
+        await events_.admin().ensure_topics([TopicSpec(echo, PARTITIONS), TopicSpec(topic, PARTITIONS)])
         await prepare_outputs(events_, plan)
         await events_.close()
-        return floor
+        return echo
 
-    floor, results, start = run_async(topics()), list[Result](), 0
+    echo, results, start = run_async(topics()), list[Result](), 0
     broker = {"broker": on.broker_pid} if on.broker_pid else {}
-    for rate in rates:
+    for rate in rates if floor else ():
         count = int(rate * (warm_up + seconds))
         results.append({"what": "floor", "log": log} | measure(
-            Task(url, floor, floor, job, rate, start, count), warm_up, broker
+            Task(url, echo, echo, job, rate, start, count), warm_up, broker
         ))  # fmt: skip
         start += count
     start = 0
-    with Worker(on, path, url, name) as worker:
+    with Worker(on, path, url, name, *options) as worker:
         worker.await_ready()
         for rate in rates:
             count, before = int(rate * (warm_up + seconds)), worker.metrics()

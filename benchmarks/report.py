@@ -14,6 +14,8 @@ _WHAT = {
     "drain": "A backlog, one worker on one core; medians of the runs. Flush, journal and deduplication on",
     "latency": "Open loop, ms from the scheduled send to a read_committed reader; `floor` is driver and broker alone",
     "kill": "SIGKILL in mid-drain, restart at once; cold start; silent replay of all tasks from nothing, in wall time",
+    "workers": "Several workers draining one log, all cores theirs; then one worker at a rate, by commit interval",
+    "rebalance": "A third pod takes one of four partitions and gives it back: ms without a commit",
     "replay": "Silent replay of all tasks from nothing, embedded log: CPU of an event, reading and applying apart",
     "scale": "The engine alone: CPU of an event, bytes of a card",
 }
@@ -108,8 +110,13 @@ def _card(results: Result) -> float | None:
 
 def _wrong(results: Result) -> float | None:
     names = ("missing", "duplicates", "unknown", "mismatches")
-    rows = [row for part in ("drain", "latency", "kill") for row in results.get(part, ())]
+    rows = [row for part in ("drain", "latency", "kill", "workers", "rebalance") for row in results.get(part, ())]
     return float(sum(row.get(name, 0) for row in rows for name in names)) if rows else None
+
+
+def _over_the_bound(results: Result) -> float | None:
+    rows = [row for row in results.get("rebalance", ()) if "bound_ms" in row]
+    return max((float(row["stay_pause_ms"] - row["bound_ms"]) for row in rows), default=None)
 
 
 GOALS = (
@@ -136,6 +143,10 @@ GOALS = (
     Goal(
         "silent replay, embedded log, events/s of a core", ">= 400,000",
         lambda r: _one(r, "replay", "events_per_s"), lambda x: x >= 400_000,
+    ),
+    Goal(
+        "longest pause of partitions that stay, of a rebalance, above its bound, ms", "<= 0",
+        _over_the_bound, lambda x: x <= 0,
     ),
     Goal("memory of a card with 5 live events, bytes", "<= 500", _card, lambda x: x <= 500),
     Goal(

@@ -143,11 +143,14 @@ def copied(world_: World, source: str, name: str) -> str:
 class Worker:
     """`streamproc run` as a child on one core; `started` is when it was asked to."""
 
-    def __init__(self, world_: World, pipeline: Path, url: str, name: str, *options: str) -> None:
+    def __init__(
+        self, world_: World, pipeline: Path, url: str, name: str, *options: str, cores: frozenset[int] | None = None
+    ) -> None:
+        """`cores`: instead of the worker's one."""
         self.state = world_.directory / f"{name}-state"
         self.log = world_.directory / f"{name}.log"
         self.port = _free_port()
-        self._core = world_.cores.worker
+        self._cores = cores or {world_.cores.worker}
         self._command = [
             sys.executable, "-m", "streamproc.cli.main", "run", str(pipeline), "--log", url, "--state", str(self.state),
             "--instance", name, "--metrics-port", str(self.port), *options,
@@ -164,7 +167,7 @@ class Worker:
         with self.log.open("ab") as log:
             self.started = time.time()
             self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        os.sched_setaffinity(self._process.pid, {self._core})
+        os.sched_setaffinity(self._process.pid, self._cores)
 
     def __enter__(self) -> Self:
         self.start()
@@ -192,7 +195,8 @@ class Worker:
 
     def stop(self) -> None:
         """SIGTERM, as an orchestrator would; SIGKILL after a while."""
-        assert self._process is not None
+        if self._process is None:
+            return
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
         try:
@@ -203,9 +207,9 @@ class Worker:
     def memory(self) -> dict[str, float]:
         return memory_mb(self.pid)
 
-    def metrics(self) -> dict[str, float]:
-        """All samples of /metrics, by their text with labels."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
+    def metrics(self, index: int = 0) -> dict[str, float]:
+        """All samples of a worker's /metrics, by their text with labels."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port + index}/metrics", timeout=5) as answer:
             lines = answer.read().decode().splitlines()
         samples = (line.rsplit(" ", 1) for line in lines if line and not line.startswith("#"))
         return {name.removeprefix("streamproc_"): float(value) for name, value in samples}

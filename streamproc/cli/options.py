@@ -6,8 +6,11 @@ __all__ = [
     "AsJson",
     "CheckpointSeconds",
     "Checkpoints",
+    "CommitInterval",
     "LogLevel",
     "LogUrl",
+    "MetricsHost",
+    "MetricsPort",
     "PipelineOption",
     "PipelinePath",
     "load_plan",
@@ -43,6 +46,24 @@ CheckpointSeconds = Annotated[
     float, typer.Option(metavar="SECONDS", min=1.0, help="Between two checkpoints of a partition.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one line of JSON.")]
+MetricsPort = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PORT", min=1, max=65535, help="Serve /metrics, /live and /ready; worker i has port PORT + i."
+    ),
+]
+MetricsHost = Annotated[
+    str, typer.Option(metavar="HOST", help="Address they are served at; 0.0.0.0 for probes from outside.")
+]
+CommitInterval = Annotated[
+    float,
+    typer.Option(
+        metavar="MS",
+        min=0.0,
+        max=1000.0,
+        help="From a transaction's begin to the next one's, at least: fewer for the broker.",
+    ),
+]
 
 
 def refuse_unless(fine: bool, message: str, hint: str | None = None) -> None:

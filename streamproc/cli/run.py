@@ -13,9 +13,19 @@ import typer
 
 from streamproc.cli.log_directory import make_directories
 from streamproc.cli.loops import leaving_quietly
-from streamproc.cli.options import Checkpoints, CheckpointSeconds, LogLevel, LogUrl, PipelinePath, load_plan
+from streamproc.cli.options import (
+    Checkpoints,
+    CheckpointSeconds,
+    CommitInterval,
+    LogLevel,
+    LogUrl,
+    MetricsHost,
+    MetricsPort,
+    PipelinePath,
+    load_plan,
+)
 from streamproc.cli.processes import die_with_parent, supervise
-from streamproc.cli.worker_process import COMMAND, Share, forked, work
+from streamproc.cli.worker_process import COMMAND, SWITCHES, Share, forked, work
 from streamproc.runtime.identity import hold_run
 
 INSTANCE_VARIABLE = "STREAMPROC_INSTANCE"
@@ -39,18 +49,18 @@ def command(
     until_end: Annotated[
         bool, typer.Option("--until-end", help="Stop when all that was there at the start is decided and committed.")
     ] = False,
-    metrics_port: Annotated[
-        int | None,
-        typer.Option(
-            metavar="PORT", min=1, max=65535, help="Serve /metrics, /live and /ready; worker i has port PORT + i."
-        ),
-    ] = None,
+    metrics_port: MetricsPort = None,
+    metrics_host: MetricsHost = "127.0.0.1",
     instance: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Stable name of this pod. [default: $STREAMPROC_INSTANCE, else the host's]"),
     ] = None,
     checkpoints: Checkpoints = None,
     checkpoint_seconds: CheckpointSeconds = 30.0,
+    leave: Annotated[
+        bool, typer.Option("--leave", help="Give the partitions up at the end, for others to take at once.")
+    ] = False,
+    commit_interval: CommitInterval = 0.0,
     log_level: Annotated[LogLevel, typer.Option(help="What is logged, as JSON lines on stderr.")] = LogLevel.INFO,
     worker: Annotated[int | None, typer.Option(hidden=True)] = None,
     parent: Annotated[int | None, typer.Option(hidden=True)] = None,
@@ -65,7 +75,7 @@ def command(
         name = instance or os.environ.get(INSTANCE_VARIABLE) or socket.gethostname()
         share = Share(
             pipeline, log, state or _state_of(log), name, workers, until_end, metrics_port, log_level, checkpoints,
-            checkpoint_seconds,
+            checkpoint_seconds, leave, commit_interval, metrics_host,
         )  # fmt: skip
         if worker is not None:
             return work(share, worker)
@@ -89,16 +99,17 @@ def _child(share: Share, index: int) -> list[str]:
         "--instance": share.instance,
         "--workers": share.workers,
         "--metrics-port": share.metrics_port,
+        "--metrics-host": share.metrics_host,
         "--log-level": share.log_level,
         "--checkpoints": share.checkpoints,
         "--checkpoint-seconds": share.checkpoint_seconds,
+        "--commit-interval": share.commit_interval_ms,
         "--worker": index,
         "--parent": os.getpid(),
     }
     given = [str(part) for option, value in options.items() if value is not None for part in (option, value)]
-    if share.until_end:
-        given.append("--until-end")
-    return [*COMMAND, *given, "--", share.pipeline]
+    switches = [switch for switch, on in zip(SWITCHES, (share.until_end, share.leave), strict=True) if on]
+    return [*COMMAND, *given, *switches, "--", share.pipeline]
 
 
 def _state_of(log: str) -> Path:

@@ -24,6 +24,8 @@ from streamproc.runtime.notes import NOTES_VARIABLE
 
 COMMAND = [sys.executable, "-m", "streamproc.cli.worker_process", "run"]
 """How the command line of a worker begins."""
+SWITCHES = ("--until-end", "--leave")
+"""Come last in it: options without a value."""
 
 
 class Share(NamedTuple):
@@ -39,6 +41,9 @@ class Share(NamedTuple):
     log_level: LogLevel
     checkpoints: str | None = None
     checkpoint_seconds: float = 30.0
+    leave: bool = False
+    commit_interval_ms: float = 0.0
+    metrics_host: str = "127.0.0.1"
 
 
 def work(share: Share, index: int) -> int:
@@ -73,10 +78,13 @@ def _work(share: Share, index: int) -> None:
     port = None if share.metrics_port is None else share.metrics_port + index
     notes = os.environ.pop(NOTES_VARIABLE, None)
     options = RunOptions(
-        share.log, share.state, metrics_port=port, notes=None if notes is None else int(notes),
+        share.log, share.state, share.metrics_host, port, notes=None if notes is None else int(notes),
         checkpoints=share.checkpoints, checkpoint_seconds=share.checkpoint_seconds,
     )  # fmt: skip
-    settings = WorkerSettings(instance=share.instance, index=index, count=share.workers, until_end=share.until_end)
+    settings = WorkerSettings(
+        instance=share.instance, index=index, count=share.workers, until_end=share.until_end, leave=share.leave,
+        commit_interval_ms=share.commit_interval_ms,
+    )  # fmt: skip
     try:
         run_async(run_worker(plan, options, settings))
     except StateBarrierError as error:
@@ -87,8 +95,10 @@ def _work(share: Share, index: int) -> None:
 def _parse(arguments: Sequence[str]) -> tuple[Share, int, int]:
     """(share, index, process id of the parent) of a command line that `run` has made."""
     *given, _, pipeline = arguments
-    until_end = "--until-end" in given[-1:]
-    values = dict(zip(given[0 : len(given) - until_end : 2], given[1::2], strict=False))
+    switches = set()
+    while given[-1] in SWITCHES:
+        switches.add(given.pop())
+    values = dict(zip(given[0::2], given[1::2], strict=True))
     port = values.get("--metrics-port")
     share = Share(
         pipeline,
@@ -96,11 +106,14 @@ def _parse(arguments: Sequence[str]) -> tuple[Share, int, int]:
         Path(values["--state"]),
         values["--instance"],
         int(values["--workers"]),
-        until_end,
+        "--until-end" in switches,
         None if port is None else int(port),
         LogLevel(values["--log-level"]),
         values.get("--checkpoints"),
         float(values["--checkpoint-seconds"]),
+        "--leave" in switches,
+        float(values["--commit-interval"]),
+        values["--metrics-host"],
     )
     return share, int(values["--worker"]), int(values["--parent"])
 

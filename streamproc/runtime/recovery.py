@@ -11,10 +11,10 @@
 
 from __future__ import annotations
 
-__all__ = ["Recovery", "Replayer", "locate"]
+__all__ = ["Recovery", "Replayer", "locate_all"]
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import NamedTuple, Protocol
 
 import structlog
@@ -344,7 +344,16 @@ class Recovery:
             )
 
 
-async def locate(log: EventLog, journal: TopicPartition, start: int, sequence: int) -> int:
+async def locate_all(log: EventLog, wanted: Mapping[TopicPartition, tuple[int, int]]) -> dict[TopicPartition, int]:
+    """The offsets of journal records known to be committed: of each partition (where to begin, sequence).
+
+    Raises:
+        StateCorruptedError: one is not there.
+    """
+    return {tp: await _locate(log, tp, start, sequence) for tp, (start, sequence) in wanted.items()}
+
+
+async def _locate(log: EventLog, journal: TopicPartition, start: int, sequence: int) -> int:
     """The offset of the journal record `sequence`, known to be committed, searched from `start` on.
 
     Raises:

@@ -12,7 +12,9 @@ class WorkerSettings(msgspec.Struct, frozen=True):
 
     `instance` is the pod's stable name; with `index` it names the group member and the transactional id.
     `batch_rows_max` and `batch_ms` bound a batch (rows; estimated work). `flush_rows` and `flush_seconds`: when dirty
-    rows are written. `until_end`: stop when all that was there at the start is decided.
+    rows are written. `until_end`: stop when all that was there at the start is decided. `leave`: an orderly end gives
+    the partitions up at once, instead of keeping the membership for a restart. `commit_interval_ms`: from the begin of
+    a transaction to the next one's, at least, unless a full batch waits.
     """
 
     instance: str = "local"
@@ -23,3 +25,5 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     flush_rows: int = 20_000
     flush_seconds: float = 1.0
     until_end: bool = False
+    leave: bool = False
+    commit_interval_ms: float = 0.0

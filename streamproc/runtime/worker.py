@@ -30,7 +30,7 @@ from streamproc.runtime.metrics import WorkerMetrics
 from streamproc.runtime.notes import Notes, Orders, Portion
 from streamproc.runtime.partition_task import PartitionTask, Phase
 from streamproc.runtime.patience import Patience
-from streamproc.runtime.recovery import Recovery, locate
+from streamproc.runtime.recovery import Recovery, locate_all
 from streamproc.runtime.replay import SilentReplayer
 from streamproc.runtime.restorer import Restorer
 from streamproc.runtime.results import Computed
@@ -95,8 +95,8 @@ class Worker:
         self._tasks: dict[TopicPartition, PartitionTask] = {}
         self._rows_max = self._rows_cap = settings.batch_rows_max
         self._ahead: Computed | None = None
-        self._again = False
-        self._stopping, self._orderly = False, True
+        self._again, self._stopping, self._orderly = False, False, True
+        self._due = 0.0
         self._damage: StateCorruptedError | None = None
         self._ends: dict[TopicPartition, int] = {}
 
@@ -132,9 +132,9 @@ class Worker:
                 if self._assignment.changed.is_set() and not await self._patience.with_(self._adopt):
                     continue
                 self._restorer.check()
-                if self._ahead is None and not await self._patience.with_(self._collector.wait):  # 1
+                if self._ahead is None and not await self._patience.with_(self._collect):  # 1
                     if await self._patience.with_(self._at_end):
-                        break
+                        self.stop()
                     continue
                 async with self._busy:
                     membership = self._assignment.membership
@@ -157,6 +157,17 @@ class Worker:
             raise
         finally:
             await self._close()
+
+    async def _collect(self) -> bool:
+        """Whether anything waits to be decided; the commit interval holds back what is no full batch."""
+        if not await self._collector.wait():
+            return False
+        if (left := self._due - self._clock.monotonic()) > 0:
+            pause = asyncio.ensure_future(self._clock.sleep(left))
+            await self._collector.during(pause, self._full)
+            pause.cancel()
+        self._due = self._clock.monotonic() + self._settings.commit_interval_ms / 1000
+        return True
 
     def _expected(self) -> list[TopicPartition]:
         """What the next transaction will write to, as far as that is known before it is computed."""
@@ -260,7 +271,12 @@ class Worker:
         self._metrics.failed_transactions.inc()
         landed = await self._protocol.settle(offsets, self._reader)
         if landed:
-            return await self._journal_offsets(computed)
+            journal, tasks = self._plan.topics.journal, self._tasks
+            wanted = {
+                TopicPartition(journal, source.partition): (tasks[source].journal_offset, head.sequence)
+                for source, head in computed.heads.items()
+            }
+            return await self._protocol.retried(partial(locate_all, self._log, wanted))
         self._undo()
         await self._read_from_positions()
         return None
@@ -301,14 +317,6 @@ class Worker:
                 self._reader.resume(tp, task.position)
             else:
                 self._reader.pause(tp)  # its records must not be taken the moment it goes live, from far ahead
-
-    async def _journal_offsets(self, computed: Computed) -> dict[TopicPartition, int]:
-        ends: dict[TopicPartition, int] = {}
-        for source, head in computed.heads.items():
-            tp = TopicPartition(self._plan.topics.journal, source.partition)
-            start = self._tasks[source].journal_offset
-            ends[tp] = await self._protocol.retried(partial(locate, self._log, tp, start, head.sequence))
-        return ends
 
     async def _start(self) -> bool:
         partitions = await prepare_topics(self._log, self._plan)
@@ -384,8 +392,8 @@ class Worker:
                 await self._checkpoints.take_last(self._tasks.values())
         finally:
             await self._protocol.close()
-            await self._reader.close()
             for task in self._tasks.values():
                 if task.phase is Phase.RUNNING:
                     await self._states.close(task.task)
+            await self._reader.close(leave=self._settings.leave and self._stopping)
             self._logger.info("stopped", **self._metrics.totals())

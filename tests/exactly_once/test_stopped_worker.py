@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
-import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from streamproc.eventlog.contract import TopicPartition
-from streamproc.eventlog.kafka import KafkaLog
 from tests.exactly_once.campaign import Campaign, Plan
-from tests.exactly_once.marks import Marks
+from tests.exactly_once.pods import PARTITIONS, Pod, positions, until
 
 pytestmark = [pytest.mark.xdist_group("campaigns"), pytest.mark.kafka, pytest.mark.slow]
 
 SESSION_MS = 6_000  # the least that brokers take by default
-PARTITIONS = range(4)
-PATIENCE_S = 90.0
 IN_TRANSACTION = {5, 6, 7}
 
 
@@ -33,53 +27,8 @@ def campaign(tmp_path: Path, kafka_bootstrap: str) -> Iterator[Campaign]:
     made.end_all()
 
 
-class Run:
-    """One `run` of one worker, on a pod (a state directory) of its own."""
-
-    def __init__(self, campaign: Campaign, pod: str, instance: str) -> None:
-        path = campaign.directory / f"marks-{pod}"
-        given = ["--instance", instance, "--state", campaign.directory / f"state-{pod}"]
-        self.campaign = campaign
-        self.process: subprocess.Popen[str] = campaign.start(path, *given, session_ms=SESSION_MS)
-        self.marks = Marks(path)
-
-    @property
-    def commits(self) -> int:
-        return self.marks.read(0).commits
-
-    def signal(self, number: int) -> None:
-        os.killpg(self.process.pid, number)
-
-    def until_more(self, commits: int = 5) -> None:
-        wanted = self.commits + commits
-        until(lambda: self.commits >= wanted, self)
-
-    def stop_in_order(self) -> None:
-        assert self.process.poll() is None, self.campaign.logged()
-        self.process.terminate()
-        assert self.process.wait(60) == 0, self.campaign.logged()
-
-
-def until(reached: Callable[[], bool], *alive: Run) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not reached():
-        for run in alive:
-            assert run.process.poll() is None, run.campaign.logged()
-        assert time.monotonic() < deadline, "it does not come to it"
-        time.sleep(0.002)
-
-
-def positions(campaign: Campaign) -> list[int]:
-    """The group's committed offsets."""
-
-    async def fetch() -> list[int]:
-        log = KafkaLog.from_url(campaign.log_url)
-        tps = [TopicPartition(f"{campaign.pipeline}.transactions", p) for p in PARTITIONS]
-        found = await log.admin().committed(campaign.pipeline, tps)
-        await log.close()
-        return [found[tp].offset if tp in found else 0 for tp in tps]
-
-    return asyncio.run(fetch())
+def stoppable(campaign: Campaign, pod: str, instance: str) -> Pod:
+    return Pod(campaign, pod, instance=instance, session_ms=SESSION_MS)
 
 
 def all_moved(campaign: Campaign, since: list[int]) -> bool:
@@ -91,9 +40,9 @@ def all_moved(campaign: Campaign, since: list[int]) -> bool:
 @pytest.mark.parametrize("in_transaction", [True, False])
 def test_a_stopped_worker_goes_on(campaign: Campaign, in_transaction: bool) -> None:
     with campaign.feeding(Plan(rate=500, events=8_000, seed=31)) as feeder:
-        first = Run(campaign, "a", "one")
+        first = stoppable(campaign, "a", "one")
         first.until_more()
-        other = Run(campaign, "b", "two")
+        other = stoppable(campaign, "b", "two")
         other.until_more()
         first.until_more()
         until(lambda: (first.marks.read(0).step in IN_TRANSACTION) is in_transaction, first)
@@ -114,11 +63,11 @@ def test_a_stopped_worker_goes_on(campaign: Campaign, in_transaction: bool) -> N
 @pytest.mark.timeout(300)
 def test_a_stopped_worker_whose_identity_was_taken_ends(campaign: Campaign) -> None:
     with campaign.feeding(Plan(rate=500, events=6_000, seed=32)) as feeder:
-        first = Run(campaign, "a", "one")
+        first = stoppable(campaign, "a", "one")
         first.until_more()
         until(lambda: first.marks.read(0).step in IN_TRANSACTION, first)
         first.signal(signal.SIGSTOP)
-        heir = Run(campaign, "b", "one")
+        heir = stoppable(campaign, "b", "one")
         heir.until_more(20)
         time.sleep(9)  # also past the time-out of its transaction
         before = first.commits
@@ -131,3 +80,43 @@ def test_a_stopped_worker_whose_identity_was_taken_ends(campaign: Campaign) -> N
     campaign.drain()
     verdict = campaign.verify(sent)
     assert verdict["ok"], verdict
+
+
+@pytest.mark.timeout(300)
+def test_a_stopped_worker_of_the_same_run_keeps_its_tasks_only(campaign: Campaign) -> None:
+    """It holds the locks of its tasks' state in the directory that both share: the other waits for these, and decides
+    its own meanwhile.
+    """
+    with campaign.feeding(Plan(rate=500, events=12_000, seed=33)) as feeder:
+        pod = Pod(campaign, "a", "--workers", 2, instance="one", session_ms=SESSION_MS)
+        until(lambda: min(pod.marks.read(worker).commits for worker in (0, 1)) > 20, pod)
+        stopped = child(pod, 1)
+        os.kill(stopped, signal.SIGSTOP)
+        at_stop = positions(campaign)
+        time.sleep(SESSION_MS / 1000 + 3)
+        theirs, commits = moved(campaign, at_stop), pod.marks.read(0).commits
+        assert len(theirs) == 2, theirs
+        taken_over = positions(campaign)  # the group has given all to worker 0, which waits for two locks
+        time.sleep(3)
+        assert moved(campaign, taken_over) == theirs
+        assert pod.marks.read(0).commits > commits + 20
+        os.kill(stopped, signal.SIGCONT)
+        until(lambda: len(moved(campaign, taken_over)) == len(PARTITIONS), pod)
+        sent = campaign.end_of(feeder)["sent"]
+    pod.stop_in_order()
+    campaign.drain()
+    verdict = campaign.verify(sent)
+    assert verdict["ok"], verdict
+
+
+def child(pod: Pod, worker: int) -> int:
+    """The process id of one of its workers."""
+    children = Path(f"/proc/{pod.process.pid}/task/{pod.process.pid}/children").read_text().split()
+    (found,) = [p for p in children if f"--worker\0{worker}\0".encode() in Path(f"/proc/{p}/cmdline").read_bytes()]
+    return int(found)
+
+
+def moved(campaign: Campaign, since: list[int]) -> set[int]:
+    """Partitions in which something was committed since."""
+    time.sleep(0.2)
+    return {p for p in PARTITIONS if positions(campaign)[p] > since[p]}

@@ -34,6 +34,7 @@ class StaticMember(GroupCoordinator):
         on_fenced: Callable[[], None],
     ) -> None:
         self.fenced = False
+        self.ending = False  # joins no more
         self.leaving = False
         self._on_fenced = on_fenced
         self._assignor = TaskAssignor(instance)
@@ -78,6 +79,13 @@ class StaticMember(GroupCoordinator):
             raise FencedInstanceError
         return response
 
+    async def _do_rejoin_group(self, subscription: Any) -> bool:
+        if self.ending:  # the others would wait for us once more, and then again as we leave
+            await asyncio.wait([self._closing])
+            return False
+        joined: bool = await super()._do_rejoin_group(subscription)
+        return joined
+
     async def _on_join_complete(self, generation: int, *rest: Any) -> None:
         self._assignor.generation = generation
         await super()._on_join_complete(generation, *rest)
@@ -98,3 +106,13 @@ class StaticMember(GroupCoordinator):
             with contextlib.suppress(theirs.KafkaError):  # else the session time-out does it
                 await self._send_req(wire.static_leave(self.snapshot()))
         self.reset_generation()
+
+    async def leave_unanswered(self) -> None:
+        """Leave although the answer to our JoinGroup is still out: the group waits for somebody else.
+
+        On another connection: on one the broker answers in order. Whoever has not been told a member id is known by
+        the instance.
+        """
+        if self.coordinator_id is not None and not self.fenced:
+            with contextlib.suppress(theirs.KafkaError):
+                await self._client.send(self.coordinator_id, wire.static_leave(self.snapshot()))

@@ -131,23 +131,33 @@ class KafkaReader:
 
     async def close(self, *, leave: bool = False) -> None:
         """Bounded to some seconds; without `leave` the partitions stay ours until the session time-out."""
+        if self._member is not None:
+            self._member.ending, self._member.leaving = True, leave
         for change in self._changes:
             change.done.set()
             if change.delivery is not None:
                 change.delivery.cancel()
         self._changes.clear()
         if self._member is not None:
-            self._member.leaving = leave
             with contextlib.suppress(Exception):
-                await asyncio.wait_for(self._member.close(), _CLOSE_S)
+                await self._end(self._member)
         if self._fetcher is not None:
             await self._fetcher.close()
         if self._client is not None:
             await self._client.sever()
         self._client = self._member = self._fetcher = None
 
+    async def _end(self, member: StaticMember) -> None:
+        try:
+            await asyncio.wait_for(member.close(), _CLOSE_S)
+        except TimeoutError:
+            if member.leaving:
+                await asyncio.wait_for(member.leave_unanswered(), _CLOSE_S)
+
     def record(self, partitions: Iterable[Any], membership: Membership | None) -> _Change | None:
-        """Keep a change for `poll`; taking nothing is no change."""
+        """Keep a change for `poll`; taking nothing is no change, and at the end nobody polls any more."""
+        if self._member is not None and self._member.ending:
+            return None
         change = _Change(frozenset(TopicPartition(*tp) for tp in partitions), membership)
         if membership is None and not change.partitions:
             return None

@@ -67,6 +67,34 @@ async def test_two_members_share_whole_tasks(log: KafkaLog) -> None:
     await first.close(leave=True)
 
 
+@pytest.mark.parametrize("known", [False, True])
+async def test_a_member_leaves_although_its_join_is_not_answered(
+    log: KafkaLog, topic: str, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    """The group waits for somebody else, who does not poll; `known`: it was a member before, with an id of its own."""
+    monkeypatch.setattr("streamproc.eventlog.kafka.reader._CLOSE_S", 0.5)
+    group = unique("group")
+    first, first_told = await join(log, group, [topic], "w1")
+    second = log.reader(group, [topic], told := Told(), instance="w2", index=0, count=1)
+    await second.start()
+    if known:
+        async with polling(first, second):
+            await until([first_told, told], 1, 1)
+        third = log.reader(group, [topic], Told(), instance="w3", index=0, count=1)
+        await third.start()
+        async with polling(second):
+            await asyncio.sleep(1.5)  # a heartbeat tells it of the third, and it joins again
+        await third.close(leave=True)
+    else:
+        await asyncio.sleep(0.5)
+    await second.close(leave=True)
+    begun = time.monotonic()
+    async with polling(first):
+        await until([first_told], 2)
+    assert time.monotonic() - begun < SESSION_S / 2
+    await first.close(leave=True)
+
+
 async def test_a_revocation_is_awaited(log: KafkaLog, topic: str) -> None:
     """The end of an open transaction: the newcomer gets nothing before."""
     order: list[str] = []
