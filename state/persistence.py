@@ -25,6 +25,8 @@ from state.table import KeyedTable, Slots, TableSpec
 I64 = npt.NDArray[np.int64]
 View = Callable[[KeyedTable, Slots], tuple[I64, I64]]  # fields (rows, any number) and ring starts of slots
 _LOAD_MAX = 4096  # keys loaded at once when all of a task's keys are wanted
+_WINDOW = 1 << 15  # slots that a step of eviction looks at
+_EVICTED = 1 << 11  # keys that it evicts at most: 1 to 3 ms
 
 
 class Persistence:
@@ -38,7 +40,9 @@ class Persistence:
         self.view = view
         self.format = RowFormat(spec)
         self.table = KeyedTable(spec, self)
-        self._stores: dict[int, RowStore] = {}  # of tasks that may have cold keys
+        self._stores: dict[int, RowStore] = {}
+        self._cold: set[int] = set()  # tasks that may have keys which are not in memory
+        self._hand = 0
 
     @property
     def name(self) -> str:
@@ -51,13 +55,15 @@ class Persistence:
         return self.format.fingerprint
 
     def add_task(self, task: int, store: RowStore, *, fresh: bool) -> None:
-        """Take a task over; all keys of a `fresh` task are in memory, so its store is never asked."""
+        """Take a task over; all keys of a `fresh` task are in memory, so its store is not asked until some left."""
+        self._stores[task] = store
         if not fresh:
-            self._stores[task] = store
+            self._cold.add(task)
 
     def drop_task(self, task: int) -> None:
         """Forget a task's keys."""
         self._stores.pop(task, None)
+        self._cold.discard(task)
         self.table.drop_task(task)
 
     def seal(self) -> None:
@@ -94,6 +100,32 @@ class Persistence:
         """Memory in use, in bytes."""
         return self.table.bytes_estimate()
 
+    # ---- eviction
+
+    @property
+    def used_bytes(self) -> int:
+        """Memory of the keys in memory."""
+        return self.table.used_bytes
+
+    def evict(self) -> int:
+        """A bounded step: the longest unused of the next slots leave memory; how many did. Between batches.
+
+        The hand goes round over all slots: each window loses its oldest sixteenth, so what is evicted is about
+        the least recently used sixteenth of all.
+        """
+        table = self.table
+        begin = self._hand if self._hand < table.slot_count else 0
+        self._hand = begin + _WINDOW
+        slots = table.evictable(begin, min(self._hand, table.slot_count))
+        if len(slots) > _EVICTED:
+            slots = slots[np.argpartition(table.used[slots], _EVICTED)[:_EVICTED]]
+        if slots.size:
+            self._cold.update(np.unique(table.task_of[slots]).tolist())
+            table.evict(slots)
+        if table.ring:
+            table.ring.tidy()
+        return len(slots)
+
     # ---- loading
 
     def load(self, table: KeyedTable, task: int, keys: list[str], slots: Slots) -> None:
@@ -102,11 +134,10 @@ class Persistence:
         Raises:
             StateCorruptedError: a stored row or chunk is damaged.
         """
-        store = self._stores.get(task)
-        if store is None:
+        if task not in self._cold:
             return
         try:
-            self._load(table, store, keys, slots)
+            self._load(table, self._stores[task], keys, slots)
         except StateCorruptedError as error:
             error.task = task
             raise
@@ -178,7 +209,7 @@ class Persistence:
         for slot, size, rest in zip(slots.tolist(), header[:, -1].tolist(), rests, strict=True):
             if len(rest) != size:
                 raise self.format.corrupted("a row's blob is cut short")
-            self.table.blobs[slot] = rest
+            self.table.put_blob(slot, rest)
 
     # ---- flushing
 
@@ -211,9 +242,9 @@ class Persistence:
                 yield ring.entries[ring.spans(slots[i : i + 1], starts[i : i + 1], stops[i : i + 1])].tobytes()
 
     def _load_all(self, task: int) -> None:
-        store = self._stores.get(task)
-        if store is None:
+        if task not in self._cold:
             return
+        store = self._stores[task]
         mine = self.table.keys_of(task)
         texts = (self.format.row_key_text(key) for key, _ in store.scan(self.format.row_prefix))
         cold = [text for text in texts if text not in mine]
@@ -228,7 +259,7 @@ class TableCut:
         self._format = row_format
         self._table = table
         self._task = task
-        self._slots = table.take_dirty(task)
+        self._slots, self._number = table.take_dirty(task)
         picked = self._slots.tolist()
         self._keys: list[str] = _pick(table.keys, picked)
         self._header = table.rows[self._slots, : len(table.spec.fields)]
@@ -256,8 +287,13 @@ class TableCut:
         values = self._format.pack_rows(np.hstack(header), tails, self._blobs)
         return puts + list(zip(keys, values, strict=True)), deletes
 
+    def written(self) -> None:
+        """The store has it: the keys may leave memory."""
+        self._table.written(self._slots, self._number)
+
     def restore_dirty(self) -> None:
         """The write did not happen: the rows are dirty again. Keys that an undo took away stay away."""
+        self._table.written(self._slots, self._number)
         mine = self._table.keys_of(self._task)
         same = [mine.get(key) == slot for key, slot in zip(self._keys, self._slots.tolist(), strict=True)]
         alive = np.array(same, np.bool_)

@@ -130,6 +130,9 @@ class SegmentsCut:
         puts = [(key, _pack_chunk(entries)) for key, entries in self._new]
         return [*puts, self._state], self._deletes
 
+    def written(self) -> None:
+        """The store has it."""
+
     def restore_dirty(self) -> None:
         """The write did not happen."""
         self._owner.flushed, self._owner.state, self._owner.chunks = self._before

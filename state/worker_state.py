@@ -5,7 +5,12 @@ runtime writes the cut from a thread once the batch has committed:
 
     cut = state.cut(task, meta)            # on the loop
     cut.write(store)                       # in the flush thread; one atomic write
-    cut.restore_dirty()                    # on the loop, only if the write failed or the batch was undone
+    cut.written()                          # on the loop: what was copied may leave memory now
+    cut.restore_dirty()                    # instead, if the write failed or the batch was undone
+
+With a budget (`memory_bytes`), `evict` keeps the tables within it: keys that the store has as they are leave memory,
+the longest unused first, and come back when a row asks for them. Dirty rows, rows of a cut that is not written and
+those of open batches stay, whatever the budget. No result depends on it.
 """
 
 from __future__ import annotations
@@ -57,6 +62,11 @@ class FlushCut:
         """
         store.write(*self.encode())
 
+    def written(self) -> None:
+        """It is in the store; on the loop."""
+        for part in self._parts:
+            part.written()
+
     def restore_dirty(self) -> None:
         """The write did not happen: everything copied is dirty again."""
         for part in self._parts:
@@ -66,7 +76,8 @@ class FlushCut:
 class WorkerState:
     """The tables and other parts of a plan, over all tasks of a worker. Lives on the loop.
 
-    `views` (by table name) give the part of a table's rows that the digest covers, if not all of it.
+    `views` (by table name) give the part of a table's rows that the digest covers, if not all of it. `memory_bytes`:
+    what keys may take in memory before some are evicted; 0: all stay.
     """
 
     def __init__(
@@ -82,6 +93,7 @@ class WorkerState:
         if len(set(names)) < len(names):
             raise ConfigError(f"two tables have the same name: {sorted(n for n in names if names.count(n) > 1)[0]}")
         self._layout = {part.name: part.fingerprint.hex() for part in self._parts}
+        self.memory_bytes = 0
         self._stores: dict[int, RowStore] = {}
         self._sealed = False  # a batch is in flight, another may be open on top of it
 
@@ -182,6 +194,12 @@ class WorkerState:
     def live_keys(self) -> int:
         """Keys and deduplication entries in memory."""
         return sum(part.live_keys for part in self._parts)
+
+    def evict(self) -> int:
+        """One bounded step (1 to 3 ms) if the keys take more than `memory_bytes`; how many left. Between batches."""
+        if not self.memory_bytes or sum(part.used_bytes for part in self._parts) <= self.memory_bytes:
+            return 0
+        return max(self._tables.values(), key=lambda part: part.used_bytes).evict() if self._tables else 0
 
     def bytes_estimate(self) -> int:
         """Memory in use, in bytes."""
