@@ -182,6 +182,10 @@ class Deduplicator:
         """Memory in use: all of it is needed."""
         return self.bytes_estimate()
 
+    def expire(self) -> int:
+        """`publish` drops expired segments."""
+        return 0
+
     def evict(self) -> int:
         """Ids leave memory when they expire, not before."""
         return 0

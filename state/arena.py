@@ -56,7 +56,10 @@ class _Pool:
 
 
 class Blocks:
-    """Which parts of an arena are taken. `end`: entries up to the last block ever taken; `free`: of these, not in use."""
+    """Which parts of an arena are taken.
+
+    `end`: entries up to the last block ever taken; `free`: those of them that are not in use.
+    """
 
     def __init__(self) -> None:
         self.end = 0

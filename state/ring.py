@@ -124,6 +124,14 @@ class Ring:
         """Entries of `slots` (unique) at or above `positions` changed in place: the next flush rewrites them."""
         self.flushed[slots] = np.minimum(self.flushed[slots], positions)
 
+    def renew(self, slots: I64) -> None:
+        """Touched keys begin anew, at position 0; what is stored of them goes with the next flush."""
+        heads = self.heads[slots]
+        had = heads[:, self.MASK] >= 0
+        self._changes.retired.append((heads[had, self.OFF], heads[had, self.MASK] + 1))
+        self.heads[slots] = (0, -1, 0, 0)
+        self.flushed[slots] = 0
+
     def append_room(self, slots: I64, counts: I64) -> None:
         """Make room for `counts` further entries of each of `slots` (unique, touched); `stop` is not moved."""
         heads = self.heads[slots]
@@ -198,6 +206,11 @@ class Ring:
     def used_bytes(self) -> int:
         """Memory of the blocks in use."""
         return (self.blocks.end - self.blocks.free) * self.entries.shape[1] * 8
+
+    @property
+    def least_bytes(self) -> int:
+        """Memory of the shortest block."""
+        return BLOCK_MIN * self.entries.shape[1] * 8
 
     def tidy(self) -> None:
         """A bounded step towards fewer, longer free blocks, where many are free; between batches."""

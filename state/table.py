@@ -21,6 +21,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from state.expiry import LAST_SEEN, StreamTimes, TaskSpan
 from state.ring import Ring, RingSpec
 
 Slots = npt.NDArray[np.int64]
@@ -37,9 +38,9 @@ class TableSpec(msgspec.Struct, frozen=True):
         floats: those of `fields` that hold float64 (raw copies of inputs, by view).
         ring: the history kept per key, if any.
         blob: whether a key also has opaque bytes.
-        ttl_ms: event time after which a key that saw no row counts as new; 0 keeps it for ever. Expiry is logical:
-            the operator keeps the event time of the key's last row in a field `last_seen` and treats an older key
-            as new, so that a sweep (which removes keys whose `last_seen` is ttl_ms behind) cannot be observed.
+        ttl_ms: event time after which a key that saw no row counts as new; 0 keeps it for ever. Expiry is logical
+            (`state.expiry`): the operator keeps the newest event time of the key's rows in a field `last_seen`, asks
+            for stream times (`KeyedTable.stream`) and treats a key that is ttl_ms behind as new (`KeyedTable.renew`).
     """
 
     name: str
@@ -57,17 +58,6 @@ class RowLoader(Protocol):
     def load(self, table: KeyedTable, task: int, keys: list[str], slots: Slots) -> None:
         """Fill the (reset) slots of those `keys` that the store of `task` knows."""
         ...
-
-
-class TaskSpan(Protocol):
-    """Rows start..stop belong to `task` (operators.batch.TaskRows)."""
-
-    @property
-    def task(self) -> int: ...
-    @property
-    def start(self) -> int: ...
-    @property
-    def stop(self) -> int: ...
 
 
 class _Changes:
@@ -105,6 +95,8 @@ class KeyedTable:
         self._dirty_of = np.zeros(16, np.int64)  # dirty rows of each task
         self._slot_of: dict[int, dict[str, int]] = {}
         self._free: list[int] = []
+        self.last_seen = next((i for i, name in enumerate(spec.fields) if name in LAST_SEEN), -1)
+        self.stream = StreamTimes() if spec.ttl_ms else None
         self._changes = _Changes()
         self._sealed: _Changes | None = None
 
@@ -232,8 +224,20 @@ class KeyedTable:
         self.blob_bytes += len(blob) - len(self.blobs[slot])
         self.blobs[slot] = blob
 
+    def renew(self, slots: Slots, stream: Slots) -> None:
+        """Touched keys (ring, too) that have expired at their row's stream time (ms) are as new from now on."""
+        slots = slots[stream - self.rows[slots, self.last_seen] >= self.spec.ttl_ms]
+        self.rows[slots] = 0
+        if self.ring:
+            self.ring.renew(slots)
+        if self.spec.blob:
+            for slot in slots.tolist():
+                self.set_blob(slot, b"")
+
     def seal(self) -> None:
         """The batch is in flight: what changes from now on is the next one's."""
+        if self.stream:
+            self.stream.seal()
         self._sealed, self._changes = self._changes, _Changes()
         if self.ring:
             self.ring.seal()
@@ -243,11 +247,15 @@ class KeyedTable:
         assert self._sealed is not None
         assert not self._changes
         self._changes, self._sealed = self._sealed, None
+        if self.stream:
+            self.stream.unseal()
         if self.ring:
             self.ring.unseal()
 
     def publish(self) -> None:
         """The oldest batch committed: forget its before-images, release the ring blocks it replaced."""
+        if self.stream:
+            self.stream.publish(sealed=self._sealed is not None)
         if self._sealed is None:
             self._changes = _Changes()
         self._sealed = None
@@ -261,6 +269,8 @@ class KeyedTable:
         Rows stay marked dirty: writing an unchanged row again is harmless. Keys first seen by the batch go.
         """
         changes, self._changes = self._changes, _Changes()
+        if self.stream:
+            self.stream.undo()
         for slots, image in reversed(changes.images):
             self.rows[slots] = image
         for slot, blob in reversed(changes.blobs):
@@ -294,12 +304,23 @@ class KeyedTable:
     def evictable(self, begin: int, end: int) -> Slots:
         """Slots begin..end that may leave memory: stored as they are, and of no open batch.
 
-        An open batch asked for its slots after the last publish but one, so younger ones stay.
+        What an open batch changed is dirty. What it asked for stays too: that was after the last publish but one.
         """
         part = slice(begin, end)
         free = self.live[part] & ~self.dirty[part] & (self.cut_of[part] == 0)
         free &= self.used[part] < self.generation - 1
         return begin + np.flatnonzero(free)
+
+    def expired(self, slots: Slots) -> Slots:
+        """Those of `slots` that have expired at their tasks' present stream times; none without a ttl."""
+        if not self.stream or not slots.size:
+            return slots[:0]
+        tasks = self.task_of[slots]
+        now = np.zeros(int(tasks.max()) + 1, np.int64)
+        for task in np.unique(tasks).tolist():
+            now[task] = self.stream.of(task)
+        gone: Slots = slots[now[tasks] - self.rows[slots, self.last_seen] >= self.spec.ttl_ms]
+        return gone
 
     def evict(self, slots: Slots) -> None:
         """Evictable keys leave memory: the store has them, if they are not as new."""
@@ -320,6 +341,8 @@ class KeyedTable:
 
     def drop_task(self, task: int) -> None:
         """Forget a task's keys (it moved away, or its state is discarded)."""
+        if self.stream:
+            self.stream.drop(task)
         mine = self._slot_of.pop(task, {})
         self._release(np.fromiter(mine.values(), np.int64, len(mine)))
 

@@ -29,6 +29,8 @@ from state.rowformat import LAYOUT_KEY, META_KEY
 from state.rowstore import RowStore
 from state.table import KeyedTable, TableSpec
 
+_STEPS = 4  # of eviction, between two batches
+
 
 class FlushCut:
     """One task's dirty state as of one batch, with the meta row that says which batch."""
@@ -60,7 +62,10 @@ class FlushCut:
         Raises:
             StateCorruptedError, OSError: nothing was written; call `restore_dirty` on the loop.
         """
-        store.write(*self.encode())
+        puts, deletes = self.encode()
+        for part in self._parts:
+            deletes += part.sweep(store)
+        store.write(puts, deletes)
 
     def written(self) -> None:
         """It is in the store; on the loop."""
@@ -85,6 +90,8 @@ class WorkerState:
         tables: Sequence[TableSpec],
         parts: Sequence[StatePart] = (),
         views: Mapping[str, View] | None = None,
+        *,
+        memory_bytes: int = 0,
     ) -> None:
         views = views or {}
         self._tables = {spec.name: Persistence(spec, views.get(spec.name)) for spec in tables}
@@ -93,7 +100,10 @@ class WorkerState:
         if len(set(names)) < len(names):
             raise ConfigError(f"two tables have the same name: {sorted(n for n in names if names.count(n) > 1)[0]}")
         self._layout = {part.name: part.fingerprint.hex() for part in self._parts}
-        self.memory_bytes = 0
+        self.memory_bytes = memory_bytes
+        self.evicted = 0  # keys that left memory so far
+        for table in self._tables.values():
+            table.reserve(memory_bytes)
         self._stores: dict[int, RowStore] = {}
         self._sealed = False  # a batch is in flight, another may be open on top of it
 
@@ -196,10 +206,18 @@ class WorkerState:
         return sum(part.live_keys for part in self._parts)
 
     def evict(self) -> int:
-        """One bounded step (1 to 3 ms) if the keys take more than `memory_bytes`; how many left. Between batches."""
-        if not self.memory_bytes or sum(part.used_bytes for part in self._parts) <= self.memory_bytes:
-            return 0
-        return max(self._tables.values(), key=lambda part: part.used_bytes).evict() if self._tables else 0
+        """A few bounded steps while the keys take more than `memory_bytes`; how many left. Between batches.
+
+        Some expired keys leave whatever the budget.
+        One call holds the loop for some milliseconds at most. It makes room for as many keys as a full batch brings.
+        """
+        before = self.evicted
+        self.evicted += sum(part.expire() for part in self._parts)
+        for _ in range(_STEPS if self.memory_bytes and self._tables else 0):
+            if sum(part.used_bytes for part in self._parts) <= self.memory_bytes:
+                break
+            self.evicted += max(self._tables.values(), key=lambda part: part.used_bytes).evict()
+        return self.evicted - before
 
     def bytes_estimate(self) -> int:
         """Memory in use, in bytes."""

@@ -51,6 +51,9 @@ def command(
     ] = None,
     checkpoints: Checkpoints = None,
     checkpoint_seconds: CheckpointSeconds = 30.0,
+    state_memory: Annotated[
+        int, typer.Option(metavar="MB", min=0, help="Memory for keys, of each worker; the rest on disk. 0: all keys.")
+    ] = 0,
     log_level: Annotated[LogLevel, typer.Option(help="What is logged, as JSON lines on stderr.")] = LogLevel.INFO,
     worker: Annotated[int | None, typer.Option(hidden=True)] = None,
     parent: Annotated[int | None, typer.Option(hidden=True)] = None,
@@ -65,7 +68,7 @@ def command(
         name = instance or os.environ.get(INSTANCE_VARIABLE) or socket.gethostname()
         share = Share(
             pipeline, log, state or _state_of(log), name, workers, until_end, metrics_port, log_level, checkpoints,
-            checkpoint_seconds,
+            checkpoint_seconds, state_memory,
         )  # fmt: skip
         if worker is not None:
             return work(share, worker)
@@ -92,6 +95,7 @@ def _child(share: Share, index: int) -> list[str]:
         "--log-level": share.log_level,
         "--checkpoints": share.checkpoints,
         "--checkpoint-seconds": share.checkpoint_seconds,
+        "--state-memory": share.state_memory,
         "--worker": index,
         "--parent": os.getpid(),
     }

@@ -39,6 +39,7 @@ class Share(NamedTuple):
     log_level: LogLevel
     checkpoints: str | None = None
     checkpoint_seconds: float = 30.0
+    state_memory: int = 0
 
 
 def work(share: Share, index: int) -> int:
@@ -76,7 +77,10 @@ def _work(share: Share, index: int) -> None:
         share.log, share.state, metrics_port=port, notes=None if notes is None else int(notes),
         checkpoints=share.checkpoints, checkpoint_seconds=share.checkpoint_seconds,
     )  # fmt: skip
-    settings = WorkerSettings(instance=share.instance, index=index, count=share.workers, until_end=share.until_end)
+    settings = WorkerSettings(
+        instance=share.instance, index=index, count=share.workers, until_end=share.until_end,
+        state_memory_mb=share.state_memory,
+    )  # fmt: skip
     run_async(run_worker(plan, options, settings))
 
 
@@ -97,6 +101,7 @@ def _parse(arguments: Sequence[str]) -> tuple[Share, int, int]:
         LogLevel(values["--log-level"]),
         values.get("--checkpoints"),
         float(values["--checkpoint-seconds"]),
+        int(values["--state-memory"]),
     )
     return share, int(values["--worker"]), int(values["--parent"])
 

@@ -12,7 +12,8 @@ class WorkerSettings(msgspec.Struct, frozen=True):
 
     `instance` is the pod's stable name; with `index` it names the group member and the transactional id.
     `batch_rows_max` and `batch_ms` bound a batch (rows; estimated work). `flush_rows` and `flush_seconds`: when dirty
-    rows are written. `until_end`: stop when all that was there at the start is decided.
+    rows are written. `until_end`: stop when all that was there at the start is decided. `state_memory_mb` (MiB): what
+    keys may take in memory, the rest stays on disk; 0: all are kept in memory.
     """
 
     instance: str = "local"
@@ -23,3 +24,4 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     flush_rows: int = 20_000
     flush_seconds: float = 1.0
     until_end: bool = False
+    state_memory_mb: int = 0
