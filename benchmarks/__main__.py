@@ -1,6 +1,6 @@
 """The whole suite, or parts of it.
 
-    python -m benchmarks [--quick] [micro] [drain] [latency] [kill] [replay] [scale]
+    python -m benchmarks [--quick] [micro] [drain] [latency] [kill] [replay] [scale] [memory]
 
 Writes benchmarks/results/<date>.json and .md; a full run of everything also docs/benchmarks.md. It measures and
 never asserts on a time: what was to be reached stands beside what was. Without Java or Kafka's jars (`make
@@ -19,13 +19,13 @@ from typing import Any
 
 import msgspec
 
-from benchmarks import drain, kill, latency, micro, reference, replay, report, scale
+from benchmarks import drain, kill, latency, memory, micro, reference, replay, report, scale
 from benchmarks.job import has_model
 from benchmarks.machine import facts
 from benchmarks.world import World, world
 from tests.kafka.broker import missing
 
-PARTS = ("drain", "latency", "kill", "replay", "scale", "micro")
+PARTS = ("drain", "latency", "kill", "replay", "scale", "memory", "micro")
 RESULTS = Path(__file__).parent / "results"
 Result = dict[str, Any]
 
@@ -67,6 +67,7 @@ def parts_of(on: World, size: Size) -> dict[str, Callable[[], list[Result]]]:
         "kill": lambda: kill.run(on, size.records, logs, "R", size.repeats),
         "replay": lambda: replay.run(size.records, size.repeats),
         "scale": lambda: scale.run(size.cards, size.skew_cards, size.scale_events),
+        "memory": lambda: memory.run(quick=size == QUICK),
         "micro": lambda: micro.run(on, quick=size == QUICK),
     }
 

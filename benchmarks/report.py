@@ -16,6 +16,7 @@ _WHAT = {
     "kill": "SIGKILL in mid-drain, restart at once; cold start; silent replay of all tasks from nothing, in wall time",
     "replay": "Silent replay of all tasks from nothing, embedded log: CPU of an event, reading and applying apart",
     "scale": "The engine alone: CPU of an event, bytes of a card",
+    "memory": "Cards on disk, a budget in memory: windows by hit ratio; a ttl of 30 days over 60",
 }
 
 
