@@ -9,6 +9,7 @@ __all__ = [
     "LogUrl",
     "PipelineOption",
     "PipelinePath",
+    "StateMemory",
     "load_plan",
     "refuse_unless",
 ]
@@ -40,6 +41,9 @@ Checkpoints = Annotated[
 ]
 CheckpointSeconds = Annotated[
     float, typer.Option(metavar="SECONDS", min=1.0, help="Between two checkpoints of a partition.")
+]
+StateMemory = Annotated[
+    int, typer.Option(metavar="MB", min=0, help="Memory for keys, of each worker; the rest on disk. 0: all keys.")
 ]
 
 

@@ -13,7 +13,15 @@ import typer
 
 from streamproc.cli.log_directory import make_directories
 from streamproc.cli.loops import leaving_quietly
-from streamproc.cli.options import Checkpoints, CheckpointSeconds, LogLevel, LogUrl, PipelinePath, load_plan
+from streamproc.cli.options import (
+    Checkpoints,
+    CheckpointSeconds,
+    LogLevel,
+    LogUrl,
+    PipelinePath,
+    StateMemory,
+    load_plan,
+)
 from streamproc.cli.processes import die_with_parent, supervise
 from streamproc.cli.worker_process import COMMAND, Share, forked, work
 from streamproc.runtime.identity import hold_run
@@ -51,9 +59,7 @@ def command(
     ] = None,
     checkpoints: Checkpoints = None,
     checkpoint_seconds: CheckpointSeconds = 30.0,
-    state_memory: Annotated[
-        int, typer.Option(metavar="MB", min=0, help="Memory for keys, of each worker; the rest on disk. 0: all keys.")
-    ] = 0,
+    state_memory: StateMemory = 0,
     log_level: Annotated[LogLevel, typer.Option(help="What is logged, as JSON lines on stderr.")] = LogLevel.INFO,
     worker: Annotated[int | None, typer.Option(hidden=True)] = None,
     parent: Annotated[int | None, typer.Option(hidden=True)] = None,
