@@ -153,6 +153,7 @@ def at_hits(worker: Worker, hit: int, cards: int, batches: int, rng: np.random.G
         "evict_max_cpu_ms": round(float(evict_cpu.max()) * 1e3, 2),
         "keys_in_memory": worker.table.live_keys,
         "used_mb": round(worker.table.used_bytes / (1 << 20)),
+        "allocated_mb": round(worker.table.bytes_estimate() / (1 << 20)),
         "rss_mb": _rss_mb(),
     }
 
