@@ -1,6 +1,6 @@
 """The whole suite, or parts of it.
 
-    python -m benchmarks [--quick] [micro] [drain] [latency] [kill] [workers] [rebalance] [replay] [scale]
+    python -m benchmarks [--quick] [micro] [drain] [latency] [kill] [workers] [rebalance] [replay] [scale] [memory]
 
 Writes benchmarks/results/<date>.json and .md; a full run of everything also docs/benchmarks.md. It measures and
 never asserts on a time: what was to be reached stands beside what was. Without Java or Kafka's jars (`make
@@ -19,13 +19,13 @@ from typing import Any
 
 import msgspec
 
-from benchmarks import drain, kill, latency, micro, rebalance, reference, replay, report, scale, workers
+from benchmarks import drain, kill, latency, memory, micro, rebalance, reference, replay, report, scale, workers
 from benchmarks.job import has_model
 from benchmarks.machine import facts
 from benchmarks.world import World, world
 from tests.kafka.broker import missing
 
-PARTS = ("drain", "latency", "kill", "workers", "rebalance", "replay", "scale", "micro")
+PARTS = ("drain", "latency", "kill", "workers", "rebalance", "replay", "scale", "memory", "micro")
 RESULTS = Path(__file__).parent / "results"
 Result = dict[str, Any]
 
@@ -75,6 +75,7 @@ def parts_of(on: World, size: Size) -> dict[str, Callable[[], list[Result]]]:
         "rebalance": lambda: rebalance.run(on, rebalance.RATE, size.repeats) if on.broker is not None else [],
         "replay": lambda: replay.run(size.records, size.repeats),
         "scale": lambda: scale.run(size.cards, size.skew_cards, size.scale_events),
+        "memory": lambda: memory.run(quick=size == QUICK),
         "micro": lambda: micro.run(on, quick=size == QUICK),
     }
 

@@ -18,6 +18,7 @@ _WHAT = {
     "rebalance": "A third pod takes one of four partitions and gives it back: ms without a commit",
     "replay": "Silent replay of all tasks from nothing, embedded log: CPU of an event, reading and applying apart",
     "scale": "The engine alone: CPU of an event, bytes of a card",
+    "memory": "Cards on disk, a budget in memory: windows by hit ratio; a ttl of 30 days over 60",
 }
 
 

@@ -94,7 +94,7 @@ def measure(
         times.append(time.thread_time() - begin)
     table = context.tables["card"]
     assert table.ring is not None
-    bytes_ = table.ring._end * table.ring.entries.itemsize * table.ring.entries.shape[1]
+    bytes_ = table.ring.blocks.end * table.ring.entries.itemsize * table.ring.entries.shape[1]
     bytes_ += len(table.keys) * (table.rows.shape[1] + 5) * 8
     median = float(np.median(times))
     return {

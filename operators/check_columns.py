@@ -15,6 +15,7 @@ from operators.check_run import Result, Run
 from operators.operator import InputField, Operator, OperatorContext, OutputField
 from operators.schema import DataType, Kind
 from state.errors import ConfigError
+from state.expiry import LAST_SEEN
 
 _OTHER = "a column of somebody else"
 _MINOR_LIMIT = 2**53
@@ -57,7 +58,7 @@ def check_declaration(operator: Operator) -> None:
     for table in tables:
         if table.key not in inputs:
             raise ConfigError(f"the key {table.key} of the table {table.name} is not among its inputs")
-        if table.ttl_ms and "last_seen" not in table.fields and table.ring is None:
+        if table.ttl_ms and not {*LAST_SEEN} & {*table.fields}:
             raise ConfigError(f"the table {table.name} has a ttl and no field last_seen")
 
 

@@ -177,6 +177,19 @@ class Deduplicator:
         """Entries in memory, of all tasks."""
         return sum(map(len, self._tasks.values()))
 
+    @property
+    def used_bytes(self) -> int:
+        """Memory in use: all of it is needed."""
+        return self.bytes_estimate()
+
+    def expire(self) -> int:
+        """`publish` drops expired segments."""
+        return 0
+
+    def evict(self) -> int:
+        """Ids leave memory when they expire, not before."""
+        return 0
+
     def bytes_estimate(self) -> int:
         """Memory in use, in bytes."""
         return sum(index.bytes for index in self._tasks.values())

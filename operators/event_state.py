@@ -65,6 +65,7 @@ class KeyMemory:
         self._table = table
         self._codec = codec
         self._last = table.index("last_seen") if codec.ttl_ms else -1
+        self._stream = table.stream.advance(batch.tasks, batch.event_time).tolist() if table.stream else []
         rows = [row for row, key in enumerate(keys) if key is not None]
         spans = batch.tasks if len(rows) == len(keys) else _spans(batch.tasks, rows)
         slots = table.slots(spans, [str(keys[row]) for row in rows]).tolist() if rows else []
@@ -83,7 +84,7 @@ class KeyMemory:
             stored = self._table.blobs[slot]
             if self._last >= 0:
                 self._seen[slot] = int(self._table.rows[slot, self._last])
-        if not stored or (self._last >= 0 and time - self._seen[slot] >= self._codec.ttl_ms):
+        if not stored or (self._last >= 0 and self._stream[row] - self._seen[slot] >= self._codec.ttl_ms):
             self._ready.pop(slot, None)
             self._seen[slot] = time
             return self._codec.new()

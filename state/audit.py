@@ -23,7 +23,7 @@ from state.rowstore import RowStore
 from state.table import TableSpec
 
 _BATCH = 1024
-_ROW, _CHUNK, _SEGMENTS = b"r", b"c", b"d"
+_ROW, _CHUNK, _SEGMENTS, _TIME = b"r", b"c", b"d", b"t"
 _STATE_HEAD = 9  # version and fingerprint before the numbers of a deduplication state row
 
 
@@ -73,7 +73,7 @@ def survey(store: RowStore) -> Survey:
 
 def _name(key: bytes) -> str | None:
     """The table that a stored key is of; None if it is of no known kind."""
-    if key[:1] not in (_ROW, _CHUNK, _SEGMENTS) or len(key) < 2 + key[1]:
+    if key[:1] not in (_ROW, _CHUNK, _SEGMENTS, _TIME) or len(key) < 2 + key[1]:
         return None
     return key[2 : 2 + key[1]].decode("utf-8", "replace")
 

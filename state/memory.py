@@ -134,10 +134,10 @@ class MemoryRowStore:
         assert self._rows is not None
         self._stores.disk.write(self._task, (list(puts), list(deletes)), sync=self._stores.sync)
 
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Pairs whose key begins with `prefix`, in key order, as of the call."""
+    def scan(self, prefix: bytes, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Pairs whose key begins with `prefix` and is greater than `after`, in key order, as of the call."""
         rows = self._rows
-        picked = [(key, rows[key]) for key in sorted(rows) if key.startswith(prefix)]
+        picked = [(key, rows[key]) for key in sorted(rows) if key.startswith(prefix) and key > after]
         return ((key, _checked(key, row)) for key, row in picked)
 
     def snapshot(self, directory: Path) -> None:

@@ -24,6 +24,14 @@ class PartCut(Protocol):
         """Rows to put and keys to delete; pure, runs in the flush thread."""
         ...
 
+    def sweep(self, store: RowStore) -> list[bytes]:
+        """Keys to delete besides, of what had expired as of this cut; bounded, runs in the flush thread."""
+        ...
+
+    def written(self) -> None:
+        """The write happened. On the loop; what was copied may leave memory now."""
+        ...
+
     def restore_dirty(self) -> None:
         """The write did not happen: all of it is to be written again. On the loop; before or after an undo."""
         ...
@@ -86,6 +94,19 @@ class StatePart(Protocol):
     @property
     def live_keys(self) -> int:
         """Entries in memory, of all tasks."""
+        ...
+
+    @property
+    def used_bytes(self) -> int:
+        """Memory of the entries in memory; unlike `bytes_estimate` it falls when some leave."""
+        ...
+
+    def expire(self) -> int:
+        """A bounded step, between batches: some entries whose ttl is over leave memory; how many did."""
+        ...
+
+    def evict(self) -> int:
+        """A bounded step, between batches: some entries that the store has leave memory; how many did."""
         ...
 
     def bytes_estimate(self) -> int:

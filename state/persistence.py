@@ -1,30 +1,30 @@
 """A keyed table in row stores: loads cold keys by one multi-get, copies dirty rows for the flush.
 
-`cut` runs on the loop between two batches and only copies arrays; `TableCut.encode` slices bytes, in the flush
-thread. A cut may be taken before the batch's transaction has committed, but is written only once it has; cuts of
-one task are written one after the other.
+What `cut` copies: `state.table_cut`. Keys leave memory by `evict` (they make room) and `expire` (their ttl is over);
+`load` brings back what the store has of them, and is not asked to bring back what has expired.
 """
 
 from __future__ import annotations
 
-__all__ = ["Persistence", "TableCut", "View"]
+__all__ = ["Persistence", "View"]
 
 from collections.abc import Callable, Iterator
-from operator import itemgetter
 
 import numpy as np
 import numpy.typing as npt
 
 from state.errors import StateCorruptedError
-from state.part import Puts
 from state.ring import Ring
 from state.rowformat import CHUNK, RowFormat
 from state.rowstore import RowStore
 from state.table import KeyedTable, Slots, TableSpec
+from state.table_cut import Sweep, TableCut
 
 I64 = npt.NDArray[np.int64]
 View = Callable[[KeyedTable, Slots], tuple[I64, I64]]  # fields (rows, any number) and ring starts of slots
 _LOAD_MAX = 4096  # keys loaded at once when all of a task's keys are wanted
+_WINDOW = 1 << 15  # slots that a step of eviction looks at
+_EVICTED = 1 << 11  # keys that it evicts at most: 1 to 3 ms
 
 
 class Persistence:
@@ -38,7 +38,10 @@ class Persistence:
         self.view = view
         self.format = RowFormat(spec)
         self.table = KeyedTable(spec, self)
-        self._stores: dict[int, RowStore] = {}  # of tasks that may have cold keys
+        self._stores: dict[int, RowStore] = {}
+        self._cold: set[int] = set()  # tasks that may have keys which are not in memory
+        self._hand = self._expiry_hand = 0
+        self._sweeps: dict[int, Sweep] = {}
 
     @property
     def name(self) -> str:
@@ -51,13 +54,19 @@ class Persistence:
         return self.format.fingerprint
 
     def add_task(self, task: int, store: RowStore, *, fresh: bool) -> None:
-        """Take a task over; all keys of a `fresh` task are in memory, so its store is never asked."""
+        """Take a task over; all keys of a `fresh` task are in memory, so its store is not asked until some left."""
+        self._stores[task] = store
+        self._sweeps[task] = Sweep(self.format, self.table.last_seen)
         if not fresh:
-            self._stores[task] = store
+            self._cold.add(task)
+        if self.table.stream and (time := store.get_many([self.format.time_key])[0]) is not None:
+            self.table.stream.put(task, int.from_bytes(time, "little", signed=True))
 
     def drop_task(self, task: int) -> None:
         """Forget a task's keys."""
         self._stores.pop(task, None)
+        self._cold.discard(task)
+        self._sweeps.pop(task, None)
         self.table.drop_task(task)
 
     def seal(self) -> None:
@@ -94,6 +103,57 @@ class Persistence:
         """Memory in use, in bytes."""
         return self.table.bytes_estimate()
 
+    # ---- eviction
+
+    def reserve(self, size_bytes: int) -> None:
+        """Address space for all that `size_bytes` can hold, so that arrays need not grow (and be copied) one day."""
+        table, ring = self.table, self.table.ring
+        least = table.key_bytes + (ring.least_bytes if ring else 0)
+        table.reserve_slots(max(len(table.rows), size_bytes // least))
+        if ring:
+            ring.reserve_entries(max(len(ring.entries), size_bytes // (8 * ring.entries.shape[1])))
+
+    @property
+    def used_bytes(self) -> int:
+        """Memory of the keys in memory."""
+        return self.table.used_bytes
+
+    def evict(self) -> int:
+        """A bounded step: the longest unused of the next slots leave memory; how many did. Between batches.
+
+        The hand goes round over all slots: each window loses its oldest sixteenth, so what is evicted is about
+        the least recently used sixteenth of all.
+        """
+        table = self.table
+        begin = self._hand if self._hand < table.slot_count else 0
+        self._hand = begin + _WINDOW
+        slots = table.evictable(begin, min(self._hand, table.slot_count))
+        if len(slots) > _EVICTED:
+            slots = slots[np.argpartition(table.used[slots], _EVICTED)[:_EVICTED]]
+        self._evict(slots)
+        if table.ring:
+            table.ring.tidy()
+        return len(slots)
+
+    def expire(self) -> int:
+        """A bounded step: expired keys among the next slots leave memory; how many did. Between batches.
+
+        The store still has them, until a flush comes by (`Sweep`); `load` does not bring them back.
+        """
+        table = self.table
+        if not table.stream:
+            return 0
+        begin = self._expiry_hand if self._expiry_hand < table.slot_count else 0
+        self._expiry_hand = begin + _EVICTED
+        slots = table.expired(table.evictable(begin, min(self._expiry_hand, table.slot_count)))
+        self._evict(slots)
+        return len(slots)
+
+    def _evict(self, slots: Slots) -> None:
+        if slots.size:
+            self._cold.update(np.unique(self.table.task_of[slots]).tolist())
+            self.table.evict(slots)
+
     # ---- loading
 
     def load(self, table: KeyedTable, task: int, keys: list[str], slots: Slots) -> None:
@@ -102,16 +162,16 @@ class Persistence:
         Raises:
             StateCorruptedError: a stored row or chunk is damaged.
         """
-        store = self._stores.get(task)
-        if store is None:
+        if task not in self._cold:
             return
         try:
-            self._load(table, store, keys, slots)
+            self._load(table, task, keys, slots)
         except StateCorruptedError as error:
             error.task = task
             raise
 
-    def _load(self, table: KeyedTable, store: RowStore, keys: list[str], slots: Slots) -> None:
+    def _load(self, table: KeyedTable, task: int, keys: list[str], slots: Slots) -> None:
+        store = self._stores[task]
         stored_keys = self.format.row_keys(keys)
         found = store.get_many(stored_keys)
         known = [i for i, value in enumerate(found) if value is not None]
@@ -122,11 +182,25 @@ class Persistence:
             stored_keys = [stored_keys[i] for i in known]
         header, rests = self.format.unpack_rows([value for value in found if value is not None])
         fields = len(table.spec.fields)
+        if table.stream:
+            fits = table.stream.before(task) - header[:, table.last_seen] < table.spec.ttl_ms
+            if not fits.all():
+                self._leave(slots[~fits], header[~fits])
+                kept = np.flatnonzero(fits)
+                slots, header = slots[kept], header[kept]
+                stored_keys, rests = [stored_keys[i] for i in kept.tolist()], [rests[i] for i in kept.tolist()]
         if fields:
             table.rows[slots] = header[:, :fields]
         if table.ring:
             rests = self._load_ring(store, stored_keys, slots, header[:, fields : fields + 2], rests)
         self._load_blobs(slots, header, rests)
+
+    def _leave(self, slots: Slots, header: I64) -> None:
+        """Expired keys are as new. Their chunks may be swept any moment, or else go when the key is flushed anew."""
+        if self.table.ring:
+            start, stop = header[:, len(self.table.spec.fields) :][:, :2].T
+            self.table.ring.chunks[slots, Ring.STORED] = stop // CHUNK
+            self.table.ring.chunks[slots, Ring.KEPT] = np.minimum(start, stop) // CHUNK
 
     def _load_ring(
         self, store: RowStore, keys: list[bytes], slots: Slots, bounds: I64, rests: list[bytes]
@@ -178,13 +252,13 @@ class Persistence:
         for slot, size, rest in zip(slots.tolist(), header[:, -1].tolist(), rests, strict=True):
             if len(rest) != size:
                 raise self.format.corrupted("a row's blob is cut short")
-            self.table.blobs[slot] = rest
+            self.table.put_blob(slot, rest)
 
     # ---- flushing
 
     def cut(self, task: int) -> TableCut:
         """Copy the task's dirty rows and new ring entries, and count them as clean."""
-        return TableCut(self.format, self.table, task)
+        return TableCut(self.format, self.table, task, self._sweeps[task])
 
     # ---- whole state
 
@@ -198,11 +272,14 @@ class Persistence:
         fields = table.rows[slots, : len(table.spec.fields)]
         starts, stops = ring.heads[slots, Ring.START :].T if ring else np.zeros((2, len(slots)), np.int64)
         used = fields.any(axis=1) | (stops > 0)
+        gone = np.isin(slots, table.expired(slots))
+        if table.stream:
+            yield table.stream.of(task).to_bytes(8, "little", signed=True)
         if self.view:
             fields, starts = self.view(table, slots)
         for i, (name, slot) in enumerate(zip(names, slots.tolist(), strict=True)):
             blob = table.blobs[slot] if table.spec.blob else b""
-            if not (used[i] or blob):
+            if gone[i] or not (used[i] or blob):
                 continue
             text = name.encode("utf-8", "surrogatepass")
             yield len(text).to_bytes(4, "big") + text + fields[i].tobytes()
@@ -211,120 +288,11 @@ class Persistence:
                 yield ring.entries[ring.spans(slots[i : i + 1], starts[i : i + 1], stops[i : i + 1])].tobytes()
 
     def _load_all(self, task: int) -> None:
-        store = self._stores.get(task)
-        if store is None:
+        if task not in self._cold:
             return
+        store = self._stores[task]
         mine = self.table.keys_of(task)
         texts = (self.format.row_key_text(key) for key, _ in store.scan(self.format.row_prefix))
         cold = [text for text in texts if text not in mine]
         for at in range(0, len(cold), _LOAD_MAX):
             self.table.admit(task, cold[at : at + _LOAD_MAX])
-
-
-class TableCut:
-    """A copy of one table's dirty rows; `encode` gives their stored form."""
-
-    def __init__(self, row_format: RowFormat, table: KeyedTable, task: int) -> None:
-        self._format = row_format
-        self._table = table
-        self._task = task
-        self._slots = table.take_dirty(task)
-        picked = self._slots.tolist()
-        self._keys: list[str] = _pick(table.keys, picked)
-        self._header = table.rows[self._slots, : len(table.spec.fields)]
-        self._blobs: list[bytes] = _pick(table.blobs, picked) if table.spec.blob else []
-        self._ring = _RingCut(row_format, table.ring, self._slots) if table.ring else None
-
-    @property
-    def rows(self) -> int:
-        """Dirty rows copied."""
-        return len(self._slots)
-
-    def encode(self) -> tuple[Puts, list[bytes]]:
-        """Rows and chunks to put, chunks to delete; runs in the flush thread."""
-        if not self._keys:
-            return [], []
-        keys = self._format.row_keys(self._keys)
-        header, tails = [self._header], list[bytes]()
-        puts, deletes = Puts(), list[bytes]()
-        if self._ring:
-            header.append(self._ring.bounds)
-            puts, deletes = self._ring.encode_chunks(keys)
-            tails = self._ring.encode_tails()
-        if self._blobs:
-            header.append(np.array([[len(blob)] for blob in self._blobs], np.int64))
-        values = self._format.pack_rows(np.hstack(header), tails, self._blobs)
-        return puts + list(zip(keys, values, strict=True)), deletes
-
-    def restore_dirty(self) -> None:
-        """The write did not happen: the rows are dirty again. Keys that an undo took away stay away."""
-        mine = self._table.keys_of(self._task)
-        same = [mine.get(key) == slot for key, slot in zip(self._keys, self._slots.tolist(), strict=True)]
-        alive = np.array(same, np.bool_)
-        self._table.mark_dirty(self._slots[alive])
-        if self._ring:
-            self._ring.restore(self._slots, alive)
-
-
-class _RingCut:
-    """Copies of the entries above `flushed`, cut into full chunks and tails."""
-
-    def __init__(self, row_format: RowFormat, ring: Ring, slots: Slots) -> None:
-        self._format = row_format
-        self._ring = ring
-        heads = ring.heads[slots]
-        self.bounds = heads[:, Ring.START :]
-        start, stop = heads[:, Ring.START], heads[:, Ring.STOP]
-        self._flushed, self._chunks = ring.flushed[slots], ring.chunks[slots]
-        full = stop // CHUNK
-        self._begin = np.maximum(start, np.minimum(self._flushed // CHUNK, full) * CHUNK)
-        self._entries = ring.entries[ring.spans(slots, self._begin, stop)]
-        ring.flushed[slots] = stop
-        ring.chunks[slots, Ring.KEPT] = np.minimum(start // CHUNK, full)
-        ring.chunks[slots, Ring.STORED] = full
-
-    def _offsets(self) -> tuple[I64, I64, I64]:
-        """Of each row, in entries: where its copy begins, where its tail begins, where it ends."""
-        stop = self.bounds[:, 1]
-        ends = np.cumsum(stop - self._begin)
-        tails = ends - (stop - np.maximum(self._begin, stop // CHUNK * CHUNK))
-        return ends - (stop - self._begin), tails, ends
-
-    def encode_tails(self) -> list[bytes]:
-        """Entries after the last full chunk, of each row."""
-        size = self._format.entry_bytes
-        data = self._entries.tobytes()
-        _, tails, ends = self._offsets()
-        return [data[a:b] for a, b in zip((tails * size).tolist(), (ends * size).tolist(), strict=True)]
-
-    def encode_chunks(self, keys: list[bytes]) -> tuple[Puts, list[bytes]]:
-        """Full chunks that are new or changed, and the keys of chunks that expired."""
-        form = self._format
-        full = self.bounds[:, 1] // CHUNK
-        offsets = self._offsets()[0]
-        puts: Puts = []
-        for row in np.flatnonzero(self._begin < full * CHUNK).tolist():
-            at, position = int(offsets[row]), int(self._begin[row])
-            for number in range(position // CHUNK, int(full[row])):
-                end = at + (number + 1) * CHUNK - position
-                entries = self._entries[at:end].tobytes()
-                puts.append((form.chunk_key(keys[row], number), form.pack_chunk(position % CHUNK, entries)))
-                at, position = end, (number + 1) * CHUNK
-        gone = np.minimum(self.bounds[:, 0] // CHUNK, self._chunks[:, Ring.STORED])
-        deletes = []
-        for row in np.flatnonzero(self._chunks[:, Ring.KEPT] < gone).tolist():
-            expired = range(int(self._chunks[row, Ring.KEPT]), int(gone[row]))
-            deletes += [form.chunk_key(keys[row], number) for number in expired]
-        return puts, deletes
-
-    def restore(self, slots: Slots, alive: npt.NDArray[np.bool_]) -> None:
-        """What is stored is what was stored before the cut."""
-        mine = slots[alive]
-        self._ring.flushed[mine] = np.minimum(self._ring.flushed[mine], self._flushed[alive])
-        self._ring.chunks[mine] = self._chunks[alive]
-
-
-def _pick(values: list[str] | list[bytes], at: list[int]) -> list:  # type: ignore[type-arg]
-    if len(at) < 2:
-        return [values[i] for i in at]
-    return list(itemgetter(*at)(values))

@@ -106,6 +106,7 @@ class Repartition:
         for task, target in sorted(self._targets.items()):
             if self._ids is not None:
                 self._merge_ids(task, target, self._ids)
+            self._merge_times(task, target)
             layouts = {source.get_many([LAYOUT_KEY])[0] for source in self._sources.values()}
             if len(layouts) > 1 or None in layouts:
                 raise StateCorruptedError("the tasks' state is of several plans")
@@ -147,6 +148,15 @@ class Repartition:
                     hint="they would meet in one, and cannot be joined: replay the input under a new pipeline name",
                 )
             target.write(batch, [])
+
+    def _merge_times(self, task: int, target: RowStore) -> None:
+        """The stream time of tables whose keys expire: the newest of the contributors', as for ids."""
+        sources = [self._sources[old] for old in contributors(task, self._old, self._new) if old in self._sources]
+        for form in self._formats:
+            found = [time for source in sources if (time := source.get_many([form.time_key])[0]) is not None]
+            if found:
+                newest = max(found, key=lambda time: int.from_bytes(time, "little", signed=True))
+                target.write([(form.time_key, newest)], [])
 
     # ---- ids
 

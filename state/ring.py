@@ -1,8 +1,7 @@
 """Rings: the recent history of each key, in one arena shared by all keys of a table.
 
 A key's entries have positions 0, 1, 2 ... for ever; entry q lies at `off + (q & mask)` of its block, whose length
-is a power of two. Live are the positions `start <= q < stop`. Blocks come from a bump pointer aligned to their
-own length (at most 4096) and are reused by length.
+is a power of two. Live are the positions `start <= q < stop`. Where blocks come from: `state.arena`.
 
     off, mask   where the key's block lies (never stored)
     start, stop live positions; `start` moves when entries expire, `stop` when entries are appended
@@ -26,12 +25,13 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from state.arena import BLOCK_MIN, Blocks
+
 if TYPE_CHECKING:
     from state.table import KeyedTable
 
 I64 = npt.NDArray[np.int64]
-_BLOCK_MIN = 4
-_ALIGN_MAX = 4096
+_ENTRIES_MIN = 1 << 14
 
 
 class RingSpec(msgspec.Struct, frozen=True):
@@ -59,12 +59,11 @@ class Ring:
 
     def __init__(self, spec: RingSpec, table: KeyedTable) -> None:
         self.spec = spec
-        self.entries = np.zeros((1 << 14, len(spec.columns)), np.int64)
+        self.entries = np.zeros((_ENTRIES_MIN, len(spec.columns)), np.int64)
         self.heads = np.zeros((len(table.rows), 4), np.int64)
         self.flushed = np.zeros(len(table.rows), np.int64)  # positions below are stored unchanged
         self.chunks = np.zeros((len(table.rows), 2), np.int64)
-        self._end = 0
-        self._blocks: dict[int, list[int]] = {}
+        self.blocks = Blocks()
         self._changes = _Changes()
         self._sealed: _Changes | None = None
 
@@ -125,6 +124,14 @@ class Ring:
         """Entries of `slots` (unique) at or above `positions` changed in place: the next flush rewrites them."""
         self.flushed[slots] = np.minimum(self.flushed[slots], positions)
 
+    def renew(self, slots: I64) -> None:
+        """Touched keys begin anew, at position 0; what is stored of them goes with the next flush."""
+        heads = self.heads[slots]
+        had = heads[:, self.MASK] >= 0
+        self._changes.retired.append((heads[had, self.OFF], heads[had, self.MASK] + 1))
+        self.heads[slots] = (0, -1, 0, 0)
+        self.flushed[slots] = 0
+
     def append_room(self, slots: I64, counts: I64) -> None:
         """Make room for `counts` further entries of each of `slots` (unique, touched); `stop` is not moved."""
         heads = self.heads[slots]
@@ -149,23 +156,16 @@ class Ring:
             self._changes.fresh.append((new, np.full(len(new), length, np.int64)))
 
     def _take(self, count: int, length: int) -> I64:
-        pool = self._blocks.get(length, [])
-        reuse = min(count, len(pool))
-        offs = np.empty(count, np.int64)
-        if reuse:
-            offs[:reuse] = pool[-reuse:]
-            del pool[-reuse:]
-        fresh = count - reuse
-        if fresh:
-            align = min(length, _ALIGN_MAX)
-            begin = -(-self._end // align) * align
-            self._end = begin + fresh * length
-            if self._end > len(self.entries):
-                grown = np.zeros((max(2 * len(self.entries), self._end), self.entries.shape[1]), np.int64)
-                grown[: len(self.entries)] = self.entries
-                self.entries = grown
-            offs[reuse:] = begin + np.arange(fresh, dtype=np.int64) * length
+        offs = self.blocks.take(count, length)
+        if self.blocks.end > len(self.entries):
+            self.reserve_entries(max(2 * len(self.entries), self.blocks.end))
         return offs
+
+    def reserve_entries(self, size: int) -> None:
+        """Room for `size` entries in all. Pages never written to cost address space, not memory."""
+        grown = np.zeros((size, self.entries.shape[1]), np.int64)
+        grown[: len(self.entries)] = self.entries
+        self.entries = grown
 
     # ---- ending a batch
 
@@ -199,20 +199,29 @@ class Ring:
         """Keys go: their blocks may be reused."""
         heads = self.heads[slots]
         had = heads[:, self.MASK] >= 0
-        self._give_back([(heads[had, self.OFF], heads[had, self.MASK] + 1)])
+        self.blocks.give(heads[had, self.OFF], heads[had, self.MASK] + 1)
         self.heads[slots] = (0, -1, 0, 0)
 
     @property
-    def bytes(self) -> int:
-        """Memory in use: arena up to the last block, and the heads."""
-        return self._end * self.entries.shape[1] * 8 + self.heads.nbytes + self.flushed.nbytes + self.chunks.nbytes
+    def used_bytes(self) -> int:
+        """Memory of the blocks in use."""
+        return (self.blocks.end - self.blocks.free) * self.entries.shape[1] * 8
+
+    @property
+    def least_bytes(self) -> int:
+        """Memory of the shortest block."""
+        return BLOCK_MIN * self.entries.shape[1] * 8
+
+    def tidy(self) -> None:
+        """A bounded step towards fewer, longer free blocks, where many are free; between batches."""
+        if self.blocks.free > self.blocks.end // 4:
+            self.blocks.merge()
 
     def _give_back(self, blocks: list[tuple[I64, I64]]) -> None:
         for offs, lengths in blocks:
-            for length in set(lengths.tolist()):
-                self._blocks.setdefault(length, []).extend(offs[lengths == length].tolist())
+            self.blocks.give(offs, lengths)
 
 
 def _block_lengths(need: I64) -> I64:
-    lengths: I64 = 1 << np.ceil(np.log2(np.maximum(need, _BLOCK_MIN))).astype(np.int64)
+    lengths: I64 = 1 << np.ceil(np.log2(np.maximum(need, BLOCK_MIN))).astype(np.int64)
     return lengths

@@ -92,10 +92,10 @@ class RocksRowStore:
             self._failed = True
             raise _mapped(error) from error
 
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Pairs whose key begins with `prefix`, in key order, as of the call."""
+    def scan(self, prefix: bytes, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Pairs whose key begins with `prefix` and is greater than `after`, in key order, as of the call."""
         cursor = self._db.iter()
-        cursor.seek(prefix)
+        cursor.seek(max(prefix, after + b"\0" if after else b""))
 
         def pairs() -> Iterator[tuple[bytes, bytes]]:
             try:

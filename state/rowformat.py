@@ -2,6 +2,7 @@
 
     m                                          meta row: position, journal sequence, chain head (the runtime's)
     f                                          layout: the fingerprint of every part, JSON
+    t  table                                   stream time (8) of a table with a ttl
     r  table  key                              row: version, fingerprint, int64s, ring tail, blob
     c  table  length of key (4)  key  number   chunk `number` (8, big-endian) of the key's ring
 
@@ -41,6 +42,7 @@ class RowFormat:
         self.fingerprint = digest64(_VERSION + msgspec.json.encode(spec))
         self.row_prefix = b"r" + bytes([len(name)]) + name
         self.chunk_prefix = b"c" + self.row_prefix[1:]
+        self.time_key = b"t" + self.row_prefix[1:]
         self.columns = len(spec.fields) + (2 if spec.ring else 0) + (1 if spec.blob else 0)
         self.entry_bytes = 8 * len(spec.ring.columns) if spec.ring else 0
         self._head = np.frombuffer(_VERSION + self.fingerprint, np.uint8)
@@ -89,6 +91,11 @@ class RowFormat:
             raise self.corrupted("a row has another version or fingerprint")
         header = np.ascontiguousarray(matrix[:, len(self._head) :]).view("<i8").astype(np.int64, copy=False)
         return header, [value[width:] for value in values]
+
+    def field(self, value: bytes, column: int) -> int:
+        """One header column of a stored row."""
+        at = len(self._head) + 8 * column
+        return int.from_bytes(value[at : at + 8], "little", signed=True)
 
     # ---- ring chunks
 

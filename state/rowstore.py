@@ -29,8 +29,8 @@ class RowStore(Protocol):
         """
         ...
 
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Pairs whose key begins with `prefix`, in key order, as of the call."""
+    def scan(self, prefix: bytes, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Pairs whose key begins with `prefix` and is greater than `after`, in key order, as of the call."""
         ...
 
     def snapshot(self, directory: Path) -> None:

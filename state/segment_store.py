@@ -130,6 +130,13 @@ class SegmentsCut:
         puts = [(key, _pack_chunk(entries)) for key, entries in self._new]
         return [*puts, self._state], self._deletes
 
+    def sweep(self, store: RowStore) -> list[bytes]:
+        """Chunks of expired segments are among what `encode` deletes."""
+        return []
+
+    def written(self) -> None:
+        """The store has it."""
+
     def restore_dirty(self) -> None:
         """The write did not happen."""
         self._owner.flushed, self._owner.state, self._owner.chunks = self._before

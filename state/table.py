@@ -21,6 +21,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from state.expiry import LAST_SEEN, StreamTimes, TaskSpan
 from state.ring import Ring, RingSpec
 
 Slots = npt.NDArray[np.int64]
@@ -37,9 +38,9 @@ class TableSpec(msgspec.Struct, frozen=True):
         floats: those of `fields` that hold float64 (raw copies of inputs, by view).
         ring: the history kept per key, if any.
         blob: whether a key also has opaque bytes.
-        ttl_ms: event time after which a key that saw no row counts as new; 0 keeps it for ever. Expiry is logical:
-            the operator keeps the event time of the key's last row in a field `last_seen` and treats an older key
-            as new, so that a sweep (which removes keys whose `last_seen` is ttl_ms behind) cannot be observed.
+        ttl_ms: event time after which a key that saw no row counts as new; 0 keeps it for ever. Expiry is logical
+            (`state.expiry`): the operator keeps the newest event time of the key's rows in a field `last_seen`, asks
+            for stream times (`KeyedTable.stream`) and treats a key that is ttl_ms behind as new (`KeyedTable.renew`).
     """
 
     name: str
@@ -57,17 +58,6 @@ class RowLoader(Protocol):
     def load(self, table: KeyedTable, task: int, keys: list[str], slots: Slots) -> None:
         """Fill the (reset) slots of those `keys` that the store of `task` knows."""
         ...
-
-
-class TaskSpan(Protocol):
-    """Rows start..stop belong to `task` (operators.batch.TaskRows)."""
-
-    @property
-    def task(self) -> int: ...
-    @property
-    def start(self) -> int: ...
-    @property
-    def stop(self) -> int: ...
 
 
 class _Changes:
@@ -94,11 +84,19 @@ class KeyedTable:
         self.ring = Ring(spec.ring, self) if spec.ring else None
         self.blobs: list[bytes] = []
         self.keys: list[str] = []
+        self.blob_bytes = 0
         self.task_of = np.zeros(self._SLOTS_MIN, np.int32)
         self.dirty = np.zeros(self._SLOTS_MIN, np.bool_)
+        self.live = np.zeros(self._SLOTS_MIN, np.bool_)
+        self.cut_of = np.zeros(self._SLOTS_MIN, np.int64)  # number of the cut that holds the row and is not written
+        self.used = np.zeros(self._SLOTS_MIN, np.int64)  # `generation` of the last batch that asked for the slot
+        self.generation = 2
+        self._cuts = 0
         self._dirty_of = np.zeros(16, np.int64)  # dirty rows of each task
         self._slot_of: dict[int, dict[str, int]] = {}
         self._free: list[int] = []
+        self.last_seen = next((i for i, name in enumerate(spec.fields) if name in LAST_SEEN), -1)
+        self.stream = StreamTimes() if spec.ttl_ms else None
         self._changes = _Changes()
         self._sealed: _Changes | None = None
 
@@ -127,7 +125,9 @@ class KeyedTable:
                 self.admit(span.task, [key for key, hit in zip(part, hits, strict=True) if hit is None])
                 hits = list(map(mine.get, part))
             found += hits
-        return np.array(found, np.int64)
+        slots = np.array(found, np.int64)
+        self.used[slots] = self.generation
+        return slots
 
     def admit(self, task: int, missing: list[str]) -> None:
         """Give slots to keys that have none: loaded where stored, else new."""
@@ -148,6 +148,8 @@ class KeyedTable:
             self._changes.created.append((task, key, slot))
         self.rows[slots] = 0
         self.task_of[slots] = task
+        self.live[slots] = True
+        self.used[slots] = self.generation
         if self.ring:
             self.ring.reset(slots)
         if self.loader:
@@ -158,10 +160,14 @@ class KeyedTable:
         have = len(self.rows)
         if need <= have:
             return
-        size = max(need, 2 * have)
+        self.reserve_slots(max(need, 2 * have))
+
+    def reserve_slots(self, size: int) -> None:
+        """Room for `size` keys in all. Pages never written to cost address space, not memory."""
         self.rows = _grown(self.rows, size)
         self.task_of = _grown(self.task_of, size)
-        self.dirty = _grown(self.dirty, size)
+        self.dirty, self.live = _grown(self.dirty, size), _grown(self.live, size)
+        self.cut_of, self.used = _grown(self.cut_of, size), _grown(self.used, size)
         if self.ring:
             self.ring.reserve_slots(size)
 
@@ -174,13 +180,22 @@ class KeyedTable:
             self.dirty[fresh] = True
             self._count_dirty(fresh, 1)
 
-    def take_dirty(self, task: int) -> Slots:
-        """The dirty slots of `task`, ascending; they count as clean from now on."""
+    def take_dirty(self, task: int) -> tuple[Slots, int]:
+        """The dirty slots of `task`, ascending, and the number of this cut. They count as clean from now on.
+
+        They stay in memory until `written`: the store does not have them yet.
+        """
         slots: Slots = np.flatnonzero(self.dirty)
         slots = slots[self.task_of[slots] == task]
         self.dirty[slots] = False
         self._dirty_of[task : task + 1] = 0
-        return slots
+        self._cuts += 1
+        self.cut_of[slots] = self._cuts
+        return slots, self._cuts
+
+    def written(self, slots: Slots, cut: int) -> None:
+        """What `take_dirty` gave is in the store, or dirty again."""
+        self.cut_of[slots[self.cut_of[slots] == cut]] = 0
 
     def dirty_rows(self, task: int) -> int:
         """How many rows of `task` the next flush would write."""
@@ -202,10 +217,27 @@ class KeyedTable:
     def set_blob(self, slot: int, blob: bytes) -> None:
         """Replace a touched key's opaque bytes."""
         self._changes.blobs.append((slot, self.blobs[slot]))
+        self.put_blob(slot, blob)
+
+    def put_blob(self, slot: int, blob: bytes) -> None:
+        """Replace opaque bytes for good: of a key that is loaded, undone or gone."""
+        self.blob_bytes += len(blob) - len(self.blobs[slot])
         self.blobs[slot] = blob
+
+    def renew(self, slots: Slots, stream: Slots) -> None:
+        """Touched keys (ring, too) that have expired at their row's stream time (ms) are as new from now on."""
+        slots = slots[stream - self.rows[slots, self.last_seen] >= self.spec.ttl_ms]
+        self.rows[slots] = 0
+        if self.ring:
+            self.ring.renew(slots)
+        if self.spec.blob:
+            for slot in slots.tolist():
+                self.set_blob(slot, b"")
 
     def seal(self) -> None:
         """The batch is in flight: what changes from now on is the next one's."""
+        if self.stream:
+            self.stream.seal()
         self._sealed, self._changes = self._changes, _Changes()
         if self.ring:
             self.ring.seal()
@@ -215,14 +247,19 @@ class KeyedTable:
         assert self._sealed is not None
         assert not self._changes
         self._changes, self._sealed = self._sealed, None
+        if self.stream:
+            self.stream.unseal()
         if self.ring:
             self.ring.unseal()
 
     def publish(self) -> None:
         """The oldest batch committed: forget its before-images, release the ring blocks it replaced."""
+        if self.stream:
+            self.stream.publish(sealed=self._sealed is not None)
         if self._sealed is None:
             self._changes = _Changes()
         self._sealed = None
+        self.generation += 1
         if self.ring:
             self.ring.publish()
 
@@ -232,10 +269,12 @@ class KeyedTable:
         Rows stay marked dirty: writing an unchanged row again is harmless. Keys first seen by the batch go.
         """
         changes, self._changes = self._changes, _Changes()
+        if self.stream:
+            self.stream.undo()
         for slots, image in reversed(changes.images):
             self.rows[slots] = image
         for slot, blob in reversed(changes.blobs):
-            self.blobs[slot] = blob
+            self.put_blob(slot, blob)
         if self.ring:
             self.ring.undo()
         gone = []
@@ -251,12 +290,48 @@ class KeyedTable:
             self.ring.release(slots)
         if self.spec.blob:
             for slot in slots.tolist():
-                self.blobs[slot] = b""
+                self.put_blob(slot, b"")
         dirty = slots[self.dirty[slots]]
         if dirty.size:
             self.dirty[dirty] = False
             self._count_dirty(dirty, -1)
+        self.live[slots] = False
+        self.cut_of[slots] = 0
         self._free += slots.tolist()
+
+    # ---- eviction
+
+    def evictable(self, begin: int, end: int) -> Slots:
+        """Slots begin..end that may leave memory: stored as they are, and of no open batch.
+
+        What an open batch changed is dirty. What it asked for stays too: that was after the last publish but one.
+        """
+        part = slice(begin, end)
+        free = self.live[part] & ~self.dirty[part] & (self.cut_of[part] == 0)
+        free &= self.used[part] < self.generation - 1
+        return begin + np.flatnonzero(free)
+
+    def expired(self, slots: Slots) -> Slots:
+        """Those of `slots` that have expired at their tasks' present stream times; none without a ttl."""
+        if not self.stream or not slots.size:
+            return slots[:0]
+        tasks = self.task_of[slots]
+        now = np.zeros(int(tasks.max()) + 1, np.int64)
+        for task in np.unique(tasks).tolist():
+            now[task] = self.stream.of(task)
+        gone: Slots = slots[now[tasks] - self.rows[slots, self.last_seen] >= self.spec.ttl_ms]
+        return gone
+
+    def evict(self, slots: Slots) -> None:
+        """Evictable keys leave memory: the store has them, if they are not as new."""
+        keys = self.keys
+        tasks = self.task_of[slots]
+        for task in np.unique(tasks).tolist():
+            mine = self._slot_of[task]
+            for slot in slots[tasks == task].tolist():
+                del mine[keys[slot]]
+                keys[slot] = ""
+        self._release(slots)
 
     # ---- tasks
 
@@ -267,6 +342,8 @@ class KeyedTable:
     def drop_task(self, task: int) -> None:
         """Forget a task's keys (it moved away, or its state is discarded). Not while a batch is open."""
         assert not self.in_batch, "undo or publish first: blocks would be given back twice"
+        if self.stream:
+            self.stream.drop(task)
         mine = self._slot_of.pop(task, {})
         self._release(np.fromiter(mine.values(), np.int64, len(mine)))
 
@@ -280,11 +357,25 @@ class KeyedTable:
         """Keys in memory, of all tasks."""
         return len(self.keys) - len(self._free)
 
+    @property
+    def slot_count(self) -> int:
+        """Slots ever used; freed ones are used again."""
+        return len(self.keys)
+
+    @property
+    def used_bytes(self) -> int:
+        """Memory of the live keys; a key with its dictionary entry is taken as 150 beside its arrays."""
+        return self.live_keys * self.key_bytes + self.blob_bytes + (self.ring.used_bytes if self.ring else 0)
+
+    @property
+    def key_bytes(self) -> int:
+        """Memory of a key without ring entries and blob."""
+        return 8 * self.rows.shape[1] + 22 + 150 + (56 if self.ring else 0)
+
     def bytes_estimate(self) -> int:
-        """Memory in use, in bytes; keys with their dictionary entries are taken as 150 each."""
-        arrays = self.rows.nbytes + self.task_of.nbytes + self.dirty.nbytes
-        blobs = sum(map(len, self.blobs)) if self.spec.blob else 0
-        return arrays + blobs + 150 * len(self.keys) + (self.ring.bytes if self.ring else 0)
+        """Memory in use, in bytes, freed slots and ring blocks included."""
+        arena = self.ring.blocks.end * self.ring.entries.shape[1] * 8 if self.ring else 0
+        return len(self.keys) * self.key_bytes + self.blob_bytes + arena
 
 
 def _grown(array: npt.NDArray[T], size: int) -> npt.NDArray[T]:

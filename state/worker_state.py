@@ -5,7 +5,12 @@ runtime writes the cut from a thread once the batch has committed:
 
     cut = state.cut(task, meta)            # on the loop
     cut.write(store)                       # in the flush thread; one atomic write
-    cut.restore_dirty()                    # on the loop, only if the write failed or the batch was undone
+    cut.written()                          # on the loop: what was copied may leave memory now
+    cut.restore_dirty()                    # instead, if the write failed or the batch was undone
+
+With a budget (`memory_bytes`), `evict` keeps the tables within it: keys that the store has as they are leave memory,
+the longest unused first, and come back when a row asks for them. Dirty rows, rows of a cut that is not written and
+those of open batches stay, whatever the budget. No result depends on it.
 """
 
 from __future__ import annotations
@@ -23,6 +28,8 @@ from state.persistence import Persistence, View
 from state.rowformat import LAYOUT_KEY, META_KEY
 from state.rowstore import RowStore
 from state.table import KeyedTable, TableSpec
+
+_STEPS = 4  # of eviction, between two batches
 
 
 class FlushCut:
@@ -55,7 +62,15 @@ class FlushCut:
         Raises:
             StateCorruptedError, OSError: nothing was written; call `restore_dirty` on the loop.
         """
-        store.write(*self.encode())
+        puts, deletes = self.encode()
+        for part in self._parts:
+            deletes += part.sweep(store)
+        store.write(puts, deletes)
+
+    def written(self) -> None:
+        """It is in the store; on the loop."""
+        for part in self._parts:
+            part.written()
 
     def restore_dirty(self) -> None:
         """The write did not happen: everything copied is dirty again."""
@@ -66,7 +81,8 @@ class FlushCut:
 class WorkerState:
     """The tables and other parts of a plan, over all tasks of a worker. Lives on the loop.
 
-    `views` (by table name) give the part of a table's rows that the digest covers, if not all of it.
+    `views` (by table name) give the part of a table's rows that the digest covers, if not all of it. `memory_bytes`:
+    what keys may take in memory before some are evicted; 0: all stay.
     """
 
     def __init__(
@@ -74,6 +90,8 @@ class WorkerState:
         tables: Sequence[TableSpec],
         parts: Sequence[StatePart] = (),
         views: Mapping[str, View] | None = None,
+        *,
+        memory_bytes: int = 0,
     ) -> None:
         views = views or {}
         self._tables = {spec.name: Persistence(spec, views.get(spec.name)) for spec in tables}
@@ -82,6 +100,10 @@ class WorkerState:
         if len(set(names)) < len(names):
             raise ConfigError(f"two tables have the same name: {sorted(n for n in names if names.count(n) > 1)[0]}")
         self._layout = {part.name: part.fingerprint.hex() for part in self._parts}
+        self.memory_bytes = memory_bytes
+        self.evicted = 0  # keys that left memory so far
+        for table in self._tables.values():
+            table.reserve(memory_bytes)
         self._stores: dict[int, RowStore] = {}
         self._sealed = False  # a batch is in flight, another may be open on top of it
 
@@ -182,6 +204,20 @@ class WorkerState:
     def live_keys(self) -> int:
         """Keys and deduplication entries in memory."""
         return sum(part.live_keys for part in self._parts)
+
+    def evict(self) -> int:
+        """A few bounded steps while the keys take more than `memory_bytes`; how many left. Between batches.
+
+        Some expired keys leave whatever the budget.
+        One call holds the loop for some milliseconds at most. It makes room for as many keys as a full batch brings.
+        """
+        before = self.evicted
+        self.evicted += sum(part.expire() for part in self._parts)
+        for _ in range(_STEPS if self.memory_bytes and self._tables else 0):
+            if sum(part.used_bytes for part in self._parts) <= self.memory_bytes:
+                break
+            self.evicted += max(self._tables.values(), key=lambda part: part.used_bytes).evict()
+        return self.evicted - before
 
     def bytes_estimate(self) -> int:
         """Memory in use, in bytes."""

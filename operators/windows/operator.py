@@ -71,7 +71,9 @@ class WindowOperator(Operator):
             table = context.table(spec.name)
             result = np.zeros((layout.result_rows, len(keys)), np.int64)
             if keys:
-                _compute(table, table.slots(tasks, keys), layout, load(layout, batch, rows), result)
+                slots, data = table.slots(tasks, keys), load(layout, batch, rows)
+                for part, stream in _lives(table, slots, data[0], _stream(table, batch, rows)):
+                    _compute(table, slots[part], layout, data[:, part], result=result[:, part], stream=stream)
             found = columns(layout, result)
             batch.columns.update(found if rows is None else self._spread(found, rows, batch.size))
             incomplete = result[layout.incomplete_at].astype(np.bool_)
@@ -84,7 +86,9 @@ class WindowOperator(Operator):
         if keys:
             for layout, spec in zip(self._layouts, self._tables, strict=True):
                 table = context.table(spec.name)
-                _replay(table, table.slots(tasks, keys), layout, load(layout, batch, rows))
+                slots, data = table.slots(tasks, keys), load(layout, batch, rows)
+                for part, stream in _lives(table, slots, data[0], _stream(table, batch, rows)):
+                    _replay(table, slots[part], layout, data[:, part], stream)
 
     def _keyed(self, batch: Batch) -> tuple[npt.NDArray[np.intp] | None, list[str], tuple[TaskRows, ...]]:
         """The rows with a key (None: all), their keys, and which are whose."""
@@ -107,10 +111,36 @@ class WindowOperator(Operator):
             yield name, Column(column.type, values, valid if name in nullable else None)
 
 
-def _compute(table: KeyedTable, slots: I64, layout: Layout, data: I64, result: I64) -> None:
+def _stream(table: KeyedTable, batch: Batch, rows: npt.NDArray[np.intp] | None) -> I64 | None:
+    """Stream time (ms) of the rows with a key; None without a ttl."""
+    if table.stream is None:
+        return None
+    stream = table.stream.advance(batch.tasks, batch.event_time)
+    return stream if rows is None else stream[rows]
+
+
+def _lives(table: KeyedTable, slots: I64, times: I64, stream: I64 | None) -> Iterator[tuple[slice, I64 | None]]:
+    """The rows, cut where a key may have expired since its last row in the batch; and their stream times.
+
+    So only the first row of a key in a part can find it expired.
+    """
+    if stream is None:
+        yield slice(0, len(slots)), None
+        return
+    begin = 0
+    while begin < len(slots):
+        order = np.argsort(slots[begin:], kind="stable") + begin
+        late = stream[order[1:]] - times[order[:-1]] >= table.spec.ttl_ms
+        late &= slots[order[1:]] == slots[order[:-1]]
+        end = int(order[1:][late].min()) if late.any() else len(slots)
+        yield slice(begin, end), stream[begin:end]
+        begin = end
+
+
+def _compute(table: KeyedTable, slots: I64, layout: Layout, data: I64, *, result: I64, stream: I64 | None) -> None:
     """Fill the result matrix (result rows, rows with a key), in row order, from the inputs in row order."""
     order, frame = _sorted(layout, slots, data)
-    behind = _begin(table, frame)
+    behind = _begin(table, frame, None if stream is None else stream[order])
     if behind is None:
         forward(table, frame, out := np.empty_like(result))
         result[:, order] = out
@@ -122,10 +152,10 @@ def _compute(table: KeyedTable, slots: I64, layout: Layout, data: I64, result: I
             result[:, order[mine]] = out
 
 
-def _replay(table: KeyedTable, slots: I64, layout: Layout, data: I64) -> None:
+def _replay(table: KeyedTable, slots: I64, layout: Layout, data: I64, stream: I64 | None) -> None:
     """`_compute` without results."""
-    _, frame = _sorted(layout, slots, data)
-    behind = _begin(table, frame)
+    order, frame = _sorted(layout, slots, data)
+    behind = _begin(table, frame, None if stream is None else stream[order])
     if behind is None:
         replay_forward(table, frame)
         return
@@ -134,11 +164,13 @@ def _replay(table: KeyedTable, slots: I64, layout: Layout, data: I64) -> None:
             process(table, frame.take(mine))
 
 
-def _begin(table: KeyedTable, frame: Frame) -> npt.NDArray[np.bool_] | None:
-    """Touch the keys; for each row, whether its key has a late one. None: no key has."""
+def _begin(table: KeyedTable, frame: Frame, stream: I64 | None) -> npt.NDArray[np.bool_] | None:
+    """Touch the keys, expired ones begin anew; for each row, whether its key has a late one. None: no key has."""
     assert table.ring is not None
     table.touch(frame.unique)
     table.ring.touch(frame.unique)
+    if stream is not None:
+        table.renew(frame.unique, stream[frame.first])
     disorder = _disordered(table, frame)
     return disorder[frame.group] if disorder.any() else None
 

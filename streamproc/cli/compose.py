@@ -116,14 +116,16 @@ def digest_key(state: Path | None) -> bytes:
     return key
 
 
-def build_engine(plan: Plan, key: bytes, partitions: int = 0, probe: Probe | None = None) -> tuple[Engine, WorkerState]:
-    """The plan ready to execute, on empty state.
+def build_engine(
+    plan: Plan, key: bytes, partitions: int = 0, probe: Probe | None = None, *, memory_bytes: int = 0
+) -> tuple[Engine, WorkerState]:
+    """The plan ready to execute, on empty state that keeps `memory_bytes` of keys in memory (0: all).
 
     Raises:
         ConfigError: the plan has card numbers and there is no secret to hash them with.
     """
     deduplicator = Deduplicator(plan.stream.deduplicate_ms) if plan.stream.deduplicate_ms else None
-    state = WorkerState(plan.tables, (deduplicator,) if deduplicator else ())
+    state = WorkerState(plan.tables, (deduplicator,) if deduplicator else (), memory_bytes=memory_bytes)
     master = secret()
     has_pan = any(field.pan for field in plan.stream.fields)
     if has_pan and master is None:
@@ -160,7 +162,8 @@ async def run_worker(
 
     clock, metrics = SystemClock(), WorkerMetrics()
     timer = StageTimer(metrics, clock, probe)
-    engine, state = build_engine(plan, await asyncio.to_thread(digest_key, options.state), probe=timer)
+    key = await asyncio.to_thread(digest_key, options.state)
+    engine, state = build_engine(plan, key, probe=timer, memory_bytes=settings.state_memory_mb << 20)
     notes, orders = _orders_of_parent(options.notes, engine)
     home = options.state / plan.pipeline
     async with contextlib.AsyncExitStack() as stack:

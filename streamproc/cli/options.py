@@ -13,6 +13,7 @@ __all__ = [
     "MetricsPort",
     "PipelineOption",
     "PipelinePath",
+    "StateMemory",
     "load_plan",
     "refuse_unless",
 ]
@@ -63,6 +64,9 @@ CommitInterval = Annotated[
         max=1000.0,
         help="From a transaction's begin to the next one's, at least: fewer for the broker.",
     ),
+]
+StateMemory = Annotated[
+    int, typer.Option(metavar="MB", min=0, help="Memory for keys, of each worker; the rest on disk. 0: all keys.")
 ]
 
 

@@ -88,7 +88,7 @@ class NothingStored(RowStore):
     def write(self, puts: Sequence[tuple[bytes, bytes]], deletes: Sequence[bytes]) -> None:
         raise AssertionError("a backtest keeps its state in memory")
 
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def scan(self, prefix: bytes, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         return iter(())
 
     def snapshot(self, directory: Path) -> None:

@@ -22,6 +22,7 @@ from streamproc.cli.options import (
     MetricsHost,
     MetricsPort,
     PipelinePath,
+    StateMemory,
     load_plan,
 )
 from streamproc.cli.processes import die_with_parent, supervise
@@ -61,6 +62,7 @@ def command(
         bool, typer.Option("--leave", help="Give the partitions up at the end, for others to take at once.")
     ] = False,
     commit_interval: CommitInterval = 0.0,
+    state_memory: StateMemory = 0,
     log_level: Annotated[LogLevel, typer.Option(help="What is logged, as JSON lines on stderr.")] = LogLevel.INFO,
     worker: Annotated[int | None, typer.Option(hidden=True)] = None,
     parent: Annotated[int | None, typer.Option(hidden=True)] = None,
@@ -75,7 +77,7 @@ def command(
         name = instance or os.environ.get(INSTANCE_VARIABLE) or socket.gethostname()
         share = Share(
             pipeline, log, state or _state_of(log), name, workers, until_end, metrics_port, log_level, checkpoints,
-            checkpoint_seconds, leave, commit_interval, metrics_host,
+            checkpoint_seconds, leave, commit_interval, metrics_host, state_memory,
         )  # fmt: skip
         if worker is not None:
             return work(share, worker)
@@ -104,6 +106,7 @@ def _child(share: Share, index: int) -> list[str]:
         "--checkpoints": share.checkpoints,
         "--checkpoint-seconds": share.checkpoint_seconds,
         "--commit-interval": share.commit_interval_ms,
+        "--state-memory": share.state_memory,
         "--worker": index,
         "--parent": os.getpid(),
     }

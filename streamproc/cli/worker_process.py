@@ -44,6 +44,7 @@ class Share(NamedTuple):
     leave: bool = False
     commit_interval_ms: float = 0.0
     metrics_host: str = "127.0.0.1"
+    state_memory: int = 0
 
 
 def work(share: Share, index: int) -> int:
@@ -83,7 +84,7 @@ def _work(share: Share, index: int) -> None:
     )  # fmt: skip
     settings = WorkerSettings(
         instance=share.instance, index=index, count=share.workers, until_end=share.until_end, leave=share.leave,
-        commit_interval_ms=share.commit_interval_ms,
+        commit_interval_ms=share.commit_interval_ms, state_memory_mb=share.state_memory,
     )  # fmt: skip
     try:
         run_async(run_worker(plan, options, settings))
@@ -114,6 +115,7 @@ def _parse(arguments: Sequence[str]) -> tuple[Share, int, int]:
         "--leave" in switches,
         float(values["--commit-interval"]),
         values["--metrics-host"],
+        int(values["--state-memory"]),
     )
     return share, int(values["--worker"]), int(values["--parent"])
 

@@ -194,8 +194,9 @@ class Engine:
         self._state.seal()
 
     def publish(self) -> None:
-        """The transaction committed."""
+        """The transaction committed; cold keys make room for the next batch's."""
         self._state.publish()
+        self._state.evict()
 
     def undo(self) -> None:
         """Whatever was computed and not published did not happen."""

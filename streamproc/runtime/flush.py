@@ -110,6 +110,8 @@ class Flusher:
         error = self._running.exception()
         self._running = None
         if error is None:
+            for cut in self._cuts:
+                cut.written()
             return
         if not isinstance(error, OSError):
             raise error

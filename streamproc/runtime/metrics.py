@@ -112,6 +112,7 @@ class WorkerMetrics:
         self.lag = Gauge(p + "lag_records", "Records behind the end of the log", ["partition"], registry=registry)
         self.state_keys = Gauge(p + "state_keys", "Keys in memory", registry=registry)
         self.state_bytes = Gauge(p + "state_bytes", "Memory of the state, estimated", registry=registry)
+        self.state_evicted_keys = Gauge(p + "state_evicted_keys", "Keys that left memory so far", registry=registry)
         self.hot_key_share = Gauge(
             p + "hot_key_share", "Share of the most frequent key in a sampled batch", registry=registry
         )

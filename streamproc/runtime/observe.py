@@ -57,6 +57,7 @@ async def watch_tasks(
         await clock.sleep(_WATCH_SECONDS)
         metrics.state_keys.set(state.live_keys)
         metrics.state_bytes.set(state.bytes_estimate())
+        metrics.state_evicted_keys.set(state.evicted)
         owned = {task.source: task for task in tasks()}
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):

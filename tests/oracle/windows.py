@@ -24,17 +24,42 @@ class Either:
 
 def decide(spec: Any, rows: list[Row]) -> list[Row]:
     """All outputs of `spec` (its attributes are read, nothing else) for rows in row order."""
-    histories: dict[tuple[int, str], list[Row]] = {}
+    histories: dict[tuple[int, str, int], list[Row]] = {}
+    streams: dict[int, int] = {}
     out = []
     for given in rows:
         row = dict(given)
+        stream = streams[row["task"]] = max(streams.get(row["task"], row["time"]), row["time"])
         if row["key"] is None:
             out.append(_keyless(spec))
             continue
-        history = histories.setdefault((row["task"], row["key"]), [])
-        history.append(row)
-        out.append(_row(spec, history))
+        lives = {}
+        for precision in _precisions(spec):
+            lives[precision] = life = histories.setdefault((row["task"], row["key"], precision), [])
+            if life and _ttl(spec, precision) and stream - max(r["time"] for r in life) >= _ttl(spec, precision):
+                life.clear()
+            life.append(row)
+        out.append(_row(spec, lives))
     return out
+
+
+def _precisions(spec: Any) -> list[int]:
+    return sorted({f.precision_ms for f in spec.features} | ({0} if spec.previous else set()))
+
+
+def _ttl(spec: Any, precision: int) -> int:
+    """After how much stream time, ms, a key without a row is new: no window may reach so far. 0: never."""
+    features = [f for f in spec.features if f.precision_ms == precision]
+    unit = max(1, precision)
+    reach = max((f.delay_ms + f.over_ms for f in features), default=0)
+    least = _horizon(spec, reach, precision) + -(-reach // unit)
+    return unit * max(-(-spec.ttl_ms // unit), least) if spec.ttl_ms else 0
+
+
+def _horizon(spec: Any, reach: int, precision: int) -> int:
+    unit = max(1, precision)
+    late = spec.late_ms if spec.late_ms >= 0 else min(reach or 3_600_000, 3_600_000)
+    return max(1, -(-reach // unit) + -(-late // unit) + (1 if precision else 0))
 
 
 def _keyless(spec: Any) -> Row:
@@ -45,11 +70,10 @@ def _keyless(spec: Any) -> Row:
     return out
 
 
-def _row(spec: Any, history: list[Row]) -> Row:
+def _row(spec: Any, lives: dict[int, list[Row]]) -> Row:
     out: Row = {}
     incomplete = False
-    precisions = {f.precision_ms for f in spec.features} | ({0} if spec.previous else set())
-    for precision in sorted(precisions):
+    for precision, history in lives.items():
         features = [f for f in spec.features if f.precision_ms == precision]
         kept, gone, horizon = _visible(spec, features, history, precision)
         me = history[-1]
@@ -77,10 +101,7 @@ def _clock(row: Row, precision: int) -> int:
 
 def _visible(spec: Any, features: list[Any], history: list[Row], precision: int) -> tuple[list[Row], list[Row], int]:
     """Rows that the last row may see, rows that were dropped, the horizon; by what happened row after row."""
-    unit = max(1, precision)
-    reach = max((f.delay_ms + f.over_ms for f in features), default=0)
-    late = spec.late_ms if spec.late_ms >= 0 else min(reach or 3_600_000, 3_600_000)
-    horizon = max(1, -(-reach // unit) + -(-late // unit) + (1 if precision else 0))
+    horizon = _horizon(spec, max((f.delay_ms + f.over_ms for f in features), default=0), precision)
     kept: list[Row] = []
     gone: list[Row] = []
     newest = -(1 << 62)

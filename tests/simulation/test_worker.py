@@ -36,6 +36,7 @@ def simulate(plan: Plan, seed: int) -> World:
 
 async def _campaign(plan: Plan, rng: random.Random, faults: Faults, seed: int) -> World:
     world = World(plan, rng, faults)
+    world.memory_bytes = seed % 2  # odd: whatever may leave memory leaves it
     await world.feed(traffic(rng, 300, 12))
     for attempt in range(3):
         step = STEPS[(seed + attempt) % len(STEPS)]
@@ -55,11 +56,13 @@ async def _campaign(plan: Plan, rng: random.Random, faults: Faults, seed: int) -
 @pytest.mark.parametrize("block", range(8))
 def test_decisions_equal_the_oracle_whatever_fails(plan: Plan, block: int) -> None:
     crashes: Counter[int] = Counter()
-    ahead = failed = 0.0
+    ahead = failed = evicted = 0.0
     for seed in range(block * SEEDS // 8, (block + 1) * SEEDS // 8):
         world = simulate(plan, seed)
         crashes += world.crashes
         ahead += world.count("batches_ahead")
         failed += world.count("failed_transactions")
+        evicted += world.evicted
     assert min(ahead, failed) >= 10, "too few batches computed ahead, or transactions that failed under them"
+    assert evicted > 0
     assert set(crashes) == set(STEPS), f"steps that never crashed: {set(STEPS) - set(crashes)}"

@@ -83,6 +83,8 @@ class World:
         self.partitions = 2
         self.crashes: Counter[int] = Counter()
         self.metrics: list[WorkerMetrics] = []
+        self.evicted = 0
+        self.memory_bytes = 0
         self._names = 0
         self.blobs: MemoryBlobs | None = None
         self.directory = Path()  # of snapshots, if there are `blobs`
@@ -139,6 +141,7 @@ class World:
                 self.disk.crash()
             else:
                 await log.close()
+        self.evicted += self.state.evicted
         return not dead
 
     def _worker(
@@ -146,7 +149,7 @@ class World:
         probe: Callable[[int], None], settings: WorkerSettings,
     ) -> tuple[Worker, asyncio.Future[None]]:  # fmt: skip
         deduplicator = Deduplicator(self.plan.stream.deduplicate_ms)
-        self.state = WorkerState(self.plan.tables, (deduplicator,))
+        self.state = WorkerState(self.plan.tables, (deduplicator,), memory_bytes=self.memory_bytes)
         engine = Engine(self.plan, self.state, deduplicator, digest_key=_KEY, probe=probe)
         executor = VirtualExecutor(lambda: self.rng.uniform(0, self.flush_seconds), alive)
         states = StateKeeper(self.state, stores, self.plan.state_fingerprint, executor)
