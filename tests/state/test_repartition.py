@@ -188,3 +188,19 @@ def test_state_of_two_plans_is_not_joined() -> None:
     sources[1].write([(LAYOUT_KEY, b"other")], [])
     with pytest.raises(StateCorruptedError, match="several plans"):
         of_cards(sources, stores(3, 2)).run()
+
+
+def test_expiring_tables_go_on_at_the_newest_stream_time_of_their_old_tasks() -> None:
+    spec = TableSpec("cards", "card", ("last_seen",), ttl_ms=1000)
+    form = RowFormat(spec)
+    sources, targets = stores(4), stores(2, 2)
+    times = {0: 50, 1: -7, 2: 40}  # task 3 has seen nothing
+    for task, store in sources.items():
+        put(store, spec, [f"c{n}" for n in range(300) if partition_of(b"c%d" % n, 4) == task])
+        if task in times:
+            store.write([(form.time_key, times[task].to_bytes(8, "little", signed=True))], [])
+    moved = Repartition(sources, targets, 4, tables=[spec], moved=frozenset({"cards"}), ids=None)
+    moved.run()
+    moved.check()
+    found = {task: target.get_many([form.time_key])[0] for task, target in targets.items()}
+    assert found == {task: time.to_bytes(8, "little", signed=True) for task, time in {0: 50, 1: -7}.items()}
