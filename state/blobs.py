@@ -133,7 +133,7 @@ class DirectoryBlobs:
             with self._upload(content) as upload:
                 self._make_folder(target.parent)
                 upload.replace(target)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
 
     def create(self, name: str, content: bytes) -> bool:
         """As `put`, but a hard link is the move: it fails where a file is."""
@@ -145,7 +145,7 @@ class DirectoryBlobs:
                     target.hardlink_to(upload)
                 except FileExistsError:
                     return False
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
             return True
 
     def get(self, name: str) -> bytes:
@@ -185,7 +185,7 @@ class DirectoryBlobs:
                 path.unlink(missing_ok=True)
             for folder in {path.parent for path in paths}:
                 if folder.exists():
-                    _sync_folder(folder)
+                    sync_folder(folder)
 
     def _path(self, name: str) -> Path:
         if not _NAME.fullmatch(name):
@@ -211,7 +211,7 @@ class DirectoryBlobs:
             return
         self._make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
-        _sync_folder(folder.parent)
+        sync_folder(folder.parent)
 
     def _remove_abandoned(self) -> None:
         """What killed processes left half uploaded; old by the file system's own clock."""
@@ -231,7 +231,8 @@ def _copy(content: bytes | Path, file: BinaryIO) -> None:
         shutil.copyfileobj(source, file, _CHUNK_BYTES)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make durable what was created, renamed or removed in a folder."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)

@@ -33,7 +33,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from state.blobs import BlobStore
+from state.blobs import BlobStore, sync_folder
 from state.errors import BlobMissingError, BlobStoreError, StateCorruptedError
 from state.garbage import Collected, Collector, Unreadable, read_manifests, read_sweeps
 from state.manifest import VERSION, Cut, Folder, Intent, Manifest, StoredFile, digest_of, encode
@@ -216,12 +216,12 @@ class Checkpoints:
                     sink.flush()
                     os.fsync(sink.fileno())
             for folder, _, _ in os.walk(partial, topdown=False):
-                _sync_folder(Path(folder))
+                sync_folder(Path(folder))
             partial.rename(directory)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
-        _sync_folder(directory.parent)
+        sync_folder(directory.parent)
 
     def verify(self, manifest: Manifest) -> None:
         """Read every file of a checkpoint and compare digests, as `restore` does, keeping nothing.
@@ -274,11 +274,3 @@ class Checkpoints:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -141,11 +141,7 @@ class _Forward:
         before = self.row
         if layout.carried or layout.extremes:
             before = ring.entries[self.heads[:, ring.OFF] + ((self.stop - 1) & self.heads[:, ring.MASK])]
-            newest = self.row[:, layout.NEWEST]
-            if result is None:
-                previous.carry(frame, before, self.stop > 0, newest, entries=entries)
-            else:
-                previous.follow(frame, before, self.stop > 0, newest, result=result, entries=entries)
+            previous.follow(frame, before, self.stop > 0, entries=entries, result=result)
             if self.kept is None:
                 extremes.append(frame, before, self.stop, self.own, entries)
         for linker in self.linkers:

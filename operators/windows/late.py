@@ -141,20 +141,8 @@ class Chunk:
             clean = (self.row[:, layout.DROPPED] == 0)[frame.group] & (self.visible[last] == 0)
             clean &= (np.minimum.reduceat(frame.clock, frame.first) > self.floor[frame.last])[frame.group]
             out[frame.group[self.behind & ~clean & (self.place <= self.visible[last])]] = True
-            out[frame.group[self._anew()]] = True
         careful: Mask = out & (frame.count > 1)
         return careful
-
-    def _anew(self) -> Mask:
-        """Rows that come so late after the newest one that their key counts as new (for `previous`)."""
-        if not self.layout.ttl:
-            return np.zeros(self.frame.size, np.bool_)
-        before = np.empty_like(self.newest)
-        before[1:] = self.newest[:-1]
-        first = self.frame.first
-        known = self.heads[:, self.ring.STOP] > 0
-        before[first] = np.where(known, self.row[:, self.layout.NEWEST], self.frame.time[first])
-        return self.layout.clock(self.frame.time) - self.layout.clock(before) >= self.layout.ttl
 
     def _expired(self) -> I64:
         """Clock (rows) at and below which a key's rows count as never seen."""
@@ -169,7 +157,7 @@ class Chunk:
         if self.layout.previous:
             single = (self.frame.count == 1)[self.frame.group]
             anchor = np.where(single & self.behind, self.base, self.start)
-            self.known = (self.place > anchor) & ~self._anew()
+            self.known = self.place > anchor
             if self.layout.ttl:  # what lies so long before the newest row may be another life of the key
                 before = self.view.read(np.maximum(self.place - 1, self.start))
                 self.known &= ~(single & self.behind) | (before > self._expired())

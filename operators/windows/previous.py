@@ -11,7 +11,7 @@ newest one starts anew.
 
 from __future__ import annotations
 
-__all__ = ["carry", "follow"]
+__all__ = ["follow"]
 
 import numpy as np
 import numpy.typing as npt
@@ -19,38 +19,18 @@ import numpy.typing as npt
 from operators.windows.frame import I64, Frame
 
 
-def follow(frame: Frame, before: I64, known: npt.NDArray[np.bool_], newest: I64, *, result: I64, entries: I64) -> None:
-    """Fill result and entries of rows in order.
+def follow(frame: Frame, before: I64, known: npt.NDArray[np.bool_], *, entries: I64, result: I64 | None) -> None:
+    """Fill entries and, if there is one, result of rows in order.
 
     Args:
         frame: the rows.
         before: (keys, width): the newest entry of each key.
         known: whether the key has one.
-        newest: its clock.
-        result: (result rows, rows): `previous_at` and `valid_at` parts are written.
         entries: (rows, width): the carried columns and the flags are written.
+        result: (result rows, rows): `previous_at` and `valid_at` parts are written.
     """
     layout = frame.layout
-    shift = _Shift(frame, before, known, newest)
-    bits = np.zeros(frame.size, np.int64)
-    bit = 0
-    for k, (_, _, depth, _) in enumerate(layout.carried):
-        value, valid = frame.carried[k], frame.valid[k]
-        for _n in range(depth):
-            entries[:, layout.carried_column + bit] = value
-            bits |= valid << bit
-            out, ok = result[layout.previous_at + bit], result[layout.valid_at + bit]
-            shift.down(bit, value, valid, out, ok)
-            value, valid = out, ok
-            bit += 1
-    if layout.flagged:
-        entries[:, layout.flags_column] = bits
-
-
-def carry(frame: Frame, before: I64, known: npt.NDArray[np.bool_], newest: I64, *, entries: I64) -> None:
-    """`follow` without a result: the last level of a column is kept for no row of this batch."""
-    layout = frame.layout
-    shift = _Shift(frame, before, known, newest)
+    shift = _Shift(frame, before, known)
     bits = np.zeros(frame.size, np.int64)
     bit = 0
     for k, (_, _, depth, _) in enumerate(layout.carried):
@@ -58,10 +38,13 @@ def carry(frame: Frame, before: I64, known: npt.NDArray[np.bool_], newest: I64, 
         for n in range(depth):
             entries[:, layout.carried_column + bit] = value
             bits |= valid << bit
-            if n + 1 < depth:
+            if result is not None:
+                out, ok = result[layout.previous_at + bit], result[layout.valid_at + bit]
+            else:
                 out, ok = np.empty_like(value), np.empty_like(valid)
+            if result is not None or n + 1 < depth:  # the last level is for the result alone
                 shift.down(bit, value, valid, out, ok)
-                value, valid = out, ok
+            value, valid = out, ok
             bit += 1
     if layout.flagged:
         entries[:, layout.flags_column] = bits
@@ -70,12 +53,11 @@ def carry(frame: Frame, before: I64, known: npt.NDArray[np.bool_], newest: I64, 
 class _Shift:
     """From what rows carry at one level to the next: the row before, in the batch or in the ring."""
 
-    def __init__(self, frame: Frame, before: I64, known: npt.NDArray[np.bool_], newest: I64) -> None:
+    def __init__(self, frame: Frame, before: I64, known: npt.NDArray[np.bool_]) -> None:
         layout = frame.layout
         self.first, self.before, self.known = frame.first, before, known
         self.column = layout.carried_column
         self.flags = before[:, layout.flags_column] if layout.flagged else None
-        self.fresh = _restart(frame, known, newest)
 
     def down(self, bit: int, value: I64, valid: I64, out: I64, ok: I64) -> None:
         """Fill `out` and `ok` from `value` and `valid`, which are those of `bit`."""
@@ -83,17 +65,3 @@ class _Shift:
         ok[1:] = valid[:-1]
         out[self.first] = self.before[:, self.column + bit]
         ok[self.first] = self.known if self.flags is None else (self.flags >> bit & 1) * self.known
-        if self.fresh is not None:
-            ok[self.fresh] = 0
-
-
-def _restart(frame: Frame, known: npt.NDArray[np.bool_], newest: I64) -> npt.NDArray[np.intp] | None:
-    """Rows that come so late after the newest one that their key counts as new."""
-    ttl = frame.layout.ttl
-    if not ttl:
-        return None
-    before = np.empty(frame.size, np.int64)
-    before[1:] = frame.clock[:-1]
-    before[frame.first] = np.where(known, newest, frame.clock[frame.first])
-    fresh = np.flatnonzero(frame.clock - before >= ttl)
-    return fresh if fresh.size else None

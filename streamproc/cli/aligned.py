@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["aligned"]
+__all__ = ["SAME_OR_OTHER", "aligned"]
 
 from collections.abc import Sequence
+
+SAME_OR_OTHER = {True: "same", False: "other", None: None}
+"""Whether something is of the plan at hand, as a cell."""
 
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streamproc.cli.options import AsJson, Checkpoints, LogUrl, PipelinePath, load_plan, refuse_unless
+from streamproc.cli.stdout import write_json
 
 if TYPE_CHECKING:
     from operators.plan import Plan
@@ -55,9 +56,7 @@ def command(
     refuse_unless(state.is_dir(), f"--state: there is no directory {state}")
     report = run_async(repartition(old, new, log, state, checkpoints))
     if as_json:
-        import msgspec
-
-        sys.stdout.write(msgspec.json.encode(report).decode() + "\n")
+        write_json(report)
         return
     before, after = report.partitions
     keys = ", ".join(f"{name} {count:,}" for name, count in report.keys.items())

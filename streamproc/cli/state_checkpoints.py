@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from streamproc.cli.options import AsJson, PipelinePath, load_plan
+from streamproc.cli.stdout import write_json
 
 EXAMPLES = ("streamproc state checkpoints configs/pipeline.yaml --checkpoints s3://bucket/prefix",)
 _DAMAGED = 1
@@ -22,20 +23,26 @@ def command(
     as_json: AsJson = False,
 ) -> int:
     """List the checkpoints of each task, newest first; exit with 1 if one cannot be read. Files are not read."""
-    from streamproc.cli.aligned import aligned
+    from streamproc.cli.aligned import SAME_OR_OTHER, aligned
     from streamproc.cli.checkpoint_looks import existing_checkpoints, look_at_checkpoints
 
     plan = load_plan(pipeline)
     looks = list(look_at_checkpoints(plan, existing_checkpoints(plan, checkpoints)))
     if as_json:
-        import msgspec
-
-        sys.stdout.write(msgspec.json.encode({"pipeline": plan.pipeline, "checkpoints": looks}).decode() + "\n")
+        write_json({"pipeline": plan.pipeline, "checkpoints": looks})
     elif looks:
         header = ["task", "sequence", "position", "plan", "files", "bytes", "time", "checkpoint"]
-        plans = {True: "same", False: "other", None: None}
         rows = [
-            [look.task, look.sequence, look.position, plans[look.plan], look.files, look.bytes, look.time, look.name]
+            [
+                look.task,
+                look.sequence,
+                look.position,
+                SAME_OR_OTHER[look.plan],
+                look.files,
+                look.bytes,
+                look.time,
+                look.name,
+            ]
             for look in looks
         ]
         sys.stdout.write(aligned(header, rows))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streamproc.cli.options import AsJson, PipelinePath, load_plan
+from streamproc.cli.stdout import write_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,9 +47,7 @@ def command(
     if log is not None:
         run_async(compare(plan, log, looks))
     if as_json:
-        import msgspec
-
-        sys.stdout.write(msgspec.json.encode({"pipeline": plan.pipeline, "tasks": looks}).decode() + "\n")
+        write_json({"pipeline": plan.pipeline, "tasks": looks})
     else:
         sys.stdout.write(_text(looks, with_log=log is not None))
     if not looks:
@@ -60,7 +59,7 @@ def command(
 
 
 def _text(looks: Sequence[TaskLook], *, with_log: bool) -> str:
-    from streamproc.cli.aligned import aligned
+    from streamproc.cli.aligned import SAME_OR_OTHER, aligned
 
     if not looks:
         return ""
@@ -68,7 +67,7 @@ def _text(looks: Sequence[TaskLook], *, with_log: bool) -> str:
     rows = [
         [
             look.task, look.sequence, look.position, look.chain and look.chain[:8],
-            {True: "same", False: "other", None: None}[look.plan], look.partitions, look.rows, look.entries,
+            SAME_OR_OTHER[look.plan], look.partitions, look.rows, look.entries,
             look.bytes, look.discarded, *([look.committed, look.behind] if with_log else []),
             "damaged" if look.damage else "",
         ]

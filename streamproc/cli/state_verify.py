@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streamproc.cli.options import AsJson, Checkpoints, PipelinePath, load_plan, refuse_unless
+from streamproc.cli.stdout import write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,10 +47,7 @@ def command(
             sys.stdout.flush()
     refuse_unless(checked > 0, f"there is nothing to verify: pipeline {plan.pipeline} has no state there yet")
     if as_json:
-        import msgspec
-
-        found = {"pipeline": plan.pipeline, "checked": checked, "damaged": damaged}
-        sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
+        write_json({"pipeline": plan.pipeline, "checked": checked, "damaged": damaged})
     return _DAMAGED if damaged else 0
 
 

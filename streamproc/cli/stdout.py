@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["writing_stdout"]
+__all__ = ["write_json", "writing_stdout"]
 
 import os
 import sys
@@ -10,6 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from state.errors import StreamprocError
+
+
+def write_json(value: object) -> None:
+    """One line of JSON, as `--json` asks for it."""
+    import msgspec
+
+    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
 
 
 @contextmanager

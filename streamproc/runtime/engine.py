@@ -157,8 +157,7 @@ class Engine:
         flags, _, batch = self._deduplicate(rows, digests)
         for step in steps:
             step.replay(batch, self._state)
-        if flags is not None and self._deduplicator is not None:
-            self._deduplicator.record(flags, actions)
+        self._remember(flags, actions)
 
     def rerun_last(
         self, rows: Rows, actions: npt.NDArray[np.uint8], steps: Sequence[Operator], *, decide: bool
@@ -170,8 +169,7 @@ class Engine:
         flags, fresh, batch = self._deduplicate(rows)
         for step in steps:
             step.process(batch, self._state)
-        if flags is not None and self._deduplicator is not None:
-            self._deduplicator.record(flags, actions)
+        self._remember(flags, actions)
         exact = self._outputs.exact_digest(rows.ids, self._outputs.exact_rows(batch))
         if not decide:
             return exact, None
@@ -216,8 +214,7 @@ class Engine:
             judged = self._judged(rows, flags, fresh, batch)
         except RecordError as error:
             raise RecordError(error.reason, error.detail, tuple(fresh[list(error.rows)].tolist())) from error
-        if flags is not None and self._deduplicator is not None:
-            self._deduplicator.record(flags, judged.actions)
+        self._remember(flags, judged.actions)
         return judged
 
     def _judged(
@@ -245,6 +242,11 @@ class Engine:
             return flags, np.arange(rows.size), rows.batch()
         fresh = np.flatnonzero(~flags.duplicate)
         return flags, fresh, rows.take(fresh).batch()
+
+    def _remember(self, flags: DuplicateFlags | None, actions: npt.NDArray[np.uint8]) -> None:
+        """What a repeat of these rows' ids will be told."""
+        if flags is not None and self._deduplicator is not None:
+            self._deduplicator.record(flags, actions)
 
     def _first_bad(self, rows: Rows) -> int:
         """The first row with which a prefix of the batch fails; every trial is undone."""

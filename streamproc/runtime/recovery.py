@@ -259,19 +259,8 @@ class Recovery:
                 return
         raise StateCorruptedError("the journal ends before the record that the committed offsets name")
 
-    async def _records(self, scanner: Scanner, tp: TopicPartition, start: int) -> AsyncIterator[_Found]:
-        """All journal records from `start` to the end as it is now."""
-        end = (await self._log.admin().end_offsets([tp])).get(tp, 0)
-        scanner.seek(tp, start)
-        silence = Silence(tp)
-        while scanner.position(tp) < end:
-            self._go_on()
-            chunks = await scanner.poll(POLL_MS)
-            silence.check(chunks)
-            for chunk in chunks:
-                for i, offset in enumerate(chunk.offsets):
-                    entry, body, after = decode_entry(chunk.headers[i] if chunk.headers else [])
-                    yield _Found(offset, entry, after, body)
+    def _records(self, scanner: Scanner, tp: TopicPartition, start: int) -> AsyncIterator[_Found]:
+        return _journal_records(self._log, scanner, tp, start, self._go_on)
 
     def _check_link(self, found: _Found, sequence: int, chain: bytes) -> None:
         entry = found.entry
@@ -354,26 +343,31 @@ async def locate_all(log: EventLog, wanted: Mapping[TopicPartition, tuple[int, i
 
 
 async def _locate(log: EventLog, journal: TopicPartition, start: int, sequence: int) -> int:
-    """The offset of the journal record `sequence`, known to be committed, searched from `start` on.
-
-    Raises:
-        StateCorruptedError: it is not there.
-    """
     scanner = log.scanner()
     try:
-        end = (await log.admin().end_offsets([journal]))[journal]
-        scanner.seek(journal, max(start, 0))
-        silence = Silence(journal)
-        while scanner.position(journal) < end:
-            chunks = await scanner.poll(POLL_MS)
-            silence.check(chunks)
-            for chunk in chunks:
-                for offset, headers in zip(chunk.offsets, chunk.headers or (), strict=False):
-                    if decode_entry(headers)[0].sequence == sequence:
-                        return offset
+        async for found in _journal_records(log, scanner, journal, max(start, 0)):
+            if found.entry.sequence == sequence:
+                return found.offset
     finally:
         await scanner.close()
     raise StateCorruptedError(f"journal record {sequence} was committed and cannot be found")
+
+
+async def _journal_records(
+    log: EventLog, scanner: Scanner, tp: TopicPartition, start: int, go_on: Callable[[], None] = lambda: None
+) -> AsyncIterator[_Found]:
+    """All journal records from `start` to the end as it is now; `go_on` may raise before each poll."""
+    end = (await log.admin().end_offsets([tp])).get(tp, 0)
+    scanner.seek(tp, start)
+    silence = Silence(tp)
+    while scanner.position(tp) < end:
+        go_on()
+        chunks = await scanner.poll(POLL_MS)
+        silence.check(chunks)
+        for chunk in chunks:
+            for i, offset in enumerate(chunk.offsets):
+                entry, body, after = decode_entry(chunk.headers[i] if chunk.headers else [])
+                yield _Found(offset, entry, after, body)
 
 
 def _barrier() -> ConfigError:

@@ -32,7 +32,8 @@ from streamproc.runtime.state_keeper import StateKeeper
 _RETRY_SECONDS = 0.2
 _SAY_SECONDS = 15.0
 _UNREACHABLE_SECONDS_MAX = 60.0
-_PROGRESS_SECONDS = 10.0
+_PROGRESS_SECONDS = 30.0
+"""An attempt that fails later than this had got somewhere: a log that does not answer at all is known sooner."""
 
 
 class Restorer:
@@ -41,18 +42,20 @@ class Restorer:
 
     Args:
         restored: told of each task as it is ready.
-        failed: told of each that cannot be restored; whether others go on.
+        failed: told of each that cannot be restored.
+        others: asked at the end, if some failed: whether there are tasks to go on with.
     """
 
     def __init__(
         self, recovery: Recovery, states: StateKeeper, clock: Clock, *,
-        restored: Callable[[PartitionTask], None], failed: Callable[[PartitionTask], bool],
+        restored: Callable[[PartitionTask], None], failed: Callable[[PartitionTask], None], others: Callable[[], bool],
     ) -> None:  # fmt: skip
         self._recovery = recovery
         self._states = states
         self._clock = clock
         self._restored = restored
         self._failed = failed
+        self._others = others
         self._running: asyncio.Task[None] | None = None
         self._stopping = False
         self._logger = structlog.get_logger("restore")
@@ -89,7 +92,6 @@ class Restorer:
     async def _run(self, tasks: Sequence[PartitionTask], committed: Mapping[TopicPartition, CommittedOffset]) -> None:
         waiting = deque(tasks)
         first: StreamprocError | None = None
-        others = True
         said = self._clock.monotonic()
         locked = 0
         while waiting and not self._stopping:
@@ -107,9 +109,9 @@ class Restorer:
                     await self._clock.sleep(_RETRY_SECONDS)
             except (ConfigError, StateCorruptedError) as error:
                 first = first or error
-                others = self._failed(task)
+                self._failed(task)
                 self._logger.error("a task cannot be restored, it is paused", task=task.task, error=str(error))
-        if first is not None and not others:
+        if first is not None and not self._others():
             raise first
 
     async def _restore(self, task: PartitionTask, committed: CommittedOffset | None) -> None:

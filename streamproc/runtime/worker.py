@@ -87,7 +87,10 @@ class Worker:
             journal_topic=plan.topics.journal, state_fingerprint=plan.state_fingerprint, checkpoints=checkpoints,
         )  # fmt: skip
         self._checkpoints = checkpoints
-        self._restorer = Restorer(self._recovery, states, clock, restored=self._go_live, failed=self._set_aside)
+        self._restorer = Restorer(
+            self._recovery, states, clock, restored=self._go_live, others=self._has_others,
+            failed=lambda _: metrics.failed_tasks.inc(),
+        )  # fmt: skip
         self._probe = probe
         self._notes = notes
         self._care = Care(orders)
@@ -361,11 +364,9 @@ class Worker:
         if self.ready:
             self._logger.info("ready", tasks=sorted(task.task for task in self._tasks.values()))
 
-    def _set_aside(self, task: PartitionTask) -> bool:
-        """A task that cannot be restored stays paused; whether others go on without it."""
-        self._metrics.failed_tasks.inc()
-        others = any(other.phase is Phase.RUNNING for other in self._tasks.values())
-        return others and not self._settings.until_end
+    def _has_others(self) -> bool:
+        """Whether the worker goes on without tasks that cannot be restored; these stay paused."""
+        return not self._settings.until_end and any(task.phase is Phase.RUNNING for task in self._tasks.values())
 
     async def _give_up(self, tp: TopicPartition) -> None:
         """A task that is RESTORING has no open store any more."""

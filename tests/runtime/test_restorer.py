@@ -52,13 +52,10 @@ class Bench:
         self.others = others
         double: Any = scripted
         self.restorer = Restorer(
-            double, double, VirtualClock(), restored=lambda task: self.restored.append(task.task), failed=self._failed
-        )
+            double, double, VirtualClock(), restored=lambda task: self.restored.append(task.task),
+            failed=lambda task: self.failed.append(task.task), others=lambda: self.others or bool(self.restored),
+        )  # fmt: skip
         self.tasks = [PartitionTask(number, TopicPartition("in", number)) for number in range(tasks)]
-
-    def _failed(self, task: PartitionTask) -> bool:
-        self.failed.append(task.task)
-        return self.others or bool(self.restored)
 
     async def after(self, seconds: float) -> None:
         self.restorer.begin(self.tasks, {})
@@ -86,13 +83,19 @@ def test_a_locked_state_keeps_only_its_own_task_waiting() -> None:
     run(scenario())
 
 
-def test_a_task_that_cannot_be_restored_is_paused_and_the_others_go_on() -> None:
+@pytest.mark.parametrize("bad", [0, 1, 2])
+def test_a_task_that_cannot_be_restored_is_paused_and_the_others_go_on(bad: int) -> None:
+    """Also if it is the first one, when none is live yet."""
+
     async def scenario() -> None:
-        bench = Bench(Scripted(t1=[ConfigError("its journal is gone")]))
+        scripted = Scripted()
+        scripted.script[f"t{bad}"] = [ConfigError("its journal is gone")]
+        bench = Bench(scripted)
         await bench.after(60)
         bench.restorer.check()
-        assert (bench.restored, bench.failed) == ([0, 2], [1])
-        assert bench.scripted.open_now == {0, 2}
+        good = [number for number in range(3) if number != bad]
+        assert (bench.restored, bench.failed) == (good, [bad])
+        assert bench.scripted.open_now == set(good)
 
     run(scenario())
 
