@@ -66,10 +66,8 @@ class Worker:
         checkpoints: TaskCheckpoints = _NO_CHECKPOINTS,
     ) -> None:
         self._plan, self._log = plan, log
-        self._engine = engine
-        self._states = states
-        self._clock = clock
-        self._metrics = metrics
+        self._engine, self._states = engine, states
+        self._clock, self._metrics = clock, metrics
         self._settings = settings
         self._logger = structlog.get_logger("worker").bind(worker=settings.index)
         self._busy = asyncio.Lock()
@@ -91,8 +89,7 @@ class Worker:
             self._recovery, states, clock, restored=self._go_live, others=self._has_others,
             failed=lambda _: metrics.failed_tasks.inc(),
         )  # fmt: skip
-        self._probe = probe
-        self._notes = notes
+        self._probe, self._notes = probe, notes
         self._care = Care(orders)
         self._patience = Patience(clock)
         self._tasks: dict[TopicPartition, PartitionTask] = {}
