@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["RunOptions", "build_engine", "digest_key", "open_log", "run_worker", "secret"]
+__all__ = ["RunOptions", "build_engine", "digest_key", "open_log", "replay_horizon_ms", "run_worker", "secret"]
 
 import asyncio
 import contextlib
@@ -56,6 +56,13 @@ class RunOptions(msgspec.Struct, frozen=True):
     notes: int | None = None
     checkpoints: str | None = None
     checkpoint_seconds: float = 30.0
+
+
+def replay_horizon_ms(options: RunOptions) -> int:
+    """How old the oldest kept checkpoint may be; 0 without checkpoints."""
+    from state.checkpoint import KEEP
+
+    return 0 if options.checkpoints is None else round(KEEP * options.checkpoint_seconds * 1000)
 
 
 def open_log(url: str) -> EventLog:
@@ -156,6 +163,7 @@ async def run_worker(
     from streamproc.runtime.health import HealthServer, watch_loop
     from streamproc.runtime.metrics import WorkerMetrics
     from streamproc.runtime.observe import StageTimer, watch_tasks
+    from streamproc.runtime.retention import watch_retention
     from streamproc.runtime.state_keeper import StateKeeper
     from streamproc.runtime.stored_state import NoCheckpoints
     from streamproc.runtime.worker import Worker
@@ -187,6 +195,7 @@ async def run_worker(
         stack.push_async_callback(health.close)
         await _listen(health, options.metrics_host, options.metrics_port)
         watches = [watch_tasks(log.admin(), lambda: worker.tasks, state, metrics, clock)]
+        watches += [watch_retention(log.admin(), plan, settings.replay_horizon_ms, metrics=metrics, clock=clock)]
         watches += [checkpointer.watch(lambda: worker.tasks)] if checkpointer else []
         stack.push_async_callback(_in_background(watch_loop(clock, metrics.loop_lag_seconds), *watches))
         _calm_garbage_collector()

@@ -68,7 +68,7 @@ def work(share: Share, index: int) -> int:
 
 
 def _work(share: Share, index: int) -> None:
-    from streamproc.cli.compose import RunOptions, run_worker
+    from streamproc.cli.compose import RunOptions, replay_horizon_ms, run_worker
     from streamproc.cli.log_directory import make_directories
     from streamproc.cli.logs import configure_logs
     from streamproc.runtime.settings import WorkerSettings
@@ -85,6 +85,7 @@ def _work(share: Share, index: int) -> None:
     settings = WorkerSettings(
         instance=share.instance, index=index, count=share.workers, until_end=share.until_end, leave=share.leave,
         commit_interval_ms=share.commit_interval_ms, state_memory_mb=share.state_memory,
+        replay_horizon_ms=replay_horizon_ms(options),
     )  # fmt: skip
     try:
         run_async(run_worker(plan, options, settings))

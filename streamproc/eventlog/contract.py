@@ -22,10 +22,12 @@ __all__ = [
     "Headers",
     "Membership",
     "OutputRecords",
+    "Retention",
     "Scanner",
     "TopicPartition",
     "TopicSpec",
     "TransactionalWriter",
+    "retention_of",
 ]
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -232,6 +234,34 @@ class Scanner(Protocol):
     async def close(self) -> None: ...
 
 
+class Retention(msgspec.Struct, frozen=True):
+    """How long a topic keeps records.
+
+    Args:
+        time_ms: at least so long by their time; None: for ever.
+        size_bytes: of each partition, the newest; None: no bound.
+        compacted: of each key only the last record is sure to stay.
+    """
+
+    time_ms: int | None = None
+    size_bytes: int | None = None
+    compacted: bool = False
+
+
+def retention_of(config: Mapping[str, str | None]) -> Retention:
+    """From a topic's configuration in Kafka's names.
+
+    >>> retention_of({"retention.ms": "3600000", "retention.bytes": "-1", "cleanup.policy": "delete"})
+    Retention(time_ms=3600000, size_bytes=None, compacted=False)
+    """
+    policies = [policy.strip() for policy in (config.get("cleanup.policy") or "delete").split(",")]
+    deletes = "delete" in policies
+    time, size = (int(config.get(name) or -1) for name in ("retention.ms", "retention.bytes"))
+    return Retention(
+        time if time >= 0 and deletes else None, size if size >= 0 and deletes else None, "compact" in policies
+    )
+
+
 class Admin(Protocol):
     """Topics and their bounds."""
 
@@ -241,6 +271,10 @@ class Admin(Protocol):
 
     async def partitions(self, topic: str) -> int:
         """Number of partitions; 0 if there is no such topic."""
+        ...
+
+    async def retention(self, topics: Sequence[str]) -> dict[str, Retention]:
+        """Of existing topics; those are absent that this client may not ask about."""
         ...
 
     async def begin_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]: ...

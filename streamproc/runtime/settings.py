@@ -15,6 +15,8 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     rows are written. `until_end`: stop when all that was there at the start is decided. `leave`: an orderly end gives
     the partitions up at once, instead of keeping the membership for a restart. `commit_interval_ms`: from the begin of
     a transaction to the next one's, at least, unless a full batch waits.
+    `replay_horizon_ms`: how old the records may be that a replay needs, because the oldest kept checkpoint is so old;
+    0: there are no checkpoints.
     `state_memory_mb` (MiB): what keys may take in memory, the rest stays on disk; 0: all are kept in memory.
     """
 
@@ -29,3 +31,4 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     leave: bool = False
     commit_interval_ms: float = 0.0
     state_memory_mb: int = 0
+    replay_horizon_ms: int = 0

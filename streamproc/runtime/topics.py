@@ -7,13 +7,14 @@ __all__ = ["prepare_topics"]
 from operators.plan import Plan
 from state.errors import ConfigError
 from streamproc.eventlog.contract import EventLog, TopicSpec
+from streamproc.runtime.retention import check_retention
 
 
-async def prepare_topics(log: EventLog, plan: Plan) -> int:
+async def prepare_topics(log: EventLog, plan: Plan, replay_horizon_ms: int = 0) -> int:
     """Create what is missing; the number of partitions that input, decisions and journal share.
 
     Raises:
-        ConfigError: existing topics disagree about the number of partitions.
+        ConfigError: existing topics disagree about the number of partitions, or lose records that a replay needs.
         EventLogError: the log cannot be reached.
     """
     admin = log.admin()
@@ -28,4 +29,5 @@ async def prepare_topics(log: EventLog, plan: Plan) -> int:
                 f"topic {name} has {found} partitions, {source} has {partitions}: they must be equal",
                 hint="a key's partition would change: see `streamproc repartition`, or start under a new pipeline name",
             )
+    await check_retention(admin, plan, replay_horizon_ms)
     return partitions

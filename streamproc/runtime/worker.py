@@ -319,7 +319,7 @@ class Worker:
                 self._reader.pause(tp)  # its records must not be taken the moment it goes live, from far ahead
 
     async def _start(self) -> bool:
-        partitions = await prepare_topics(self._log, self._plan)
+        partitions = await prepare_topics(self._log, self._plan, self._settings.replay_horizon_ms)
         self._engine.partitions = self._states.partitions = self._recovery.partitions = partitions
         sources = [TopicPartition(self._plan.stream.topic, p) for p in range(partitions)]
         if self._settings.until_end:

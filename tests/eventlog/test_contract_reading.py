@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from streamproc.eventlog.contract import NO_OFFSET, Headers, TopicPartition, TopicSpec
+from streamproc.eventlog.contract import NO_OFFSET, Headers, Retention, TopicPartition, TopicSpec
 from tests.eventlog.clients import TIME_MS, Clients, flat, nothing, out, records, transact, until
 
 
@@ -232,3 +232,14 @@ async def test_begin_and_end_offsets(clients: Clients) -> None:
     assert found[zero] > ends[zero]
     assert found[one] == 0
     assert await admin.begin_offsets([zero]) == {zero: 0}
+
+
+async def test_retention_of_topics(clients: Clients) -> None:
+    admin = clients.log.admin()
+    for_ever, brief = clients.name("kept"), clients.name("brief")
+    config = {"retention.ms": "3600000", "retention.bytes": "100000000", "cleanup.policy": "compact,delete"}
+    await admin.ensure_topics([TopicSpec(for_ever, 1), TopicSpec(brief, 1, config)])
+    found = await admin.retention([for_ever, brief])
+    assert found[for_ever] == Retention()
+    bounded = Retention(3_600_000, 100_000_000, compacted=True)
+    assert found[brief] == (Retention() if clients.log.url.startswith("file:") else bounded)

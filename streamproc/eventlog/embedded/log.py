@@ -14,6 +14,7 @@ from streamproc.eventlog.contract import (
     Chunk,
     CommittedOffset,
     OutputRecords,
+    Retention,
     TopicPartition,
     TopicSpec,
 )
@@ -235,6 +236,9 @@ class EmbeddedAdmin:
 
     async def partitions(self, topic: str) -> int:
         return await self._thread.run(lambda store: store.partitions(topic))
+
+    async def retention(self, topics: Sequence[str]) -> dict[str, Retention]:
+        return {topic: Retention() for topic in topics}  # nothing is ever removed
 
     async def begin_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         bounds = await self._thread.run(lambda store: store.bounds(partitions))

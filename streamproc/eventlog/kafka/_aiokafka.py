@@ -24,6 +24,7 @@ __all__ = [
     "CoordinationType",
     "CreateTopicsRequest",
     "DefaultRecordBatchBuilder",
+    "DescribeConfigsRequest",
     "FetchError",
     "Fetcher",
     "GroupCoordinator",
@@ -70,7 +71,7 @@ from aiokafka.producer.sender import (
     TxnOffsetCommitHandler,
 )
 from aiokafka.producer.transaction_manager import TransactionManager, TransactionState
-from aiokafka.protocol.admin import CreateTopicsRequest
+from aiokafka.protocol.admin import CreateTopicsRequest, DescribeConfigsRequest
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.group import HeartbeatRequest
 from aiokafka.protocol.metadata import MetadataRequest

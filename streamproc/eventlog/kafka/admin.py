@@ -10,8 +10,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from state.errors import EventLogError
-from streamproc.eventlog.contract import CommittedOffset, TopicPartition, TopicSpec
-from streamproc.eventlog.kafka._aiokafka import CoordinationType, CreateTopicsRequest, OffsetRequest
+from streamproc.eventlog.contract import CommittedOffset, Retention, TopicPartition, TopicSpec, retention_of
+from streamproc.eventlog.kafka._aiokafka import (
+    CoordinationType,
+    CreateTopicsRequest,
+    DescribeConfigsRequest,
+    OffsetRequest,
+)
 from streamproc.eventlog.kafka._aiokafka import errors as theirs
 from streamproc.eventlog.kafka.client import Client, bounded
 from streamproc.eventlog.kafka.errors import to_ours
@@ -24,6 +29,8 @@ _LATEST = -1
 _CONSUMER = -1
 _READ_UNCOMMITTED = 0  # so that "latest" is the high watermark, not the last stable offset
 _REPLICAS_USUAL = 3
+_TOPIC = 2  # kind of resource
+_RETENTION = ("cleanup.policy", "retention.ms", "retention.bytes")
 _KEEP_FOR_EVER = {"retention.ms": "-1"}
 
 
@@ -49,6 +56,9 @@ class KafkaAdmin:
     async def partitions(self, topic: str) -> int:
         found = await self._retried(lambda client: client.leaders([topic]), f"looking up {topic}")
         return len(found.get(topic, ()))
+
+    async def retention(self, topics: Sequence[str]) -> dict[str, Retention]:
+        return await self._retried(lambda client: _retention(client, topics), "looking up retention")
 
     async def begin_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         return await self._retried(lambda client: _offsets(client, partitions, _EARLIEST), "fetching begin offsets")
@@ -128,6 +138,19 @@ async def _led(client: Client, topics: set[str]) -> None:
     if found.keys() != topics:
         raise theirs.LeaderNotAvailableError
     await _offsets(client, [TopicPartition(topic, number) for topic in found for number in found[topic]], _LATEST)
+
+
+async def _retention(client: Client, topics: Sequence[str]) -> dict[str, Retention]:
+    answer: Any = await client.ask(DescribeConfigsRequest([(_TOPIC, topic, list(_RETENTION)) for topic in topics]))
+    found: dict[str, Retention] = {}
+    for code, _, _, topic, entries in answer.resources:
+        error = theirs.for_code(code)
+        if error is theirs.TopicAuthorizationFailedError:
+            continue
+        if code:
+            raise error
+        found[topic] = retention_of({entry[0]: entry[1] for entry in entries})
+    return found
 
 
 async def _offsets(client: Client, partitions: Sequence[TopicPartition], which: int) -> dict[TopicPartition, int]:

@@ -14,6 +14,7 @@ from streamproc.eventlog.contract import (
     Chunk,
     CommittedOffset,
     OutputRecords,
+    Retention,
     TopicPartition,
     TopicSpec,
 )
@@ -240,6 +241,9 @@ class SimulatedAdmin:
 
     async def partitions(self, topic: str) -> int:
         return await self._client.call(lambda: self._cluster.partitions(topic))
+
+    async def retention(self, topics: Sequence[str]) -> dict[str, Retention]:
+        return await self._client.call(lambda: {topic: self._cluster.retention(topic) for topic in topics})
 
     async def begin_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         return await self._client.call(lambda: {tp: self._cluster.begin_offset(tp) for tp in partitions})

@@ -17,7 +17,16 @@ import msgspec
 
 from state.errors import EventLogError, FencedError
 from streamproc.clock import Clock
-from streamproc.eventlog.contract import Chunk, CommittedOffset, Headers, OutputRecords, TopicPartition, TopicSpec
+from streamproc.eventlog.contract import (
+    Chunk,
+    CommittedOffset,
+    Headers,
+    OutputRecords,
+    Retention,
+    TopicPartition,
+    TopicSpec,
+    retention_of,
+)
 from streamproc.eventlog.simulated.faults import Faults
 from streamproc.eventlog.simulated.group import Group, SimulatedMembership
 
@@ -118,6 +127,7 @@ class SimulatedCluster:
         self._random = random
         self._poll_bytes_max = poll_bytes_max
         self._topics: dict[str, int] = {}
+        self._retention: dict[str, Retention] = {}
         self._partitions: dict[TopicPartition, _Partition] = {}
         self._producers: dict[str, _Producer] = {}
         self._groups: dict[str, Group] = {}
@@ -169,12 +179,17 @@ class SimulatedCluster:
         for spec in specs:
             if spec.name not in self._topics:
                 self._topics[spec.name] = spec.partitions
+                self._retention[spec.name] = retention_of(spec.config)
                 for number in range(spec.partitions):
                     self._partitions[TopicPartition(spec.name, number)] = _Partition(0, [], [])
 
     def partitions(self, topic: str) -> int:
         """0 if there is no such topic."""
         return self._topics.get(topic, 0)
+
+    def retention(self, topic: str) -> Retention:
+        """As it was created; nothing removes records by it, `truncate` does."""
+        return self._retention[topic]
 
     def begin_offset(self, tp: TopicPartition) -> int:
         """The first offset that is still there."""
