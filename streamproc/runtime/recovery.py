@@ -61,9 +61,11 @@ class Recovery:
 
     def __init__(
         self, log: EventLog, replayer: Replayer, states: LocalStates, busy: asyncio.Lock, *,
-        journal_topic: str, state_fingerprint: str, partitions: int = 0, checkpoints: TaskCheckpoints | None = None,
+        group: str, journal_topic: str, state_fingerprint: str, partitions: int = 0,
+        checkpoints: TaskCheckpoints | None = None,
     ) -> None:  # fmt: skip
         self._log = log
+        self._group = group
         self._replayer = replayer
         self._states = states
         self._journal_topic = journal_topic
@@ -120,7 +122,7 @@ class Recovery:
         for manifest in await self._manifests(task, local):
             if local is not None and manifest.cut.sequence <= local.sequence:
                 break
-            installed = await self._installed(manifest, head)
+            installed = await self._installed(task, manifest, head)
             if installed is not None or self._states.local_meta(task.task) is None:
                 local = None  # set aside
             if installed is not None:
@@ -129,21 +131,34 @@ class Recovery:
             yield local
         yield None
 
-    async def _installed(self, manifest: Manifest, head: JournalHead) -> LocalMeta | None:
+    async def _installed(self, task: PartitionTask, manifest: Manifest, head: JournalHead) -> LocalMeta | None:
         """A checkpoint in the place of the local state; None if it is of no use."""
         cut, logger = manifest.cut, self._logger.bind(task=manifest.task, checkpoint=manifest.name)
         if cut.state_fingerprint != self._fingerprint:
             logger.warning("checkpoint passed over: it is of another plan")
             return None
         if cut.sequence > head.sequence:
-            logger.error("checkpoint removed: it is ahead of the committed offsets, so of another history")
-            await self._checkpoints.discard(manifest)
+            if await self._is_foreign(task, cut.sequence):
+                logger.error("checkpoint removed: it is ahead of the committed offsets, so of another history")
+                await self._checkpoints.discard(manifest)
+            else:
+                logger.warning("checkpoint passed over: another worker has the task by now")
             return None
         try:
             return self._checked(await self._checkpoints.install(manifest))
         except StateCorruptedError as error:
             logger.error("checkpoint passed over: it is damaged", reason=str(error))
             return None
+
+    async def _is_foreign(self, task: PartitionTask, sequence: int) -> bool:
+        """Whether a checkpoint is ahead of what is committed now, too: not only of what this restore began with.
+
+        A process that stood still may have lost the task; whoever has it commits a transaction before it is in a
+        checkpoint, so offsets that are fetched after the checkpoint was listed are not behind one of its history.
+        """
+        committed = await self._log.admin().committed(self._group, [task.source])
+        now = committed.get(task.source) or await self._committed_by_journal(task)
+        return now is None or sequence > JournalHead.parse(now.metadata).sequence
 
     async def _manifests(self, task: PartitionTask, local: LocalMeta | None) -> list[Manifest]:
         try:

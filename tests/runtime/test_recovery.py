@@ -13,6 +13,7 @@ import pytest
 from operators.plan import Plan, replay_steps
 from operators.score import ScoreOperator
 from state.errors import ConfigError
+from state.manifest import Cut, Manifest
 from state.memory import MemoryDisk
 from streamproc.eventlog.contract import Chunk, TopicPartition
 from streamproc.eventlog.simulated import Faults, VirtualTimeLoop
@@ -21,6 +22,7 @@ from streamproc.runtime import recovery
 from streamproc.runtime.journal import JournalEntry, JournalHead
 from streamproc.runtime.partition_task import PartitionTask, Phase
 from streamproc.runtime.recovery import Recovery
+from streamproc.runtime.stored_state import NoCheckpoints
 from tests.simulation.traffic import traffic
 from tests.simulation.world import World
 
@@ -156,7 +158,7 @@ def test_a_restore_is_stopped_between_slices(plan: Plan, monkeypatch: pytest.Mon
         committed = (await log.admin().committed(plan.pipeline, [source]))[source]
         replayer, stopped = Counting(), True
         restoring = Recovery(
-            log, replayer, NoStates(), asyncio.Lock(), journal_topic=plan.topics.journal,
+            log, replayer, NoStates(), asyncio.Lock(), group=plan.pipeline, journal_topic=plan.topics.journal,
             state_fingerprint=plan.state_fingerprint, partitions=2,
         )  # fmt: skip
         restoring.stopping = lambda: stopped and replayer.slices >= slices
@@ -166,6 +168,55 @@ def test_a_restore_is_stopped_between_slices(plan: Plan, monkeypatch: pytest.Mon
         stopped = False
         assert await restoring.restore(PartitionTask(0, source), committed)
         assert replayer.slices > 2 * slices + 3
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(run())
+
+
+class OneCheckpoint(NoCheckpoints):
+    """One that stands at a given sequence, and whether it was removed."""
+
+    def __init__(self, sequence: int) -> None:
+        cut = Cut(sequence=sequence, chain=b"", position=0, state_fingerprint="", meta=b"")
+        self.manifest = Manifest(version=1, pipeline="", task=0, name="n", cut=cut, files=())
+        self.removed = False
+
+    async def newest_first(self, task: int) -> list[Manifest]:
+        return [self.manifest]
+
+    async def discard(self, manifest: Manifest) -> None:
+        self.removed = True
+
+
+@pytest.mark.parametrize("offsets_forgotten", [False, True])
+@pytest.mark.parametrize(("ahead", "removed"), [(0, False), (1, True)])
+def test_a_process_that_stood_still_removes_no_checkpoint_of_the_tasks_new_owner(
+    plan: Plan, ahead: int, removed: bool, offsets_forgotten: bool
+) -> None:
+    """It asked for the offsets before it stood still; only what is ahead of those of today is of another history."""
+
+    async def run() -> None:
+        world = World(plan, random.Random(3), Faults(random.Random(3)))
+        records = traffic(world.rng, 300, 12)
+        source = TopicPartition(plan.stream.topic, 0)
+        log = world.client()
+        await world.feed(records[:100])
+        assert await world.work(batch_rows_max=5)
+        then = (await log.admin().committed(plan.pipeline, [source]))[source]
+        await world.feed(records[100:])
+        assert await world.work(batch_rows_max=5)
+        now = (await log.admin().committed(plan.pipeline, [source]))[source]
+        if offsets_forgotten:
+            await forget_offsets(world)
+        assert JournalHead.parse(now.metadata).sequence > JournalHead.parse(then.metadata).sequence
+        checkpoints = OneCheckpoint(JournalHead.parse(now.metadata).sequence + ahead)
+        restoring = Recovery(
+            log, Counting(), NoStates(), asyncio.Lock(), group=plan.pipeline, journal_topic=plan.topics.journal,
+            state_fingerprint="", partitions=2, checkpoints=checkpoints,
+        )  # fmt: skip
+        with pytest.raises(ConfigError):  # the journal is of another plan
+            await restoring.restore(PartitionTask(0, source), then)
+        assert checkpoints.removed == removed
 
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         runner.run(run())
