@@ -56,7 +56,8 @@ class _StoppedError(Exception):
 class Recovery:
     """Restores tasks one after the other; `busy` keeps replay slices apart from transactions.
 
-    `stopping` is asked between slices: a restore may last minutes, and a process that is to end has to end.
+    `stopping` is asked between slices, and while a checkpoint is fetched: a restore may last minutes, and a process
+    that is to end has to end, or its live tasks wait for it to follow a new assignment.
     """
 
     def __init__(
@@ -145,7 +146,7 @@ class Recovery:
                 logger.warning("checkpoint passed over: another worker has the task by now")
             return None
         try:
-            return self._checked(await self._checkpoints.install(manifest))
+            return self._checked(await self._checkpoints.install(manifest, self._go_on))
         except StateCorruptedError as error:
             logger.error("checkpoint passed over: it is damaged", reason=str(error))
             return None

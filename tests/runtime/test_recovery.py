@@ -188,6 +188,35 @@ class OneCheckpoint(NoCheckpoints):
         self.removed = True
 
 
+def test_a_restore_is_stopped_while_a_checkpoint_is_fetched(plan: Plan) -> None:
+    class Fetching(OneCheckpoint):
+        async def install(self, manifest: Manifest, go_on: Callable[[], None]) -> bytes | None:
+            nonlocal stopped
+            go_on()
+            stopped = True
+            go_on()
+            raise AssertionError
+
+    stopped = False
+
+    async def run() -> None:
+        world = World(plan, random.Random(3), Faults(random.Random(3)))
+        await world.feed(traffic(world.rng, 100, 12))
+        assert await world.work(batch_rows_max=5)
+        source, log = TopicPartition(plan.stream.topic, 0), world.client()
+        committed = (await log.admin().committed(plan.pipeline, [source]))[source]
+        restoring = Recovery(
+            log, Counting(), NoStates(), asyncio.Lock(), group=plan.pipeline, journal_topic=plan.topics.journal,
+            state_fingerprint="", partitions=2, checkpoints=Fetching(1),
+        )  # fmt: skip
+        restoring.stopping = lambda: stopped
+        assert not await restoring.restore(PartitionTask(0, source), committed)
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(run())
+    assert stopped
+
+
 @pytest.mark.parametrize("offsets_forgotten", [False, True])
 @pytest.mark.parametrize(("ahead", "removed"), [(0, False), (1, True)])
 def test_a_process_that_stood_still_removes_no_checkpoint_of_the_tasks_new_owner(
