@@ -2,7 +2,7 @@
 
 1. in the state thread, between two flushes: the store's files as hard links, with the meta row of the same moment
 2. in a thread of its own, so that no flush waits for the network: what is new is sent, then the manifest
-3. every tenth time: what no kept checkpoint names is removed
+3. the first time, and every tenth from then on: what no kept checkpoint names is removed
 Nothing here touches the tables in memory: a checkpoint is of the last flush, at most a second behind.
 """
 
@@ -80,7 +80,7 @@ class Checkpointer:
         work = self._directory / f"task-{task.task:05d}.checkpoint"
         try:
             sequence = await self._write(task.task, work, last)
-            if sequence > last and count % _COLLECT_EVERY == _COLLECT_EVERY - 1:
+            if sequence > last and count % _COLLECT_EVERY == 0:
                 await self._collect(task.task)
         except (BlobStoreError, OSError) as error:
             sequence = last

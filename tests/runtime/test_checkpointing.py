@@ -103,6 +103,19 @@ def test_a_pod_without_a_disk_goes_on_from_a_checkpoint(plan: Plan, tmp_path: Pa
     assert not list(tmp_path.iterdir())  # no snapshot is left behind
 
 
+def test_pods_that_live_shortly_clear_up(plan: Plan, tmp_path: Path) -> None:
+    async def run() -> World:
+        world = world_of(plan, tmp_path, 5)
+        for start in range(0, 240, 20):
+            await world.feed(traffic(random.Random(start), 20, 12))
+            assert await world.work(batch_rows_max=10, flush_rows=1, flush_seconds=0.01)
+        return world
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        world = runner.run(run())
+    assert 3 < len(manifests(world)) <= world.partitions * 5
+
+
 def test_the_next_older_checkpoint_is_taken(plan: Plan, tmp_path: Path) -> None:
     scenario(plan, tmp_path, damage_newest, expire_log)
 
