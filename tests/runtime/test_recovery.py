@@ -189,6 +189,8 @@ class OneCheckpoint(NoCheckpoints):
 
 
 def test_a_restore_is_stopped_while_a_checkpoint_is_fetched(plan: Plan) -> None:
+    stopped = False
+
     class Fetching(OneCheckpoint):
         async def install(self, manifest: Manifest, go_on: Callable[[], None]) -> bytes | None:
             nonlocal stopped
@@ -196,8 +198,6 @@ def test_a_restore_is_stopped_while_a_checkpoint_is_fetched(plan: Plan) -> None:
             stopped = True
             go_on()
             raise AssertionError
-
-    stopped = False
 
     async def run() -> None:
         world = World(plan, random.Random(3), Faults(random.Random(3)))
