@@ -56,8 +56,7 @@ class _StoppedError(Exception):
 class Recovery:
     """Restores tasks one after the other; `busy` keeps replay slices apart from transactions.
 
-    `stopping` is asked between slices, and while a checkpoint is fetched: a restore may last minutes, and a process
-    that is to end has to end, or its live tasks wait for it to follow a new assignment.
+    `stopping` is asked between slices, and while a checkpoint is fetched: whoever stops a restore waits for it.
     """
 
     def __init__(
@@ -152,13 +151,12 @@ class Recovery:
             return None
 
     async def _is_foreign(self, task: PartitionTask, sequence: int) -> bool:
-        """Whether a checkpoint is ahead of what is committed now, too: not only of what this restore began with.
+        """Whether a checkpoint is ahead of what is committed now, too, and not only of what this restore began with.
 
-        A process that stood still may have lost the task; whoever has it commits a transaction before it is in a
-        checkpoint, so offsets that are fetched after the checkpoint was listed are not behind one of its history.
+        A process that stood still may have lost the task. What the new owner has checkpointed was committed before.
         """
-        committed = await self._log.admin().committed(self._group, [task.source])
-        now = committed.get(task.source) or await self._committed_by_journal(task)
+        found = await self._log.admin().committed(self._group, [task.source])
+        now = found.get(task.source) or await self._committed_by_journal(task)
         return now is None or sequence > JournalHead.parse(now.metadata).sequence
 
     async def _manifests(self, task: PartitionTask, local: LocalMeta | None) -> list[Manifest]:
@@ -316,9 +314,7 @@ class Recovery:
                 await self._last(task, feed, held.entry)
         finally:
             await feed.close()
-        if held is not None and held.entry.ranges:
-            position = held.entry.ranges[-1].stop
-        return position, held
+        return (held.entry.ranges[-1].stop if held is not None and held.entry.ranges else position), held
 
     def _go_on(self) -> None:
         if self.stopping():
@@ -336,6 +332,17 @@ class Recovery:
             async with self._busy:
                 self._replayer.replay(task.task, part, rejected, decided)
             await asyncio.sleep(0)  # live tasks have their turn
+        await self._relieve(task.task, pending[-1])
+
+    async def _relieve(self, task: int, last: _Found) -> None:
+        """What is replayed is committed: it may be written, so that a long replay needs no more memory than a short."""
+        entry = last.entry
+        if entry.ranges:
+            at = (entry.sequence, last.chain, last.offset, entry.ranges[-1].stop)
+            async with self._busy:
+                writing = self._states.relief(task, LocalMeta(*at, self._fingerprint, self.partitions))
+            if writing is not None:
+                await writing
 
     async def _last(self, task: PartitionTask, feed: InputFeed, entry: JournalEntry) -> None:
         chunks: list[Chunk] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["LocalMeta", "LocalStates", "NoCheckpoints", "TaskCheckpoints"]
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
 import msgspec
@@ -47,6 +47,10 @@ class LocalStates(Protocol):
     def local_meta(self, task: int) -> bytes | None: ...
     async def discard(self, task: int) -> None:
         """Throw the task's local state away, on disk too, and begin empty."""
+        ...
+
+    def relief(self, task: int, meta: LocalMeta) -> Awaitable[None] | None:
+        """Between batches, while the task is restored and stands at `meta`: what writes its dirty rows, if many are."""
         ...
 
 

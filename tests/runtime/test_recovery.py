@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -18,11 +19,12 @@ from state.memory import MemoryDisk
 from streamproc.eventlog.contract import Chunk, TopicPartition
 from streamproc.eventlog.simulated import Faults, VirtualTimeLoop
 from streamproc.language import compile_pipeline, load_pipeline
-from streamproc.runtime import recovery
+from streamproc.runtime import recovery, state_keeper
 from streamproc.runtime.journal import JournalEntry, JournalHead
 from streamproc.runtime.partition_task import PartitionTask, Phase
 from streamproc.runtime.recovery import Recovery
-from streamproc.runtime.stored_state import NoCheckpoints
+from streamproc.runtime.replay import SilentReplayer
+from streamproc.runtime.stored_state import LocalMeta, NoCheckpoints
 from tests.simulation.traffic import traffic
 from tests.simulation.world import World
 
@@ -36,15 +38,17 @@ def plan() -> Plan:
     return compile_pipeline(load_pipeline(PIPELINE))
 
 
-def scenario(plan: Plan, between: Callable[[World], Awaitable[None]], *, seed: int = 3) -> World:
+def scenario(
+    plan: Plan, between: Callable[[World], Awaitable[None]], *, seed: int = 3, cards: int = 12, batch: int = 20
+) -> World:
     """Decide half of the traffic, let `between` happen, decide the rest, and compare all with the oracle."""
 
     async def run() -> World:
         rng = random.Random(seed)
         world = World(plan, rng, Faults(rng))
-        records = traffic(rng, 300, 12)
+        records = traffic(rng, 300, cards)
         await world.feed(records[:150])
-        assert await world.work(batch_rows_max=20, flush_rows=1)
+        assert await world.work(batch_rows_max=batch, flush_rows=1)
         await between(world)
         await world.feed(records[150:])
         assert await world.work(batch_rows_max=20)
@@ -144,6 +148,9 @@ class NoStates:
     async def discard(self, task: int) -> None:
         raise AssertionError
 
+    def relief(self, task: int, meta: LocalMeta) -> None:
+        """Nothing is dirty."""
+
 
 @pytest.mark.parametrize("slices", [0, 3])
 def test_a_restore_is_stopped_between_slices(plan: Plan, monkeypatch: pytest.MonkeyPatch, slices: int) -> None:
@@ -171,6 +178,29 @@ def test_a_restore_is_stopped_between_slices(plan: Plan, monkeypatch: pytest.Mon
 
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         runner.run(run())
+
+
+@pytest.mark.parametrize("budget", [0, 1])
+def test_a_long_replay_is_written_as_it_goes(plan: Plan, monkeypatch: pytest.MonkeyPatch, budget: int) -> None:
+    """Else all that it changes would be in memory at its end, and be copied at once by the first flush."""
+    monkeypatch.setattr(recovery, "_REPLAY_ROWS", 10)
+    monkeypatch.setattr(state_keeper, "_RELIEF_ROWS" if budget == 0 else "_RELIEF_ROWS_TIGHT", 5)
+    dirty = list[int]()
+    replay = SilentReplayer.replay
+
+    def watched(self: SilentReplayer, task: int, *rest: Any) -> None:
+        replay(self, task, *rest)
+        dirty.append(self._engine._state.dirty_rows(task))
+
+    monkeypatch.setattr(SilentReplayer, "replay", watched)
+
+    async def lose_all(world: World) -> None:
+        world.memory_bytes = budget
+        await lose_disk(world)
+
+    scenario(plan, lose_all, cards=200, batch=5)
+    assert len(dirty) > 10
+    assert max(dirty) < 30
 
 
 class OneCheckpoint(NoCheckpoints):
