@@ -69,7 +69,7 @@ async def restore(plan: Plan, url: str, directory: Path) -> Result:
     keeper.partitions = PARTITIONS
     log, watch = open_log(url), Stopwatch(engine)
     recovery = Recovery(
-        log, watch, keeper, asyncio.Lock(), journal_topic=plan.topics.journal,
+        log, watch, keeper, asyncio.Lock(), group=plan.pipeline, journal_topic=plan.topics.journal,
         state_fingerprint=plan.state_fingerprint, partitions=PARTITIONS,
     )  # fmt: skip
     tasks = [PartitionTask(number, TopicPartition(plan.stream.topic, number)) for number in range(PARTITIONS)]

@@ -193,8 +193,10 @@ class Checkpoints:
         folder = Folder(self._pipeline, task).manifests
         return {blob.name.removeprefix(folder): blob.modified_ms for blob in self._blobs.list_blobs(folder)}
 
-    def restore(self, manifest: Manifest, directory: Path) -> None:
+    def restore(self, manifest: Manifest, directory: Path, go_on: Callable[[], None] = lambda: None) -> None:
         """Download into `directory`, which must not exist: it appears whole, checked and synced, or not at all.
+
+        `go_on` is called for each piece of some MiB, and may raise.
 
         Raises:
             StateCorruptedError: a file is missing, cut short or altered; says which. Take the next older checkpoint.
@@ -212,7 +214,7 @@ class Checkpoints:
                 path = partial / file.path
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with path.open("xb") as sink:
-                    self._fetch(manifest, file, sink)
+                    self._fetch(manifest, file, sink, go_on)
                     sink.flush()
                     os.fsync(sink.fileno())
             for folder, _, _ in os.walk(partial, topdown=False):
@@ -230,13 +232,14 @@ class Checkpoints:
             StateCorruptedError, BlobStoreError: as `restore`.
         """
         for file in manifest.files:
-            self._fetch(manifest, file, None)
+            self._fetch(manifest, file, None, lambda: None)
 
-    def _fetch(self, manifest: Manifest, file: StoredFile, sink: BinaryIO | None) -> None:
+    def _fetch(self, manifest: Manifest, file: StoredFile, sink: BinaryIO | None, go_on: Callable[[], None]) -> None:
         name = Folder(self._pipeline, manifest.task).files + file.blob
         digest, size = hashlib.sha256(), 0
         try:
             for piece in self._blobs.stream(name):
+                go_on()
                 size += len(piece)
                 if size > file.size:
                     break

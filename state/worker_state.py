@@ -205,6 +205,11 @@ class WorkerState:
         """Keys and deduplication entries in memory."""
         return sum(part.live_keys for part in self._parts)
 
+    @property
+    def over_budget(self) -> bool:
+        """Whether keys take more memory than they should; never without a budget."""
+        return 0 < self.memory_bytes < sum(part.used_bytes for part in self._parts)
+
     def evict(self) -> int:
         """A few bounded steps while the keys take more than `memory_bytes`; how many left. Between batches.
 
@@ -213,8 +218,8 @@ class WorkerState:
         """
         before = self.evicted
         self.evicted += sum(part.expire() for part in self._parts)
-        for _ in range(_STEPS if self.memory_bytes and self._tables else 0):
-            if sum(part.used_bytes for part in self._parts) <= self.memory_bytes:
+        for _ in range(_STEPS if self._tables else 0):
+            if not self.over_budget:
                 break
             self.evicted += max(self._tables.values(), key=lambda part: part.used_bytes).evict()
         return self.evicted - before

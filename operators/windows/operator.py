@@ -70,9 +70,10 @@ class WindowOperator(Operator):
         for layout, spec in zip(self._layouts, self._tables, strict=True):
             table = context.table(spec.name)
             result = np.zeros((layout.result_rows, len(keys)), np.int64)
+            streams = _stream(table, batch, rows)
             if keys:
                 slots, data = table.slots(tasks, keys), load(layout, batch, rows)
-                for part, stream in _lives(table, slots, data[0], _stream(table, batch, rows)):
+                for part, stream in _lives(table, slots, data[0], streams):
                     _compute(table, slots[part], layout, data[:, part], result=result[:, part], stream=stream)
             found = columns(layout, result)
             batch.columns.update(found if rows is None else self._spread(found, rows, batch.size))
@@ -83,11 +84,12 @@ class WindowOperator(Operator):
     def replay(self, batch: Batch, context: OperatorContext) -> None:
         """Change the state exactly as `process` does, and add no column."""
         rows, keys, tasks = self._keyed(batch)
-        if keys:
-            for layout, spec in zip(self._layouts, self._tables, strict=True):
-                table = context.table(spec.name)
+        for layout, spec in zip(self._layouts, self._tables, strict=True):
+            table = context.table(spec.name)
+            streams = _stream(table, batch, rows)
+            if keys:
                 slots, data = table.slots(tasks, keys), load(layout, batch, rows)
-                for part, stream in _lives(table, slots, data[0], _stream(table, batch, rows)):
+                for part, stream in _lives(table, slots, data[0], streams):
                     _replay(table, slots[part], layout, data[:, part], stream)
 
     def _keyed(self, batch: Batch) -> tuple[npt.NDArray[np.intp] | None, list[str], tuple[TaskRows, ...]]:
@@ -112,7 +114,7 @@ class WindowOperator(Operator):
 
 
 def _stream(table: KeyedTable, batch: Batch, rows: npt.NDArray[np.intp] | None) -> I64 | None:
-    """Stream time (ms) of the rows with a key; None without a ttl."""
+    """Stream time (ms) of the rows with a key; None without a ttl. Rows without one move it on, too."""
     if table.stream is None:
         return None
     stream = table.stream.advance(batch.tasks, batch.event_time)

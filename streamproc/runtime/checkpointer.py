@@ -2,7 +2,7 @@
 
 1. in the state thread, between two flushes: the store's files as hard links, with the meta row of the same moment
 2. in a thread of its own, so that no flush waits for the network: what is new is sent, then the manifest
-3. every tenth time: what no kept checkpoint names is removed
+3. the first time, and every tenth from then on: what no kept checkpoint names is removed
 Nothing here touches the tables in memory: a checkpoint is of the last flush, at most a second behind.
 """
 
@@ -80,7 +80,7 @@ class Checkpointer:
         work = self._directory / f"task-{task.task:05d}.checkpoint"
         try:
             sequence = await self._write(task.task, work, last)
-            if sequence > last and count % _COLLECT_EVERY == _COLLECT_EVERY - 1:
+            if sequence > last and count % _COLLECT_EVERY == 0:
                 await self._collect(task.task)
         except (BlobStoreError, OSError) as error:
             sequence = last
@@ -89,13 +89,18 @@ class Checkpointer:
         self._written[task.task] = (sequence, begun, count + (sequence > last))
 
     async def take_last(self, tasks: Iterable[PartitionTask]) -> None:
-        """See `TaskCheckpoints`."""
-        try:
-            async with asyncio.timeout(_LAST_SECONDS):
-                for task in tasks:
-                    await self.take(task)
-        except TimeoutError:
+        """See `TaskCheckpoints`. A request that hangs is left alone: the group and the state are not to wait for it."""
+        last = asyncio.ensure_future(self._take_all(list(tasks)))
+        if (await asyncio.wait([last], timeout=_LAST_SECONDS))[1]:
             self._logger.warning("the last checkpoints took too long: the next start replays a little more")
+            last.cancel()
+            last.add_done_callback(lambda done: done.cancelled() or done.exception())
+        else:
+            last.result()
+
+    async def _take_all(self, tasks: list[PartitionTask]) -> None:
+        for task in tasks:
+            await self.take(task)
 
     def _is_due(self, task: PartitionTask) -> bool:
         _, when, _ = self._written.setdefault(task.task, (-1, self._clock.monotonic(), 0))
@@ -142,13 +147,13 @@ class Checkpointer:
             self._logger.error("checkpoints cannot be read", task=task, count=len(listing.unreadable))
         return listing.found
 
-    async def install(self, manifest: Manifest) -> bytes | None:
+    async def install(self, manifest: Manifest, go_on: Callable[[], None]) -> bytes | None:
         """See `TaskCheckpoints`."""
         task = manifest.task
         work = self._directory / f"task-{task:05d}.restore"
         await self._blocking(lambda: shutil.rmtree(work, ignore_errors=True))
         try:
-            await self._blocking(lambda: self._checkpoints.restore(manifest, work))
+            await self._blocking(lambda: self._checkpoints.restore(manifest, work, go_on))
             try:
                 await self._states.install(task, work / "db")
             except StateCorruptedError:

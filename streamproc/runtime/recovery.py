@@ -56,14 +56,16 @@ class _StoppedError(Exception):
 class Recovery:
     """Restores tasks one after the other; `busy` keeps replay slices apart from transactions.
 
-    `stopping` is asked between slices: a restore may last minutes, and a process that is to end has to end.
+    `stopping` is asked between slices, and while a checkpoint is fetched: whoever stops a restore waits for it.
     """
 
     def __init__(
         self, log: EventLog, replayer: Replayer, states: LocalStates, busy: asyncio.Lock, *,
-        journal_topic: str, state_fingerprint: str, partitions: int = 0, checkpoints: TaskCheckpoints | None = None,
+        group: str, journal_topic: str, state_fingerprint: str, partitions: int = 0,
+        checkpoints: TaskCheckpoints | None = None,
     ) -> None:  # fmt: skip
         self._log = log
+        self._group = group
         self._replayer = replayer
         self._states = states
         self._journal_topic = journal_topic
@@ -120,7 +122,7 @@ class Recovery:
         for manifest in await self._manifests(task, local):
             if local is not None and manifest.cut.sequence <= local.sequence:
                 break
-            installed = await self._installed(manifest, head)
+            installed = await self._installed(task, manifest, head)
             if installed is not None or self._states.local_meta(task.task) is None:
                 local = None  # set aside
             if installed is not None:
@@ -129,21 +131,33 @@ class Recovery:
             yield local
         yield None
 
-    async def _installed(self, manifest: Manifest, head: JournalHead) -> LocalMeta | None:
+    async def _installed(self, task: PartitionTask, manifest: Manifest, head: JournalHead) -> LocalMeta | None:
         """A checkpoint in the place of the local state; None if it is of no use."""
         cut, logger = manifest.cut, self._logger.bind(task=manifest.task, checkpoint=manifest.name)
         if cut.state_fingerprint != self._fingerprint:
             logger.warning("checkpoint passed over: it is of another plan")
             return None
         if cut.sequence > head.sequence:
-            logger.error("checkpoint removed: it is ahead of the committed offsets, so of another history")
-            await self._checkpoints.discard(manifest)
+            if await self._is_foreign(task, cut.sequence):
+                logger.error("checkpoint removed: it is ahead of the committed offsets, so of another history")
+                await self._checkpoints.discard(manifest)
+            else:
+                logger.warning("checkpoint passed over: another worker has the task by now")
             return None
         try:
-            return self._checked(await self._checkpoints.install(manifest))
+            return self._checked(await self._checkpoints.install(manifest, self._go_on))
         except StateCorruptedError as error:
             logger.error("checkpoint passed over: it is damaged", reason=str(error))
             return None
+
+    async def _is_foreign(self, task: PartitionTask, sequence: int) -> bool:
+        """Whether a checkpoint is ahead of what is committed now, too, and not only of what this restore began with.
+
+        A process that stood still may have lost the task. What the new owner has checkpointed was committed before.
+        """
+        found = await self._log.admin().committed(self._group, [task.source])
+        now = found.get(task.source) or await self._committed_by_journal(task)
+        return now is None or sequence > JournalHead.parse(now.metadata).sequence
 
     async def _manifests(self, task: PartitionTask, local: LocalMeta | None) -> list[Manifest]:
         try:
@@ -300,9 +314,7 @@ class Recovery:
                 await self._last(task, feed, held.entry)
         finally:
             await feed.close()
-        if held is not None and held.entry.ranges:
-            position = held.entry.ranges[-1].stop
-        return position, held
+        return (held.entry.ranges[-1].stop if held is not None and held.entry.ranges else position), held
 
     def _go_on(self) -> None:
         if self.stopping():
@@ -320,6 +332,17 @@ class Recovery:
             async with self._busy:
                 self._replayer.replay(task.task, part, rejected, decided)
             await asyncio.sleep(0)  # live tasks have their turn
+        await self._relieve(task.task, pending[-1])
+
+    async def _relieve(self, task: int, last: _Found) -> None:
+        """What is replayed is committed: it may be written, so that a long replay needs no more memory than a short."""
+        entry = last.entry
+        if entry.ranges:
+            at = (entry.sequence, last.chain, last.offset, entry.ranges[-1].stop)
+            async with self._busy:
+                writing = self._states.relief(task, LocalMeta(*at, self._fingerprint, self.partitions))
+            if writing is not None:
+                await writing
 
     async def _last(self, task: PartitionTask, feed: InputFeed, entry: JournalEntry) -> None:
         chunks: list[Chunk] = []

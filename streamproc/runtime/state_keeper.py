@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["StateKeeper"]
 
+from collections.abc import Awaitable
 from pathlib import Path
 
 import structlog
@@ -15,6 +16,11 @@ from state.worker_state import FlushCut, WorkerState
 from streamproc.runtime.executor import BlockingExecutor
 from streamproc.runtime.partition_task import PartitionTask
 from streamproc.runtime.stored_state import LocalMeta
+
+_RELIEF_ROWS = 200_000
+"""Dirty rows after which a restore writes them: copying them holds the loop for less than 0.1 s."""
+_RELIEF_ROWS_TIGHT = 20_000
+"""The same when keys take more memory than they should."""
 
 
 class StateKeeper:
@@ -119,6 +125,21 @@ class StateKeeper:
             task.sequence, task.chain, task.journal_offset, task.position, self._fingerprint, self.partitions
         )
         return meta.encode()
+
+    def relief(self, task: int, meta: LocalMeta) -> Awaitable[None] | None:
+        """See `LocalStates`. Rows leave memory as they are written: by `WorkerState.evict`, if there is a budget."""
+        enough = _RELIEF_ROWS_TIGHT if self._state.over_budget else _RELIEF_ROWS
+        return self._relieve(task, self._state.cut(task, meta.encode())) if self.dirty_rows(task) >= enough else None
+
+    async def _relieve(self, task: int, cut: FlushCut) -> None:
+        store = self._open[task]
+        try:
+            await self._executor.submit(lambda: cut.write(store))
+        except OSError as error:
+            cut.restore_dirty()
+            self._logger.error("state could not be written, will try again", error=type(error).__name__)
+        else:
+            cut.written()
 
     async def _open_store(self, task: int) -> None:
         opened: list[RowStore] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["LocalMeta", "LocalStates", "NoCheckpoints", "TaskCheckpoints"]
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
 import msgspec
@@ -49,6 +49,10 @@ class LocalStates(Protocol):
         """Throw the task's local state away, on disk too, and begin empty."""
         ...
 
+    def relief(self, task: int, meta: LocalMeta) -> Awaitable[None] | None:
+        """Between batches, while the task is restored and stands at `meta`: what writes its dirty rows, if many are."""
+        ...
+
 
 class TaskCheckpoints(Protocol):
     """Copies of tasks' state that outlive the pod."""
@@ -65,8 +69,10 @@ class TaskCheckpoints(Protocol):
         """
         ...
 
-    async def install(self, manifest: Manifest) -> bytes | None:
+    async def install(self, manifest: Manifest, go_on: Callable[[], None]) -> bytes | None:
         """Put a checkpoint in the place of the task's local state; its meta row.
+
+        `go_on` is called now and then while it is fetched, in a thread; what it raises ends that, and comes out here.
 
         Raises:
             StateCorruptedError: it is damaged; the local state is as before, or empty.
@@ -87,7 +93,7 @@ class NoCheckpoints:
     async def newest_first(self, task: int) -> list[Manifest]:
         return []
 
-    async def install(self, manifest: Manifest) -> bytes | None:
+    async def install(self, manifest: Manifest, go_on: Callable[[], None]) -> bytes | None:
         raise AssertionError
 
     async def discard(self, manifest: Manifest) -> None:

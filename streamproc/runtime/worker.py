@@ -81,7 +81,7 @@ class Worker:
         self._protocol = TransactionProtocol(lambda: log.writer(name), clock, probe)
         self._flusher = Flusher(states, executor, clock, settings.flush_rows, settings.flush_seconds)
         self._recovery = Recovery(
-            log, SilentReplayer(engine), states, self._busy,
+            log, SilentReplayer(engine), states, self._busy, group=plan.pipeline,
             journal_topic=plan.topics.journal, state_fingerprint=plan.state_fingerprint, checkpoints=checkpoints,
         )  # fmt: skip
         self._checkpoints = checkpoints

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from operators.plan import Plan
+from state.checkpoint import Checkpoints
 from state.errors import ConfigError
 from state.memory import MemoryBlobs, MemoryDisk
+from streamproc.clock import SystemClock
 from streamproc.eventlog.contract import TopicPartition
 from streamproc.eventlog.simulated import Faults, VirtualTimeLoop
 from streamproc.language import compile_pipeline, load_pipeline
+from streamproc.runtime import checkpointer as checkpointing
+from streamproc.runtime.checkpointer import Checkpointer
+from streamproc.runtime.executor import ThreadExecutor
+from streamproc.runtime.metrics import WorkerMetrics
+from streamproc.runtime.partition_task import PartitionTask, Phase
+from streamproc.runtime.state_keeper import StateKeeper
+from streamproc.runtime.stored_state import LocalMeta
 from tests.simulation.traffic import traffic
 from tests.simulation.world import World
 
@@ -92,6 +103,19 @@ def test_a_pod_without_a_disk_goes_on_from_a_checkpoint(plan: Plan, tmp_path: Pa
     assert not list(tmp_path.iterdir())  # no snapshot is left behind
 
 
+def test_pods_that_live_shortly_clear_up(plan: Plan, tmp_path: Path) -> None:
+    async def run() -> World:
+        world = world_of(plan, tmp_path, 5)
+        for start in range(0, 240, 20):
+            await world.feed(traffic(random.Random(start), 20, 12))
+            assert await world.work(batch_rows_max=10, flush_rows=1, flush_seconds=0.01)
+        return world
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        world = runner.run(run())
+    assert 3 < len(manifests(world)) <= world.partitions * 5
+
+
 def test_the_next_older_checkpoint_is_taken(plan: Plan, tmp_path: Path) -> None:
     scenario(plan, tmp_path, damage_newest, expire_log)
 
@@ -130,6 +154,84 @@ def test_checkpoints_of_a_longer_history_are_removed(plan: Plan, tmp_path: Path)
 
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         runner.run(run())
+
+
+class OneFile:
+    """A store of one file."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+    async def snapshot(self, task: int, directory: Path) -> bytes:
+        directory.mkdir()
+        (directory / "rows").write_bytes(self.content)
+        return LocalMeta(3, b"chain", 0, 0, "plan", 2).encode()
+
+
+def checkpointer_of(blobs: MemoryBlobs, directory: Path, content: bytes) -> tuple[Checkpointer, ThreadExecutor]:
+    sender = ThreadExecutor()
+    states = cast(StateKeeper, OneFile(content))
+    made = Checkpointer(
+        Checkpoints(blobs, "p"), states, sender=sender, clock=SystemClock(), metrics=WorkerMetrics(),
+        directory=directory, every_s=30,
+    )  # fmt: skip
+    return made, sender
+
+
+def running_task() -> PartitionTask:
+    task = PartitionTask(0, TopicPartition("in", 0))
+    task.enter(Phase.RUNNING)
+    return task
+
+
+def test_a_store_that_hangs_does_not_hold_up_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The group is to be left, and the state closed, before the pod is killed for taking too long."""
+    monkeypatch.setattr(checkpointing, "_LAST_SECONDS", 0.05)
+    blobs, answer, answered = MemoryBlobs(random.Random(0)), threading.Event(), list[str]()
+
+    def hang(verb: str, _: str) -> None:
+        if verb == "put":
+            answer.wait(5)
+            answered.append(verb)
+
+    blobs.before = hang
+
+    async def run() -> None:
+        checkpointer, sender = checkpointer_of(blobs, tmp_path / "work", b"rows")
+        await checkpointer.take_last([running_task()])
+        assert not answered
+        answer.set()
+        await asyncio.to_thread(sender.close)
+
+    asyncio.run(run())
+    assert answered
+
+
+def test_a_restore_is_stopped_while_its_checkpoint_is_fetched(tmp_path: Path) -> None:
+    """A new assignment waits for it, and so do the live tasks."""
+
+    class StoppedError(Exception):
+        pass
+
+    async def run() -> None:
+        checkpointer, sender = checkpointer_of(MemoryBlobs(random.Random(0)), tmp_path / "work", bytes(5000))
+        await checkpointer.take(running_task())
+        (manifest,) = await checkpointer.newest_first(0)
+        pieces = 0
+
+        def go_on() -> None:
+            nonlocal pieces
+            pieces += 1
+            if pieces == 3:
+                raise StoppedError
+
+        with pytest.raises(StoppedError):  # the state in place is not touched
+            await checkpointer.install(manifest, go_on)
+        assert pieces == 3
+        assert not list((tmp_path / "work").iterdir())
+        await asyncio.to_thread(sender.close)
+
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize("block", range(4))

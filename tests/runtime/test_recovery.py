@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,14 +14,17 @@ import pytest
 from operators.plan import Plan, replay_steps
 from operators.score import ScoreOperator
 from state.errors import ConfigError
+from state.manifest import Cut, Manifest
 from state.memory import MemoryDisk
 from streamproc.eventlog.contract import Chunk, TopicPartition
 from streamproc.eventlog.simulated import Faults, VirtualTimeLoop
 from streamproc.language import compile_pipeline, load_pipeline
-from streamproc.runtime import recovery
+from streamproc.runtime import recovery, state_keeper
 from streamproc.runtime.journal import JournalEntry, JournalHead
 from streamproc.runtime.partition_task import PartitionTask, Phase
 from streamproc.runtime.recovery import Recovery
+from streamproc.runtime.replay import SilentReplayer
+from streamproc.runtime.stored_state import LocalMeta, NoCheckpoints
 from tests.simulation.traffic import traffic
 from tests.simulation.world import World
 
@@ -34,15 +38,17 @@ def plan() -> Plan:
     return compile_pipeline(load_pipeline(PIPELINE))
 
 
-def scenario(plan: Plan, between: Callable[[World], Awaitable[None]], *, seed: int = 3) -> World:
+def scenario(
+    plan: Plan, between: Callable[[World], Awaitable[None]], *, seed: int = 3, cards: int = 12, batch: int = 20
+) -> World:
     """Decide half of the traffic, let `between` happen, decide the rest, and compare all with the oracle."""
 
     async def run() -> World:
         rng = random.Random(seed)
         world = World(plan, rng, Faults(rng))
-        records = traffic(rng, 300, 12)
+        records = traffic(rng, 300, cards)
         await world.feed(records[:150])
-        assert await world.work(batch_rows_max=20, flush_rows=1)
+        assert await world.work(batch_rows_max=batch, flush_rows=1)
         await between(world)
         await world.feed(records[150:])
         assert await world.work(batch_rows_max=20)
@@ -142,6 +148,9 @@ class NoStates:
     async def discard(self, task: int) -> None:
         raise AssertionError
 
+    def relief(self, task: int, meta: LocalMeta) -> None:
+        """Nothing is dirty."""
+
 
 @pytest.mark.parametrize("slices", [0, 3])
 def test_a_restore_is_stopped_between_slices(plan: Plan, monkeypatch: pytest.MonkeyPatch, slices: int) -> None:
@@ -156,7 +165,7 @@ def test_a_restore_is_stopped_between_slices(plan: Plan, monkeypatch: pytest.Mon
         committed = (await log.admin().committed(plan.pipeline, [source]))[source]
         replayer, stopped = Counting(), True
         restoring = Recovery(
-            log, replayer, NoStates(), asyncio.Lock(), journal_topic=plan.topics.journal,
+            log, replayer, NoStates(), asyncio.Lock(), group=plan.pipeline, journal_topic=plan.topics.journal,
             state_fingerprint=plan.state_fingerprint, partitions=2,
         )  # fmt: skip
         restoring.stopping = lambda: stopped and replayer.slices >= slices
@@ -166,6 +175,107 @@ def test_a_restore_is_stopped_between_slices(plan: Plan, monkeypatch: pytest.Mon
         stopped = False
         assert await restoring.restore(PartitionTask(0, source), committed)
         assert replayer.slices > 2 * slices + 3
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(run())
+
+
+@pytest.mark.parametrize("budget", [0, 1])
+def test_a_long_replay_is_written_as_it_goes(plan: Plan, monkeypatch: pytest.MonkeyPatch, budget: int) -> None:
+    """Else all that it changes would be in memory at its end, and be copied at once by the first flush."""
+    monkeypatch.setattr(recovery, "_REPLAY_ROWS", 10)
+    monkeypatch.setattr(state_keeper, "_RELIEF_ROWS" if budget == 0 else "_RELIEF_ROWS_TIGHT", 5)
+    dirty = list[int]()
+    replay = SilentReplayer.replay
+
+    def watched(self: SilentReplayer, task: int, *rest: Any) -> None:
+        replay(self, task, *rest)
+        dirty.append(self._engine._state.dirty_rows(task))
+
+    monkeypatch.setattr(SilentReplayer, "replay", watched)
+
+    async def lose_all(world: World) -> None:
+        world.memory_bytes = budget
+        await lose_disk(world)
+
+    scenario(plan, lose_all, cards=200, batch=5)
+    assert len(dirty) > 10
+    assert max(dirty) < 30
+
+
+class OneCheckpoint(NoCheckpoints):
+    """One that stands at a given sequence, and whether it was removed."""
+
+    def __init__(self, sequence: int) -> None:
+        cut = Cut(sequence=sequence, chain=b"", position=0, state_fingerprint="", meta=b"")
+        self.manifest = Manifest(version=1, pipeline="", task=0, name="n", cut=cut, files=())
+        self.removed = False
+
+    async def newest_first(self, task: int) -> list[Manifest]:
+        return [self.manifest]
+
+    async def discard(self, manifest: Manifest) -> None:
+        self.removed = True
+
+
+def test_a_restore_is_stopped_while_a_checkpoint_is_fetched(plan: Plan) -> None:
+    stopped = False
+
+    class Fetching(OneCheckpoint):
+        async def install(self, manifest: Manifest, go_on: Callable[[], None]) -> bytes | None:
+            nonlocal stopped
+            go_on()
+            stopped = True
+            go_on()
+            raise AssertionError
+
+    async def run() -> None:
+        world = World(plan, random.Random(3), Faults(random.Random(3)))
+        await world.feed(traffic(world.rng, 100, 12))
+        assert await world.work(batch_rows_max=5)
+        source, log = TopicPartition(plan.stream.topic, 0), world.client()
+        committed = (await log.admin().committed(plan.pipeline, [source]))[source]
+        restoring = Recovery(
+            log, Counting(), NoStates(), asyncio.Lock(), group=plan.pipeline, journal_topic=plan.topics.journal,
+            state_fingerprint="", partitions=2, checkpoints=Fetching(1),
+        )  # fmt: skip
+        restoring.stopping = lambda: stopped
+        assert not await restoring.restore(PartitionTask(0, source), committed)
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(run())
+    assert stopped
+
+
+@pytest.mark.parametrize("offsets_forgotten", [False, True])
+@pytest.mark.parametrize(("ahead", "removed"), [(0, False), (1, True)])
+def test_a_process_that_stood_still_removes_no_checkpoint_of_the_tasks_new_owner(
+    plan: Plan, ahead: int, removed: bool, offsets_forgotten: bool
+) -> None:
+    """It asked for the offsets before it stood still; only what is ahead of those of today is of another history."""
+
+    async def run() -> None:
+        world = World(plan, random.Random(3), Faults(random.Random(3)))
+        records = traffic(world.rng, 300, 12)
+        source = TopicPartition(plan.stream.topic, 0)
+        log = world.client()
+        await world.feed(records[:100])
+        assert await world.work(batch_rows_max=5)
+        then = (await log.admin().committed(plan.pipeline, [source]))[source]
+        await world.feed(records[100:])
+        assert await world.work(batch_rows_max=5)
+        now = (await log.admin().committed(plan.pipeline, [source]))[source]
+        if offsets_forgotten:
+            await forget_offsets(world)
+        assert JournalHead.parse(now.metadata).sequence > JournalHead.parse(then.metadata).sequence
+        checkpoints = OneCheckpoint(JournalHead.parse(now.metadata).sequence + ahead)
+        restoring = Recovery(
+            log, Counting(), NoStates(), asyncio.Lock(), group=plan.pipeline, journal_topic=plan.topics.journal,
+            state_fingerprint="", partitions=2, checkpoints=checkpoints,
+        )  # fmt: skip
+        with pytest.raises(ConfigError):  # the journal is of another plan
+            await restoring.restore(PartitionTask(0, source), then)
+        assert checkpoints.removed == removed
 
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         runner.run(run())

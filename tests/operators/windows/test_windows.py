@@ -200,6 +200,13 @@ def test_rows_without_a_key_have_no_state() -> None:
     compare(spec, [dict(row, key=None) for row in rows], (60,))
 
 
+def test_rows_without_a_key_move_stream_time_on() -> None:
+    rows = [{"task": 0, "key": key, "time": t, "amount": 1} for key, t in (("k", 0), (None, 1000), ("k", 10))]
+    spec = spec_of(feature("sum", "amount", 100), feature("sum", "amount", 100, precision_ms=50), ttl_ms=400, late_ms=0)
+    want = compare(spec, rows, (1, 2, 3), undo=True)
+    assert [row["sum_amount_100"] for row in want] == [1, None, 1]
+
+
 @pytest.mark.parametrize("late", [0, 1])
 def test_overflow_is_an_error_and_leaves_nothing(late: int) -> None:
     spec = spec_of(feature("sum", "number", 100))
@@ -279,7 +286,8 @@ def histories(draw: st.DrawFn) -> list[dict[str, Any]]:
     for _ in range(size):
         time += draw(step)
         late = draw(st.sampled_from([0, 0, 0, 1, 9, 30]))
-        row: dict[str, Any] = {"task": 0, "key": draw(st.sampled_from(["a", "b"])), "time": time - late}
+        row: dict[str, Any] = {"task": 0, "key": draw(st.sampled_from(["a", "b", "a", "b", None]))}
+        row["time"] = time - late
         row["amount"] = draw(st.one_of(st.none(), st.integers(-3, 3)))
         row["ratio"] = draw(st.one_of(st.none(), st.sampled_from([0.0, -0.0, 1.5, -2.0])))
         row["shop"] = draw(st.one_of(st.none(), st.sampled_from("xyz")))
@@ -290,9 +298,10 @@ def histories(draw: st.DrawFn) -> list[dict[str, Any]]:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
-    histories(), st.integers(1, 12), st.sampled_from([1, 10, 30]), st.sampled_from([0, 0, 5]), st.sampled_from([4, 99])
-)
-def test_any_history(rows: list[dict[str, Any]], cut: int, over: int, delay: int, cap: int) -> None:
+    rows=histories(), cut=st.integers(1, 12), over=st.sampled_from([1, 10, 30]), delay=st.sampled_from([0, 0, 5]),
+    cap=st.sampled_from([4, 99]), ttl=st.sampled_from([0, 0, 1]),
+)  # fmt: skip
+def test_any_history(rows: list[dict[str, Any]], *, cut: int, over: int, delay: int, cap: int, ttl: int) -> None:
     more = {"delay_ms": delay} if delay else {}
     features = [
         feature("count", None, over, **more),
@@ -307,4 +316,5 @@ def test_any_history(rows: list[dict[str, Any]], cut: int, over: int, delay: int
         features += [
             feature(a, of, over, precision_ms=10, **more) for a, of in (("sum", "amount"), ("distinct", "shop"))
         ]
-    compare(spec_of(*features, previous=(previous("amount", 2),), max_entries=cap), rows, (cut,), undo=True)
+    spec = spec_of(*features, previous=(previous("amount", 2),), max_entries=cap, ttl_ms=ttl, late_ms=6 * ttl - 1)
+    compare(spec, rows, (cut,), undo=True)
