@@ -340,7 +340,7 @@ class KeyedTable:
         return self._slot_of.get(task, {})
 
     def drop_task(self, task: int) -> None:
-        """Forget a task's keys (it moved away, or its state is discarded). Other tasks' rows may be in an open batch."""
+        """Forget a task's keys (it moved away, or its state is discarded). An open batch may hold other tasks' rows."""
         assert not self._in_batch(task), "undo or publish first: blocks would be given back twice"
         if self.stream:
             self.stream.drop(task)
