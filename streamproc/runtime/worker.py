@@ -66,8 +66,7 @@ class Worker:
         checkpoints: TaskCheckpoints = _NO_CHECKPOINTS,
     ) -> None:
         self._plan, self._log = plan, log
-        self._engine = engine
-        self._states = states
+        self._engine, self._states = engine, states
         self._clock = clock
         self._metrics = metrics
         self._settings = settings
@@ -113,7 +112,8 @@ class Worker:
         """Whether it has its partitions and decides."""
         settled = self._assignment.membership is not None and not self._assignment.changed.is_set()
         settled = settled and not self._stopping and self._metrics.log_answers
-        return settled and all(task.phase is Phase.RUNNING for task in self._tasks.values())
+        running = {tp for tp, task in self._tasks.items() if task.phase is Phase.RUNNING}
+        return settled and running == self._assignment.partitions
 
     def stop(self) -> None:
         """Finish the transaction at hand, flush, and return from `run`."""

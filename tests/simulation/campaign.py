@@ -25,7 +25,7 @@ from state.memory import MemoryBlobs, MemoryDisk
 from streamproc.eventlog.contract import OutputRecords, TopicPartition, TopicSpec
 from streamproc.eventlog.simulated import SimulatedCluster, VirtualClock, Without
 from tests.simulation.judge import judge
-from tests.simulation.loop import SeededLoop, SimulationError, run_in
+from tests.simulation.loop import PROCESS, SeededLoop, SimulationError, run_in
 from tests.simulation.nemesis import Nemesis
 from tests.simulation.pod import Pod, Shared
 from tests.simulation.scenario import Scenario, draw
@@ -194,9 +194,11 @@ def _logs(loop: SeededLoop, seen: Counter[str], told: Told | None) -> Iterator[N
     """Count what the workers log instead of writing it."""
 
     def note(_: Any, level: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-        seen[str(event.pop("event"))] += 1
+        process = PROCESS.get()
+        said = {"by": process.name if process else "-", "event": event.pop("event")}
+        seen[said["event"]] += 1
         if told is not None:
-            told(loop.time(), f"log {level}", f"{event}")
+            told(loop.time(), f"log {level}", " ".join(f"{key}={value}" for key, value in (said | event).items()))
         raise structlog.DropEvent
 
     processors = structlog.get_config()["processors"]
