@@ -8,6 +8,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV ?= uv
 WORKERS ?= 2
+SOAK_MINUTES ?= 60
 KAFKA_PORT ?= 9092
 KAFKA_DATA ?= .kafka/data
 PACKAGES := streamproc operators models state tests $(wildcard benchmarks)
@@ -62,8 +63,9 @@ $(KAFKA_STAMP): tests/kafka/pom.xml
 kafka: setup kafka-jars ## run a one-node Kafka broker, without Docker, on KAFKA_PORT (9092)
 	$(BIN)/python -m tests.kafka.broker --port $(KAFKA_PORT) --data $(KAFKA_DATA)
 
-soak: setup kafka-jars ## the long tests
+soak: setup kafka-jars ## the long tests, and simulated seeds for SOAK_MINUTES (60)
 	$(BIN)/pytest -m soak
+	$(BIN)/python -m tests.simulation --seeds 1000:10000000 --minutes $(SOAK_MINUTES) --jobs $(WORKERS)
 
 bench: setup ## the benchmarks
 	$(BIN)/python -m benchmarks

@@ -2,7 +2,8 @@
 
 A `MemoryDisk` outlives the `MemoryRowStores` (worker processes) that use it. A killed process loses nothing that was
 written; when the machine crashes, a suffix of the batches that were not synced is lost, its length drawn from the
-seeded generator. A flipped bit is found when the row is read, as RocksDB's block checksums would.
+seeded generator. A flipped bit is found when the row is read, as RocksDB's block checksums would; a torn batch when the
+store is opened.
 
 `MemoryBlobs` is one bucket, shared by all simulated processes. A flipped bit in it is not found by reading.
 """
@@ -13,6 +14,7 @@ __all__ = ["MemoryBlobs", "MemoryDisk", "MemoryRowStore", "MemoryRowStores"]
 
 import random
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -35,6 +37,7 @@ class _Volume:
         self.synced: dict[bytes, _Row] = {}
         self.unsynced: list[_Batch] = []
         self.rows: dict[bytes, _Row] = {}  # both together
+        self.torn = False
 
     def write(self, batch: _Batch, *, sync: bool) -> None:
         _apply(self.rows, batch)
@@ -62,12 +65,21 @@ class MemoryDisk:
         self._holder: dict[int, MemoryRowStores] = {}
         self._failing: list[tuple[OSError, bool]] = []
         self.volumes: dict[int, _Volume] = {}
+        self.fired: Counter[str] = Counter()
 
-    def crash(self) -> None:
-        """The machine stops: stores are dead, locks are gone, a suffix of each task's unsynced batches is lost."""
+    def crash(self, *, tear: bool = False) -> None:
+        """The machine stops: stores are dead, locks are gone, a suffix of each task's unsynced batches is lost.
+
+        `tear`: the first lost batch of each task is half on the disk, and the store can no longer be opened.
+        """
         for volume in self.volumes.values():
-            volume.crash(self._rng.randint(0, len(volume.unsynced)))
-        for stores in set(self._holder.values()):
+            kept = self._rng.randint(0, len(volume.unsynced))
+            lost = len(volume.unsynced) - kept
+            self.fired["lost_write"] += lost
+            volume.torn = volume.torn or (tear and lost > 0)
+            self.fired["torn_write"] += tear and lost > 0
+            volume.crash(kept)
+        for stores in dict.fromkeys(self._holder.values()):
             stores.kill()
 
     def flip_bit(self, task: int) -> bool:
@@ -80,11 +92,16 @@ class MemoryDisk:
         damaged = bytearray(value or b"\0")
         damaged[self._rng.randrange(len(damaged))] ^= 1 << self._rng.randrange(8)
         rows[key] = self.volumes[task].synced[key] = (bytes(damaged), checksum)
+        self.fired["bit_flip_row"] += 1
         return True
 
     def fail_write(self, error: OSError, *, stored: bool = False) -> None:
         """The next write raises `error`; `stored`: the batch reached the disk all the same."""
         self._failing.append((error, stored))
+
+    def heal(self) -> None:
+        """No more failing writes."""
+        self._failing.clear()
 
     def acquire(self, task: int, stores: MemoryRowStores) -> _Volume:
         """Lock and return a task's volume."""
@@ -104,6 +121,7 @@ class MemoryDisk:
         """Write, unless a failure was ordered."""
         if self._failing:
             error, stored = self._failing.pop(0)
+            self.fired["failed_write_stored" if stored else "failed_write"] += 1
             if stored:
                 self.volumes[task].write(batch, sync=sync)
             raise error
@@ -170,7 +188,11 @@ class MemoryRowStores:
         """Open or make a task's store; ConfigError if another process holds it."""
         if task in self._open:
             raise ValueError(f"task {task} is open already")
-        store = self._open[task] = MemoryRowStore(self, task, self.disk.acquire(task, self))
+        volume = self.disk.acquire(task, self)
+        if volume.torn:
+            self.disk.release(task)
+            raise StateCorruptedError("simulated: the store's log is torn")
+        store = self._open[task] = MemoryRowStore(self, task, volume)
         return store
 
     def discard(self, task: int) -> None:
@@ -222,6 +244,7 @@ class MemoryBlobs:
         self._failing: dict[str, list[tuple[BlobStoreError, bool]]] = {}
         self.blobs: dict[str, tuple[bytes, int]] = {}  # content, time
         self.before: Callable[[str, str], None] = lambda verb, name: None
+        self.fired: Counter[str] = Counter()
 
     # ---- faults
 
@@ -230,17 +253,23 @@ class MemoryBlobs:
         error = BlobStoreError(f"simulated: cannot {verb}", retriable=retriable)
         self._failing.setdefault(verb, []).append((error, happened))
 
+    def heal(self) -> None:
+        """No more failures."""
+        self._failing.clear()
+
     def flip_bit(self, name: str) -> None:
         """Damage a blob, which must not be empty."""
         content, time = self.blobs[name]
         damaged = bytearray(content)
         damaged[self._rng.randrange(len(damaged))] ^= 1 << self._rng.randrange(8)
         self.blobs[name] = (bytes(damaged), time)
+        self.fired["bit_flip_blob"] += 1
 
     def truncate(self, name: str) -> None:
         """Cut a blob, which must not be empty, short."""
         content, time = self.blobs[name]
         self.blobs[name] = (content[: self._rng.randrange(len(content))], time)
+        self.fired["torn_blob"] += 1
 
     # ---- the store
 
@@ -282,6 +311,7 @@ class MemoryBlobs:
         self.before(verb, name)
         if self._failing.get(verb):
             error, happened = self._failing[verb].pop(0)
+            self.fired["blob_lost_reply" if happened else "blob_lost_request"] += 1
             if happened:
                 operation()
             raise error

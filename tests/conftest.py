@@ -1,17 +1,22 @@
-"""Fixtures for all tests: a shared Kafka broker, and a guard against blocking the event loop."""
+"""For all tests: a shared Kafka broker, a guard against blocking the event loop, what the simulation has seen."""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 
 from tests.kafka.broker import missing
 from tests.kafka.shared import shared_broker
+from tests.simulation import tally
 
 OURS = ["streamproc", "operators", "models", "state"]
+SIMULATION: pytest.StashKey[Counter[str]] = pytest.StashKey()
+"""Seeds of the simulation and the faults they saw, by kind; of all processes in the one that reports."""
 
 
 @pytest.fixture(autouse=True)
@@ -49,3 +54,35 @@ def kafka_bootstrap(
     common = base.parent if hasattr(request.config, "workerinput") else base
     with shared_broker(common / "kafka") as bootstrap:
         yield bootstrap
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    seen: Counter[str] = Counter()
+    config.stash[SIMULATION] = seen
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object | None) -> None:
+    """A process of xdist has ended: what it has seen is ours."""
+    seen: Counter[str] = node.config.stash[SIMULATION]
+    seen.update(getattr(node, "workeroutput", {}).get("simulation", {}))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A kind of fault that never fired fails a whole run."""
+    seen: Counter[str] = session.config.stash[SIMULATION]
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["simulation"] = dict(seen)
+    elif seen["seeds"] >= tally.SEEDS_TELLING and tally.missing(seen) and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    seen = config.stash[SIMULATION].copy()
+    if not (seeds := seen.pop("seeds", 0)):
+        return
+    terminalreporter.section("simulation")
+    terminalreporter.write("\n".join(tally.table(seeds, seen)) + "\n")
+    if seeds >= tally.SEEDS_TELLING and (absent := tally.missing(seen)):
+        terminalreporter.write(f"never fired: {', '.join(absent)}\n", red=True)

@@ -110,7 +110,8 @@ class Worker:
         """Whether it has its partitions and decides."""
         settled = self._assignment.membership is not None and not self._assignment.changed.is_set()
         settled = settled and not self._stopping and self._metrics.log_answers
-        return settled and all(task.phase is Phase.RUNNING for task in self._tasks.values())
+        running = {tp for tp, task in self._tasks.items() if task.phase is Phase.RUNNING}
+        return settled and running == self._assignment.partitions
 
     def stop(self) -> None:
         """Finish the transaction at hand, flush, and return from `run`."""

@@ -26,6 +26,7 @@ from streamproc.runtime.metrics import WorkerMetrics
 from streamproc.runtime.partition_task import PartitionTask, Phase
 from streamproc.runtime.state_keeper import StateKeeper
 from streamproc.runtime.stored_state import LocalMeta
+from tests.simulation.test_damage import damage_rows
 from tests.simulation.traffic import traffic
 from tests.simulation.world import World
 
@@ -127,6 +128,23 @@ def test_damaged_checkpoints_are_passed_over_for_the_log(plan: Plan, tmp_path: P
 def test_damaged_checkpoints_and_an_expired_log_are_a_refusal(plan: Plan, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no longer begins at the first record"):
         scenario(plan, tmp_path, damage_files, expire_log)
+
+
+def test_a_damaged_row_costs_a_checkpoint_and_not_the_worker(plan: Plan, tmp_path: Path) -> None:
+    """A snapshot that meets damage nobody has read yet: whoever reads it will restore the task."""
+
+    async def run() -> None:
+        world = world_of(plan, tmp_path, 6)
+        await world.feed(traffic(world.rng, 300, 12))
+        assert await world.work()
+        assert damage_rows(world)
+        assert await world.work()
+        assert world.count("failed_checkpoints")
+        verdict = await world.judge()
+        assert not verdict.wrong, verdict.wrong[:3]
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(run())
 
 
 def test_checkpoints_of_a_longer_history_are_removed(plan: Plan, tmp_path: Path) -> None:

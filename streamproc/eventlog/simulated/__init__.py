@@ -1,6 +1,7 @@
 """The event log in memory: several clients of one cluster, virtual time, seeded faults. No wall clock, no thread.
 
     cluster.py    SimulatedCluster: partitions, transactions, offsets; what a broker knows
+    partition.py  what one partition holds, and what a poll brings of it
     group.py      a group's members, its eager rebalance, its fencing
     client.py     SimulatedEventLog: one worker process's connection; it can crash and be cut off
     writer.py, reader.py    the contract's clients, on top of it

@@ -24,15 +24,19 @@ from streamproc.eventlog.simulated.reader import SimulatedReader
 from streamproc.eventlog.simulated.writer import SimulatedWriter, checked
 
 R = TypeVar("R")
+_NO_COORDINATOR = {"append", "delivered", "poll"}
 
 
 class SimulatedEventLog:
-    """See `contract.EventLog`; `crash`, `cut_off` and `heal` are for the harness."""
+    """See `contract.EventLog`; `crash`, `pause`, `resume`, `cut_off`, `heal` and `died` are for the harness."""
 
     def __init__(self, cluster: SimulatedCluster, name: str) -> None:
         self.cluster = cluster
         self.name = name
         self.is_cut_off = False
+        self.is_paused = False
+        self.died: Callable[[], None] = lambda: None
+        """Called at a crash, before the process notices."""
         self._crashed = False
         self._closed = False
         self._readers: list[SimulatedReader] = []
@@ -74,8 +78,21 @@ class SimulatedEventLog:
     def crash(self) -> None:
         """Kill -9: every call raises Crash from now on; members stay until their sessions are over, an open
         transaction until its id is opened again or its time is over."""
+        if self._crashed:
+            return
         self._crashed = True
         self._lose_sessions()
+        self.died()
+        self.cluster.changed()
+
+    def pause(self) -> None:
+        """SIGSTOP: sessions run out; that nothing else happens is the harness's part."""
+        self.is_paused = True
+        self._lose_sessions()
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        self.is_paused = False
         self.cluster.changed()
 
     def cut_off(self) -> None:
@@ -91,7 +108,7 @@ class SimulatedEventLog:
     @property
     def reachable(self) -> bool:
         """Whether heartbeats arrive."""
-        return not (self._crashed or self._closed or self.is_cut_off)
+        return not (self._crashed or self._closed or self.is_cut_off or self.is_paused)
 
     def alive(self) -> None:
         """Raise Crash if the process is dead."""
@@ -110,7 +127,8 @@ class SimulatedEventLog:
         *,
         takeover: Callable[[], object] = lambda: None,
         part: Callable[[], object] = lambda: None,
-        later: Callable[[], None] = lambda: None,
+        later: Callable[[float], None] = lambda seconds: None,
+        lagging: Callable[[], R] | None = None,
     ) -> R:
         """A request that the plan may fail.
 
@@ -119,14 +137,17 @@ class SimulatedEventLog:
             effect: what it does when it arrives.
             takeover: what another process does to us, in FENCED.
             part: does a part of it, in TORN.
-            later: does it late, in DELAYED.
+            later: lets it happen in so many seconds, in DELAYED.
+            lagging: does it, and lets its consequences come later, in MARKERS_LAG.
         """
         await self._arrive()
         fault = self.cluster.faults.draw(step, self.name)
         self._before(fault, takeover, part, later)
+        if step not in _NO_COORDINATOR and self.cluster.coordinator_moves:
+            raise EventLogError(f"{step}: the coordinator moves", retriable=True)
         if fault in {Fault.LOST_REQUEST, Fault.TORN, Fault.DELAYED}:
             raise await self._timed_out(step)
-        result = effect()
+        result = lagging() if lagging is not None and fault is Fault.MARKERS_LAG else effect()
         if fault is Fault.CRASH_AFTER:
             self.crash()
             self.alive()
@@ -139,7 +160,7 @@ class SimulatedEventLog:
         fault: Fault | None,
         takeover: Callable[[], object],
         part: Callable[[], object],
-        later: Callable[[], None],
+        later: Callable[[float], None],
     ) -> None:
         if fault is Fault.CRASH_BEFORE:
             self.crash()
@@ -149,7 +170,9 @@ class SimulatedEventLog:
         elif fault is Fault.TORN:
             part()
         elif fault is Fault.DELAYED:
-            self.cluster.after(self.cluster.faults.delay(), later)
+            later(self.cluster.faults.delay())
+        elif fault is Fault.COORDINATOR_MOVES:
+            self.cluster.move_coordinator()
 
     async def _arrive(self) -> None:
         self.alive()

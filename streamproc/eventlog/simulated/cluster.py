@@ -5,12 +5,14 @@ from __future__ import annotations
 __all__ = ["SimulatedCluster", "Timeouts", "Without"]
 
 import asyncio
+import contextlib
 import heapq
 import itertools
 import random as randomness
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -20,15 +22,15 @@ from streamproc.clock import Clock
 from streamproc.eventlog.contract import (
     Chunk,
     CommittedOffset,
-    Headers,
     OutputRecords,
     Retention,
     TopicPartition,
     TopicSpec,
     retention_of,
 )
-from streamproc.eventlog.simulated.faults import Faults
+from streamproc.eventlog.simulated.faults import Fault, Faults
 from streamproc.eventlog.simulated.group import Group, SimulatedMembership
+from streamproc.eventlog.simulated.partition import Batch, Ending, Partition, Transaction, chunk_of, pieces, size_of
 
 if TYPE_CHECKING:
     from streamproc.eventlog.simulated.client import SimulatedEventLog
@@ -54,49 +56,11 @@ class Without(Enum):
     STABLE_OFFSETS = "pending offsets are not waited for"
 
 
-class _Ending(Enum):
-    OPEN = "open"
-    COMMITTED = "committed"
-    ABORTED = "aborted"
-
-
-class _Transaction(msgspec.Struct, eq=False):
-    ending: _Ending = _Ending.OPEN
-    first: dict[TopicPartition, int] = {}
-    offsets: dict[str, dict[TopicPartition, CommittedOffset]] = {}
-
-
 class _Producer(msgspec.Struct, eq=False):
     epoch: int = 0
-    transaction: _Transaction | None = None
+    transaction: Transaction | None = None
+    ended: Transaction | None = None
     timed_out: bool = False
-
-
-class _Batch(msgspec.Struct, eq=False):
-    """Records with one append; a marker is a batch of one offset and no records."""
-
-    base: int
-    records: OutputRecords | None
-    transaction: _Transaction | None = None
-
-    @property
-    def end(self) -> int:
-        return self.base + (1 if self.records is None else len(self.records.keys))
-
-
-class _Partition(msgspec.Struct, eq=False):
-    begin: int = 0
-    batches: list[_Batch] = []
-    open: list[_Transaction] = []
-
-    @property
-    def end(self) -> int:
-        return self.batches[-1].end if self.batches else self.begin
-
-    def append(self, records: OutputRecords | None, transaction: _Transaction | None) -> int:
-        """The offset of the last record."""
-        self.batches.append(_Batch(self.end, records, transaction))
-        return self.end - 1
 
 
 class SimulatedCluster:
@@ -128,12 +92,13 @@ class SimulatedCluster:
         self._poll_bytes_max = poll_bytes_max
         self._topics: dict[str, int] = {}
         self._retention: dict[str, Retention] = {}
-        self._partitions: dict[TopicPartition, _Partition] = {}
+        self._partitions: dict[TopicPartition, Partition] = {}
         self._producers: dict[str, _Producer] = {}
         self._groups: dict[str, Group] = {}
         self._later: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
-        self._waiters: set[asyncio.Future[None]] = set()
+        self._waiters: dict[asyncio.Future[None], None] = {}
+        self._moving_until = 0.0
 
     def client(self, name: str) -> SimulatedEventLog:
         """A new process's connection."""
@@ -154,7 +119,7 @@ class SimulatedCluster:
 
     def changed(self) -> None:
         """Wake whoever waits."""
-        for waiter in self._waiters:
+        for waiter in list(self._waiters):
             if not waiter.done():
                 waiter.set_result(None)
 
@@ -164,11 +129,11 @@ class SimulatedCluster:
             seconds = min(seconds, max(0.0, self._later[0][0] - self.clock.monotonic()))
         waiter = asyncio.get_running_loop().create_future()
         sleeper = asyncio.ensure_future(self.clock.sleep(seconds))
-        self._waiters.add(waiter)
+        self._waiters[waiter] = None
         try:
             await asyncio.wait({waiter, sleeper}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._waiters.discard(waiter)
+            self._waiters.pop(waiter, None)
             sleeper.cancel()
         self.tick()
 
@@ -181,7 +146,7 @@ class SimulatedCluster:
                 self._topics[spec.name] = spec.partitions
                 self._retention[spec.name] = retention_of(spec.config)
                 for number in range(spec.partitions):
-                    self._partitions[TopicPartition(spec.name, number)] = _Partition(0, [], [])
+                    self._partitions[TopicPartition(spec.name, number)] = Partition(0, [], [])
 
     def partitions(self, topic: str) -> int:
         """0 if there is no such topic."""
@@ -209,7 +174,7 @@ class SimulatedCluster:
     def claim(self, transactional_id: str) -> int:
         """InitProducerId: abort what is open, begin a new epoch."""
         producer = self._producers.setdefault(transactional_id, _Producer())
-        self._end(producer, _Ending.ABORTED)
+        self._end(producer, Ending.ABORTED)
         producer.epoch += 1
         producer.timed_out = False
         return producer.epoch
@@ -225,7 +190,7 @@ class SimulatedCluster:
             if transaction is not None and output.tp not in transaction.first:
                 transaction.first[output.tp] = partition.end
                 partition.open.append(transaction)
-            for piece in _pieces(output, self._poll_bytes_max):
+            for piece in pieces(output, self._poll_bytes_max):
                 ends[output.tp] = partition.append(piece, transaction)
         self.changed()
         return ends
@@ -251,42 +216,87 @@ class SimulatedCluster:
             raise EventLogError(f"writer {transactional_id}: the transaction has timed out", retriable=True)
         return producer
 
-    def end(self, transactional_id: str, epoch: int, *, commit: bool) -> None:
+    def end(self, transactional_id: str, epoch: int, *, commit: bool, lag: bool = False) -> None:
         """EndTxn: whatever transaction is open in this epoch, be it the one that was meant or a later one."""
         producer = self.check_writer(transactional_id, epoch)
-        self._end(producer, _Ending.COMMITTED if commit else _Ending.ABORTED)
+        self._end(producer, Ending.COMMITTED if commit else Ending.ABORTED, lag=lag)
 
-    def end_late(self, transactional_id: str, epoch: int, *, commit: bool) -> None:
-        """A delayed EndTxn arrives; nobody waits for its answer."""
-        try:
-            self.end(transactional_id, epoch, commit=commit)
-        except EventLogError:
-            return
+    def end_after(self, seconds: float, transactional_id: str, epoch: int, *, commit: bool) -> None:
+        """A delayed EndTxn: it arrives then, and nobody waits for its answer."""
+        producer = self._producers[transactional_id]
+        meant = producer.transaction
 
-    def _transaction(self, transactional_id: str, epoch: int) -> _Transaction:
+        def arrive() -> None:
+            if producer.transaction not in {None, meant}:
+                self.faults.fired["commit" if commit else "abort", Fault.DELAYED_INTO_LATER] += 1
+            with contextlib.suppress(EventLogError):
+                self.end(transactional_id, epoch, commit=commit)
+
+        self.after(seconds, arrive)
+
+    async def markers_written(self, transactional_id: str) -> None:
+        """Wait, as a client that is told CONCURRENT_TRANSACTIONS does, until the writer's last end is known to all.
+
+        Raises:
+            EventLogError: it took too long.
+        """
+        producer = self._producers.get(transactional_id)
+        deadline = self.clock.monotonic() + self.timeouts.call_s
+        while producer is not None and producer.ended is not None and producer.ended.markers:
+            left = deadline - self.clock.monotonic()
+            if left <= 0:
+                raise EventLogError(f"writer {transactional_id}: the last transaction is still ending", retriable=True)
+            await self.wait(left)
+
+    def move_coordinator(self) -> None:
+        """For a while, nobody coordinates transactions and groups."""
+        self._moving_until = self.clock.monotonic() + self.faults.move()
+
+    @property
+    def coordinator_moves(self) -> bool:
+        """Whether calls to it fail now."""
+        return self.clock.monotonic() < self._moving_until
+
+    def _transaction(self, transactional_id: str, epoch: int) -> Transaction:
         producer = self.check_writer(transactional_id, epoch)
         if producer.transaction is None:
-            begun = producer.transaction = _Transaction(first={}, offsets={})
+            begun = producer.transaction = Transaction(first={}, offsets={})
             self.after(self.timeouts.transaction_s, lambda: self._time_out(producer, begun))
         return producer.transaction
 
-    def _time_out(self, producer: _Producer, transaction: _Transaction) -> None:
+    def _time_out(self, producer: _Producer, transaction: Transaction) -> None:
         if producer.transaction is transaction:
-            self._end(producer, _Ending.ABORTED)
+            self._end(producer, Ending.ABORTED)
             producer.timed_out = True
 
-    def _end(self, producer: _Producer, ending: _Ending) -> None:
+    def _end(self, producer: _Producer, ending: Ending, *, lag: bool = False) -> None:
         transaction, producer.transaction = producer.transaction, None
         if transaction is None:
             return
         transaction.ending = ending
-        for tp in transaction.first:
-            partition = self._partition(tp)
-            partition.open.remove(transaction)
-            partition.append(None, None)
-        if ending is _Ending.COMMITTED:
-            for group, offsets in transaction.offsets.items():
-                self.group(group).offsets.update(offsets)
+        producer.ended = transaction
+        markers = [partial(self._mark, transaction, tp) for tp in transaction.first]
+        markers += [partial(self._mark_group, transaction, group) for group in transaction.offsets]
+        transaction.markers = len(markers)
+        for marker in markers:
+            if lag:
+                self.after(self.faults.lag(), marker)
+            else:
+                marker()
+        self.changed()
+
+    def _mark(self, transaction: Transaction, tp: TopicPartition) -> None:
+        partition = self._partition(tp)
+        partition.open.remove(transaction)
+        partition.append(None, None)
+        transaction.markers -= 1
+        self.changed()
+
+    def _mark_group(self, transaction: Transaction, name: str) -> None:
+        offsets = transaction.offsets.pop(name)
+        if transaction.ending is Ending.COMMITTED:
+            self.group(name).offsets.update(offsets)
+        transaction.markers -= 1
         self.changed()
 
     # -- groups
@@ -308,9 +318,10 @@ class SimulatedCluster:
         if Without.STABLE_OFFSETS in self.without:
             return False
         return any(
-            tp in producer.transaction.offsets.get(group, {})
+            tp in transaction.offsets.get(group, {})
             for producer in self._producers.values()
-            if producer.transaction is not None
+            for transaction in (producer.transaction, producer.ended)
+            if transaction is not None
             for tp in partitions
         )
 
@@ -332,7 +343,7 @@ class SimulatedCluster:
             raise EventLogError(f"{tp.topic}-{tp.partition} begins at {partition.begin}, {position} is gone")
         dirty = Without.READ_COMMITTED in self.without
         stable = partition.end if dirty else min((t.first[tp] for t in partition.open), default=partition.end)
-        visible: list[_Batch] = []
+        visible: list[Batch] = []
         budget, following = self._poll_bytes_max, position
         start = max(0, bisect_right(partition.batches, position, key=lambda batch: batch.base) - 1)
         for batch in itertools.islice(partition.batches, start, None):
@@ -341,50 +352,14 @@ class SimulatedCluster:
             if batch.end <= position:
                 continue
             following = batch.end
-            seen = batch.transaction is None or dirty or batch.transaction.ending is _Ending.COMMITTED
+            seen = batch.transaction is None or dirty or batch.transaction.ending is Ending.COMMITTED
             if batch.records is not None and seen:
                 visible.append(batch)
-                budget -= _size(batch.records)
-        return (_chunk(tp, visible, position, following) if visible else None), following
+                budget -= size_of(batch.records)
+        return (chunk_of(tp, visible, position, following) if visible else None), following
 
-    def _partition(self, tp: TopicPartition) -> _Partition:
+    def _partition(self, tp: TopicPartition) -> Partition:
         found = self._partitions.get(tp)
         if found is None:
             raise EventLogError(f"the event log has no topic {tp.topic} with a partition {tp.partition}")
         return found
-
-
-def _size(records: OutputRecords) -> int:
-    """Bytes of keys and values."""
-    return sum(len(key or b"") + len(value or b"") for key, value in zip(records.keys, records.values, strict=True))
-
-
-def _pieces(records: OutputRecords, bytes_max: int) -> Iterator[OutputRecords]:
-    """The same records, in pieces that one poll may bring."""
-    half = len(records.keys) // 2
-    if half == 0 or _size(records) <= bytes_max:
-        yield records
-        return
-    for part in (slice(0, half), slice(half, None)):
-        headers = records.headers and records.headers[part]
-        piece = OutputRecords(records.tp, records.keys[part], records.values[part], records.timestamp_ms, headers)
-        yield from _pieces(piece, bytes_max)
-
-
-def _chunk(tp: TopicPartition, batches: Sequence[_Batch], position: int, following: int) -> Chunk:
-    """The batches' records from `position` on."""
-    offsets: list[int] = []
-    keys: list[bytes | None] = []
-    values: list[bytes | None] = []
-    timestamps: list[int] = []
-    headers: list[Headers] = []
-    for batch in batches:
-        records = batch.records
-        assert records is not None
-        skip = max(0, position - batch.base)
-        offsets += range(batch.base + skip, batch.end)
-        keys += records.keys[skip:]
-        values += records.values[skip:]
-        timestamps += [records.timestamp_ms] * (len(records.keys) - skip)
-        headers += [[] for _ in records.keys[skip:]] if records.headers is None else records.headers[skip:]
-    return Chunk(tp, offsets, keys, values, timestamps, following, headers if any(headers) else None)

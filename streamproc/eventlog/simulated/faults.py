@@ -26,6 +26,10 @@ class Fault(Enum):
     LOST_REPLY = "it happened, the caller does not know"
     TORN = "append only: some of the outputs were written"
     DELAYED = "commit and abort only: it happens later, perhaps into a later transaction of the same epoch"
+    DELAYED_INTO_LATER = "never drawn: a DELAYED one arrived while a later transaction of its writer was open"
+    MARKERS_LAG = "commit only: committed, and each partition is told later"
+    UNSTABLE_OFFSETS = "never drawn: committed had to wait for a transaction's end"
+    COORDINATOR_MOVES = "this call fails, and all others but appends and polls, until the coordinator has moved"
     FENCED = "another process takes our place just before; not at open and committed"
     CRASH_BEFORE = "the process dies, nothing happened"
     CRASH_AFTER = "the process dies, it happened"
@@ -34,6 +38,10 @@ class Fault(Enum):
 _ONLY_AT = {
     Fault.TORN: {"append"},
     Fault.DELAYED: {"commit", "abort"},
+    Fault.DELAYED_INTO_LATER: set[str](),
+    Fault.MARKERS_LAG: {"commit"},
+    Fault.UNSTABLE_OFFSETS: set[str](),
+    Fault.COORDINATOR_MOVES: set(STEPS) - {"append", "delivered", "poll"},
     Fault.FENCED: set(STEPS) - {"open", "committed"},
 }
 
@@ -52,6 +60,8 @@ class Faults:
         rates: the chance of each fault at each call that can have it.
         latency_s: each call takes a time between these.
         delay_s: a delayed request arrives after a time between these.
+        lag_s: each marker of a commit that lags comes after a time between these.
+        move_s: a coordinator moves for a time between these.
         timeout_s: how long the caller of a lost request or reply waits for its error.
     """
 
@@ -62,12 +72,16 @@ class Faults:
         *,
         latency_s: tuple[float, float] = (0.0, 0.0),
         delay_s: tuple[float, float] = (0.1, 20.0),
+        lag_s: tuple[float, float] = (0.0, 2.0),
+        move_s: tuple[float, float] = (0.05, 2.0),
         timeout_s: float = 0.0,
     ) -> None:
         self._random = random
         self._rates = dict(rates or {})
         self._latency_s = latency_s
         self._delay_s = delay_s
+        self._lag_s = lag_s
+        self._move_s = move_s
         self._planned: list[_Planned] = []
         self.timeout_s = timeout_s
         self.fired: Counter[tuple[str, Fault]] = Counter()
@@ -101,6 +115,14 @@ class Faults:
     def delay(self) -> float:
         """Seconds until a delayed request arrives."""
         return self._random.uniform(*self._delay_s)
+
+    def lag(self) -> float:
+        """Seconds until a lagging marker comes."""
+        return self._random.uniform(*self._lag_s)
+
+    def move(self) -> float:
+        """Seconds that a coordinator moves."""
+        return self._random.uniform(*self._move_s)
 
     def part(self, count: int) -> int:
         """How many of `count` a torn call does: not all."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from state.errors import ConfigError, EventLogError
 from streamproc.eventlog.contract import AssignmentListener, Chunk, CommittedOffset, TopicPartition
+from streamproc.eventlog.simulated.faults import Fault
 from streamproc.eventlog.simulated.group import SimulatedMembership
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ class SimulatedReader:
     async def committed(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, CommittedOffset]:
         deadline = self._cluster.clock.monotonic() + self._cluster.timeouts.call_s
         await self._client.step("committed", lambda: None, takeover=self._steal)
+        if self._cluster.pending(self._group.name, partitions):
+            self._cluster.faults.fired["committed", Fault.UNSTABLE_OFFSETS] += 1
         while self._cluster.pending(self._group.name, partitions):
             left = deadline - self._cluster.clock.monotonic()
             if left <= 0:

@@ -30,6 +30,7 @@ class SimulatedWriter:
         self._ends: dict[TopicPartition, int] = {}
 
     async def open(self) -> None:
+        await self._cluster.markers_written(self._id)
         self._epoch = await self._client.step("open", lambda: self._cluster.claim(self._id))
 
     async def begin(self, expected: Iterable[TopicPartition] = (), membership: Membership | None = None) -> None:
@@ -47,6 +48,7 @@ class SimulatedWriter:
             await self.abandon()
             raise
         cluster = self._cluster
+        await cluster.markers_written(self._id)
         self._ends |= await self._do(
             "append",
             lambda owner: cluster.append(outputs, owner),
@@ -82,7 +84,8 @@ class SimulatedWriter:
         await self._do(
             step,
             lambda owner: cluster.end(*owner, commit=commit),
-            later=lambda: cluster.end_late(transactional_id, epoch, commit=commit),
+            later=lambda seconds: cluster.end_after(seconds, transactional_id, epoch, commit=commit),
+            lagging=lambda owner: cluster.end(*owner, commit=commit, lag=True),
         )
 
     async def _do(
@@ -91,7 +94,8 @@ class SimulatedWriter:
         effect: Callable[[tuple[str, int]], R],
         *,
         part: Callable[[tuple[str, int]], object] = lambda owner: None,
-        later: Callable[[], None] = lambda: None,
+        later: Callable[[float], None] = lambda seconds: None,
+        lagging: Callable[[tuple[str, int]], R] | None = None,
     ) -> R:
         """One step as the present owner; whatever happens but success ends the ownership."""
         if self._epoch is None:
@@ -103,6 +107,7 @@ class SimulatedWriter:
             takeover=lambda: self._cluster.claim(self._id),
             part=lambda: part(owner),
             later=later,
+            lagging=None if lagging is None else lambda: self._checked(owner, lagging),
         )
         self._epoch = owner[1]
         return result

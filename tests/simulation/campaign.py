@@ -1,0 +1,210 @@
+"""One seed: faults while the records come, then all heals and everything must be decided, within a bound, as if
+nothing had happened.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Outcome", "reproduction", "simulate"]
+
+import asyncio
+import random
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+
+from operators.plan import Plan
+from state.hashing import partition_of
+from state.memory import MemoryBlobs, MemoryDisk
+from streamproc.eventlog.contract import OutputRecords, TopicPartition, TopicSpec
+from streamproc.eventlog.simulated import SimulatedCluster, VirtualClock, Without
+from tests.simulation.judge import judge
+from tests.simulation.loop import PROCESS, SeededLoop, SimulationError, run_in
+from tests.simulation.nemesis import Nemesis
+from tests.simulation.pod import Pod, Shared
+from tests.simulation.scenario import Scenario, draw
+from tests.simulation.traffic import traffic
+
+CONVERGE_S = 90.0
+"""Virtual seconds from the heal until everything is decided (I8)."""
+STOP_S = 30.0
+_LOOK_S = 0.2
+_MEMORY = Path("/dev/shm")
+Told = Callable[[float, str, str], None]
+
+
+class Outcome(msgspec.Struct):
+    """What one seed came to; nothing `wrong` is the only good one."""
+
+    seed: int
+    wrong: list[str]
+    fired: dict[str, int]
+    seen: dict[str, int]
+    trace: str
+    steps: int
+    virtual_s: float
+
+
+def reproduction(seed: int) -> str:
+    """The line that runs a seed again."""
+    return f"python -m tests.simulation --seed {seed}"
+
+
+def simulate(plan: Plan, seed: int, *, told: Told | None = None, without: frozenset[Without] = frozenset()) -> Outcome:
+    """Run `seed`; `told` hears of every step and every line of the log."""
+    scenario = draw(seed)
+    loop = SeededLoop(random.Random(f"loop {seed}"), told)
+    seen: Counter[str] = Counter()
+    with _directory() as directory, _logs(loop, seen, told):
+        world = _World(plan, scenario, loop, directory, without)
+        try:
+            wrong = run_in(loop, world.play())
+        except SimulationError as error:
+            wrong = [str(error)]
+    wrong += [f"nobody asked for: {stray}" for stray in loop.stray]
+    fired = world.fired()
+    if not fired:
+        wrong.append("no fault has fired")
+    return Outcome(seed, wrong, dict(fired), dict(seen), loop.trace, loop.steps, loop.time())
+
+
+class _World:
+    def __init__(
+        self, plan: Plan, scenario: Scenario, loop: SeededLoop, directory: Path, without: frozenset[Without]
+    ) -> None:
+        self.scenario, self.loop = scenario, loop
+        plan = msgspec.structs.replace(plan, topic_partitions=scenario.partitions)
+        clock = VirtualClock()
+        cluster = SimulatedCluster(
+            clock, random.Random(f"cluster {scenario.seed}"),
+            scenario.faults(random.Random(f"faults {scenario.seed}")),
+            timeouts=scenario.timeouts, poll_bytes_max=scenario.poll_bytes_max,
+            without=without,
+        )  # fmt: skip
+        blobs = MemoryBlobs(random.Random(f"blobs {scenario.seed}"))
+        self.shared = Shared(plan, scenario, loop, cluster, blobs, directory)
+        self.disks: list[MemoryDisk] = []
+
+    def fired(self) -> Counter[str]:
+        """Faults by kind."""
+        fired = self.shared.fired + self.shared.blobs.fired
+        for (_, fault), count in self.shared.cluster.faults.fired.items():
+            fired[fault.name.lower()] += count
+        for disk in self.disks:
+            fired += disk.fired
+        return +fired
+
+    async def play(self) -> list[str]:
+        """Everything, in order; what is wrong."""
+        scenario, shared = self.scenario, self.shared
+        specs = [TopicSpec(shared.plan.stream.topic, scenario.partitions)]
+        shared.cluster.ensure_topics(specs)
+        pods = self._pods()
+        nemesis = Nemesis(shared, pods)
+        haunting = asyncio.ensure_future(nemesis.haunt())
+        await self._feed()
+        while not self.fired():  # noqa: ASYNC110 - virtual time is cheap
+            await asyncio.sleep(_LOOK_S)
+        haunting.cancel()
+        nemesis.heal()
+        late = await self._converged(pods)
+        if late or shared.wrong:
+            return shared.wrong + late
+        return await self._ended(pods)
+
+    def _pods(self) -> list[Pod]:
+        scenario, shared = self.scenario, self.shared
+        rng = random.Random(f"disks {scenario.seed}")
+        pods = []
+        for number in range(scenario.pods):
+            if not (self.disks and scenario.one_machine):
+                self.disks.append(MemoryDisk(rng))
+            pods.append(Pod(f"pod-{number}", shared, self.disks[-1], sync=rng.random() < 0.3))
+        return pods
+
+    async def _feed(self) -> None:
+        scenario, shared = self.scenario, self.shared
+        rng = random.Random(f"traffic {scenario.seed}")
+        records = traffic(rng, scenario.records, scenario.cards)
+        topic = shared.plan.stream.topic
+        while records:
+            count = rng.choice((1, 5, 20, 60))
+            now_ms = shared.cluster.clock.now_ms()
+            for record in records[:count]:
+                key = record.card.encode()
+                tp = TopicPartition(topic, partition_of(key, scenario.partitions))
+                shared.cluster.append([OutputRecords(tp, [key], [record.value], now_ms)], None)
+            del records[:count]
+            await asyncio.sleep(rng.expovariate(16 / scenario.feed_s))
+
+    async def _converged(self, pods: list[Pod]) -> list[str]:
+        """I8: lag 0, and all workers ready, within a bound."""
+        deadline = self.loop.time() + CONVERGE_S
+        while lag := self._behind(pods):
+            if self.loop.time() > deadline:
+                return [f"not converged {CONVERGE_S:.0f} virtual seconds after the heal: {lag}"]
+            if self.shared.wrong:
+                return []
+            await asyncio.sleep(_LOOK_S)
+            self.shared.cluster.tick()
+        return []
+
+    def _behind(self, pods: list[Pod]) -> dict[str, Any]:
+        shared = self.shared
+        cluster, topic = shared.cluster, shared.plan.stream.topic
+        offsets = cluster.group(shared.plan.pipeline).offsets
+        lag: dict[str, Any] = {}
+        for task in range(self.scenario.partitions):
+            tp = TopicPartition(topic, task)
+            end = cluster.end_offset(tp)
+            if end and (tp not in offsets or offsets[tp].offset < end):
+                lag[f"task {task}"] = (offsets.get(tp), end)
+        for pod in pods:
+            if pod.run is None or not pod.run.worker.ready:
+                lag[pod.name] = "not ready"
+        return lag
+
+    async def _ended(self, pods: list[Pod]) -> list[str]:
+        shared = self.shared
+        runs = await asyncio.gather(*(pod.stop(STOP_S) for pod in pods))
+        wrong = [f"{pod.name} did not stop" for pod, run in zip(pods, runs, strict=True) if run is None]
+        await asyncio.sleep(self.scenario.timeouts.transaction_s)
+        shared.cluster.tick()
+        return wrong + shared.wrong + judge(shared, list(dict.fromkeys(pod.disk for pod in pods)))
+
+
+@contextmanager
+def _directory() -> Iterator[Path]:
+    """For snapshots; in memory if possible."""
+    path = Path(tempfile.mkdtemp(prefix="simulation-", dir=_MEMORY if _MEMORY.is_dir() else None))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def _logs(loop: SeededLoop, seen: Counter[str], told: Told | None) -> Iterator[None]:
+    """Count what the workers log instead of writing it."""
+
+    def note(_: Any, level: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        process = PROCESS.get()
+        said = {"by": process.name if process else "-", "event": event.pop("event")}
+        seen[said["event"]] += 1
+        if told is not None:
+            told(loop.time(), f"log {level}", " ".join(f"{key}={value}" for key, value in (said | event).items()))
+        raise structlog.DropEvent
+
+    processors = structlog.get_config()["processors"]
+    before = list(processors)
+    processors[:] = [note]
+    try:
+        yield
+    finally:
+        processors[:] = before

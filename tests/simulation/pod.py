@@ -1,0 +1,249 @@
+"""A pod: a stable name, a machine with a disk, and one worker process after the other."""
+
+from __future__ import annotations
+
+__all__ = ["ChainedExecutor", "JumpingClock", "Pod", "Run", "Shared"]
+
+import asyncio
+import random
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from operators.deduplicate import Deduplicator
+from operators.plan import Plan
+from state.checkpoint import Checkpoints
+from state.errors import StreamprocError
+from state.memory import MemoryBlobs, MemoryDisk, MemoryRowStores
+from state.worker_state import WorkerState
+from streamproc.eventlog.simulated import Crash, SimulatedCluster, VirtualClock
+from streamproc.runtime.checkpointer import Checkpointer
+from streamproc.runtime.engine import Engine
+from streamproc.runtime.metrics import WorkerMetrics
+from streamproc.runtime.settings import WorkerSettings
+from streamproc.runtime.state_keeper import StateKeeper
+from streamproc.runtime.stored_state import NoCheckpoints
+from streamproc.runtime.worker import Worker
+from tests.simulation.loop import PROCESS, Process, SeededLoop
+from tests.simulation.scenario import Scenario
+
+DIGEST_KEY = b"k" * 32
+
+
+class JumpingClock(VirtualClock):
+    """A machine's clock: its wall time may be set."""
+
+    jumped_ms = 0
+
+    def now_ms(self) -> int:
+        return super().now_ms() + self.jumped_ms
+
+
+class ChainedExecutor:
+    """A thread's twin: works come one after the other, each a little later; those of a dead process never."""
+
+    def __init__(self, delay_s: Callable[[], float]) -> None:
+        self._delay_s = delay_s
+        self._last: asyncio.Task[None] | None = None
+
+    def submit(self, work: Callable[[], None]) -> asyncio.Future[None]:
+        """Run `work` after those before it."""
+
+        async def later(before: asyncio.Task[None] | None) -> None:
+            if before is not None and not before.done():
+                await asyncio.wait([before])
+            await asyncio.sleep(self._delay_s())
+            work()
+
+        self._last = asyncio.get_running_loop().create_task(later(self._last), name="thread")
+        return self._last
+
+    async def finish(self) -> None:
+        """Wait for what was submitted."""
+        if self._last is not None and not self._last.done():
+            await asyncio.wait([self._last])
+
+    def close(self) -> None:
+        """Use `finish`."""
+
+
+class Shared:
+    """What all pods of one simulated deployment share."""
+
+    def __init__(
+        self, plan: Plan, scenario: Scenario, loop: SeededLoop, cluster: SimulatedCluster, blobs: MemoryBlobs,
+        directory: Path,
+    ) -> None:  # fmt: skip
+        self.plan, self.scenario, self.loop = plan, scenario, loop
+        self.cluster, self.blobs, self.directory = cluster, blobs, directory
+        self.rng = random.Random(f"pods {scenario.seed}")
+        self.fired: Counter[str] = Counter()
+        self.wrong: list[str] = []
+        self.blob_slow_s = 0.0
+        self.runs: list[Run] = []
+
+    def running(self) -> Run | None:
+        """The process whose callback runs now."""
+        process = PROCESS.get()
+        return next((run for run in reversed(self.runs) if run.process is process), None)
+
+    def state(self, memory_bytes: int = 0) -> tuple[WorkerState, Deduplicator]:
+        """Empty state."""
+        deduplicator = Deduplicator(self.plan.stream.deduplicate_ms)
+        return WorkerState(self.plan.tables, (deduplicator,), memory_bytes=memory_bytes), deduplicator
+
+
+class Run:
+    """One worker process of a pod, from its start to its end."""
+
+    def __init__(self, pod: Pod, number: int, crash_at: tuple[int, int] | None) -> None:
+        self.pod, self.crash_at = pod, crash_at
+        shared = self.shared = pod.shared
+        self.process = Process(f"{pod.name}.{number}")
+        self.log = shared.cluster.client(self.process.name)
+        self.log.died = self._died
+        self.stores = MemoryRowStores(pod.disk, sync=pod.sync)
+        self.metrics = WorkerMetrics()
+        self.ended: asyncio.Future[str] = shared.loop.create_future()
+        self._seen: Counter[int] = Counter()
+        self._executors: list[ChainedExecutor] = []
+        self.worker = self._worker()
+        shared.runs.append(self)
+        shared.loop.start(self.process, self._main())
+
+    def _worker(self) -> Worker:
+        shared, scenario = self.shared, self.shared.scenario
+        state, deduplicator = shared.state(scenario.memory_bytes)
+        engine = Engine(shared.plan, state, deduplicator, digest_key=DIGEST_KEY, probe=self._probe)
+        executor = self._executor(lambda: shared.rng.uniform(0, scenario.flush_s))
+        states = StateKeeper(state, self.stores, shared.plan.state_fingerprint, executor)
+        self._checkpointer = self._checkpoints(states) if scenario.checkpoint_s else None
+        return Worker(
+            shared.plan, self.log, engine=engine, states=states, clock=self.pod.clock, executor=executor,
+            metrics=self.metrics, settings=WorkerSettings(instance=self.pod.name, **scenario.settings),
+            probe=self._probe, checkpoints=self._checkpointer or NoCheckpoints(),
+        )  # fmt: skip
+
+    def _checkpoints(self, states: StateKeeper) -> Checkpointer:
+        shared = self.shared
+        nonces = random.Random(f"nonces {self.process.name} {shared.scenario.seed}")
+        checkpoints = Checkpoints(
+            shared.blobs, shared.plan.pipeline, grace_ms=3, nonce=lambda: f"{nonces.getrandbits(64):016x}"
+        )
+        return Checkpointer(
+            checkpoints, states, sender=self._executor(lambda: shared.rng.uniform(0, 0.03 + shared.blob_slow_s)),
+            clock=self.pod.clock, metrics=self.metrics, directory=shared.directory / self.process.name,
+            every_s=shared.scenario.checkpoint_s,
+        )  # fmt: skip
+
+    def _executor(self, delay_s: Callable[[], float]) -> ChainedExecutor:
+        self._executors.append(ChainedExecutor(delay_s))
+        return self._executors[-1]
+
+    async def _main(self) -> None:
+        loop = self.shared.loop
+        watch = None
+        if self._checkpointer is not None:
+            watch = loop.create_task(self._checkpointer.watch(lambda: self.worker.tasks))
+        outcome = "stopped"
+        try:
+            await self.worker.run()
+        except StreamprocError as error:
+            outcome = f"{type(error).__name__}: {error} at {_place(error)}"
+        except Crash:
+            outcome = "killed"
+        except BaseException as error:  # the process ends, the world goes on
+            outcome = f"BUG {type(error).__name__}: {error} at {_place(error)}"
+        if watch is not None:
+            watch.cancel()
+        for executor in self._executors:
+            await executor.finish()
+        self.stores.close()
+        await self.log.close()
+        self.process.dead = True
+        self._end(outcome)
+
+    def seen(self, step: int) -> int:
+        """How often it came to a step."""
+        return self._seen[step]
+
+    def _probe(self, step: int) -> None:
+        self._seen[step] += 1
+        if self.crash_at == (step, self._seen[step]):
+            self.shared.fired[f"crash_at_step_{step}"] += 1
+            self.kill()
+            raise Crash
+
+    def kill(self) -> None:
+        """Now, in the middle of whatever it does."""
+        self.log.crash()
+
+    def _died(self) -> None:
+        self.process.dead = True
+        self.stores.kill()
+        self._end("killed")
+
+    def _end(self, outcome: str) -> None:
+        if not self.ended.done():
+            self.ended.set_result(outcome)
+
+    def pause(self) -> None:
+        """SIGSTOP."""
+        self.process.paused = True
+        self.log.pause()
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        if self.process.paused and not self.process.dead:
+            self.log.resume()
+            self.shared.loop.resume(self.process)
+
+
+class Pod:
+    """Starts a new worker when one has ended, for ever, until `stop`."""
+
+    def __init__(self, name: str, shared: Shared, disk: MemoryDisk, *, sync: bool) -> None:
+        self.name, self.shared, self.disk, self.sync = name, shared, disk, sync
+        self.clock = JumpingClock()
+        self.crash_at: tuple[int, int] | None = None
+        self.runs: list[Run] = []
+        self.outcomes: Counter[str] = Counter()
+        self._stopping = False
+        self._supervising = shared.loop.create_task(self._supervise(), name=f"supervise {name}")
+
+    @property
+    def run(self) -> Run | None:
+        """The process that lives now."""
+        return self.runs[-1] if self.runs and not self.runs[-1].ended.done() else None
+
+    async def _supervise(self) -> None:
+        while not self._stopping:
+            run = Run(self, len(self.runs), self.crash_at)
+            self.crash_at = None
+            self.runs.append(run)
+            outcome = await run.ended
+            self.outcomes[outcome.split(":")[0]] += 1
+            self._judge(outcome, run)
+            await asyncio.sleep(self.shared.rng.uniform(0.02, 0.6))
+
+    def _judge(self, outcome: str, run: Run) -> None:
+        """A worker may be stopped, killed, fenced or tired of waiting; nothing else may end it."""
+        if not outcome.startswith(("stopped", "killed", "FencedError:", "EventLogError:", "BlobStoreError:")):
+            self.shared.wrong.append(f"{run.process.name} ended: {outcome}")
+        if run.metrics.registry.get_sample_value("streamproc_failed_tasks_total"):
+            self.shared.wrong.append(f"{run.process.name} has left a task paused")
+
+    async def stop(self, timeout_s: float) -> Run | None:
+        """SIGTERM; the last run, None if it does not end in time."""
+        self._stopping = True
+        run = self.runs[-1]
+        run.worker.stop()
+        done, _ = await asyncio.wait([self._supervising], timeout=timeout_s)
+        return run if done else None
+
+
+def _place(error: BaseException) -> str:
+    """Where it came from, the last few of our own functions."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "asyncio" not in frame.filename]
+    return " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames[-9:]))
