@@ -28,7 +28,7 @@ def campaign(tmp_path: Path, kafka_bootstrap: str) -> Iterator[Campaign]:
 
 
 def stoppable(campaign: Campaign, pod: str, instance: str) -> Pod:
-    return Pod(campaign, pod, instance=instance, session_ms=SESSION_MS)
+    return Pod(campaign, pod, instance=instance, kafka={"session_timeout_ms": SESSION_MS})
 
 
 def all_moved(campaign: Campaign, since: list[int]) -> bool:
@@ -88,9 +88,9 @@ def test_a_stopped_worker_of_the_same_run_keeps_its_tasks_only(campaign: Campaig
     its own meanwhile.
     """
     with campaign.feeding(Plan(rate=500, events=12_000, seed=33)) as feeder:
-        pod = Pod(campaign, "a", "--workers", 2, instance="one", session_ms=SESSION_MS)
+        pod = Pod(campaign, "a", "--workers", 2, instance="one", kafka={"session_timeout_ms": SESSION_MS})
         until(lambda: min(pod.marks.read(worker).commits for worker in (0, 1)) > 20, pod)
-        stopped = child(pod, 1)
+        stopped = pod.child(1)
         os.kill(stopped, signal.SIGSTOP)
         at_stop = positions(campaign)
         time.sleep(SESSION_MS / 1000 + 3)
@@ -107,13 +107,6 @@ def test_a_stopped_worker_of_the_same_run_keeps_its_tasks_only(campaign: Campaig
     campaign.drain()
     verdict = campaign.verify(sent)
     assert verdict["ok"], verdict
-
-
-def child(pod: Pod, worker: int) -> int:
-    """The process id of one of its workers."""
-    children = Path(f"/proc/{pod.process.pid}/task/{pod.process.pid}/children").read_text().split()
-    (found,) = [p for p in children if f"--worker\0{worker}\0".encode() in Path(f"/proc/{p}/cmdline").read_bytes()]
-    return int(found)
 
 
 def moved(campaign: Campaign, since: list[int]) -> set[int]:
