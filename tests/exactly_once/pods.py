@@ -44,6 +44,10 @@ class Pod:
         (found,) = [p for p in children if f"--worker\0{worker}\0".encode() in Path(f"/proc/{p}/cmdline").read_bytes()]
         return int(found)
 
+    def stands(self) -> bool:
+        """Whether its worker is stopped (SIGSTOP)."""
+        return Path(f"/proc/{self.child()}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
     def signal(self, number: int) -> None:
         """To the parent and its worker."""
         os.killpg(self.process.pid, number)

@@ -51,7 +51,7 @@ class _Catch:
         self.api_key = api_key
         self.by: _Connection | None = None
         self.deliver = asyncio.Event()
-        self.answered = asyncio.Event()
+        self.answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
 
 class _Connection:
@@ -88,7 +88,7 @@ class _Connection:
             with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
                 while data := await (_frame(reader) if way == UP else reader.read(_CHUNK_BYTES)):
                     await queue.put((loop.time() + self._proxy.rules[way].delay_s, data))
-                    self._note_answer(way)
+                    self._note_answer(way, data)
             await queue.put((0.0, b""))
             await sender
         finally:
@@ -107,25 +107,29 @@ class _Connection:
                 continue
             if rule.bytes_per_s:
                 await asyncio.sleep(len(data) / rule.bytes_per_s)
-            if way == UP:
-                await self._hold_back(int.from_bytes(data[4:6], "big"))
+            catch = await self._hold_back(int.from_bytes(data[4:6], "big")) if way == UP else None
             with contextlib.suppress(ConnectionError):  # who has left hears nothing
                 writer.write(data[: len(data) // 2] if rule.cut else data)
                 await writer.drain()
             if rule.cut:
                 self.close()
+            if catch is not None:
+                await asyncio.wait([catch.answer], timeout=_ANSWER_SECONDS)
 
-    async def _hold_back(self, api_key: int) -> None:
+    async def _hold_back(self, api_key: int) -> _Catch | None:
         self._proxy.requests[api_key] += 1
         catch = self._proxy.catching
-        if catch is not None and catch.by is None and catch.api_key == api_key:
-            catch.by = self
-            await catch.deliver.wait()
+        if catch is None or catch.by is not None or catch.api_key != api_key:
+            return None
+        catch.by = self
+        await catch.deliver.wait()
+        return catch
 
-    def _note_answer(self, way: str) -> None:
+    def _note_answer(self, way: str, data: bytes) -> None:
         catch = self._proxy.catching
-        if way == DOWN and catch is not None and catch.by is self and catch.deliver.is_set():
-            catch.answered.set()
+        ours = way == DOWN and catch is not None and catch.by is self and catch.deliver.is_set()
+        if catch is not None and ours and not catch.answer.done():
+            catch.answer.set_result(data)
 
 
 async def _frame(reader: asyncio.StreamReader) -> bytes:
@@ -158,6 +162,11 @@ class Proxy:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    @property
+    def url(self) -> str:
+        """How a worker names the log behind it."""
+        return f"kafka://127.0.0.1:{self._port}"
 
     # ---- faults
 
@@ -214,17 +223,18 @@ class Proxy:
         """Whether one is held."""
         return self.catching is not None and self.catching.by is not None
 
-    def deliver(self) -> None:
-        """Let it go, and wait for the broker's answer to it, which nobody else will see."""
+    def deliver(self) -> bytes:
+        """Let it go; the broker's answer, which nobody else may be there to see."""
         catch = self.catching
         assert catch is not None
 
-        async def release() -> None:
+        async def release() -> bytes:
             catch.deliver.set()
-            await asyncio.wait_for(catch.answered.wait(), _ANSWER_SECONDS)
+            answer = await asyncio.wait_for(catch.answer, _ANSWER_SECONDS)
             self.catching = None
+            return answer
 
-        self._do(release())
+        return self._do(release())
 
     # ---- on the loop
 

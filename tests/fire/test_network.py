@@ -7,6 +7,7 @@ again, no lag, and every decision once (feeder and verifier have a way of their 
 from __future__ import annotations
 
 import random
+import signal
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -15,26 +16,17 @@ from pathlib import Path
 import pytest
 
 from tests.exactly_once.campaign import Campaign, Plan
-from tests.exactly_once.pods import Pod, ends, positions, until
+from tests.exactly_once.pods import until
+from tests.exactly_once.victim import order_stop
 from tests.fire.proxy import DOWN, UP, Proxy, Rule
-from tests.fire.vitals import Vitals, is_ready
-from tests.kafka.broker import free_port
+from tests.fire.subject import HASTY, Subject
 from tests.kafka.shared import Address
 
 pytestmark = [pytest.mark.xdist_group("network"), pytest.mark.kafka, pytest.mark.slow]
 
 RATE = 500
-HEALED_SECONDS_MAX = 30.0
-SHARE_MAX = 0.5
-MEMORY_MB_MAX = 150.0
-FILES_MAX = 60
-HASTY = {
-    "request_timeout_ms": 3_000,
-    "call_timeout_ms": 4_000,
-    "connect_timeout_ms": 2_000,
-    "session_timeout_ms": 6_000,
-}
-"""Time-outs that fit into a test."""
+END_TXN = 26
+INVALID_PRODUCER_EPOCH, PRODUCER_FENCED = 47, 90
 Fault = Callable[[Proxy], None]
 
 
@@ -74,66 +66,39 @@ def proxy(kafka_address: Address) -> Iterator[Proxy]:
         yield made
 
 
-class Subject:
-    """A pod behind the proxy, and what is demanded of it."""
-
-    def __init__(self, campaign: Campaign, proxy: Proxy, address: Address) -> None:
-        self.port = free_port()
-        way = ("--log", f"kafka://127.0.0.1:{address.doors[0].advertised}", "--metrics-port", self.port)
-        self.pod = Pod(campaign, "a", *way, kafka=HASTY)
-        self.campaign, self.proxy = campaign, proxy
-
-    @property
-    def ready(self) -> bool:
-        return is_ready(self.port)
-
-    def until_well(self) -> None:
-        """I8: it decides again, and says so."""
-        wanted = self.pod.commits + 10
-        until(lambda: self.pod.commits >= wanted and self.ready, self.pod, within_s=HEALED_SECONDS_MAX)
-
-    def bear(self, name: str, fault: Fault, vitals: Vitals, seconds: float = 2.0) -> None:
-        """A fault, its end, and what must follow."""
-        vitals.cpu_share()
-        begun = time.monotonic()
-        fault(self.proxy)
-        if name in STOPS:
-            until(lambda: not self.ready, self.pod)
-        time.sleep(max(0.0, begun + seconds - time.monotonic()))
-        share = vitals.cpu_share()
-        self.proxy.heal()
-        healed = time.monotonic()
-        self.until_well()
-        print(f"{name}: {share:.2f} of a processor, well {time.monotonic() - healed:.1f} s after", flush=True)
-        if name in STOPS:
-            assert share < SHARE_MAX, f"{name}: it spins"
-
-
-def judge(campaign: Campaign, subject: Subject, sent: int, vitals: Vitals) -> None:
-    until(lambda: positions(campaign) == ends(campaign), subject.pod, within_s=HEALED_SECONDS_MAX)
-    rss_mb, files = vitals.first
-    print(f"memory {rss_mb:.0f} MB, at most {vitals.rss_mb_max:.0f}; files {files}, at most {vitals.files_max}")
-    assert vitals.rss_mb_max < rss_mb + MEMORY_MB_MAX
-    assert vitals.files_max < files + FILES_MAX
-    assert vitals.files < files + 10
-    subject.pod.stop_in_order()
-    verdict = campaign.verify(sent)  # before any drain: all was decided under way
-    assert verdict["ok"], verdict
-
-
 @pytest.mark.timeout(400)
-def test_every_fault_of_a_network(campaign: Campaign, proxy: Proxy, kafka_address: Address) -> None:
-    """In random order, so that each comes in some phase of the one before; the first while the worker starts."""
+def test_every_fault_of_a_network(campaign: Campaign, proxy: Proxy) -> None:
+    """In random order, so that each meets some phase of the recovery before; the first while the worker starts."""
     faults = list((STOPS | HURTS).items())
     random.Random(71).shuffle(faults)
     with campaign.feeding(Plan(rate=RATE, events=RATE * 20, seed=71)) as feeder:
         proxy.refuse()
-        subject = Subject(campaign, proxy, kafka_address)
+        subject = Subject(campaign, proxy.url, HASTY)
         time.sleep(2)
         proxy.heal()
         subject.until_well()
-        with Vitals(subject.pod.child()) as vitals:
+        with subject.vitals as vitals:
             for name, fault in faults:
-                subject.bear(name, fault, vitals)
+                subject.bear(name, lambda: fault(proxy), proxy.heal, vitals, stops=name in STOPS)  # noqa: B023
             sent = campaign.end_of(feeder)["sent"]
-            judge(campaign, subject, sent, vitals)
+            subject.judge(sent, vitals)
+
+
+@pytest.mark.timeout(240)
+def test_the_end_of_a_transaction_comes_while_a_later_one_is_open(campaign: Campaign, proxy: Proxy) -> None:
+    """Held back past all time-outs, until the worker has given it up and stands in another transaction's midst."""
+    with campaign.feeding(Plan(rate=RATE, events=RATE * 8, seed=72)) as feeder:
+        subject = Subject(campaign, proxy.url, HASTY)
+        subject.until_well()
+        with subject.vitals as vitals:
+            proxy.catch(END_TXN)
+            until(lambda: proxy.caught, subject.pod)
+            subject.until_well()
+            order_stop(subject.pod.path, "6")
+            until(subject.pod.stands, subject.pod)
+            answer = proxy.deliver()
+            subject.pod.signal(signal.SIGCONT)
+            assert int.from_bytes(answer[12:14], "big") in {INVALID_PRODUCER_EPOCH, PRODUCER_FENCED}
+            subject.until_well()
+            sent = campaign.end_of(feeder)["sent"]
+            subject.judge(sent, vitals)
