@@ -8,6 +8,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV ?= uv
 WORKERS ?= 2
+SOAK_MINUTES ?= 60
 KAFKA_PORT ?= 9092
 KAFKA_DATA ?= .kafka/data
 PACKAGES := streamproc operators models state tests $(wildcard benchmarks)
@@ -62,8 +63,11 @@ $(KAFKA_STAMP): tests/kafka/pom.xml
 kafka: setup kafka-jars ## run a one-node Kafka broker, without Docker, on KAFKA_PORT (9092)
 	$(BIN)/python -m tests.kafka.broker --port $(KAFKA_PORT) --data $(KAFKA_DATA)
 
-soak: setup kafka-jars ## the long tests
-	$(BIN)/pytest -m soak
+soak: setup kafka-jars ## campaigns under fire for SOAK_MINUTES (60); their report is .soak/report.md
+	@mkdir -p .soak && rm -f .soak/records.jsonl
+	status=0; SOAK_MINUTES=$(SOAK_MINUTES) SOAK_RECORDS=$(CURDIR)/.soak/records.jsonl \
+	  $(BIN)/pytest -n $(WORKERS) --dist loadgroup -m soak || status=$$?; \
+	$(BIN)/python -m tests.fire.report .soak/records.jsonl .soak/report.md; exit $$status
 
 bench: setup ## the benchmarks
 	$(BIN)/python -m benchmarks

@@ -92,6 +92,8 @@ class Report:
     busy: int = 0
     in_transaction: int = 0
     under_feed: int = 0
+    replayed: int = 0
+    """Transactions that restores decided again."""
     restart_seconds: list[float] = field(default_factory=list)
     sent: int = 0
     feed_seconds: float = 0.0
@@ -348,6 +350,7 @@ def _count(report: Report, mark: Mark, restart: float | None, feeder: subprocess
     report.by_step[str(mark.step) if mark.commits or mark.step else "start"] += 1
     report.busy += mark.busy
     report.in_transaction += mark.busy and mark.step in {5, 6, 7}
+    report.replayed += mark.replayed
     if restart is not None:
         report.restart_seconds.append(round(restart, 2))
 
@@ -362,4 +365,5 @@ def assert_exactly_once(report: Report, plan: Plan) -> None:
     assert min(verdict["actions"].get(action, 0) for action in ("approve", "review", "decline")) > report.sent / 100
     assert report.kills == report.under_feed == len(plan.kills)
     assert report.busy * 2 >= report.kills, f"too few kills past step 1 with work at hand: {report.by_step}"
+    assert report.replayed > 0
     assert report.in_transaction >= 3, f"too few kills in steps 5-7: {report.by_step}"

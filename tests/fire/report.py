@@ -1,16 +1,20 @@
 """What campaigns under fire came to: each leaves a line in the file that SOAK_RECORDS names, if it does; then a page.
 
-`python -m tests.fire.report RECORDS REPORT`: the page, as Markdown. `record` is for every kind of campaign.
+`python -m tests.fire.report RECORDS REPORT`: the page, as Markdown. `recorded` and `record` are for every kind of
+campaign.
 """
 
 from __future__ import annotations
 
-__all__ = ["Entry", "record", "render"]
+__all__ = ["Entry", "Running", "record", "recorded", "render"]
 
+import contextlib
 import os
 import sys
+import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -28,6 +32,31 @@ class Entry(msgspec.Struct, frozen=True):
     kills: dict[str, int] = {}
     faults: dict[str, int] = {}
     violations: dict[str, int] = {}
+
+
+@dataclass
+class Running:
+    """A campaign under way, which counts what it does; `violations` are what its verifier found."""
+
+    events: int = 0
+    kills: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    violations: Counter[str] = field(default_factory=Counter)
+
+
+@contextlib.contextmanager
+def recorded(campaign: str, seed: int) -> Iterator[Running]:
+    """Records what the block did, also when it fails: one that no verifier found fault with counts as `failed`."""
+    running, begun = Running(), time.monotonic()
+    try:
+        yield running
+    except BaseException:
+        if not running.violations.total():
+            running.violations["failed"] = 1
+        raise
+    finally:
+        counts = (dict(counted) for counted in (running.kills, running.faults, running.violations))
+        record(Entry(campaign, seed, running.events, round(time.monotonic() - begun, 1), *counts))
 
 
 def record(entry: Entry) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["HASTY", "Subject"]
+__all__ = ["HASTY", "HEALED_SECONDS_MAX", "Subject", "judge"]
 
 import time
 from collections.abc import Callable, Mapping
 
 from tests.exactly_once.campaign import Campaign
+from tests.exactly_once.checks import Findings
 from tests.exactly_once.pods import Pod, ends, positions, until
+from tests.fire.report import Running
 from tests.fire.vitals import Vitals, is_ready
 from tests.kafka.broker import free_port
 
@@ -24,13 +26,15 @@ HEALED_SECONDS_MAX = 60.0
 SHARE_MAX = 0.5
 MEMORY_MB_MAX = 150.0
 FILES_MAX = 60
+VIOLATIONS = tuple(Findings().faults)
 
 
 class Subject:
     """One worker, started; `vitals` are to be taken as a context manager once it is well."""
 
-    def __init__(self, campaign: Campaign, log_url: str, kafka: Mapping[str, int]) -> None:
+    def __init__(self, campaign: Campaign, log_url: str, kafka: Mapping[str, int], running: Running) -> None:
         self.campaign = campaign
+        self.running = running
         self.port = free_port()
         self.pod = Pod(campaign, "subject", "--log", log_url, "--metrics-port", self.port, kafka=kafka)
 
@@ -55,12 +59,12 @@ class Subject:
         seconds: float = 2.0,
     ) -> None:  # fmt: skip
         """A fault, its end, and what must follow. `stops`: nothing can be decided while it lasts."""
-        vitals.cpu_share()
-        begun = time.monotonic()
+        self.running.faults[name] += 1
         fault()
         if stops:
             until(lambda: not self.ready, self.pod)
-        time.sleep(max(0.0, begun + seconds - time.monotonic()))
+        vitals.cpu_share()
+        time.sleep(seconds)
         share = vitals.cpu_share()
         heal()
         print(f"{name}: {share:.2f} of a processor, well {self.until_well():.1f} s after", flush=True)
@@ -76,5 +80,12 @@ class Subject:
         assert vitals.files_max < files + FILES_MAX
         assert vitals.files < files + 10
         self.pod.stop_in_order()
-        verdict = self.campaign.verify(sent)
-        assert verdict["ok"], verdict
+        judge(self.campaign, sent, self.running)
+
+
+def judge(campaign: Campaign, sent: int, running: Running) -> None:
+    """What the verifier says, for the report too."""
+    verdict = campaign.verify(sent)
+    running.events += sent
+    running.violations.update({name: verdict[name] for name in VIOLATIONS})
+    assert verdict["ok"], verdict

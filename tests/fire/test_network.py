@@ -11,6 +11,7 @@ import signal
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from tests.exactly_once.campaign import Campaign, Plan
 from tests.exactly_once.pods import until
 from tests.exactly_once.victim import order_stop
 from tests.fire.proxy import DOWN, UP, Proxy, Rule
+from tests.fire.report import recorded
 from tests.fire.subject import HASTY, Subject
 from tests.kafka.shared import Address
 
@@ -65,22 +67,29 @@ def proxy(kafka_address: Address) -> Iterator[Proxy]:
         yield made
 
 
+def go_through(faults: list[tuple[str, Fault]], subject: Subject, proxy: Proxy, sent: Callable[[], int]) -> None:
+    """One after the other, each in whatever phase of the recovery from the one before; then the verdict."""
+    with subject.vitals as vitals:
+        for name, fault in faults:
+            subject.bear(name, partial(fault, proxy), proxy.heal, vitals, stops=name in STOPS)
+        subject.judge(sent(), vitals)
+
+
 @pytest.mark.timeout(400)
 def test_every_fault_of_a_network(campaign: Campaign, proxy: Proxy) -> None:
-    """In random order, so that each meets some phase of the recovery before; the first while the worker starts."""
+    """In random order; the first while the worker starts."""
     faults = list((STOPS | HURTS).items())
     random.Random(71).shuffle(faults)
-    with campaign.feeding(Plan(rate=RATE, events=RATE * 20, seed=71)) as feeder:
+    with (
+        recorded("network", 71) as running,
+        campaign.feeding(Plan(rate=RATE, events=RATE * 20, seed=71)) as feeder,
+    ):
         proxy.refuse()
-        subject = Subject(campaign, proxy.url, HASTY)
+        subject = Subject(campaign, proxy.url, HASTY, running)
         time.sleep(2)
         proxy.heal()
         subject.until_well()
-        with subject.vitals as vitals:
-            for name, fault in faults:
-                subject.bear(name, lambda: fault(proxy), proxy.heal, vitals, stops=name in STOPS)  # noqa: B023
-            sent = campaign.end_of(feeder)["sent"]
-            subject.judge(sent, vitals)
+        go_through(faults, subject, proxy, lambda: campaign.end_of(feeder)["sent"])
 
 
 def end_refused(answer: bytes) -> int:
@@ -102,10 +111,14 @@ def test_a_request_comes_while_a_later_transaction_is_open(
     """Held back past its time-out, until the worker has given it up and stands in another transaction's midst. What
     it meant to end, or to add offsets to, is long over: only a new epoch keeps it from the one that is open.
     """
-    with campaign.feeding(Plan(rate=RATE, events=RATE * 8, seed=72)) as feeder:
-        subject = Subject(campaign, proxy.url, HASTY)
+    with (
+        recorded("late request", 72) as running,
+        campaign.feeding(Plan(rate=RATE, events=RATE * 8, seed=72)) as feeder,
+    ):
+        subject = Subject(campaign, proxy.url, HASTY, running)
         subject.until_well()
         with subject.vitals as vitals:
+            running.faults[f"request {api_key} late"] += 1
             proxy.catch(api_key)
             until(lambda: proxy.caught, subject.pod)
             subject.until_well()

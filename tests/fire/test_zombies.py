@@ -10,7 +10,7 @@ import os
 import signal
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,8 @@ from tests.exactly_once.campaign import Campaign, Plan
 from tests.exactly_once.pods import Pod, ends, positions, until
 from tests.exactly_once.victim import order_stop
 from tests.fire.proxy import UP, Proxy, Rule
-from tests.fire.subject import HASTY, HEALED_SECONDS_MAX
+from tests.fire.report import Running, recorded
+from tests.fire.subject import HASTY, HEALED_SECONDS_MAX, judge
 from tests.kafka.shared import Address
 
 pytestmark = [pytest.mark.xdist_group("network"), pytest.mark.kafka, pytest.mark.slow]
@@ -47,48 +48,59 @@ def until_others_have_all(campaign: Campaign, *alive: Pod) -> None:
     until(all_moved, *alive, within_s=HEALED_SECONDS_MAX)
 
 
-def judge(campaign: Campaign, sent: int, *pods: Pod) -> None:
+def end(campaign: Campaign, sent: int, running: Running, *pods: Pod) -> None:
     until(lambda: positions(campaign) == ends(campaign), *pods, within_s=HEALED_SECONDS_MAX)
     for pod in pods:
         pod.stop_in_order()
-    verdict = campaign.verify(sent)
-    assert verdict["ok"], verdict
+    judge(campaign, sent, running)
+
+
+def stand_still(campaign: Campaign, points: Sequence[str], zombies: Sequence[Pod], heir: Pod) -> None:
+    """Each at its point, until the heir has everything; then they come back to life, and take part again."""
+    for zombie, point in zip(zombies, points, strict=True):
+        order_stop(zombie.path, point)
+    until(lambda: all(zombie.stands() for zombie in zombies), *zombies)
+    until_others_have_all(campaign, heir)
+    commits = [zombie.commits for zombie in zombies]
+    for zombie in zombies:
+        os.kill(zombie.child(), signal.SIGCONT)
+    for zombie in zombies:
+        zombie.until_more(10)
+    print(f"stopped at {points}, after {commits} commits; now {[z.commits for z in zombies]}", flush=True)
 
 
 @pytest.mark.timeout(300)
 def test_workers_that_stand_still_at_every_point(campaign: Campaign) -> None:
-    with campaign.feeding(Plan(rate=RATE, events=RATE * 20, seed=81)) as feeder:
+    with (
+        recorded("zombies", 81) as running,
+        campaign.feeding(Plan(rate=RATE, events=RATE * 20, seed=81)) as feeder,
+    ):
         one, two, heir = (Pod(campaign, name, kafka=HASTY) for name in ("one", "two", "heir"))
         for pod in (one, two, heir):
             pod.until_more()
         for points in ROUNDS:
-            for zombie, point in zip((one, two), points, strict=True):
-                order_stop(zombie.path, point)
-            until(lambda: one.stands() and two.stands(), one, two)
-            until_others_have_all(campaign, heir)
-            commits = one.commits, two.commits
-            for zombie in (one, two):
-                os.kill(zombie.child(), signal.SIGCONT)
-            for zombie in (one, two):
-                zombie.until_more(10)
-            print(f"stopped at {points}, after {commits} commits; now {one.commits, two.commits}", flush=True)
-        sent = campaign.end_of(feeder)["sent"]
-        judge(campaign, sent, one, two, heir)
+            stand_still(campaign, points, (one, two), heir)
+            running.faults.update(f"stopped at {point}" for point in points)
+        end(campaign, campaign.end_of(feeder)["sent"], running, one, two, heir)
 
 
 @pytest.mark.timeout(240)
 def test_a_worker_that_is_cut_off(campaign: Campaign, kafka_address: Address) -> None:
     """What it sent before it was given up arrives long after."""
     door = kafka_address.doors[0]
-    with Proxy(door.advertised, door.port) as proxy, campaign.feeding(Plan(rate=RATE, events=8_000, seed=82)) as feeder:
+    with (
+        recorded("cut off", 82) as running,
+        Proxy(door.advertised, door.port) as proxy,
+        campaign.feeding(Plan(rate=RATE, events=8_000, seed=82)) as feeder,
+    ):
         cut_off = Pod(campaign, "cut-off", "--log", proxy.url, kafka=HASTY)
         heir = Pod(campaign, "heir", kafka=HASTY)
         for pod in (cut_off, heir, cut_off):
             pod.until_more(10)
         until(lambda: cut_off.marks.read(0).step in {5, 6, 7}, cut_off)
+        running.faults["cut off"] += 1
         proxy.set(Rule(held=True), UP)
         until_others_have_all(campaign, cut_off, heir)
         proxy.heal()
         cut_off.until_more(10)
-        sent = campaign.end_of(feeder)["sent"]
-        judge(campaign, sent, cut_off, heir)
+        end(campaign, campaign.end_of(feeder)["sent"], running, cut_off, heir)
