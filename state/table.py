@@ -340,12 +340,21 @@ class KeyedTable:
         return self._slot_of.get(task, {})
 
     def drop_task(self, task: int) -> None:
-        """Forget a task's keys (it moved away, or its state is discarded). Not while a batch is open."""
-        assert not self.in_batch, "undo or publish first: blocks would be given back twice"
+        """Forget a task's keys (it moved away, or its state is discarded). Other tasks' rows may be in an open batch."""
+        assert not self._in_batch(task), "undo or publish first: blocks would be given back twice"
         if self.stream:
             self.stream.drop(task)
         mine = self._slot_of.pop(task, {})
         self._release(np.fromiter(mine.values(), np.int64, len(mine)))
+
+    def _in_batch(self, task: int) -> bool:
+        """Whether rows of a task are among what changed."""
+        open_ones = [changes for changes in (self._changes, self._sealed) if changes]
+        return any(
+            any(task == created for created, _, _ in changes.created)
+            or any((self.task_of[slots] == task).any() for slots, _ in changes.images)
+            for changes in open_ones
+        )
 
     @property
     def in_batch(self) -> bool:

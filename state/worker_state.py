@@ -156,7 +156,7 @@ class WorkerState:
             )
 
     def drop_task(self, task: int) -> None:
-        """Forget a task's state in memory; the caller closes its store. Undo or publish first."""
+        """Forget a task's state in memory; the caller closes its store. Undo or publish a batch that holds its rows first."""
         del self._stores[task]
         for part in self._parts:
             part.drop_task(task)

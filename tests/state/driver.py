@@ -25,29 +25,30 @@ class Span(NamedTuple):
 
 
 class Driver:
-    """One worker with one task; `reload` is a restart."""
+    """One worker with one task, or one more task of a worker with this `state`; `reload` is a restart."""
 
-    def __init__(self, stores: RowStores) -> None:
+    def __init__(self, stores: RowStores, state: WorkerState | None = None, task: int = TASK) -> None:
         self.stores = stores
-        self.start()
+        self.task = task
+        self.start(state)
 
-    def start(self) -> bytes | None:
-        self.state = WorkerState([SPEC, PLAIN])
-        self.store: RowStore = self.stores.open(TASK)
-        return self.state.add_task(TASK, self.store)
+    def start(self, state: WorkerState | None = None) -> bytes | None:
+        self.state = state or WorkerState([SPEC, PLAIN])
+        self.store: RowStore = self.stores.open(self.task)
+        return self.state.add_task(self.task, self.store)
 
     def apply(self, rows: list[Row]) -> None:
         if not rows:
             return
         names = [name for name, _, _ in rows]
         plain = self.state.table("plain")
-        slots = plain.slots([Span(TASK, 0, len(rows))], names)
+        slots = plain.slots([Span(self.task, 0, len(rows))], names)
         plain.touch(np.unique(slots))
         np.add.at(plain.rows, slots, 1)
         table = self.state.table("spend")
         ring = table.ring
         assert ring
-        slots = table.slots([Span(TASK, 0, len(rows))], names)
+        slots = table.slots([Span(self.task, 0, len(rows))], names)
         unique, counts = np.unique(slots, return_counts=True)
         table.touch(unique)
         ring.touch(unique)
@@ -61,18 +62,18 @@ class Driver:
             table.set_blob(slot, (table.blobs[slot] + bytes([amount % 251]))[-20:])
 
     def flush(self, meta: bytes = b"meta") -> None:
-        self.state.cut(TASK, meta).write(self.store)
+        self.state.cut(self.task, meta).write(self.store)
 
     def reload(self) -> bytes | None:
         self.store.close()
         return self.start()
 
     def seen(self) -> dict[str, tuple[list[int], int, int, list[tuple[int, int]], bytes]]:
-        self.state.digest(TASK)
+        self.state.digest(self.task)
         table, out = self.state.table("spend"), {}
         ring = table.ring
         assert ring
-        for name, slot in table.keys_of(TASK).items():
+        for name, slot in table.keys_of(self.task).items():
             start, stop = ring.heads[slot, Ring.START :].tolist()
             at = np.array([slot])
             entries = ring.entries[ring.spans(at, np.array([start]), np.array([stop]))].tolist()

@@ -111,6 +111,46 @@ def test_a_batch_on_top_of_one_in_flight(outcome: str, pairs: list[tuple[list[Ro
     assert driver.seen() == twin.seen()
 
 
+@pytest.mark.parametrize("sealed", [False, True])
+@given(rows, rows, rows, st.booleans())
+def test_a_task_goes_while_another_has_an_open_batch(
+    sealed: bool, mine: list[Row], theirs: list[Row], later: list[Row], commit: bool
+) -> None:
+    """A restore that is given up, or begins anew from a checkpoint, beside a task that is deciding."""
+    _, driver = memory()
+    twin = Table()
+    leaving = Driver(driver.stores, driver.state, task=TASK + 1)
+    leaving.apply(theirs)
+    driver.state.publish()
+    driver.apply(mine)
+    if sealed:
+        driver.state.seal()
+    driver.state.drop_task(TASK + 1)
+    if commit:
+        driver.state.publish()
+        for row in mine:
+            twin.apply(row)
+        twin.publish()
+    else:
+        driver.state.undo_all()
+    for _ in range(2):  # slots and blocks are taken again, by one key each
+        driver.apply(later)
+        driver.state.publish()
+        for row in later:
+            twin.apply(row)
+    assert driver.seen() == twin.seen()
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_a_task_does_not_go_while_its_own_batch_is_open(sealed: bool) -> None:
+    _, driver = memory()
+    driver.apply([("a", 1, 0)])
+    if sealed:
+        driver.state.seal()
+    with pytest.raises(AssertionError, match="undo or publish first"):
+        driver.state.drop_task(TASK)
+
+
 @given(rows, st.integers(0, 40), st.integers(0, 40))
 def test_the_digest_does_not_depend_on_cuts_flushes_or_restarts(batch: list[Row], a: int, b: int) -> None:
     _, once = memory()
