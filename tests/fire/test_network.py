@@ -27,7 +27,9 @@ from tests.kafka.shared import Address
 pytestmark = [pytest.mark.xdist_group("network"), pytest.mark.kafka, pytest.mark.slow]
 
 RATE = 500
-END_TXN, TXN_OFFSET_COMMIT = 26, 28
+REQUESTS = {0: "Produce", 22: "InitProducerId", 24: "AddPartitionsToTxn", 25: "AddOffsetsToTxn", 26: "EndTxn"}
+REQUESTS |= {28: "TxnOffsetCommit", 11: "JoinGroup", 14: "SyncGroup", 12: "Heartbeat"}
+INIT_PRODUCER_ID, END_TXN, TXN_OFFSET_COMMIT = 22, 26, 28
 Fault = Callable[[Proxy], None]
 
 
@@ -103,14 +105,30 @@ def offsets_refused(answer: bytes) -> int:
     return int.from_bytes(answer[15 + name_bytes + 5 :][:2], "big")
 
 
+def come_late(api_key: int, point: str, subject: Subject, proxy: Proxy) -> bytes:
+    """The broker's answer to a request that was held back past its time-out, until the worker has given it up and
+    stands in another transaction's midst.
+    """
+    subject.running.faults[f"{REQUESTS[api_key]} late"] += 1
+    proxy.catch(api_key)
+    if api_key == INIT_PRODUCER_ID:
+        proxy.reset()  # so that one is sent
+    until(lambda: proxy.caught, subject.pod)
+    subject.until_well()
+    order_stop(subject.pod.path, point)
+    until(subject.pod.stands, subject.pod)
+    try:
+        return proxy.deliver()
+    finally:
+        subject.pod.signal(signal.SIGCONT)
+
+
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize(("api_key", "code"), [(END_TXN, end_refused), (TXN_OFFSET_COMMIT, offsets_refused)])
 def test_a_request_comes_while_a_later_transaction_is_open(
     campaign: Campaign, proxy: Proxy, api_key: int, code: Callable[[bytes], int]
 ) -> None:
-    """Held back past its time-out, until the worker has given it up and stands in another transaction's midst. What
-    it meant to end, or to add offsets to, is long over: only a new epoch keeps it from the one that is open.
-    """
+    """What it meant to end, or to add offsets to, is long over: only a new epoch keeps it from what is open now."""
     with (
         recorded("late request", 72) as running,
         campaign.feeding(Plan(rate=RATE, events=RATE * 8, seed=72)) as feeder,
@@ -118,15 +136,7 @@ def test_a_request_comes_while_a_later_transaction_is_open(
         subject = Subject(campaign, proxy.url, HASTY, running)
         subject.until_well()
         with subject.vitals as vitals:
-            running.faults[f"request {api_key} late"] += 1
-            proxy.catch(api_key)
-            until(lambda: proxy.caught, subject.pod)
+            refused = code(come_late(api_key, "produced", subject, proxy))
             subject.until_well()
-            order_stop(subject.pod.path, "produced")
-            until(subject.pod.stands, subject.pod)
-            refused = code(proxy.deliver())
-            subject.pod.signal(signal.SIGCONT)
-            subject.until_well()
-            sent = campaign.end_of(feeder)["sent"]
-            subject.judge(sent, vitals)
+            subject.judge(campaign.end_of(feeder)["sent"], vitals)
             assert refused, "a broker took it"
