@@ -11,7 +11,7 @@ import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 
 from tests.kafka.broker import missing
-from tests.kafka.shared import shared_broker
+from tests.kafka.shared import Address, shared_broker
 from tests.simulation import tally
 
 OURS = ["streamproc", "operators", "models", "state"]
@@ -43,17 +43,23 @@ def kafka_installed() -> None:
 
 
 @pytest.fixture(scope="session")
-def kafka_bootstrap(
+def kafka_address(
     kafka_installed: None, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
-    """The address of a real broker, one for the whole session and all xdist workers.
+) -> Iterator[Address]:
+    """A real broker, one for the whole session and all xdist workers.
 
     Topics are shared too: a test names its own.
     """
     base = tmp_path_factory.getbasetemp()
     common = base.parent if hasattr(request.config, "workerinput") else base
-    with shared_broker(common / "kafka") as bootstrap:
-        yield bootstrap
+    with shared_broker(common / "kafka") as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap(kafka_address: Address) -> str:
+    """What its clients call `bootstrap_servers`."""
+    return kafka_address.bootstrap
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -166,6 +166,7 @@ async def run_worker(
     from streamproc.runtime.retention import watch_retention
     from streamproc.runtime.state_keeper import StateKeeper
     from streamproc.runtime.stored_state import NoCheckpoints
+    from streamproc.runtime.watchdog import Watchdog
     from streamproc.runtime.worker import Worker
 
     clock, metrics = SystemClock(), WorkerMetrics()
@@ -191,10 +192,11 @@ async def run_worker(
         _stop_on_signals(worker.stop)
         if started is not None:
             started(worker.stop)
-        health = HealthServer(metrics.registry, lambda: worker.ready)
+        watchdog = Watchdog()
+        health = HealthServer(metrics.registry, lambda: worker.ready and not watchdog.stalled)
         stack.push_async_callback(health.close)
         await _listen(health, options.metrics_host, options.metrics_port)
-        watches = [watch_tasks(log.admin(), lambda: worker.tasks, state, metrics, clock)]
+        watches = [watch_tasks(log.admin(), worker, state, metrics=metrics, clock=clock, watchdog=watchdog)]
         watches += [watch_retention(log.admin(), plan, settings.replay_horizon_ms, metrics=metrics, clock=clock)]
         watches += [checkpointer.watch(lambda: worker.tasks)] if checkpointer else []
         stack.push_async_callback(_in_background(watch_loop(clock, metrics.loop_lag_seconds), *watches))

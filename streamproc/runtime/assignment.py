@@ -18,6 +18,11 @@ class Assignment:
         self.membership: Membership | None = None
         self.changed = asyncio.Event()
 
+    @property
+    def settled(self) -> bool:
+        """Whether the last one is adopted, and holds."""
+        return self.membership is not None and not self.changed.is_set()
+
     async def on_revoked(self, partitions: frozenset[TopicPartition]) -> None:
         """Stop deciding; return once no transaction is open."""
         self.membership = None

@@ -94,6 +94,7 @@ class WorkerMetrics:
         self.batch_rows = Histogram(p + "batch_rows", "Records a transaction", buckets=_ROWS, registry=registry)
         self.failed_tasks = Counter(p + "failed_tasks", "Cannot be restored, paused", registry=registry)
         self.retention_too_short = Gauge(p + "retention_too_short", "1: a replay may lack records", registry=registry)
+        self.stalled_tasks = Gauge(p + "stalled_tasks", "Input waits, position stands still", registry=registry)
         self.batches_ahead = Counter(
             p + "batches_ahead", "Batches computed while the one before was in flight", registry=registry
         )

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-__all__ = ["STAGES", "StageTimer", "watch_tasks"]
+__all__ = ["STAGES", "StageTimer", "Watched", "watch_tasks"]
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping, Set
+from typing import Protocol
 
 import structlog
 
 from state.errors import EventLogError
 from state.worker_state import WorkerState
 from streamproc.clock import Clock
-from streamproc.eventlog.contract import Admin
+from streamproc.eventlog.contract import Admin, TopicPartition
 from streamproc.runtime.metrics import WorkerMetrics
 from streamproc.runtime.partition_task import PartitionTask
 from streamproc.runtime.transaction import COMPUTED, Probe
+from streamproc.runtime.watchdog import Watchdog
 
 STAGES = {2: "collect", 3: "decode", 4: "steps", COMPUTED: "encode", 6: "produce", 7: "deliver", 8: "commit"}
 _FLIGHT = 5
@@ -48,20 +50,31 @@ class StageTimer:
             self._inner(step)
 
 
+class Watched(Protocol):
+    """What a watcher asks a worker."""
+
+    @property
+    def tasks(self) -> Iterable[PartitionTask]: ...
+    def waiting(self, ends: Mapping[TopicPartition, int]) -> Set[TopicPartition]: ...
+
+
 async def watch_tasks(
-    admin: Admin, tasks: Callable[[], Iterable[PartitionTask]], state: WorkerState, metrics: WorkerMetrics, clock: Clock
+    admin: Admin, worker: Watched, state: WorkerState, *, metrics: WorkerMetrics, clock: Clock, watchdog: Watchdog
 ) -> None:
-    """For ever: lag of each task behind the log's end, keys and bytes of the state; whether the log answers."""
+    """For ever: lag of each task behind the log's end, and whether it advances; keys and bytes of the state; whether
+    the log answers.
+    """
     logger = structlog.get_logger("watch")
     while True:
         await clock.sleep(_WATCH_SECONDS)
         metrics.state_keys.set(state.live_keys)
         metrics.state_bytes.set(state.bytes_estimate())
         metrics.state_evicted_keys.set(state.evicted)
-        owned = {task.source: task for task in tasks()}
+        owned = {task.source: task for task in worker.tasks}
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 ends = await admin.end_offsets(list(owned))
+            waiting = worker.waiting(ends)
         except (EventLogError, TimeoutError):
             if metrics.log_answers:
                 logger.error("the log does not answer")
@@ -70,6 +83,8 @@ async def watch_tasks(
         if not metrics.log_answers:
             logger.info("the log answers again")
         metrics.log_answers = True
+        watchdog.look(worker.tasks, waiting, ends)
+        metrics.stalled_tasks.set(len(watchdog.stalled))
         metrics.lag.clear()
         for tp, end in ends.items():
             metrics.lag.labels(str(tp.partition)).set(max(0, end - owned[tp].position))

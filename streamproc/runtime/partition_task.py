@@ -55,6 +55,11 @@ class PartitionTask:
         self.journal_offset = NO_OFFSET
         self.computed = TaskHead(0, -1, CHAIN_START)
 
+    @property
+    def in_flight(self) -> bool:
+        """Whether something is computed and not yet published."""
+        return self.computed.position > self.position
+
     def enter(self, phase: Phase) -> None:
         """Change phase; an illegal transition is a bug and crashes."""
         assert phase in _LEGAL[self.phase], f"{self.phase} -> {phase}"

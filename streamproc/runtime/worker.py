@@ -10,7 +10,7 @@ from __future__ import annotations
 __all__ = ["Worker"]
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 
 import structlog
@@ -68,7 +68,7 @@ class Worker:
         self._plan, self._log = plan, log
         self._engine, self._states = engine, states
         self._clock, self._metrics = clock, metrics
-        self._settings = settings
+        self._settings, self._checkpoints = settings, checkpoints
         self._logger = structlog.get_logger("worker").bind(worker=settings.index)
         self._busy = asyncio.Lock()
         self._assignment = Assignment(self._busy)
@@ -84,14 +84,12 @@ class Worker:
             log, SilentReplayer(engine), states, self._busy, group=plan.pipeline,
             journal_topic=plan.topics.journal, state_fingerprint=plan.state_fingerprint, checkpoints=checkpoints,
         )  # fmt: skip
-        self._checkpoints = checkpoints
         self._restorer = Restorer(
             self._recovery, states, clock, restored=self._go_live, others=self._has_others,
             failed=lambda _: metrics.failed_tasks.inc(),
         )  # fmt: skip
         self._probe, self._notes = probe, notes
-        self._care = Care(orders)
-        self._patience = Patience(clock)
+        self._care, self._patience = Care(orders), Patience(clock)
         self._tasks: dict[TopicPartition, PartitionTask] = {}
         self._rows_max = self._rows_cap = settings.batch_rows_max
         self._ahead: Computed | None = None
@@ -105,13 +103,17 @@ class Worker:
         """The tasks it owns now."""
         return self._tasks.values()
 
+    def waiting(self, ends: Mapping[TopicPartition, int]) -> set[TopicPartition]:
+        """Whose input, which ends there, holds what is not decided; what only marks transactions does not count."""
+        held, read, tasks = self._collector.partitions, self._reader.position, self._tasks.items()
+        return held | {tp for tp, task in tasks if task.in_flight or max(read(tp), task.position) < ends.get(tp, 0)}
+
     @property
     def ready(self) -> bool:
         """Whether it has its partitions and decides."""
-        settled = self._assignment.membership is not None and not self._assignment.changed.is_set()
-        settled = settled and not self._stopping and self._metrics.log_answers
         running = {tp for tp, task in self._tasks.items() if task.phase is Phase.RUNNING}
-        return settled and running == self._assignment.partitions
+        settled = self._assignment.settled and running == self._assignment.partitions
+        return settled and not self._stopping and self._metrics.log_answers
 
     def stop(self) -> None:
         """Finish the transaction at hand, flush, and return from `run`."""
@@ -241,9 +243,8 @@ class Worker:
 
     def _publish(self, computed: Computed, ends: dict[TopicPartition, int]) -> None:
         self._engine.publish()
-        journal = self._plan.topics.journal
         for source, head in computed.heads.items():
-            self._tasks[source].advance(head, ends[TopicPartition(journal, source.partition)])
+            self._tasks[source].advance(head, ends[TopicPartition(self._plan.topics.journal, source.partition)])
         self._flusher.publish(self._tasks.values(), newest=self._ahead is None and not self._again)
 
     def _inputs(self, chunks: list[Chunk]) -> list[TaskInput]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kafka.broker import Broker, _free_port
+from tests.kafka.broker import Broker, free_port
 
 ROOT = Path(__file__).parents[2]
 PIPELINE = ROOT / "configs" / "bench_v1" / "pipeline.yaml"
@@ -43,7 +43,7 @@ def until(reached: Callable[[], bool], process: subprocess.Popen[str]) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_a_run_stops_in_order_while_the_broker_is_away(kafka_installed: None, tmp_path: Path) -> None:
-    port = _free_port()
+    port = free_port()
     with Broker(tmp_path / "kafka") as broker:
         command = [
             sys.executable, "-m", "streamproc.cli.main", "run", str(PIPELINE), "--log", f"kafka://{broker.bootstrap}",

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-__all__ = ["Campaign", "Kill", "Plan", "Report", "assert_exactly_once", "plan_kills"]
+__all__ = ["POINTS", "Campaign", "Kill", "Plan", "Report", "assert_exactly_once", "checkpointed", "plan_kills"]
 
 import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from tests.exactly_once.marks import Mark, Marks
+from tests.exactly_once.traffic import CARDS
 from tests.exactly_once.victim import MODULE
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +39,7 @@ INSTANCE = "pod"
 
 
 class Kind(StrEnum):
-    """When a kill falls: while it starts, at a random time of its work, or at a step."""
+    """When a kill falls: while it starts, at a random time of its work, or at a point of it."""
 
     STARTING = "starting"
     RANDOM = "random"
@@ -47,13 +49,15 @@ class Kind(StrEnum):
 @dataclass(frozen=True)
 class Kill:
     """One kill: `place` as the victim reads it, `wait` in parts of the time that a start takes; `alone`: one worker of
-    several instead of the group.
+    several instead of the group; `bare`: the start before it finds no local state. `name`: what the report calls it.
     """
 
     kind: Kind
     wait: float = 0.0
     place: str = ""
     alone: bool = False
+    bare: bool = False
+    name: str = ""
 
 
 @dataclass
@@ -71,6 +75,8 @@ class Plan:
     workers: int = 1
     seed: int = 1
     skip: int = 0
+    roll_call: bool = False
+    """In the end from checkpoints alone, and every card is called up: its state shows in one more decision."""
 
 
 @dataclass
@@ -78,6 +84,7 @@ class Report:
     """What happened; `verdict` is the verifier's."""
 
     kills: int = 0
+    by_name: Counter[str] = field(default_factory=Counter)
     by_step: Counter[str] = field(default_factory=Counter)
     rate: float = 0.0
     start_seconds: float = 0.0
@@ -85,6 +92,8 @@ class Report:
     busy: int = 0
     in_transaction: int = 0
     under_feed: int = 0
+    replayed: int = 0
+    """Transactions that restores decided again."""
     restart_seconds: list[float] = field(default_factory=list)
     sent: int = 0
     feed_seconds: float = 0.0
@@ -92,30 +101,52 @@ class Report:
     verdict: dict[str, Any] = field(default_factory=dict)
 
 
+POINTS: dict[str, Sequence[str]] = {
+    "K1 poll": ("1:{later}:0",),
+    "K2 state mutated": ("4:{later}:0",),
+    "K3 mid-produce": ("produced:{later}:0", "5:{later}:0"),
+    "K4 offsets sent": ("6:{later}:0",),
+    "K5 end sent, no reply": ("ending:{later}:0", "7:{later}:0.4", "7:{later}:1", "7:{later}:2.5"),
+    "K6 committed, state not written": ("flushing:{soon}:0", "8:{later}:0"),
+    "K7 mid-checkpoint": ("checkpointing:{soon}:0",),
+    "K8 mid-restore": ("installing:{soon}:0", "restoring:{soon}:0"),
+}
+"""Places of the numbered points (hooks.py, transaction.py); `later` and `soon` are how many times it passes there."""
+
+
 def plan_kills(rng: random.Random, count: int = 20, *, alone: bool = False) -> list[Kill]:
-    """Two of five placed in and around the commit (between its sending and its reply too), two at a start, the rest
-    at random times, in random order. `alone`: every other one takes one worker only.
+    """Two of three at the points K1-K8 in turn, two at a start, the rest at random times; in random order. `alone`:
+    every other one takes one worker only. A campaign of these needs checkpoints.
     """
-    places = ["5:{}:0", "6:{}:0", "7:{}:0", "7:{}:0.4", "7:{}:1", "7:{}:2.5", "8:{}:0", "3:{}:0"]
-    placed = [
-        Kill(Kind.PLACED, place=places[i % len(places)].format(rng.randrange(2, 40))) for i in range(2 * count // 5)
-    ]
-    starting = [Kill(Kind.STARTING, wait=rng.uniform(0.2, 1.0)) for _ in range(count // 10)]
-    rest = count - len(placed) - len(starting)
-    kills = placed + starting + [Kill(Kind.RANDOM, wait=rng.uniform(0.0, 0.6)) for _ in range(rest)]
+    placed: list[Kill] = []
+    for i in range(max(len(POINTS), 2 * count // 3)):
+        turn, (name, places) = i // len(POINTS), list(POINTS.items())[i % len(POINTS)]
+        place = places[(turn + rng.randrange(2)) % len(places)]
+        text = place.format(later=rng.randrange(2, 40), soon=rng.randrange(1, 5))
+        placed.append(Kill(Kind.PLACED, place=text, bare=place.startswith("installing"), name=name))
+    starting = [Kill(Kind.STARTING, wait=rng.uniform(0.2, 1.0), name="start") for _ in range(max(1, count // 10))]
+    rest = range(max(1, count - len(placed) - len(starting)))
+    kills = placed + starting + [Kill(Kind.RANDOM, wait=rng.uniform(0.0, 0.6), name="random") for _ in rest]
     rng.shuffle(kills)
-    return [Kill(k.kind, k.wait, k.place, alone and i % 2 == 0) for i, k in enumerate(kills)]
+    return [replace(kill, alone=alone and i % 2 == 0 and not kill.bare) for i, kill in enumerate(kills)]
+
+
+def checkpointed(directory: Path) -> tuple[object, ...]:
+    """Options of `run`: checkpoints, as often as they can be."""
+    return "--checkpoints", directory / "checkpoints", "--checkpoint-seconds", 1
 
 
 class Campaign:
     """Everything lies in `directory`; `pipeline` names topics and group."""
 
-    def __init__(self, directory: Path, log_url: str, pipeline: str) -> None:
+    def __init__(self, directory: Path, log_url: str, pipeline: str, *options: object) -> None:
+        """`options`: of every `run`."""
         self.directory = directory
         self.log_url = log_url
         self.pipeline = pipeline
         self.yaml = directory / "pipeline.yaml"
         self.state = directory / "state"
+        self.options = options
         self._started: list[subprocess.Popen[str]] = []
         directory.mkdir(parents=True, exist_ok=True)
         self.yaml.write_text(PIPELINE.read_text().replace("pipeline: bench_v1", f"pipeline: {pipeline}"))
@@ -132,12 +163,17 @@ class Campaign:
         with self.feeding(steady) as feeder:
             for number, kill in enumerate(plan.kills):
                 mark, restart = self._kill_once(kill, plan.workers, number, report.start_seconds)
+                report.by_name[kill.name] += 1
                 _count(report, mark, restart, feeder)
             sent = self.end_of(feeder)
         report.sent, report.feed_seconds = first + sent["sent"], sent["seconds"]
         at = time.monotonic()
         self.drain(plan.workers)
         report.drain_seconds = round(time.monotonic() - at, 1)
+        if plan.roll_call:
+            shutil.rmtree(self.state)
+            report.sent += self.call_all(report.sent, plan.seed)
+            self.drain(plan.workers)
         report.verdict = self.verify(report.sent)
         report.seconds = round(time.monotonic() - started, 1)
         (self.directory / "report.json").write_text(json.dumps(vars(report), indent=1))
@@ -147,12 +183,12 @@ class Campaign:
     # ---- parts, for tests of their own too
 
     @contextlib.contextmanager
-    def feeding(self, plan: Plan) -> Iterator[subprocess.Popen[str]]:
+    def feeding(self, plan: Plan, extra: Sequence[str] = ()) -> Iterator[subprocess.Popen[str]]:
         """A feeder at work; `end_of` tells it to stop."""
         feeder = self.python(
             "tests.exactly_once.feeder", "--pipeline", self.yaml, "--log", self.log_url, "--rate", plan.rate,
             "--least", plan.events, "--most", max(plan.events, plan.events_max), "--stop", self.directory / "stop",
-            "--seed", plan.seed, "--skip", plan.skip, stdout=subprocess.PIPE,
+            "--seed", plan.seed, "--skip", plan.skip, *extra, stdout=subprocess.PIPE,
         )  # fmt: skip
         try:
             yield feeder
@@ -160,11 +196,15 @@ class Campaign:
             feeder.kill()
             feeder.communicate()
 
-    def feed(self, events: int, seed: int, skip: int = 0) -> int:
+    def feed(self, events: int, seed: int, skip: int = 0, extra: Sequence[str] = ()) -> int:
         """So many at once; how many (whole blocks)."""
-        with self.feeding(Plan(events=events, events_max=events, seed=seed, skip=skip)) as feeder:
+        with self.feeding(Plan(events=events, events_max=events, seed=seed, skip=skip), extra) as feeder:
             sent: int = self.end_of(feeder)["sent"]
         return sent
+
+    def call_all(self, sent: int, seed: int) -> int:
+        """One more payment of every card, after the first `sent` records; how many."""
+        return self.feed(CARDS, seed, skip=sent, extra=("--roll-call",))
 
     def end_of(self, feeder: subprocess.Popen[str]) -> dict[str, Any]:
         """Let it finish; what it sent."""
@@ -176,11 +216,11 @@ class Campaign:
         return sent
 
     def start(
-        self, marks: Path, *given: object, place: str = "", alone: bool = False, session_ms: int | None = None
+        self, marks: Path, *given: object, place: str = "", alone: bool = False, kafka: Mapping[str, int] | None = None
     ) -> subprocess.Popen[str]:
         """`streamproc run` with marks, as the leader of a process group of its own."""
         ours: list[object] = ["--marks", marks, *(["--place", place] if place else []), *(["--alone"] if alone else [])]
-        ours += ["--session-ms", session_ms] if session_ms is not None else []
+        ours += ["--kafka", json.dumps(kafka)] if kafka else []
         process = self.python(MODULE, *ours, "--", *self._arguments(*given), start_new_session=True)
         self._started.append(process)
         return process
@@ -228,7 +268,7 @@ class Campaign:
 
     def _arguments(self, *given: object) -> list[str]:
         where = ["--log", self.log_url, "--state", self.state, "--instance", INSTANCE, "--log-level", "warning"]
-        return [str(part) for part in (*where, *given, self.yaml)]
+        return [str(part) for part in (*where, *self.options, *given, self.yaml)]
 
     def _measure_start(self, workers: int) -> float:
         """Seconds from a start to the first commit; then it is stopped in order."""
@@ -250,6 +290,8 @@ class Campaign:
         """Start, kill; where the kill fell, and seconds from the start to the first new commit."""
         path = self.directory / f"marks-{number}"
         marks = Marks(path)
+        if kill.bare:
+            shutil.rmtree(self.state)
         started = time.monotonic()
         process = self.start(path, "--workers", workers, place=kill.place, alone=kill.alone)
         try:
@@ -264,6 +306,7 @@ class Campaign:
                 os.killpg(process.pid, signal.SIGKILL)
             code = process.wait(START_SECONDS_MAX)
             assert code == -signal.SIGKILL, f"exit code {code}: {self.logged()}"
+            assert path.with_suffix(".placed").exists() is (kill.kind is Kind.PLACED)
             found = [marks.read(worker) for worker in range(workers)]
         finally:
             with contextlib.suppress(ProcessLookupError):
@@ -307,6 +350,7 @@ def _count(report: Report, mark: Mark, restart: float | None, feeder: subprocess
     report.by_step[str(mark.step) if mark.commits or mark.step else "start"] += 1
     report.busy += mark.busy
     report.in_transaction += mark.busy and mark.step in {5, 6, 7}
+    report.replayed += mark.replayed
     if restart is not None:
         report.restart_seconds.append(round(restart, 2))
 
@@ -321,4 +365,5 @@ def assert_exactly_once(report: Report, plan: Plan) -> None:
     assert min(verdict["actions"].get(action, 0) for action in ("approve", "review", "decline")) > report.sent / 100
     assert report.kills == report.under_feed == len(plan.kills)
     assert report.busy * 2 >= report.kills, f"too few kills past step 1 with work at hand: {report.by_step}"
+    assert report.replayed > 0
     assert report.in_transaction >= 3, f"too few kills in steps 5-7: {report.by_step}"

@@ -1,7 +1,7 @@
 """A producer in a process of its own: an open loop at a steady rate, until it is told to stop.
 
 `python -m tests.exactly_once.feeder --pipeline YAML --log URL --rate N --least N --most N --stop FILE --seed N`,
-after `--skip N` records.
+after `--skip N` records; `--roll-call`: instead of what follows these, one more payment of every card.
 """
 
 from __future__ import annotations
@@ -16,24 +16,32 @@ from streamproc.cli.compose import open_log
 from streamproc.cli.feeder import Sender
 from streamproc.cli.options import load_plan
 from streamproc.clock import SystemClock
+from streamproc.eventlog.contract import EventLog
+from streamproc.eventlog.kafka import KafkaLog
 from streamproc.runtime.topics import prepare_topics
-from tests.exactly_once.traffic import BLOCK, blocks
+from tests.exactly_once.traffic import BLOCK, blocks, roll_call
 
 
 async def feed(arguments: argparse.Namespace) -> None:
     """At least `least` records, then until the stop file is there, at most `most`; says what it did on stdout."""
     plan = load_plan(arguments.pipeline)
-    log = open_log(arguments.log)
+    log = _open(arguments.log)
     partitions = await prepare_topics(log, plan)
     rate = arguments.rate or None
     sender = Sender(plan.stream.topic, partitions, log.appender(), SystemClock(), rate)
-    for block in islice(blocks(arguments.seed), arguments.skip // BLOCK, None):
+    following = islice(blocks(arguments.seed), arguments.skip // BLOCK, None)
+    for block in roll_call(arguments.seed, arguments.skip) if arguments.roll_call else following:
         await sender.send(list(block.rows), list(block.keys))
         if sender.sent >= arguments.least and (arguments.stop.exists() or sender.sent + BLOCK > arguments.most):
             break
     print(json.dumps({"sent": sender.sent, "seconds": round(sender.seconds, 2)}), flush=True)
     await sender.close()
     await log.close()
+
+
+def _open(url: str) -> EventLog:
+    """Patient: a broker that is away must not end the feed."""
+    return KafkaLog.from_url(url, call_timeout_ms=120_000) if url.startswith("kafka:") else open_log(url)
 
 
 def main() -> None:
@@ -45,6 +53,7 @@ def main() -> None:
     parser.add_argument("--most", type=int, required=True)
     parser.add_argument("--stop", type=Path, required=True)
     parser.add_argument("--skip", type=int, default=0)
+    parser.add_argument("--roll-call", action="store_true")
     parser.add_argument("--seed", type=int, default=1)
     asyncio.run(feed(parser.parse_args()))
 

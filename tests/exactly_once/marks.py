@@ -11,16 +11,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 WORKERS_MAX = 8
-_SLOT = struct.Struct("<B7xQQd")
+_SLOT = struct.Struct("<B7xQQdQ")
 
 
 class Mark(NamedTuple):
-    """`step` it is at, `rows` of the batch at hand (0: none), `commits` so far, when the first was (monotonic, s)."""
+    """`step` it is at, `rows` of the batch at hand (0: none), `commits` so far, when the first was (monotonic, s),
+    `replayed` transactions in its restores.
+    """
 
     step: int
     rows: int
     commits: int
     first_commit: float
+    replayed: int
 
     @property
     def busy(self) -> bool:
@@ -54,7 +57,11 @@ class Marks:
         """The batch is published, nothing is at hand."""
         mark = self.read(worker)
         first = mark.first_commit or time.monotonic()
-        _SLOT.pack_into(self._map, worker * _SLOT.size, 1, 0, mark.commits + 1, first)
+        _SLOT.pack_into(self._map, worker * _SLOT.size, 1, 0, mark.commits + 1, first, mark.replayed)
+
+    def replayed(self, worker: int, transactions: int) -> None:
+        """A restore decided so many transactions again."""
+        struct.pack_into("<Q", self._map, worker * _SLOT.size + 32, self.read(worker).replayed + transactions)
 
     def close(self) -> None:
         """Unmap."""

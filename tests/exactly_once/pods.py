@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from streamproc.eventlog.contract import TopicPartition
 from streamproc.eventlog.kafka import KafkaLog
@@ -24,18 +25,28 @@ class Pod:
     """One `run` of one worker, started; several lives of a pod share its marks."""
 
     def __init__(
-        self, campaign: Campaign, pod: str, *given: object, instance: str = "", session_ms: int | None = None
+        self, campaign: Campaign, pod: str, *given: object, instance: str = "", kafka: Mapping[str, int] | None = None
     ) -> None:
-        path = campaign.directory / f"marks-{pod}"
+        self.path = path = campaign.directory / f"marks-{pod}"
         where = ["--instance", instance or pod, "--state", campaign.directory / f"state-{pod}"]
         self.campaign = campaign
-        self.process: subprocess.Popen[str] = campaign.start(path, *where, *given, session_ms=session_ms)
+        self.process: subprocess.Popen[str] = campaign.start(path, *where, *given, kafka=kafka)
         self.marks = Marks(path)
 
     @property
     def commits(self) -> int:
         """Of all its lives."""
         return self.marks.read(0).commits
+
+    def child(self, worker: int = 0) -> int:
+        """The process id of one of its workers."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        (found,) = [p for p in children if f"--worker\0{worker}\0".encode() in Path(f"/proc/{p}/cmdline").read_bytes()]
+        return int(found)
+
+    def stands(self) -> bool:
+        """Whether its worker is stopped (SIGSTOP)."""
+        return Path(f"/proc/{self.child()}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
     def signal(self, number: int) -> None:
         """To the parent and its worker."""
@@ -54,9 +65,9 @@ class Pod:
         assert code in ((0, -signal.SIGTERM) if early else (0,)), f"exit code {code}: {self.campaign.logged()}"
 
 
-def until(reached: Callable[[], bool], *alive: Pod) -> None:
+def until(reached: Callable[[], bool], *alive: Pod, within_s: float = PATIENCE_S) -> None:
     """Wait for it, while these live."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + within_s
     while not reached():
         for pod in alive:
             assert pod.process.poll() is None, pod.campaign.logged()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.exactly_once.campaign import Campaign, Plan, assert_exactly_once, plan_kills
+from tests.exactly_once.campaign import Campaign, Plan, assert_exactly_once, checkpointed, plan_kills
 
 pytestmark = pytest.mark.xdist_group("campaigns")  # one at a time: each wants the machine
 
@@ -25,7 +25,7 @@ def plan(seed: int) -> Plan:
 @pytest.mark.slow
 def test_two_workers_embedded(tmp_path: Path) -> None:
     given = plan(3)
-    report = Campaign(tmp_path, f"file:{tmp_path}/log", "bench_v1").run(given)
+    report = Campaign(tmp_path, f"file:{tmp_path}/log", "bench_v1", *checkpointed(tmp_path)).run(given)
     assert_exactly_once(report, given)
 
 
@@ -34,5 +34,6 @@ def test_two_workers_embedded(tmp_path: Path) -> None:
 @pytest.mark.kafka
 def test_two_workers_kafka(tmp_path: Path, kafka_bootstrap: str) -> None:
     given = plan(4)
-    report = Campaign(tmp_path, f"kafka://{kafka_bootstrap}", f"two_{uuid.uuid4().hex[:8]}").run(given)
+    name = f"two_{uuid.uuid4().hex[:8]}"
+    report = Campaign(tmp_path, f"kafka://{kafka_bootstrap}", name, *checkpointed(tmp_path)).run(given)
     assert_exactly_once(report, given)

@@ -108,6 +108,7 @@ def test_a_clean_stop_leaves_nothing_to_replay(campaign: Campaign, number: int) 
         assert at_stop
         second = campaign.start(campaign.directory / "marks")
         until_commit(campaign, second, marks)
+        assert marks.read(0).replayed == 0
         assert stopped(second, number)[0] == 0, campaign.logged()
         sent = campaign.end_of(feeder)["sent"]
     campaign.drain()

@@ -6,14 +6,17 @@ reused ids, poison. Event time runs past the longest window within 200,000 recor
 
 from __future__ import annotations
 
-__all__ = ["BLOCK", "Block", "blocks"]
+__all__ = ["BLOCK", "CARDS", "Block", "blocks", "roll_call"]
 
+import json
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 
 BLOCK = 2_000
+CARDS = 20_000
 _START_MS = 1_600_000_000_000
 _STEP_MS = 600
 _BURST = 64
@@ -38,7 +41,7 @@ class Block(NamedTuple):
     keys: list[bytes]
 
 
-def blocks(seed: int, cards: int = 20_000) -> Iterator[Block]:
+def blocks(seed: int, cards: int = CARDS) -> Iterator[Block]:
     """Blocks of `BLOCK` records, for ever."""
     rng = np.random.default_rng(seed)
     now, number = _START_MS, 0
@@ -50,6 +53,18 @@ def blocks(seed: int, cards: int = 20_000) -> Iterator[Block]:
         yield block
         number += BLOCK
         last = block
+
+
+def roll_call(seed: int, skip: int, cards: int = CARDS) -> Iterator[Block]:
+    """A payment of every card, later than all of the first `skip` records: each shows what is known of its card."""
+    now = _START_MS
+    for block in islice(blocks(seed, cards), skip // BLOCK):
+        times = (json.loads(row).get("event_time", 0) for row in block.rows[-_BURST:] if row.startswith(b'{"transac'))
+        now = max([now, *(time for time in times if time < 2 * _START_MS)])
+    for first in range(0, cards, BLOCK):
+        some = range(first, first + BLOCK)
+        rows = [_LINE % (skip + card, card, 1.0, 48.85, 2.35, now + 1_000 + card, skip + card) for card in some]
+        yield Block(rows, [b"c%d" % card for card in some])
 
 
 def _payments(rng: np.random.Generator, number: int, times: np.ndarray, cards: int) -> Block:

@@ -1,16 +1,17 @@
-"""`streamproc run` as it is, but it marks each step it comes to, and may kill its process group at one of them.
+"""`streamproc run` as it is, but it marks each step it comes to, and may be killed or stopped at any point.
 
-`python -m tests.exactly_once.victim --marks FILE [--place STEP:N:MS] [--alone] [--session-ms N] -- PIPELINE --log URL
-...`: `--session-ms` is that of a Kafka group member.
+`python -m tests.exactly_once.victim --marks FILE [--place POINT:N:MS] [--alone] [--kafka JSON] -- PIPELINE --log URL
+...`: a point is a step's number or a name of hooks.py; `--kafka` are settings of the Kafka log.
 
 It is the parent of the workers, and (when `--worker` is among the options) a worker too.
 """
 
 from __future__ import annotations
 
-__all__ = ["MODULE"]
+__all__ = ["MODULE", "order_stop"]
 
 import argparse
+import json
 import os
 import signal
 import sys
@@ -29,29 +30,31 @@ from streamproc.runtime import worker
 from streamproc.runtime.results import Computed
 from streamproc.runtime.rows import TaskInput
 from streamproc.runtime.settings import WorkerSettings
+from tests.exactly_once.hooks import At, hang_in
 from tests.exactly_once.marks import Marks
 
 MODULE = "tests.exactly_once.victim"
 _real_run_worker = compose.run_worker
 _real_child = run._child
+_real_open_log = compose.open_log
 
 
 class _Place:
-    """Kill at the `n`-th time of `step`, `delay_ms` later; `alone`: this process only, else its group.
+    """Kill at the `n`-th time of a point, `delay_ms` later; `alone`: this process only, else its group.
 
     Once: a worker that is started again finds `done`.
     """
 
     def __init__(self, text: str, alone: bool, done: Path) -> None:
         self._done = done
-        step, n, delay_ms = text.split(":")
-        self._step, self._n, self._delay_s = int(step), int(n), float(delay_ms) / 1000
+        self._point, n, delay_ms = text.split(":")
+        self._n, self._delay_s = int(n), float(delay_ms) / 1000
         self._alone = alone
-        self._seen: Counter[int] = Counter()
+        self._seen: Counter[str] = Counter()
 
-    def __call__(self, step: int) -> None:
-        self._seen[step] += 1
-        if (step, self._seen[step]) != (self._step, self._n) or self._done.exists():
+    def __call__(self, point: str) -> None:
+        self._seen[point] += 1
+        if (point, self._seen[point]) != (self._point, self._n) or self._done.exists():
             return
         self._done.touch()
         if self._delay_s:
@@ -65,6 +68,29 @@ class _Place:
             os.kill(os.getpid(), signal.SIGKILL)
         else:
             os.killpg(0, signal.SIGKILL)
+
+
+class _Orders:
+    """Stop (SIGSTOP) at the point that is ordered, as soon as it is reached; once an order."""
+
+    def __init__(self, marks: Path) -> None:
+        self._path = _orders_path(marks)
+
+    def __call__(self, point: str) -> None:
+        if self._path.exists() and self._path.read_text() == point:
+            self._path.unlink()
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def order_stop(marks: Path, point: str) -> None:
+    """The worker that writes `marks` is to stop when it next comes to `point`."""
+    fresh = marks.with_suffix(".order")
+    fresh.write_text(point)
+    fresh.rename(_orders_path(marks))
+
+
+def _orders_path(marks: Path) -> Path:
+    return marks.with_suffix(".stop")
 
 
 def _marked(marks: Marks) -> type[worker.Worker]:
@@ -84,23 +110,38 @@ def _marked(marks: Marks) -> type[worker.Worker]:
     return MarkedWorker
 
 
-def _with_probe(marks: Marks, place: Callable[[int], None] | None) -> Callable[..., Any]:
+def _with_probe(marks: Marks, places: list[At]) -> Callable[..., Any]:
+    def at(point: str) -> None:
+        for place in places:
+            place(point)
+
     def run_worker(plan: Any, options: Any, settings: WorkerSettings) -> Any:
         def probe(step: int) -> None:
             marks.step(settings.index, step)
-            if place is not None:
-                place(step)
+            at(str(step))
 
+        hang_in(at, lambda transactions: marks.replayed(settings.index, transactions))
         return _real_run_worker(plan, options, settings, probe=probe)
 
     return run_worker
 
 
-def _with_session(session_ms: int) -> Callable[[str], EventLog]:
+def _with_settings(settings: dict[str, Any]) -> Callable[[str], EventLog]:
     def open_log(url: str) -> EventLog:
-        return KafkaLog.from_url(url, session_timeout_ms=session_ms)
+        return KafkaLog.from_url(url, **settings) if url.startswith("kafka:") else _real_open_log(url)
 
     return open_log
+
+
+def _be_worker(arguments: argparse.Namespace, command: list[str]) -> None:
+    marks = Marks(arguments.marks)
+    places: list[At] = [_Orders(arguments.marks)]
+    if arguments.place is not None:
+        places.append(_Place(arguments.place, arguments.alone, arguments.marks.with_suffix(".placed")))
+    worker.Worker = _marked(marks)  # type: ignore[misc]
+    compose.run_worker = _with_probe(marks, places)
+    compose.open_log = _with_settings(json.loads(arguments.kafka))  # type: ignore[assignment]
+    worker_process.main(command)
 
 
 def main() -> None:
@@ -109,28 +150,20 @@ def main() -> None:
     parser.add_argument("--marks", type=Path, required=True)
     parser.add_argument("--place")
     parser.add_argument("--alone", action="store_true")
-    parser.add_argument("--session-ms", type=int)
+    parser.add_argument("--kafka", default="{}")
     at = sys.argv.index("--")
     ours, command = sys.argv[1:at], sys.argv[at + 1 :]
     arguments = parser.parse_args(ours)
 
     def child(share: run.Share, index: int) -> list[str]:
         given = _real_child(share, index)[3:]  # python -m MODULE
-        session = [] if arguments.session_ms is None else ["--session-ms", str(arguments.session_ms)]
-        first = ours if index == 0 else ["--marks", str(arguments.marks), *session]
+        first = ours if index == 0 else ["--marks", str(arguments.marks), "--kafka", arguments.kafka]
         return [sys.executable, "-m", MODULE, *first, "--", *given]
 
-    if "--worker" not in command:
-        run._child = child
-        sys.exit(run_command(["run", *command]))
-    marks = Marks(arguments.marks)
-    done = arguments.marks.with_suffix(".placed")
-    place = None if arguments.place is None else _Place(arguments.place, arguments.alone, done)
-    worker.Worker = _marked(marks)  # type: ignore[misc]
-    compose.run_worker = _with_probe(marks, place)
-    if arguments.session_ms is not None:
-        compose.open_log = _with_session(arguments.session_ms)  # type: ignore[assignment]
-    worker_process.main(command[1:])
+    if "--worker" in command:
+        _be_worker(arguments, command[1:])
+    run._child = child
+    sys.exit(run_command(["run", *command]))
 
 
 if __name__ == "__main__":

@@ -16,9 +16,10 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Self
+from typing import NamedTuple, Self
 
 JARS = Path(__file__).parents[2] / ".kafka" / "lib"
 START_TIMEOUT_S = 60.0
@@ -29,11 +30,11 @@ READY = "Kafka Server started"
 # A short broker session: a killed broker starts again only when its former life has expired.
 SERVER_PROPERTIES = """\
 process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller_port}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+node.id={node}
+controller.quorum.voters={voters}
+listeners={listeners},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners={advertised}
+listener.security.protocol.map={protocols},CONTROLLER:PLAINTEXT
 inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
 log.dirs={data}/logs
@@ -41,11 +42,12 @@ broker.heartbeat.interval.ms=500
 broker.session.timeout.ms=3000
 num.partitions=4
 auto.create.topics.enable=false
+min.insync.replicas={in_sync}
 offsets.topic.num.partitions=4
-offsets.topic.replication.factor=1
+offsets.topic.replication.factor={replicas}
 transaction.state.log.num.partitions=4
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
+transaction.state.log.replication.factor={replicas}
+transaction.state.log.min.isr={in_sync}
 transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
 group.initial.rebalance.delay.ms=0
 """
@@ -73,6 +75,26 @@ def missing() -> str | None:
     return None
 
 
+class Door(NamedTuple):
+    """Another way in: who connects to `port` is told to connect to `advertised` from then on, where a proxy listens."""
+
+    port: int
+    advertised: int
+
+
+class Place(NamedTuple):
+    """A broker's place among several; `controllers` are the ports of all, by node id from 1 on."""
+
+    node: int
+    controllers: tuple[int, ...]
+    cluster_id: str
+
+    @classmethod
+    def alone(cls) -> Self:
+        """The only one."""
+        return cls(1, (free_port(),), new_cluster_id())
+
+
 class Broker:
     """A Kafka process in its own process group, so that Ctrl-C in a terminal does not reach it.
 
@@ -80,10 +102,14 @@ class Broker:
     All calls block: on an event loop, use `asyncio.to_thread`.
     """
 
-    def __init__(self, data_dir: Path, port: int | None = None) -> None:
+    def __init__(
+        self, data_dir: Path, port: int | None = None, *, doors: Sequence[Door] = (), place: Place | None = None
+    ) -> None:
         """Keep everything in `data_dir`; without `port`, pick a free one and keep it over restarts."""
         self.data_dir = data_dir.resolve()
-        self.port = port or _free_port()
+        self.port = port or free_port()
+        self.doors = tuple(doors)
+        self._place = place or Place.alone()
         self.log = self.data_dir / "broker.log"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -110,8 +136,11 @@ class Broker:
         Raises:
             BrokerError: Java or the jars are missing, the port is taken, or the broker ended or was too slow.
         """
-        if self.running:
-            return
+        if not self.running:
+            self.await_ready(self.launch())
+
+    def launch(self) -> int:
+        """Start, and return at once: one of several is ready only when most of them run. See `await_ready`."""
         if problem := missing():
             raise BrokerError(problem)
         if not _is_free(self.port):
@@ -128,11 +157,7 @@ class Broker:
                 stderr=subprocess.STDOUT,
                 process_group=0,
             )
-        try:
-            self._await_ready(begin)
-        except BaseException:
-            self.kill()
-            raise
+        return begin
 
     def stop(self) -> None:
         """End in order: leaders resign, logs are flushed. Killed if that takes too long."""
@@ -160,14 +185,26 @@ class Broker:
 
     def _write_configuration(self) -> None:
         self.data_dir.mkdir(parents=True, exist_ok=True)
-        text = SERVER_PROPERTIES.format(port=self.port, controller_port=_free_port(), data=self.data_dir)
+        place = self._place
+        ways = {"PLAINTEXT": Door(self.port, self.port), **{f"DOOR{i}": door for i, door in enumerate(self.doors)}}
+        replicas = len(place.controllers)
+        text = SERVER_PROPERTIES.format(
+            node=place.node,
+            voters=",".join(f"{i}@127.0.0.1:{port}" for i, port in enumerate(place.controllers, start=1)),
+            listeners=",".join(f"{name}://127.0.0.1:{door.port}" for name, door in ways.items()),
+            advertised=",".join(f"{name}://127.0.0.1:{door.advertised}" for name, door in ways.items()),
+            protocols=",".join(f"{name}:PLAINTEXT" for name in ways),
+            controller_port=place.controllers[place.node - 1],
+            data=self.data_dir,
+            replicas=replicas,
+            in_sync=max(1, replicas - 1),
+        )
         (self.data_dir / "server.properties").write_text(text)
         (self.data_dir / "log4j2.properties").write_text(LOG4J_PROPERTIES)
 
     def _format(self) -> None:
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
         # "=": an id may begin with a dash, which would read as an option.
-        arguments = ["format", f"--cluster-id={cluster_id}", "-c", str(self.data_dir / "server.properties")]
+        arguments = ["format", f"--cluster-id={self._place.cluster_id}", "-c", str(self.data_dir / "server.properties")]
         command = [*self._command("-XX:TieredStopAtLevel=1"), "kafka.tools.StorageTool", *arguments]
         done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=START_TIMEOUT_S)
         if done.returncode:
@@ -176,6 +213,18 @@ class Broker:
     def _command(self, *options: str) -> list[str]:
         logging = f"-Dlog4j2.configurationFile={self.data_dir / 'log4j2.properties'}"
         return [_java() or "java", *options, logging, "-cp", f"{JARS}/*"]
+
+    def await_ready(self, begin: int) -> None:
+        """Until clients are served; `begin` is what `launch` returned.
+
+        Raises:
+            BrokerError: the broker ended, or was too slow; it is killed.
+        """
+        try:
+            self._await_ready(begin)
+        except BaseException:
+            self.kill()
+            raise
 
     def _await_ready(self, begin: int) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
@@ -196,12 +245,18 @@ def _java() -> str | None:
     return shutil.which("java", path=f"{home}/bin") if home else shutil.which("java")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port on 127.0.0.1 that nobody has."""
     # Below the ephemeral range: a client's outgoing connection must not take the port while Java starts.
     for port in random.sample(range(20_000, 32_000), 100):
         if _is_free(port):
             return port
     raise BrokerError("no free port on 127.0.0.1")
+
+
+def new_cluster_id() -> str:
+    """As Kafka makes them."""
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
 
 
 def _is_free(port: int) -> bool:

@@ -13,32 +13,44 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
-from tests.kafka.broker import START_TIMEOUT_S, Broker, BrokerError
+import msgspec
+
+from tests.kafka.broker import START_TIMEOUT_S, Broker, BrokerError, Door, free_port
 
 ROOT = Path(__file__).parents[2]
+DOORS = 2
+
+
+class Address(NamedTuple):
+    """Where clients find the broker, and its doors for those behind a proxy: one test at a time takes these."""
+
+    bootstrap: str
+    doors: tuple[Door, ...]
 
 
 @contextmanager
-def shared_broker(directory: Path) -> Iterator[str]:
-    """The bootstrap address of the broker that all who name `directory` share."""
+def shared_broker(directory: Path) -> Iterator[Address]:
+    """The address of the broker that all who name `directory` share."""
     directory.mkdir(parents=True, exist_ok=True)
     with _locked(directory / "users", fcntl.LOCK_SH):
         with _locked(directory / "start", fcntl.LOCK_EX):
-            bootstrap = _address(directory) or _start_keeper(directory)
-        yield bootstrap
+            address = _address(directory) or _start_keeper(directory)
+        yield address
 
 
 def keep(directory: Path) -> None:
     """Run the broker as long as any process holds the users' lock; started by `shared_broker` only."""
-    broker = Broker(directory / "data")
+    doors = [Door(free_port(), free_port()) for _ in range(DOORS)]
+    broker = Broker(directory / "data", doors=doors)
     broker.start()
     try:
-        ready = directory / "bootstrap.new"
-        ready.write_text(broker.bootstrap)
-        ready.rename(directory / "bootstrap")
+        ready = directory / "address.new"
+        ready.write_bytes(msgspec.json.encode(Address(broker.bootstrap, tuple(doors))))
+        ready.rename(directory / "address")
         with _locked(directory / "users", fcntl.LOCK_EX):
-            (directory / "bootstrap").unlink()
+            (directory / "address").unlink()
             broker.kill()  # nobody reads the data again
     finally:
         broker.kill()
@@ -51,14 +63,14 @@ def _locked(path: Path, operation: int) -> Iterator[None]:
         yield
 
 
-def _address(directory: Path) -> str | None:
+def _address(directory: Path) -> Address | None:
     try:
-        return (directory / "bootstrap").read_text()
+        return msgspec.json.decode((directory / "address").read_bytes(), type=Address)
     except FileNotFoundError:
         return None
 
 
-def _start_keeper(directory: Path) -> str:
+def _start_keeper(directory: Path) -> Address:
     # Its own session: the keeper must outlive the test process that happened to be first.
     with (directory / "keeper.log").open("ab") as log:
         keeper = subprocess.Popen(
@@ -71,9 +83,9 @@ def _start_keeper(directory: Path) -> str:
         )
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and keeper.poll() is None:
-        if bootstrap := _address(directory):
+        if address := _address(directory):
             keeper.returncode = 0  # not ours to wait for: no ResourceWarning about a child that lives on
-            return bootstrap
+            return address
         time.sleep(0.05)
     raise BrokerError((directory / "keeper.log").read_text()[-2000:])
 

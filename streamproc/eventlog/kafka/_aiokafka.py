@@ -25,6 +25,7 @@ __all__ = [
     "CreateTopicsRequest",
     "DefaultRecordBatchBuilder",
     "DescribeConfigsRequest",
+    "EndTxnHandler",
     "FetchError",
     "Fetcher",
     "GroupCoordinator",
@@ -66,6 +67,7 @@ from aiokafka.producer.message_accumulator import MessageAccumulator
 from aiokafka.producer.sender import (
     AddOffsetsToTxnHandler,
     AddPartitionsToTxnHandler,
+    EndTxnHandler,
     InitPIDHandler,
     Sender,
     TxnOffsetCommitHandler,

@@ -1,5 +1,5 @@
 # mypy: allow-subclassing-any
-"""KIP-447 for aiokafka: offsets in a transaction are fenced by the group's generation, and four repairs.
+"""KIP-447 for aiokafka: offsets in a transaction are fenced by the group's generation, and five repairs.
 
 1. TxnOffsetCommit v3 carries generation, member and instance id; the broker's refusal (22, 25: the membership is
    over; 82: a newer owner of the instance) ends the transaction as abortable instead of killing the sender.
@@ -25,6 +25,7 @@ from streamproc.eventlog.kafka._aiokafka import (
     AddOffsetsToTxnHandler,
     AddPartitionsToTxnHandler,
     CoordinationType,
+    EndTxnHandler,
     InitPIDHandler,
     Sender,
     TransactionManager,
@@ -73,6 +74,7 @@ class Transactions(TransactionManager):
     def fatal_error(self, exc: BaseException) -> None:
         if self._transaction_waiter is None:  # it failed before the first transaction
             self._transaction_waiter = asyncio.get_running_loop().create_future()
+        self._announced = None
         futures = self._open_futures()
         super().fatal_error(exc)
         _retrieve(futures)
@@ -130,6 +132,28 @@ def _codes(response: Any) -> set[int]:
     return {code for _, partitions, *_ in response.errors for _, code, *_ in partitions}
 
 
+class _Once:
+    """Repair 5, over any of aiokafka's handlers."""
+
+    _sender: Any
+    group: Any
+
+    async def do(self, node_id: Any) -> bool:
+        handler: Any = self
+        try:
+            response = await self._sender.client.send(node_id, handler.create_request(), group=self.group)
+        except theirs.NodeNotReadyError:  # it was not sent
+            await asyncio.sleep(handler.handle_error())
+            return False
+        except theirs.KafkaError as error:
+            self._sender._txn_manager.fatal_error(error)
+            return False
+        backoff = handler.handle_response(response)
+        if backoff is not None:
+            await asyncio.sleep(backoff)
+        return backoff is None
+
+
 class _InitProducer(_QuickRetry, InitPIDHandler):
     pass
 
@@ -173,7 +197,11 @@ class _FencedOffsets(TxnOffsetCommitHandler):
         return backoff
 
 
-class _CommitOffsets(_QuickRetry, _FencedOffsets):
+class _CommitOffsets(_Once, _QuickRetry, _FencedOffsets):
+    pass
+
+
+class _EndTransaction(_Once, EndTxnHandler):
     pass
 
 
@@ -239,6 +267,13 @@ class FencedSender(Sender):
             self._txn_manager.error_transaction(error)
             return
         await _CommitOffsets(self, offsets, member).do(node)
+
+    async def _do_txn_commit(self, commit_result: Any) -> None:
+        await self._message_accumulator.flush_for_commit()
+        if self._txn_manager.is_empty_transaction():
+            self._txn_manager.complete_transaction()
+            return
+        await _EndTransaction(self, commit_result).do(await self._transaction_coordinator())
 
     async def _transaction_coordinator(self) -> Any:
         return await self._find_coordinator(CoordinationType.TRANSACTION, self._txn_manager.transactional_id)

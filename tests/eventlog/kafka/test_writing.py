@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
+from aiokafka import errors as theirs
 
 from state.errors import EventLogError, FencedError, TaskMigratedError
 from streamproc.eventlog.contract import CommittedOffset, TopicPartition, TopicSpec
@@ -189,6 +191,42 @@ async def test_an_abort_leaves_the_writer_usable(log: KafkaLog, tp: TopicPartiti
     await transact(writer, records(tp, b"kept"))
     await writer.abandon()
     assert await read_values(log, tp) == [b"kept"]
+
+
+@pytest.mark.parametrize("error", [theirs.RequestTimedOutError, theirs.KafkaConnectionError])
+@pytest.mark.parametrize("api_key", [26, 28])
+async def test_what_was_not_answered_is_not_sent_again(
+    log: KafkaLog, topic: str, tp: TopicPartition, api_key: int, error: type[theirs.KafkaError]
+) -> None:
+    """The end of a transaction, and offsets: sent twice, the first of them may come in the midst of the next one."""
+    reader, told = await join(log, unique("group"), [topic])
+    writer = await opened(log, unique("tx"))
+    assert writer._producer is not None
+    client, sent = writer._producer.client, 0
+    send = client.send
+
+    async def unanswered(node: Any, request: Any, **options: Any) -> Any:
+        nonlocal sent
+        if api_key != request.API_KEY:
+            return await send(node, request, **options)
+        sent += 1
+        raise error
+
+    client.send = unanswered
+    await writer.begin()
+    await writer.append([records(tp, b"x")])
+
+    async def end() -> None:
+        await writer.offsets({tp: CommittedOffset(1, "")}, told.member)
+        await writer.commit()
+
+    with pytest.raises(EventLogError) as caught:
+        await end()
+    assert caught.value.retriable
+    await asyncio.sleep(0.3)
+    assert sent == 1
+    await writer.abandon()
+    await reader.close(leave=True)
 
 
 async def test_a_refused_record_surfaces_and_nothing_is_published(log: KafkaLog) -> None:

@@ -1,0 +1,47 @@
+"""Names the task that stands still: its input waits, and its position has not moved for half a minute.
+
+Whatever the reason: a producer that never ends its transaction, a restore that takes long, a log that answers and
+delivers nothing, a mistake of ours. It only says so; what ends a worker is bounded where it happens.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Watchdog"]
+
+from collections.abc import Iterable, Mapping, Set
+
+import structlog
+
+from streamproc.eventlog.contract import TopicPartition
+from streamproc.runtime.partition_task import PartitionTask
+
+_LOOKS_MAX = 15
+"""Looks, not seconds: a process that was stopped has not looked. One every two seconds (observe.py)."""
+
+
+class Watchdog:
+    """To be told at every look; `stalled` are the tasks that stand still."""
+
+    def __init__(self) -> None:
+        self.stalled: set[TopicPartition] = set()
+        self._seen: dict[TopicPartition, tuple[int, int]] = {}  # position, looks that found it there
+        self._logger = structlog.get_logger("watchdog")
+
+    def look(
+        self, tasks: Iterable[PartitionTask], waiting: Set[TopicPartition], ends: Mapping[TopicPartition, int]
+    ) -> None:
+        """`waiting`: whose input has something to decide. `ends`: where it ends."""
+        seen: dict[TopicPartition, tuple[int, int]] = {}
+        for task in tasks:
+            position, looks = self._seen.get(task.source, (task.position, 0))
+            if task.source in waiting and position == task.position:
+                seen[task.source] = position, looks + 1
+                if looks + 1 == _LOOKS_MAX:
+                    self._logger.error(
+                        "a task stands still", task=task.task, phase=task.phase, position=position,
+                        end=ends.get(task.source),
+                    )  # fmt: skip
+            elif looks >= _LOOKS_MAX:
+                self._logger.info("the task goes on", task=task.task, position=task.position)
+        self._seen = seen
+        self.stalled = {tp for tp, (_, looks) in seen.items() if looks >= _LOOKS_MAX}

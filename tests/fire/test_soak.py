@@ -1,0 +1,187 @@
+"""The campaigns again and again, seed after seed, each kind for its share of the time: `make soak`."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.exactly_once.campaign import Campaign, Plan, assert_exactly_once, checkpointed, plan_kills
+from tests.exactly_once.pods import Pod
+from tests.fire.proxy import Proxy
+from tests.fire.report import recorded
+from tests.fire.soak import forget, seeds
+from tests.fire.subject import HASTY, VIOLATIONS, Subject
+from tests.fire.test_network import HURTS, STOPS, go_through
+from tests.fire.test_zombies import end, stand_still
+from tests.kafka.broker import Broker
+from tests.kafka.shared import Address
+
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(7200)]
+
+KILLS = 40
+RATE = 500
+POINTS = ["1", "3", "4", "5", "6", "7", "8", "produced", "ending", "flushing"]
+EXIT_SECONDS_MAX = 180.0
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[[str], Campaign]:
+    """A campaign on the log of this address, in a directory and under a name of its own."""
+
+    def campaign(log_url: str) -> Campaign:
+        name = f"soak_{uuid.uuid4().hex[:8]}"
+        directory = tmp_path / name
+        return Campaign(directory, log_url.replace("DIR", str(directory)), name, *checkpointed(directory))
+
+    return campaign
+
+
+def kill(campaign: Campaign, seed: int, workers: int, kind: str) -> None:
+    plan = Plan(plan_kills(random.Random(seed), KILLS, alone=workers > 1), workers=workers, seed=seed, roll_call=True)
+    try:
+        with recorded(kind, seed) as running:
+            report = campaign.run(plan)
+            running.events, running.kills = report.sent, report.by_name
+            running.violations.update({name: report.verdict[name] for name in VIOLATIONS})
+            assert_exactly_once(report, plan)
+    finally:
+        campaign.end_all()
+    forget(campaign)
+
+
+@pytest.mark.xdist_group("campaigns")
+def test_kills_on_the_embedded_log(make: Callable[[str], Campaign]) -> None:
+    for seed in seeds(share=0.25):
+        kill(make("file:DIR/log"), seed, 1 + seed % 2, "kills, embedded")
+
+
+@pytest.mark.kafka
+@pytest.mark.xdist_group("campaigns")
+def test_kills_on_kafka(make: Callable[[str], Campaign], kafka_bootstrap: str) -> None:
+    for seed in seeds(share=0.35):
+        kill(make(f"kafka://{kafka_bootstrap}"), seed, 1 + seed % 2, "kills, Kafka")
+
+
+@pytest.mark.kafka
+@pytest.mark.xdist_group("network")
+def test_networks(make: Callable[[str], Campaign], kafka_address: Address) -> None:
+    """Every other seed with the time-outs as shipped. The first fault may meet the start, a kill, or a restore."""
+    door = kafka_address.doors[0]
+    for seed in seeds(share=0.3):
+        rng, campaign = random.Random(seed), make(f"kafka://{kafka_address.bootstrap}")
+        faults = rng.choices(list((STOPS | HURTS).items()), k=12)
+        try:
+            with (
+                recorded("network", seed) as running,
+                Proxy(door.advertised, door.port) as proxy,
+                campaign.feeding(Plan(rate=RATE, events=RATE * 20, seed=seed)) as feeder,
+            ):
+                name, first = rng.choice(list((STOPS | HURTS).items()))
+                running.faults[f"{name}, at start"] += 1
+                first(proxy)
+                subject = Subject(campaign, proxy.url, HASTY if seed % 2 else {}, running)
+                time.sleep(rng.uniform(0.0, 4.0))
+                proxy.heal()
+                subject.until_well()
+                os.kill(subject.pod.child(), signal.SIGKILL)  # it is started again by its parent
+                time.sleep(rng.uniform(0.0, 1.0))
+                name, second = rng.choice(list((STOPS | HURTS).items()))
+                running.faults[f"{name}, at restart"] += 1
+                second(proxy)
+                time.sleep(rng.uniform(0.0, 4.0))
+                proxy.heal()
+                subject.until_well()
+                go_through(faults, subject, proxy, lambda: campaign.end_of(feeder)["sent"])  # noqa: B023
+        finally:
+            campaign.end_all()
+        forget(campaign)
+
+
+@pytest.mark.kafka
+@pytest.mark.xdist_group("network")
+def test_zombies(make: Callable[[str], Campaign], kafka_bootstrap: str) -> None:
+    for seed in seeds(share=0.15):
+        rng, campaign = random.Random(seed), make(f"kafka://{kafka_bootstrap}")
+        try:
+            with (
+                recorded("zombies", seed) as running,
+                campaign.feeding(Plan(rate=RATE, events=RATE * 20, seed=seed)) as feeder,
+            ):
+                one, two, heir = (Pod(campaign, name, kafka=HASTY) for name in ("one", "two", "heir"))
+                for pod in (one, two, heir):
+                    pod.until_more()
+                for _ in range(4):
+                    points = rng.choices(POINTS, k=2)
+                    stand_still(campaign, points, (one, two), heir)
+                    running.faults.update(f"stopped at {point}" for point in points)
+                end(campaign, campaign.end_of(feeder)["sent"], running, one, two, heir)
+        finally:
+            campaign.end_all()
+        forget(campaign)
+
+
+@pytest.mark.kafka
+@pytest.mark.xdist_group("network")
+def test_brokers(make: Callable[[str], Campaign], kafka_installed: None, tmp_path: Path) -> None:
+    with Broker(tmp_path / "kafka") as broker:
+        for seed in seeds(share=0.1):
+            rng, campaign = random.Random(seed), make(f"kafka://{broker.bootstrap}")
+            try:
+                with (
+                    recorded("brokers", seed) as running,
+                    campaign.feeding(Plan(rate=RATE, events=RATE * 20, seed=seed)) as feeder,
+                ):
+                    subject = Subject(campaign, campaign.log_url, HASTY if seed % 2 else {}, running)
+                    subject.until_well()
+                    with subject.vitals as vitals:
+                        for _ in range(4):
+                            fault, name = rng.choice([(broker.kill, "broker killed"), (broker.stop, "broker stopped")])
+                            subject.bear(name, fault, broker.start, vitals, stops=True, seconds=rng.uniform(0, 8))
+                        subject.judge(campaign.end_of(feeder)["sent"], vitals)
+            finally:
+                campaign.end_all()
+            forget(campaign)
+
+
+@pytest.mark.kafka
+@pytest.mark.xdist_group("network")
+@pytest.mark.parametrize("fault", STOPS)
+def test_an_outage_without_end(make: Callable[[str], Campaign], kafka_address: Address, fault: str) -> None:
+    """It ends with a reason, within a bound; and nothing is lost or doubled when the log is back."""
+    door = kafka_address.doors[0]
+    campaign = make(f"kafka://{kafka_address.bootstrap}")
+    try:
+        with (
+            recorded("outage without end", 1) as running,
+            Proxy(door.advertised, door.port) as proxy,
+            campaign.feeding(Plan(rate=RATE, events=RATE * 20, seed=93)) as feeder,
+        ):
+            subject = Subject(campaign, proxy.url, {}, running)
+            subject.until_well()
+            running.faults[f"{fault}, without end"] += 1
+            STOPS[fault](proxy)
+            code, seconds = _ended(subject.pod.process)
+            line = campaign.logged().splitlines()[-1]
+            print(f"{fault}: exit code {code} after {seconds:.0f} s: {line}")
+            assert code == 1
+            assert line.startswith("error: ")
+            proxy.heal()
+            again = Subject(campaign, proxy.url, {}, running)
+            again.until_well()
+            with again.vitals as vitals:
+                again.judge(campaign.end_of(feeder)["sent"], vitals)
+    finally:
+        campaign.end_all()
+
+
+def _ended(process: subprocess.Popen[str]) -> tuple[int, float]:
+    begun = time.monotonic()
+    return process.wait(EXIT_SECONDS_MAX), time.monotonic() - begun

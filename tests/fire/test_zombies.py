@@ -1,0 +1,106 @@
+"""Workers that stand still or are cut off past their session while others take over, and then come back to life.
+
+None is the owner of anything then: what it still sends is refused (a journal of two owners would break), and it goes
+on as a fresh member.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.exactly_once.campaign import Campaign, Plan
+from tests.exactly_once.pods import Pod, ends, positions, until
+from tests.exactly_once.victim import order_stop
+from tests.fire.proxy import UP, Proxy, Rule
+from tests.fire.report import Running, recorded
+from tests.fire.subject import HASTY, HEALED_SECONDS_MAX, judge
+from tests.kafka.shared import Address
+
+pytestmark = [pytest.mark.xdist_group("network"), pytest.mark.kafka, pytest.mark.slow]
+
+RATE = 500
+ROUNDS = [("4", "6"), ("produced", "ending")]
+"""K2 and K4, then K3 and K5: where the two zombies stop."""
+
+
+@pytest.fixture
+def campaign(tmp_path: Path, kafka_address: Address) -> Iterator[Campaign]:
+    made = Campaign(tmp_path, f"kafka://{kafka_address.bootstrap}", f"zombies_{uuid.uuid4().hex[:8]}")
+    yield made
+    made.end_all()
+
+
+def until_others_have_all(campaign: Campaign, *alive: Pod) -> None:
+    """Every partition is decided by somebody who lives."""
+    since = positions(campaign)
+
+    def all_moved() -> bool:
+        time.sleep(0.3)
+        return all(now > before for now, before in zip(positions(campaign), since, strict=True))
+
+    until(all_moved, *alive, within_s=HEALED_SECONDS_MAX)
+
+
+def end(campaign: Campaign, sent: int, running: Running, *pods: Pod) -> None:
+    until(lambda: positions(campaign) == ends(campaign), *pods, within_s=HEALED_SECONDS_MAX)
+    for pod in pods:
+        pod.stop_in_order()
+    judge(campaign, sent, running)
+
+
+def stand_still(campaign: Campaign, points: Sequence[str], zombies: Sequence[Pod], heir: Pod) -> None:
+    """Each at its point, until the heir has everything; then they come back to life, and take part again."""
+    for zombie, point in zip(zombies, points, strict=True):
+        order_stop(zombie.path, point)
+    until(lambda: all(zombie.stands() for zombie in zombies), *zombies)
+    until_others_have_all(campaign, heir)
+    commits = [zombie.commits for zombie in zombies]
+    for zombie in zombies:
+        os.kill(zombie.child(), signal.SIGCONT)
+    for zombie in zombies:
+        zombie.until_more(10)
+    print(f"stopped at {points}, after {commits} commits; now {[z.commits for z in zombies]}", flush=True)
+
+
+@pytest.mark.timeout(300)
+def test_workers_that_stand_still_at_every_point(campaign: Campaign) -> None:
+    with (
+        recorded("zombies", 81) as running,
+        campaign.feeding(Plan(rate=RATE, events=RATE * 20, seed=81)) as feeder,
+    ):
+        one, two, heir = (Pod(campaign, name, kafka=HASTY) for name in ("one", "two", "heir"))
+        for pod in (one, two, heir):
+            pod.until_more()
+        for points in ROUNDS:
+            stand_still(campaign, points, (one, two), heir)
+            running.faults.update(f"stopped at {point}" for point in points)
+        end(campaign, campaign.end_of(feeder)["sent"], running, one, two, heir)
+
+
+@pytest.mark.timeout(240)
+def test_a_worker_that_is_cut_off(campaign: Campaign, kafka_address: Address) -> None:
+    """What it sent before it was given up arrives long after."""
+    door = kafka_address.doors[0]
+    with (
+        recorded("cut off", 82) as running,
+        Proxy(door.advertised, door.port) as proxy,
+        campaign.feeding(Plan(rate=RATE, events=8_000, seed=82)) as feeder,
+    ):
+        cut_off = Pod(campaign, "cut-off", "--log", proxy.url, kafka=HASTY)
+        heir = Pod(campaign, "heir", kafka=HASTY)
+        for pod in (cut_off, heir, cut_off):
+            pod.until_more(10)
+        until(lambda: cut_off.marks.read(0).step in {5, 6, 7}, cut_off)
+        running.faults["cut off"] += 1
+        proxy.set(Rule(held=True), UP)
+        until_others_have_all(campaign, cut_off, heir)
+        proxy.heal()
+        cut_off.until_more(10)
+        end(campaign, campaign.end_of(feeder)["sent"], running, cut_off, heir)
