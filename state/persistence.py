@@ -8,6 +8,7 @@ from __future__ import annotations
 
 __all__ = ["Persistence", "View"]
 
+import os
 from collections.abc import Callable, Iterator
 from itertools import islice
 
@@ -172,6 +173,10 @@ class Persistence:
         except StateCorruptedError as error:
             error.task = task
             raise
+        except OSError as error:  # what cannot be read is as good as damaged: the task is restored, or says why not
+            lost = StateCorruptedError(f"table {table.spec.name} cannot be read: {os.strerror(error.errno or 0)}")
+            lost.task = task
+            raise lost from error
 
     def _load(self, table: KeyedTable, task: int, keys: list[str], slots: Slots) -> None:
         store = self._stores[task]

@@ -82,7 +82,7 @@ class Checkpointer:
             sequence = await self._write(task.task, work, last)
             if sequence > last and count % _COLLECT_EVERY == _COLLECT_EVERY - 1:
                 await self._collect(task.task)
-        except (BlobStoreError, OSError) as error:
+        except (BlobStoreError, OSError, StateCorruptedError) as error:
             sequence = last
             self._metrics.failed_checkpoints.inc()
             self._logger.error("no checkpoint was written, will try again", task=task.task, error=str(error))
