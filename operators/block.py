@@ -123,7 +123,8 @@ def read_block(block: bytes) -> pa.Table:
     """
     try:
         table = pa.ipc.open_stream(block).read_all()
-    except (pa.ArrowInvalid, OSError) as error:
+        table.validate(full=True)  # else a damaged offset is read beyond its buffer
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise StateCorruptedError("a feature block cannot be read") from error
     if (table.schema.metadata or {}).get(b"format") != FORMAT.encode():
         raise StateCorruptedError("a feature block has a format that this release does not know")
@@ -135,7 +136,17 @@ def block_records(table: pa.Table) -> list[dict[str, Any]]:
 
     `decision` is the action's name, `rules` the ids of the live rules that hit; write them with
     `operators.encode.json_encoder`, which keeps decimals exact.
+
+    Raises:
+        StateCorruptedError: these are no columns of a feature block.
     """
+    try:
+        return _records(table)
+    except (pa.ArrowException, msgspec.MsgspecError, LookupError, TypeError, ValueError) as error:
+        raise StateCorruptedError("a feature block has columns that none of ours has") from error
+
+
+def _records(table: pa.Table) -> list[dict[str, Any]]:
     metadata = table.schema.metadata
     actions: list[str] = msgspec.json.decode(metadata[b"actions"])
     rules: list[str] = msgspec.json.decode(metadata[b"rules"])

@@ -6,6 +6,7 @@
     │   └── StateLockedError  another process holds the task's state: wait a moment, then refuse
     ├── RecordError           one record becomes a dead letter, its neighbours go on
     ├── StateCorruptedError   discard the task's local state and restore it
+    ├── StateDiskError        the disk of the state fails: exit, and say so; nothing is lost
     ├── BlobStoreError        a checkpoint could not be written or read: decide on, try again later
     │   └── BlobMissingError  there is no blob of that name
     └── EventLogError         the log failed; `retriable` says whether a new attempt can help
@@ -27,6 +28,7 @@ __all__ = [
     "RecordError",
     "StateBarrierError",
     "StateCorruptedError",
+    "StateDiskError",
     "StateLockedError",
     "StreamprocError",
     "TaskMigratedError",
@@ -97,6 +99,13 @@ class StateCorruptedError(StreamprocError):
     """Local state fails its checks: discard it and restore. `task`: whose, where known."""
 
     task: int | None = None
+
+
+class StateDiskError(StreamprocError):
+    """Local state can be neither opened nor written, and waiting did not help; `reason` is the system's."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the state's disk fails: {reason} (give it space or another --state, and start again)")
 
 
 class BlobStoreError(StreamprocError):

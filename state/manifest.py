@@ -176,9 +176,11 @@ def check(manifest: Manifest, folder: Folder, name: str) -> None:
         raise StateCorruptedError(f"{what} is of pipeline {manifest.pipeline!r}, task {manifest.task}")
     if manifest.name != name or manifest.cut.sequence != sequence_of(name):
         raise StateCorruptedError(f"{what} was written as {manifest.name!r}")
-    paths = [file.path for file in manifest.files]
-    if len(set(paths)) < len(paths):
+    paths = {file.path for file in manifest.files}
+    if len(paths) < len(manifest.files):
         raise StateCorruptedError(f"{what} names a file twice")
+    if any(str(folder) in paths for path in paths for folder in PurePosixPath(path).parents):
+        raise StateCorruptedError(f"{what} names a file that is a folder too")
     for file in manifest.files:
         path = PurePosixPath(file.path)
         if path.is_absolute() or not path.parts or ".." in path.parts or str(path) != file.path or "\0" in file.path:

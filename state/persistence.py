@@ -8,7 +8,9 @@ from __future__ import annotations
 
 __all__ = ["Persistence", "View"]
 
+import os
 from collections.abc import Callable, Iterator
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +24,7 @@ from state.table_cut import Sweep, TableCut
 
 I64 = npt.NDArray[np.int64]
 View = Callable[[KeyedTable, Slots], tuple[I64, I64]]  # fields (rows, any number) and ring starts of slots
-_LOAD_MAX = 4096  # keys loaded at once when all of a task's keys are wanted
+_LOAD_MAX = 4096  # rows asked for at once
 _WINDOW = 1 << 15  # slots that a step of eviction looks at
 _EVICTED = 1 << 11  # keys that it evicts at most: 1 to 3 ms
 
@@ -60,6 +62,8 @@ class Persistence:
         if not fresh:
             self._cold.add(task)
         if self.table.stream and (time := store.get_many([self.format.time_key])[0]) is not None:
+            if len(time) != 8:
+                raise self.format.corrupted("the stream time is cut short")
             self.table.stream.put(task, int.from_bytes(time, "little", signed=True))
 
     def drop_task(self, task: int) -> None:
@@ -169,6 +173,10 @@ class Persistence:
         except StateCorruptedError as error:
             error.task = task
             raise
+        except OSError as error:  # what cannot be read is as good as damaged: the task is restored, or says why not
+            lost = StateCorruptedError(f"table {table.spec.name} cannot be read: {os.strerror(error.errno or 0)}")
+            lost.task = task
+            raise lost from error
 
     def _load(self, table: KeyedTable, task: int, keys: list[str], slots: Slots) -> None:
         store = self._stores[task]
@@ -182,6 +190,8 @@ class Persistence:
             stored_keys = [stored_keys[i] for i in known]
         header, rests = self.format.unpack_rows([value for value in found if value is not None])
         fields = len(table.spec.fields)
+        if table.ring:
+            self.format.check_bounds(*header[:, fields : fields + 2].T)
         if table.stream:
             fits = table.stream.before(task) - header[:, table.last_seen] < table.spec.ttl_ms
             if not fits.all():
@@ -209,34 +219,36 @@ class Persistence:
         ring = self.table.ring
         assert ring
         starts, stops = bounds[:, 0], bounds[:, 1]
-        if not ((starts >= 0) & (starts <= stops)).all():
-            raise self.format.corrupted("a ring has impossible bounds")
-        ring.install(slots, starts, stops)
         full = stops // CHUNK  # chunks below this number are full
-        ring.chunks[slots, Ring.KEPT] = np.minimum(starts // CHUNK, full)
-        ring.chunks[slots, Ring.STORED] = full
         begins = np.maximum(starts, full * CHUNK)
         sizes = ((stops - begins) * self.format.entry_bytes).tolist()
         if any(len(rest) < size for rest, size in zip(rests, sizes, strict=True)):
             raise self.format.corrupted("a row's ring tail is cut short")
         tails = b"".join([rest[:size] for rest, size in zip(rests, sizes, strict=True)])
-        self._fill(ring, tails, slots, begins, stops)
         chunked = np.flatnonzero(starts < full * CHUNK)
-        if chunked.size:
-            self._load_chunks(ring, store, [keys[i] for i in chunked.tolist()], slots[chunked])
+        chunks = self._chunks(store, [keys[i] for i in chunked.tolist()], starts[chunked], full[chunked])
+        ring.install(slots, starts, stops)  # only now: there is as much as the bounds say
+        ring.chunks[slots, Ring.KEPT] = np.minimum(starts // CHUNK, full)
+        ring.chunks[slots, Ring.STORED] = full
+        self._fill(ring, tails, slots, begins, stops)
+        self._fill(ring, chunks, slots[chunked], starts[chunked], full[chunked] * CHUNK)
         return [rest[size:] for rest, size in zip(rests, sizes, strict=True)]
 
-    def _load_chunks(self, ring: Ring, store: RowStore, keys: list[bytes], slots: Slots) -> None:
-        starts = ring.heads[slots, Ring.START]
-        ends = ring.chunks[slots, Ring.STORED] * CHUNK
-        wanted, firsts = [], []
-        for key, start, end in zip(keys, starts.tolist(), ends.tolist(), strict=True):
-            for number in range(start // CHUNK, end // CHUNK):
-                wanted.append(self.format.chunk_key(key, number))
-                firsts.append(max(start - number * CHUNK, 0))
-        values = store.get_many(wanted)
-        parts = [self.format.unpack_chunk(value, first) for value, first in zip(values, firsts, strict=True)]
-        self._fill(ring, b"".join(parts), slots, starts, ends)
+    def _chunks(self, store: RowStore, keys: list[bytes], starts: I64, full: I64) -> bytes:
+        """Entries from `starts` to the last full chunk of each key, one after the other.
+
+        Asked for in portions: where bounds are wrong, the first missing chunk ends it.
+        """
+        parts: list[bytes] = []
+        wanted = (
+            (self.format.chunk_key(key, number), max(start - number * CHUNK, 0))
+            for key, start, end in zip(keys, starts.tolist(), full.tolist(), strict=True)
+            for number in range(start // CHUNK, end)
+        )
+        while portion := list(islice(wanted, _LOAD_MAX)):
+            values = store.get_many([key for key, _ in portion])
+            parts += [self.format.unpack_chunk(value, first) for value, (_, first) in zip(values, portion, strict=True)]
+        return b"".join(parts)
 
     @staticmethod
     def _fill(ring: Ring, data: bytes, slots: Slots, begins: I64, ends: I64) -> None:

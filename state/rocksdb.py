@@ -6,11 +6,15 @@ in the store whole or not at all; with `sync` it is on the disk when `write` ret
 rocksdict (0.3) keeps the interpreter lock while it writes a batch, but not while it syncs the log or flushes: so
 a batch is written unsynced (about 0.7 us a row under the lock) and the log is synced by a call of its own. Keep
 batches at a few thousand rows where latency counts.
+
+RocksDB does not see that its MANIFEST lost its end, or that a log is gone: it opens with older tables and newer logs,
+without what lay between. So each batch is numbered, by a key of its own that no reader sees; the numbers of the last
+`LINKS` batches are kept, and there must be no gap in them when the store is opened.
 """
 
 from __future__ import annotations
 
-__all__ = ["RocksRowStore", "RocksRowStores"]
+__all__ = ["LINKS", "RocksRowStore", "RocksRowStores"]
 
 import contextlib
 import errno
@@ -40,20 +44,30 @@ from rocksdict import (
 from state.errors import ConfigError, StateCorruptedError, StateLockedError
 
 _DISCARDED_MAX = 2
+LINKS = 1024
+_LINK = b"\xff\xfflink"  # behind all rows
 _TASK = re.compile(r"task-\d{5}")
 
 
 class RocksRowStore:
     """The rows of one task; made by `RocksRowStores.open`."""
 
-    def __init__(self, open_database: Callable[[], Rdict], *, sync: bool, release: Callable[[], None]) -> None:
+    def __init__(
+        self, open_database: Callable[[], Rdict], look: Callable[[], Rdict], *, sync: bool, release: Callable[[], None]
+    ) -> None:
         self._open = open_database
+        self._look = look
         self._sync = sync
         self._release = release
         self._reopening = threading.Lock()
         self._failed = False
         self._closed = False
         self._db = open_database()
+        try:
+            self._last = self._check_links()
+        except BaseException:
+            self._db.close()
+            raise
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Values in the order of `keys`; None where absent."""
@@ -71,7 +85,7 @@ class RocksRowStore:
         """All or nothing; deletes come first, so that a put of the same key stands.
 
         After an OSError the store is reopened by the next write; a batch whose sync failed may then turn out to be
-        stored, whole.
+        stored, whole. While the disk takes no write, what is stored can still be read.
 
         Raises:
             StateCorruptedError: the store is damaged.
@@ -84,24 +98,35 @@ class RocksRowStore:
             batch.delete(key)
         for key, value in puts:
             batch.put(key, value)
+        number = self._last + 1
+        batch.put(_link(number), b"")
+        if number > LINKS:
+            batch.delete(_link(number - LINKS))
         try:
             self._db.write(batch)
             if self._sync:
                 self._db.flush_wal(True)
+            if number % (LINKS // 2) == 0:
+                self._db.flush(False)  # so that no log is longer than the numbers reach back
         except Exception as error:
             self._failed = True
             raise _mapped(error) from error
+        self._last = number
 
     def scan(self, prefix: bytes, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Pairs whose key begins with `prefix` and is greater than `after`, in key order, as of the call."""
-        cursor = self._db.iter()
+        try:
+            cursor = self._db.iter()
+        except DbClosedError:
+            with self._reopening:
+                cursor = self._db.iter()
         cursor.seek(max(prefix, after + b"\0" if after else b""))
 
         def pairs() -> Iterator[tuple[bytes, bytes]]:
             try:
                 while cursor.valid():
                     key: bytes = cursor.key()
-                    if not key.startswith(prefix):
+                    if not key.startswith(prefix) or key.startswith(_LINK):
                         return
                     yield key, cursor.value()
                     cursor.next()
@@ -139,8 +164,35 @@ class RocksRowStore:
         with self._reopening:
             with contextlib.suppress(Exception):  # it already failed; what counts is whether it opens again
                 self._db.close()
-            self._db = self._open()
+            try:
+                self._db = self._open()
+            except OSError:
+                with contextlib.suppress(OSError, StateCorruptedError):
+                    self._db = self._look()  # reading needs no space
+                raise
+            self._last = self._check_links()
             self._failed = False
+
+    def _check_links(self) -> int:
+        """The number of the last batch.
+
+        Raises:
+            StateCorruptedError: one of those before it is missing.
+        """
+        numbers: list[int] = []
+        cursor = self._db.iter()
+        cursor.seek(_LINK)
+        try:
+            while cursor.valid() and (key := cursor.key()).startswith(_LINK):
+                numbers.append(int.from_bytes(key[len(_LINK) :], "big"))
+                cursor.next()
+            cursor.status()
+        except Exception as error:
+            raise _mapped(error) from error
+        last = numbers[-1] if numbers else 0
+        if numbers != list(range(max(1, last - LINKS + 1), last + 1)):
+            raise StateCorruptedError("a batch before the last one is missing: RocksDB lost a table or a log")
+        return last
 
 
 class RocksRowStores:
@@ -201,8 +253,9 @@ class RocksRowStores:
         self._lock(task)
         try:
             store = RocksRowStore(
-                lambda: self._database(task, access), sync=self._sync, release=lambda: self._closed(task)
-            )
+                lambda: self._database(task, access), lambda: self._database(task, AccessType.read_only(False)),
+                sync=self._sync, release=lambda: self._closed(task),
+            )  # fmt: skip
         except BaseException:
             self._unlock(task)
             raise
@@ -298,8 +351,9 @@ class RocksRowStores:
                 f"the state of task {task} in {self.directory} is held by process {holder}",
                 hint="stop that worker, or give this one a state directory of its own",
             ) from None
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, str(os.getpid()).encode(), 0)
+        with contextlib.suppress(OSError):  # a full disk: we hold it, whether it says so or not
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, str(os.getpid()).encode(), 0)
         self._locks[task] = fd
 
     def _unlock(self, task: int) -> None:
@@ -316,6 +370,10 @@ class RocksRowStores:
     @staticmethod
     def _number(path: Path) -> int:
         return int(path.name.rpartition("-")[2])
+
+
+def _link(number: int) -> bytes:
+    return _LINK + number.to_bytes(8, "big")
 
 
 def _mapped(error: Exception, *, opening: bool = False) -> Exception:

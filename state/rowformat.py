@@ -13,7 +13,7 @@ anyway. Integers in values are little-endian.
 
 from __future__ import annotations
 
-__all__ = ["CHUNK", "LAYOUT_KEY", "META_KEY", "RowFormat"]
+__all__ = ["CHUNK", "LAYOUT_KEY", "META_KEY", "RING_ENTRIES_MAX", "RowFormat"]
 
 import msgspec
 import numpy as np
@@ -25,6 +25,7 @@ from state.table import TableSpec
 
 I64 = npt.NDArray[np.int64]
 CHUNK = 16
+RING_ENTRIES_MAX = 1 << 26  # of one key: far more than a worker has room for
 META_KEY = b"m"
 LAYOUT_KEY = b"f"
 _VERSION = b"\x01"
@@ -57,7 +58,10 @@ class RowFormat:
 
     def row_key_text(self, stored: bytes) -> str:
         """The key text of a stored row key."""
-        return stored[len(self.row_prefix) :].decode(*_TEXT)
+        try:
+            return stored[len(self.row_prefix) :].decode(*_TEXT)
+        except UnicodeDecodeError:
+            raise self.corrupted("a key cannot be read") from None
 
     def chunk_key(self, row_key: bytes, number: int) -> bytes:
         """Stored key of a ring chunk, from the stored key of its row."""
@@ -96,6 +100,15 @@ class RowFormat:
         """One header column of a stored row."""
         at = len(self._head) + 8 * column
         return int.from_bytes(value[at : at + 8], "little", signed=True)
+
+    def check_bounds(self, starts: I64, stops: I64) -> None:
+        """Ring bounds as no damaged row has them: what follows from them may be allocated, or walked through.
+
+        Raises:
+            StateCorruptedError: they are impossible.
+        """
+        if not ((starts >= 0) & (starts <= stops) & (stops - starts <= RING_ENTRIES_MAX)).all():
+            raise self.corrupted("a ring has impossible bounds")
 
     # ---- ring chunks
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 __all__ = ["SegmentStore", "SegmentsCut"]
 
+from itertools import pairwise
+
 import numpy as np
 
 from state.entries import Entries
@@ -113,6 +115,9 @@ class SegmentStore:
         numbers: list[int] = np.frombuffer(row, "<i8", offset=len(head)).tolist()
         if len(numbers) < 3 or len(numbers) % 2 == 0 or not 0 <= numbers[0] <= numbers[1]:
             raise StateCorruptedError("deduplication: the state row is wrong")
+        slices, firsts = numbers[3::2], numbers[4::2]
+        if any(a >= b for a, b in pairwise(slices)) or any(a > b for a, b in pairwise([*firsts, numbers[1]])):
+            raise StateCorruptedError("deduplication: the state row has impossible segments")
         return numbers
 
 

@@ -51,6 +51,7 @@ class Sweep:
             gone.append(key)
             if form.spec.ring:
                 start, stop = form.field(value, fields), form.field(value, fields + 1)
+                form.check_bounds(np.array([start]), np.array([stop]))
                 gone += [form.chunk_key(key, number) for number in range(start // CHUNK, stop // CHUNK)]
         return gone
 

@@ -145,7 +145,7 @@ class WorkerState:
     def _check_layout(self, layout: bytes) -> None:
         try:
             stored = msgspec.json.decode(layout, type=dict[str, str])
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise StateCorruptedError("the layout row cannot be read") from error
         both = stored.keys() | self._layout.keys()
         changed = sorted(name for name in both if stored.get(name) != self._layout.get(name))

@@ -61,7 +61,7 @@ def parse_type(text: str) -> DataType:
     """
     name = text.strip().lower()
     if decimal := _DECIMAL.fullmatch(name):
-        if (scale := int(decimal[1])) > _SCALE_MAX:
+        if (scale := int(decimal[1][:20])) > _SCALE_MAX:
             raise ValueError(f"decimal({scale}) has too many decimals; {_SCALE_MAX} at most")
         return DataType(Kind.DECIMAL, scale)
     if name in Kind.__members__.values() and name != Kind.DECIMAL:

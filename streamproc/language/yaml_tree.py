@@ -117,6 +117,10 @@ class _Builder:
             if event.style in ("|", ">"):
                 written = written.partition("\n")[2]
                 body = Place(self.file, place.line + 1, 1)
+        if not event.value.isascii() and not _is_unicode(event.value):
+            raise ConfigError("half a surrogate pair is no character", place, r"write it as \U0001F600")
+        if "\0" in event.value:
+            raise ConfigError("a NUL character has no place here", place)
         return Scalar(event.value, place, event.style is None, written, body)
 
     def add(self, node: Node, size: int) -> None:
@@ -142,6 +146,14 @@ class _Builder:
             top.key = None
 
 
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def word(text: str, place: Place) -> Scalar:
     """A plain scalar, e.g. a key that is read like a value."""
     return Scalar(text, place, True, text, place)
@@ -162,6 +174,8 @@ def parse_yaml(text: str, file: str) -> Node:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise ConfigError(f"not YAML: {error.problem or error.context}", builder.place(mark)) from None
+    except (ValueError, OverflowError):  # PyYAML's own conversions of escapes and versions
+        raise ConfigError("not YAML: an escape or a version with an impossible number", Place(file)) from None
     except yaml.YAMLError as error:
         raise ConfigError(f"not YAML: {str(error).splitlines()[0]}", Place(file)) from None
     if builder.root is None:

@@ -4,7 +4,8 @@
    about to be computed on top of the one in flight, before that (`prepare`)
 2. once the cut's batch is published: encode and write the copy in one batch a task, with the journal position of that
    cut (in a thread)
-3. a failed write, or a batch that was undone, marks the rows dirty again; the next flush tries anew
+3. a failed write, or a batch that was undone, marks the rows dirty again; the next flush tries anew. A store that
+   turns out damaged is told by `damage`: the worker restores its task
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from collections.abc import Iterable
 
 import structlog
 
+from state.errors import StateCorruptedError
 from state.worker_state import FlushCut
 from streamproc.clock import Clock
 from streamproc.runtime.executor import BlockingExecutor
 from streamproc.runtime.partition_task import PartitionTask, Phase
-from streamproc.runtime.state_keeper import StateKeeper
+from streamproc.runtime.state_keeper import StateKeeper, reason_of
 
 _RETRY_SECONDS = 5.0
 
@@ -41,6 +43,7 @@ class Flusher:
         self._running: asyncio.Future[None] | None = None
         self._cuts: list[FlushCut] = []
         self._prepared: list[tuple[PartitionTask, FlushCut]] = []
+        self.damage: StateCorruptedError | None = None
         self._logger = structlog.get_logger("flush")
 
     def prepare(self, tasks: Iterable[PartitionTask]) -> None:
@@ -101,7 +104,11 @@ class Flusher:
 
         def write() -> None:
             for store, cut in jobs:
-                cut.write(store)
+                try:
+                    cut.write(store)
+                except StateCorruptedError as error:
+                    error.task = cut.task
+                    raise
 
         self._running = self._executor.submit(write)
 
@@ -113,9 +120,12 @@ class Flusher:
             for cut in self._cuts:
                 cut.written()
             return
-        if not isinstance(error, OSError):
+        if not isinstance(error, OSError | StateCorruptedError):
             raise error
         for cut in self._cuts:
             cut.restore_dirty()
         self._not_before = self._clock.monotonic() + _RETRY_SECONDS
-        self._logger.error("state could not be written, will try again", error=type(error).__name__)
+        if isinstance(error, StateCorruptedError):
+            self.damage = error
+        else:
+            self._logger.error("state could not be written, will try again", error=reason_of(error))

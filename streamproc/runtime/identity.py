@@ -11,6 +11,7 @@ from __future__ import annotations
 
 __all__ = ["hold_identity", "hold_run"]
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -52,8 +53,9 @@ def _lock(path: Path, holder: int, what: str) -> int:
             f"{what}: it is held by process {other}",
             hint="stop that one, or give this one an --instance and a --state of its own",
         ) from None
-    os.ftruncate(fd, 0)
-    os.pwrite(fd, str(holder).encode(), 0)
+    with contextlib.suppress(OSError):  # a full disk: we hold it, whether it says so or not
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, str(holder).encode(), 0)
     return fd
 
 

@@ -84,7 +84,9 @@ class JournalHead(NamedTuple):
         parts = text.split(":")
         try:
             if len(parts) == _METADATA_FIELDS and int(parts[0]) == _VERSION:
-                return JournalHead(int(parts[1]), bytes.fromhex(parts[3]), int(parts[2]))
+                head = JournalHead(int(parts[1]), bytes.fromhex(parts[3]), int(parts[2]))
+                if len(head.chain) == len(CHAIN_START):
+                    return head
         except ValueError:
             pass
         raise StateCorruptedError("the group's committed offsets were not written by this program's workers")
@@ -121,7 +123,7 @@ def decode_entry(headers: Headers) -> tuple[JournalEntry, bytes, bytes]:
     try:
         body, chain = fields["journal"], fields["chain"]
         entry = _decoder.decode(body)
-    except (KeyError, msgspec.DecodeError, msgspec.ValidationError) as error:
+    except (KeyError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise StateCorruptedError("a record of the journal cannot be read") from error
     if entry.version != _VERSION:
         raise StateCorruptedError(f"journal version {entry.version} is not known to this release")

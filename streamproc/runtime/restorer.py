@@ -20,6 +20,7 @@ from state.errors import (
     EventLogError,
     FencedError,
     StateCorruptedError,
+    StateDiskError,
     StateLockedError,
     StreamprocError,
 )
@@ -27,10 +28,11 @@ from streamproc.clock import Clock
 from streamproc.eventlog.contract import CommittedOffset, TopicPartition
 from streamproc.runtime.partition_task import PartitionTask
 from streamproc.runtime.recovery import Recovery
-from streamproc.runtime.state_keeper import StateKeeper
+from streamproc.runtime.state_keeper import StateKeeper, reason_of
 
 _RETRY_SECONDS = 0.2
 _SAY_SECONDS = 15.0
+_SAY_DISK_SECONDS = 5.0
 _UNREACHABLE_SECONDS_MAX = 60.0
 _PROGRESS_SECONDS = 30.0
 """An attempt that fails later than this had got somewhere: a log that does not answer at all is known sooner."""
@@ -58,6 +60,7 @@ class Restorer:
         self._others = others
         self._running: asyncio.Task[None] | None = None
         self._stopping = False
+        self._said_of_disk = -_SAY_DISK_SECONDS
         self._logger = structlog.get_logger("restore")
         recovery.stopping = lambda: self._stopping
 
@@ -115,23 +118,21 @@ class Restorer:
             raise first
 
     async def _restore(self, task: PartitionTask, committed: CommittedOffset | None) -> None:
-        """Until it is restored or we are stopped. A log that does not answer at all is borne for a minute."""
+        """Until it is restored or we are stopped. What does not answer at all is borne for a minute."""
         failing_since = self._clock.monotonic()
         while not self._stopping:
             begun = self._clock.monotonic()
-            await self._states.open(task.task)
             restored = False
             try:
+                await self._states.open(task.task)
                 restored = await self._recovery.restore(task, committed)
             except FencedError:
                 raise
-            except (EventLogError, BlobStoreError) as error:
+            except (EventLogError, BlobStoreError, OSError) as error:
                 now = self._clock.monotonic()
                 if now - begun > _PROGRESS_SECONDS:
                     failing_since = now
-                if not error.retriable or now - failing_since > _UNREACHABLE_SECONDS_MAX:
-                    raise
-                self._logger.warning("no answer, trying again", task=task.task, error=str(error))
+                self._bear(error, task, now - failing_since)
             finally:
                 if not restored:
                     await self._states.close(task.task)
@@ -140,3 +141,16 @@ class Restorer:
                 return
             if not self._stopping:
                 await self._clock.sleep(_RETRY_SECONDS)
+
+    def _bear(self, error: EventLogError | BlobStoreError | OSError, task: PartitionTask, seconds: float) -> None:
+        """Log an error of an attempt; raise it if it has lasted too long, or waiting is of no use."""
+        if isinstance(error, OSError):
+            if seconds > _UNREACHABLE_SECONDS_MAX:
+                raise StateDiskError(reason_of(error)) from error
+            if seconds >= self._said_of_disk + _SAY_DISK_SECONDS or seconds < self._said_of_disk:
+                self._said_of_disk = seconds
+                self._logger.error("the state's disk fails, trying again", task=task.task, error=reason_of(error))
+            return
+        if not error.retriable or seconds > _UNREACHABLE_SECONDS_MAX:
+            raise error
+        self._logger.warning("no answer, trying again", task=task.task, error=str(error))

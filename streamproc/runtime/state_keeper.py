@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["StateKeeper"]
+__all__ = ["StateKeeper", "reason_of"]
 
+import os
 from collections.abc import Awaitable
 from pathlib import Path
 
@@ -67,11 +68,17 @@ class StateKeeper:
         await self._afresh(task)
 
     async def close(self, task: int) -> None:
-        """Forget the task's state in memory, and close its store once whatever uses it has ended."""
+        """Forget the task's state in memory, and close its store once whatever uses it has ended.
+
+        A store that cannot be closed in order is logged: what was flushed is in its log, the next start reads that.
+        """
         self._forget(task)
         store = self._open.pop(task, None)
         if store is not None:
-            await self._executor.submit(store.close)
+            try:
+                await self._executor.submit(store.close)
+            except (OSError, StateCorruptedError) as error:
+                self._logger.error("state was not closed in order", task=task, error=reason_of(error))
 
     async def install(self, task: int, directory: Path) -> None:
         """Put a copy of the task's store in its place (what was there is set aside), and open that.
@@ -161,3 +168,10 @@ class StateKeeper:
         if task in self._metas:
             del self._metas[task]
             self._state.drop_task(task)
+
+
+def reason_of(error: OSError | StateCorruptedError) -> str:
+    """Why a disk failed, in the system's words; no path and no key."""
+    if isinstance(error, OSError):
+        return os.strerror(error.errno) if error.errno else type(error).__name__
+    return str(error)

@@ -153,7 +153,7 @@ class Worker:
                         await self._transact(computed, membership)
                     else:
                         await self._protocol.withdraw()
-                    if self._again:
+                    if self._again or self._flusher.damage is not None:
                         await self._try_again()
         except BaseException:
             self._orderly = False
@@ -293,7 +293,7 @@ class Worker:
 
     async def _try_again(self) -> None:
         """After a batch that could not be computed: with fewer rows, or on restored state."""
-        damage = self._damage
+        damage, self._flusher.damage = self._damage or self._flusher.damage, None
         self._undo()
         if damage is not None:
             await self._lose_state(damage)

@@ -198,7 +198,7 @@ def _logs(loop: SeededLoop, seen: Counter[str], told: Told | None) -> Iterator[N
         said = {"by": process.name if process else "-", "event": event.pop("event")}
         seen[said["event"]] += 1
         if told is not None:
-            told(loop.time(), f"log {level}", " ".join(f"{key}={value}" for key, value in (said | event).items()))
+            told(loop.time(), f"log {level}", " ".join(f"{key}={value}" for key, value in {**said, **event}.items()))
         raise structlog.DropEvent
 
     processors = structlog.get_config()["processors"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["RECORD_BYTES_MAX", "PackedChunk", "Records", "pack", "unpack"]
+__all__ = ["RECORD_BYTES_MAX", "PackedChunk", "Records", "damaged", "pack", "unpack"]
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -14,6 +14,7 @@ from streamproc.eventlog.contract import Headers, OutputRecords
 
 RECORD_BYTES_MAX = 8 << 20
 _CHUNK_BYTES_MAX = 512 << 10
+_INT64 = 1 << 63
 
 
 class PackedChunk(NamedTuple):
@@ -59,9 +60,19 @@ def unpack(payload: bytes) -> Records:
         EventLogError: it is damaged.
     """
     try:
-        return Records(*_decode(payload))
-    except msgspec.MsgspecError as error:
-        raise EventLogError("the event log holds a damaged chunk: restore the directory from a backup") from error
+        records = Records(*_decode(payload))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError) as error:
+        raise damaged() from error
+    count = len(records.keys)
+    whole = len(records.values) == count and (records.headers is None or len(records.headers) == count)
+    if not whole or not -_INT64 <= records.timestamp_ms < _INT64:
+        raise damaged()
+    return records
+
+
+def damaged() -> EventLogError:
+    """The file is, where SQLite does not see it."""
+    return EventLogError("the event log holds a damaged chunk: restore the directory from a backup")
 
 
 def _pieces(records: Records, topic: str) -> Iterator[PackedChunk]:

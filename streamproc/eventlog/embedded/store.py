@@ -15,7 +15,7 @@ import msgspec
 
 from state.errors import ConfigError, EventLogError, FencedError, TaskMigratedError
 from streamproc.eventlog.contract import Chunk, CommittedOffset, Headers, TopicPartition, TopicSpec
-from streamproc.eventlog.embedded.codec import PackedChunk, unpack
+from streamproc.eventlog.embedded.codec import PackedChunk, damaged, unpack
 from streamproc.eventlog.embedded.file import connect
 
 _OFFSET_BITS = 40
@@ -272,7 +272,9 @@ class Store:
         budget = bytes_max
         for base, count, payload in rows:
             records = unpack(payload)
-            skip = max(0, position - base)
+            skip = position + len(keys) - base
+            if len(records.keys) != count or not (0 <= skip < count if not keys else skip == 0):
+                raise damaged()  # a chunk is missing, or is another one
             if records.headers is not None:
                 headers[len(keys)] = records.headers[skip:]
             keys += records.keys[skip:]
@@ -282,6 +284,8 @@ class Store:
             if budget <= 0:
                 break
         rows.close()
+        if not keys:
+            raise damaged()
         end = position + len(keys)
         return Chunk(tp, range(position, end), keys, values, timestamps, end, _spread(headers, len(keys)))
 

@@ -160,6 +160,8 @@ class StoreThread:
             result = job.work(self._opened())
         except sqlite3.Error as error:
             _deliver(job.future, None, translate(error, self._path))
+        except UnicodeDecodeError:  # sqlite3's own, where a damaged file has text in its schema or cells
+            _deliver(job.future, None, EventLogError(f"{self._path} is damaged: restore the directory from a backup"))
         except Exception as error:
             _deliver(job.future, None, error)
         else:

@@ -7,7 +7,7 @@ answer whole and unpack it into columns; its per-record iterator is never starte
 
 from __future__ import annotations
 
-__all__ = ["ChunkFetcher"]
+__all__ = ["ChunkFetcher", "read_chunk"]
 
 import asyncio
 import contextlib
@@ -104,10 +104,7 @@ class ChunkFetcher(Fetcher):
                 continue
             records = result._partition_records
             budget -= records._records.size_in_bytes()
-            try:
-                chunk = _read_chunk(TopicPartition(*tp), records)
-            except theirs.KafkaError as error:  # position not moved: it will be fetched again
-                raise to_ours(error, f"reading {tp.topic}/{tp.partition}") from error
+            chunk = read_chunk(TopicPartition(*tp), records)  # fails: position not moved, it will be fetched again
             result._update_position()
             if chunk is not None:
                 chunk.next_offset = records.next_fetch_offset
@@ -151,8 +148,25 @@ class ChunkFetcher(Fetcher):
         raise AssertionError
 
 
-def _read_chunk(tp: TopicPartition, fetched: Any) -> Chunk | None:
+def read_chunk(tp: TopicPartition, fetched: Any) -> Chunk | None:
     """All committed records of one partition's answer, as columns; None if it holds none.
+
+    Raises:
+        EventLogError: a batch is damaged (retriable, it may be the network), or none that can be read.
+    """
+    try:
+        return _read_chunk(tp, fetched)
+    except theirs.KafkaError as error:
+        raise to_ours(error, f"reading {tp.topic}/{tp.partition}") from error
+    except Exception as error:  # the parser's and the decompressors', of many kinds
+        raise EventLogError(
+            f"Kafka: {tp.topic}/{tp.partition}: the record batch that ends before offset {fetched.next_fetch_offset} "
+            f"cannot be parsed ({type(error).__name__}; see who wrote it, and delete the records up to there)"
+        ) from None
+
+
+def _read_chunk(tp: TopicPartition, fetched: Any) -> Chunk | None:
+    """As `read_chunk`; errors as they come.
 
     Moves `fetched.next_fetch_offset` past everything it saw, control records and aborted ones too.
     """

@@ -47,7 +47,7 @@ _TYPES: Final = {
 def target_type(node: exp.DataType) -> DataType:
     """The type that a CAST names; decimal(2) is our decimal with two decimals, DECIMAL(18, 2) the same in SQL's way."""
     if node.this == exp.DType.DECIMAL:
-        sizes = [int(one.name) for one in node.expressions if one.name.isdecimal()]
+        sizes = [int(one.name[:20]) for one in node.expressions if one.name.isdecimal()]
         if not sizes:
             raise TypeMismatchError("say the number of decimals: decimal(2)")
         return decimal(sizes[-1])

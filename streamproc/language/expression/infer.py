@@ -258,7 +258,7 @@ class _Checker:
         name = "" if unit is None else unit.name.lower().removesuffix("s")
         text = "" if node.this is None else node.this.name
         plain = isinstance(unit, exp.Var) and isinstance(node.this, exp.Literal)
-        if not plain or name not in UNIT_MS or not text.lstrip("-").isdecimal() or len(text) > 15:
+        if not plain or name not in UNIT_MS or not text.removeprefix("-").isdecimal() or len(text) > 15:
             hint = "months and years differ in length: use days" if name in {"month", "year", "quarter"} else None
             self.refuse(node, f"an interval is INTERVAL '5' MINUTES; units: {', '.join(UNIT_MS)}", hint)
         span = int(text) * UNIT_MS[name]

@@ -19,6 +19,7 @@ TEXT_MAX: Final = 20_000
 TOKENS_MAX: Final = 4_000
 NESTING_MAX: Final = 30  # sqlglot's parser descends about 15 Python frames a level
 DEPTH_MAX: Final = 100
+_DIGITS_MAX: Final = 40  # far beyond int64; Python refuses to read very long ones
 
 _DIALECT: Final = StreamprocDialect()
 _PLAIN: Final = re.compile(r"[A-Za-z_]\w*")
@@ -62,7 +63,8 @@ class Expr(NamedTuple):
             return None
         if node.is_string:
             return str(node.this) if sign == 1 else None
-        return sign * int(node.this) if node.this.isdecimal() else None
+        whole = node.this.isdecimal() and len(node.this) <= _DIGITS_MAX
+        return sign * int(node.this) if whole else None
 
     @property
     def place_here(self) -> Place:

@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 from collections.abc import Sequence
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Final, NamedTuple
 
 from operators.expressions.clock import parse_timestamp
@@ -43,6 +43,7 @@ TIMESTAMP: Final = DataType(Kind.TIMESTAMP)
 NUMBERS: Final = frozenset({Kind.INT64, Kind.DECIMAL, Kind.FLOAT64})
 SCALE_MAX: Final = 15
 INT_BOUND: Final = 2**63  # a bound that says nothing: the value may be any int64
+_DIGITS_MAX: Final = 40
 STORED: Final = {  # least and greatest physical value of a stored column
     Kind.DECIMAL: (1 - 2**53, 2**53 - 1),
     Kind.TIMESTAMP: (-62_135_596_800_000, 253_402_300_799_999),  # years 1 to 9999
@@ -111,9 +112,12 @@ def number(text: str) -> Typed:
     """A number as written: 12 is int64, 12.50 decimal(2), 1e3 or a very long one float64.
 
     Raises:
-        TypeMismatchError: an integer that does not fit int64.
+        TypeMismatchError: an integer that does not fit int64, or no number after all (1e).
     """
-    exact = Decimal(text)
+    try:
+        exact = Decimal(text)
+    except InvalidOperation:
+        raise TypeMismatchError("this is no number") from None
     digits = exact.as_tuple()
     assert isinstance(digits.exponent, int)
     if text.isdecimal():
@@ -121,8 +125,8 @@ def number(text: str) -> Typed:
             raise TypeMismatchError("the number does not fit int64")
         return constant(int(text), INT64, exact)
     scale = -digits.exponent
-    unscaled = int("".join(map(str, digits.digits)))
-    if "e" in text.lower() or scale > SCALE_MAX or unscaled >= INT_BOUND:
+    unscaled = int("".join(map(str, digits.digits[:_DIGITS_MAX])))
+    if "e" in text.lower() or scale > SCALE_MAX or len(digits.digits) > _DIGITS_MAX or unscaled >= INT_BOUND:
         value = float(text)
         if value in {float("inf"), float("-inf")}:
             raise TypeMismatchError("the number does not fit float64")
