@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from streamproc.clock import Clock
     from streamproc.eventlog.contract import EventLog
     from streamproc.runtime.checkpointer import Checkpointer
+    from streamproc.runtime.executor import ThreadExecutor
     from streamproc.runtime.health import HealthServer
     from streamproc.runtime.metrics import WorkerMetrics
     from streamproc.runtime.notes import Notes, Orders
@@ -159,7 +160,6 @@ async def run_worker(
         started: told of a function that stops the worker.
     """
     from state.rocksdb import RocksRowStores
-    from streamproc.runtime.executor import ThreadExecutor
     from streamproc.runtime.health import HealthServer, watch_loop
     from streamproc.runtime.metrics import WorkerMetrics
     from streamproc.runtime.observe import StageTimer, watch_tasks
@@ -181,8 +181,7 @@ async def run_worker(
         stack.push_async_callback(log.close)
         stores = await asyncio.to_thread(RocksRowStores, home)
         stack.push_async_callback(asyncio.to_thread, stores.close)
-        executor = ThreadExecutor()
-        stack.push_async_callback(asyncio.to_thread, executor.close)
+        executor = _executor(stack)
         states = StateKeeper(state, stores, plan.state_fingerprint, executor)
         checkpointer = await _checkpointer(plan, options, states, stack, clock=clock, metrics=metrics)
         worker = Worker(
@@ -204,6 +203,15 @@ async def run_worker(
         await worker.run()
 
 
+def _executor(stack: AsyncExitStack) -> ThreadExecutor:
+    """A thread for what blocks, until `stack` ends."""
+    from streamproc.runtime.executor import ThreadExecutor
+
+    made = ThreadExecutor()
+    stack.push_async_callback(asyncio.to_thread, made.close)
+    return made
+
+
 def _hold(stack: contextlib.AsyncExitStack, home: Path, settings: WorkerSettings, run: int) -> None:
     """Lock what nobody else may have at the same time, until `stack` ends; `run`: the run's process. Blocks."""
     from streamproc.runtime.identity import hold_identity, hold_run
@@ -223,14 +231,11 @@ async def _checkpointer(
     from state.checkpoint import Checkpoints
     from state.objectstore import open_blobs
     from streamproc.runtime.checkpointer import Checkpointer
-    from streamproc.runtime.executor import ThreadExecutor
 
     blobs = await asyncio.to_thread(open_blobs, options.checkpoints)
     await asyncio.to_thread(check_blobs, blobs)
-    sender = ThreadExecutor()
-    stack.push_async_callback(asyncio.to_thread, sender.close)
     return Checkpointer(
-        Checkpoints(blobs, plan.pipeline), states, sender=sender, clock=clock, metrics=metrics,
+        Checkpoints(blobs, plan.pipeline), states, sender=_executor(stack), clock=clock, metrics=metrics,
         directory=options.state / plan.pipeline / "checkpoints", every_s=options.checkpoint_seconds,
     )  # fmt: skip
 
