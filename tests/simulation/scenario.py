@@ -15,6 +15,7 @@ CALL_RATES = {
     Fault.LOST_REQUEST: 0.02,
     Fault.LOST_REPLY: 0.02,
     Fault.TORN: 0.05,
+    Fault.UNDELIVERED: 0.05,
     Fault.DELAYED: 0.06,
     Fault.MARKERS_LAG: 0.25,
     Fault.COORDINATOR_MOVES: 0.01,
