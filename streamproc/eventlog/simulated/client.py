@@ -28,7 +28,7 @@ _NO_COORDINATOR = {"append", "delivered", "poll"}
 
 
 class SimulatedEventLog:
-    """See `contract.EventLog`; `crash`, `pause`, `resume`, `cut_off`, `heal` and `died` are for the harness."""
+    """See `contract.EventLog`; `crash`, `pause`, `resume`, `forget`, `cut_off`, `heal`, `died` are for the harness."""
 
     def __init__(self, cluster: SimulatedCluster, name: str) -> None:
         self.cluster = cluster
@@ -94,6 +94,10 @@ class SimulatedEventLog:
         """SIGCONT."""
         self.is_paused = False
         self.cluster.changed()
+
+    def forget(self) -> bool:
+        """The group takes the process for dead, which learns it at its next call; whether it was a member."""
+        return sum(reader.forget() for reader in self._readers) > 0
 
     def cut_off(self) -> None:
         """The network to this process is down: calls fail, polls bring nothing, sessions run out."""
