@@ -34,6 +34,12 @@ from tests.simulation.traffic import traffic
 CONVERGE_S = 90.0
 """Virtual seconds from the heal until everything is decided (I8)."""
 STOP_S = 30.0
+DAMAGE = {"bit_flip_row", "bit_flip_blob", "torn_write", "torn_blob"}
+LOUD = {
+    "local state discarded", "checkpoint passed over: it is damaged", "checkpoints cannot be read",
+    "checkpoint removed: it is ahead of the committed offsets, so of another history",
+}  # fmt: skip
+"""What a worker says of state that is not what it should be: never without damage from outside."""
 _LOOK_S = 0.2
 _MEMORY = Path("/dev/shm")
 Told = Callable[[float, str, str], None]
@@ -69,6 +75,8 @@ def simulate(plan: Plan, seed: int, *, told: Told | None = None, without: frozen
             wrong = [str(error)]
     wrong += [f"nobody asked for: {stray}" for stray in loop.stray]
     fired = world.fired()
+    if not DAMAGE & fired.keys():
+        wrong += [f"nothing was damaged, but the log says: {said}" for said in sorted(LOUD & seen.keys())]
     if not fired:
         wrong.append("no fault has fired")
     return Outcome(seed, wrong, dict(fired), dict(seen), loop.trace, loop.steps, loop.time())

@@ -5,9 +5,11 @@ from __future__ import annotations
 __all__ = ["Nemesis"]
 
 import asyncio
+import contextvars
 import errno
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from state.memory import MemoryDisk
 from streamproc.eventlog.simulated import Crash
@@ -22,6 +24,7 @@ class Nemesis:
     def __init__(self, shared: Shared, pods: Sequence[Pod]) -> None:
         self._shared, self._pods = shared, pods
         self._rng = random.Random(f"nemesis {shared.scenario.seed}")
+        self._context = contextvars.copy_context()  # a timer is not the process's that it wakes
         self._healed = False
         self._blob_crash_in = -1
         shared.blobs.before = self._before_blob
@@ -45,7 +48,7 @@ class Nemesis:
             pod.crash_at = None
             pod.disk.heal()
             if (run := pod.run) is not None:
-                run.crash_at = None
+                run.at_step = None
                 run.log.heal()
                 run.resume()
 
@@ -63,7 +66,7 @@ class Nemesis:
         place = (self._rng.randrange(1, 9), self._rng.randrange(1, 6))
         self._rng.choice(self._pods).crash_at = place
         if (run := self._run()) is not None:
-            run.crash_at = (place[0], run.seen(place[0]) + place[1])
+            run.crash_at(place[0], run.seen(place[0]) + place[1])
 
     def _crash_at_blob(self) -> None:
         self._blob_crash_in = self._rng.randrange(12)
@@ -78,20 +81,35 @@ class Nemesis:
             raise Crash
 
     def _pause(self) -> None:
-        self._for_a_while("pause", Run.pause, Run.resume)
+        if (run := self._run()) is not None:
+            self._for_a_while("pause", run, Run.pause, Run.resume)
+
+    def _pause_at_step(self) -> None:
+        """Most often in the middle of a transaction, whose worker comes back when another has its partitions."""
+        if (run := self._run()) is not None:
+            step = self._rng.choice((4, 5, 5, 6, 7, 8))
+            run.at_step = (step, run.seen(step) + 1, partial(self._pause_here, run))
+
+    def _pause_here(self, run: Run) -> None:
+        self._for_a_while("pause_at_step", run, Run.pause, Run.resume)
 
     def _cut_off(self) -> None:
-        self._for_a_while("cut_off", lambda run: run.log.cut_off(), lambda run: run.log.heal())
+        if (run := self._run()) is not None:
+            self._for_a_while("cut_off", run, lambda run: run.log.cut_off(), lambda run: run.log.heal())
 
-    def _for_a_while(self, name: str, begin: Callable[[Run], None], end: Callable[[Run], None]) -> None:
-        run = self._run()
-        if run is None or run.process.paused or run.log.is_cut_off:
+    def _forgotten(self) -> None:
+        """The group takes a worker for dead."""
+        if (run := self._run()) is not None and run.log.forget():
+            self._fired("forgotten")
+
+    def _for_a_while(self, name: str, run: Run, begin: Callable[[Run], None], end: Callable[[Run], None]) -> None:
+        if run.process.paused or run.log.is_cut_off or self._healed:
             return
         self._fired(name)
         begin(run)
         session_s = self._shared.scenario.timeouts.session_s
         seconds = self._rng.choice((0.2, session_s + 0.5, 2 * session_s + 3)) * self._rng.uniform(0.5, 1.5)
-        self._shared.loop.call_later(seconds, end, run)
+        self._shared.loop.call_later(seconds, end, run, context=self._context)
 
     def _stop(self) -> None:
         if (run := self._run()) is not None:

@@ -9,6 +9,7 @@ import random
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from operators.deduplicate import Deduplicator
@@ -98,7 +99,9 @@ class Run:
     """One worker process of a pod, from its start to its end."""
 
     def __init__(self, pod: Pod, number: int, crash_at: tuple[int, int] | None) -> None:
-        self.pod, self.crash_at = pod, crash_at
+        self.pod = pod
+        self.at_step: tuple[int, int, Callable[[], None]] | None = None
+        """(step, n, what happens when it comes there for the n-th time)"""
         shared = self.shared = pod.shared
         self.process = Process(f"{pod.name}.{number}")
         self.log = shared.cluster.client(self.process.name)
@@ -107,6 +110,8 @@ class Run:
         self.metrics = WorkerMetrics()
         self.ended: asyncio.Future[str] = shared.loop.create_future()
         self._seen: Counter[int] = Counter()
+        if crash_at is not None:
+            self.crash_at(*crash_at)
         self._executors: list[ChainedExecutor] = []
         self.worker = self._worker()
         shared.runs.append(self)
@@ -170,10 +175,17 @@ class Run:
 
     def _probe(self, step: int) -> None:
         self._seen[step] += 1
-        if self.crash_at == (step, self._seen[step]):
-            self.shared.fired[f"crash_at_step_{step}"] += 1
-            self.kill()
-            raise Crash
+        if self.at_step is not None and self.at_step[:2] == (step, self._seen[step]):
+            self.at_step[2]()
+
+    def crash_at(self, step: int, count: int) -> None:
+        """Die when it comes to a step for the `count`-th time."""
+        self.at_step = (step, count, partial(self._crash_here, step))
+
+    def _crash_here(self, step: int) -> None:
+        self.shared.fired[f"crash_at_step_{step}"] += 1
+        self.kill()
+        raise Crash
 
     def kill(self) -> None:
         """Now, in the middle of whatever it does."""

@@ -15,6 +15,7 @@ CALL_RATES = {
     Fault.LOST_REQUEST: 0.02,
     Fault.LOST_REPLY: 0.02,
     Fault.TORN: 0.05,
+    Fault.UNDELIVERED: 0.05,
     Fault.DELAYED: 0.06,
     Fault.MARKERS_LAG: 0.25,
     Fault.COORDINATOR_MOVES: 0.01,
@@ -24,9 +25,9 @@ CALL_RATES = {
 }
 """The chance at each call that can fail so, if the seed has the fault at all."""
 ACTIONS = (
-    "kill", "machine_crash", "machine_crash_torn", "disk_lost", "crash_at_step", "crash_at_blob",
-    "pause", "cut_off", "stop", "leave", "flip_row", "flip_blob", "tear_blob", "blob_fails", "blob_slow", "write_fails",
-    "clock_hour_on", "clock_hour_back", "clock_day_on",
+    "kill", "machine_crash", "machine_crash_torn", "disk_lost", "crash_at_step", "crash_at_blob", "pause",
+    "pause_at_step", "cut_off", "forgotten", "stop", "leave", "flip_row", "flip_blob", "tear_blob", "blob_fails",
+    "blob_slow", "write_fails", "clock_hour_on", "clock_hour_back", "clock_day_on",
 )  # fmt: skip
 """What the nemesis does now and then."""
 
@@ -64,7 +65,7 @@ def draw(seed: int) -> Scenario:
     """All that `seed` decides beforehand."""
     rng = random.Random(f"scenario {seed}")
     kinds = rng.sample(list(CALL_RATES), rng.randint(0, 4))
-    actions = tuple(rng.sample(ACTIONS, rng.randint(2, 6)))
+    actions = tuple(rng.sample(ACTIONS, rng.randint(3, 7)))
     settings = {
         "batch_rows_max": rng.choice((6, 15, 40)),
         "flush_rows": rng.choice((1, 20, 1000)),
@@ -84,12 +85,12 @@ def draw(seed: int) -> Scenario:
         ),
         poll_bytes_max=rng.choice((600, 4_000, 1 << 20)),
         latency_s=rng.choice((0.002, 0.01, 0.03)),
-        feed_s=rng.choice((0.5, 2.0, 5.0)),
+        feed_s=rng.choice((1.0, 3.0, 6.0)),
         settings=settings,
         memory_bytes=rng.choice((0, 1, 20_000)),
         flush_s=rng.choice((0.01, 0.1, 0.5)),
         checkpoint_s=rng.choice((0.0, 0.2, 0.5, 2.0)),
         calls={kind: CALL_RATES[kind] * rng.choice((0.5, 1.0, 2.0)) for kind in kinds},
         actions=actions,
-        pause_s=rng.choice((0.2, 0.5, 1.0)),
+        pause_s=rng.choice((0.15, 0.3, 0.6)),
     )

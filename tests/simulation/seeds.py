@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from operators.plan import Plan
+from streamproc.eventlog.simulated import Without
 from streamproc.language import compile_pipeline, load_pipeline
 from tests.simulation.campaign import Outcome, Told, simulate
 
@@ -20,6 +21,6 @@ def simulated_plan() -> Plan:
     return compile_pipeline(load_pipeline(PIPELINE))
 
 
-def run_seed(seed: int, told: Told | None = None) -> Outcome:
+def run_seed(seed: int, told: Told | None = None, *, without: frozenset[Without] = frozenset()) -> Outcome:
     """`simulate` on that plan."""
-    return simulate(simulated_plan(), seed, told=told)
+    return simulate(simulated_plan(), seed, told=told, without=without)

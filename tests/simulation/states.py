@@ -8,7 +8,9 @@ from __future__ import annotations
 
 __all__ = ["Record", "judge_states"]
 
+import contextlib
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -59,26 +61,30 @@ def judge_states(shared: Shared, disks: Sequence[MemoryDisk], inputs: Mapping[in
             found[task] = good[-1]
         elif DAMAGED not in [position for position, _ in lying]:
             wrong.append(f"task {task}: its state is of {[at for at, _ in lying]}, the input ends before {end} (I3)")
-    state, deduplicator = shared.state()
-    for task, disk in found.items():
-        state.add_task(task, MemoryRowStores(disk).open(task))
-    wrong += _different(
-        wanted, _answers(shared, state, deduplicator, {task: inputs[task] for task in found}), "stored state"
-    )
+    wrong += _different(wanted, _answers_of(shared, found, inputs), "stored state")
     if shared.scenario.checkpoint_s and not wrong:
         wrong += _checkpoints(shared, inputs, wanted)
     return wrong
 
 
 def _checkpoints(shared: Shared, inputs: Mapping[int, list[Record]], wanted: Answers) -> list[str]:
-    state, deduplicator = shared.state()
-    found = {}
+    found: dict[int, MemoryDisk] = {}
     for task, records in inputs.items():
         disk = _copied(shared, task)
         if disk is not None and position_of(disk, task) == records[-1].offset + 1:
-            state.add_task(task, MemoryRowStores(disk).open(task))
-            found[task] = records
-    return _different(wanted, _answers(shared, state, deduplicator, found), "newest checkpoint")
+            found[task] = disk
+    return _different(wanted, _answers_of(shared, found, inputs), "newest checkpoint")
+
+
+def _answers_of(shared: Shared, disks: Mapping[int, MemoryDisk], inputs: Mapping[int, list[Record]]) -> Answers:
+    """What the tasks' states say that lie on these disks."""
+    state, deduplicator = shared.state()
+    with contextlib.ExitStack() as stack:
+        for task, disk in disks.items():
+            stores = MemoryRowStores(disk)
+            stack.callback(stores.close)
+            state.add_task(task, stores.open(task))
+        return _answers(shared, state, deduplicator, {task: inputs[task] for task in disks})
 
 
 def _different(wanted: Answers, found: Answers, what: str) -> list[str]:
@@ -163,6 +169,7 @@ def _copied(shared: Shared, task: int) -> MemoryDisk | None:
     try:
         for manifest in checkpoints.checkpoints(task).found[:1]:
             directory = shared.directory / "judge" / str(task)
+            shutil.rmtree(directory, ignore_errors=True)
             checkpoints.restore(manifest, directory)
             MemoryRowStores(disk).install(task, directory / "db")
             return disk

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 
 STEPS = tuple(f"crash_at_step_{step}" for step in range(1, 9))
 KINDS = (
-    "lost_request", "lost_reply", "torn", "delayed", "delayed_into_later", "markers_lag", "unstable_offsets",
-    "coordinator_moves", "fenced", "crash_before", "crash_after", *STEPS, "kill", "machine_crash", "disk_lost",
-    "crash_at_blob", "pause", "cut_off", "stop", "leave", "lost_write", "torn_write", "failed_write",
-    "failed_write_stored", "bit_flip_row", "bit_flip_blob", "torn_blob", "blob_lost_request", "blob_lost_reply",
-    "blob_slow", "clock_hour_on", "clock_hour_back", "clock_day_on",
+    "lost_request", "lost_reply", "torn", "undelivered", "delayed", "delayed_into_later", "markers_lag",
+    "unstable_offsets", "coordinator_moves", "fenced", "crash_before", "crash_after", *STEPS, "kill", "machine_crash",
+    "disk_lost", "crash_at_blob", "pause", "pause_at_step", "cut_off", "forgotten", "stop", "leave", "lost_write",
+    "torn_write", "failed_write", "failed_write_stored", "bit_flip_row", "bit_flip_blob", "torn_blob",
+    "blob_lost_request", "blob_lost_reply", "blob_slow", "clock_hour_on", "clock_hour_back", "clock_day_on",
 )  # fmt: skip
 """Everything that a run of many seeds must have seen."""
 SEEDS_TELLING = 1_000

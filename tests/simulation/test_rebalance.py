@@ -65,9 +65,7 @@ async def _forgotten(world: Pods, rng: random.Random) -> None:
     log, works = await _two_pods(world, rng)
     while not all(work.done() for work in works):
         await asyncio.sleep(rng.uniform(0.05, 1.0))
-        (reader,) = log._readers
-        if reader._member_id is not None:
-            reader._leave(reader._member_id)
+        log.forget()
     assert all(await asyncio.gather(*works))
 
 

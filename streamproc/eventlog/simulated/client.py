@@ -4,7 +4,8 @@ from __future__ import annotations
 
 __all__ = ["SimulatedEventLog"]
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TypeVar
 
 from state.errors import ConfigError, EventLogError
@@ -28,7 +29,7 @@ _NO_COORDINATOR = {"append", "delivered", "poll"}
 
 
 class SimulatedEventLog:
-    """See `contract.EventLog`; `crash`, `pause`, `resume`, `cut_off`, `heal` and `died` are for the harness."""
+    """See `contract.EventLog`; `crash`, `pause`, `resume`, `forget`, `cut_off`, `heal`, `died` are for the harness."""
 
     def __init__(self, cluster: SimulatedCluster, name: str) -> None:
         self.cluster = cluster
@@ -95,6 +96,10 @@ class SimulatedEventLog:
         self.is_paused = False
         self.cluster.changed()
 
+    def forget(self) -> bool:
+        """The group takes the process for dead, which learns it at its next call; whether it was a member."""
+        return sum(reader.forget() for reader in self._readers) > 0
+
     def cut_off(self) -> None:
         """The network to this process is down: calls fail, polls bring nothing, sessions run out."""
         self.is_cut_off = True
@@ -128,7 +133,7 @@ class SimulatedEventLog:
         takeover: Callable[[], object] = lambda: None,
         part: Callable[[], object] = lambda: None,
         later: Callable[[float], None] = lambda seconds: None,
-        lagging: Callable[[], R] | None = None,
+        otherwise: Mapping[Fault, Callable[[], R]] = MappingProxyType({}),
     ) -> R:
         """A request that the plan may fail.
 
@@ -138,7 +143,7 @@ class SimulatedEventLog:
             takeover: what another process does to us, in FENCED.
             part: does a part of it, in TORN.
             later: lets it happen in so many seconds, in DELAYED.
-            lagging: does it, and lets its consequences come later, in MARKERS_LAG.
+            otherwise: what takes the effect's place in MARKERS_LAG and UNDELIVERED.
         """
         await self._arrive()
         fault = self.cluster.faults.draw(step, self.name)
@@ -147,7 +152,7 @@ class SimulatedEventLog:
             raise EventLogError(f"{step}: the coordinator moves", retriable=True)
         if fault in {Fault.LOST_REQUEST, Fault.TORN, Fault.DELAYED}:
             raise await self._timed_out(step)
-        result = lagging() if lagging is not None and fault is Fault.MARKERS_LAG else effect()
+        result = effect() if fault is None else otherwise.get(fault, effect)()
         if fault is Fault.CRASH_AFTER:
             self.crash()
             self.alive()

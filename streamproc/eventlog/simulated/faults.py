@@ -25,6 +25,7 @@ class Fault(Enum):
     LOST_REQUEST = "nothing happened"
     LOST_REPLY = "it happened, the caller does not know"
     TORN = "append only: some of the outputs were written"
+    UNDELIVERED = "append only: as TORN, but only `delivered` tells"
     DELAYED = "commit and abort only: it happens later, perhaps into a later transaction of the same epoch"
     DELAYED_INTO_LATER = "never drawn: a DELAYED one arrived while a later transaction of its writer was open"
     MARKERS_LAG = "commit only: committed, and each partition is told later"
@@ -37,6 +38,7 @@ class Fault(Enum):
 
 _ONLY_AT = {
     Fault.TORN: {"append"},
+    Fault.UNDELIVERED: {"append"},
     Fault.DELAYED: {"commit", "abort"},
     Fault.DELAYED_INTO_LATER: set[str](),
     Fault.MARKERS_LAG: {"commit"},

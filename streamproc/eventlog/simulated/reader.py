@@ -97,6 +97,13 @@ class SimulatedReader:
             losses = self._losses
             self._cluster.after(self._cluster.timeouts.session_s, lambda: self._session_over(member_id, losses))
 
+    def forget(self) -> bool:
+        """The group gives the place away; whether there was one."""
+        if self._member_id is None:
+            return False
+        self._leave(self._member_id)
+        return True
+
     def _session_over(self, member_id: int, losses: int) -> None:
         if losses == self._losses and (self._member_id != member_id or not self._client.reachable):
             self._leave(member_id)

@@ -5,11 +5,14 @@ from __future__ import annotations
 __all__ = ["SimulatedWriter", "checked"]
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
 from state.errors import EventLogError
 from streamproc.eventlog.contract import CommittedOffset, Membership, OutputRecords, TopicPartition
 from streamproc.eventlog.simulated.cluster import RECORD_BYTES_MAX
+from streamproc.eventlog.simulated.faults import Fault
 from streamproc.eventlog.simulated.group import SimulatedMembership
 
 if TYPE_CHECKING:
@@ -28,6 +31,7 @@ class SimulatedWriter:
         self._epoch: int | None = None
         self._begun = False
         self._ends: dict[TopicPartition, int] = {}
+        self._undelivered = False
 
     async def open(self) -> None:
         await self._cluster.markers_written(self._id)
@@ -53,6 +57,7 @@ class SimulatedWriter:
             "append",
             lambda owner: cluster.append(outputs, owner),
             part=lambda owner: cluster.append(outputs[: cluster.faults.part(len(outputs))], owner),
+            otherwise={Fault.UNDELIVERED: lambda owner: self._lose(outputs, owner)},
         )
 
     async def offsets(self, offsets: Mapping[TopicPartition, CommittedOffset], membership: Membership) -> None:
@@ -65,6 +70,9 @@ class SimulatedWriter:
     async def delivered(self) -> dict[TopicPartition, int]:
         self._in_transaction()
         await self._do("delivered", lambda owner: self._cluster.check_writer(*owner))
+        if self._undelivered:
+            await self.abandon()
+            raise EventLogError("delivered: some records were not", retriable=True)
         return dict(self._ends)
 
     async def commit(self) -> None:
@@ -85,7 +93,7 @@ class SimulatedWriter:
             step,
             lambda owner: cluster.end(*owner, commit=commit),
             later=lambda seconds: cluster.end_after(seconds, transactional_id, epoch, commit=commit),
-            lagging=lambda owner: cluster.end(*owner, commit=commit, lag=True),
+            otherwise={Fault.MARKERS_LAG: lambda owner: cluster.end(*owner, commit=commit, lag=True)},
         )
 
     async def _do(
@@ -95,7 +103,7 @@ class SimulatedWriter:
         *,
         part: Callable[[tuple[str, int]], object] = lambda owner: None,
         later: Callable[[float], None] = lambda seconds: None,
-        lagging: Callable[[tuple[str, int]], R] | None = None,
+        otherwise: Mapping[Fault, Callable[[tuple[str, int]], R]] = MappingProxyType({}),
     ) -> R:
         """One step as the present owner; whatever happens but success ends the ownership."""
         if self._epoch is None:
@@ -107,7 +115,7 @@ class SimulatedWriter:
             takeover=lambda: self._cluster.claim(self._id),
             part=lambda: part(owner),
             later=later,
-            lagging=None if lagging is None else lambda: self._checked(owner, lagging),
+            otherwise={fault: partial(self._checked, owner, other) for fault, other in otherwise.items()},
         )
         self._epoch = owner[1]
         return result
@@ -115,6 +123,11 @@ class SimulatedWriter:
     def _checked(self, owner: tuple[str, int], effect: Callable[[tuple[str, int]], R]) -> R:
         self._cluster.check_writer(*owner)
         return effect(owner)
+
+    def _lose(self, outputs: Sequence[OutputRecords], owner: tuple[str, int]) -> dict[TopicPartition, int]:
+        """Some arrive."""
+        self._undelivered = True
+        return self._cluster.append(outputs[: self._cluster.faults.part(len(outputs))], owner)
 
     def _in_transaction(self) -> int:
         if not self._begun or self._epoch is None:

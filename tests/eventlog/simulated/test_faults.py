@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -161,3 +162,49 @@ def test_random_faults_come_from_the_seed_until_healed() -> None:
     faults.plan("open", Fault.CRASH_AFTER)
     faults.heal()
     assert [faults.draw(step, "c") for step in STEPS] == [None] * len(STEPS)
+
+
+async def test_a_moving_coordinator_fails_all_calls_to_it_for_a_while() -> None:
+    world = World()
+    writer = await world.writer("mine")
+    world.faults.plan("begin", Fault.COORDINATOR_MOVES)
+    with pytest.raises(EventLogError, match="coordinator"):
+        await writer.begin()
+    with pytest.raises(EventLogError, match="coordinator"):
+        await world.client.writer("theirs").open()
+    await world.clock.advance(10)
+    await transact(await world.writer("mine"))
+    assert world.faults.fired == Counter({("begin", Fault.COORDINATOR_MOVES): 1})
+
+
+async def test_an_append_that_was_not_delivered_is_told_by_delivered_alone() -> None:
+    world = World()
+    writer = await world.writer("mine")
+    await writer.begin()
+    world.faults.plan("append", Fault.UNDELIVERED)
+    await writer.append([one(OUT, b"1"), one(OTHER, b"2")])
+    with pytest.raises(EventLogError, match="delivered"):
+        await writer.delivered()
+    with pytest.raises(EventLogError):
+        await writer.commit()
+    assert await world.seen() == []
+
+
+async def test_markers_that_lag_hold_readers_and_offsets_back() -> None:
+    world = World()
+    worker = Worker(world, "one")
+    await worker.reader.start()
+    await settle(worker)
+    writer = await world.writer("mine")
+    await writer.begin()
+    await writer.append([one(OUT, b"1")])
+    await writer.offsets({IN: CommittedOffset(1, "m")}, worker.membership)
+    await writer.delivered()
+    world.faults.plan("commit", Fault.MARKERS_LAG)
+    await writer.commit()
+    assert world.cluster.pending("g", [IN])
+    asking = asyncio.ensure_future(worker.reader.committed([IN]))
+    await world.clock.advance(10)
+    assert await asking == {IN: CommittedOffset(1, "m")}
+    assert await world.seen() == [b"1"]
+    assert world.faults.fired["committed", Fault.UNSTABLE_OFFSETS] == 1

@@ -78,6 +78,8 @@ def test_a_deadlock_is_told() -> None:
 
 
 INPUTS = 60
+NOT_HERE = {Fault.FENCED, Fault.COORDINATOR_MOVES}  # the first ends the copy, the second fails other calls too
+NOT_FELT = {Fault.MARKERS_LAG, Fault.UNSTABLE_OFFSETS, Fault.DELAYED_INTO_LATER}
 
 
 class Simulation:
@@ -85,7 +87,7 @@ class Simulation:
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
-        rates: dict[Fault, float] = {fault: 0.01 for fault in Fault if fault is not Fault.FENCED}
+        rates: dict[Fault, float] = {fault: 0.01 for fault in Fault if fault not in NOT_HERE}
         self.faults = Faults(self.random, rates, latency_s=(0.0, 0.01), timeout_s=1.0)
         self.cluster = SimulatedCluster(VirtualClock(), self.random, self.faults)
         self.crashes = 0
@@ -124,6 +126,7 @@ class Simulation:
                     await writer.begin()
                     await writer.append([OutputRecords(OUT, chunk.keys, chunk.values, 0)])
                     await writer.offsets({IN: CommittedOffset(position, "")}, recorder.membership)
+                    await writer.delivered()
                     await writer.commit()
         except FencedError:
             raise
@@ -144,9 +147,10 @@ def test_a_copy_is_exactly_once_under_every_fault() -> None:
     for seed in range(60):
         values, crashes, _, faults = simulate(seed)
         assert values == [b"%d" % n for n in range(INPUTS)], f"seed {seed}"
-        assert crashes == faults.total()
+        felt = sum(count for (_, fault), count in faults.items() if fault not in NOT_FELT)
+        assert felt - faults["append", Fault.UNDELIVERED] <= crashes <= felt  # its process may die before it is told
         fired += faults
-    assert {fault for _, fault in fired} == set(Fault) - {Fault.FENCED}
+    assert {fault for _, fault in fired} >= set(Fault) - NOT_HERE - {Fault.UNSTABLE_OFFSETS, Fault.DELAYED_INTO_LATER}
     assert {step for step, _ in fired} >= {"open", "begin", "append", "offsets", "commit", "poll", "committed"}
 
 
