@@ -23,7 +23,7 @@ HASTY = {
 }
 """Time-outs that fit into a test; the session's is the least that brokers take."""
 HEALED_SECONDS_MAX = 60.0
-SHARE_MAX = 0.5
+SHARE_MAX = 0.25
 MEMORY_MB_MAX = 150.0
 FILES_MAX = 60
 VIOLATIONS = tuple(Findings().faults)

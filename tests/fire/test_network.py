@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.xdist_group("network"), pytest.mark.kafka, pytest.mark
 
 RATE = 500
 REQUESTS = {0: "Produce", 22: "InitProducerId", 24: "AddPartitionsToTxn", 25: "AddOffsetsToTxn", 26: "EndTxn"}
-REQUESTS |= {28: "TxnOffsetCommit", 11: "JoinGroup", 14: "SyncGroup", 12: "Heartbeat"}
+REQUESTS |= {28: "TxnOffsetCommit", 12: "Heartbeat"}
 INIT_PRODUCER_ID, END_TXN, TXN_OFFSET_COMMIT = 22, 26, 28
 Fault = Callable[[Proxy], None]
 
