@@ -11,7 +11,7 @@ from tests.exactly_once.campaign import Campaign
 from tests.exactly_once.checks import Findings
 from tests.exactly_once.pods import Pod, ends, positions, until
 from tests.fire.report import Running
-from tests.fire.vitals import Vitals, is_ready
+from tests.fire.vitals import Vitals, readiness
 from tests.kafka.broker import free_port
 
 HASTY = {
@@ -23,9 +23,10 @@ HASTY = {
 }
 """Time-outs that fit into a test; the session's is the least that brokers take."""
 HEALED_SECONDS_MAX = 60.0
-SHARE_MAX = 0.5
+SHARE_MAX = 0.25
 MEMORY_MB_MAX = 150.0
 FILES_MAX = 60
+READY, NOT_READY = 200, 503
 VIOLATIONS = tuple(Findings().faults)
 
 
@@ -39,11 +40,6 @@ class Subject:
         self.pod = Pod(campaign, "subject", "--log", log_url, "--metrics-port", self.port, kafka=kafka)
 
     @property
-    def ready(self) -> bool:
-        """What it says."""
-        return is_ready(self.port)
-
-    @property
     def vitals(self) -> Vitals:
         """Of the worker, from now on."""
         return Vitals(self.pod.child())
@@ -51,7 +47,9 @@ class Subject:
     def until_well(self) -> float:
         """I8: it decides again, and says so; seconds until then."""
         begun, wanted = time.monotonic(), self.pod.commits + 10
-        until(lambda: self.pod.commits >= wanted and self.ready, self.pod, within_s=HEALED_SECONDS_MAX)
+        until(
+            lambda: self.pod.commits >= wanted and readiness(self.port) == READY, self.pod, within_s=HEALED_SECONDS_MAX
+        )
         return time.monotonic() - begun
 
     def bear(
@@ -62,7 +60,7 @@ class Subject:
         self.running.faults[name] += 1
         fault()
         if stops:
-            until(lambda: not self.ready, self.pod)
+            until(lambda: readiness(self.port) == NOT_READY, self.pod)
         vitals.cpu_share()
         time.sleep(seconds)
         share = vitals.cpu_share()

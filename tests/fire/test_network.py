@@ -6,6 +6,7 @@ again, no lag, and every decision once (feeder and verifier have a way of their 
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import time
@@ -27,8 +28,8 @@ from tests.kafka.shared import Address
 pytestmark = [pytest.mark.xdist_group("network"), pytest.mark.kafka, pytest.mark.slow]
 
 RATE = 500
-REQUESTS = {0: "Produce", 22: "InitProducerId", 24: "AddPartitionsToTxn", 25: "AddOffsetsToTxn", 26: "EndTxn"}
-REQUESTS |= {28: "TxnOffsetCommit", 11: "JoinGroup", 14: "SyncGroup", 12: "Heartbeat"}
+REQUESTS = {0: "Produce", 24: "AddPartitionsToTxn", 25: "AddOffsetsToTxn", 26: "EndTxn"}
+REQUESTS |= {28: "TxnOffsetCommit", 12: "Heartbeat", 22: "InitProducerId"}
 INIT_PRODUCER_ID, END_TXN, TXN_OFFSET_COMMIT = 22, 26, 28
 Fault = Callable[[Proxy], None]
 
@@ -105,14 +106,15 @@ def offsets_refused(answer: bytes) -> int:
     return int.from_bytes(answer[15 + name_bytes + 5 :][:2], "big")
 
 
-def come_late(api_key: int, point: str, subject: Subject, proxy: Proxy) -> bytes:
+def come_late(
+    api_key: int, point: str, subject: Subject, proxy: Proxy, cause: Callable[[], None] = lambda: None
+) -> bytes:
     """The broker's answer to a request that was held back past its time-out, until the worker has given it up and
-    stands in another transaction's midst.
+    stands in another transaction's midst. `cause`: what makes the worker send one.
     """
     subject.running.faults[f"{REQUESTS[api_key]} late"] += 1
     proxy.catch(api_key)
-    if api_key == INIT_PRODUCER_ID:
-        proxy.reset()  # so that one is sent
+    cause()
     until(lambda: proxy.caught, subject.pod)
     subject.until_well()
     order_stop(subject.pod.path, point)
@@ -140,3 +142,18 @@ def test_a_request_comes_while_a_later_transaction_is_open(
             subject.until_well()
             subject.judge(campaign.end_of(feeder)["sent"], vitals)
             assert refused, "a broker took it"
+
+
+@pytest.mark.timeout(240)
+def test_the_opening_of_a_writer_comes_late(campaign: Campaign, proxy: Proxy) -> None:
+    """The broker takes our own late request for a newer owner: the group knows better, so the worker goes on."""
+    with (
+        recorded("late request", 73) as running,
+        campaign.feeding(Plan(rate=RATE, events=RATE * 8, seed=73)) as feeder,
+    ):
+        subject = Subject(campaign, proxy.url, HASTY, running)
+        subject.until_well()
+        come_late(INIT_PRODUCER_ID, "produced", subject, proxy, lambda: os.kill(subject.pod.child(), signal.SIGKILL))
+        subject.until_well()
+        with subject.vitals as vitals:
+            subject.judge(campaign.end_of(feeder)["sent"], vitals)

@@ -19,7 +19,7 @@ from tests.fire.proxy import Proxy
 from tests.fire.report import recorded
 from tests.fire.soak import forget, seeds
 from tests.fire.subject import HASTY, VIOLATIONS, Subject
-from tests.fire.test_network import HURTS, STOPS, go_through
+from tests.fire.test_network import HURTS, INIT_PRODUCER_ID, REQUESTS, STOPS, come_late, go_through
 from tests.fire.test_zombies import end, stand_still
 from tests.kafka.broker import Broker
 from tests.kafka.shared import Address
@@ -29,6 +29,7 @@ pytestmark = [pytest.mark.soak, pytest.mark.timeout(7200)]
 KILLS = 40
 RATE = 500
 POINTS = ["1", "3", "4", "5", "6", "7", "8", "produced", "ending", "flushing"]
+"""Steps, and names of tests/exactly_once/hooks.py."""
 EXIT_SECONDS_MAX = 180.0
 
 
@@ -100,6 +101,31 @@ def test_networks(make: Callable[[str], Campaign], kafka_address: Address) -> No
                 proxy.heal()
                 subject.until_well()
                 go_through(faults, subject, proxy, lambda: campaign.end_of(feeder)["sent"])  # noqa: B023
+        finally:
+            campaign.end_all()
+        forget(campaign)
+
+
+@pytest.mark.kafka
+@pytest.mark.xdist_group("network")
+def test_late_requests(make: Callable[[str], Campaign], kafka_address: Address) -> None:
+    """Of every kind, into every point of a later transaction."""
+    door = kafka_address.doors[0]
+    for seed in seeds(share=0.1):
+        rng, campaign = random.Random(seed), make(f"kafka://{kafka_address.bootstrap}")
+        try:
+            with (
+                recorded("late requests", seed) as running,
+                Proxy(door.advertised, door.port) as proxy,
+                campaign.feeding(Plan(rate=RATE, events=RATE * 20, seed=seed)) as feeder,
+            ):
+                subject = Subject(campaign, proxy.url, HASTY, running)
+                subject.until_well()
+                with subject.vitals as vitals:
+                    for api_key in rng.sample(sorted(REQUESTS.keys() - {INIT_PRODUCER_ID}), k=5):
+                        come_late(api_key, rng.choice(POINTS), subject, proxy)
+                        subject.until_well()
+                    subject.judge(campaign.end_of(feeder)["sent"], vitals)
         finally:
             campaign.end_all()
         forget(campaign)

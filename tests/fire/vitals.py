@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Vitals", "is_ready", "metric"]
+__all__ = ["Vitals", "readiness"]
 
 import os
 import threading
@@ -67,19 +67,12 @@ class Vitals:
                 return
 
 
-def is_ready(port: int) -> bool:
-    """What /ready says."""
+def readiness(port: int) -> int:
+    """The status of /ready; 0: nobody answers."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=5) as answer:
-            return bool(answer.status == 200)
-    except urllib.error.HTTPError:
-        return False
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
     except OSError:
-        return False
-
-
-def metric(port: int, name: str) -> float:
-    """The sum of a metric over its labels."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-        lines = answer.read().decode().splitlines()
-    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
+        return 0
