@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import random
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -226,6 +227,7 @@ def test_a_long_replay_is_written_as_it_goes(plan: Plan, monkeypatch: pytest.Mon
     async def lose_all(world: World) -> None:
         world.memory_bytes = budget
         await lose_disk(world)
+        world.disk.fail_write(OSError(errno.ENOSPC, "full"))
 
     scenario(plan, lose_all, cards=200, batch=5)
     assert len(dirty) > 10
