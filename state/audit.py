@@ -112,6 +112,8 @@ def damages(store: RowStore, tables: Sequence[TableSpec], parts: Sequence[StateP
             yield str(error)
     for table in persisted:
         table.add_task(0, store, fresh=False)
+        if table.table.stream:
+            table.table.stream.drop(0)  # expired rows that no sweep has come by yet are read, too
         yield from _of_table(table, store)
     yield from _of_strangers(store, {part.name for part in (*persisted, *parts)})
 

@@ -302,7 +302,7 @@ class Recovery:
             async for found in entries:
                 if held is not None:
                     pending.append(held)
-                    rows += len(held.entry.actions)
+                    rows += sum(wanted.stop - wanted.start for wanted in held.entry.ranges)
                 held = found
                 if rows >= _REPLAY_ROWS:
                     self._go_on()

@@ -1,7 +1,8 @@
 """New tasks are restored one after the other, beside the live ones, which go on deciding between two slices.
 
-A task whose state somebody else holds waits, while those behind it are restored. One that cannot be restored stays
-paused, loudly, while the others go on; if none is left to go on, its error ends the worker.
+A task whose state somebody else holds waits, while those behind it are restored; so does one whose checkpoints' store
+does not answer. One that cannot be restored stays paused, loudly, while the others go on; if none is left to go on, its
+error ends the worker.
 """
 
 from __future__ import annotations
@@ -96,12 +97,12 @@ class Restorer:
         waiting = deque(tasks)
         first: StreamprocError | None = None
         said = self._clock.monotonic()
-        locked = 0
+        locked = unanswered = 0
         while waiting and not self._stopping:
             task = waiting.popleft()
             try:
                 await self._restore(task, committed.get(task.source))
-                locked = 0
+                locked = unanswered = 0
             except StateLockedError as error:
                 waiting.append(task)
                 locked += 1
@@ -110,7 +111,14 @@ class Restorer:
                     self._logger.error("waiting for a task's state", task=task.task, reason=str(error))
                 if locked >= len(waiting):
                     await self._clock.sleep(_RETRY_SECONDS)
-            except (ConfigError, StateCorruptedError) as error:
+            except (ConfigError, StateCorruptedError, BlobStoreError) as error:
+                if isinstance(error, BlobStoreError) and error.retriable:
+                    waiting.append(task)
+                    unanswered += 1
+                    if unanswered >= len(waiting) and not self._others():
+                        raise
+                    self._logger.error("a task waits for the checkpoints' store", task=task.task, error=str(error))
+                    continue
                 first = first or error
                 self._failed(task)
                 self._logger.error("a task cannot be restored, it is paused", task=task.task, error=str(error))

@@ -36,6 +36,7 @@ class StateKeeper:
         self._executor = executor
         self._open: dict[int, RowStore] = {}
         self._metas: dict[int, bytes | None] = {}
+        self._unwritten = 0  # rows of the last relief, if it failed: the next one is tried when twice as many wait
         self._logger = structlog.get_logger("state")
         self.partitions = 0
 
@@ -135,7 +136,7 @@ class StateKeeper:
 
     def relief(self, task: int, meta: LocalMeta) -> Awaitable[None] | None:
         """See `LocalStates`. Rows leave memory as they are written: by `WorkerState.evict`, if there is a budget."""
-        enough = _RELIEF_ROWS_TIGHT if self._state.over_budget else _RELIEF_ROWS
+        enough = max(_RELIEF_ROWS_TIGHT if self._state.over_budget else _RELIEF_ROWS, 2 * self._unwritten)
         return self._relieve(task, self._state.cut(task, meta.encode())) if self.dirty_rows(task) >= enough else None
 
     async def _relieve(self, task: int, cut: FlushCut) -> None:
@@ -144,9 +145,11 @@ class StateKeeper:
             await self._executor.submit(lambda: cut.write(store))
         except OSError as error:
             cut.restore_dirty()
-            self._logger.error("state could not be written, will try again", error=type(error).__name__)
+            self._unwritten = cut.rows
+            self._logger.error("state could not be written, will try again", error=reason_of(error))
         else:
             cut.written()
+            self._unwritten = 0
 
     async def _open_store(self, task: int) -> None:
         opened: list[RowStore] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import random
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -25,7 +26,7 @@ from streamproc.runtime.partition_task import PartitionTask, Phase
 from streamproc.runtime.recovery import Recovery
 from streamproc.runtime.replay import SilentReplayer
 from streamproc.runtime.stored_state import LocalMeta, NoCheckpoints
-from tests.simulation.traffic import traffic
+from tests.simulation.traffic import Record, traffic
 from tests.simulation.world import World
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -180,6 +181,35 @@ def test_a_restore_is_stopped_between_slices(plan: Plan, monkeypatch: pytest.Mon
         runner.run(run())
 
 
+def test_a_replay_of_rejected_records_is_sliced_too(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They have no action, and yet they are read: not all of them at once."""
+    monkeypatch.setattr(recovery, "_REPLAY_ROWS", 10)
+    together, replay_slice = list[int](), Recovery._slice
+
+    async def watched(self: Recovery, task: PartitionTask, feed: Any, pending: list[Any]) -> None:
+        together.append(sum(len(found.entry.rejected) for found in pending))
+        await replay_slice(self, task, feed, pending)
+
+    monkeypatch.setattr(Recovery, "_slice", watched)
+
+    async def run() -> None:
+        world = World(plan, random.Random(3), Faults(random.Random(3)))
+        await world.feed([Record(f"card{n}", b"no JSON") for n in range(300)])
+        assert await world.work(batch_rows_max=5)
+        source, log = TopicPartition(plan.stream.topic, 0), world.client()
+        committed = (await log.admin().committed(plan.pipeline, [source]))[source]
+        restoring = Recovery(
+            log, Counting(), NoStates(), asyncio.Lock(), group=plan.pipeline, journal_topic=plan.topics.journal,
+            state_fingerprint=plan.state_fingerprint, partitions=2,
+        )  # fmt: skip
+        assert await restoring.restore(PartitionTask(0, source), committed)
+        assert sum(together) > 100
+        assert max(together) <= 10 + 5
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(run())
+
+
 @pytest.mark.parametrize("budget", [0, 1])
 def test_a_long_replay_is_written_as_it_goes(plan: Plan, monkeypatch: pytest.MonkeyPatch, budget: int) -> None:
     """Else all that it changes would be in memory at its end, and be copied at once by the first flush."""
@@ -197,6 +227,7 @@ def test_a_long_replay_is_written_as_it_goes(plan: Plan, monkeypatch: pytest.Mon
     async def lose_all(world: World) -> None:
         world.memory_bytes = budget
         await lose_disk(world)
+        world.disk.fail_write(OSError(errno.ENOSPC, "full"))
 
     scenario(plan, lose_all, cards=200, batch=5)
     assert len(dirty) > 10

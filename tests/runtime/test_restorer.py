@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from state.errors import ConfigError, EventLogError, StateLockedError, StreamprocError
+from state.errors import BlobStoreError, ConfigError, EventLogError, StateLockedError, StreamprocError
 from streamproc.eventlog.contract import TopicPartition
 from streamproc.eventlog.simulated import VirtualClock, VirtualTimeLoop
 from streamproc.runtime.partition_task import PartitionTask
@@ -127,6 +127,48 @@ def test_a_log_that_does_not_answer_at_all_is_borne_for_a_minute() -> None:
         bench.restorer.check()
         await asyncio.sleep(10)
         with pytest.raises(EventLogError):
+            bench.restorer.check()
+        assert not bench.scripted.open_now
+
+    run(scenario())
+
+
+def test_a_checkpoints_store_that_does_not_answer_ends_no_live_task() -> None:
+    async def scenario() -> None:
+        down: list[StreamprocError | None] = [BlobStoreError("no answer")] * 2000
+        bench = Bench(Scripted(t0=down, t1=down[:]), others=False)
+        await bench.after(1000)
+        bench.restorer.check()
+        assert bench.restored == [2]
+        assert bench.restorer.active
+        down.clear()
+        bench.scripted.script.clear()
+        await asyncio.sleep(100)
+        bench.restorer.check()
+        assert sorted(bench.restored) == [0, 1, 2]
+
+    run(scenario())
+
+
+def test_a_checkpoints_store_that_refuses_pauses_only_the_task_that_needs_it() -> None:
+    async def scenario() -> None:
+        bench = Bench(Scripted(t0=[BlobStoreError("access refused", retriable=False)]))
+        await bench.after(60)
+        bench.restorer.check()
+        assert (bench.restored, bench.failed) == ([1, 2], [0])
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("tasks", [1, 2])
+def test_if_no_task_can_go_on_the_store_ends_the_worker(tasks: int) -> None:
+    async def scenario() -> None:
+        down: list[StreamprocError | None] = [BlobStoreError("no answer")] * 1000
+        bench = Bench(Scripted(t0=down, t1=down[:]), tasks=tasks)
+        await bench.after(59)
+        bench.restorer.check()
+        await asyncio.sleep(80)
+        with pytest.raises(BlobStoreError):
             bench.restorer.check()
         assert not bench.scripted.open_now
 

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from state.audit import damages
 from state.expiry import StreamTimes
 from state.memory import MemoryDisk, MemoryRowStores
 from state.ring import Ring, RingSpec
 from state.table import KeyedTable, Slots, TableSpec
+from state.table_cut import Sweep
 from state.worker_state import FlushCut, WorkerState
 from tests.state.driver import Span
 
@@ -190,6 +192,22 @@ def test_sweeps_evictions_and_restarts_are_unobservable(seed: int) -> None:
     worker, _ = play(steps)
     plain, _ = play([step for step in steps if step[0] in ("batch", "pair")])
     assert worker.state.digest(TASK) == plain.state.digest(TASK)
+
+
+def test_expired_rows_that_no_sweep_has_come_by_are_no_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Sweep, "next", lambda *_: [])
+    worker = Worker()
+    worker.apply([("a", time) for time in range(40)])
+    worker.state.publish()
+    worker.flush()
+    worker.apply([("b", 40 + 2 * TTL)])
+    worker.state.publish()
+    worker.flush()
+    stored = dict(worker.store.scan(b"c"))
+    assert len(stored) == 2
+    assert list(damages(worker.store, [SPEC], [])) == []
+    worker.store.write([], sorted(stored)[:1])
+    assert list(damages(worker.store, [SPEC], [])) == ["table t: 1 rows cannot be read (a ring chunk is missing)"]
 
 
 @settings(deadline=None)
