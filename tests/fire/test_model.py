@@ -164,7 +164,7 @@ def test_a_run_without_its_model_decides_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "log").exists()
 
 
-@pytest.mark.xdist_group("campaigns")
+@pytest.mark.xdist_group("fire-disk")
 @pytest.mark.timeout(180)
 def test_a_file_that_changes_under_a_run_changes_nothing_until_the_next_start(tmp_path: Path) -> None:
     """A worker keeps the model it began with; a start on a broken file is refused."""
