@@ -7,7 +7,7 @@ __all__ = ["load_pipeline", "read_pipeline"]
 from pathlib import Path
 
 from state.errors import ConfigError, Place
-from streamproc.language.expression import Expr
+from streamproc.language.expression import Expr, parse
 from streamproc.language.load_features import read_features
 from streamproc.language.load_streams import read_streams, read_tables
 from streamproc.language.model import Decision, Model, Pipeline, Rule, Stage, Stream, Topics, UserOperator
@@ -29,6 +29,8 @@ from streamproc.language.yaml_tree import SIZE_MAX, Items, Mapping, Node, Scalar
 
 PARTITIONS_MAX = 10_000
 _LATER = {"patterns": "patterns", "sql": "whole SQL statements", "tests": "tests beside a pipeline"}
+NO_SCORE = "no_score"
+"""The id of the rule that a model brings along."""
 _NONE: tuple[str, ...] = ()
 _NOTHING = word("", Place(""))
 
@@ -65,7 +67,7 @@ def read_pipeline(content: str, file: str) -> Pipeline:
     stages = _stages(top, streams)
     models = {key: _model(section) for key, section in top.subsections("models", "model")}
     decision = _decision(top)
-    rules = _rules(top, decision)
+    rules = _rules(top, decision) + _without_score(models, decision, top.problems)
     topics = _topics(top, name)
     _check_topics(name, streams, topics, rules, problems)
     partitions = top.get("partitions", whole(1, PARTITIONS_MAX), 4)
@@ -148,10 +150,11 @@ def _model(section: Section) -> Model:
             section.problems.add("tiers must rise: {low: 0, medium: 40, ...}", tier.place)
         elif bounds and bounds[0] != 0:
             section.problems.add("the first tier must begin at 0", tier.place)
+    no_score = section.get("no_score", text, "")
     for key in ("champion", "challenger", "shadow", "version"):
         section.later(key, "model versions")
     section.close()
-    return Model(file, features, tiers, section.place, _places(section, "features"))
+    return Model(file, features, tiers, section.place, _places(section, "features"), no_score)
 
 
 def _decision(top: Section) -> Decision:
@@ -187,11 +190,30 @@ def _rules(top: Section, decision: Decision) -> tuple[Rule, ...]:
     rules: dict[str, Rule] = {}
     for item in node.items:
         rule = _rule(Section(item, "rule", top.problems), decision)
+        if rule.id == NO_SCORE:
+            hint = "models: {name: {no_score: review}}"
+            top.problems.add(f"a rule {NO_SCORE!r} comes with each model", rule.place, hint)
         if rule.id in rules:
             first = rules[rule.id].place.line
             top.problems.add(f"a rule {rule.id!r} exists already", rule.place, f"in line {first}")
         rules[rule.id] = rule
     return tuple(rules.values())
+
+
+def _without_score(models: dict[str, Model], decision: Decision, problems: Problems) -> tuple[Rule, ...]:
+    """The last rule of a pipeline with a model: a row without a score is never approved as if it had a low one."""
+    rules = []
+    for name, model in models.items():
+        action = model.no_score
+        if action and action not in decision.severity:
+            problems.add(
+                f"no_score: action {action!r} is not in severity", model.place, nearest(action, decision.severity)
+            )
+        elif not action and decision.otherwise in decision.severity:
+            action = decision.severity[max(decision.severity.index(decision.otherwise) - 1, 0)]
+        when = parse(f"{name}.score is null", model.place)
+        rules.append(Rule(id=NO_SCORE, when=when, then=action, reason="the model gives no score", place=model.place))
+    return tuple(rules)
 
 
 def _rule(section: Section, decision: Decision) -> Rule:

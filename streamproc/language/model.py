@@ -120,13 +120,17 @@ class UserOperator(msgspec.Struct, frozen=True):
 
 
 class Model(msgspec.Struct, frozen=True):
-    """A scoring model; `tiers`: name -> score (0-100) from which on it holds. `places`: of each of the features."""
+    """A scoring model; `tiers`: name -> score (0-100) from which on it holds. `places`: of each of the features.
+
+    `no_score`: the action for rows that it gives no score; "": the next more severe one than `otherwise`.
+    """
 
     file: str
     features: tuple[str, ...]
     tiers: dict[str, float]
     place: Place = Place("")
     places: tuple[Place, ...] = ()
+    no_score: str = ""
 
 
 class Rule(msgspec.Struct, frozen=True):

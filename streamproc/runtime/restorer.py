@@ -130,9 +130,10 @@ class Restorer:
         failing_since = self._clock.monotonic()
         while not self._stopping:
             begun = self._clock.monotonic()
-            restored = False
+            opened = restored = False
             try:
                 await self._states.open(task.task)
+                opened = True
                 restored = await self._recovery.restore(task, committed)
             except FencedError:
                 raise
@@ -142,7 +143,7 @@ class Restorer:
                     failing_since = now
                 self._bear(error, task, now - failing_since)
             finally:
-                if not restored:
+                if opened and not restored:
                     await self._states.close(task.task)
             if restored:
                 self._restored(task)

@@ -76,10 +76,7 @@ class StateKeeper:
         self._forget(task)
         store = self._open.pop(task, None)
         if store is not None:
-            try:
-                await self._executor.submit(store.close)
-            except (OSError, StateCorruptedError) as error:
-                self._logger.error("state was not closed in order", task=task, error=reason_of(error))
+            await self._executor.submit(lambda: self._closed(task, store))
 
     async def install(self, task: int, directory: Path) -> None:
         """Put a copy of the task's store in its place (what was there is set aside), and open that.
@@ -91,7 +88,7 @@ class StateKeeper:
         store = self._open.pop(task)
 
         def blocking() -> None:
-            store.close()
+            self._closed(task, store)
             self._stores.install(task, directory)
 
         await self._executor.submit(blocking)
@@ -155,17 +152,29 @@ class StateKeeper:
         opened: list[RowStore] = []
         await self._executor.submit(lambda: opened.append(self._stores.open(task)))
         self._open[task] = opened[0]
-        self._metas[task] = self._state.add_task(task, opened[0])
+        try:
+            self._metas[task] = self._state.add_task(task, opened[0])
+        except StateCorruptedError:
+            raise  # the caller throws it away
+        except BaseException:
+            await self.close(task)
+            raise
 
     async def _afresh(self, task: int) -> None:
         store = self._open.pop(task, None)
 
         def blocking() -> None:
             if store is not None:
-                store.close()
+                self._closed(task, store)
             self._stores.discard(task)
 
         await self._executor.submit(blocking)
+
+    def _closed(self, task: int, store: RowStore) -> None:
+        try:
+            store.close()
+        except (OSError, StateCorruptedError) as error:
+            self._logger.error("state was not closed in order", task=task, error=reason_of(error))
 
     def _forget(self, task: int) -> None:
         if task in self._metas:

@@ -12,7 +12,7 @@ import pytest
 from tests.fire.bench import Subject, files_of, rss_mb
 from tests.fire.disks import SmallDisk, refusal
 
-pytestmark = [pytest.mark.xdist_group("campaigns"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.xdist_group("fire-disk"), pytest.mark.timeout(240)]
 
 Make = Callable[..., Subject]
 NO_SPACE = "No space left on device"
@@ -73,6 +73,7 @@ def test_a_full_state_disk_holds_nothing_up(make: Make, disk: SmallDisk) -> None
     assert "discarded" not in subject.finish().stderr
 
 
+@pytest.mark.soak
 def test_stopped_with_a_full_state_disk_it_ends_in_order_and_replays_later(make: Make, disk: SmallDisk) -> None:
     subject = begun(make(state=disk.path / "state"))
     disk.fill()
@@ -122,6 +123,7 @@ def test_a_restore_waits_for_space(make: Make, disk: SmallDisk) -> None:
     subject.finish()
 
 
+@pytest.mark.soak
 def test_a_full_log_ends_the_run_with_what_to_do(make: Make, disk: SmallDisk) -> None:
     """Fails closed: what is not in the log is not decided, and no offset says otherwise."""
     subject = begun(make(log=disk.path / "log"))
@@ -197,6 +199,7 @@ def test_writes_that_fail_with_another_error(make: Make, disk: SmallDisk) -> Non
     subject.finish()
 
 
+@pytest.mark.soak
 def test_a_read_only_state_disk(make: Make, disk: SmallDisk) -> None:
     """As after an error of the file system: refused with a reason at the start."""
     subject = begun(make(state=disk.path / "state"))

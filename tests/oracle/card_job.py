@@ -20,6 +20,7 @@ MINUTE = 60_000
 WINDOWS = {"5m": 5 * MINUTE, "1h": 60 * MINUTE, "24h": 1440 * MINUTE}
 HORIZON = 1440 * MINUTE
 AHEAD = 1440 * MINUTE
+BYTES_MAX = 256 * 1024
 REPEATED = ("amount", *(f"{what}_{w}" for w in WINDOWS for what in "ns"), "n_30s", "speed_kmh", "hour", "ts")
 """What a repeated record's decision leaves NULL."""
 FIELDS: dict[str, tuple[type, ...]] = {
@@ -104,9 +105,12 @@ def expect(records: list[tuple[int, bytes, int]]) -> Expected:
 
 
 def _parse(value: bytes, timestamp: int) -> dict[str, Any] | None:
+    if len(value) > BYTES_MAX:
+        return None
     try:
         event = json.loads(value)
-    except (ValueError, RecursionError):
+        json.dumps([event.get(name) for name in FIELDS], ensure_ascii=False).encode()  # half a surrogate pair
+    except (ValueError, RecursionError, AttributeError):
         return None
     if not isinstance(event, dict):
         return None

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
-from state.errors import BlobStoreError, ConfigError, EventLogError, StateLockedError, StreamprocError
+from state.errors import (
+    BlobStoreError,
+    ConfigError,
+    EventLogError,
+    StateDiskError,
+    StateLockedError,
+    StreamprocError,
+)
 from streamproc.eventlog.contract import TopicPartition
 from streamproc.eventlog.simulated import VirtualClock, VirtualTimeLoop
 from streamproc.runtime.partition_task import PartitionTask
@@ -18,10 +28,11 @@ from streamproc.runtime.restorer import Restorer
 class Scripted:
     """Recovery and states in one: a restore lasts `seconds` and then does what `script` says for its task."""
 
-    def __init__(self, seconds: float = 1.0, **script: list[StreamprocError | None]) -> None:
+    def __init__(self, seconds: float = 1.0, **script: list[StreamprocError | OSError | None]) -> None:
         self.seconds = seconds
         self.script = script
         self.locked: set[int] = set()
+        self.full = False
         self.open_now: set[int] = set()
         self.stopping: Callable[[], bool] = lambda: False
 
@@ -37,6 +48,8 @@ class Scripted:
     async def open(self, task: int) -> None:
         if task in self.locked:
             raise StateLockedError("held by another process")
+        if self.full:
+            raise OSError(errno.ENOSPC, "RocksDB: no space, and the path of a file")
         assert task not in self.open_now, "open already"
         self.open_now.add(task)
 
@@ -185,5 +198,34 @@ def test_stopping_closes_what_is_not_restored_and_raises_nothing() -> None:
         bench.restorer.begin(bench.tasks[2:], {})
         await asyncio.sleep(2)
         assert bench.restored == [0, 2]
+
+    run(scenario())
+
+
+def test_a_full_disk_is_borne_for_a_minute_and_told_now_and_then() -> None:
+    async def scenario() -> None:
+        bench = Bench(Scripted(t1=[OSError(errno.EIO, "x")]), tasks=2)
+        bench.scripted.full = True
+        with capture_logs() as logs:
+            await bench.after(50)
+        bench.restorer.check()
+        assert 8 <= len(logs) <= 12
+        assert {entry["error"] for entry in logs} == {os.strerror(errno.ENOSPC)}
+        bench.scripted.full = False
+        await asyncio.sleep(5)
+        bench.restorer.check()
+        assert bench.restored == [0, 1]
+
+    run(scenario())
+
+
+def test_a_disk_that_stays_full_ends_the_worker_with_what_to_do() -> None:
+    async def scenario() -> None:
+        bench = Bench(Scripted(), tasks=1)
+        bench.scripted.full = True
+        await bench.after(70)
+        with pytest.raises(StateDiskError, match=r"No space left on device \(give it space"):
+            bench.restorer.check()
+        assert not bench.scripted.open_now
 
     run(scenario())
