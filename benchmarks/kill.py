@@ -1,17 +1,21 @@
-"""Restarts: kill -9 in mid-drain, a cold start, and how fast a lost state is replayed from the journal's input.
+"""Restarts: kill -9 in mid-drain and at a steady rate, a cold start, and how fast a lost state is replayed.
 
-python -m benchmarks.kill [--records 300000] [--log kafka embedded] [--variant R] [--repeats 3]
+    python -m benchmarks.kill [--records 300000] [--log kafka embedded] [--variant R] [--rate 5000] [--repeats 3]
+
+At a steady rate the pod comes back at once, once under its name with its disk, and (on Kafka) once as another pod
+without either: then the group waits for the dead member's session to end, and its state is replayed.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import multiprocessing
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -19,23 +23,27 @@ from typing import Any
 
 import msgspec
 
-from benchmarks import drain, reference
+from benchmarks import latency, reference
 from benchmarks.drain import WRONG
-from benchmarks.job import Job, pipeline, plan_of
+from benchmarks.job import PARTITIONS, Job, pipeline, plan_of
 from benchmarks.machine import pin
 from benchmarks.replay import restore
 from benchmarks.world import Watched, Worker, World, fresh, prepare_outputs, prepared, read_back, watch, world
 from streamproc.cli.compose import open_log
 from streamproc.cli.loops import run_async
+from streamproc.eventlog.contract import Chunk, EventLog, TopicSpec
 
 Result = dict[str, Any]
+RATE = 5_000
 _FIRST = 1_000
+_STEADY_SECONDS = 24
 
 
 class Victim(msgspec.Struct):
-    """Watches a drain, kills the worker at a third of it and starts it again at once."""
+    """Watches decisions, kills the worker at one of them and starts its successor (itself, again) at once."""
 
     worker: Worker
+    successor: Worker
     at: int
     killed: float = 0.0
     first_after: float = 0.0
@@ -44,10 +52,28 @@ class Victim(msgspec.Struct):
         if not self.killed and seen.count >= self.at:
             self.killed = time.time()
             self.worker.kill()
-            self.worker.start()
+            self.successor.start()
         elif self.killed and not self.first_after and stamp > self.killed:
             # Written after the death: what was committed before it may still be on its way to us.
             self.first_after = seen.last_arrival
+
+    async def watch(self, events: EventLog, topic: str, count: int) -> None:
+        """Until so many decisions have arrived."""
+        newest = [0.0]
+
+        def until(seen: Watched) -> bool:
+            self.seen(seen, newest[0])
+            return seen.count >= count
+
+        def note(chunks: list[Chunk]) -> None:
+            newest[0] = max(max(chunk.timestamps) for chunk in chunks) / 1000
+
+        await watch(events, topic, until, on_chunks=note)
+
+    @property
+    def gap(self) -> float:
+        """Seconds from the SIGKILL to the first new committed decision."""
+        return self.first_after - self.killed if self.first_after else float("nan")
 
 
 def kill(on: World, log: str, variant: str, count: int) -> Result:
@@ -62,26 +88,51 @@ def kill(on: World, log: str, variant: str, count: int) -> Result:
         events = open_log(url)
         await prepare_outputs(events, plan)
         with Worker(on, path, url, name) as worker:
-            victim, newest = Victim(worker, count // 3), [0.0]
-
-            def until(seen: Watched) -> bool:
-                victim.seen(seen, newest[0])
-                return seen.count >= count
-
-            def note(chunks: Any) -> None:
-                newest[0] = max(max(chunk.timestamps) for chunk in chunks) / 1000
-
-            await watch(events, plan.topics.decisions, until, worker=worker, on_chunks=note)
+            victim = Victim(worker, worker, count // 3)
+            await victim.watch(events, plan.topics.decisions, count)
         await events.close()
         verdict = reference.check(
             reference.expected(job, count, model=variant == "M"), await read_back(url, plan.topics.decisions)
         )
-        gap = victim.first_after - victim.killed if victim.first_after else float("nan")
-        return {"what": "kill -9", "log": log, "variant": variant, "records": count, "kill_to_first_s": gap} | {
+        return {"what": "kill -9", "log": log, "variant": variant, "records": count, "kill_to_first_s": victim.gap} | {
             name: getattr(verdict, name) for name in WRONG
         }
 
     return run_async(work()) | replay(on, path, url)
+
+
+def steady(on: World, log: str, variant: str, rate: int, *, same_pod: bool) -> Result:
+    """The same of a worker that keeps up with an open loop."""
+    name, topic, job = fresh("steady"), fresh("transactions"), Job()
+    url, count = on.url(log, name), rate * _STEADY_SECONDS
+    path = pipeline(on.directory, variant, name, topic)
+    plan = plan_of(path)
+
+    async def work() -> Result:
+        events = open_log(url)
+        await events.admin().ensure_topics([TopicSpec(topic, PARTITIONS)])
+        await prepare_outputs(events, plan)
+        worker = Worker(on, path, url, name)
+        successor = worker if same_pod else Worker(on, path, url, f"{name}-other")
+        victim = Victim(worker, successor, count // 3)
+        try:
+            worker.start()
+            await asyncio.to_thread(worker.await_ready)
+            async with latency.feeding(latency.Task(url, topic, plan.topics.decisions, job, rate, 0, count)):
+                await victim.watch(events, plan.topics.decisions, count)
+        finally:
+            worker.stop()
+            successor.stop()
+        await events.close()
+        verdict = reference.check(
+            reference.expected(job, count, model=variant == "M"), await read_back(url, plan.topics.decisions)
+        )
+        what = "kill -9 at a rate, " + ("same pod" if same_pod else "another pod")
+        return {"what": what, "log": log, "variant": variant, "rate": rate, "kill_to_first_s": victim.gap} | {
+            name: getattr(verdict, name) for name in WRONG
+        }
+
+    return run_async(work())
 
 
 def cold(on: World, log: str, variant: str) -> Result:
@@ -125,11 +176,15 @@ async def _restored(path: Path, url: str, directory: Path) -> Result:
     return {"replay_per_s": found["wall_events_per_s"], "replay_cpu_us": found["cpu_us"]}
 
 
-def run(on: World, count: int, logs: Sequence[str], variant: str, repeats: int) -> list[Result]:
+def run(on: World, count: int, logs: Sequence[str], variant: str, repeats: int, rate: int = RATE) -> list[Result]:
     """Medians of the repeats; what must be 0 is summed."""
     results = []
     for log in logs:
-        for measured in (partial(kill, on, log, variant, count), partial(cold, on, log, variant)):
+        cases: list[Callable[[], Result]] = [partial(kill, on, log, variant, count), partial(cold, on, log, variant)]
+        cases += [
+            partial(steady, on, log, variant, rate, same_pod=same) for same in (True, False)[: 1 + (log == "kafka")]
+        ]
+        for measured in cases:
             runs = [measured() for _ in range(repeats)]
             print(f"  {runs[0]['what']} {log}: {runs[-1]}", file=sys.stderr)
             middle = {
@@ -146,11 +201,12 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=300_000)
     parser.add_argument("--log", nargs="+", choices=("kafka", "embedded"), default=["kafka", "embedded"])
     parser.add_argument("--variant", choices=("R", "M"), default="R")
+    parser.add_argument("--rate", type=int, default=RATE)
     parser.add_argument("--repeats", type=int, default=1)
     chosen = parser.parse_args()
     with world(kafka="kafka" in chosen.log) as on:
-        drain.warm(on)
-        for result in run(on, chosen.records, chosen.log, chosen.variant, chosen.repeats):
+        latency.warm(on)
+        for result in run(on, chosen.records, chosen.log, chosen.variant, chosen.repeats, chosen.rate):
             print(json.dumps(result))
 
 

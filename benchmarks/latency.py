@@ -16,7 +16,8 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -85,6 +86,20 @@ class Ticker:
 def sender(task: Task, parent: Connection) -> None:
     """Send on schedule; tells "ready", is told the start, tells how late it was at worst."""
     run_async(_send(task, parent))
+
+
+@asynccontextmanager
+async def feeding(task: Task) -> AsyncIterator[None]:
+    """The sender at work beside what the caller does; at the end everything has been sent."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=sender, args=(task, theirs), daemon=True)
+    process.start()
+    await asyncio.to_thread(ours.recv)
+    ours.send(time.monotonic() + _LEAD_SECONDS)
+    yield
+    await asyncio.to_thread(ours.recv)
+    process.join()
 
 
 async def _send(task: Task, parent: Connection) -> None:

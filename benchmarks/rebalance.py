@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import multiprocessing
 import subprocess
 import sys
 import time
@@ -119,24 +118,17 @@ def p99_ms(metrics: dict[str, float]) -> float:
 
 
 async def _measured(plan: Plan, third: Third, url: str, task: latency.Task, rounds: int) -> list[Result]:
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    sender = context.Process(target=latency.sender, args=(task, theirs), daemon=True)
-    sender.start()
-    await asyncio.to_thread(ours.recv)
-    ours.send(time.monotonic() + 0.5)
     commits, log = Commits(), open_log(url)
-    rounds_ = asyncio.create_task(_rounds(third, commits, rounds))
+    async with latency.feeding(task):
+        rounds_ = asyncio.create_task(_rounds(third, commits, rounds))
 
-    def over(seen: Watched) -> bool:
-        return seen.count >= task.count or (rounds_.done() and rounds_.exception() is not None)
+        def over(seen: Watched) -> bool:
+            return seen.count >= task.count or (rounds_.done() and rounds_.exception() is not None)
 
-    await watch(log, plan.topics.decisions, over, on_chunks=commits.note)
-    await log.close()
-    if not rounds_.done():
-        raise RuntimeError("the feed has ended before the last rebalance: the machine is too slow for this rate")
-    await asyncio.to_thread(ours.recv)
-    sender.join()
+        await watch(log, plan.topics.decisions, over, on_chunks=commits.note)
+        await log.close()
+        if not rounds_.done():
+            raise RuntimeError("the feed has ended before the last rebalance: the machine is too slow for this rate")
     return await rounds_
 
 
