@@ -260,12 +260,14 @@ class _Part:
         index, start, stop = self.index, self.start, self.start + len(self.times)
         stream = np.maximum(np.maximum.accumulate(self.times), index.stream_time)
         found, slots = index.find(self.lo, self.hi)
-        at = index.at(np.maximum(found, 0))
-        alive = (found >= 0) & (stream - index.columns.time[at] <= index.horizon)
-        same = alive & (index.columns.digest[at] == self.digests)
+        known = np.flatnonzero(found >= 0)
+        at = index.at(found[known])
+        alive, same = np.zeros((2, len(found)), np.bool_)
+        alive[known] = stream[known] - index.columns.time[at] <= index.horizon
+        same[known] = alive[known] & (index.columns.digest[at] == self.digests[known])
         self.flags.duplicate[start:stop] = same
         self.flags.reused[start:stop] = alive & ~same
-        self.flags.first_action[start:stop] = np.where(same, index.columns.action[at], 0)
+        self.flags.first_action[start:stop][known] = np.where(same[known], index.columns.action[at], 0)
         self._repeated(stream, found, alive, slots)
         index.stream_time = int(stream[-1])
         new = np.flatnonzero(~self.flags.duplicate[start:stop])
