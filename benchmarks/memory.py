@@ -1,17 +1,20 @@
 """Larger than memory: throughput and batch times by hit ratio under a budget; and a ttl over 60 days of event time.
 
-    python -m benchmarks.memory [--cards N] [--entries E] [--budget-mb M] [--hits 99 90 50] [--quick]
+    python -m benchmarks.memory [--cards N] [--entries E] [--budget-mb M] [--hits 99 90 50] [--directory D] [--quick]
 
 The windows operator on its state and RocksDB, without a log: 4 windows of count and sum, two earlier values. All cards
 are written first, E events each, and mostly evicted. Then batches come: a share of the rows (`hit`) of cards that were
 used lately, the others of any card. A flush runs in a thread at 20,000 dirty rows. `evict_*` is what eviction holds the
 loop for after a batch. The ttl part feeds new cards every day; keys and files over the days say whether they level off.
-10,000,000 cards of 30 events want about 25 GB of disk and most of an hour.
+With `--directory` the filled store stays there, and a later run with as many cards and entries begins with it.
+Cards are written in an order unlike that of their names, as they come in a stream, so the store compacts as it would.
+Before each ratio the files' pages are dropped from the system's cache.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -33,6 +36,7 @@ from operators.windows.operator import WindowOperator
 from operators.windows.spec import WindowSpec
 from state.rocksdb import RocksRowStores
 from state.worker_state import FlushCut, WorkerState
+from streamproc.cli.loops import give_way_often
 
 Result = dict[str, Any]
 I64 = npt.NDArray[np.int64]
@@ -42,6 +46,7 @@ BATCH = 1_000
 FILL_ROWS = 20_000
 FLUSH_ROWS = 20_000
 START_MS = 1_700_000_000_000
+_STRIDE = 7_368_787  # a prime: it visits every card once
 DAYS, TTL_DAYS, CARDS_A_DAY = 60, 30, 3_000
 
 
@@ -57,6 +62,8 @@ class Worker:
         self.state.add_task(0, self.store)
         self._thread = ThreadPoolExecutor(1)
         self._running: tuple[Future[None], FlushCut] | None = None
+        self.cuts_s: list[float] = []
+        give_way_often()
 
     def process(self, batch: Batch, *, results: bool = True) -> tuple[float, float, float]:
         """One batch; seconds it took, seconds of eviction after it, in wall and processor time."""
@@ -76,7 +83,9 @@ class Worker:
             cut.written()
             self._running = None
         if self._running is None and (wait or self.state.dirty_rows(0) >= FLUSH_ROWS):
+            begin = time.perf_counter()
             cut = self.state.cut(0, b"meta")
+            self.cuts_s.append(time.perf_counter() - begin)
             self._running = self._thread.submit(cut.write, self.store), cut
             if wait:
                 self._running[0].result()
@@ -86,6 +95,13 @@ class Worker:
     def disk_mb(self) -> float:
         """Size of the store's files."""
         return sum(path.stat().st_size for path in self.directory.rglob("*") if path.is_file()) / (1 << 20)
+
+    def drop_cached_pages(self) -> None:
+        """What is read of the store from now on comes from the disk; write-back is waited for."""
+        os.sync()
+        for path in self.directory.rglob("*.sst"):
+            with contextlib.suppress(FileNotFoundError), path.open("rb") as file:  # a compaction removes files
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
     def close(self) -> None:
         self.flush(wait=True)
@@ -111,14 +127,32 @@ def batch_of(cards: I64, times: I64, rng: np.random.Generator) -> Batch:
 
 def fill(worker: Worker, cards: int, entries: int, rng: np.random.Generator) -> float:
     """Write every card with `entries` events within the day; cards a second."""
-    begun = time.perf_counter()
+    begun = said = time.perf_counter()
     group = max(1, FILL_ROWS // entries)
     for at in range(0, cards, group):
-        some = np.arange(at, min(at + group, cards))
+        some = np.arange(at, min(at + group, cards)) * _STRIDE % cards
         times = START_MS + np.repeat(np.arange(entries) * (DAY // (2 * entries)), len(some))
         worker.process(batch_of(np.tile(some, entries), times, rng), results=False)
-        worker.flush(wait=True)
+        worker.flush(wait=False)
+        if time.perf_counter() - said > 30:
+            said = time.perf_counter()
+            note = f"filled {at:,} of {cards:,} cards, {at / (said - begun):,.0f}/s, RSS {_rss_mb()} MiB"
+            print(note, file=sys.stderr, flush=True)
+    worker.flush(wait=True)
     return cards / (time.perf_counter() - begun)
+
+
+def filled(worker: Worker, cards: int, entries: int, rng: np.random.Generator) -> Result:
+    """Fill the store, unless it was filled so before."""
+    marker, wanted = worker.directory / "filled.json", {"cards": cards, "entries": entries}
+    if marker.exists():
+        found: Result = json.loads(marker.read_text())
+        if {name: found[name] for name in wanted} != wanted:
+            raise SystemExit(f"{worker.directory} holds another store: {found}")
+        return found
+    found = wanted | {"filled_cards_per_s": round(fill(worker, cards, entries, rng))}
+    marker.write_text(json.dumps(found))
+    return found
 
 
 def at_hits(worker: Worker, hit: int, cards: int, batches: int, rng: np.random.Generator) -> Result:
@@ -126,6 +160,7 @@ def at_hits(worker: Worker, hit: int, cards: int, batches: int, rng: np.random.G
     hot = rng.permutation(cards)[: max(BATCH, worker.table.live_keys // 3)]
     clock = START_MS + DAY // 2
     hits = rows = 0
+    before = len(worker.cuts_s)
     taken: list[tuple[float, float, float]] = []
     for number in range(-len(hot) // BATCH - 1, batches):
         if number < 0:  # the hot cards come in
@@ -151,6 +186,7 @@ def at_hits(worker: Worker, hit: int, cards: int, batches: int, rng: np.random.G
         "evict_p99_ms": round(float(np.percentile(evict_wall, 99)) * 1e3, 2),
         "evict_max_ms": round(float(evict_wall.max()) * 1e3, 2),
         "evict_max_cpu_ms": round(float(evict_cpu.max()) * 1e3, 2),
+        "cut_max_ms": round(max(worker.cuts_s[before:], default=0.0) * 1e3, 2),
         "keys_in_memory": worker.table.live_keys,
         "used_mb": round(worker.table.used_bytes / (1 << 20)),
         "allocated_mb": round(worker.table.bytes_estimate() / (1 << 20)),
@@ -165,14 +201,20 @@ def _cold(worker: Worker, cards: int, rng: np.random.Generator) -> I64:
     return np.resize(np.array(cold or [0], np.int64), BATCH)
 
 
-def hit_ratios(cards: int, entries: int, budget_mb: int, hits: Sequence[int], batches: int) -> list[Result]:
+def hit_ratios(
+    cards: int, entries: int, budget_mb: int, hits: Sequence[int], batches: int, directory: Path | None = None
+) -> list[Result]:
     """The table of throughput and times by hit ratio."""
     rng = np.random.default_rng(1)
-    with tempfile.TemporaryDirectory() as folder:
-        worker = Worker(job(), Path(folder), budget_mb)
-        filled = fill(worker, cards, entries, rng)
-        same = {"cards": cards, "entries": entries, "budget_mb": budget_mb, "filled_cards_per_s": round(filled)}
-        found = [same | at_hits(worker, hit, cards, batches, rng) for hit in hits]
+    with contextlib.ExitStack() as stack:
+        folder = directory or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        worker = Worker(job(), folder, budget_mb)
+        same = filled(worker, cards, entries, rng) | {"budget_mb": budget_mb, "disk_mb": round(worker.disk_mb())}
+        found = []
+        for hit in hits:
+            worker.drop_cached_pages()
+            found.append(same | at_hits(worker, hit, cards, batches, rng))
+            print(json.dumps(found[-1]), file=sys.stderr, flush=True)
         worker.close()
         return found
 
@@ -225,12 +267,16 @@ def main() -> None:
     parser.add_argument("--budget-mb", type=int, default=BUDGET_MB)
     parser.add_argument("--hits", type=int, nargs="*", default=list(HITS), metavar="PERCENT")
     parser.add_argument("--batches", type=int, default=BATCHES, help="batches measured at each ratio")
+    parser.add_argument("--directory", type=Path, help="keep the filled store here, or use the one that is here")
+    parser.add_argument("--no-ttl", action="store_true", help="leave the ttl part out")
     parser.add_argument("--quick", action="store_true")
     chosen = parser.parse_args()
     cards, batches = (60_000, 60) if chosen.quick else (chosen.cards, chosen.batches)
     budget = min(32, chosen.budget_mb) if chosen.quick else chosen.budget_mb
-    found = hit_ratios(cards, chosen.entries, budget, chosen.hits, batches)
+    found = hit_ratios(cards, chosen.entries, budget, chosen.hits, batches, chosen.directory)
     print(json.dumps(found, indent=1))
+    if chosen.no_ttl:
+        return
     series = ttl(CARDS_A_DAY // 10 if chosen.quick else CARDS_A_DAY)
     print(json.dumps({"ttl": series}))
     for figure in ("keys_in_memory", "keys_on_disk", "disk_mb"):

@@ -21,7 +21,7 @@ from operators.batch import TaskRows
 from state.entries import Entries
 from state.errors import ConfigError
 from state.hashing import digest64, digests128
-from state.part import PartCut
+from state.part import Adopt, PartCut
 from state.rowstore import RowStore
 from state.segment_store import SegmentStore
 from state.segments import UNINDEXED, IdSegments
@@ -100,9 +100,9 @@ class Deduplicator:
             return flags
         hashes = digests128(ids)
         for span in tasks:
-            index = self._tasks.get(span.task)
-            if index is None:
-                index = self._add(span.task)
+            if span.task not in self._tasks:
+                self._add(span.task, *self._new())
+            index = self._tasks[span.task]
             index.begin()
             part = _Part(index, flags, span, hashes, digests=payload_digests, times=event_times)
             if span.stop - span.start <= _FEW:
@@ -118,18 +118,21 @@ class Deduplicator:
 
     # ---- a part of the worker's state
 
-    def add_task(self, task: int, store: RowStore, *, fresh: bool) -> None:
-        """Take a task over; rebuilds its index from the store."""
-        self._add(task)
+    def read(self, store: RowStore, *, fresh: bool) -> Adopt:
+        """Read a task's ids and build their index."""
+        index, stored = self._new()
         if not fresh:
-            self._stored[task].load(store)
+            stored.load(store)
+        return lambda task: self._add(task, index, stored)
 
-    def _add(self, task: int) -> IdSegments:
-        index = self._tasks[task] = IdSegments(self.horizon_ms)
-        self._stored[task] = SegmentStore(self.name, self.fingerprint, index)
+    def _new(self) -> tuple[IdSegments, SegmentStore]:
+        index = IdSegments(self.horizon_ms)
+        return index, SegmentStore(self.name, self.fingerprint, index)
+
+    def _add(self, task: int, index: IdSegments, stored: SegmentStore) -> None:
+        self._tasks[task], self._stored[task] = index, stored
         if self._sealed:
             index.seal()
-        return index
 
     def drop_task(self, task: int) -> None:
         """Forget a task's ids."""
@@ -260,12 +263,14 @@ class _Part:
         index, start, stop = self.index, self.start, self.start + len(self.times)
         stream = np.maximum(np.maximum.accumulate(self.times), index.stream_time)
         found, slots = index.find(self.lo, self.hi)
-        at = index.at(np.maximum(found, 0))
-        alive = (found >= 0) & (stream - index.columns.time[at] <= index.horizon)
-        same = alive & (index.columns.digest[at] == self.digests)
+        known = np.flatnonzero(found >= 0)
+        at = index.at(found[known])
+        alive, same = np.zeros((2, len(found)), np.bool_)
+        alive[known] = stream[known] - index.columns.time[at] <= index.horizon
+        same[known] = alive[known] & (index.columns.digest[at] == self.digests[known])
         self.flags.duplicate[start:stop] = same
         self.flags.reused[start:stop] = alive & ~same
-        self.flags.first_action[start:stop] = np.where(same, index.columns.action[at], 0)
+        self.flags.first_action[start:stop][known] = np.where(same[known], index.columns.action[at], 0)
         self._repeated(stream, found, alive, slots)
         index.stream_time = int(stream[-1])
         new = np.flatnonzero(~self.flags.duplicate[start:stop])

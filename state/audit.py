@@ -107,11 +107,11 @@ def damages(store: RowStore, tables: Sequence[TableSpec], parts: Sequence[StateP
         return
     for part in parts:
         try:
-            part.add_task(0, store, fresh=False)
+            part.read(store, fresh=False)(0)
         except StateCorruptedError as error:
             yield str(error)
     for table in persisted:
-        table.add_task(0, store, fresh=False)
+        table.read(store, fresh=False)(0)
         if table.table.stream:
             table.table.stream.drop(0)  # expired rows that no sweep has come by yet are read, too
         yield from _of_table(table, store)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["PartCut", "Puts", "StatePart"]
+__all__ = ["Adopt", "PartCut", "Puts", "StatePart"]
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from state.rowstore import RowStore
 
 Puts = list[tuple[bytes, bytes]]
+Adopt = Callable[[int], None]
+"""Takes a task over with what was loaded of it; quick, on the loop."""
 
 
 class PartCut(Protocol):
@@ -50,8 +52,8 @@ class StatePart(Protocol):
         """Changes when what is stored changes its layout or meaning."""
         ...
 
-    def add_task(self, task: int, store: RowStore, *, fresh: bool) -> None:
-        """Take a task over; `fresh` means that the store holds nothing.
+    def read(self, store: RowStore, *, fresh: bool) -> Adopt:
+        """Read what is to be in memory of a task, in any thread; the rest is `Adopt`'s. `fresh`: the store is empty.
 
         Raises:
             StateCorruptedError: what is stored fails its checks.

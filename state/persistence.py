@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from state.errors import StateCorruptedError
+from state.part import Adopt
 from state.ring import Ring
 from state.rowformat import CHUNK, RowFormat
 from state.rowstore import RowStore
@@ -55,16 +56,21 @@ class Persistence:
         """Of the table's spec."""
         return self.format.fingerprint
 
-    def add_task(self, task: int, store: RowStore, *, fresh: bool) -> None:
-        """Take a task over; all keys of a `fresh` task are in memory, so its store is not asked until some left."""
-        self._stores[task] = store
-        self._sweeps[task] = Sweep(self.format, self.table.last_seen)
-        if not fresh:
-            self._cold.add(task)
-        if self.table.stream and (time := store.get_many([self.format.time_key])[0]) is not None:
-            if len(time) != 8:
-                raise self.format.corrupted("the stream time is cut short")
-            self.table.stream.put(task, int.from_bytes(time, "little", signed=True))
+    def read(self, store: RowStore, *, fresh: bool) -> Adopt:
+        """Rows come in as they are asked for; a `fresh` task's store is not asked until some have left."""
+        time = store.get_many([self.format.time_key])[0] if self.table.stream and not fresh else None
+        if time is not None and len(time) != 8:
+            raise self.format.corrupted("the stream time is cut short")
+
+        def adopt(task: int) -> None:
+            self._stores[task] = store
+            self._sweeps[task] = Sweep(self.format, self.table.last_seen)
+            if not fresh:
+                self._cold.add(task)
+            if self.table.stream and time is not None:
+                self.table.stream.put(task, int.from_bytes(time, "little", signed=True))
+
+        return adopt
 
     def drop_task(self, task: int) -> None:
         """Forget a task's keys."""

@@ -4,7 +4,7 @@ All databases of a process share one block cache and one write-buffer manager. A
 in the store whole or not at all; with `sync` it is on the disk when `write` returns.
 
 rocksdict (0.3) keeps the interpreter lock while it writes a batch, but not while it syncs the log or flushes: so
-a batch is written unsynced (about 0.7 us a row under the lock) and the log is synced by a call of its own. Keep
+a batch is written unsynced (about 1 us a row under the lock) and the log is synced by a call of its own. Keep
 batches at a few thousand rows where latency counts.
 
 RocksDB does not see that its MANIFEST lost its end, or that a log is gone: it opens with older tables and newer logs,
@@ -24,6 +24,7 @@ import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import cast
 
@@ -96,7 +97,8 @@ class RocksRowStore:
         batch = WriteBatch(raw_mode=True)
         for key in deletes:
             batch.delete(key)
-        for key, value in puts:
+        ordered = sorted(puts, key=itemgetter(0))  # neighbours are written in half the time, all of it under the lock
+        for key, value in ordered:
             batch.put(key, value)
         number = self._last + 1
         batch.put(_link(number), b"")

@@ -15,15 +15,16 @@ those of open batches stay, whatever the budget. No result depends on it.
 
 from __future__ import annotations
 
-__all__ = ["FlushCut", "WorkerState"]
+__all__ = ["FlushCut", "LoadedTask", "WorkerState"]
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from state.errors import ConfigError, StateBarrierError, StateCorruptedError
-from state.part import PartCut, Puts, StatePart
+from state.part import Adopt, PartCut, Puts, StatePart
 from state.persistence import Persistence, View
 from state.rowformat import LAYOUT_KEY, META_KEY
 from state.rowstore import RowStore
@@ -78,6 +79,13 @@ class FlushCut:
             part.restore_dirty()
 
 
+class LoadedTask(NamedTuple):
+    """What `WorkerState.load` read: the meta row, and what takes each part over."""
+
+    meta: bytes | None
+    parts: list[Adopt]
+
+
 class WorkerState:
     """The tables and other parts of a plan, over all tasks of a worker. Lives on the loop.
 
@@ -119,28 +127,33 @@ class WorkerState:
         """Tasks owned now."""
         return sorted(self._stores)
 
-    def add_task(self, task: int, store: RowStore) -> bytes | None:
-        """Take a task over from its store; returns its meta row, None if the store is new.
+    def load(self, store: RowStore) -> LoadedTask:
+        """Read what is to be in memory of a store's task; may run in a thread.
 
         Raises:
             ConfigError: the store was written by a plan with other tables.
             StateCorruptedError: the store fails its checks: discard it.
         """
-        if task in self._stores:
-            raise ValueError(f"task {task} is here already")
         meta, layout = store.get_many([META_KEY, LAYOUT_KEY])
         if (meta is None) != (layout is None) or (meta is None and next(store.scan(b""), None) is not None):
-            raise StateCorruptedError(f"task {task}: the store holds rows but does not say of which batch")
+            raise StateCorruptedError("the store holds rows but does not say of which batch")
         if layout is not None:
             self._check_layout(layout)
+        return LoadedTask(meta, [part.read(store, fresh=meta is None) for part in self._parts])
+
+    def add_task(self, task: int, store: RowStore, loaded: LoadedTask | None = None) -> bytes | None:
+        """Take a task over from its store, `loaded` before or now; returns its meta row, None if the store is new.
+
+        Raises:
+            ConfigError, StateCorruptedError: as `load`.
+        """
+        if task in self._stores:
+            raise ValueError(f"task {task} is here already")
+        loaded = loaded or self.load(store)
         self._stores[task] = store
-        try:
-            for part in self._parts:
-                part.add_task(task, store, fresh=meta is None)
-        except BaseException:
-            self.drop_task(task)
-            raise
-        return meta
+        for adopt in loaded.parts:
+            adopt(task)
+        return loaded.meta
 
     def _check_layout(self, layout: bytes) -> None:
         try:

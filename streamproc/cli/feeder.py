@@ -152,7 +152,7 @@ class Sender:
         """The time that records get."""
         return self._clock.now_ms()
 
-    async def send(self, rows: Sequence[Row], keys: Sequence[Key]) -> None:
+    async def send(self, rows: Sequence[Row | None], keys: Sequence[Key]) -> None:
         """Append all of them; returns when the log has them."""
         at = 0
         while at < len(rows):
@@ -171,7 +171,7 @@ class Sender:
             await self._clock.sleep(max(_TICK_SECONDS, self.sent / rate - self.seconds))
         return due
 
-    async def _append(self, rows: Sequence[Row], keys: Sequence[Key]) -> None:
+    async def _append(self, rows: Sequence[Row | None], keys: Sequence[Key]) -> None:
         """Records without a key are no record that can be decided: the first partition takes them."""
         places = partitions_of([key or b"" for key in keys], self._partitions)
         if None in keys:

@@ -13,7 +13,7 @@ import structlog
 from state.errors import StateCorruptedError
 from state.rowformat import META_KEY
 from state.rowstore import RowStore, RowStores
-from state.worker_state import FlushCut, WorkerState
+from state.worker_state import FlushCut, LoadedTask, WorkerState
 from streamproc.runtime.executor import BlockingExecutor
 from streamproc.runtime.partition_task import PartitionTask
 from streamproc.runtime.stored_state import LocalMeta
@@ -149,11 +149,15 @@ class StateKeeper:
             self._unwritten = 0
 
     async def _open_store(self, task: int) -> None:
-        opened: list[RowStore] = []
-        await self._executor.submit(lambda: opened.append(self._stores.open(task)))
-        self._open[task] = opened[0]
+        loaded: list[LoadedTask] = []
+
+        def blocking() -> None:
+            self._open[task] = self._stores.open(task)
+            loaded.append(self._state.load(self._open[task]))
+
         try:
-            self._metas[task] = self._state.add_task(task, opened[0])
+            await self._executor.submit(blocking)
+            self._metas[task] = self._state.add_task(task, self._open[task], loaded[0])
         except StateCorruptedError:
             raise  # the caller throws it away
         except BaseException:

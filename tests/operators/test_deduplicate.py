@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from operators.batch import TaskRows
 from operators.deduplicate import Deduplicator, DuplicateFlags
 from state.errors import ConfigError, StateCorruptedError
+from state.id_index import IdIndex
 from state.memory import MemoryDisk, MemoryRowStores
+from state.pages import Pages
 from state.rowstore import RowStore
 from state.worker_state import WorkerState
 from tests.oracle.state import Ids, Verdict
@@ -239,3 +241,59 @@ def test_another_horizon_is_refused() -> None:
         start(stores, horizon=41)
     with pytest.raises(ConfigError, match="longer than 0"):
         Deduplicator(0)
+
+
+def test_the_index_grows_by_steps_no_larger_than_the_batch_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch never waits for the whole index: some buckets are split, and no entry is copied."""
+    split, steps = IdIndex._split_some, list[int]()
+
+    def noted(self: IdIndex, begin: int, count: int) -> None:
+        steps.append(count)
+        split(self, begin, count)
+
+    monkeypatch.setattr(IdIndex, "_split_some", noted)
+    index, count = Deduplicator(1_000_000), 500
+    for batch in range(400):
+        ids = [f"{batch}-{i}" for i in range(count)]
+        flags = index.check([TaskRows(0, 0, count)], ids, np.zeros(count, np.int64), np.zeros(count, np.int64))
+        assert not flags.duplicate.any()
+        index.publish()
+    assert len(steps) > 100
+    assert max(steps) <= 256
+    known = [f"{batch}-7" for batch in range(400)]
+    assert index.check([TaskRows(0, 0, 400)], known, np.zeros(400, np.int64), np.zeros(400, np.int64)).duplicate.all()
+
+
+@pytest.mark.parametrize("load", [0.5, 0.9])
+def test_full_buckets_make_room_and_undo_finds_what_moved(load: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a load of 0.9 entries move between their buckets, and buckets are split out of turn."""
+    moved, make_room = list[int](), IdIndex._make_room
+
+    def noted(self: IdIndex, lo: int, hi: int) -> None:
+        moved.append(lo)
+        make_room(self, lo, hi)
+
+    monkeypatch.setattr("state.id_index._LOAD", load)
+    monkeypatch.setattr(IdIndex, "_make_room", noted)
+    index, twin, count = Deduplicator(60_000), Ids(60_000), 1000
+    for batch in range(80):
+        begin = batch * count
+        names = [f"{batch - i % 2}-{i - i % 2}" for i in range(count)]  # every other one was in the batch before
+        batch_rows = [(name, batch - (i % 4 == 1), begin + i) for i, name in enumerate(names)]
+        judge(index, batch_rows[::-1], begin)
+        index.undo()
+        assert judge(index, batch_rows, begin) == expected(twin, batch_rows, begin)
+        index.publish()
+    assert (len(moved) > 20) == (load > 0.5)
+
+
+def test_pages_keep_what_they_hold_however_they_grow() -> None:
+    pages = Pages(np.int64, 10)
+    pages.array[:10] = range(10)
+    pages.reserve(1000)
+    held = pages.array[:3]
+    pages.reserve(100_000)
+    assert pages.array[:11].tolist() == [*range(10), 0]
+    assert not pages.array[10:].any()
+    assert held.tolist() == [0, 1, 2]
+    assert len(pages.array) >= 100_000

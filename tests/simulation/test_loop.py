@@ -6,6 +6,7 @@ import asyncio
 import random
 import threading
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any
 
 import pytest
@@ -39,12 +40,16 @@ def test_a_seed_is_an_order_and_a_trace() -> None:
     assert len(set(orders.values())) == 24
 
 
+def _note(order: list[int], number: int, _: asyncio.Future[None]) -> None:
+    order.append(number)
+
+
 def test_callbacks_of_one_future_run_as_they_were_added() -> None:
     async def main() -> list[int]:
         order: list[int] = []
         future = asyncio.get_running_loop().create_future()
         for number in range(5):
-            future.add_done_callback(lambda _, number=number: order.append(number))
+            future.add_done_callback(partial(_note, order, number))
         future.set_result(None)
         await asyncio.sleep(0.001)
         return order
