@@ -148,7 +148,7 @@ def test_a_log_that_does_not_answer_at_all_is_borne_for_a_minute() -> None:
 
 def test_a_checkpoints_store_that_does_not_answer_ends_no_live_task() -> None:
     async def scenario() -> None:
-        down: list[StreamprocError | None] = [BlobStoreError("no answer")] * 2000
+        down: list[StreamprocError | OSError | None] = [BlobStoreError("no answer")] * 2000
         bench = Bench(Scripted(t0=down, t1=down[:]), others=False)
         await bench.after(1000)
         bench.restorer.check()
@@ -176,7 +176,7 @@ def test_a_checkpoints_store_that_refuses_pauses_only_the_task_that_needs_it() -
 @pytest.mark.parametrize("tasks", [1, 2])
 def test_if_no_task_can_go_on_the_store_ends_the_worker(tasks: int) -> None:
     async def scenario() -> None:
-        down: list[StreamprocError | None] = [BlobStoreError("no answer")] * 1000
+        down: list[StreamprocError | OSError | None] = [BlobStoreError("no answer")] * 1000
         bench = Bench(Scripted(t0=down, t1=down[:]), tasks=tasks)
         await bench.after(59)
         bench.restorer.check()
