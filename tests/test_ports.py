@@ -45,9 +45,9 @@ def foreign(tree: ast.AST) -> Iterator[str]:
             of_numpy = isinstance(node.value, ast.Attribute) and node.value.attr == "random"
             if node.attr in CALLS or ((of_random or of_numpy) and node.attr not in SEEDED):
                 yield node.attr
-        if isinstance(node, ast.Call) and not node.args and isinstance(node.func, ast.Attribute):
-            if node.func.attr in {"Random", "default_rng"}:
-                yield "unseeded"
+        called = node.func if isinstance(node, ast.Call) and not node.args else None
+        if isinstance(called, ast.Attribute) and called.attr in {"Random", "default_rng"}:
+            yield "unseeded"
 
 
 def sources() -> list[Path]:

@@ -1,8 +1,7 @@
 """Mechanisms, switched off one by one: a checker that does not notice is worth nothing.
 
 Each ablation patches product classes, or the simulated cluster, for the time of one seed or one test; product code has
-no switch for any of it. `python -m tests.simulation.ablations` looks for the seed or runs the test that notices, and
-writes the table of docs/reliability.md.
+no switch for any of it. `ablation_table.py` looks for the seed, or runs the test, that notices.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ __all__ = ["ABLATIONS", "Ablation", "caught_by"]
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, NamedTuple
@@ -265,7 +264,7 @@ ABLATIONS = (
 )  # fmt: skip
 
 
-def caught_by(ablation: Ablation, seeds: range = range(SEEDS)) -> tuple[int, str] | None:
+def caught_by(ablation: Ablation, seeds: Iterable[int] = range(SEEDS)) -> tuple[int, str] | None:
     """The first seed that goes wrong without the mechanism, and what is wrong; None if none does."""
     for seed in seeds:
         with ablation.off() as without:
