@@ -39,13 +39,14 @@ def many(seeds: range, jobs: int, minutes: float | None) -> int:
     for outcome in _outcomes(seeds, jobs, minutes):
         done += 1
         fired.update(outcome.fired)
+        fired.update(outcome.seen)
         if outcome.wrong:
             failed += 1
             print(reproduction(outcome.seed), flush=True)
     print("\n".join(table(done, fired)))
     absent = missing(fired) if done >= SEEDS_TELLING else []
     if absent:
-        print(f"never fired: {', '.join(absent)}")
+        print(f"never seen: {', '.join(absent)}")
     print(f"{failed} of {done} seeds failed")
     return 1 if failed or absent or not done else 0
 

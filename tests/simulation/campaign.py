@@ -79,6 +79,7 @@ def simulate(plan: Plan, seed: int, *, told: Told | None = None, without: frozen
         wrong += [f"nothing was damaged, but the log says: {said}" for said in sorted(LOUD & seen.keys())]
     if not fired:
         wrong.append("no fault has fired")
+    seen += world.shared.reached
     return Outcome(seed, wrong, dict(fired), dict(seen), loop.trace, loop.steps, loop.time())
 
 

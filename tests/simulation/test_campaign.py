@@ -23,7 +23,7 @@ pytestmark = pytest.mark.blocking  # the simulated threads are the loop itself, 
 def test_whatever_fails_it_comes_out_as_if_nothing_had(block: int, tally: Tally) -> None:
     for seed in range(block * BLOCK, (block + 1) * BLOCK):
         outcome = run_seed(seed)
-        tally.add(outcome.fired)
+        tally.add(outcome)
         assert not outcome.wrong, f"{reproduction(seed)}\n{outcome.wrong[:3]}"
 
 
