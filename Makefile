@@ -16,7 +16,7 @@ SETUP_STAMP := .venv/.setup-stamp
 KAFKA_STAMP := .kafka/lib/.stamp
 
 .NOTPARALLEL:
-.PHONY: help setup demo test lint unit fmt kafka kafka-jars soak bench lock clean
+.PHONY: help setup demo test lint unit fmt kafka kafka-jars soak ablations bench lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -69,6 +69,9 @@ soak: setup kafka-jars ## campaigns under fire and simulated seeds, each for SOA
 	  $(BIN)/pytest -n $(WORKERS) --dist loadgroup -m soak || status=$$?; \
 	$(BIN)/python -m tests.simulation --seeds 1000:10000000 --minutes $(SOAK_MINUTES) --jobs $(WORKERS) || status=$$?; \
 	$(BIN)/python -m tests.fire.report .soak/records.jsonl .soak/report.md; exit $$status
+
+ablations: setup ## switch mechanisms off one by one, see that tests notice; writes the table of docs/reliability.md
+	$(BIN)/python -m tests.simulation.ablation_table --jobs $(WORKERS)
 
 bench: setup ## the benchmarks
 	$(BIN)/python -m benchmarks

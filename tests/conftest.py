@@ -91,4 +91,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     terminalreporter.section("simulation")
     terminalreporter.write("\n".join(tally.table(seeds, seen)) + "\n")
     if seeds >= tally.SEEDS_TELLING and (absent := tally.missing(seen)):
-        terminalreporter.write(f"never fired: {', '.join(absent)}\n", red=True)
+        terminalreporter.write(f"never seen: {', '.join(absent)}\n", red=True)

@@ -11,7 +11,7 @@ import multiprocessing
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from tests.simulation.campaign import Outcome, reproduction
 from tests.simulation.seeds import run_seed
@@ -32,25 +32,27 @@ def one(seed: int, *, trace: bool) -> int:
     return 1 if outcome.wrong else 0
 
 
-def many(seeds: range, jobs: int, minutes: float | None) -> int:
-    """Run seeds until the end or the time is over; each that failed is one line, how to run it again."""
+def many(outcomes: Iterable[Outcome]) -> int:
+    """Tell of seeds as they end; each that failed is one line, how to run it again."""
     fired: Counter[str] = Counter()
     done, failed = 0, 0
-    for outcome in _outcomes(seeds, jobs, minutes):
+    for outcome in outcomes:
         done += 1
         fired.update(outcome.fired)
+        fired.update(outcome.seen)
         if outcome.wrong:
             failed += 1
             print(reproduction(outcome.seed), flush=True)
     print("\n".join(table(done, fired)))
     absent = missing(fired) if done >= SEEDS_TELLING else []
     if absent:
-        print(f"never fired: {', '.join(absent)}")
+        print(f"never seen: {', '.join(absent)}")
     print(f"{failed} of {done} seeds failed")
     return 1 if failed or absent or not done else 0
 
 
 def _outcomes(seeds: range, jobs: int, minutes: float | None) -> Iterator[Outcome]:
+    """Run seeds until the end, or until the time is over."""
     begun = said = time.monotonic()
     with multiprocessing.get_context("spawn").Pool(jobs, maxtasksperchild=_SEEDS_A_PROCESS) as pool:
         for number, outcome in enumerate(pool.imap_unordered(run_seed, seeds), 1):
@@ -77,7 +79,7 @@ def main() -> int:
     if given.seed is not None:
         return one(given.seed, trace=given.trace)
     begin, _, end = given.seeds.partition(":")
-    return many(range(int(begin), int(end)), given.jobs, given.minutes)
+    return many(_outcomes(range(int(begin), int(end)), given.jobs, given.minutes))
 
 
 if __name__ == "__main__":

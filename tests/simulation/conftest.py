@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 
 import pytest
 
 from tests.conftest import SIMULATION
+from tests.simulation.campaign import Outcome
 
 
 class Tally:
@@ -16,10 +16,11 @@ class Tally:
     def __init__(self, seeds: Counter[str]) -> None:
         self._all = seeds
 
-    def add(self, fired: Mapping[str, int]) -> None:
-        """One more seed and its faults."""
+    def add(self, outcome: Outcome) -> None:
+        """One more seed, its faults, and what its workers did."""
         self._all["seeds"] += 1
-        self._all.update(fired)
+        self._all.update(outcome.fired)
+        self._all.update(outcome.seen)
 
 
 @pytest.fixture(scope="session")

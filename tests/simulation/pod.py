@@ -18,7 +18,7 @@ from state.checkpoint import Checkpoints
 from state.errors import StreamprocError
 from state.memory import MemoryBlobs, MemoryDisk, MemoryRowStores
 from state.worker_state import WorkerState
-from streamproc.eventlog.simulated import Crash, SimulatedCluster, VirtualClock
+from streamproc.eventlog.simulated import Crash, Fault, SimulatedCluster, VirtualClock
 from streamproc.runtime.checkpointer import Checkpointer
 from streamproc.runtime.engine import Engine
 from streamproc.runtime.metrics import WorkerMetrics
@@ -80,6 +80,8 @@ class Shared:
         self.cluster, self.blobs, self.directory = cluster, blobs, directory
         self.rng = random.Random(f"pods {scenario.seed}")
         self.fired: Counter[str] = Counter()
+        self.reached: Counter[str] = Counter()
+        """What the workers did that not every seed brings about."""
         self.wrong: list[str] = []
         self.blob_slow_s = 0.0
         self.runs: list[Run] = []
@@ -119,7 +121,8 @@ class Run:
 
     def _worker(self) -> Worker:
         shared, scenario = self.shared, self.shared.scenario
-        state, deduplicator = shared.state(scenario.memory_bytes)
+        self.state, deduplicator = shared.state(scenario.memory_bytes)
+        state = self.state
         engine = Engine(shared.plan, state, deduplicator, digest_key=DIGEST_KEY, probe=self._probe)
         executor = self._executor(lambda: shared.rng.uniform(0, scenario.flush_s))
         states = StateKeeper(state, self.stores, shared.plan.state_fingerprint, executor)
@@ -197,8 +200,13 @@ class Run:
         self._end("killed")
 
     def _end(self, outcome: str) -> None:
-        if not self.ended.done():
-            self.ended.set_result(outcome)
+        if self.ended.done():
+            return
+        reached, metrics = self.shared.reached, self.metrics
+        reached["batches ahead"] += int(metrics.batches_ahead._value.get())
+        reached["failed transactions"] += int(metrics.failed_transactions._value.get())
+        reached["evicted keys"] += self.state.evicted
+        self.ended.set_result(outcome)
 
     def pause(self) -> None:
         """SIGSTOP."""
@@ -240,8 +248,10 @@ class Pod:
             await asyncio.sleep(self.shared.rng.uniform(0.02, 0.6))
 
     def _judge(self, outcome: str, run: Run) -> None:
-        """A worker may be stopped, killed, fenced or tired of waiting; nothing else may end it."""
-        if not outcome.startswith(("stopped", "killed", "FencedError:", "EventLogError:", "BlobStoreError:")):
+        """A worker may be stopped, killed, or fenced by another that is there; nothing else may end it."""
+        faults = self.shared.cluster.faults.fired
+        fenced = outcome.startswith("FencedError:") and any(fault is Fault.FENCED for _, fault in faults)
+        if outcome not in {"stopped", "killed"} and not fenced:
             self.shared.wrong.append(f"{run.process.name} ended: {outcome}")
         if run.metrics.registry.get_sample_value("streamproc_failed_tasks_total"):
             self.shared.wrong.append(f"{run.process.name} has left a task paused")

@@ -17,7 +17,6 @@ CALL_RATES = {
     Fault.TORN: 0.05,
     Fault.UNDELIVERED: 0.05,
     Fault.DELAYED: 0.06,
-    Fault.MARKERS_LAG: 0.25,
     Fault.COORDINATOR_MOVES: 0.01,
     Fault.FENCED: 0.004,
     Fault.CRASH_BEFORE: 0.003,
@@ -28,6 +27,7 @@ ACTIONS = (
     "kill", "machine_crash", "machine_crash_torn", "disk_lost", "crash_at_step", "crash_at_blob", "pause",
     "pause_at_step", "cut_off", "forgotten", "stop", "leave", "flip_row", "flip_blob", "tear_blob", "blob_fails",
     "blob_slow", "write_fails", "clock_hour_on", "clock_hour_back", "clock_day_on",
+    "forgotten", "forgotten", "pause_at_step",  # again: these make zombies
 )  # fmt: skip
 """What the nemesis does now and then."""
 
@@ -90,7 +90,8 @@ def draw(seed: int) -> Scenario:
         memory_bytes=rng.choice((0, 1, 20_000)),
         flush_s=rng.choice((0.01, 0.1, 0.5)),
         checkpoint_s=rng.choice((0.0, 0.2, 0.5, 2.0)),
-        calls={kind: CALL_RATES[kind] * rng.choice((0.5, 1.0, 2.0)) for kind in kinds},
+        calls={kind: CALL_RATES[kind] * rng.choice((0.5, 1.0, 2.0)) for kind in kinds}
+        | {Fault.MARKERS_LAG: rng.choice((0.0, 0.1, 0.3, 0.6))},
         actions=actions,
         pause_s=rng.choice((0.15, 0.3, 0.6)),
     )

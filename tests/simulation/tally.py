@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["KINDS", "SEEDS_TELLING", "missing", "table"]
+__all__ = ["KINDS", "REACHED", "SEEDS_TELLING", "missing", "table"]
 
 from collections.abc import Mapping
 
@@ -15,18 +15,31 @@ KINDS = (
     "blob_lost_request", "blob_lost_reply", "blob_slow", "clock_hour_on", "clock_hour_back", "clock_day_on",
 )  # fmt: skip
 """Everything that a run of many seeds must have seen."""
+REACHED = (
+    "batches ahead", "failed transactions", "evicted keys", "task restored", "checkpoint", "checkpoint installed",
+    "local state discarded", "checkpoint passed over: it is damaged", "checkpoints cannot be read",
+    "state could not be written, will try again", "no checkpoint was written, will try again",
+    "the log does not answer, trying again", "no answer, trying again",
+    "no partition is ours: other workers have them all",
+)  # fmt: skip
+"""What the workers must have done in it: by their logs and metrics."""
 SEEDS_TELLING = 1_000
 """From so many on, every kind must have fired."""
 _COLUMNS = 4
 
 
 def missing(fired: Mapping[str, int]) -> list[str]:
-    """Kinds that never fired."""
-    return [kind for kind in KINDS if not fired.get(kind)]
+    """Kinds that never fired, and what no worker ever did."""
+    return [kind for kind in (*KINDS, *REACHED) if not fired.get(kind)]
 
 
 def table(seeds: int, fired: Mapping[str, int]) -> list[str]:
     """The lines to print."""
-    cells = [f"{kind:20} {fired.get(kind, 0):8}" for kind in (*KINDS, *sorted(set(fired) - set(KINDS)))]
-    rows = [cells[at : at + _COLUMNS] for at in range(0, len(cells), _COLUMNS)]
-    return [f"simulation: {seeds} seeds, {sum(fired.values())} faults", *("   ".join(row) for row in rows)]
+    cells = [f"{kind:20} {fired.get(kind, 0):8}" for kind in KINDS]
+    rows = ["   ".join(cells[at : at + _COLUMNS]) for at in range(0, len(cells), _COLUMNS)]
+    faults = sum(fired.get(kind, 0) for kind in KINDS)
+    return [
+        f"simulation: {seeds} seeds, {faults} faults",
+        *rows,
+        *(f"{what}: {fired.get(what, 0)}" for what in REACHED),
+    ]

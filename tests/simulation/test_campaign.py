@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.campaign import reproduction
+from tests.simulation.__main__ import many
+from tests.simulation.campaign import Outcome, reproduction
 from tests.simulation.conftest import Tally
 from tests.simulation.scenario import draw
 from tests.simulation.seeds import run_seed
+from tests.simulation.tally import KINDS, REACHED, SEEDS_TELLING
 
+ROOT = Path(__file__).parents[2]
 SEEDS = 1_000
 BLOCK = 25
 pytestmark = pytest.mark.blocking  # the simulated threads are the loop itself, and snapshots are real files
@@ -22,9 +25,9 @@ pytestmark = pytest.mark.blocking  # the simulated threads are the loop itself, 
 @pytest.mark.parametrize("block", range(SEEDS // BLOCK))
 def test_whatever_fails_it_comes_out_as_if_nothing_had(block: int, tally: Tally) -> None:
     for seed in range(block * BLOCK, (block + 1) * BLOCK):
-        outcome = run_seed(seed)
-        tally.add(outcome.fired)
-        assert not outcome.wrong, f"{reproduction(seed)}\n{outcome.wrong[:3]}"
+        found = run_seed(seed)
+        tally.add(found)
+        assert not found.wrong, f"{reproduction(seed)}\n{found.wrong[:3]}"
 
 
 def test_each_seed_is_a_world_of_its_own() -> None:
@@ -36,16 +39,38 @@ def test_each_seed_is_a_world_of_its_own() -> None:
 
 def test_a_seed_has_one_trace_whatever_the_hash_seed() -> None:
     seeds = (3, 11, 42)
-    found = set()
-    for hash_seed in ("0", "1", "random"):
-        lines = [_in_a_process(seed, hash_seed) for seed in seeds]
-        assert all("trace" in line for line in lines)
-        found.add(tuple(lines))
+    code = f"from tests.simulation.seeds import run_seed; print([run_seed(seed).trace for seed in {seeds}])"
+    found = {in_a_process(hash_seed, "-c", code) for hash_seed in ("0", "1", "random")}
     assert len(found) == 1
+    assert found.pop().count("'") == 2 * len(seeds)
 
 
-def _in_a_process(seed: int, hash_seed: str) -> str:
-    command = [sys.executable, "-m", "tests.simulation", "--seed", str(seed)]
+def test_the_line_of_a_seed_runs_it_again() -> None:
+    _, *line = reproduction(7).split()
+    assert f"trace {run_seed(7).trace}" in in_a_process("random", *line)
+
+
+def in_a_process(hash_seed: str, *arguments: str) -> str:
     environment = os.environ | {"PYTHONHASHSEED": hash_seed}
-    root = Path(__file__).parents[2]
-    return subprocess.run(command, cwd=root, env=environment, check=True, capture_output=True, text=True).stdout
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True).stdout
+
+
+def outcome(seed: int, *wrong: str, **fired: int) -> Outcome:
+    return Outcome(seed, list(wrong), fired, {}, "", 0, 0.0)
+
+
+def test_a_failed_seed_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert many([outcome(1), outcome(17, "something", "more"), outcome(18)]) == 1
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "python -m tests.simulation --seed 17"
+    assert sum("--seed" in line for line in said) == 1
+
+
+def test_a_kind_that_never_fired_fails_a_long_run(capsys: pytest.CaptureFixture[str]) -> None:
+    all_seen = dict.fromkeys((*KINDS, *REACHED), 1)
+    assert many([outcome(seed, **all_seen) for seed in range(SEEDS_TELLING)]) == 0
+    del all_seen["pause"]
+    assert many([outcome(seed, **all_seen) for seed in range(SEEDS_TELLING)]) == 1
+    assert "never seen: pause\n" in capsys.readouterr().out
+    assert many([]) == 1

@@ -1,0 +1,274 @@
+"""Mechanisms, switched off one by one: a checker that does not notice is worth nothing.
+
+Each ablation patches product classes, or the simulated cluster, for the time of one seed or one test; product code has
+no switch for any of it. `ablation_table.py` looks for the seed, or runs the test, that notices.
+"""
+
+from __future__ import annotations
+
+__all__ = ["ABLATIONS", "Ablation", "caught_by"]
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Any, NamedTuple
+from unittest import mock
+
+import msgspec
+
+from state import checkpoint
+from state.rowformat import META_KEY
+from state.table import KeyedTable
+from state.table_cut import TableCut
+from state.worker_state import FlushCut
+from streamproc.eventlog.contract import GroupReader
+from streamproc.eventlog.simulated import Without
+from streamproc.eventlog.simulated.writer import SimulatedWriter
+from streamproc.runtime import outputs, reading, recovery
+from streamproc.runtime.journal import JournalEntry, encode_entry
+from streamproc.runtime.partition_task import PartitionTask
+from streamproc.runtime.transaction import TransactionProtocol
+from tests.simulation.seeds import run_seed
+
+SEEDS = 200
+Switch = Callable[[], AbstractContextManager[object]]
+
+
+class Ablation(NamedTuple):
+    """What is switched off, what it is for, and how; `test`: what notices, if not the simulation."""
+
+    mechanism: str
+    purpose: str
+    off: Switch
+    test: str | None = None
+
+
+def _without(mechanism: Without) -> Switch:
+    return lambda: contextlib.nullcontext(frozenset({mechanism}))
+
+
+# ---- the transaction
+
+
+async def _join(writer: SimulatedWriter) -> None:
+    """Go on in the epoch of whoever was before: no InitProducerId."""
+    known = writer._cluster._producers.get(writer._id)
+    writer._epoch = known.epoch if known is not None else writer._cluster.claim(writer._id)
+
+
+@contextlib.contextmanager
+def _unclaimed(protocol: TransactionProtocol) -> Iterator[None]:
+    """Writers made meanwhile claim nothing."""
+    real = protocol._new_writer
+
+    def new_writer() -> Any:
+        writer: Any = real()
+        writer.open = partial(_join, writer)
+        return writer
+
+    protocol._new_writer = new_writer
+    try:
+        yield
+    finally:
+        protocol._new_writer = real
+
+
+@contextlib.contextmanager
+def _no_new_producer() -> Iterator[None]:
+    real = TransactionProtocol.settle
+
+    async def settle(self: TransactionProtocol, offsets: Any, reader: GroupReader) -> bool:
+        with _unclaimed(self):
+            return await real(self, offsets, reader)
+
+    with mock.patch.object(TransactionProtocol, "settle", settle):
+        yield
+
+
+@contextlib.contextmanager
+def _no_claim_at_start() -> Iterator[None]:
+    real = TransactionProtocol.open
+
+    async def open_(self: TransactionProtocol) -> None:
+        with _unclaimed(self) if self._writer is None else contextlib.nullcontext():
+            await real(self)
+
+    with mock.patch.object(TransactionProtocol, "open", open_):
+        yield
+
+
+def _no_look_at_deliveries() -> AbstractContextManager[object]:
+    async def delivered(self: SimulatedWriter) -> dict[Any, int]:
+        return dict.fromkeys([*self._ends, *self._cluster._partitions], 0) | self._ends
+
+    return mock.patch.object(SimulatedWriter, "delivered", delivered)
+
+
+@contextlib.contextmanager
+def _no_offsets_without_decisions() -> Iterator[None]:
+    real = TransactionProtocol.run
+
+    async def run(self: TransactionProtocol, given: Sequence[Any], offsets: Mapping[Any, Any], member: Any) -> Any:
+        if any(output.tp.topic.endswith(".decisions") for output in given):
+            return await real(self, given, offsets, member)
+        with mock.patch.object(SimulatedWriter, "offsets", _nothing):
+            return await real(self, given, offsets, member)
+
+    with mock.patch.object(TransactionProtocol, "run", run):
+        yield
+
+
+async def _nothing(*_: Any) -> None:
+    return None
+
+
+# ---- the flush
+
+
+@contextlib.contextmanager
+def _no_position_in_flush() -> Iterator[None]:
+    """The position is written with the first flush of a store only."""
+    real = FlushCut.write
+
+    def write(self: FlushCut, store: Any) -> None:
+        known = store.get_many([META_KEY])[0]
+        if known is not None:
+            self.meta = known
+        real(self, store)
+
+    with mock.patch.object(FlushCut, "write", write):
+        yield
+
+
+@contextlib.contextmanager
+def _no_cut() -> Iterator[None]:
+    """What is written is what the rows are when it is written."""
+    real = TableCut.encode
+
+    def encode(self: TableCut) -> Any:
+        self._header = self._table.rows[self._slots, : len(self._table.spec.fields)]
+        return real(self)
+
+    with mock.patch.object(TableCut, "encode", encode):
+        yield
+
+
+# ---- the journal and the state
+
+
+def _no_rejects() -> AbstractContextManager[object]:
+    def encode(entry: JournalEntry, chain: bytes) -> Any:
+        return encode_entry(msgspec.structs.replace(entry, rejected=()), chain)
+
+    return mock.patch.object(outputs, "encode_entry", encode)
+
+
+def _no_order() -> AbstractContextManager[object]:
+    real = reading.portions
+
+    def portions(chunks: Sequence[Any], rejected: Any, actions: bytes, rows: int) -> Any:
+        for part, decided in real(chunks, rejected, actions, rows):
+            yield [_backwards(chunk) for chunk in reversed(part)], decided
+
+    return mock.patch.object(recovery, "portions", portions)
+
+
+def _backwards(chunk: Any) -> Any:
+    columns = {name: list(reversed(getattr(chunk, name))) for name in ("offsets", "keys", "values", "timestamps")}
+    return msgspec.structs.replace(chunk, **columns, headers=None)
+
+
+def _no_before_images() -> AbstractContextManager[object]:
+    return mock.patch.object(KeyedTable, "touch", KeyedTable.mark_dirty)
+
+
+def _no_position_assert() -> AbstractContextManager[object]:
+    return mock.patch.object(PartitionTask, "expect")
+
+
+@contextlib.contextmanager
+def _no_digests() -> Iterator[None]:
+    """Files are taken as they come."""
+    with mock.patch.object(checkpoint, "hashlib", _Hashes):
+        yield
+
+
+class _Hash:
+    def __init__(self, data: bytes = b"") -> None:
+        self._real = hashlib.sha256(data)
+        self.update = self._real.update
+
+    def hexdigest(self) -> str:
+        return _Anything(self._real.hexdigest())
+
+
+class _Hashes:
+    sha256 = _Hash
+    file_digest = staticmethod(hashlib.file_digest)
+
+
+class _Anything(str):
+    """Equal to all."""
+
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __ne__(self, other: object) -> bool:
+        return False
+
+
+ABLATIONS = (
+    Ablation(
+        "generation fencing", "a worker whose partitions went to another cannot commit any more",
+        _without(Without.MEMBERSHIP_FENCING),
+    ),
+    Ablation(
+        "epoch fencing", "a process whose identity another has taken cannot commit any more",
+        _without(Without.WRITER_FENCING),
+    ),
+    Ablation(
+        "require_stable", "a new owner begins behind a transaction that is still ending, not before it",
+        _without(Without.STABLE_OFFSETS),
+    ),
+    Ablation(
+        "producer re-creation after an error", "what is left of a failed transaction never joins a later one",
+        _no_new_producer,
+    ),
+    Ablation(
+        "InitProducerId at start", "what a dead predecessor left open never joins a transaction of its successor",
+        _no_claim_at_start,
+    ),
+    Ablation("checking deliveries", "a transaction does not commit without one of its records", _no_look_at_deliveries),
+    Ablation(
+        "offsets in transactions without decisions", "they are fenced, and not made twice",
+        _no_offsets_without_decisions
+    ),
+    Ablation("read_committed", "a restore does not read what was aborted", _without(Without.READ_COMMITTED)),
+    Ablation("position in the flush", "a restore replays exactly what the rows do not hold yet", _no_position_in_flush),
+    Ablation("the cut of the flush", "all stored rows are of one batch", _no_cut),
+    Ablation("journaled rejects", "a replay leaves out what was refused", _no_rejects),
+    Ablation("the journal's order", "a replay sees the rows in the order in which they were decided", _no_order),
+    Ablation("before-images", "a batch that did not commit leaves no trace in the state", _no_before_images),
+    Ablation(
+        "position assert", "a record that the log delivers again is not decided again", _no_position_assert,
+        "tests/runtime/test_redelivery.py::test_a_record_delivered_again_ends_the_worker_and_is_not_decided_again",
+    ),
+    Ablation(
+        "manifest digests", "a damaged checkpoint is not restored", _no_digests,
+        "tests/state/test_checkpoint.py::test_a_damaged_file_is_found_and_the_next_older_checkpoint_is_whole",
+    ),
+)  # fmt: skip
+
+
+def caught_by(ablation: Ablation, seeds: Iterable[int] = range(SEEDS)) -> tuple[int, str] | None:
+    """The first seed that goes wrong without the mechanism, and what is wrong; None if none does."""
+    for seed in seeds:
+        with ablation.off() as without:
+            outcome = run_seed(seed, without=without if isinstance(without, frozenset) else frozenset())
+        if outcome.wrong:
+            return seed, outcome.wrong[0]
+    return None

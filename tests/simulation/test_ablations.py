@@ -1,0 +1,49 @@
+"""Every mechanism of the table is missed when it is gone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.ablation_table import recorded
+from tests.simulation.ablations import ABLATIONS, SEEDS, Ablation, caught_by
+from tests.simulation.seeds import run_seed
+
+ROOT = Path(__file__).parents[2]
+pytestmark = [pytest.mark.blocking, pytest.mark.timeout(400)]
+SIMULATED = [one for one in ABLATIONS if one.test is None]
+NAMED = [one for one in ABLATIONS if one.test is not None]
+
+
+def test_the_table_is_complete() -> None:
+    assert {name: seed is None for name, seed in recorded().items()} == {
+        one.mechanism: one.test is not None for one in ABLATIONS
+    }
+
+
+@pytest.mark.parametrize("ablation", SIMULATED, ids=lambda one: one.mechanism)
+def test_the_simulation_notices(ablation: Ablation) -> None:
+    """By the seed of the table, or, if the program has changed since, by another one."""
+    seed = recorded()[ablation.mechanism]
+    assert seed is not None
+    assert seed < SEEDS
+    assert caught_by(ablation, [seed, *range(SEEDS)])
+
+
+def test_a_switch_leaves_nothing_behind() -> None:
+    seed = 5
+    before = run_seed(seed)
+    assert before.wrong == []
+    for ablation in SIMULATED:
+        with ablation.off():
+            pass
+    assert run_seed(seed) == before
+
+
+@pytest.mark.parametrize("ablation", NAMED, ids=lambda one: one.mechanism)
+def test_its_named_test_notices(ablation: Ablation) -> None:
+    command = [sys.executable, "-m", "tests.simulation.ablation_table", "--test", ablation.mechanism]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == 0
