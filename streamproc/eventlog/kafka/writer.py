@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["KafkaWriter"]
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
@@ -22,8 +21,6 @@ from streamproc.eventlog.kafka.wire import Membership
 T = TypeVar("T")
 _Transition = Callable[[], None]
 
-_BOOT_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-"""Goes on while the machine sleeps, where the system has such a clock."""
 _TURNS_TO_SEND = 4
 """Turns of the loop until the sender has written a request to its socket."""
 _ABORTABLE = (TransactionState.IN_TRANSACTION, TransactionState.ABORTABLE_ERROR)
@@ -36,8 +33,9 @@ class KafkaWriter:
     `delivered` was not asked for. And once any call has failed, or was cancelled, all but `abort` and `abandon`
     refuse: the producer's sequence numbers, or the outcome, are unknown.
 
-    The broker ends a transaction that is open for too long (we were stopped, or the machine slept) by a new epoch, as
-    if a newer owner had come. Who is meant is settled by the group, where a newer owner of our place is known.
+    A new epoch need not be a newer owner's: the broker ends a transaction that is open for too long by one (we were
+    stopped, or the machine slept), and our own request to open comes late. Who is meant is settled by the group, where
+    a newer owner of our place is known.
     """
 
     def __init__(self, bootstrap: str, settings: Settings, transactional_id: str) -> None:
@@ -46,7 +44,6 @@ class KafkaWriter:
         self._id = transactional_id
         self._producer: Producer | None = None
         self._broken = False
-        self._began = 0.0
         self._open: list[Delivery] = []
         self._last: dict[TopicPartition, int] = {}
 
@@ -61,7 +58,8 @@ class KafkaWriter:
         """Open a transaction; what is expected is announced to the broker, whose answer is not waited for."""
         producer = self._usable("beginning")
         self._open, self._last = [], {}
-        self._began = time.clock_gettime(_BOOT_CLOCK)
+        if isinstance(membership, Membership):
+            producer.sender.member = membership
         with translated(f"beginning ({self._id})"):
             producer.transactions.begin_transaction()
             producer.transactions.announce(expected, membership.group if isinstance(membership, Membership) else None)
@@ -147,10 +145,9 @@ class KafkaWriter:
         return result
 
     async def _judged(self, error: EventLogError, producer: Producer) -> EventLogError:
-        """The same error, unless it is the end of a transaction whose time was over and whose identity is ours."""
-        open_ms = (time.clock_gettime(_BOOT_CLOCK) - self._began) * 1000
+        """The same error, unless our identity in the group is still ours."""
         member = producer.sender.member
-        if not isinstance(error, FencedError) or member is None or open_ms < self._settings.transaction_timeout_ms:
+        if not isinstance(error, FencedError) or member is None:
             return error
         try:
             replaced = await bounded(producer.replaced(member), self._settings.call_timeout_ms, "asking the group")
@@ -159,5 +156,7 @@ class KafkaWriter:
         if replaced:
             return error
         return EventLogError(
-            f"Kafka: {self._id}: the transaction was open for {open_ms:.0f} ms, its time is over", retriable=True
+            f"Kafka: {self._id}: its epoch is over, the group knows no newer owner: the transaction was open for too "
+            "long, or opening came late",
+            retriable=True,
         )
