@@ -54,14 +54,21 @@ def begun(subject: Subject) -> Subject:
 
 def test_a_full_state_disk_holds_nothing_up(make: Make, disk: SmallDisk) -> None:
     """It decides on from memory, says so, and writes again when there is space."""
-    subject = begun(make(state=disk.path / "state"))
+    subject = make(state=disk.path / "state")
+    subject.feed(2_000)
+    subject.finish()  # so that the next start has cold keys, which are read while nothing can be written
+    begun(subject)
     pid = subject.worker()
     memory, files = rss_mb(pid), files_of(pid)
     disk.fill()
-    for _ in range(3):
+    subject.feed(2_000)
+    subject.until(lambda: subject.said("state could not be written, will try again"))
+    for _ in range(2):
         subject.feed(2_000)
         subject.until_decided()
-    subject.until(lambda: subject.said("state could not be written, will try again"))
+    subject.until(lambda: len(subject.events()) > 1)  # reopened in vain
+    subject.feed(2_000)
+    subject.until_decided()
     assert subject.worker() == pid, "it was started again"
     assert rss_mb(pid) < memory + 150
     assert files_of(pid) <= files + 8
