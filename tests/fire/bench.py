@@ -84,8 +84,9 @@ class Subject:
 
     def events(self) -> list[dict[str, object]]:
         """What all processes have logged so far."""
-        lines = (self.campaign.directory / "processes.log").read_text(errors="replace").splitlines()
-        return [json.loads(line) for line in lines if line.startswith("{")]
+        written = (self.campaign.directory / "processes.log").read_text(errors="replace")
+        whole = written.split("\n")[:-1]  # the last one may be half written
+        return [json.loads(line) for line in whole if line.startswith("{")]
 
     def said(self, event: str) -> bool:
         """Whether an event of this name was logged."""

@@ -8,6 +8,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,8 +40,9 @@ def append(subject: Subject, traffic: Spoiled) -> None:
         plan = load_plan(str(subject.campaign.yaml))
         log = open_log(subject.campaign.log_url)
         sender = Sender(plan.stream.topic, await prepare_topics(log, plan), log.appender(), SystemClock(), None)
-        for at in range(0, len(traffic.rows), 1_000):
-            await sender.send(traffic.rows[at : at + 1_000], traffic.keys[at : at + 1_000])
+        rows: list[Any] = traffic.rows  # tombstones too
+        for at in range(0, len(rows), 1_000):
+            await sender.send(rows[at : at + 1_000], traffic.keys[at : at + 1_000])
         await sender.close()
         await log.close()
 

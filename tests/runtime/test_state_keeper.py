@@ -1,51 +1,62 @@
-"""Opening a task's state: what takes long runs in the executor's thread, not on the loop."""
+"""Stores that cannot be closed in order: they can be given up and thrown away all the same."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import random
-from collections.abc import Callable
+from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
-from operators.deduplicate import Deduplicator
-from state.memory import MemoryDisk, MemoryRowStores
-from state.rowstore import RowStore
-from state.segment_store import SegmentStore
+from state.errors import StateCorruptedError
+from state.memory import MemoryDisk, MemoryRowStore, MemoryRowStores
 from state.worker_state import WorkerState
+from streamproc.runtime.executor import ThreadExecutor
 from streamproc.runtime.state_keeper import StateKeeper
+from tests.state.driver import SPEC
 
 
-class Executor:
-    """Runs the work at once, and knows that it does."""
+@pytest.mark.parametrize("error", [StateCorruptedError("a block's checksum"), OSError(errno.ENOSPC, "a path")])
+@pytest.mark.parametrize("call", ["close", "discard", "lose"])
+async def test_a_store_that_does_not_close(monkeypatch: pytest.MonkeyPatch, call: str, error: Exception) -> None:
+    """Damage shows while it is closed, as RocksDB writes what is left; the reason is logged, without a path."""
+    real = MemoryRowStore.close
 
-    def __init__(self) -> None:
-        self.working = False
+    def close(store: MemoryRowStore) -> None:
+        real(store)
+        raise error
 
-    def submit(self, work: Callable[[], None]) -> asyncio.Future[None]:
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.working = True
-        work()
-        self.working = False
-        done.set_result(None)
-        return done
+    monkeypatch.setattr(MemoryRowStore, "close", close)
+    executor = ThreadExecutor()
+    keeper = StateKeeper(WorkerState([SPEC]), MemoryRowStores(MemoryDisk(random.Random(0))), "f", executor)
+    await keeper.open(0)
+    with capture_logs() as logs:
+        await getattr(keeper, call)(0)
+    (entry,) = [entry for entry in logs if entry["event"] == "state was not closed in order"]
+    assert entry["error"] in ("a block's checksum", "No space left on device")
+    if call != "discard":
+        await keeper.open(0)
+    await asyncio.to_thread(executor.close)
 
-    def close(self) -> None: ...
 
+async def test_what_cannot_be_taken_over_is_closed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error while a task is added leaves no store open behind: the next attempt opens it."""
+    stores: Any = MemoryRowStores(MemoryDisk(random.Random(0)))
+    executor = ThreadExecutor()
+    state = WorkerState([SPEC])
+    keeper = StateKeeper(state, stores, "f", executor)
+    real = state.add_task
+    failures = [OSError(errno.EIO, "x")]
 
-async def test_the_index_of_a_task_is_built_by_the_executor(monkeypatch: pytest.MonkeyPatch) -> None:
-    executor, loads, load = Executor(), list[bool](), SegmentStore.load
+    def add_task(*arguments: Any) -> bytes | None:
+        if failures:
+            raise failures.pop()
+        return real(*arguments)
 
-    def noted(self: SegmentStore, store: RowStore) -> None:
-        loads.append(executor.working)
-        load(self, store)
-
-    monkeypatch.setattr(SegmentStore, "load", noted)
-    stores = MemoryRowStores(MemoryDisk(random.Random(1)))
-    for _ in range(2):
-        state = WorkerState([], [Deduplicator(1000)])
-        keeper = StateKeeper(state, stores, "plan", executor)
-        await keeper.open(3)
-        state.cut(3, b"meta").write(keeper.store(3))
-        await keeper.close(3)
-    assert loads == [True]
+    monkeypatch.setattr(state, "add_task", add_task)
+    with pytest.raises(OSError, match="x"):
+        await keeper.open(0)
+    await keeper.open(0)
+    await asyncio.to_thread(executor.close)

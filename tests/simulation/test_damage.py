@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -112,3 +113,30 @@ def test_a_flush_never_holds_rows_of_a_batch_that_is_not_committed(plan: Plan, m
 async def _killed(_: Worker, error: StateCorruptedError) -> None:
     await asyncio.sleep(1.0)  # the flush under way ends
     raise Crash
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_damage_that_a_flush_meets_restores_its_task(plan: Plan, seed: int) -> None:
+    """As a compaction would: the write is refused, the store is not to be trusted; the run goes on."""
+
+    async def run() -> None:
+        rng = random.Random(seed)
+        world = World(plan, rng, Faults(rng, latency_s=(0.0, 0.01), timeout_s=0.5))
+        records = traffic(rng, 300, 12)
+        await world.feed(records[:120])
+        assert await world.work(batch_rows_max=20)
+        damage: Any = StateCorruptedError("simulated: a compaction met a damaged table")
+        world.disk.fail_write(damage)
+        feeding = asyncio.ensure_future(trickle(world, records[120:]))
+        await asyncio.sleep(0.05)
+        with capture_logs() as logs:
+            assert await world.work(batch_rows_max=7, flush_rows=1)
+            await feeding
+            assert await world.work(batch_rows_max=20)
+        discarded = [entry for entry in logs if entry["event"] == "local state discarded"]
+        assert [entry["reason"] for entry in discarded] == [str(damage)]
+        verdict = await world.judge()
+        assert not verdict.wrong, verdict.wrong[:3]
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(run())

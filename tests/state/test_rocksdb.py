@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -187,4 +188,46 @@ def test_links_reach_back_as_far_as_any_log(tmp_path: Path) -> None:
     assert list(store.scan(b"")) == [(b"m", b"%d" % (2 * LINKS + 6))]
     store.write([(b"n", b"")], [b"m"])
     assert list(store.scan(b"")) == [(b"n", b"")]
+    stores.close()
+
+
+def test_a_lock_that_cannot_say_who_holds_it_is_held_and_given_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk the holder's number finds no room; a lock left behind would make the worker wait for itself."""
+    stores = RocksRowStores(tmp_path)
+
+    def no_space(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "no space")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", no_space)
+        stores.open(0).close()
+        stores.open(0)
+    with pytest.raises(ConfigError, match="held by process"):
+        RocksRowStores(tmp_path).open(0)
+    stores.close()
+    RocksRowStores(tmp_path).open(0).close()
+
+
+def test_what_is_stored_can_be_read_while_no_write_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write that failed closes the store to open it anew, which may fail too."""
+    stores = RocksRowStores(tmp_path)
+    store = stores.open(0)
+    store.write([(b"a", b"1")], [])
+
+    def no_space() -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr(store, "_failed", True)
+    monkeypatch.setattr(store, "_open", no_space)
+    for _ in range(2):
+        with pytest.raises(OSError, match="no space"):
+            store.write([(b"b", b"2")], [])
+        assert store.get_many([b"a", b"b"]) == [b"1", None]
+        assert list(store.scan(b"")) == [(b"a", b"1")]
+    monkeypatch.undo()
+    monkeypatch.setattr(store, "_failed", True)
+    store.write([(b"b", b"2")], [])
+    assert store.get_many([b"a", b"b"]) == [b"1", b"2"]
     stores.close()
