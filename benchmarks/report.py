@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 Result = dict[str, Any]
 DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+_BY_HAND = "\n## Beside Kafka Streams and Flink\n"
 _WHAT = {
     "micro": "CPU of each part by batch size; transactions in wall time",
     "drain": "A backlog, one worker on one core; medians of the runs. Flush, journal and deduplication on",
@@ -32,14 +33,15 @@ class Goal(NamedTuple):
 
 
 def write(results: Result, directory: Path, stamp: str, *, document: bool) -> tuple[Path, Path]:
-    """`directory`/`stamp`.json and .md; with `document`, docs/benchmarks.md too."""
+    """`directory`/`stamp`.json and .md; with `document`, docs/benchmarks.md too, but for what it says of the peers."""
     directory.mkdir(parents=True, exist_ok=True)
     data, text = directory / f"{stamp}.json", directory / f"{stamp}.md"
     data.write_text(json.dumps(results, indent=1) + "\n")
     shown = markdown(results)
     text.write_text(shown)
     if document:
-        DOCUMENT.write_text(shown)
+        _, heading, peers = DOCUMENT.read_text().partition(_BY_HAND)
+        DOCUMENT.write_text(shown + heading + peers)
     return data, text
 
 
