@@ -36,7 +36,6 @@ from operators.windows.operator import WindowOperator
 from operators.windows.spec import WindowSpec
 from state.rocksdb import RocksRowStores
 from state.worker_state import FlushCut, WorkerState
-from streamproc.cli.loops import give_way_often
 
 Result = dict[str, Any]
 I64 = npt.NDArray[np.int64]
@@ -63,7 +62,6 @@ class Worker:
         self._thread = ThreadPoolExecutor(1)
         self._running: tuple[Future[None], FlushCut] | None = None
         self.cuts_s: list[float] = []
-        give_way_often()
 
     def process(self, batch: Batch, *, results: bool = True) -> tuple[float, float, float]:
         """One batch; seconds it took, seconds of eviction after it, in wall and processor time."""
@@ -155,6 +153,13 @@ def filled(worker: Worker, cards: int, entries: int, rng: np.random.Generator) -
     return found
 
 
+def warm(worker: Worker, cards: int, rng: np.random.Generator) -> None:
+    """Any cards come in until the budget is all but used, or all are there."""
+    full = 0.95 * worker.state.memory_bytes
+    while worker.table.used_bytes < full and worker.table.live_keys < 0.9 * cards:
+        worker.process(batch_of(rng.integers(cards, size=4 * BATCH), np.full(4 * BATCH, START_MS + DAY // 2), rng))
+
+
 def at_hits(worker: Worker, hit: int, cards: int, batches: int, rng: np.random.Generator) -> Result:
     """Batches of which `hit` % of the rows are of cards used lately."""
     hot = rng.permutation(cards)[: max(BATCH, worker.table.live_keys // 3)]
@@ -210,6 +215,7 @@ def hit_ratios(
         folder = directory or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         worker = Worker(job(), folder, budget_mb)
         same = filled(worker, cards, entries, rng) | {"budget_mb": budget_mb, "disk_mb": round(worker.disk_mb())}
+        warm(worker, cards, rng)
         found = []
         for hit in hits:
             worker.drop_cached_pages()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["TERMINATED", "give_way_often", "leaving_quietly", "run_async", "run_until_terminated", "terminable"]
+__all__ = ["TERMINATED", "leaving_quietly", "run_async", "run_until_terminated", "terminable"]
 
 import os
 import signal
@@ -16,17 +16,6 @@ R = TypeVar("R")
 
 TERMINATED = 143
 """Exit code of work that SIGTERM broke off, as of a process that it killed."""
-
-
-_TURN_SECONDS = 0.0005
-
-
-def give_way_often() -> None:
-    """Threads hand the interpreter over after half a millisecond, not after five.
-
-    The loop gives it away in each larger array operation, and waits so long for a flush that encodes rows beside it.
-    """
-    sys.setswitchinterval(_TURN_SECONDS)
 
 
 def run_async(main: Coroutine[Any, Any, R]) -> R:

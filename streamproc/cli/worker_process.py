@@ -17,7 +17,7 @@ from typing import NamedTuple, NoReturn
 from state.errors import ConfigError, StateBarrierError, StreamprocError
 from streamproc.cli.common import LogLevel, load_plan
 from streamproc.cli.errors import report
-from streamproc.cli.loops import give_way_often, leaving_quietly, run_async
+from streamproc.cli.loops import leaving_quietly, run_async
 from streamproc.cli.processes import die_with_parent
 from streamproc.cli.restarts import CRASHED
 from streamproc.runtime.notes import NOTES_VARIABLE
@@ -87,7 +87,6 @@ def _work(share: Share, index: int) -> None:
         commit_interval_ms=share.commit_interval_ms, state_memory_mb=share.state_memory,
         replay_horizon_ms=replay_horizon_ms(options),
     )  # fmt: skip
-    give_way_often()
     try:
         run_async(run_worker(plan, options, settings))
     except StateBarrierError as error:
