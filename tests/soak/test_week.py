@@ -3,7 +3,7 @@
 Cards live for twelve hours, the windows reach back 6 hours, ids are remembered for 12 hours, keys for one day (ttl),
 under a memory budget that makes keys leave, with checkpoints. `STREAMPROC_SOAK_MINUTES`: wall time of the week, 10.
 The embedded log keeps all records, so its size is held against their number. Files of old checkpoints stay for the
-collector's hours of grace, so their manifests are counted. RocksDB's block cache is small, to be full soon.
+collector's ten minutes of grace, so their manifests are counted. RocksDB's block cache is small, to be full soon.
 """
 
 from __future__ import annotations
