@@ -111,19 +111,25 @@ class Restorer:
                     self._logger.error("waiting for a task's state", task=task.task, reason=str(error))
                 if locked >= len(waiting):
                     await self._clock.sleep(_RETRY_SECONDS)
-            except (ConfigError, StateCorruptedError, BlobStoreError) as error:
-                if isinstance(error, BlobStoreError) and error.retriable:
-                    waiting.append(task)
-                    unanswered += 1
-                    if unanswered >= len(waiting) and not self._others():
-                        raise
-                    self._logger.error("a task waits for the checkpoints' store", task=task.task, error=str(error))
+            except BlobStoreError as error:
+                if not error.retriable:
+                    first = first or error
+                    self._set_aside(task, error)
                     continue
+                waiting.append(task)
+                unanswered += 1
+                if unanswered >= len(waiting) and not self._others():
+                    raise
+                self._logger.error("a task waits for the checkpoints' store", task=task.task, error=str(error))
+            except (ConfigError, StateCorruptedError) as error:
                 first = first or error
-                self._failed(task)
-                self._logger.error("a task cannot be restored, it is paused", task=task.task, error=str(error))
+                self._set_aside(task, error)
         if first is not None and not self._others():
             raise first
+
+    def _set_aside(self, task: PartitionTask, error: StreamprocError) -> None:
+        self._failed(task)
+        self._logger.error("a task cannot be restored, it is paused", task=task.task, error=str(error))
 
     async def _restore(self, task: PartitionTask, committed: CommittedOffset | None) -> None:
         """Until it is restored or we are stopped. What does not answer at all is borne for a minute."""
