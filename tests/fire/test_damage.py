@@ -53,11 +53,13 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
     subject = Subject(home, "--checkpoints", f"file:{home}/blobs", "--checkpoint-seconds", "1")
     subject.feed(4_000)
     subject.start()
-    manifests = home / "blobs"
-    for _ in range(2):
-        before = len(list(manifests.glob(f"*/{TASK}/manifests/*")))
+
+    def checkpoints() -> int:
+        return len(list((home / "blobs").glob(f"*/{TASK}/manifests/*")))
+
+    while checkpoints() < 2:  # what is flushed with a batch goes into the next one
         subject.feed(2_000)
-        subject.until(lambda: len(list(manifests.glob(f"*/{TASK}/manifests/*"))) > before)  # noqa: B023
+        subject.until_decided()
     subject.feed(2_000)
     subject.until_decided()
     subject.until(lambda: bool(list(subject.campaign.state.glob(f"*/{TASK}/*.log"))))

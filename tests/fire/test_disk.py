@@ -171,15 +171,22 @@ def test_a_full_checkpoint_store_holds_nothing_up(make: Make, disk: SmallDisk) -
     """The next checkpoint is as good as the one that failed, and a restore takes the last whole one."""
     store = disk.path / "blobs"
     subject = begun(make("--checkpoints", f"file:{store}", "--checkpoint-seconds", "1"))
-    subject.until(lambda: len(list(store.glob("*/*/manifests/*"))) >= 4)
+
+    def manifests() -> int:
+        return len(list(store.glob("*/*/manifests/*")))
+
+    def feed_until(reached: Callable[[], bool]) -> None:
+        """What is flushed with a batch goes into the next checkpoint."""
+        while not reached():
+            subject.feed(2_000)
+            subject.until_decided()
+
+    feed_until(lambda: manifests() >= 4)
     disk.fill()
-    subject.feed(4_000)
-    subject.until_decided()
-    subject.until(lambda: subject.said("no checkpoint was written, will try again"))
-    whole = len(list(store.glob("*/*/manifests/*")))
+    feed_until(lambda: subject.said("no checkpoint was written, will try again"))
+    whole = manifests()
     disk.free()
-    subject.feed(2_000)
-    subject.until(lambda: len(list(store.glob("*/*/manifests/*"))) > whole)
+    feed_until(lambda: manifests() > whole)
     assert subject.stop() == 0, subject.campaign.logged()
     assert not subject.said("worker died")
     subject.finish()
