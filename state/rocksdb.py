@@ -67,7 +67,8 @@ class RocksRowStore:
         try:
             self._last = self._check_links()
         except BaseException:
-            self._db.close()
+            with contextlib.suppress(Exception):  # a damaged database may not close either
+                self._db.close()
             raise
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
