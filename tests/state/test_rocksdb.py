@@ -8,11 +8,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from state.errors import ConfigError, StateCorruptedError
-from state.rocksdb import LINKS, RocksRowStores
+from state.rocksdb import LINKS, RocksRowStore, RocksRowStores
 
 PAIRS = [(b"key%05d" % i, bytes([i % 256]) * 100) for i in range(3000)]
 
@@ -101,7 +102,8 @@ def test_a_full_disk_fails_the_write_and_heals(tmp_path: Path) -> None:
     code = """
 import resource, signal, sys
 from pathlib import Path
-from state.rocksdb import LINKS, RocksRowStores
+from typing import Any
+from state.rocksdb import LINKS, RocksRowStore, RocksRowStores
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 store = RocksRowStores(Path(sys.argv[1])).open(0)
 store.write([(b"a", b"1")], [])
@@ -231,3 +233,16 @@ def test_what_is_stored_can_be_read_while_no_write_is_taken(tmp_path: Path, monk
     store.write([(b"b", b"2")], [])
     assert store.get_many([b"a", b"b"]) == [b"1", b"2"]
     stores.close()
+
+
+def test_a_damaged_store_that_does_not_close_either_is_damaged() -> None:
+    class Broken:
+        def iter(self) -> Any:
+            raise StateCorruptedError("a block's checksum")
+
+        def close(self) -> None:
+            raise Exception("Corruption: it cannot be flushed")
+
+    broken: Any = Broken
+    with pytest.raises(StateCorruptedError, match="checksum"):
+        RocksRowStore(broken, broken, sync=False, release=lambda: None)
