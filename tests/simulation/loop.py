@@ -25,7 +25,7 @@ from typing import Any, NoReturn, TypeVar
 from streamproc.eventlog.simulated import Crash
 
 R = TypeVar("R")
-_STEPS_MAX = 100_000
+_STEPS_MAX = 40_000
 _THROWS_MAX = 1_000
 _TASKS_KEPT = 2_000
 
