@@ -53,9 +53,10 @@ def _without(mechanism: Without) -> Switch:
 
 
 async def _join(writer: SimulatedWriter) -> None:
-    """Go on in the epoch of whoever was before: no InitProducerId."""
+    """Go on in the epoch of whoever was before, if there is one to go on in: no InitProducerId."""
     known = writer._cluster._producers.get(writer._id)
-    writer._epoch = known.epoch if known is not None else writer._cluster.claim(writer._id)
+    usable = known is not None and not known.timed_out
+    writer._epoch = known.epoch if usable and known is not None else writer._cluster.claim(writer._id)
 
 
 @contextlib.contextmanager

@@ -18,8 +18,11 @@ from tests.simulation.tally import KINDS, REACHED, SEEDS_TELLING
 
 ROOT = Path(__file__).parents[2]
 SEEDS = 1_000
-BLOCK = 25
-pytestmark = pytest.mark.blocking  # the simulated threads are the loop itself, and snapshots are real files
+BLOCK = 20
+pytestmark = [
+    pytest.mark.blocking,
+    pytest.mark.timeout(240),
+]  # the simulated threads are the loop itself, and snapshots are real files
 
 
 @pytest.mark.parametrize("block", range(SEEDS // BLOCK))
