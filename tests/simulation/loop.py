@@ -41,6 +41,7 @@ class Process:
         self.name = name
         self.paused = False
         self.dead = False
+        self.killed = False  # dead, and nobody is left to ask how its tasks ended
         self.parked: list[asyncio.Handle] = []
 
 
@@ -64,7 +65,8 @@ class SeededLoop(asyncio.BaseEventLoop):
         self._told = told
         self._hash = hashlib.blake2b(digest_size=16)
         self._made = 0
-        self._tasks: list[asyncio.Task[Any]] = []  # else a dead process's would be collected, and run on as they end
+        self._tasks: list[tuple[asyncio.Task[Any], Process | None]] = []
+        """All, and whose they are: else a dead process's would be collected, and run on as they end."""
         self._disposing = False
         self.steps = 0
         self.stray: list[str] = []
@@ -100,8 +102,8 @@ class SeededLoop(asyncio.BaseEventLoop):
         label = f"{name or getattr(coro, '__qualname__', 'awaitable')}#{self._made}"
         task: asyncio.Task[Any] = asyncio.Task(coro, loop=self, name=label, context=context)
         if len(self._tasks) > _TASKS_KEPT:
-            self._tasks = [kept for kept in self._tasks if not kept.done()]
-        self._tasks.append(task)
+            self._tasks = [kept for kept in self._tasks if not kept[0].done() or kept[0]._log_traceback]
+        self._tasks.append((task, (context or contextvars.copy_context()).get(PROCESS)))
         return task
 
     def call_soon_threadsafe(self, *_: Any, **__: Any) -> NoReturn:  # type: ignore[override]
@@ -121,6 +123,12 @@ class SeededLoop(asyncio.BaseEventLoop):
         error = context.get("exception")
         if not isinstance(error, Crash | None):
             self.stray.append(f"{context.get('message')}: {type(error).__name__}: {error}")
+
+    def _note_lost(self) -> None:
+        """Errors of tasks that nobody has waited for."""
+        for task, owner in self._tasks:
+            if task.done() and task._log_traceback and not (owner and owner.killed):
+                self._note_stray(self, {"message": f"nobody awaited {task.get_name()}", "exception": task.exception()})
 
     # ---- steps
 
@@ -173,6 +181,7 @@ class SeededLoop(asyncio.BaseEventLoop):
 
     def dispose(self) -> None:
         """End what is left without letting it run on: killed processes' tasks above all."""
+        self._note_lost()
         self._disposing = True
         self.set_exception_handler(lambda *_: None)
         ended: set[asyncio.Task[Any]] = set()
