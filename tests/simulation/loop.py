@@ -10,7 +10,7 @@ one's never run.
 
 from __future__ import annotations
 
-__all__ = ["PROCESS", "Process", "SeededLoop", "SimulationError", "run_in"]
+__all__ = ["NO_END", "PROCESS", "Process", "SeededLoop", "SimulationError", "run_in"]
 
 import asyncio
 import contextvars
@@ -26,6 +26,7 @@ from streamproc.eventlog.simulated import Crash
 
 R = TypeVar("R")
 _STEPS_MAX = 40_000
+NO_END = "no end"
 _THROWS_MAX = 1_000
 _TASKS_KEPT = 2_000
 
@@ -136,7 +137,7 @@ class SeededLoop(asyncio.BaseEventLoop):
         handle = self._next()
         self.steps += 1
         if self.steps > _STEPS_MAX:
-            raise SimulationError(f"no end after {_STEPS_MAX} steps and {self._now:.1f} virtual seconds")
+            raise SimulationError(f"{NO_END} after {_STEPS_MAX} steps and {self._now:.1f} virtual seconds")
         process = handle._context.get(PROCESS)
         label, name = _label(handle), process.name if process else "-"
         self._hash.update(f"{self._now!r} {name} {label}\n".encode())
