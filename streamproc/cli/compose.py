@@ -198,7 +198,8 @@ async def run_worker(
         watches = [watch_tasks(log.admin(), worker, state, metrics=metrics, clock=clock, watchdog=watchdog)]
         watches += [watch_retention(log.admin(), plan, settings.replay_horizon_ms, metrics=metrics, clock=clock)]
         watches += [checkpointer.watch(lambda: worker.tasks)] if checkpointer else []
-        stack.push_async_callback(_in_background(watch_loop(clock, metrics.loop_lag_seconds), *watches))
+        watches += [watch_loop(clock, metrics.loop_lag_seconds)]
+        stack.push_async_exit(_in_background(worker.stop, *watches))
         _calm_garbage_collector()
         await worker.run()
 
@@ -274,13 +275,27 @@ def _stop_on_signals(stop: Callable[[], None]) -> None:
             loop.add_signal_handler(name, stop)
 
 
-def _in_background(*watches: Coroutine[Any, Any, None]) -> Callable[[], Awaitable[None]]:
-    """Start endless watchers; the function returned ends them."""
+def _in_background(
+    stop: Callable[[], None], *watches: Coroutine[Any, Any, None]
+) -> Callable[[object, BaseException | None, object], Awaitable[None]]:
+    """Start endless watchers; the function returned ends them, and raises what one of them died of.
+
+    That is a mistake, and calls `stop`: nobody would notice else that nothing is watched any more.
+    """
     tasks = [asyncio.ensure_future(watch) for watch in watches]
 
-    async def end() -> None:
+    def ended(task: asyncio.Future[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            stop()
+
+    for task in tasks:
+        task.add_done_callback(ended)
+
+    async def end(_: object, error: BaseException | None, __: object) -> None:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for found in await asyncio.gather(*tasks, return_exceptions=True):
+            if error is None and isinstance(found, Exception):
+                raise found
 
     return end

@@ -231,6 +231,9 @@ class Recovery:
     async def _replay_from(
         self, task: PartitionTask, local: LocalMeta | None, head: JournalHead, committed: CommittedOffset
     ) -> None:
+        if local is not None and (local.sequence, local.chain) == (head.sequence, head.chain):
+            task.advance(TaskHead(committed.offset, head.sequence, head.chain), local.journal_offset)
+            return  # nothing to replay: of a partition that rested, the log may hold nothing any more
         scanner = self._log.scanner()
         try:
             journal = TopicPartition(self._journal_topic, task.task)
@@ -239,13 +242,7 @@ class Recovery:
                 first = await anext(entries)
                 if (first.entry.sequence, first.chain) != (local.sequence, local.chain):
                     raise StateCorruptedError("the state belongs to another history than the journal")
-                position = local.position
-                last = first
-            else:
-                position = NO_OFFSET
-                last = None
-            replayed, found = await self._replay(task, entries, position)
-            last = found or last
+            replayed, last = await self._replay(task, entries, NO_OFFSET if local is None else local.position)
             assert last is not None
             if replayed != NO_OFFSET and replayed > committed.offset:
                 raise StateCorruptedError("the journal reaches beyond the committed offset")
@@ -367,8 +364,9 @@ async def locate_all(log: EventLog, wanted: Mapping[TopicPartition, tuple[int, i
 
 async def _locate(log: EventLog, journal: TopicPartition, start: int, sequence: int) -> int:
     scanner = log.scanner()
+    begin = (await log.admin().begin_offsets([journal])).get(journal, 0)
     try:
-        async for found in _journal_records(log, scanner, journal, max(start, 0)):
+        async for found in _journal_records(log, scanner, journal, max(start, begin)):
             if found.entry.sequence == sequence:
                 return found.offset
     finally:

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from operators.plan import Plan
 from state.memory import MemoryRowStores
+from streamproc.cli.compose import RunOptions, run_worker
 from streamproc.eventlog.contract import OutputRecords, TopicPartition
 from streamproc.eventlog.simulated import Faults, VirtualTimeLoop
 from streamproc.eventlog.simulated.cluster import Timeouts
@@ -127,6 +128,23 @@ class _Run:
         await asyncio.wait([watching])
         verdict = await self.world.judge()
         assert not verdict.wrong, verdict.wrong[:3]
+
+
+@pytest.mark.blocking
+@pytest.mark.parametrize("watcher", ["health.watch_loop", "observe.watch_tasks", "retention.watch_retention"])
+async def test_a_watcher_that_dies_ends_the_worker_with_its_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watcher: str
+) -> None:
+    """A mistake of ours: a watchdog that is gone must not look like one that has found nothing."""
+
+    async def dies(*_: object, **__: object) -> None:
+        raise ValueError("a mistake")
+
+    monkeypatch.setattr(f"streamproc.runtime.{watcher}", dies)
+    plan = compile_pipeline(load_pipeline(PIPELINE))
+    options = RunOptions(f"file:{tmp_path / 'log'}", tmp_path / "state")
+    with pytest.raises(ValueError, match="a mistake"):
+        await asyncio.wait_for(run_worker(plan, options, WorkerSettings()), 20)
 
 
 def simulate(scenario: Any) -> None:

@@ -127,6 +127,33 @@ def test_without_state_and_without_the_journals_begin_it_refuses(plan: Plan) -> 
     assert "no longer begins at the first record" in refusal(plan, truncate)
 
 
+async def outlive_retention(world: World) -> None:
+    """Nothing came for longer than input and journal are kept: all that was decided has left the log."""
+    admin = world.client().admin()
+    for topic in (world.plan.stream.topic, world.plan.topics.journal):
+        for tp, end in (await admin.end_offsets([TopicPartition(topic, p) for p in (0, 1)])).items():
+            world.cluster.truncate(tp, end)
+
+
+def test_state_at_the_committed_end_needs_nothing_of_the_log(plan: Plan) -> None:
+    """A partition that rested: there is nothing to replay, so nothing need be there to be replayed."""
+
+    async def run(between: Callable[[World], Awaitable[None]]) -> list[list[tuple[int, bytes, int]]]:
+        world = World(plan, random.Random(3), Faults(random.Random(3)))
+        records = traffic(random.Random(3), 300, 12)
+        await world.feed(records[:150])
+        assert await world.work()
+        await between(world)
+        await world.feed(records[150:])
+        assert await world.work()
+        return [await world.read(plan.topics.decisions, partition) for partition in (0, 1)]
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        found, wanted = runner.run(run(outlive_retention)), runner.run(run(nothing))
+    values = [[value for _, value, _ in decisions] for decisions in found]
+    assert values == [[value for _, value, _ in decisions] for decisions in wanted]
+
+
 class Counting:
     """A replayer that only counts its slices."""
 

@@ -27,7 +27,7 @@ from streamproc.eventlog.simulated import SimulatedCluster, VirtualClock, Withou
 from tests.simulation.judge import judge
 from tests.simulation.loop import PROCESS, SeededLoop, SimulationError, run_in
 from tests.simulation.nemesis import Nemesis
-from tests.simulation.pod import Pod, Shared
+from tests.simulation.pod import Pod, Shared, place
 from tests.simulation.scenario import Scenario, draw
 from tests.simulation.traffic import traffic
 
@@ -75,6 +75,8 @@ def simulate(plan: Plan, seed: int, *, told: Told | None = None, without: frozen
             wrong = run_in(loop, world.play())
         except SimulationError as error:
             wrong = [str(error)]
+        except Exception as error:  # whoever haunts or judges fell over what it met: the seed is still to be named
+            wrong = [f"{type(error).__name__}: {error} at {place(error)}"]
     wrong += [f"nobody asked for: {stray}" for stray in loop.stray]
     fired = world.fired()
     if not DAMAGE & fired.keys():
@@ -122,6 +124,8 @@ class _World:
         await self._feed()
         while self.fired().keys() <= MILD:  # noqa: ASYNC110 - virtual time is cheap
             await asyncio.sleep(_LOOK_S)
+        if haunting.done():
+            haunting.result()  # before `cancel`, which would forget its error
         haunting.cancel()
         nemesis.heal()
         late = await self._converged(pods)

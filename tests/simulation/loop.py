@@ -10,7 +10,7 @@ one's never run.
 
 from __future__ import annotations
 
-__all__ = ["PROCESS", "Process", "SeededLoop", "SimulationError", "run_in"]
+__all__ = ["NO_END", "PROCESS", "Process", "SeededLoop", "SimulationError", "run_in"]
 
 import asyncio
 import contextvars
@@ -26,6 +26,7 @@ from streamproc.eventlog.simulated import Crash
 
 R = TypeVar("R")
 _STEPS_MAX = 40_000
+NO_END = "no end"
 _THROWS_MAX = 1_000
 _TASKS_KEPT = 2_000
 
@@ -41,6 +42,7 @@ class Process:
         self.name = name
         self.paused = False
         self.dead = False
+        self.killed = False  # dead, and nobody is left to ask how its tasks ended
         self.parked: list[asyncio.Handle] = []
 
 
@@ -64,7 +66,8 @@ class SeededLoop(asyncio.BaseEventLoop):
         self._told = told
         self._hash = hashlib.blake2b(digest_size=16)
         self._made = 0
-        self._tasks: list[asyncio.Task[Any]] = []  # else a dead process's would be collected, and run on as they end
+        self._tasks: list[tuple[asyncio.Task[Any], Process | None]] = []
+        """All, and whose they are: else a dead process's would be collected, and run on as they end."""
         self._disposing = False
         self.steps = 0
         self.stray: list[str] = []
@@ -100,8 +103,8 @@ class SeededLoop(asyncio.BaseEventLoop):
         label = f"{name or getattr(coro, '__qualname__', 'awaitable')}#{self._made}"
         task: asyncio.Task[Any] = asyncio.Task(coro, loop=self, name=label, context=context)
         if len(self._tasks) > _TASKS_KEPT:
-            self._tasks = [kept for kept in self._tasks if not kept.done()]
-        self._tasks.append(task)
+            self._tasks = [kept for kept in self._tasks if not kept[0].done() or kept[0]._log_traceback]
+        self._tasks.append((task, (context or contextvars.copy_context()).get(PROCESS)))
         return task
 
     def call_soon_threadsafe(self, *_: Any, **__: Any) -> NoReturn:  # type: ignore[override]
@@ -122,13 +125,19 @@ class SeededLoop(asyncio.BaseEventLoop):
         if not isinstance(error, Crash | None):
             self.stray.append(f"{context.get('message')}: {type(error).__name__}: {error}")
 
+    def _note_lost(self) -> None:
+        """Errors of tasks that nobody has waited for."""
+        for task, owner in self._tasks:
+            if task.done() and task._log_traceback and not (owner and owner.killed):
+                self._note_stray(self, {"message": f"nobody awaited {task.get_name()}", "exception": task.exception()})
+
     # ---- steps
 
     def _run_once(self) -> None:
         handle = self._next()
         self.steps += 1
         if self.steps > _STEPS_MAX:
-            raise SimulationError(f"no end after {_STEPS_MAX} steps and {self._now:.1f} virtual seconds")
+            raise SimulationError(f"{NO_END} after {_STEPS_MAX} steps and {self._now:.1f} virtual seconds")
         process = handle._context.get(PROCESS)
         label, name = _label(handle), process.name if process else "-"
         self._hash.update(f"{self._now!r} {name} {label}\n".encode())
@@ -173,6 +182,7 @@ class SeededLoop(asyncio.BaseEventLoop):
 
     def dispose(self) -> None:
         """End what is left without letting it run on: killed processes' tasks above all."""
+        self._note_lost()
         self._disposing = True
         self.set_exception_handler(lambda *_: None)
         ended: set[asyncio.Task[Any]] = set()

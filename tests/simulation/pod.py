@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ChainedExecutor", "JumpingClock", "Pod", "Run", "Shared"]
+__all__ = ["ChainedExecutor", "JumpingClock", "Pod", "Run", "Shared", "place"]
 
 import asyncio
 import random
@@ -158,12 +158,14 @@ class Run:
         try:
             await self.worker.run()
         except StreamprocError as error:
-            outcome = f"{type(error).__name__}: {error} at {_place(error)}"
+            outcome = f"{type(error).__name__}: {error} at {place(error)}"
         except Crash:
             outcome = "killed"
         except BaseException as error:  # the process ends, the world goes on
-            outcome = f"BUG {type(error).__name__}: {error} at {_place(error)}"
+            outcome = f"BUG {type(error).__name__}: {error} at {place(error)}"
         if watch is not None:
+            if watch.done():  # `cancel` would forget its error
+                outcome = f"BUG the checkpointer died: {watch.exception()!r}"
             watch.cancel()
         for executor in self._executors:
             await executor.finish()
@@ -195,7 +197,7 @@ class Run:
         self.log.crash()
 
     def _died(self) -> None:
-        self.process.dead = True
+        self.process.dead = self.process.killed = True
         self.stores.kill()
         self._end("killed")
 
@@ -265,7 +267,7 @@ class Pod:
         return run if done else None
 
 
-def _place(error: BaseException) -> str:
+def place(error: BaseException) -> str:
     """Where it came from, the last few of our own functions."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "asyncio" not in frame.filename]
     return " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames[-9:]))

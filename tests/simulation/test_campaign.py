@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from streamproc.runtime.checkpointer import Checkpointer
+from tests.simulation import campaign
 from tests.simulation.__main__ import many
 from tests.simulation.campaign import Outcome, reproduction
 from tests.simulation.conftest import Tally
+from tests.simulation.nemesis import Nemesis
 from tests.simulation.scenario import draw
 from tests.simulation.seeds import run_seed
 from tests.simulation.tally import KINDS, REACHED, SEEDS_TELLING
@@ -57,6 +61,28 @@ def in_a_process(hash_seed: str, *arguments: str) -> str:
     environment = os.environ | {"PYTHONHASHSEED": hash_seed}
     command = [sys.executable, *arguments]
     return subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True).stdout
+
+
+async def dies(*_: object) -> None:
+    raise ValueError("a mistake")
+
+
+def judges_nothing(*_: object) -> None:
+    raise ValueError("a mistake")
+
+
+@pytest.mark.parametrize(
+    ("whose", "name", "how"),
+    [(Nemesis, "haunt", dies), (Checkpointer, "watch", dies), (campaign, "judge", judges_nothing)],
+    ids=["nemesis", "checkpointer", "judge"],
+)
+def test_whoever_dies_beside_the_workers_is_told(
+    monkeypatch: pytest.MonkeyPatch, whose: object, name: str, how: Callable[..., object]
+) -> None:
+    """By the seed's outcome, so that its line is printed."""
+    assert draw(3).checkpoint_s
+    monkeypatch.setattr(whose, name, how)
+    assert any("ValueError" in wrong and "a mistake" in wrong for wrong in run_seed(3).wrong)
 
 
 def outcome(seed: int, *wrong: str, **fired: int) -> Outcome:

@@ -159,3 +159,4 @@ def test_an_error_that_nobody_asks_for_is_kept() -> None:
 
     _, loop = run(main())
     assert any("ZeroDivisionError" in stray for stray in loop.stray)
+    assert any("ValueError: lost" in stray for stray in loop.stray)

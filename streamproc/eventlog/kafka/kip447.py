@@ -11,6 +11,8 @@
    a TxnOffsetCommit below v5): asked again after 1, 2, 4 .. 64 ms, not after 20 or 100.
 4. An abort after an abortable error sends EndTxn. aiokafka forgets the transaction's partitions at the error, takes
    the transaction for empty, and the producer's next commit would publish what was "aborted".
+5. An EndTxn or TxnOffsetCommit that was sent and not answered is not sent again: the producer has failed. The first one
+   may arrive when the second was answered, in the midst of the next transaction of the same epoch, and end that.
 """
 
 from __future__ import annotations
