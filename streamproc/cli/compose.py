@@ -169,7 +169,7 @@ async def run_worker(
     from streamproc.runtime.watchdog import Watchdog
     from streamproc.runtime.worker import Worker
 
-    clock, metrics = SystemClock(), WorkerMetrics()
+    clock, metrics, watchdog = SystemClock(), WorkerMetrics(), Watchdog()
     timer = StageTimer(metrics, clock, probe)
     key = await asyncio.to_thread(digest_key, options.state)
     engine, state = build_engine(plan, key, probe=timer, memory_bytes=settings.state_memory_mb << 20)
@@ -191,14 +191,13 @@ async def run_worker(
         _stop_on_signals(worker.stop)
         if started is not None:
             started(worker.stop)
-        watchdog = Watchdog()
         health = HealthServer(metrics.registry, lambda: worker.ready and not watchdog.stalled)
         stack.push_async_callback(health.close)
         await _listen(health, options.metrics_host, options.metrics_port)
-        watches = [watch_tasks(log.admin(), worker, state, metrics=metrics, clock=clock, watchdog=watchdog)]
+        watches = [watch_loop(clock, metrics.loop_lag_seconds)]
+        watches += [watch_tasks(log.admin(), worker, state, metrics=metrics, clock=clock, watchdog=watchdog)]
         watches += [watch_retention(log.admin(), plan, settings.replay_horizon_ms, metrics=metrics, clock=clock)]
         watches += [checkpointer.watch(lambda: worker.tasks)] if checkpointer else []
-        watches += [watch_loop(clock, metrics.loop_lag_seconds)]
         stack.push_async_exit(_in_background(worker.stop, *watches))
         _calm_garbage_collector()
         await worker.run()
