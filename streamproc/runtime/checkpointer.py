@@ -13,9 +13,9 @@ __all__ = ["Checkpointer"]
 import asyncio
 import contextlib
 import shutil
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import structlog
 
@@ -111,7 +111,7 @@ class Checkpointer:
         await self._blocking(lambda: shutil.rmtree(work, ignore_errors=True))
         await self._blocking(lambda: work.mkdir(parents=True))
         try:
-            stored = await _to_its_end(self._states.snapshot(task, work / "db"))
+            stored = await self._states.snapshot(task, work / "db")
             if stored is None:
                 return last
             meta = LocalMeta.decode(stored)
@@ -124,7 +124,7 @@ class Checkpointer:
             begun = self._clock.monotonic()
             written = await self._blocking(lambda: self._checkpoints.write(task, cut, work))
         finally:
-            await _to_its_end(self._blocking(lambda: shutil.rmtree(work, ignore_errors=True)))
+            await self._blocking(lambda: shutil.rmtree(work, ignore_errors=True))
         self._metrics.checkpoint_seconds.observe(self._clock.monotonic() - begun)
         self._metrics.checkpoint_bytes.inc(written.bytes_sent)
         self._logger.info("checkpoint", task=task, sequence=meta.sequence, bytes_sent=written.bytes_sent)
@@ -173,13 +173,3 @@ class Checkpointer:
         results: list[T] = []
         await self._sender.submit(lambda: results.append(call()))
         return results[0]
-
-
-async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
-    """Its result. Who is cancelled meanwhile waits all the same: a thread goes on, and leaves files behind."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise
