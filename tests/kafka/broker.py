@@ -245,10 +245,10 @@ def _java() -> str | None:
     return shutil.which("java", path=f"{home}/bin") if home else shutil.which("java")
 
 
-def free_port() -> int:
+def free_port(low: int = 20_000, high: int = 32_000) -> int:
     """A port on 127.0.0.1 that nobody has."""
     # Below the ephemeral range: a client's outgoing connection must not take the port while Java starts.
-    for port in random.sample(range(20_000, 32_000), 100):
+    for port in random.sample(range(low, high), 100):
         if _is_free(port):
             return port
     raise BrokerError("no free port on 127.0.0.1")

@@ -42,7 +42,8 @@ def shared_broker(directory: Path) -> Iterator[Address]:
 
 def keep(directory: Path) -> None:
     """Run the broker as long as any process holds the users' lock; started by `shared_broker` only."""
-    doors = [Door(free_port(), free_port()) for _ in range(DOORS)]
+    # Listened to only while a test needs them: from a range of their own, which no other test takes ports from.
+    doors = [Door(free_port(14_000, 17_000), free_port(17_000, 20_000)) for _ in range(DOORS)]
     broker = Broker(directory / "data", doors=doors)
     broker.start()
     try:
