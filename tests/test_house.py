@@ -112,6 +112,12 @@ def test_the_lock_pins_by_hash() -> None:
     assert [pin.split()[0] for pin in pins if "--hash=sha256:" not in pin] == []
 
 
+@pytest.mark.xdist_group("house")
+def test_tests_of_a_group_run_in_one_process(request: pytest.FixtureRequest) -> None:
+    """By a name behind their ids; under a pytest that xdist does not know they lose it, and nobody says so."""
+    assert request.node.nodeid.endswith("@house") or not request.config.getoption("loadgroup", default=False)
+
+
 @pytest.mark.parametrize(
     ("source", "lines"),
     [

@@ -27,7 +27,6 @@ _Side = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 UP, DOWN = "up", "down"
 _CHUNK_BYTES = 1 << 16
 _QUEUED_MAX = 1_000
-_TRIES_MAX = 100
 _ANSWER_SECONDS = 10.0
 
 
@@ -244,15 +243,7 @@ class Proxy:
             self.rules[way] = _PASS
             self.passing[way].set()
         if self._server is None:
-            self._server = await self._listening()
-
-    async def _listening(self) -> asyncio.Server:
-        """Whoever had the door before us may need a moment to be gone."""
-        for _ in range(_TRIES_MAX):
-            with contextlib.suppress(OSError):
-                return await asyncio.start_server(self._serve, "127.0.0.1", self._port, reuse_address=True)
-            await asyncio.sleep(0.2)
-        return await asyncio.start_server(self._serve, "127.0.0.1", self._port, reuse_address=True)
+            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port, reuse_address=True)
 
     def _close_door(self) -> None:
         if self._server is not None:
