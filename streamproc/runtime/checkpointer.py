@@ -124,7 +124,7 @@ class Checkpointer:
             begun = self._clock.monotonic()
             written = await self._blocking(lambda: self._checkpoints.write(task, cut, work))
         finally:
-            await self._blocking(lambda: shutil.rmtree(work, ignore_errors=True))
+            await asyncio.shield(self._sender.submit(lambda: shutil.rmtree(work, ignore_errors=True)))
         self._metrics.checkpoint_seconds.observe(self._clock.monotonic() - begun)
         self._metrics.checkpoint_bytes.inc(written.bytes_sent)
         self._logger.info("checkpoint", task=task, sequence=meta.sequence, bytes_sent=written.bytes_sent)

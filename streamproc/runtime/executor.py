@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["BlockingExecutor", "ThreadExecutor"]
+__all__ = ["BlockingExecutor", "ThreadExecutor", "to_its_end"]
 
 import asyncio
 from collections.abc import Callable
@@ -35,3 +35,12 @@ class ThreadExecutor:
     def close(self) -> None:
         """Wait for what was submitted."""
         self._pool.shutdown()
+
+
+async def to_its_end(work: asyncio.Future[None]) -> None:
+    """Wait for submitted work, even when cancelled: a thread goes on, and what comes next must not overtake it."""
+    try:
+        await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait([work])
+        raise

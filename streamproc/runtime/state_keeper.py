@@ -14,7 +14,7 @@ from state.errors import StateCorruptedError
 from state.rowformat import META_KEY
 from state.rowstore import RowStore, RowStores
 from state.worker_state import FlushCut, LoadedTask, WorkerState
-from streamproc.runtime.executor import BlockingExecutor
+from streamproc.runtime.executor import BlockingExecutor, to_its_end
 from streamproc.runtime.partition_task import PartitionTask
 from streamproc.runtime.stored_state import LocalMeta
 
@@ -109,7 +109,7 @@ class StateKeeper:
             if found[0] is not None:
                 store.snapshot(directory)
 
-        await self._executor.submit(blocking)
+        await to_its_end(self._executor.submit(blocking))
         return found[0]
 
     def local_meta(self, task: int) -> bytes | None:

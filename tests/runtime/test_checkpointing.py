@@ -98,8 +98,9 @@ def damage_files(world: World) -> None:
         world.blobs.truncate(name)
 
 
-def test_a_pod_without_a_disk_goes_on_from_a_checkpoint(plan: Plan, tmp_path: Path) -> None:
-    world = scenario(plan, tmp_path, expire_log)
+@pytest.mark.parametrize("seed", [5, 10, 15])
+def test_a_pod_without_a_disk_goes_on_from_a_checkpoint(plan: Plan, tmp_path: Path, seed: int) -> None:
+    world = scenario(plan, tmp_path, expire_log, seed=seed)
     assert len(manifests(world)) >= 2 * world.partitions
     assert not list(tmp_path.iterdir())  # no snapshot is left behind
 
