@@ -138,11 +138,12 @@ def stored(subject: Subject, aside: Path) -> dict[bytes, bytes] | None:
     shutil.copytree(subject.campaign.state / subject.campaign.pipeline / TASK, aside / TASK)
     stores = RocksRowStores(aside)
     try:
-        return dict(stores.open(int(TASK[-5:])).scan(b""))
+        try:
+            return dict(stores.open(int(TASK[-5:])).scan(b""))
+        finally:
+            stores.close()
     except StateCorruptedError:
         return None
-    finally:
-        stores.close()
 
 
 def damaged_file(
