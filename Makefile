@@ -63,12 +63,8 @@ $(KAFKA_STAMP): tests/kafka/pom.xml
 kafka: setup kafka-jars ## run a one-node Kafka broker, without Docker, on KAFKA_PORT (9092)
 	$(BIN)/python -m tests.kafka.broker --port $(KAFKA_PORT) --data $(KAFKA_DATA)
 
-soak: setup kafka-jars ## campaigns under fire and simulated seeds, each for SOAK_MINUTES (60); report: .soak/report.md
-	@mkdir -p .soak && rm -f .soak/records.jsonl
-	status=0; SOAK_MINUTES=$(SOAK_MINUTES) SOAK_RECORDS=$(CURDIR)/.soak/records.jsonl \
-	  $(BIN)/pytest -n $(WORKERS) --dist loadgroup -m soak || status=$$?; \
-	$(BIN)/python -m tests.simulation --seeds 1000:10000000 --minutes $(SOAK_MINUTES) --jobs $(WORKERS) || status=$$?; \
-	$(BIN)/python -m tests.fire.report .soak/records.jsonl .soak/report.md; exit $$status
+soak: setup kafka-jars ## the fault matrix, campaigns and simulated seeds, SOAK_MINUTES (60) altogether; report: .soak/report.md
+	$(BIN)/python -m tests.soak --minutes $(SOAK_MINUTES) --jobs $(WORKERS) --into .soak
 
 ablations: setup ## switch mechanisms off one by one, see that tests notice; writes the table of docs/reliability.md
 	$(BIN)/python -m tests.simulation.ablation_table --jobs $(WORKERS)

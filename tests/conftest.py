@@ -1,16 +1,20 @@
-"""For all tests: a shared Kafka broker, a guard against blocking the event loop, what the simulation has seen."""
+"""For all tests: a shared Kafka broker, a guard against blocking the event loop, what the simulation has seen, and
+what a soak records of tests that are marked `matrix`.
+"""
 
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
 import structlog
 from blockbuster import BlockBuster, blockbuster_ctx
 
+from tests.fire.report import Entry, Running, record
 from tests.kafka.broker import missing
 from tests.kafka.shared import Address, shared_broker
 from tests.simulation import tally
@@ -18,6 +22,11 @@ from tests.simulation import tally
 OURS = ["streamproc", "operators", "models", "state"]
 SIMULATION: pytest.StashKey[Counter[str]] = pytest.StashKey()
 """Seeds of the simulation and the faults they saw, by kind; of all processes in the one that reports."""
+
+RUNNING: pytest.StashKey[Running] = pytest.StashKey()
+"""What a test that is marked `matrix` counts."""
+SOAK_UNTIL = "SOAK_UNTIL"
+"""Seconds since the epoch: no test marked `matrix` begins later, so that a soak takes no longer than it should."""
 
 
 @pytest.fixture(autouse=True)
@@ -100,3 +109,35 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     terminalreporter.write("\n".join(tally.table(seeds, seen)) + "\n")
     if seeds >= tally.SEEDS_TELLING and (absent := tally.missing(seen)):
         terminalreporter.write(f"never seen: {', '.join(absent)}\n", red=True)
+
+
+@pytest.fixture
+def running(request: pytest.FixtureRequest) -> Running:
+    """What this test counts for a soak's report, if it is marked `matrix`."""
+    return request.node.stash.setdefault(RUNNING, Running())
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    until = os.environ.get(SOAK_UNTIL)
+    if until is not None and item.get_closest_marker("matrix") and time.time() > float(until):
+        pytest.skip(SOAK_UNTIL)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Each test marked `matrix` is a campaign: its name is the fault, and a failure is a violation."""
+    report = yield
+    marker = item.get_closest_marker("matrix")
+    if marker is None or (report.when != "call" and report.passed):
+        return report
+    campaign: str = marker.args[0]
+    running = item.stash.setdefault(RUNNING, Running())
+    if report.skipped:
+        record(Entry(campaign, 0, 0, 0.0, runs=0))
+        return report
+    running.faults[item.name.partition("[")[0].removeprefix("test_").replace("_", " ")] += 1
+    if report.failed and not running.violations.total():
+        running.violations[item.name] += 1
+    record(running.entry(campaign, 0, report.duration))
+    return report

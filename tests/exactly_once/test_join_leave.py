@@ -57,7 +57,9 @@ def test_who_leaves_hands_over_at_once(campaign: Campaign, leave: bool) -> None:
 
 @pytest.mark.timeout(300)
 @pytest.mark.slow
-@pytest.mark.parametrize("seconds", [20, pytest.param(60, marks=pytest.mark.soak)])
+@pytest.mark.parametrize(
+    "seconds", [20, pytest.param(60, marks=[pytest.mark.soak, pytest.mark.matrix("join and leave")])]
+)
 def test_a_pod_joins_and_leaves_every_two_seconds(campaign: Campaign, seconds: int) -> None:
     """Every other visit lasts until it has committed ten times; the others may end in mid-join, or before."""
     lives: list[int] = []

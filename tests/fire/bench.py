@@ -12,11 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.exactly_once.campaign import Campaign
+from tests.exactly_once.checks import Findings
 from tests.exactly_once.marks import Marks
 from tests.exactly_once.readers import open_reader
+from tests.fire.report import Running
 
 PARTITIONS = 4
 PATIENCE_S = 90.0
+VIOLATIONS = tuple(Findings().faults)
 
 
 class Subject:
@@ -24,13 +27,15 @@ class Subject:
 
     def __init__(
         self, home: Path, *given: object, log: Path | None = None, state: Path | None = None, url: str = "",
-        name: str = "bench_v1",
+        name: str = "bench_v1", running: Running | None = None,
     ) -> None:  # fmt: skip
+        """`running`: counts what `finish` has judged."""
         self.campaign = Campaign(home / "run", url or f"file:{log or home / 'log'}", name)
         if state is not None:
             self.campaign.state = state
         self.given = given
-        self.sent = 0
+        self.running = running or Running()
+        self.sent = self._judged = 0
         self.marks = Marks(self.campaign.directory / "marks")
         self.process: subprocess.Popen[str] | None = None
 
@@ -78,6 +83,9 @@ class Subject:
         done = self.campaign.command("--until-end", *self.given)
         assert done.returncode == 0, done.stderr[-3000:]
         verdict = self.campaign.verify(self.sent)
+        self.running.events += self.sent - self._judged
+        self._judged = self.sent
+        self.running.violations.update({name: verdict[name] for name in VIOLATIONS})
         assert verdict["ok"], verdict
         assert self.decided() == self.sent
         return done

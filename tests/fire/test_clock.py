@@ -14,8 +14,14 @@ from streamproc.clock import SystemClock
 from streamproc.runtime.settings import WorkerSettings
 from tests.exactly_once.readers import open_reader
 from tests.fire.bench import PARTITIONS, Subject
+from tests.fire.report import Running
 
-pytestmark = [pytest.mark.xdist_group("fire-disk"), pytest.mark.timeout(180), pytest.mark.blocking]
+pytestmark = [
+    pytest.mark.matrix("clock"),
+    pytest.mark.xdist_group("fire-disk"),
+    pytest.mark.timeout(180),
+    pytest.mark.blocking,
+]
 
 HOUR_MS = 3_600_000
 JUMPS_MS = (0, HOUR_MS, -HOUR_MS, 24 * HOUR_MS, -24 * HOUR_MS, 0, 30 * 24 * HOUR_MS)
@@ -45,7 +51,9 @@ def decide(subject: Subject) -> list[bytes]:
     return [record.value for p in range(PARTITIONS) for record in reader.read("bench_v1.decisions", p)]
 
 
-def test_decisions_do_not_depend_on_the_wall_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decisions_do_not_depend_on_the_wall_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, running: Running
+) -> None:
     """A producer's clock stays right here: how far an event may lie ahead is judged by the log's time."""
     steady, jumping = (Subject(tmp_path / name) for name in ("steady", "jumping"))
     for subject in (steady, jumping):
@@ -55,4 +63,5 @@ def test_decisions_do_not_depend_on_the_wall_clock(tmp_path: Path, monkeypatch: 
     assert decide(jumping) == wanted
     assert Jumping.asked > 20
     for subject in (steady, jumping):
+        running.events += subject.sent
         subject.close()

@@ -14,8 +14,9 @@ from state.errors import StateCorruptedError
 from state.rocksdb import RocksRowStores
 from tests.exactly_once.readers import open_reader
 from tests.fire.bench import PARTITIONS, Subject
+from tests.fire.report import Running
 
-pytestmark = [pytest.mark.xdist_group("fire-disk"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.matrix("damage"), pytest.mark.xdist_group("fire-disk"), pytest.mark.timeout(300)]
 
 Damage = Callable[[Path], None]
 TASK = "task-00001"
@@ -74,7 +75,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
 
 
 @pytest.fixture
-def again(killed: Subject, tmp_path: Path) -> Callable[..., Subject]:
+def again(killed: Subject, tmp_path: Path, running: Running) -> Callable[..., Subject]:
     """A copy of all that it left, with 2,000 more records to decide; with or without the checkpoints."""
     home = killed.campaign.directory.parent
 
@@ -83,7 +84,7 @@ def again(killed: Subject, tmp_path: Path) -> Callable[..., Subject]:
         for part in ("log", "blobs", "run/state"):
             shutil.copytree(home / part, target / part)
         given = ("--checkpoints", f"file:{target}/blobs") if checkpoints else ()
-        subject = Subject(target, *given)
+        subject = Subject(target, *given, running=running)
         subject.sent = killed.sent
         subject.feed(2_000)
         return subject

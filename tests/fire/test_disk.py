@@ -11,8 +11,9 @@ import pytest
 
 from tests.fire.bench import Subject, files_of, rss_mb
 from tests.fire.disks import SmallDisk
+from tests.fire.report import Running
 
-pytestmark = [pytest.mark.xdist_group("fire-disk"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.matrix("disk"), pytest.mark.xdist_group("fire-disk"), pytest.mark.timeout(240)]
 
 Make = Callable[..., Subject]
 NO_SPACE = "No space left on device"
@@ -32,12 +33,12 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
 
 
 @pytest.fixture
-def make(tmp_path: Path, disk: SmallDisk) -> Iterator[Make]:
+def make(tmp_path: Path, disk: SmallDisk, running: Running) -> Iterator[Make]:
     """Makes the subject; its processes end before the disk goes."""
     made: list[Subject] = []
 
     def subject(*given: object, **where: Path) -> Subject:
-        made.append(Subject(tmp_path, *given, **where))  # type: ignore[arg-type]
+        made.append(Subject(tmp_path, *given, running=running, **where))  # type: ignore[arg-type]
         return made[-1]
 
     yield subject

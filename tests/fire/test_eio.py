@@ -11,8 +11,9 @@ import pytest
 from tests.exactly_once.campaign import Plan
 from tests.fire.bench import Subject, files_of, rss_mb
 from tests.fire.faultfs import MODULE
+from tests.fire.report import Running
 
-pytestmark = [pytest.mark.xdist_group("fire-disk"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.matrix("input/output errors"), pytest.mark.xdist_group("fire-disk"), pytest.mark.timeout(240)]
 STATE_EVENTS = {
     "read": "local state discarded",
     "write": "state could not be written, will try again",
@@ -21,9 +22,9 @@ STATE_EVENTS = {
 
 
 @pytest.fixture
-def subject(tmp_path: Path) -> Iterator[Subject]:
+def subject(tmp_path: Path, running: Running) -> Iterator[Subject]:
     """With state on the disk that is not in memory."""
-    made = Subject(tmp_path, "--checkpoints", f"file:{tmp_path}/blobs", "--checkpoint-seconds", "1")
+    made = Subject(tmp_path, "--checkpoints", f"file:{tmp_path}/blobs", "--checkpoint-seconds", "1", running=running)
     made.feed(6_000)
     assert made.campaign.command("--until-end", *made.given).returncode == 0
     yield made

@@ -21,8 +21,11 @@ from streamproc.runtime.topics import prepare_topics
 from tests.bad_input.test_bad_input import committed
 from tests.exactly_once.campaign import Plan
 from tests.fire.bench import Subject
+from tests.fire.report import Running
 from tests.language.helpers import BASE, changed, compiled
 from tests.operators.test_score import logistic
+
+pytestmark = pytest.mark.matrix("model")
 
 ROOT = Path(__file__).parents[2]
 PIPELINE = """
@@ -166,7 +169,7 @@ def test_a_run_without_its_model_decides_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.xdist_group("fire-disk")
 @pytest.mark.timeout(180)
-def test_a_file_that_changes_under_a_run_changes_nothing_until_the_next_start(tmp_path: Path) -> None:
+def test_a_file_that_changes_under_a_run_changes_nothing_until_the_next_start(tmp_path: Path, running: Running) -> None:
     """A worker keeps the model it began with; a start on a broken file is refused."""
     subject = Subject(tmp_path)
     yaml = subject.campaign.yaml
@@ -184,6 +187,7 @@ def test_a_file_that_changes_under_a_run_changes_nothing_until_the_next_start(tm
         assert refused.returncode == 2
         assert "model.onnx" in refused.stderr
         assert subject.decided() == subject.sent
+        running.events = subject.sent
     finally:
         subject.close()
 

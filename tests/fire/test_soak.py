@@ -60,14 +60,14 @@ def kill(campaign: Campaign, seed: int, workers: int, kind: str) -> None:
 
 @pytest.mark.xdist_group("campaigns")
 def test_kills_on_the_embedded_log(make: Callable[[str], Campaign]) -> None:
-    for seed in seeds(share=0.25):
+    for seed in seeds(share=0.4):
         kill(make("file:DIR/log"), seed, 1 + seed % 2, "kills, embedded")
 
 
 @pytest.mark.kafka
 @pytest.mark.xdist_group("campaigns")
 def test_kills_on_kafka(make: Callable[[str], Campaign], kafka_bootstrap: str) -> None:
-    for seed in seeds(share=0.35):
+    for seed in seeds(share=0.5):
         kill(make(f"kafka://{kafka_bootstrap}"), seed, 1 + seed % 2, "kills, Kafka")
 
 
@@ -178,34 +178,37 @@ def test_brokers(make: Callable[[str], Campaign], kafka_installed: None, tmp_pat
 
 
 @pytest.mark.kafka
-@pytest.mark.xdist_group("network")
-@pytest.mark.parametrize("fault", STOPS)
-def test_an_outage_without_end(make: Callable[[str], Campaign], kafka_address: Address, fault: str) -> None:
-    """It ends with a reason, within a bound; and nothing is lost or doubled when the log is back."""
-    door = kafka_address.doors[0]
-    campaign = make(f"kafka://{kafka_address.bootstrap}")
-    try:
-        with (
-            recorded("outage without end", 1) as running,
-            Proxy(door.advertised, door.port) as proxy,
-            campaign.feeding(Plan(rate=RATE, events=RATE * 20, seed=93)) as feeder,
-        ):
-            subject = Subject(campaign, proxy.url, {}, running)
-            subject.until_well()
-            running.faults[f"{fault}, without end"] += 1
-            STOPS[fault](proxy)
-            code, seconds = _ended(subject.pod.process)
-            line = campaign.logged().splitlines()[-1]
-            print(f"{fault}: exit code {code} after {seconds:.0f} s: {line}")
-            assert code == 1
-            assert line.startswith("error: ")
-            proxy.heal()
-            again = Subject(campaign, proxy.url, {}, running)
-            again.until_well()
-            with again.vitals as vitals:
-                again.judge(campaign.end_of(feeder)["sent"], vitals)
-    finally:
-        campaign.end_all()
+@pytest.mark.xdist_group("outages")
+def test_outages_without_end(make: Callable[[str], Campaign], kafka_address: Address) -> None:
+    """Each ends with a reason, within a bound; and nothing is lost or doubled when the log is back. By a door of its
+    own, beside the others: it waits more than it works.
+    """
+    door = kafka_address.doors[1]
+    for seed, fault in zip(seeds(share=0.9), STOPS, strict=False):
+        campaign = make(f"kafka://{kafka_address.bootstrap}")
+        try:
+            with (
+                recorded("outages without end", seed) as running,
+                Proxy(door.advertised, door.port) as proxy,
+                campaign.feeding(Plan(rate=RATE, events=RATE * 20, seed=seed)) as feeder,
+            ):
+                subject = Subject(campaign, proxy.url, {}, running)
+                subject.until_well()
+                running.faults[f"{fault}, without end"] += 1
+                STOPS[fault](proxy)
+                code, seconds = _ended(subject.pod.process)
+                line = campaign.logged().splitlines()[-1]
+                print(f"{fault}: exit code {code} after {seconds:.0f} s: {line}")
+                assert code == 1
+                assert line.startswith("error: ")
+                proxy.heal()
+                again = Subject(campaign, proxy.url, {}, running)
+                again.until_well()
+                with again.vitals as vitals:
+                    again.judge(campaign.end_of(feeder)["sent"], vitals)
+        finally:
+            campaign.end_all()
+        forget(campaign)
 
 
 def _ended(process: subprocess.Popen[str]) -> tuple[int, float]:

@@ -21,16 +21,22 @@ from streamproc.eventlog.contract import OutputRecords, TopicPartition
 from streamproc.runtime.topics import prepare_topics
 from tests.exactly_once.readers import open_reader
 from tests.fire.bench import PARTITIONS, Subject
+from tests.fire.report import Running
 from tests.fire.spoiled import POISON, Spoiled, spoiled
 
-pytestmark = [pytest.mark.xdist_group("fire-disk"), pytest.mark.timeout(300), pytest.mark.blocking]
+pytestmark = [
+    pytest.mark.matrix("traffic"),
+    pytest.mark.xdist_group("fire-disk"),
+    pytest.mark.timeout(300),
+    pytest.mark.blocking,
+]
 
 
 @pytest.fixture(params=["file", pytest.param("kafka", marks=[pytest.mark.kafka, pytest.mark.soak])])
-def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Subject]:
+def subject(request: pytest.FixtureRequest, tmp_path: Path, running: Running) -> Iterator[Subject]:
     """On both logs; Kafka's in the long form."""
     url = f"kafka://{request.getfixturevalue('kafka_bootstrap')}" if request.param == "kafka" else ""
-    made = Subject(tmp_path, url=url, name=f"fire_{uuid.uuid4().hex[:8]}")
+    made = Subject(tmp_path, url=url, name=f"fire_{uuid.uuid4().hex[:8]}", running=running)
     yield made
     made.close()
 
@@ -90,9 +96,9 @@ def test_all_of_it_at_once(subject: Subject, seed: int) -> None:
     check(subject, spoiled(seed, 40_000, poison=0.01, disorder=0.1))
 
 
-def test_ten_megabytes_are_refused_at_the_producer(tmp_path: Path) -> None:
+def test_ten_megabytes_are_refused_at_the_producer(tmp_path: Path, running: Running) -> None:
     """No log of ours takes such a record; seven megabytes it takes, and they become a dead letter."""
-    subject = Subject(tmp_path)
+    subject = Subject(tmp_path, running=running)
     subject.feed(2_000)
     tp = TopicPartition("bench_v1.transactions", 0)
 

@@ -86,6 +86,7 @@ def test_mutants_within_memory() -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.matrix("fuzzing")
 @pytest.mark.timeout(600)
 def test_many_mutants() -> None:
     run(200_000, 100_000)

@@ -220,9 +220,10 @@ def test_within_memory(path: Path) -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.matrix("fuzzing")
 @pytest.mark.timeout(900)
 def test_many(path: Path) -> None:
-    """As above, with other seeds, for SOAK_FUZZ_SECONDS (300)."""
+    """As above, with other seeds, for SOAK_FUZZ_SECONDS (120)."""
 
     def run(number: int) -> None:
         first = 1_000_000 + 200 * number
@@ -231,7 +232,7 @@ def test_many(path: Path) -> None:
         for seed in range(first, first + 200):
             check_expression(seed)
 
-    print("rounds:", for_seconds(float(os.environ.get("SOAK_FUZZ_SECONDS", "300")), run))
+    print("rounds:", for_seconds(float(os.environ.get("SOAK_FUZZ_SECONDS", "120")), run))
 
 
 LONG = "9" * 5_000

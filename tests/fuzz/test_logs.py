@@ -38,6 +38,7 @@ def test_kafka_record_batches() -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.matrix("fuzzing")
 @pytest.mark.timeout(900)
 def test_many_kafka_record_batches() -> None:
     parsed(1_000_000, 100_000)

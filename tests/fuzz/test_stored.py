@@ -291,9 +291,10 @@ def test_state_rows(target: str) -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.matrix("fuzzing")
 @pytest.mark.timeout(900)
 def test_many() -> None:
-    """As the tests above, with other seeds, for SOAK_FUZZ_SECONDS (300)."""
+    """As the tests above, with other seeds, for SOAK_FUZZ_SECONDS (120)."""
 
     def run(number: int) -> None:
         first = 1_000_000 + 1_000 * number
@@ -303,4 +304,4 @@ def test_many() -> None:
             for seed in range(first, first + 200):
                 check_rows(target, good, load, seed)
 
-    print("rounds:", for_seconds(float(os.environ.get("SOAK_FUZZ_SECONDS", "300")), run))
+    print("rounds:", for_seconds(float(os.environ.get("SOAK_FUZZ_SECONDS", "120")), run))

@@ -13,6 +13,9 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+import msgspec
+
+from tests.fire.report import SIMULATION, Running, record
 from tests.simulation.campaign import Outcome, reproduction
 from tests.simulation.seeds import run_seed
 from tests.simulation.tally import SEEDS_TELLING, missing, table
@@ -32,22 +35,28 @@ def one(seed: int, *, trace: bool) -> int:
     return 1 if outcome.wrong else 0
 
 
-def many(outcomes: Iterable[Outcome]) -> int:
-    """Tell of seeds as they end; each that failed is one line, how to run it again."""
-    fired: Counter[str] = Counter()
-    done, failed = 0, 0
+def many(outcomes: Iterable[Outcome], first: int = 0) -> int:
+    """Tell of seeds as they end; each that failed is one line, how to run it again. A soak's report hears of all.
+
+    `first`: the first seed.
+    """
+    running, seen, begun, done = Running(), Counter[str](), time.monotonic(), 0
     for outcome in outcomes:
         done += 1
-        fired.update(outcome.fired)
-        fired.update(outcome.seen)
+        running.events += outcome.records
+        running.faults.update(outcome.fired)
+        seen.update(outcome.seen)
         if outcome.wrong:
-            failed += 1
+            running.violations[f"seed {outcome.seed} failed"] = 1
             print(reproduction(outcome.seed), flush=True)
-    print("\n".join(table(done, fired)))
-    absent = missing(fired) if done >= SEEDS_TELLING else []
+    failed = running.violations.total()
+    print("\n".join(table(done, running.faults + seen)))
+    absent = missing(running.faults + seen) if done >= SEEDS_TELLING else []
     if absent:
         print(f"never seen: {', '.join(absent)}")
+        running.violations.update(f"never seen: {kind}" for kind in absent)
     print(f"{failed} of {done} seeds failed")
+    record(msgspec.structs.replace(running.entry(SIMULATION, first, time.monotonic() - begun), runs=done))
     return 1 if failed or absent or not done else 0
 
 
@@ -79,7 +88,8 @@ def main() -> int:
     if given.seed is not None:
         return one(given.seed, trace=given.trace)
     begin, _, end = given.seeds.partition(":")
-    return many(_outcomes(range(int(begin), int(end)), given.jobs, given.minutes))
+    seeds = range(int(begin), int(end))
+    return many(_outcomes(seeds, given.jobs, given.minutes), seeds.start)
 
 
 if __name__ == "__main__":

@@ -51,6 +51,7 @@ class Outcome(msgspec.Struct):
     """What one seed came to; nothing `wrong` is the only good one."""
 
     seed: int
+    records: int
     wrong: list[str]
     fired: dict[str, int]
     seen: dict[str, int]
@@ -84,7 +85,7 @@ def simulate(plan: Plan, seed: int, *, told: Told | None = None, without: frozen
     if fired.keys() <= MILD:
         wrong.append("no fault has fired")
     seen += world.shared.reached
-    return Outcome(seed, wrong, dict(fired), dict(seen), loop.trace, loop.steps, loop.time())
+    return Outcome(seed, scenario.records, wrong, dict(fired), dict(seen), loop.trace, loop.steps, loop.time())
 
 
 class _World:

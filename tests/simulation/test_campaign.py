@@ -86,7 +86,7 @@ def test_whoever_dies_beside_the_workers_is_told(
 
 
 def outcome(seed: int, *wrong: str, **fired: int) -> Outcome:
-    return Outcome(seed, list(wrong), fired, {}, "", 0, 0.0)
+    return Outcome(seed, 300, list(wrong), fired, {}, "", 0, 0.0)
 
 
 def test_a_failed_seed_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

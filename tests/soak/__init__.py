@@ -1,1 +1,1 @@
-"""Runs of minutes or hours: `make soak`."""
+"""Runs of minutes or hours, and all of them in one: `make soak`."""

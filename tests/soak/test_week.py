@@ -175,6 +175,7 @@ class Soak:
 
 @pytest.mark.timeout(MINUTES * 60 + 300)
 @pytest.mark.soak
+@pytest.mark.matrix("a week of event time")
 async def test_a_week_of_event_time_levels_off(tmp_path: Path) -> None:
     soak, count = Soak(tmp_path), int(MINUTES * 60 * RATE)
     plan = await asyncio.to_thread(load_plan, str(soak.pipeline))
