@@ -114,7 +114,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 @pytest.fixture
 def running(request: pytest.FixtureRequest) -> Running:
     """What this test counts for a soak's report, if it is marked `matrix`."""
-    return request.node.stash.setdefault(RUNNING, Running())
+    found: Running = request.node.stash.setdefault(RUNNING, Running())
+    return found
 
 
 @pytest.hookimpl(tryfirst=True)

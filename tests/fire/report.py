@@ -70,8 +70,8 @@ class Running:
 
     def entry(self, campaign: str, seed: int, seconds: float) -> Entry:
         """What it came to."""
-        counts = (dict(counted) for counted in (self.kills, self.faults, self.violations))
-        return Entry(campaign, seed, self.events, round(seconds, 1), *counts)
+        kills, faults, violations = (dict(counted) for counted in (self.kills, self.faults, self.violations))
+        return Entry(campaign, seed, self.events, round(seconds, 1), kills, faults, violations)
 
 
 @contextlib.contextmanager

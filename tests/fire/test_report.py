@@ -109,19 +109,8 @@ def test_tests_of_the_matrix_are_campaigns(tmp_path: Path, until: int, ran: bool
     """Under the hooks of tests/conftest.py; none begins after its time."""
     (tmp_path / "test_it.py").write_text(MATRIX)
     environment = os.environ | {VARIABLE: str(tmp_path / "records"), "SOAK_UNTIL": str(until)}
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "tests.conftest",
-        "-c",
-        ROOT / "pyproject.toml",
-        "--rootdir",
-        tmp_path,
-        tmp_path,
-    ]
+    options = ["-q", "-p", "tests.conftest", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(tmp_path)]
+    command = [sys.executable, "-m", "pytest", *options, str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, env=environment, check=False, capture_output=True, text=True)
     found = [msgspec.json.decode(line, type=Entry) for line in (tmp_path / "records").read_bytes().splitlines()]
     if not ran:
