@@ -111,7 +111,7 @@ def render(entries: Iterable[Entry], told: About) -> str:
         "",
         f"{sum(entry.runs for entry in entries):,} campaigns, {sum(entry.events for entry in entries):,} events, "
         f"{_sum(entry.kills for entry in entries):,} kills, {_sum(entry.faults for entry in entries):,} other faults, "
-        f"**{violations} violations**.",
+        f"**{violations:,} violations**.",
         "",
         "| campaign | runs | events | minutes | kills | other faults | violations |",
         "|---|---|---|---|---|---|---|",
@@ -167,7 +167,7 @@ def about(minutes: float) -> About:
     models = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     machine = f"{len(os.sched_getaffinity(0))} cores of {models[0] if models else platform.machine()}, {memory:.0f} GB"
-    machine += f", {platform.system()} {platform.release()}, Python {platform.python_version()}"
+    machine += f", {platform.system()}, Python {platform.python_version()}"
     return About(commit, machine, f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", minutes)
 
 
