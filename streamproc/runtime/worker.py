@@ -26,11 +26,12 @@ from streamproc.runtime.ending import at_end
 from streamproc.runtime.engine import BatchTooBadError, BatchTooLargeError, Engine
 from streamproc.runtime.executor import BlockingExecutor
 from streamproc.runtime.flush import Flusher
+from streamproc.runtime.journal_reading import locate_all
 from streamproc.runtime.metrics import WorkerMetrics
 from streamproc.runtime.notes import Notes, Orders, Portion
 from streamproc.runtime.partition_task import PartitionTask, Phase
 from streamproc.runtime.patience import Patience
-from streamproc.runtime.recovery import Recovery, locate_all
+from streamproc.runtime.recovery import Recovery
 from streamproc.runtime.replay import SilentReplayer
 from streamproc.runtime.restorer import Restorer
 from streamproc.runtime.results import Computed
