@@ -19,6 +19,7 @@ from state.hashing import partition_of
 from state.rocksdb import RocksRowStores
 from streamproc.cli.compose import open_log
 from streamproc.eventlog.contract import OutputRecords, TopicPartition, TopicSpec
+from streamproc.runtime.transaction import TransactionProtocol
 from tests.cli.conftest import Cli, Outcome, finish
 from tests.oracle.card_job import HORIZON, expect
 from tests.simulation.traffic import START_MS, Record, traffic
@@ -288,15 +289,15 @@ def killed_at(step: int | None, shop: Shop, cli: Cli, monkeypatch: pytest.Monkey
     from streamproc.cli import repartitioner
     from streamproc.runtime import generation
 
-    def kill(at: int) -> None:
+    def kill(at: int | None) -> None:
         if at == step:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         if step is None:
-            patch.setattr(repartitioner, "begin_generation", lambda *_: kill(step))
+            patch.setattr(repartitioner, "begin_generation", lambda *_: kill(None))
         else:
-            patch.setattr(generation, "TransactionProtocol", partial(generation.TransactionProtocol, probe=kill))
+            patch.setattr(generation, "TransactionProtocol", partial(TransactionProtocol, probe=kill))
         assert shop.repartition(cli, *more).code == 130
 
 
