@@ -3,7 +3,8 @@
 1. the stable offset fetch names the journal's last record (its sequence and chain head)
 2. candidates: the local state and the checkpoints, the freshest first; one whose (sequence, chain head) does not stand
    in the journal, or that is ahead of the committed position, is foreign: left behind, loudly, and the next older one
-   is taken. A checkpoint is judged before it takes the local state's place. The last candidate is the empty state, if journal and input still begin at the first needed record
+   is taken. A checkpoint is judged before it takes the local state's place. The last candidate is the empty state, if
+   journal and input still begin at the first needed record
 3. silent replay of the input in the journal's order, many journal records joined into one batch
 4. the last transaction alone: its `exact` digest must come out equal (`output` is only reported on: replay.py)
 5. the caller seeks the reader to the position and goes live
