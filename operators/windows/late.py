@@ -18,7 +18,7 @@ row has no visible row before it to read `previous` from although there are rows
 
 from __future__ import annotations
 
-__all__ = ["late", "replay_late"]
+__all__ = ["late", "replay_late", "running_max"]
 
 from collections.abc import Iterator
 from functools import cached_property
@@ -90,7 +90,7 @@ class Chunk:
         self.off, mask, self.start, self.stop = self.heads[group].T
         self.view = View(ring.entries.reshape(-1), layout.width, self.off * layout.width, mask)
         self.rank = frame.rank()
-        self.newest = np.maximum(_running_max(frame.time, group), stored[group])  # of each row, itself included
+        self.newest = np.maximum(running_max(frame.time, group), stored[group])  # of each row, itself included
         self.behind = frame.time < self.newest
         self.floor = layout.clock(self.newest) - layout.horizon
         limits = np.vstack((frame.limits, self.floor, frame.clock))
@@ -255,7 +255,7 @@ class Chunk:
         return latest, total
 
 
-def _running_max(values: I64, group: I64) -> I64:
+def running_max(values: I64, group: I64) -> I64:
     """Running maximum within each group (ascending numbers)."""
     ordered = np.sort(values)
     size = len(values)

@@ -15,6 +15,7 @@ from __future__ import annotations
 __all__ = ["WindowOperator"]
 
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +27,9 @@ from operators.windows.forward import forward, replay_forward
 from operators.windows.frame import I64, Frame, load
 from operators.windows.late import late, replay_late
 from operators.windows.layout import Layout, layouts
+from operators.windows.lives import lives
 from operators.windows.results import columns
+from operators.windows.room import NEVER
 from operators.windows.spec import Aggregate, WindowSpec, check, output_type
 from state.table import KeyedTable, TableSpec
 
@@ -73,8 +76,11 @@ class WindowOperator(Operator):
             streams = _stream(table, batch, rows)
             if keys:
                 slots, data = table.slots(tasks, keys), load(layout, batch, rows)
-                for part, stream in _lives(table, slots, data[0], streams):
-                    _compute(table, slots[part], layout, data[:, part], result=result[:, part], stream=stream)
+                for home, mine, some, stream in _passes(table, slots, data[0], streams, results=True):
+                    part = result[:, some]
+                    _compute(home, mine, layout, data[:, some], result=part, stream=stream)
+                    if not isinstance(some, slice):
+                        result[:, some] = part
             found = columns(layout, result)
             batch.columns.update(found if rows is None else self._spread(found, rows, batch.size))
             incomplete = result[layout.incomplete_at].astype(np.bool_)
@@ -89,8 +95,8 @@ class WindowOperator(Operator):
             streams = _stream(table, batch, rows)
             if keys:
                 slots, data = table.slots(tasks, keys), load(layout, batch, rows)
-                for part, stream in _lives(table, slots, data[0], streams):
-                    _replay(table, slots[part], layout, data[:, part], stream)
+                for _, mine, some, stream in _passes(table, slots, data[0], streams, results=False):
+                    _replay(table, mine, layout, data[:, some], stream)
 
     def _keyed(self, batch: Batch) -> tuple[npt.NDArray[np.intp] | None, list[str], tuple[TaskRows, ...]]:
         """The rows with a key (None: all), their keys, and which are whose."""
@@ -121,22 +127,30 @@ def _stream(table: KeyedTable, batch: Batch, rows: npt.NDArray[np.intp] | None) 
     return stream if rows is None else stream[rows]
 
 
-def _lives(table: KeyedTable, slots: I64, times: I64, stream: I64 | None) -> Iterator[tuple[slice, I64 | None]]:
-    """The rows, cut where a key may have expired since its last row in the batch; and their stream times.
+class _Pass(NamedTuple):
+    """Rows to compute together: a table, their slots in it, which ones they are, and their stream times."""
 
-    So only the first row of a key in a part can find it expired.
+    table: KeyedTable
+    slots: I64
+    rows: slice | I64
+    stream: I64 | None
+
+
+def _passes(table: KeyedTable, slots: I64, times: I64, stream: I64 | None, *, results: bool) -> Iterator[_Pass]:
+    """All rows; in each pass only the first row of a key can find it expired (lives.py).
+
+    Without `results`, not those that leave nothing behind.
     """
-    if stream is None:
-        yield slice(0, len(slots)), None
+    found = None if stream is None else lives(slots, times, stream, _newest(table, slots), ttl_ms=table.spec.ttl_ms)
+    if found is None or stream is None:
+        yield _Pass(table, slots, slice(None), stream)
         return
-    begin = 0
-    while begin < len(slots):
-        order = np.argsort(slots[begin:], kind="stable") + begin
-        late = stream[order[1:]] - times[order[:-1]] >= table.spec.ttl_ms
-        late &= slots[order[1:]] == slots[order[:-1]]
-        end = int(order[1:][late].min()) if late.any() else len(slots)
-        yield slice(begin, end), stream[begin:end]
-        begin = end
+    for rows in (found.first, found.last):
+        yield _Pass(table, slots[rows], rows, stream[rows])
+    if results and len(rows := found.between):
+        passing = KeyedTable(table.spec)
+        own = passing.slots((TaskRows(0, 0, len(rows)),), list(map(str, found.number.tolist())))
+        yield _Pass(passing, own, rows, stream[rows])
 
 
 def _compute(table: KeyedTable, slots: I64, layout: Layout, data: I64, *, result: I64, stream: I64 | None) -> None:
@@ -189,13 +203,17 @@ def _sorted(layout: Layout, slots: I64, data: I64) -> tuple[I64, Frame]:
 
 def _disordered(table: KeyedTable, frame: Frame) -> npt.NDArray[np.bool_]:
     """For each key of the batch: does one of its rows come behind the key's newest event time?"""
-    assert table.ring is not None
-    newest = table.rows[frame.unique, Layout.NEWEST]
-    known = table.ring.heads[frame.unique, table.ring.STOP] > 0
-    out: npt.NDArray[np.bool_] = known & (frame.time[frame.first] < newest)
+    out: npt.NDArray[np.bool_] = frame.time[frame.first] < _newest(table, frame.unique)
     back = np.flatnonzero(frame.time[1:] < frame.time[:-1])
     out[frame.group[back + 1][frame.group[back + 1] == frame.group[back]]] = True
     return out
+
+
+def _newest(table: KeyedTable, slots: I64) -> I64:
+    """Newest event time (ms) of keys; NEVER of those without a row."""
+    assert table.ring is not None
+    known = table.ring.heads[slots, table.ring.STOP] > 0
+    return np.where(known, table.rows[slots, Layout.NEWEST], NEVER)
 
 
 def _spans(tasks: tuple[TaskRows, ...], rows: npt.NDArray[np.intp]) -> tuple[TaskRows, ...]:

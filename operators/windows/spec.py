@@ -83,7 +83,9 @@ class WindowSpec(msgspec.Struct, frozen=True):
         key: the column whose text keys the state.
         features: the windows; `previous`: earlier values.
         ttl_ms: a key without a row for so long (event time) counts as new; 0: never. Raised to what windows need.
-        max_entries: most entries kept per key; beyond it the oldest go and the feature is `incomplete`.
+        max_entries: most entries kept per key; beyond it the oldest go and the feature is `incomplete`. Which rows get
+            an entry of their own under a `precision` depends on what comes late in their batch (buckets.py): results of
+            a key at this bound may then depend on how rows were batched. Buckets alone must not reach it.
         late_ms: history kept beyond the longest window, for late rows; -1: as long as the longest window, at most 1 h.
     """
 
@@ -129,6 +131,7 @@ def check(spec: WindowSpec) -> None:
         raise ConfigError(f"{spec.name}: max_entries must be positive, ttl and late not negative")
     for feature in spec.features:
         _check_feature(feature)
+        _check_buckets(feature, spec.max_entries)
     for previous in spec.previous:
         _check_previous(previous)
 
@@ -146,6 +149,17 @@ def _check_feature(feature: WindowFeature) -> None:
         raise ConfigError(f"{name}: {aggregate} of {kind} would not be exact", hint="declare the field as decimal(n)")
     if aggregate in (Aggregate.MIN, Aggregate.MAX) and kind not in _ORDERED:
         raise ConfigError(f"{name}: {aggregate} is not defined for {kind}")
+
+
+def _check_buckets(feature: WindowFeature, most: int) -> None:
+    if not feature.precision_ms:
+        return
+    buckets = -(-(feature.over_ms + feature.delay_ms) // feature.precision_ms)
+    if buckets > most:
+        raise ConfigError(
+            f"{feature.name}: {buckets:,} steps of its precision are more than the {most:,} entries kept of a key",
+            hint="use a coarser precision, or a shorter window",
+        )
 
 
 def _check_previous(previous: PreviousFeature) -> None:

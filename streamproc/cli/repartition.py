@@ -61,6 +61,11 @@ def command(
     before, after = report.partitions
     keys = ", ".join(f"{name} {count:,}" for name, count in report.keys.items())
     sys.stdout.write(f"{report.old} ({before} partitions) -> {report.new} ({after}): keys of {keys or 'no table'}\n")
+    if report.set_aside:
+        sys.stderr.write(
+            f"WARNING: state of {report.new}, which had not begun, was there already, and is set aside: "
+            f"{report.set_aside} tasks\n"
+        )
     if report.ids_reused:
         sys.stderr.write(
             f"WARNING: {report.ids_reused:,} ids that several partitions had seen meet in one: of each, only the last "

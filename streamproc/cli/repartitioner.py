@@ -6,7 +6,7 @@
 4. copies go to the checkpoint store; the folder gets the new pipeline's name
 5. one transaction begins the new pipeline
 
-A kill before 5 leaves the new pipeline unbegun, and the old one as it was.
+A kill before 5 leaves the new pipeline unbegun, and the old one as it was: the same again completes it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,10 @@ from streamproc.runtime.stored_state import LocalMeta
 
 
 class Report(msgspec.Struct):
-    """What was moved. `keys` by table, `ids` with their copies, `ids_reused`: by payloads of several old tasks."""
+    """What was moved. `keys` by table, `ids` with their copies, `ids_reused`: by payloads of several old tasks.
+
+    `set_aside`: databases that lay in the new pipeline's place, which had not begun.
+    """
 
     old: str
     new: str
@@ -47,6 +50,7 @@ class Report(msgspec.Struct):
     keys: dict[str, int]
     ids: int
     ids_reused: int
+    set_aside: int
 
 
 async def repartition(old: Plan, new: Plan, log_url: str, state: Path, checkpoints: str | None) -> Report:
@@ -59,10 +63,11 @@ async def repartition(old: Plan, new: Plan, log_url: str, state: Path, checkpoin
     log = open_log(log_url)
     try:
         partitions, endings = await end_of_generation(log, old)  # 1
-        beginnings = await plan_generation(log, new, endings)
+        clock = SystemClock()
+        beginnings = await plan_generation(log, new, endings, clock)
         mover = _Mover(old, new, state, checkpoints)
         report = await asyncio.to_thread(mover.run, partitions, endings, beginnings)  # 2-4
-        await begin_generation(log, new, beginnings, SystemClock())  # 5
+        await begin_generation(log, new, beginnings, clock)  # 5
     finally:
         await log.close()
     return report
@@ -79,8 +84,6 @@ class _Mover:
         self._blobs = open_blobs(checkpoints) if checkpoints is not None else None
 
     def run(self, partitions: int, endings: Mapping[int, Ending], beginnings: Sequence[Beginning]) -> Report:
-        if self._home.is_dir() and RocksRowStores(self._home).tasks():
-            raise ConfigError(f"--state: there is state of pipeline {self._new.pipeline} already", hint="remove it")
         shutil.rmtree(self._work, ignore_errors=True)  # of a run that was killed
         try:
             with ExitStack() as stack:
@@ -97,13 +100,11 @@ class _Mover:
                     for damage in damages(stores[task], self._new.tables, empty_parts(self._new)):
                         raise StateCorruptedError(f"task {task} after repartitioning: {damage}")
                     self._copy(task, beginning.meta, stores[task])  # 4
-            self._home.mkdir(parents=True, exist_ok=True)
-            for path in sorted((self._work / "new").iterdir()):
-                path.rename(self._home / path.name)
+            set_aside = self._install(targets)
         finally:
             shutil.rmtree(self._work, ignore_errors=True)
         sizes = (partitions, len(beginnings))
-        return Report(self._old.pipeline, self._new.pipeline, sizes, move.keys, move.entries, move.reused)
+        return Report(self._old.pipeline, self._new.pipeline, sizes, move.keys, move.entries, move.reused, set_aside)
 
     def _moved(self, sources: Mapping[int, RowStore], targets: Mapping[int, RowStore], partitions: int) -> Repartition:
         stream = self._new.stream
@@ -160,6 +161,16 @@ class _Mover:
         return (meta.sequence, meta.chain, meta.position) == (ending.head.sequence, ending.head.chain, ending.position)
 
     # ---- 4
+
+    def _install(self, made: RocksRowStores) -> int:
+        """The closed databases get the new pipeline's name; how many were there, of an attempt that was killed."""
+        home = RocksRowStores(self._home)
+        leftover = home.tasks()
+        for task in leftover:
+            home.discard(task)
+        for task in made.tasks():
+            home.install(task, made.path(task))
+        return len(leftover)
 
     def _copy(self, task: int, meta: LocalMeta, store: RowStore) -> None:
         if self._blobs is None:

@@ -1,7 +1,8 @@
 """Flush: dirty rows go to the row store behind the committed offsets, never ahead of them.
 
 1. when due: copy all dirty rows of each task at one cut (on the loop, quick): at a publish; or, if the next batch is
-   about to be computed on top of the one in flight, before that (`prepare`)
+   about to be computed on top of the one in flight, before that (`prepare`); or, if no batch comes, while the worker
+   rests (`rest`): a kill after a quiet second replays nothing
 2. once the cut's batch is published: encode and write the copy in one batch a task, with the journal position of that
    cut (in a thread)
 3. a failed write, or a batch that was undone, marks the rows dirty again; the next flush tries anew. A store that
@@ -13,7 +14,7 @@ from __future__ import annotations
 __all__ = ["Flusher"]
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import structlog
 
@@ -41,21 +42,31 @@ class Flusher:
         self._last = clock.monotonic()
         self._not_before = self._last
         self._running: asyncio.Future[None] | None = None
-        self._cuts: list[FlushCut] = []
+        self._writing: list[tuple[PartitionTask, int, FlushCut]] = []  # with the sequence of the cut
         self._prepared: list[tuple[PartitionTask, FlushCut]] = []
         self.damage: StateCorruptedError | None = None
         self._logger = structlog.get_logger("flush")
 
-    def prepare(self, tasks: Iterable[PartitionTask]) -> None:
+    def prepare(self, tasks: Collection[PartitionTask]) -> None:
         """If a flush is due, copy now what the next publish lets it write: the batch in flight is the newest one."""
         if not self._prepared and self._due(tasks):
             self._prepared = self._cut(tasks)
 
-    def publish(self, tasks: Iterable[PartitionTask], *, newest: bool) -> None:
+    def publish(self, tasks: Collection[PartitionTask], *, newest: bool) -> None:
         """A batch is published: write what was copied with it; or, if it is the `newest`, begin a flush if due."""
         if newest and not self._prepared and self._due(tasks):
             self._prepared = self._cut(tasks)
         self._write()
+
+    def rest(self, tasks: Iterable[PartitionTask]) -> None:
+        """Nothing is to be decided: if due, write what the stores do not have yet, and only that."""
+        if self._is_free() and self._due(behind := [task for task in tasks if self._is_behind(task)]):
+            self._prepared = self._cut(behind)
+            self._write()
+
+    def _is_behind(self, task: PartitionTask) -> bool:
+        moved = task.sequence > task.flushed
+        return task.phase is Phase.RUNNING and (moved or self._states.dirty_rows(task.task) > 0)
 
     def undo(self) -> None:
         """What was copied did not happen; call it before the state's own undo."""
@@ -63,13 +74,15 @@ class Flusher:
             cut.restore_dirty()
         self._prepared = []
 
-    def _due(self, tasks: Iterable[PartitionTask]) -> bool:
-        if self._running is not None:
-            if not self._running.done():
-                return False
+    def _is_free(self) -> bool:
+        """Whether no flush is under way; of one that has ended, note how."""
+        if self._running is not None and self._running.done():
             self._end()
+        return self._running is None
+
+    def _due(self, tasks: Collection[PartitionTask]) -> bool:
         now = self._clock.monotonic()
-        if now < self._not_before:
+        if not tasks or not self._is_free() or now < self._not_before:
             return False
         dirty = sum(self._states.dirty_rows(task.task) for task in tasks if task.phase is Phase.RUNNING)
         if now - self._last < self._seconds_max and dirty < self._rows_max:
@@ -100,7 +113,7 @@ class Flusher:
         for task, cut in prepared:
             cut.meta = self._states.meta(task)
         jobs = [(self._states.store(task.task), cut) for task, cut in prepared]
-        self._cuts = [cut for _, cut in jobs]
+        self._writing = [(task, task.sequence, cut) for task, cut in prepared]
 
         def write() -> None:
             for store, cut in jobs:
@@ -117,12 +130,13 @@ class Flusher:
         error = self._running.exception()
         self._running = None
         if error is None:
-            for cut in self._cuts:
+            for task, sequence, cut in self._writing:
                 cut.written()
+                task.flushed = sequence
             return
         if not isinstance(error, OSError | StateCorruptedError):
             raise error
-        for cut in self._cuts:
+        for _, _, cut in self._writing:
             cut.restore_dirty()
         self._not_before = self._clock.monotonic() + _RETRY_SECONDS
         if isinstance(error, StateCorruptedError):

@@ -4,6 +4,10 @@ The old one must have decided all of its input. The new one has a name and topic
 in each of its journals a first record, of sequence 1 and without input, and the group's offsets that name it. From then
 on it is a pipeline like any other whose state stands at that record. Since no journal begins at sequence 0, no restore
 can start empty: without the state, or a checkpoint of it, it is refused (`recovery._check_link`).
+
+An attempt that was killed can be made again under the same name. Its transaction is ended first: if it had not
+committed, nothing has begun, though its records, which nobody reads, have taken offsets; if it had, nothing is left
+to do, and the first records, made of the old journals' ends, tell so.
 """
 
 from __future__ import annotations
@@ -18,9 +22,17 @@ from typing import NamedTuple
 from operators.plan import Plan
 from state.errors import ConfigError, EventLogError
 from streamproc.clock import Clock
-from streamproc.eventlog.contract import NO_OFFSET, CommittedOffset, EventLog, Headers, OutputRecords, TopicPartition
+from streamproc.eventlog.contract import (
+    NO_OFFSET,
+    Chunk,
+    CommittedOffset,
+    EventLog,
+    Headers,
+    OutputRecords,
+    TopicPartition,
+)
 from streamproc.runtime.assignment import Assignment
-from streamproc.runtime.journal import JournalEntry, JournalHead, RangeOfInput, encode_entry
+from streamproc.runtime.journal import JournalEntry, JournalHead, RangeOfInput, decode_entry, encode_entry
 from streamproc.runtime.numerics import numerics_fingerprint
 from streamproc.runtime.reading import POLL_MS, Silence
 from streamproc.runtime.stored_state import LocalMeta
@@ -70,36 +82,45 @@ async def end_of_generation(log: EventLog, plan: Plan) -> tuple[int, dict[int, E
 
 async def _refuse_undecided(log: EventLog, source: TopicPartition, position: int, end: int) -> None:
     """Offsets up to the end may be of no record (transactions' marks), so it has to be read."""
-    scanner, silence = log.scanner(), Silence(source)
+    undecided = await _first_records(log, source, position, end)
+    if undecided is not None:
+        raise ConfigError(
+            f"{source.topic}[{source.partition}] has records from offset {undecided.offsets[0]} on that are "
+            "not decided yet",
+            hint="stop its producers, and `run` the old pipeline with --until-end first",
+        )
+
+
+async def _first_records(log: EventLog, tp: TopicPartition, begin: int, end: int) -> Chunk | None:
+    """The first committed records between two offsets; None: there are none."""
+    scanner, silence = log.scanner(), Silence(tp)
     try:
-        scanner.seek(source, position)
-        while scanner.position(source) < end:
+        scanner.seek(tp, begin)
+        while scanner.position(tp) < end:
             chunks = await scanner.poll(POLL_MS)
             silence.check(chunks)
             if chunks:
-                raise ConfigError(
-                    f"{source.topic}[{source.partition}] has records from offset {chunks[0].offsets[0]} on that are "
-                    "not decided yet",
-                    hint="stop its producers, and `run` the old pipeline with --until-end first",
-                )
+                return chunks[0]
     finally:
         await scanner.close()
+    return None
 
 
-async def plan_generation(log: EventLog, plan: Plan, endings: Mapping[int, Ending]) -> list[Beginning]:
+async def plan_generation(log: EventLog, plan: Plan, endings: Mapping[int, Ending], clock: Clock) -> list[Beginning]:
     """Makes the new topics, and says where each new task begins.
 
     Raises:
-        ConfigError: the pipeline has decided something already, or its topics do not fit together.
+        ConfigError: the pipeline has begun already, or its topics do not fit together.
     """
     partitions, admin = await prepare_topics(log, plan), log.admin()
+    await _end_attempt(log, plan, clock)  # else what it leaves would move the journals' ends later
     sources = [TopicPartition(plan.stream.topic, p) for p in range(partitions)]
     journals = [TopicPartition(plan.topics.journal, p) for p in range(partitions)]
     begins, ends = await admin.begin_offsets([*sources, *journals]), await admin.end_offsets(journals)
-    used = await admin.committed(plan.pipeline, sources)
-    if used or any(begins[tp] < ends[tp] for tp in journals):
-        raise ConfigError(f"pipeline {plan.pipeline} has begun already", hint="the new one needs a name of its own")
     before = hashlib.sha256(b"".join(endings[task].head.chain for task in sorted(endings))).digest()
+    firsts = [await _first_records(log, tp, begins[tp], ends[tp]) for tp in journals]
+    if any(firsts) or await admin.committed(plan.pipeline, sources):
+        raise _begun(plan, made=all(first is not None and _is_made_of(before, first) for first in firsts))
     found = []
     for source, journal in zip(sources, journals, strict=True):
         entry = _first_entry(plan, source, begins[source], before)
@@ -107,6 +128,33 @@ async def plan_generation(log: EventLog, plan: Plan, endings: Mapping[int, Endin
         meta = LocalMeta(_FIRST, chain, ends[journal], begins[source], plan.state_fingerprint, partitions)
         found.append(Beginning(source, meta, headers))
     return found
+
+
+async def _end_attempt(log: EventLog, plan: Plan, clock: Clock) -> None:
+    """Whatever an attempt that was killed left open is committed or aborted by whoever takes its identity over."""
+    protocol = TransactionProtocol(lambda: log.writer(_identity(plan)), clock)
+    try:
+        await protocol.open()
+    finally:
+        await protocol.close()
+
+
+def _identity(plan: Plan) -> str:
+    return f"{plan.pipeline}-repartition-0"
+
+
+def _is_made_of(before: bytes, first: Chunk) -> bool:
+    entry, _, _ = decode_entry(first.headers[0] if first.headers else [])
+    return entry.sequence == _FIRST and entry.exact == before
+
+
+def _begun(plan: Plan, *, made: bool) -> ConfigError:
+    if made:
+        return ConfigError(
+            f"pipeline {plan.pipeline} has begun already, on this very state of the old one",
+            hint="nothing is left to do: `run` it, with this --state or these --checkpoints",
+        )
+    return ConfigError(f"pipeline {plan.pipeline} has begun already", hint="the new one needs a name of its own")
 
 
 def _first_entry(plan: Plan, source: TopicPartition, position: int, before: bytes) -> JournalEntry:
@@ -124,9 +172,9 @@ async def begin_generation(log: EventLog, plan: Plan, beginnings: Sequence[Begin
     """One transaction: the journals' first records, and the offsets that name them.
 
     Raises:
-        EventLogError: it did not happen, or nobody knows: ask `plan_generation` again.
+        EventLogError: it did not happen, or nobody knows: the same again from the start finds out.
     """
-    name = f"{plan.pipeline}-repartition-0"
+    name = _identity(plan)
     assignment = Assignment(asyncio.Lock())
     reader = log.reader(plan.pipeline, [plan.stream.topic], assignment, instance=name, index=0, count=1)
     protocol = TransactionProtocol(lambda: log.writer(name), clock)

@@ -42,7 +42,7 @@ class PartitionTask:
 
     `position` is the next input offset to decide, `sequence` and `chain` the journal's end, `journal_offset`
     the offset of its last record: all as of the last published transaction. `computed` is ahead of that by what is
-    computed and not yet published.
+    computed and not yet published. `flushed` is the sequence of the last flush that this owner has written, -1: none.
     """
 
     def __init__(self, task: int, source: TopicPartition) -> None:
@@ -54,6 +54,7 @@ class PartitionTask:
         self.chain = CHAIN_START
         self.journal_offset = NO_OFFSET
         self.computed = TaskHead(0, -1, CHAIN_START)
+        self.flushed = -1
 
     @property
     def in_flight(self) -> bool:

@@ -3,7 +3,8 @@
 1. the stable offset fetch names the journal's last record (its sequence and chain head)
 2. candidates: the local state and the checkpoints, the freshest first; one whose (sequence, chain head) does not stand
    in the journal, or that is ahead of the committed position, is foreign: left behind, loudly, and the next older one
-   is taken. The last candidate is the empty state, if journal and input still begin at the first needed record
+   is taken. A checkpoint is judged before it takes the local state's place. The last candidate is the empty state, if
+   journal and input still begin at the first needed record
 3. silent replay of the input in the journal's order, many journal records joined into one batch
 4. the last transaction alone: its `exact` digest must come out equal (`output` is only reported on: replay.py)
 5. the caller seeks the reader to the position and goes live
@@ -11,20 +12,21 @@
 
 from __future__ import annotations
 
-__all__ = ["Recovery", "Replayer", "locate_all"]
+__all__ = ["Recovery", "Replayer"]
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from typing import NamedTuple, Protocol
+from collections.abc import AsyncIterator, Callable
+from typing import Protocol
 
 import structlog
 
 from state.errors import BlobStoreError, ConfigError, StateBarrierError, StateCorruptedError
 from state.manifest import Manifest
 from streamproc.eventlog.contract import NO_OFFSET, Chunk, CommittedOffset, EventLog, Scanner, TopicPartition
-from streamproc.runtime.journal import CHAIN_START, JournalEntry, JournalHead, chain_after, decode_entry
+from streamproc.runtime.journal import CHAIN_START, JournalEntry, JournalHead, chain_after
+from streamproc.runtime.journal_reading import Found, journal_records
 from streamproc.runtime.partition_task import PartitionTask, Phase, TaskHead
-from streamproc.runtime.reading import POLL_MS, InputFeed, Silence, joined, portions
+from streamproc.runtime.reading import InputFeed, joined, portions
 from streamproc.runtime.stored_state import LocalMeta, LocalStates, NoCheckpoints, TaskCheckpoints
 
 _NEAR_ROWS = 100_000
@@ -40,13 +42,6 @@ class Replayer(Protocol):
     def replay_last(self, task: int, chunks: list[Chunk], entry: JournalEntry) -> bool:
         """Also recompute the entry's `exact` digest; whether it is equal."""
         ...
-
-
-class _Found(NamedTuple):
-    offset: int
-    entry: JournalEntry
-    chain: bytes
-    body: bytes
 
 
 class _StoppedError(Exception):
@@ -145,10 +140,27 @@ class Recovery:
                 logger.warning("checkpoint passed over: another worker has the task by now")
             return None
         try:
+            if not await self._stands(task, LocalMeta.decode(cut.meta), head):
+                logger.error("checkpoint passed over: the journal does not have, or not any more, what it is of")
+                return None
             return self._checked(await self._checkpoints.install(manifest, self._go_on))
         except StateCorruptedError as error:
             logger.error("checkpoint passed over: it is damaged", reason=str(error))
             return None
+
+    async def _stands(self, task: PartitionTask, meta: LocalMeta, head: JournalHead) -> bool:
+        """Whether a replay can go on from there: else a sound local state must not be given up for it."""
+        stands = (meta.sequence, meta.chain)
+        if stands == (head.sequence, head.chain):
+            return True  # nothing to replay, nothing needed of the journal
+        tp, scanner = TopicPartition(self._journal_topic, task.task), self._log.scanner()
+        try:
+            if (await self._log.admin().begin_offsets([tp])).get(tp, 0) <= meta.journal_offset:
+                async for found in self._records(scanner, tp, meta.journal_offset):
+                    return (found.entry.sequence, found.chain) == stands
+        finally:
+            await scanner.close()
+        return False
 
     async def _is_foreign(self, task: PartitionTask, sequence: int) -> bool:
         """Whether a checkpoint is ahead of what is committed now, too, and not only of what this restore began with.
@@ -172,7 +184,7 @@ class Recovery:
         """Where the group stood, from the journal's last record: brokers forget the offsets of a group that rests."""
         scanner = self._log.scanner()
         try:
-            last: _Found | None = None
+            last: Found | None = None
             tp = TopicPartition(self._journal_topic, task.task)
             async for found in self._records(scanner, tp, (await self._log.admin().begin_offsets([tp])).get(tp, 0)):
                 last = found
@@ -252,7 +264,7 @@ class Recovery:
 
     async def _journal(
         self, scanner: Scanner, tp: TopicPartition, local: LocalMeta | None, head: JournalHead
-    ) -> AsyncIterator[_Found]:
+    ) -> AsyncIterator[Found]:
         """Journal records from the local state's own (or the first one) to the head, each link of the chain checked."""
         admin = self._log.admin()
         begin = (await admin.begin_offsets([tp])).get(tp, 0)
@@ -270,10 +282,10 @@ class Recovery:
                 return
         raise StateCorruptedError("the journal ends before the record that the committed offsets name")
 
-    def _records(self, scanner: Scanner, tp: TopicPartition, start: int) -> AsyncIterator[_Found]:
-        return _journal_records(self._log, scanner, tp, start, self._go_on)
+    def _records(self, scanner: Scanner, tp: TopicPartition, start: int) -> AsyncIterator[Found]:
+        return journal_records(self._log, scanner, tp, start, self._go_on)
 
-    def _check_link(self, found: _Found, sequence: int, chain: bytes) -> None:
+    def _check_link(self, found: Found, sequence: int, chain: bytes) -> None:
         entry = found.entry
         if sequence == -1 and chain == CHAIN_START and entry.sequence != 0:
             raise ConfigError(
@@ -288,12 +300,12 @@ class Recovery:
             raise _barrier()
 
     async def _replay(
-        self, task: PartitionTask, entries: AsyncIterator[_Found], position: int
-    ) -> tuple[int, _Found | None]:
+        self, task: PartitionTask, entries: AsyncIterator[Found], position: int
+    ) -> tuple[int, Found | None]:
         """Step 3 for all but the last entry, step 4 for the last."""
         feed = InputFeed(self._log)
-        held: _Found | None = None
-        pending: list[_Found] = []
+        held: Found | None = None
+        pending: list[Found] = []
         rows = 0
         try:
             async for found in entries:
@@ -317,7 +329,7 @@ class Recovery:
         if self.stopping():
             raise _StoppedError
 
-    async def _slice(self, task: PartitionTask, feed: InputFeed, pending: list[_Found]) -> None:
+    async def _slice(self, task: PartitionTask, feed: InputFeed, pending: list[Found]) -> None:
         if not pending:
             return
         rejected = frozenset(offset for found in pending for _, offset in found.entry.rejected)
@@ -331,7 +343,7 @@ class Recovery:
             await asyncio.sleep(0)  # live tasks have their turn
         await self._relieve(task.task, pending[-1])
 
-    async def _relieve(self, task: int, last: _Found) -> None:
+    async def _relieve(self, task: int, last: Found) -> None:
         """What is replayed is committed: it may be written, so that a long replay needs no more memory than a short."""
         entry = last.entry
         if entry.ranges:
@@ -351,44 +363,6 @@ class Recovery:
             raise StateCorruptedError(
                 "replaying the last transaction gave another exact digest than its journal record"
             )
-
-
-async def locate_all(log: EventLog, wanted: Mapping[TopicPartition, tuple[int, int]]) -> dict[TopicPartition, int]:
-    """The offsets of journal records known to be committed: of each partition (where to begin, sequence).
-
-    Raises:
-        StateCorruptedError: one is not there.
-    """
-    return {tp: await _locate(log, tp, start, sequence) for tp, (start, sequence) in wanted.items()}
-
-
-async def _locate(log: EventLog, journal: TopicPartition, start: int, sequence: int) -> int:
-    scanner = log.scanner()
-    begin = (await log.admin().begin_offsets([journal])).get(journal, 0)
-    try:
-        async for found in _journal_records(log, scanner, journal, max(start, begin)):
-            if found.entry.sequence == sequence:
-                return found.offset
-    finally:
-        await scanner.close()
-    raise StateCorruptedError(f"journal record {sequence} was committed and cannot be found")
-
-
-async def _journal_records(
-    log: EventLog, scanner: Scanner, tp: TopicPartition, start: int, go_on: Callable[[], None] = lambda: None
-) -> AsyncIterator[_Found]:
-    """All journal records from `start` to the end as it is now; `go_on` may raise before each poll."""
-    end = (await log.admin().end_offsets([tp])).get(tp, 0)
-    scanner.seek(tp, start)
-    silence = Silence(tp)
-    while scanner.position(tp) < end:
-        go_on()
-        chunks = await scanner.poll(POLL_MS)
-        silence.check(chunks)
-        for chunk in chunks:
-            for i, offset in enumerate(chunk.offsets):
-                entry, body, after = decode_entry(chunk.headers[i] if chunk.headers else [])
-                yield _Found(offset, entry, after, body)
 
 
 def _barrier() -> ConfigError:

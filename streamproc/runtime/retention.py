@@ -3,11 +3,16 @@
 input and journal     not compacted: every record counts, not the last one of a key
 journal               kept at least as long as the input: without its entry a record cannot be replayed
 input                 with checkpoints, kept at least as far back as the oldest one that a restore may begin from
+
+That is what holds while all goes well. Checkpoints grow old while nobody writes new ones, and without any the local
+state is all there is: what a finite retention does not bear then is said, and not refused (`cautions`).
 """
 
 from __future__ import annotations
 
-__all__ = ["check_retention", "watch_retention"]
+__all__ = ["cautions", "check_retention", "watch_retention"]
+
+from collections.abc import Mapping
 
 import structlog
 
@@ -18,10 +23,12 @@ from streamproc.eventlog.contract import Admin, Retention
 from streamproc.runtime.metrics import WorkerMetrics
 
 _EVERY_SECONDS = 3600.0
+_OUTAGE_MS = 24 * 3_600_000
+"""An outage so long should be borne: it is noticed and mended on a working day."""
 
 
-async def check_retention(admin: Admin, plan: Plan, replay_horizon_ms: int) -> None:
-    """Look the topics' settings up; 0: there are no checkpoints.
+async def check_retention(admin: Admin, plan: Plan, replay_horizon_ms: int) -> dict[str, Retention]:
+    """Look the topics' settings up, and return them; 0: there are no checkpoints.
 
     Raises:
         ConfigError: records that a replay needs would be removed.
@@ -36,7 +43,7 @@ async def check_retention(admin: Admin, plan: Plan, replay_horizon_ms: int) -> N
                 hint="set its cleanup.policy=delete",
             )
     if source not in found or journal not in found:
-        return  # not ours to ask
+        return found  # not ours to ask
     if _time(found[journal]) < _time(found[source]) or _size(found[journal]) < _size(found[source]):
         raise ConfigError(
             f"the journal {journal} is kept for a shorter time than its input {source}",
@@ -48,6 +55,32 @@ async def check_retention(admin: Admin, plan: Plan, replay_horizon_ms: int) -> N
             f" a restore from the oldest kept checkpoint needs those of {replay_horizon_ms / 1000:g} s",
             hint="raise its retention.ms, or lower --checkpoint-seconds",
         )
+    return found
+
+
+def cautions(found: Mapping[str, Retention], plan: Plan, replay_horizon_ms: int) -> list[str]:
+    """What settings that `check_retention` took do not bear, and what to do about it."""
+    source = plan.stream.topic
+    kept = found.get(source, Retention())
+    if kept.time_ms is None and kept.size_bytes is None:
+        return []
+    if replay_horizon_ms == 0:
+        return [
+            f"there are no checkpoints, and topic {source} does not keep all records: a task whose local state is lost"
+            " cannot be restored (use --checkpoints, or give input and journal retention.ms=-1 and retention.bytes=-1)"
+        ]
+    out = []
+    if (spare := _time(kept) - replay_horizon_ms) < _OUTAGE_MS:
+        out.append(
+            f"topic {source} keeps records for {_time(kept) / 1000:g} s: after an outage of more than"
+            f" {spare / 1000:g} s the oldest kept checkpoint is too old to restore from (raise its retention.ms)"
+        )
+    if kept.size_bytes is not None:
+        out.append(
+            f"topic {source} keeps {kept.size_bytes} bytes a partition: under load these may be fewer records than"
+            " a restore from a checkpoint needs (set its retention.bytes=-1, and bound it by retention.ms)"
+        )
+    return out
 
 
 def _time(kept: Retention) -> float:
@@ -63,10 +96,11 @@ async def watch_retention(
 ) -> None:
     """For ever, each hour: say loudly what would have been refused at the start."""
     logger = structlog.get_logger("retention")
+    said: list[str] = []
     while True:
         await clock.sleep(_EVERY_SECONDS)
         try:
-            await check_retention(admin, plan, replay_horizon_ms)
+            found = await check_retention(admin, plan, replay_horizon_ms)
         except ConfigError as error:
             metrics.retention_too_short.set(1)
             logger.error("records that a replay needs may be removed", reason=str(error))
@@ -74,3 +108,7 @@ async def watch_retention(
             logger.warning("the topics' retention cannot be looked up", error=str(error))
         else:
             metrics.retention_too_short.set(0)
+            said, before = cautions(found, plan, replay_horizon_ms), said
+            for caution in said:
+                if caution not in before:
+                    logger.warning("retention is short", reason=caution)

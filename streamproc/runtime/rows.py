@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["Condemned", "Refused", "Rows", "TaskInput", "decode_rows", "set_aside", "without"]
+__all__ = ["Condemned", "Refused", "Rows", "TaskInput", "decode_rows", "set_aside", "task_inputs", "without"]
 
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 
 import msgspec
 import numpy as np
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from operators.batch import Batch, Column, TaskRows
 from operators.decode import RecordDecoder
 from streamproc.eventlog.contract import Chunk, TopicPartition
+from streamproc.runtime.partition_task import PartitionTask, Phase
 
 Indices = npt.NDArray[np.int64]
 Condemned = Set[tuple[TopicPartition, int]]
@@ -40,6 +41,22 @@ class TaskInput(msgspec.Struct):
     def rows(self) -> int:
         """Number of records."""
         return sum(len(chunk.offsets) for chunk in self.chunks)
+
+
+def task_inputs(chunks: Sequence[Chunk], tasks: Mapping[TopicPartition, PartitionTask]) -> list[TaskInput]:
+    """What was collected, by task; records of tasks that do not run are left out.
+
+    Raises:
+        StateCorruptedError: a record comes a second time.
+    """
+    by_task: dict[TopicPartition, list[Chunk]] = {}
+    for chunk in chunks:
+        task = tasks.get(chunk.tp)
+        if task is not None and task.phase is Phase.RUNNING:
+            by_task.setdefault(chunk.tp, []).append(chunk)
+    for tp, mine in by_task.items():
+        tasks[tp].expect(mine[0].offsets[0])
+    return [TaskInput(tp.partition, tp, mine) for tp, mine in sorted(by_task.items())]
 
 
 class Refused(msgspec.Struct):

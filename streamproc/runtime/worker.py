@@ -18,7 +18,7 @@ import structlog
 from operators.plan import Plan
 from state.errors import EventLogError, FencedError, StateCorruptedError, TaskMigratedError
 from streamproc.clock import Clock
-from streamproc.eventlog.contract import Chunk, CommittedOffset, EventLog, GroupReader, Membership, TopicPartition
+from streamproc.eventlog.contract import CommittedOffset, EventLog, GroupReader, Membership, TopicPartition
 from streamproc.runtime.assignment import Assignment
 from streamproc.runtime.care import Care
 from streamproc.runtime.collector import Collector
@@ -26,15 +26,16 @@ from streamproc.runtime.ending import at_end
 from streamproc.runtime.engine import BatchTooBadError, BatchTooLargeError, Engine
 from streamproc.runtime.executor import BlockingExecutor
 from streamproc.runtime.flush import Flusher
+from streamproc.runtime.journal_reading import locate_all
 from streamproc.runtime.metrics import WorkerMetrics
 from streamproc.runtime.notes import Notes, Orders, Portion
 from streamproc.runtime.partition_task import PartitionTask, Phase
 from streamproc.runtime.patience import Patience
-from streamproc.runtime.recovery import Recovery, locate_all
+from streamproc.runtime.recovery import Recovery
 from streamproc.runtime.replay import SilentReplayer
 from streamproc.runtime.restorer import Restorer
 from streamproc.runtime.results import Computed
-from streamproc.runtime.rows import TaskInput
+from streamproc.runtime.rows import TaskInput, task_inputs
 from streamproc.runtime.settings import WorkerSettings
 from streamproc.runtime.state_keeper import StateKeeper
 from streamproc.runtime.stored_state import NoCheckpoints, TaskCheckpoints
@@ -164,6 +165,7 @@ class Worker:
     async def _collect(self) -> bool:
         """Whether anything waits to be decided; the commit interval holds back what is no full batch."""
         if not await self._collector.wait():
+            await self._rest()
             return False
         if (left := self._due - self._clock.monotonic()) > 0:
             pause = asyncio.ensure_future(self._clock.sleep(left))
@@ -171,6 +173,13 @@ class Worker:
             pause.cancel()
         self._due = self._clock.monotonic() + self._settings.commit_interval_ms / 1000
         return True
+
+    async def _rest(self) -> None:
+        """Nothing waits, and nothing is in flight."""
+        self._flusher.rest(self._tasks.values())
+        if self._flusher.damage is not None:
+            async with self._busy:
+                await self._try_again()
 
     def _expected(self) -> list[TopicPartition]:
         """What the next transaction will write to, as far as that is known before it is computed."""
@@ -183,7 +192,7 @@ class Worker:
         if self._probe is not None:
             self._probe(1)
         rows = self._care.rows(self._collector.head, self._full, self._tasks)
-        inputs = self._inputs(self._collector.take(rows))
+        inputs = task_inputs(self._collector.take(rows), self._tasks)
         return self._compute(inputs) if inputs else None  # 2-4
 
     @property
@@ -246,16 +255,6 @@ class Worker:
         for source, head in computed.heads.items():
             self._tasks[source].advance(head, ends[TopicPartition(self._plan.topics.journal, source.partition)])
         self._flusher.publish(self._tasks.values(), newest=self._ahead is None and not self._again)
-
-    def _inputs(self, chunks: list[Chunk]) -> list[TaskInput]:
-        by_task: dict[TopicPartition, list[Chunk]] = {}
-        for chunk in chunks:
-            task = self._tasks.get(chunk.tp)
-            if task is not None and task.phase is Phase.RUNNING:
-                by_task.setdefault(chunk.tp, []).append(chunk)
-        for tp, mine in by_task.items():
-            self._tasks[tp].expect(mine[0].offsets[0])
-        return [TaskInput(tp.partition, tp, mine) for tp, mine in sorted(by_task.items())]
 
     # ---- what is rare
 

@@ -9,6 +9,7 @@ import random
 import secrets
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from state.hashing import partition_of
 from state.rocksdb import RocksRowStores
 from streamproc.cli.compose import open_log
 from streamproc.eventlog.contract import OutputRecords, TopicPartition, TopicSpec
+from streamproc.runtime.transaction import TransactionProtocol
 from tests.cli.conftest import Cli, Outcome, finish
 from tests.oracle.card_job import HORIZON, expect
 from tests.simulation.traffic import START_MS, Record, traffic
@@ -229,22 +231,88 @@ def test_a_second_time_is_refused(shop: Shop, cli: Cli) -> None:
     assert shop.repartition(cli).code == 0
     refused = shop.repartition(cli)
     assert refused.code == 2
-    assert "pipeline new has begun already" in refused.err
+    assert "pipeline new has begun already, on this very state of the old one" in refused.err
 
 
-def test_a_killed_attempt_can_be_made_again(shop: Shop, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Killed just before the transaction: nothing has begun."""
-    from streamproc.cli import repartitioner
-
+def test_a_pipeline_begun_otherwise_is_left_alone(shop: Shop, cli: Cli) -> None:
     begun(shop, cli)
+    shop.feed("new", 6, records(5)[100:])
+    assert shop.run("new").code == 0
+    before = shop.rows("new")
+    refused = shop.repartition(cli)
+    assert refused.code == 2
+    assert "pipeline new has begun already (the new one needs a name of its own)" in refused.err
+    assert shop.rows("new") == before
+
+
+@pytest.mark.parametrize("step", [None, 5, 6, 7])
+def test_a_killed_attempt_can_be_made_again(
+    shop: Shop, cli: Cli, monkeypatch: pytest.MonkeyPatch, step: int | None
+) -> None:
+    repartition_again(shop, cli, monkeypatch, step)
+
+
+@pytest.mark.kafka
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("step", [5, 6, 7])
+def test_on_kafka_too_where_aborted_records_take_offsets(
+    kafka_bootstrap: str, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    shop = Shop(tmp_path, f"kafka://{kafka_bootstrap}", f"-{secrets.token_hex(4)}")
+    repartition_again(shop, cli, monkeypatch, step)
+
+
+def repartition_again(shop: Shop, cli: Cli, monkeypatch: pytest.MonkeyPatch, step: int | None) -> None:
+    """Nothing has begun. The state that comes out is good, on another pod and behind a replay, too."""
+    where = ("--checkpoints", shop.folder / "cp")
+    begun(shop, cli)
+    killed_at(step, shop, cli, monkeypatch, *where)
+    again = shop.repartition(cli, *where)
+    assert again.code == 0, again.err
+    assert "WARNING: state of new" in again.err
+    assert "is set aside: 6 tasks" in again.err
+    given = list(enumerate(records(5)))
+    everything = [record for _, record in given]
+    shop.feed("new", 6, everything[100:200])
+    assert shop.run("new").code == 0
+    shutil.rmtree(shop.state / f"new{shop.suffix}")
+    shop.feed("new", 6, everything[200:])
+    ran = shop.run("new", *where)
+    assert ran.code == 0, ran.err
+    assert "discarded" not in ran.err
+    assert_equal_the_oracle(shop.decisions(cli, "new", 6), given[100:], everything)
+
+
+def killed_at(step: int | None, shop: Shop, cli: Cli, monkeypatch: pytest.MonkeyPatch, *more: object) -> None:
+    """Before its transaction, or before a step of that (runtime/transaction.py)."""
+    from streamproc.cli import repartitioner
+    from streamproc.runtime import generation
+
+    def kill(at: int | None) -> None:
+        if at == step:
+            raise KeyboardInterrupt
+
     with monkeypatch.context() as patch:
-        patch.setattr(repartitioner, "begin_generation", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        assert shop.repartition(cli).code == 130
+        if step is None:
+            patch.setattr(repartitioner, "begin_generation", lambda *_: kill(None))
+        else:
+            patch.setattr(generation, "TransactionProtocol", partial(TransactionProtocol, probe=kill))
+        assert shop.repartition(cli, *more).code == 130
+
+
+def test_an_attempt_killed_when_all_was_done_says_so(shop: Shop, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun(shop, cli)
+    killed_at(8, shop, cli, monkeypatch)
     again = shop.repartition(cli)
     assert again.code == 2
-    assert "there is state of pipeline new already (remove it)" in again.err
-    shutil.rmtree(shop.state / "new")
-    assert shop.repartition(cli).code == 0
+    assert "has begun already, on this very state of the old one (nothing is left to do: `run` it" in again.err
+    given = list(enumerate(records(5)))
+    everything = [record for _, record in given]
+    shop.feed("new", 6, everything[100:])
+    ran = shop.run("new")
+    assert ran.code == 0, ran.err
+    assert_equal_the_oracle(shop.decisions(cli, "new", 6), given[100:], everything)
 
 
 def test_pipelines_that_do_not_fit_are_refused(shop: Shop, cli: Cli) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import random
 import threading
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from operators.plan import Plan
 from state.checkpoint import Checkpoints
@@ -20,6 +22,7 @@ from streamproc.eventlog.contract import TopicPartition
 from streamproc.eventlog.simulated import Faults, VirtualTimeLoop
 from streamproc.language import compile_pipeline, load_pipeline
 from streamproc.runtime import checkpointer as checkpointing
+from streamproc.runtime import recovery
 from streamproc.runtime.checkpointer import Checkpointer
 from streamproc.runtime.executor import ThreadExecutor
 from streamproc.runtime.metrics import WorkerMetrics
@@ -143,6 +146,39 @@ def test_a_damaged_row_costs_a_checkpoint_and_not_the_worker(plan: Plan, tmp_pat
         assert world.count("failed_checkpoints")
         verdict = await world.judge()
         assert not verdict.wrong, verdict.wrong[:3]
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(run())
+
+
+def test_sound_local_state_is_not_given_up_for_a_checkpoint_of_another_history(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is far behind, and the checkpoint seems fresher; without it there is nothing to begin from."""
+    monkeypatch.setattr(recovery, "_NEAR_ROWS", 0)
+
+    async def run() -> None:
+        old = world_of(plan, tmp_path, 1)
+        await old.feed(traffic(random.Random(1), 150, 12))
+        assert await old.work(batch_rows_max=10, flush_rows=1)
+        world = world_of(plan, tmp_path, 2)
+        world.blobs = None
+        records = traffic(random.Random(2), 400, 12)
+        await world.feed(records[:80])
+        assert await world.work(batch_rows_max=10)
+        behind = copy.deepcopy(world.disk.volumes)
+        await world.feed(records[80:300])
+        assert await world.work(batch_rows_max=5)
+        world.disk.volumes = behind
+        world.blobs = old.blobs
+        expire_log(world)
+        await world.feed(records[300:])
+        with capture_logs() as logs:
+            assert await world.work()
+        verdict = await world.judge()
+        assert not verdict.wrong
+        said = [entry["event"] for entry in logs if entry["log_level"] == "error"]
+        assert set(said) == {"checkpoint passed over: the journal does not have, or not any more, what it is of"}
 
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         runner.run(run())

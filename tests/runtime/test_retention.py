@@ -67,21 +67,60 @@ def test_what_does_not_is_refused(plan: Plan, says: str, horizon_ms: int, config
     assert refused.value.hint
 
 
+DAY = str(24 * 3_600_000)
+FOR_EVER = {"retention.ms": "-1"}
+
+
+@pytest.mark.parametrize(
+    ("says", "horizon_ms", "kept"),
+    [
+        ("", 0, FOR_EVER),
+        ("", 90_000, FOR_EVER),
+        ("there are no checkpoints, and topic", 0, {"retention.ms": DAY}),
+        ("there are no checkpoints, and topic", 0, {"retention.bytes": "1000"}),
+        ("", 90_000, {"retention.ms": "86490000"}),  # 24 h and 90 s
+        ("keeps records for 86490 s: after an outage of more than 86389 s", 101_000, {"retention.ms": "86490000"}),
+        ("keeps 1000 bytes a partition: under load", 90_000, {"retention.bytes": "1000"}),
+    ],
+)
+def test_what_an_outage_or_a_lost_disk_would_cost_is_said(
+    plan: Plan, says: str, horizon_ms: int, kept: dict[str, str]
+) -> None:
+    """And not refused: nothing is wrong as long as all goes well."""
+    with capture_logs() as logs:
+        run(plan, horizon_ms, input=kept, journal=kept)
+    said = [entry["reason"] for entry in logs if entry["log_level"] == "warning"]
+    assert len(said) == bool(says)
+    assert says in "".join(said)
+
+
+def test_who_restores_nothing_says_nothing(plan: Plan) -> None:
+    async def fed() -> None:
+        log = cluster().client("pod")
+        topics = (plan.stream.topic, plan.topics.journal)
+        await log.admin().ensure_topics([TopicSpec(name, 4, {"retention.ms": HOUR}) for name in topics])
+        await prepare_topics(log, plan)
+
+    with capture_logs() as logs, asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(fed())
+    assert not logs
+
+
 def test_a_change_while_it_runs_is_said_within_the_hour(plan: Plan) -> None:
-    async def scenario() -> tuple[float, float, float]:
+    async def scenario() -> list[float]:
         world, metrics = cluster(), WorkerMetrics()
         log = world.client("pod")
         await prepare_topics(log, plan)
         watching = asyncio.ensure_future(watch_retention(log.admin(), plan, 0, metrics=metrics, clock=VirtualClock()))
         seen = []
-        for kept in (Retention(), Retention(compacted=True), Retention()):
+        for kept in (Retention(), Retention(compacted=True), Retention(), Retention(time_ms=1), Retention(time_ms=1)):
             world._retention[plan.stream.topic] = kept
             await asyncio.sleep(3_601)
             seen.append(metrics.registry.get_sample_value("streamproc_retention_too_short") or 0.0)
         watching.cancel()
         await asyncio.wait([watching])
-        return seen[0], seen[1], seen[2]
+        return seen
 
     with capture_logs() as logs, asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
-        assert runner.run(scenario()) == (0.0, 1.0, 0.0)
-    assert [entry["log_level"] for entry in logs] == ["error"]
+        assert runner.run(scenario()) == [0.0, 1.0, 0.0, 0.0, 0.0]
+    assert [entry["log_level"] for entry in logs] == ["error", "warning"]

@@ -263,6 +263,7 @@ def test_empty_batch() -> None:
         spec_of(previous=(previous("shop"),)),
         spec_of(previous=(previous("at", 17),)),
         spec_of(feature("count", None, 5), feature("count", None, 5)),
+        spec_of(feature("count", None, 100, precision_ms=10), max_entries=9),
         WindowSpec("w", "key", (WindowFeature("f", "sum", 5),)),  # type: ignore[arg-type]
     ],
 )
