@@ -4,8 +4,10 @@
 
 The windows operator on its state and RocksDB, without a log: 4 windows of count and sum, two earlier values. All cards
 are written first, E events each, and mostly evicted. Then batches come: a share of the rows (`hit`) of cards that were
-used lately, the others of any card. A flush runs in a thread at 20,000 dirty rows. `evict_*` is what eviction holds the
-loop for after a batch. The ttl part feeds new cards every day; keys and files over the days say whether they level off.
+used lately, the others of any card. The budget is shared out as in `run` (`state.budget`), and a flush runs in a thread
+at as many dirty rows. `evict_*` is what eviction holds the loop for after a batch; `cut_*` what a flush's copy does,
+with the rows of the largest. The ttl part feeds new cards every day; keys and files over the days say whether they
+level off.
 With `--directory` the filled store stays there, and a later run with as many cards and entries begins with it.
 Cards are written in an order unlike that of their names, as they come in a stream, so the store compacts as it would.
 Before each ratio the files' pages are dropped from the system's cache.
@@ -34,8 +36,10 @@ from benchmarks.windows import AMOUNT, DAY, FLOAT, STRING, job
 from operators.batch import Batch, Column, TaskRows
 from operators.windows.operator import WindowOperator
 from operators.windows.spec import WindowSpec
+from state.budget import shares
 from state.rocksdb import RocksRowStores
 from state.worker_state import FlushCut, WorkerState
+from streamproc.runtime.settings import WorkerSettings
 
 Result = dict[str, Any]
 I64 = npt.NDArray[np.int64]
@@ -43,7 +47,7 @@ HITS = (99, 90, 50)
 CARDS, ENTRIES, BUDGET_MB, BATCHES = 300_000, 10, 128, 300
 BATCH = 1_000
 FILL_ROWS = 20_000
-FLUSH_ROWS = 20_000
+FLUSH_ROWS = WorkerSettings().flush_rows
 START_MS = 1_700_000_000_000
 _STRIDE = 7_368_787  # a prime: it visits every card once
 DAYS, TTL_DAYS, CARDS_A_DAY = 60, 30, 3_000
@@ -55,13 +59,18 @@ class Worker:
     def __init__(self, spec: WindowSpec, directory: Path, budget_mb: int) -> None:
         self.directory = directory
         self.operator = WindowOperator(spec)
-        self.state = WorkerState(self.operator.tables, memory_bytes=budget_mb << 20)
+        memory = shares(budget_mb)
+        self.state = WorkerState(self.operator.tables, memory_bytes=memory.keys)
         self.table = self.state.table(self.operator.tables[0].name)
-        self.store = RocksRowStores(directory, sync=False).open(0)
+        stores = RocksRowStores(
+            directory, sync=False, cache_bytes=memory.cache, write_buffer_bytes=memory.write_buffers
+        )
+        self.store = stores.open(0)
         self.state.add_task(0, self.store)
         self._thread = ThreadPoolExecutor(1)
         self._running: tuple[Future[None], FlushCut] | None = None
         self.cuts_s: list[float] = []
+        self.cuts_rows: list[int] = []
 
     def process(self, batch: Batch, *, results: bool = True) -> tuple[float, float, float]:
         """One batch; seconds it took, seconds of eviction after it, in wall and processor time."""
@@ -84,6 +93,7 @@ class Worker:
             begin = time.perf_counter()
             cut = self.state.cut(0, b"meta")
             self.cuts_s.append(time.perf_counter() - begin)
+            self.cuts_rows.append(cut.rows)
             self._running = self._thread.submit(cut.write, self.store), cut
             if wait:
                 self._running[0].result()
@@ -162,7 +172,7 @@ def warm(worker: Worker, cards: int, rng: np.random.Generator) -> None:
 
 def at_hits(worker: Worker, hit: int, cards: int, batches: int, rng: np.random.Generator) -> Result:
     """Batches of which `hit` % of the rows are of cards used lately."""
-    hot = rng.permutation(cards)[: max(BATCH, worker.table.live_keys // 3)]
+    hot = rng.permutation(cards)[: max(BATCH, worker.table.live_keys // 3)].copy()  # it may be 80 MB
     clock = START_MS + DAY // 2
     hits = rows = 0
     before = len(worker.cuts_s)
@@ -192,6 +202,7 @@ def at_hits(worker: Worker, hit: int, cards: int, batches: int, rng: np.random.G
         "evict_max_ms": round(float(evict_wall.max()) * 1e3, 2),
         "evict_max_cpu_ms": round(float(evict_cpu.max()) * 1e3, 2),
         "cut_max_ms": round(max(worker.cuts_s[before:], default=0.0) * 1e3, 2),
+        "cut_rows_max": max(worker.cuts_rows[before:], default=0),
         "keys_in_memory": worker.table.live_keys,
         "used_mb": round(worker.table.used_bytes / (1 << 20)),
         "allocated_mb": round(worker.table.bytes_estimate() / (1 << 20)),

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 __all__ = ["KeyedTable", "RowLoader", "TableSpec"]
 
+import sys
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
@@ -84,7 +85,7 @@ class KeyedTable:
         self.ring = Ring(spec.ring, self) if spec.ring else None
         self.blobs: list[bytes] = []
         self.keys: list[str] = []
-        self.blob_bytes = 0
+        self.blob_bytes = self.text_bytes = 0
         self.task_of = np.zeros(self._SLOTS_MIN, np.int32)
         self.dirty = np.zeros(self._SLOTS_MIN, np.bool_)
         self.live = np.zeros(self._SLOTS_MIN, np.bool_)
@@ -133,6 +134,7 @@ class KeyedTable:
         """Give slots to keys that have none: loaded where stored, else new."""
         mine = self._slot_of.setdefault(task, {})
         new = list(dict.fromkeys(missing))
+        self.text_bytes += sum(map(sys.getsizeof, new))
         self._reserve(len(new))
         slots = np.empty(len(new), np.int64)
         for i, key in enumerate(new):
@@ -288,8 +290,11 @@ class KeyedTable:
             return
         if self.ring:
             self.ring.release(slots)
-        if self.spec.blob:
-            for slot in slots.tolist():
+        freed = slots.tolist()
+        for slot in freed:
+            self.text_bytes -= sys.getsizeof(self.keys[slot])
+            self.keys[slot] = ""
+            if self.spec.blob:
                 self.put_blob(slot, b"")
         dirty = slots[self.dirty[slots]]
         if dirty.size:
@@ -297,7 +302,7 @@ class KeyedTable:
             self._count_dirty(dirty, -1)
         self.live[slots] = False
         self.cut_of[slots] = 0
-        self._free += slots.tolist()
+        self._free += freed
 
     # ---- eviction
 
@@ -330,7 +335,6 @@ class KeyedTable:
             mine = self._slot_of[task]
             for slot in slots[tasks == task].tolist():
                 del mine[keys[slot]]
-                keys[slot] = ""
         self._release(slots)
 
     # ---- tasks
@@ -373,18 +377,19 @@ class KeyedTable:
 
     @property
     def used_bytes(self) -> int:
-        """Memory of the live keys; a key with its dictionary entry is taken as 150 beside its arrays."""
-        return self.live_keys * self.key_bytes + self.blob_bytes + (self.ring.used_bytes if self.ring else 0)
+        """Memory of the live keys."""
+        ring = self.ring.used_bytes if self.ring else 0
+        return self.live_keys * self.key_bytes + self.text_bytes + self.blob_bytes + ring
 
     @property
     def key_bytes(self) -> int:
-        """Memory of a key without ring entries and blob."""
-        return 8 * self.rows.shape[1] + 22 + 150 + (56 if self.ring else 0)
+        """Memory of a key without text, ring entries and blob; 150 (measured): how it is found by its text."""
+        return 8 * self.rows.shape[1] + 22 + 150 + (56 if self.ring else 0) + (56 if self.spec.blob else 0)
 
     def bytes_estimate(self) -> int:
         """Memory in use, in bytes, freed slots and ring blocks included."""
         arena = self.ring.blocks.end * self.ring.entries.shape[1] * 8 if self.ring else 0
-        return len(self.keys) * self.key_bytes + self.blob_bytes + arena
+        return len(self.keys) * self.key_bytes + self.text_bytes + self.blob_bytes + arena
 
 
 def _grown(array: npt.NDArray[T], size: int) -> npt.NDArray[T]:

@@ -159,6 +159,7 @@ async def run_worker(
         probe: fault points, for tests.
         started: told of a function that stops the worker.
     """
+    from state.budget import shares
     from state.rocksdb import RocksRowStores
     from streamproc.runtime.health import HealthServer, watch_loop
     from streamproc.runtime.metrics import WorkerMetrics
@@ -171,15 +172,18 @@ async def run_worker(
 
     clock, metrics, watchdog = SystemClock(), WorkerMetrics(), Watchdog()
     timer = StageTimer(metrics, clock, probe)
+    memory = shares(settings.state_memory_mb)
     key = await asyncio.to_thread(digest_key, options.state)
-    engine, state = build_engine(plan, key, probe=timer, memory_bytes=settings.state_memory_mb << 20)
+    engine, state = build_engine(plan, key, probe=timer, memory_bytes=memory.keys)
     notes, orders = _orders_of_parent(options.notes, engine)
     home = options.state / plan.pipeline
     async with contextlib.AsyncExitStack() as stack:
         await asyncio.to_thread(_hold, stack, home, settings, os.getpid() if options.notes is None else os.getppid())
         log = open_log(options.log_url)
         stack.push_async_callback(log.close)
-        stores = await asyncio.to_thread(RocksRowStores, home)
+        stores = await asyncio.to_thread(
+            RocksRowStores, home, cache_bytes=memory.cache, write_buffer_bytes=memory.write_buffers
+        )
         stack.push_async_callback(asyncio.to_thread, stores.close)
         executor = _executor(stack)
         states = StateKeeper(state, stores, plan.state_fingerprint, executor)

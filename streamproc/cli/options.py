@@ -66,7 +66,12 @@ CommitInterval = Annotated[
     ),
 ]
 StateMemory = Annotated[
-    int, typer.Option(metavar="MB", min=0, help="Memory for keys, of each worker; the rest on disk. 0: all keys.")
+    int,
+    typer.Option(
+        metavar="MB",
+        min=0,
+        help="MiB for keys and RocksDB's cache, of each worker; other keys wait on disk. 8 or more; 0: all keys stay.",
+    ),
 ]
 
 

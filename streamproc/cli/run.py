@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from state.budget import shares
 from streamproc.cli.log_directory import make_directories
 from streamproc.cli.loops import leaving_quietly
 from streamproc.cli.options import (
@@ -74,6 +75,7 @@ def command(
     with leaving_quietly():
         if parent is not None:
             die_with_parent(parent)
+        shares(state_memory)  # a budget that is too small is refused once, not by each worker
         name = instance or os.environ.get(INSTANCE_VARIABLE) or socket.gethostname()
         share = Share(
             pipeline, log, state or _state_of(log), name, workers, until_end, metrics_port, log_level, checkpoints,

@@ -17,7 +17,7 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     a transaction to the next one's, at least, unless a full batch waits.
     `replay_horizon_ms`: how old the records may be that a replay needs, because the oldest kept checkpoint is so old;
     0: there are no checkpoints.
-    `state_memory_mb` (MiB): what keys may take in memory, the rest stays on disk; 0: all are kept in memory.
+    `state_memory_mb` (MiB): what keys and RocksDB's cache may take (`state.budget`); 0: all keys stay in memory.
     """
 
     instance: str = "local"
@@ -25,7 +25,7 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     count: int = 1
     batch_rows_max: int = 8_192
     batch_ms: float = 20.0
-    flush_rows: int = 20_000
+    flush_rows: int = 8_000
     flush_seconds: float = 1.0
     until_end: bool = False
     leave: bool = False

@@ -33,6 +33,7 @@ WRONG: dict[str, tuple[list[str], str]] = {
     ),
     "run with no workers": (["run", "{pipeline}", *LOG, "--workers", "0"], "--workers"),
     "run of a missing pipeline by two": (["run", "{dir}/no.yaml", *LOG, "--workers", "2"], "cannot be read"),
+    "run with too little memory": (["run", "{pipeline}", *LOG, "--state-memory", "7"], "7 MiB is too little"),
     "run with an unknown option": (["run", "{pipeline}", *LOG, "--until"], "No such option: --until"),
     "feed without files": (["feed", "payments", "--pipeline", "{pipeline}", *LOG], "Missing argument 'FILE...'"),
     "feed a missing file": (["feed", "payments", "x.csv", "--pipeline", "{pipeline}", *LOG], "x.csv: there is no such"),

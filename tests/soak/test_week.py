@@ -126,10 +126,10 @@ class Soak:
         self.samples: list[dict[str, float]] = []
 
     def start(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "tests.soak.small_cache", self.pipeline, "--log", f"file:{self.log}"]
+        command = [sys.executable, "-m", "streamproc.cli.main", "run", self.pipeline, "--log", f"file:{self.log}"]
         command += ["--state", self.state, "--checkpoints", self.checkpoints, "--checkpoint-seconds", "5"]
         with self.errors.open("wb") as errors:
-            return subprocess.Popen([*map(str, command), "--state-memory", "2"], stdout=errors, stderr=errors, cwd=ROOT)
+            return subprocess.Popen([*map(str, command), "--state-memory", "8"], stdout=errors, stderr=errors, cwd=ROOT)
 
     def said(self) -> str:
         """The end of what it logged."""

@@ -1,0 +1,42 @@
+"""How the memory that a worker's state may take is shared out: `run --state-memory`."""
+
+from __future__ import annotations
+
+__all__ = ["Shares", "shares"]
+
+from typing import NamedTuple
+
+from state.errors import ConfigError
+
+_MB = 1 << 20
+_LEAST_MB = 8
+_CACHE_MIN, _CACHE_MAX = 4 * _MB, 256 * _MB  # with less, RocksDB reads its own indexes again and again
+_BUFFERS_MAX = 24 * _MB
+
+
+class Shares(NamedTuple):
+    """Bytes for the keys in memory (0: all of them), for RocksDB's block cache, and of that for its write buffers."""
+
+    keys: int
+    cache: int
+    write_buffers: int
+
+
+def shares(budget_mb: int) -> Shares:
+    """A quarter of the budget (MiB), 4 to 256 MiB, is RocksDB's cache; the rest is the keys'. 0: no budget.
+
+    A quarter of the cache, 24 MiB at most, is write buffers: RocksDB charges them to its cache, so they are within it.
+
+    Raises:
+        ConfigError: a budget that is too small.
+    """
+    if budget_mb == 0:
+        return Shares(0, _CACHE_MAX, _BUFFERS_MAX)
+    if budget_mb < _LEAST_MB:
+        raise ConfigError(
+            f"a state memory of {budget_mb} MiB is too little for RocksDB alone",
+            hint=f"--state-memory: {_LEAST_MB} or more, or 0 to keep all keys in memory",
+        )
+    budget = budget_mb * _MB
+    cache = min(max(budget // 4, _CACHE_MIN), _CACHE_MAX)
+    return Shares(budget - cache, cache, min(cache // 4, _BUFFERS_MAX))
