@@ -26,6 +26,9 @@ from streamproc.runtime.engine import Engine
 if TYPE_CHECKING:
     from contextlib import AsyncExitStack
 
+    from state.budget import Shares
+    from state.rocksdb import RocksRowStores
+
     from streamproc.clock import Clock
     from streamproc.eventlog.contract import EventLog
     from streamproc.runtime.checkpointer import Checkpointer
@@ -160,7 +163,6 @@ async def run_worker(
         started: told of a function that stops the worker.
     """
     from state.budget import shares
-    from state.rocksdb import RocksRowStores
     from streamproc.runtime.health import HealthServer, watch_loop
     from streamproc.runtime.metrics import WorkerMetrics
     from streamproc.runtime.observe import StageTimer, watch_tasks
@@ -181,10 +183,7 @@ async def run_worker(
         await asyncio.to_thread(_hold, stack, home, settings, os.getpid() if options.notes is None else os.getppid())
         log = open_log(options.log_url)
         stack.push_async_callback(log.close)
-        stores = await asyncio.to_thread(
-            RocksRowStores, home, cache_bytes=memory.cache, write_buffer_bytes=memory.write_buffers
-        )
-        stack.push_async_callback(asyncio.to_thread, stores.close)
+        stores = await _stores(home, memory, stack)
         executor = _executor(stack)
         states = StateKeeper(state, stores, plan.state_fingerprint, executor)
         checkpointer = await _checkpointer(plan, options, states, stack, clock=clock, metrics=metrics)
@@ -205,6 +204,17 @@ async def run_worker(
         stack.push_async_exit(_in_background(worker.stop, *watches))
         _calm_garbage_collector()
         await worker.run()
+
+
+async def _stores(home: Path, memory: Shares, stack: AsyncExitStack) -> RocksRowStores:
+    """The tasks' databases, until `stack` ends."""
+    from state.rocksdb import RocksRowStores
+
+    made = await asyncio.to_thread(
+        RocksRowStores, home, cache_bytes=memory.cache, write_buffer_bytes=memory.write_buffers
+    )
+    stack.push_async_callback(asyncio.to_thread, made.close)
+    return made
 
 
 def _executor(stack: AsyncExitStack) -> ThreadExecutor:
