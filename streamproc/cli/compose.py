@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from state.budget import Shares
     from state.rocksdb import RocksRowStores
-
     from streamproc.clock import Clock
     from streamproc.eventlog.contract import EventLog
     from streamproc.runtime.checkpointer import Checkpointer
