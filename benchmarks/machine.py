@@ -44,6 +44,14 @@ def family(pid: int) -> list[int]:
     return found
 
 
+def lives(pid: int) -> bool:
+    """Whether the process still runs; a dead one that nobody has waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except OSError:
+        return False
+
+
 def cpu_seconds(pid: int) -> float:
     """User and system time of a process and its descendants, dead ones too; 0 if it is gone."""
     ticks = 0

@@ -23,7 +23,7 @@ from typing import Self
 import msgspec
 
 from benchmarks.job import PARTITIONS, Job, records
-from benchmarks.machine import Cores, Usage, family, memory_mb, pin
+from benchmarks.machine import Cores, Usage, family, lives, memory_mb, pin
 from operators.plan import Plan
 from state.hashing import partitions_of
 from streamproc.cli.compose import open_log
@@ -190,7 +190,7 @@ class Worker:
             with suppress(ProcessLookupError):
                 os.kill(member, signal.SIGKILL)
         self._process.wait()
-        while any(os.path.exists(f"/proc/{member}") for member in members):
+        while any(lives(member) for member in members):
             time.sleep(0.001)
 
     def stop(self) -> None:
