@@ -17,7 +17,7 @@ from operators.score import ScoreOperator
 from state.errors import ConfigError
 from state.manifest import Cut, Manifest
 from state.memory import MemoryDisk
-from streamproc.eventlog.contract import Chunk, TopicPartition
+from streamproc.eventlog.contract import NO_OFFSET, Chunk, TopicPartition
 from streamproc.eventlog.simulated import Faults, VirtualTimeLoop
 from streamproc.language import compile_pipeline, load_pipeline
 from streamproc.runtime import recovery, state_keeper
@@ -264,8 +264,9 @@ def test_a_long_replay_is_written_as_it_goes(plan: Plan, monkeypatch: pytest.Mon
 class OneCheckpoint(NoCheckpoints):
     """One that stands at a given sequence, and whether it was removed."""
 
-    def __init__(self, sequence: int) -> None:
-        cut = Cut(sequence=sequence, chain=b"", position=0, state_fingerprint="", meta=b"")
+    def __init__(self, sequence: int, chain: bytes = b"") -> None:
+        meta = LocalMeta(sequence, chain, NO_OFFSET, 0, "", 2)
+        cut = Cut(sequence=sequence, chain=chain, position=0, state_fingerprint="", meta=meta.encode())
         self.manifest = Manifest(version=1, pipeline="", task=0, name="n", cut=cut, files=())
         self.removed = False
 
@@ -293,9 +294,10 @@ def test_a_restore_is_stopped_while_a_checkpoint_is_fetched(plan: Plan) -> None:
         assert await world.work(batch_rows_max=5)
         source, log = TopicPartition(plan.stream.topic, 0), world.client()
         committed = (await log.admin().committed(plan.pipeline, [source]))[source]
+        head = JournalHead.parse(committed.metadata)
         restoring = Recovery(
             log, Counting(), NoStates(), asyncio.Lock(), group=plan.pipeline, journal_topic=plan.topics.journal,
-            state_fingerprint="", partitions=2, checkpoints=Fetching(1),
+            state_fingerprint="", partitions=2, checkpoints=Fetching(head.sequence, head.chain),
         )  # fmt: skip
         restoring.stopping = lambda: stopped
         assert not await restoring.restore(PartitionTask(0, source), committed)
