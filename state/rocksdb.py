@@ -42,6 +42,7 @@ from rocksdict import (
     WriteBufferManager,
 )
 
+from state.budget import Shares
 from state.errors import ConfigError, StateCorruptedError, StateLockedError
 
 _DISCARDED_MAX = 2
@@ -224,6 +225,11 @@ class RocksRowStores:
         self._open: dict[int, RocksRowStore] = {}
         self._locks: dict[int, int] = {}
         directory.mkdir(parents=True, exist_ok=True)
+
+    @classmethod
+    def within(cls, directory: Path, memory: Shares, *, sync: bool = True) -> RocksRowStores:
+        """Those that take RocksDB's share of a budget."""
+        return cls(directory, sync=sync, cache_bytes=memory.cache, write_buffer_bytes=memory.write_buffers)
 
     def path(self, task: int) -> Path:
         """Where the task's database lies."""
