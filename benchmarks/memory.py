@@ -62,10 +62,7 @@ class Worker:
         memory = shares(budget_mb)
         self.state = WorkerState(self.operator.tables, memory_bytes=memory.keys)
         self.table = self.state.table(self.operator.tables[0].name)
-        stores = RocksRowStores(
-            directory, sync=False, cache_bytes=memory.cache, write_buffer_bytes=memory.write_buffers
-        )
-        self.store = stores.open(0)
+        self.store = RocksRowStores.within(directory, memory, sync=False).open(0)
         self.state.add_task(0, self.store)
         self._thread = ThreadPoolExecutor(1)
         self._running: tuple[Future[None], FlushCut] | None = None

@@ -209,9 +209,7 @@ async def _stores(home: Path, memory: Shares, stack: AsyncExitStack) -> RocksRow
     """The tasks' databases, until `stack` ends."""
     from state.rocksdb import RocksRowStores
 
-    made = await asyncio.to_thread(
-        RocksRowStores, home, cache_bytes=memory.cache, write_buffer_bytes=memory.write_buffers
-    )
+    made = await asyncio.to_thread(RocksRowStores.within, home, memory)
     stack.push_async_callback(asyncio.to_thread, made.close)
     return made
 

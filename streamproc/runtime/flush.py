@@ -29,7 +29,10 @@ _RETRY_SECONDS = 5.0
 
 
 class Flusher:
-    """Decides when, and keeps at most one flush under way."""
+    """Decides when, and keeps at most one flush under way.
+
+    `rows_max`: dirty rows of one task. The loop stands still while a task's batch is written, so that is what counts.
+    """
 
     def __init__(
         self, states: StateKeeper, executor: BlockingExecutor, clock: Clock, rows_max: int, seconds_max: float
@@ -84,8 +87,8 @@ class Flusher:
         now = self._clock.monotonic()
         if not tasks or not self._is_free() or now < self._not_before:
             return False
-        dirty = sum(self._states.dirty_rows(task.task) for task in tasks if task.phase is Phase.RUNNING)
-        if now - self._last < self._seconds_max and dirty < self._rows_max:
+        dirty = (self._states.dirty_rows(task.task) for task in tasks if task.phase is Phase.RUNNING)
+        if now - self._last < self._seconds_max and max(dirty, default=0) < self._rows_max:
             return False
         self._last = now
         return True

@@ -20,7 +20,7 @@ from streamproc.runtime.stored_state import LocalMeta
 
 _RELIEF_ROWS = 200_000
 """Dirty rows after which a restore writes them: copying them holds the loop for less than 0.1 s."""
-_RELIEF_ROWS_TIGHT = 8_000
+_RELIEF_ROWS_TIGHT = 5_000
 """The same when keys take more memory than they should."""
 
 

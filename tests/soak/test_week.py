@@ -2,8 +2,9 @@
 
 Cards live for twelve hours, the windows reach back 6 hours, ids are remembered for 12 hours, keys for one day (ttl),
 under a memory budget that makes keys leave, with checkpoints. `STREAMPROC_SOAK_MINUTES`: wall time of the week, 10.
-The embedded log keeps all records, so its size is held against their number. Files of old checkpoints stay for the
-collector's ten minutes of grace, so their manifests are counted. RocksDB's block cache is small, to be full soon.
+The embedded log keeps all records, so its size is held against their number, and whatever else it keeps (topics,
+writers, members, positions) must not grow. Files of old checkpoints stay for the collector's ten minutes of grace, so
+their manifests are counted. The budget makes RocksDB's block cache small, to be full soon.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -27,6 +30,7 @@ from streamproc.cli.feeder import Sender
 from streamproc.cli.options import load_plan
 from streamproc.clock import SystemClock
 from streamproc.eventlog.contract import TopicPartition
+from streamproc.eventlog.embedded.file import FILE_NAME
 from streamproc.runtime.topics import prepare_topics
 from tests.soak.levels import Figure, growing
 
@@ -69,6 +73,7 @@ LEVEL = {
     "state_files": Figure(0.25, 4),
     "checkpoints": Figure(0, 2),
     "log_bytes_a_record": Figure(0.2, 0),
+    "log_rows_but_records": Figure(0, 0),
 }
 
 
@@ -115,6 +120,15 @@ def sizes(directory: Path) -> tuple[float, int]:
     return total / (1 << 20), count
 
 
+def rows_but_records(log: Path) -> int:
+    """Rows of all tables of the embedded log but the one that holds records."""
+    with closing(sqlite3.connect(f"file:{log / FILE_NAME}?mode=ro", uri=True, timeout=60)) as database:
+        tables = [name for (name,) in database.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+        assert "chunks" in tables
+        counts = [f"SELECT count(*) FROM {name}" for name in tables if name != "chunks"]
+        return sum(database.execute(count).fetchone()[0] for count in counts)
+
+
 class Soak:
     """The run, its feeder and what is measured of it."""
 
@@ -148,6 +162,7 @@ class Soak:
             {
                 "rss_mb": rss / (1 << 20), "open_files": files, "state_mb": state_mb, "state_files": state_files,
                 "checkpoints": checkpoints, "log_bytes_a_record": log_mb * (1 << 20) / sent,
+                "log_rows_but_records": rows_but_records(self.log),
             }
         )  # fmt: skip
 

@@ -1,0 +1,65 @@
+"""When a flush is due."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from streamproc.runtime.flush import Flusher
+from streamproc.runtime.partition_task import Phase
+
+
+class Keeper:
+    """Tasks with so many dirty rows, and which of them were copied."""
+
+    def __init__(self, dirty: list[int]) -> None:
+        self.dirty = dirty
+        self.copied: list[int] = []
+
+    def dirty_rows(self, task: int) -> int:
+        return self.dirty[task]
+
+    def cut(self, task: Any) -> None:
+        self.copied.append(task.task)
+
+
+class Clock:
+    now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def copied(dirty: list[int], *, after: float = 0.0, waiting: int = -1) -> list[int]:
+    keeper: Any = Keeper(dirty)
+    clock: Any = Clock()
+    flusher = Flusher(keeper, None, clock, 100, 1.0)  # type: ignore[arg-type]  # nothing is written
+    clock.now += after
+    tasks: Any = [
+        SimpleNamespace(
+            task=task, phase=Phase.RESTORING if task == waiting else Phase.RUNNING, computed=SimpleNamespace(sequence=0)
+        )
+        for task in range(len(dirty))
+    ]
+    flusher.prepare(tasks)
+    found: list[int] = keeper.copied
+    return found
+
+
+@pytest.mark.parametrize(
+    ("dirty", "found"),
+    [([99, 99, 99, 99], []), ([0, 100, 3], [0, 1, 2]), ([100], [0]), ([], [])],
+)
+def test_rows_of_one_partition_make_it_due_for_all(dirty: list[int], found: list[int]) -> None:
+    assert copied(dirty) == found
+
+
+def test_it_is_due_after_a_second_whatever_is_dirty() -> None:
+    assert copied([1, 0], after=0.99) == []
+    assert copied([1, 0], after=1.0) == [0, 1]
+
+
+def test_rows_of_a_partition_that_is_being_restored_do_not_count() -> None:
+    assert copied([5, 100], waiting=1) == []
