@@ -166,8 +166,8 @@ async def run_worker(
     from streamproc.runtime.metrics import WorkerMetrics
     from streamproc.runtime.observe import StageTimer, watch_tasks
     from streamproc.runtime.retention import watch_retention
+    from streamproc.runtime.stage import StageParts
     from streamproc.runtime.state_keeper import StateKeeper
-    from streamproc.runtime.stored_state import NoCheckpoints
     from streamproc.runtime.watchdog import Watchdog
     from streamproc.runtime.worker import Worker
 
@@ -187,8 +187,8 @@ async def run_worker(
         states = StateKeeper(state, stores, plan.state_fingerprint, executor)
         checkpointer = await _checkpointer(plan, options, states, stack, clock=clock, metrics=metrics)
         worker = Worker(
-            plan, log, engine=engine, states=states, clock=clock, executor=executor, metrics=metrics,
-            settings=settings, probe=timer, notes=notes, orders=orders, checkpoints=checkpointer or NoCheckpoints(),
+            plan.pipeline, log, [StageParts(plan, engine, states, checkpointer)], clock=clock, executor=executor,
+            metrics=metrics, settings=settings, probe=timer, notes=notes, orders=orders,
         )  # fmt: skip
         _stop_on_signals(worker.stop)
         if started is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["LatencyHistogram", "WorkerMetrics"]
 
 from collections import Counter as Counts
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-from streamproc.runtime.results import Computed
+from streamproc.runtime.results import Judged
 
 _LATENCY_BOUNDS_MS = (
     1,
@@ -139,19 +139,23 @@ class WorkerMetrics:
                     found[name] += int(sample.value)
         return found
 
-    def computed(self, computed: Computed, seconds: float) -> None:
+    def computed(self, parts: Sequence[Judged], seconds: float) -> None:
         """A batch was computed in `seconds` of processor time; small ones say little about the cost of a row."""
-        rows = computed.judged.rows.size
+        rows = sum(judged.rows.size for judged in parts)
         self.batch_rows.observe(rows)
         if rows >= _ROWS_TELLING:
             cost = seconds / rows
             old = self._seconds_per_row or cost
             self._seconds_per_row = old + _SMOOTHING * (cost - old)
 
-    def committed(self, computed: Computed, seconds: float, now_ms: int) -> None:
+    def committed(self, parts: Sequence[Judged], seconds: float, now_ms: int) -> None:
         """A transaction was published."""
-        judged = computed.judged
         self.transaction_seconds.observe(seconds)
+        self._transactions += 1
+        for judged in parts:
+            self._decided(judged, now_ms)
+
+    def _decided(self, judged: Judged, now_ms: int) -> None:
         self.records.inc(judged.rows.size)
         self.duplicates.inc(judged.rows.size - len(judged.fresh))
         self.unknown_fields.inc(judged.rows.extras)
@@ -161,6 +165,5 @@ class WorkerMetrics:
             if count:
                 self.decisions.labels(judged.decided.action_names[code]).inc(count)
         self.latency.observe(now_ms - judged.rows.timestamps)
-        self._transactions += 1
         if self._transactions % _HOT_KEY_EVERY == 1 and judged.rows.size:
             self.hot_key_share.set(max(Counts(judged.rows.keys).values()) / judged.rows.size)

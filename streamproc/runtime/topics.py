@@ -12,8 +12,8 @@ from streamproc.eventlog.contract import EventLog, TopicSpec
 from streamproc.runtime.retention import cautions, check_retention
 
 
-async def prepare_topics(log: EventLog, plan: Plan, replay_horizon_ms: int | None = None) -> int:
-    """Create what is missing; the number of partitions that input, decisions and journal share.
+async def prepare_topics(log: EventLog, *plans: Plan, replay_horizon_ms: int | None = None) -> int:
+    """Create what the stages of a pipeline lack; the number of partitions that all their topics share.
 
     `replay_horizon_ms`: as in `WorkerSettings`; None for who restores nothing.
 
@@ -22,19 +22,25 @@ async def prepare_topics(log: EventLog, plan: Plan, replay_horizon_ms: int | Non
         EventLogError: the log cannot be reached.
     """
     admin = log.admin()
-    source = plan.stream.topic
-    partitions = await admin.partitions(source) or plan.topic_partitions
-    names = [source, plan.topics.decisions, plan.topics.dead_letters, plan.topics.journal, *plan.topics.side.values()]
-    await admin.ensure_topics([TopicSpec(name, partitions, plan.topic_config) for name in names])
-    for name in names:
-        found = await admin.partitions(name)
+    source = plans[0].stream.topic
+    partitions = await admin.partitions(source) or plans[0].topic_partitions
+    specs = [TopicSpec(name, partitions, plan.topic_config) for plan in plans for name in _names(plan)]
+    await admin.ensure_topics(specs)
+    for spec in specs:
+        found = await admin.partitions(spec.name)
         if found != partitions:
             raise ConfigError(
-                f"topic {name} has {found} partitions, {source} has {partitions}: they must be equal",
+                f"topic {spec.name} has {found} partitions, {source} has {partitions}: they must be equal",
                 hint="a key's partition would change: see `streamproc repartition`, or start under a new pipeline name",
             )
-    kept = await check_retention(admin, plan, replay_horizon_ms or 0)
-    if replay_horizon_ms is not None:
-        for caution in cautions(kept, plan, replay_horizon_ms):
-            structlog.get_logger("retention").warning("retention is short", reason=caution)
+    for plan in plans:
+        kept = await check_retention(admin, plan, replay_horizon_ms or 0)
+        if replay_horizon_ms is not None:
+            for caution in cautions(kept, plan, replay_horizon_ms):
+                structlog.get_logger("retention").warning("retention is short", reason=caution)
     return partitions
+
+
+def _names(plan: Plan) -> list[str]:
+    topics = plan.topics
+    return [plan.stream.topic, topics.decisions, topics.dead_letters, topics.journal, *topics.side.values()]

@@ -10,12 +10,12 @@ from __future__ import annotations
 __all__ = ["Worker"]
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections import ChainMap
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 import structlog
 
-from operators.plan import Plan
 from state.errors import EventLogError, FencedError, StateCorruptedError, TaskMigratedError
 from streamproc.clock import Clock
 from streamproc.eventlog.contract import CommittedOffset, EventLog, GroupReader, Membership, TopicPartition
@@ -23,40 +23,32 @@ from streamproc.runtime.assignment import Assignment
 from streamproc.runtime.care import Care
 from streamproc.runtime.collector import Collector
 from streamproc.runtime.ending import at_end
-from streamproc.runtime.engine import BatchTooBadError, BatchTooLargeError, Engine
+from streamproc.runtime.engine import BatchTooBadError, BatchTooLargeError
 from streamproc.runtime.executor import BlockingExecutor
-from streamproc.runtime.flush import Flusher
 from streamproc.runtime.journal_reading import locate_all
 from streamproc.runtime.metrics import WorkerMetrics
 from streamproc.runtime.notes import Notes, Orders, Portion
 from streamproc.runtime.partition_task import PartitionTask, Phase
 from streamproc.runtime.patience import Patience
-from streamproc.runtime.recovery import Recovery
-from streamproc.runtime.replay import SilentReplayer
-from streamproc.runtime.restorer import Restorer
-from streamproc.runtime.results import Computed
 from streamproc.runtime.rows import TaskInput, task_inputs
 from streamproc.runtime.settings import WorkerSettings
-from streamproc.runtime.state_keeper import StateKeeper
-from streamproc.runtime.stored_state import NoCheckpoints, TaskCheckpoints
+from streamproc.runtime.stage import Part, Stage, StageParts, by_stage
 from streamproc.runtime.topics import prepare_topics
 from streamproc.runtime.transaction import Probe, TransactionProtocol
 
 _ROWS_WHEN_BAD = 16
 _NO_ORDERS = Orders({}, frozenset())
-_NO_CHECKPOINTS = NoCheckpoints()
 
 
 class Worker:
-    """Runs a plan on a share of an event log. Everything foreign is handed in."""
+    """Runs a pipeline's stages on a share of an event log. Everything foreign is handed in."""
 
     def __init__(
         self,
-        plan: Plan,
+        pipeline: str,
         log: EventLog,
+        stages: Sequence[StageParts],
         *,
-        engine: Engine,
-        states: StateKeeper,
         clock: Clock,
         executor: BlockingExecutor,
         metrics: WorkerMetrics,
@@ -64,39 +56,33 @@ class Worker:
         probe: Probe | None = None,
         notes: Notes | None = None,
         orders: Orders = _NO_ORDERS,
-        checkpoints: TaskCheckpoints = _NO_CHECKPOINTS,
     ) -> None:
-        self._plan, self._log = plan, log
-        self._engine, self._states = engine, states
-        self._clock, self._metrics = clock, metrics
-        self._settings, self._checkpoints = settings, checkpoints
+        self._pipeline, self._log = pipeline, log
+        self._clock, self._metrics, self._settings = clock, metrics, settings
         self._logger = structlog.get_logger("worker").bind(worker=settings.index)
         self._busy = asyncio.Lock()
+        self._stages = [
+            Stage(
+                parts, log, self._busy, clock=clock, executor=executor, settings=settings, restored=self._go_live,
+                failed=lambda _: metrics.failed_tasks.inc(), others=self._has_others,
+            )
+            for parts in stages
+        ]  # fmt: skip
+        self._tasks: Mapping[TopicPartition, PartitionTask] = ChainMap(*(stage.tasks for stage in self._stages))
         self._assignment = Assignment(self._busy)
-        name = f"{plan.pipeline}-{settings.instance}-{settings.index}"
+        name = f"{pipeline}-{settings.instance}-{settings.index}"
         self._reader: GroupReader = log.reader(
-            plan.pipeline, [plan.stream.topic], self._assignment,
+            pipeline, [stage.source for stage in self._stages], self._assignment,
             instance=name, index=settings.index, count=settings.count,
         )  # fmt: skip
         self._collector = Collector(self._reader, 2 * settings.batch_rows_max)
         self._protocol = TransactionProtocol(lambda: log.writer(name), clock, probe)
-        self._flusher = Flusher(states, executor, clock, settings.flush_rows, settings.flush_seconds)
-        self._recovery = Recovery(
-            log, SilentReplayer(engine), states, self._busy, group=plan.pipeline,
-            journal_topic=plan.topics.journal, state_fingerprint=plan.state_fingerprint, checkpoints=checkpoints,
-        )  # fmt: skip
-        self._restorer = Restorer(
-            self._recovery, states, clock, restored=self._go_live, others=self._has_others,
-            failed=lambda _: metrics.failed_tasks.inc(),
-        )  # fmt: skip
         self._probe, self._notes = probe, notes
         self._care, self._patience = Care(orders), Patience(clock)
-        self._tasks: dict[TopicPartition, PartitionTask] = {}
         self._rows_max = self._rows_cap = settings.batch_rows_max
-        self._ahead: Computed | None = None
+        self._ahead: list[Part] | None = None
         self._again, self._stopping, self._orderly = False, False, True
         self._due = 0.0
-        self._damage: StateCorruptedError | None = None
         self._ends: dict[TopicPartition, int] = {}
 
     @property
@@ -135,7 +121,7 @@ class Worker:
             while not self._stopping:
                 if self._assignment.changed.is_set() and not await self._patience.with_(self._adopt):
                     continue
-                self._restorer.check()
+                self._check_restores()
                 if self._ahead is None and not await self._patience.with_(self._collect):  # 1
                     if await self._patience.with_(self._at_end):
                         self.stop()
@@ -149,18 +135,22 @@ class Worker:
                     if self._ahead is None:
                         await self._protocol.announce(self._expected(), membership)
                         self._ahead = self._next()
-                    computed, self._ahead = self._ahead, None
-                    if computed is not None:
-                        await self._transact(computed, membership)
+                    parts, self._ahead = self._ahead, None
+                    if parts is not None:
+                        await self._transact(parts, membership)
                     else:
                         await self._protocol.withdraw()
-                    if self._again or self._flusher.damage is not None:
+                    if self._again or self._is_damaged:
                         await self._try_again()
         except BaseException:
             self._orderly = False
             raise
         finally:
             await self._close()
+
+    def _check_restores(self) -> None:
+        for stage in self._stages:
+            stage.restorer.check()
 
     async def _collect(self) -> bool:
         """Whether anything waits to be decided; the commit interval holds back what is no full batch."""
@@ -176,18 +166,22 @@ class Worker:
 
     async def _rest(self) -> None:
         """Nothing waits, and nothing is in flight."""
-        self._flusher.rest(self._tasks.values())
-        if self._flusher.damage is not None:
+        for stage in self._stages:
+            stage.flusher.rest(stage.tasks.values())
+        if self._is_damaged:
             async with self._busy:
                 await self._try_again()
 
+    @property
+    def _is_damaged(self) -> bool:
+        return any(stage.is_damaged for stage in self._stages)
+
     def _expected(self) -> list[TopicPartition]:
         """What the next transaction will write to, as far as that is known before it is computed."""
-        topics = (self._plan.topics.decisions, self._plan.topics.journal)
-        tasks = {tp.partition for tp in self._collector.partitions if tp in self._tasks}
-        return [TopicPartition(topic, task) for topic in topics for task in sorted(tasks)]
+        waiting = self._collector.partitions
+        return [tp for stage in self._stages for tp in stage.expected(sorted(waiting & stage.tasks.keys()))]
 
-    def _next(self) -> Computed | None:
+    def _next(self) -> list[Part] | None:
         """The next batch, computed; None if nothing is to be decided, or not so (`_again`)."""
         if self._probe is not None:
             self._probe(1)
@@ -200,40 +194,38 @@ class Worker:
         """Rows of a full batch."""
         return min(self._rows_cap, self._metrics.rows_for(self._settings.batch_ms))
 
-    def _compute(self, inputs: list[TaskInput]) -> Computed | None:
+    def _compute(self, inputs: list[TaskInput]) -> list[Part] | None:
         """Steps 2-4; None, and `_again`, if too many rows failed: the batch is read again in smaller ones."""
         started = self._clock.work()
         if self._notes is not None:
             self._notes.begin([Portion(*given.source, given.start, given.stop, given.rows) for given in inputs])
         try:
-            computed = self._engine.compute(inputs, self._tasks, self._clock.now_ms())
+            now_ms = self._clock.now_ms()
+            parts = [stage.compute(mine, now_ms) for stage, mine in by_stage(self._stages, inputs)]
         except (BatchTooBadError, BatchTooLargeError, StateCorruptedError) as error:
             self._again = True
             if isinstance(error, BatchTooBadError):
                 self._rows_cap = _ROWS_WHEN_BAD if self._rows_cap > _ROWS_WHEN_BAD else 1
             elif isinstance(error, BatchTooLargeError):
                 self._rows_max = self._rows_cap = error.rows
-            else:
-                self._damage = error
             return None
-        for source, head in computed.heads.items():
-            self._tasks[source].computed = head
         self._rows_cap = min(2 * self._rows_cap, self._rows_max)
         if self._notes is not None:
             self._notes.end()  # an error leaves the note: it is a crash at this position
-        self._metrics.computed(computed, self._clock.work() - started)
-        return computed
+        self._metrics.computed([part.computed.judged for part in parts], self._clock.work() - started)
+        return parts
 
-    async def _transact(self, computed: Computed, membership: Membership) -> None:
+    async def _transact(self, parts: list[Part], membership: Membership) -> None:
         """Steps 5-8, and meanwhile steps 1-4 of the next batch if it is full."""
         started = self._clock.monotonic()
-        offsets = {source: self._tasks[source].commit_of(head) for source, head in computed.heads.items()}
-        run = asyncio.ensure_future(self._protocol.run(computed.outputs, offsets, membership))  # 5-7
-        full = None if self._care or self._restorer.active else self._full
+        offsets = {source: offset for part in parts for source, offset in part.offsets().items()}
+        outputs = [output for part in parts for output in part.computed.outputs]
+        run = asyncio.ensure_future(self._protocol.run(outputs, offsets, membership))  # 5-7
+        full = None if self._care or any(stage.restorer.active for stage in self._stages) else self._full
         try:
             if not await self._collector.during(run, full):
-                self._flusher.prepare(self._tasks.values())
-                self._engine.seal()
+                for stage in self._stages:
+                    stage.seal()
                 self._ahead = self._next()
                 self._metrics.batches_ahead.inc(self._ahead is not None)
                 await self._collector.during(run)
@@ -241,42 +233,35 @@ class Worker:
         except FencedError:
             raise
         except EventLogError as error:
-            ends = await self._recover(computed, offsets, membership, error)
+            ends = await self._recover(parts, offsets, membership, error)
         finally:
             run.cancel()  # does nothing, unless computing ahead failed
             await asyncio.wait([run])
         if ends is None:
             return
-        self._publish(computed, ends)  # 8
-        self._metrics.committed(computed, self._clock.monotonic() - started, self._clock.now_ms())
+        self._publish(parts, ends)  # 8
+        judged = [part.computed.judged for part in parts]
+        self._metrics.committed(judged, self._clock.monotonic() - started, self._clock.now_ms())
 
-    def _publish(self, computed: Computed, ends: dict[TopicPartition, int]) -> None:
-        self._engine.publish()
-        for source, head in computed.heads.items():
-            self._tasks[source].advance(head, ends[TopicPartition(self._plan.topics.journal, source.partition)])
-        self._flusher.publish(self._tasks.values(), newest=self._ahead is None and not self._again)
+    def _publish(self, parts: list[Part], ends: dict[TopicPartition, int]) -> None:
+        for part in parts:
+            part.advance(ends)
+        for stage in self._stages:
+            stage.publish(newest=self._ahead is None and not self._again)
 
     # ---- what is rare
 
     async def _recover(
-        self,
-        computed: Computed,
-        offsets: dict[TopicPartition, CommittedOffset],
-        membership: Membership,
+        self, parts: list[Part], offsets: dict[TopicPartition, CommittedOffset], membership: Membership,
         error: EventLogError,
-    ) -> dict[TopicPartition, int] | None:
+    ) -> dict[TopicPartition, int] | None:  # fmt: skip
         """A failure in 5-7: the journal offsets if the transaction is there after all, else None (undone)."""
         self._logger.warning("transaction failed, finding out its outcome", error=str(error))
         if isinstance(error, TaskMigratedError) and self._assignment.membership is membership:
             self._assignment.membership = None  # nothing is decided until the next assignment is told
         self._metrics.failed_transactions.inc()
-        landed = await self._protocol.settle(offsets, self._reader)
-        if landed:
-            journal, tasks = self._plan.topics.journal, self._tasks
-            wanted = {
-                TopicPartition(journal, source.partition): (tasks[source].journal_offset, head.sequence)
-                for source, head in computed.heads.items()
-            }
+        if await self._protocol.settle(offsets, self._reader):
+            wanted = {journal: place for part in parts for journal, place in part.journaled().items()}
             return await self._protocol.retried(partial(locate_all, self._log, wanted))
         self._undo()
         await self._read_from_positions()
@@ -284,31 +269,19 @@ class Worker:
 
     def _undo(self) -> None:
         """Whatever is computed and not published did not happen; the rows must be read again."""
-        self._ahead, self._again, self._damage = None, False, None
-        self._flusher.undo()
-        self._engine.undo()
-        for task in self._tasks.values():
-            task.fall_back()
+        self._ahead, self._again = None, False
+        for stage in self._stages:
+            stage.undo()
 
     async def _try_again(self) -> None:
         """After a batch that could not be computed: with fewer rows, or on restored state."""
-        damage, self._flusher.damage = self._damage or self._flusher.damage, None
         self._undo()
-        if damage is not None:
-            await self._lose_state(damage)
+        for stage in self._stages:
+            if stage.is_damaged:
+                for source in await stage.lose_damaged():
+                    self._reader.pause(source)
+                self._assignment.changed.set()
         await self._read_from_positions()
-
-    async def _lose_state(self, error: StateCorruptedError) -> None:
-        """Stored state turned out damaged while it was read: the task is restored from what else there is."""
-        await self._flusher.finish([])
-        for tp, task in list(self._tasks.items()):
-            if error.task in {None, task.task} and task.phase is Phase.RUNNING:
-                self._logger.error("local state discarded", task=task.task, reason=str(error))
-                self._reader.pause(tp)
-                await self._states.lose(task.task)
-                del self._tasks[tp]
-                task.enter(Phase.CLOSED)
-        self._assignment.changed.set()
 
     async def _read_from_positions(self) -> None:
         """Forget what was collected, a poll under way too, and read each task again from its position."""
@@ -320,9 +293,11 @@ class Worker:
                 self._reader.pause(tp)  # its records must not be taken the moment it goes live, from far ahead
 
     async def _start(self) -> bool:
-        partitions = await prepare_topics(self._log, self._plan, self._settings.replay_horizon_ms)
-        self._engine.partitions = self._states.partitions = self._recovery.partitions = partitions
-        sources = [TopicPartition(self._plan.stream.topic, p) for p in range(partitions)]
+        plans = [stage.plan for stage in self._stages]
+        partitions = await prepare_topics(self._log, *plans, replay_horizon_ms=self._settings.replay_horizon_ms)
+        for stage in self._stages:
+            stage.share(partitions)
+        sources = [TopicPartition(stage.source, p) for stage in self._stages for p in range(partitions)]
         if self._settings.until_end:
             begins = await self._log.admin().begin_offsets(sources)
             ends = await self._log.admin().end_offsets(sources)
@@ -337,19 +312,15 @@ class Worker:
         self._undo()
         partitions = self._assignment.partitions
         try:
-            await self._restorer.stop()
+            for stage in self._stages:
+                await stage.restorer.stop()
             if self._assignment.membership is None:
                 return True
             committed = await self._reader.committed(sorted(partitions))
-            for tp, task in list(self._tasks.items()):
-                kept = tp in partitions and task.phase is Phase.RUNNING
-                if not kept or (tp in committed and committed[tp].offset != task.position):
-                    await self._give_up(tp)
-            new = [PartitionTask(tp.partition, tp) for tp in sorted(partitions - self._tasks.keys())]
-            self._tasks |= {task.source: task for task in new}
+            for stage in self._stages:
+                await stage.adopt(partitions, committed)
             if not self._tasks:
                 self._logger.warning("no partition is ours: other workers have them all")
-            self._restorer.begin(new, committed)
             await self._read_from_positions()
         except BaseException:
             self._assignment.changed.set()
@@ -366,33 +337,22 @@ class Worker:
         """Whether the worker goes on without tasks that cannot be restored; these stay paused."""
         return not self._settings.until_end and any(task.phase is Phase.RUNNING for task in self._tasks.values())
 
-    async def _give_up(self, tp: TopicPartition) -> None:
-        """A task that is RESTORING has no open store any more."""
-        task = self._tasks.pop(tp)
-        if task.phase is Phase.RUNNING:
-            await self._flusher.finish([task])
-            await self._states.close(task.task)
-        task.enter(Phase.CLOSED)
-
     async def _at_end(self) -> bool:
         """With `until_end`: whether the group has decided and committed all that was there at the start."""
         if not self._settings.until_end or not self.ready or not self._collector.idle:
             return False
-        return await at_end(self._log, self._reader, self._clock, self._plan.pipeline, ends=self._ends, own=self._tasks)
+        return await at_end(self._log, self._reader, self._clock, self._pipeline, ends=self._ends, own=self._tasks)
 
     async def _close(self) -> None:
         """Leave nothing to replay: what is published is flushed; what is not is undone."""
         await self._collector.reset()
         self._undo()
         try:
-            await self._restorer.stop()
-            await self._flusher.finish(list(self._tasks.values()))
-            if self._orderly:
-                await self._checkpoints.take_last(self._tasks.values())
+            for stage in self._stages:
+                await stage.finish(orderly=self._orderly)
         finally:
             await self._protocol.close()
-            for task in self._tasks.values():
-                if task.phase is Phase.RUNNING:
-                    await self._states.close(task.task)
+            for stage in self._stages:
+                await stage.close()
             await self._reader.close(leave=self._settings.leave and self._stopping)
             self._logger.info("stopped", **self._metrics.totals())

@@ -24,7 +24,7 @@ from streamproc.eventlog.contract import OutputRecords
 from streamproc.eventlog.embedded.store import Store
 from streamproc.eventlog.embedded.writer import EmbeddedWriter
 from streamproc.eventlog.kafka.client import Client
-from streamproc.runtime import worker
+from streamproc.runtime import stage
 from streamproc.runtime.recovery import Recovery
 
 At = Callable[[str], None]
@@ -133,4 +133,4 @@ def _into_recovery(at: At, replayed: Callable[[int], None]) -> None:
             replayed(1)
             at("restoring")
 
-    worker.Recovery = PlacedRecovery  # type: ignore[attr-defined]
+    stage.Recovery = PlacedRecovery  # type: ignore[attr-defined]

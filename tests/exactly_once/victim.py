@@ -27,9 +27,9 @@ from streamproc.cli.main import run_command
 from streamproc.eventlog.contract import EventLog, TopicPartition
 from streamproc.eventlog.kafka import KafkaLog
 from streamproc.runtime import worker
-from streamproc.runtime.results import Computed
 from streamproc.runtime.rows import TaskInput
 from streamproc.runtime.settings import WorkerSettings
+from streamproc.runtime.stage import Part
 from tests.exactly_once.hooks import At, hang_in
 from tests.exactly_once.marks import Marks
 
@@ -97,15 +97,15 @@ def _marked(marks: Marks) -> type[worker.Worker]:
     class MarkedWorker(worker.Worker):
         """Also says how many rows are at hand, and when none is left."""
 
-        def _compute(self, inputs: list[TaskInput]) -> Computed | None:
+        def _compute(self, inputs: list[TaskInput]) -> list[Part] | None:
             marks.rows(self._settings.index, sum(len(chunk.offsets) for given in inputs for chunk in given.chunks))
             return super()._compute(inputs)
 
-        def _publish(self, computed: Computed, ends: dict[TopicPartition, int]) -> None:
-            super()._publish(computed, ends)
+        def _publish(self, parts: list[Part], ends: dict[TopicPartition, int]) -> None:
+            super()._publish(parts, ends)
             marks.committed(self._settings.index)
             if self._ahead is not None:
-                marks.rows(self._settings.index, self._ahead.judged.rows.size)
+                marks.rows(self._settings.index, sum(part.computed.judged.rows.size for part in self._ahead))
 
     return MarkedWorker
 

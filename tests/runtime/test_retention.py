@@ -35,7 +35,7 @@ async def prepared(plan: Plan, horizon_ms: int = 0, **configs: dict[str, str]) -
     log = cluster().client("pod")
     names = {"input": plan.stream.topic, "journal": plan.topics.journal}
     await log.admin().ensure_topics([TopicSpec(names[of], 4, config) for of, config in configs.items()])
-    await prepare_topics(log, plan, horizon_ms)
+    await prepare_topics(log, plan, replay_horizon_ms=horizon_ms)
     return log
 
 

@@ -23,8 +23,8 @@ from streamproc.runtime.checkpointer import Checkpointer
 from streamproc.runtime.engine import Engine
 from streamproc.runtime.metrics import WorkerMetrics
 from streamproc.runtime.settings import WorkerSettings
+from streamproc.runtime.stage import StageParts
 from streamproc.runtime.state_keeper import StateKeeper
-from streamproc.runtime.stored_state import NoCheckpoints
 from streamproc.runtime.worker import Worker
 from tests.simulation.loop import PROCESS, Process, SeededLoop
 from tests.simulation.scenario import Scenario
@@ -127,10 +127,10 @@ class Run:
         executor = self._executor(lambda: shared.rng.uniform(0, scenario.flush_s))
         states = StateKeeper(state, self.stores, shared.plan.state_fingerprint, executor)
         self._checkpointer = self._checkpoints(states) if scenario.checkpoint_s else None
+        stage = StageParts(shared.plan, engine, states, self._checkpointer)
         return Worker(
-            shared.plan, self.log, engine=engine, states=states, clock=self.pod.clock, executor=executor,
-            metrics=self.metrics, settings=WorkerSettings(instance=self.pod.name, **scenario.settings),
-            probe=self._probe, checkpoints=self._checkpointer or NoCheckpoints(),
+            shared.plan.pipeline, self.log, [stage], clock=self.pod.clock, executor=executor, metrics=self.metrics,
+            settings=WorkerSettings(instance=self.pod.name, **scenario.settings), probe=self._probe,
         )  # fmt: skip
 
     def _checkpoints(self, states: StateKeeper) -> Checkpointer:

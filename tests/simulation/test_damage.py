@@ -18,7 +18,7 @@ from state.rowformat import LAYOUT_KEY, META_KEY
 from state.worker_state import WorkerState
 from streamproc.eventlog.simulated import Crash, Faults, VirtualTimeLoop
 from streamproc.language import compile_pipeline, load_pipeline
-from streamproc.runtime.worker import Worker
+from streamproc.runtime.stage import Stage
 from tests.simulation.traffic import Record, traffic
 from tests.simulation.world import World
 
@@ -92,7 +92,7 @@ def test_a_flush_never_holds_rows_of_a_batch_that_is_not_committed(plan: Plan, m
             0.03  # often under way when a batch is computed ahead, and over when the older is published
         )
         monkeypatch.setattr(world.disk, "crash", lambda: None)  # the process is killed, the machine goes on
-        monkeypatch.setattr(Worker, "_lose_state", _killed)
+        monkeypatch.setattr(Stage, "lose_damaged", _killed)
         records = traffic(rng, 300, 12)
         await world.feed(records)
         monkeypatch.setattr(WindowOperator, "process", process)
@@ -110,7 +110,7 @@ def test_a_flush_never_holds_rows_of_a_batch_that_is_not_committed(plan: Plan, m
             runner.run(run(seed))
 
 
-async def _killed(_: Worker, error: StateCorruptedError) -> None:
+async def _killed(_: Stage) -> None:
     await asyncio.sleep(1.0)  # the flush under way ends
     raise Crash
 

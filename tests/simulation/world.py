@@ -27,8 +27,8 @@ from streamproc.runtime.checkpointer import Checkpointer
 from streamproc.runtime.engine import Engine
 from streamproc.runtime.metrics import WorkerMetrics
 from streamproc.runtime.settings import WorkerSettings
+from streamproc.runtime.stage import StageParts
 from streamproc.runtime.state_keeper import StateKeeper
-from streamproc.runtime.stored_state import NoCheckpoints
 from streamproc.runtime.topics import prepare_topics
 from streamproc.runtime.worker import Worker
 from tests.oracle.card_job import Expected, expect
@@ -155,9 +155,10 @@ class World:
         states = StateKeeper(self.state, stores, self.plan.state_fingerprint, executor)
         self.metrics.append(WorkerMetrics())
         checkpointer = self._checkpointer(states, alive)
+        stage = StageParts(self.plan, engine, states, checkpointer)
         worker = Worker(
-            self.plan, log, engine=engine, states=states, clock=self.clock, executor=executor,
-            metrics=self.metrics[-1], settings=settings, probe=probe, checkpoints=checkpointer or NoCheckpoints(),
+            self.plan.pipeline, log, [stage], clock=self.clock, executor=executor, metrics=self.metrics[-1],
+            settings=settings, probe=probe,
         )  # fmt: skip
         watching = checkpointer.watch(lambda: worker.tasks) if checkpointer else asyncio.sleep(0)
         return worker, asyncio.ensure_future(watching)
