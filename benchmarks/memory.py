@@ -39,7 +39,9 @@ from operators.windows.spec import WindowSpec
 from state.budget import shares
 from state.rocksdb import RocksRowStores
 from state.worker_state import FlushCut, WorkerState
+from streamproc.clock import SystemClock
 from streamproc.runtime.settings import WorkerSettings
+from streamproc.runtime.stage import enough
 
 Result = dict[str, Any]
 I64 = npt.NDArray[np.int64]
@@ -64,6 +66,7 @@ class Worker:
         self.table = self.state.table(self.operator.tables[0].name)
         self.store = RocksRowStores.within(directory, memory, sync=False).open(0)
         self.state.add_task(0, self.store)
+        self._clock = SystemClock()
         self._thread = ThreadPoolExecutor(1)
         self._running: tuple[Future[None], FlushCut] | None = None
         self.cuts_s: list[float] = []
@@ -76,7 +79,7 @@ class Worker:
         self.state.publish()
         self.flush(wait=False)
         wall, cpu = time.perf_counter(), time.thread_time()
-        self.state.evict()
+        self.state.evict(enough(self._clock))
         return wall - begin, time.perf_counter() - wall, time.thread_time() - cpu
 
     def flush(self, *, wait: bool) -> None:

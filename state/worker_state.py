@@ -18,7 +18,7 @@ from __future__ import annotations
 __all__ = ["FlushCut", "LoadedTask", "WorkerState"]
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -223,16 +223,17 @@ class WorkerState:
         """Whether keys take more memory than they should; never without a budget."""
         return 0 < self.memory_bytes < sum(part.used_bytes for part in self._parts)
 
-    def evict(self) -> int:
+    def evict(self, enough: Callable[[], bool] = lambda: False) -> int:
         """A few bounded steps while the keys take more than `memory_bytes`; how many left. Between batches.
 
         Some expired keys leave whatever the budget.
-        One call holds the loop for some milliseconds at most. It makes room for as many keys as a full batch brings.
+        A step takes some milliseconds, all of them make room for as many keys as a full batch brings; `enough` is asked
+        before each: a thread that writes at the same time may keep the interpreter to itself for longer than a step.
         """
         before = self.evicted
         self.evicted += sum(part.expire() for part in self._parts)
         for _ in range(_STEPS if self._tables else 0):
-            if not self.over_budget:
+            if not self.over_budget or enough():
                 break
             self.evicted += max(self._tables.values(), key=lambda part: part.used_bytes).evict()
         return self.evicted - before

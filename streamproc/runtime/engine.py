@@ -14,7 +14,7 @@ __all__ = ["BatchTooBadError", "BatchTooLargeError", "Engine"]
 
 import itertools
 import traceback
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -191,10 +191,10 @@ class Engine:
         """What was computed is in flight; the next batch may be computed on top of it."""
         self._state.seal()
 
-    def publish(self) -> None:
-        """The transaction committed; cold keys make room for the next batch's."""
+    def publish(self, enough: Callable[[], bool] = lambda: False) -> None:
+        """The transaction committed; cold keys make room for the next batch's, until `enough` (see `evict`)."""
         self._state.publish()
-        self._state.evict()
+        self._state.evict(enough)
 
     def undo(self) -> None:
         """Whatever was computed and not published did not happen."""

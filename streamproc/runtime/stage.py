@@ -6,7 +6,7 @@ its consumer, its producer and every transaction; a stage hands on to the next o
 
 from __future__ import annotations
 
-__all__ = ["Part", "Stage", "StageParts", "by_stage"]
+__all__ = ["Part", "Stage", "StageParts", "by_stage", "enough"]
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
@@ -31,6 +31,8 @@ from streamproc.runtime.rows import TaskInput
 from streamproc.runtime.settings import WorkerSettings
 from streamproc.runtime.state_keeper import StateKeeper
 from streamproc.runtime.stored_state import NoCheckpoints, TaskCheckpoints
+
+_EVICTION_SECONDS = 0.003  # then one step more, of 1 to 3 ms, and at worst one batch that the flush thread writes: 7 ms
 
 
 class StageParts(msgspec.Struct, frozen=True):
@@ -88,6 +90,7 @@ class Stage:
             checkpoints=self._checkpoints,
         )  # fmt: skip
         self.restorer = Restorer(self._recovery, parts.states, clock, restored=restored, failed=failed, others=others)
+        self._clock = clock
         self._damage: StateCorruptedError | None = None
         self._logger = structlog.get_logger("worker").bind(worker=settings.index)
 
@@ -131,7 +134,7 @@ class Stage:
 
     def publish(self, *, newest: bool) -> None:
         """What was sealed, or computed last, is committed; `newest`: nothing is computed on top of it."""
-        self.engine.publish()
+        self.engine.publish(enough(self._clock))
         self.flusher.publish(self.tasks.values(), newest=newest)
 
     @property
@@ -191,6 +194,12 @@ class Stage:
         for task in self.tasks.values():
             if task.phase is Phase.RUNNING:
                 await self._states.close(task.task)
+
+
+def enough(clock: Clock) -> Callable[[], bool]:
+    """Whether eviction, which begins now, has held the loop long enough."""
+    until = clock.monotonic() + _EVICTION_SECONDS
+    return lambda: clock.monotonic() > until
 
 
 def by_stage(stages: Iterable[Stage], inputs: Sequence[TaskInput]) -> list[tuple[Stage, list[TaskInput]]]:
