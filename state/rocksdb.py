@@ -8,8 +8,9 @@ a batch is written unsynced (1 us a row of 400 bytes under the lock) and the log
 batches at a few thousand rows where latency counts.
 
 RocksDB does not see that its MANIFEST lost its end, or that a log is gone: it opens with older tables and newer logs,
-without what lay between. So each batch is numbered, by a key of its own that no reader sees; the numbers of the last
-`LINKS` batches are kept, and there must be no gap in them when the store is opened.
+without what lay between, or empty. So each batch is numbered, by a key of its own that no reader sees; the numbers of
+the last `LINKS` batches are kept, and there must be no gap in them when the store is opened; nor may there be none of
+them where tables lay.
 """
 
 from __future__ import annotations
@@ -55,8 +56,9 @@ class RocksRowStore:
     """The rows of one task; made by `RocksRowStores.open`."""
 
     def __init__(
-        self, open_database: Callable[[], Rdict], look: Callable[[], Rdict], *, sync: bool, release: Callable[[], None]
-    ) -> None:
+        self, open_database: Callable[[], Rdict], look: Callable[[], Rdict], *, sync: bool, had_tables: bool,
+        release: Callable[[], None],
+    ) -> None:  # fmt: skip
         self._open = open_database
         self._look = look
         self._sync = sync
@@ -67,6 +69,8 @@ class RocksRowStore:
         self._db = open_database()
         try:
             self._last = self._check_links()
+            if had_tables and not self._last:
+                raise StateCorruptedError("RocksDB does not know the tables that lay there: its MANIFEST is damaged")
         except BaseException:
             with contextlib.suppress(Exception):  # a damaged database may not close either
                 self._db.close()
@@ -264,7 +268,7 @@ class RocksRowStores:
         try:
             store = RocksRowStore(
                 lambda: self._database(task, access), lambda: self._database(task, AccessType.read_only(False)),
-                sync=self._sync, release=lambda: self._closed(task),
+                sync=self._sync, had_tables=any(self.path(task).glob("*.sst")), release=lambda: self._closed(task),
             )  # fmt: skip
         except BaseException:
             self._unlock(task)
