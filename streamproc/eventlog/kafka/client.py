@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from state.errors import EventLogError
 from streamproc.eventlog.contract import CommittedOffset, TopicPartition
 from streamproc.eventlog.kafka import wire
-from streamproc.eventlog.kafka._aiokafka import AIOKafkaClient, ConnectionGroup, MetadataRequest, Struct
+from streamproc.eventlog.kafka._aiokafka import AIOKafkaClient, CloseReason, ConnectionGroup, MetadataRequest, Struct
 from streamproc.eventlog.kafka._aiokafka import errors as theirs
 from streamproc.eventlog.kafka.errors import to_ours, translated
 from streamproc.eventlog.kafka.settings import Settings
@@ -107,7 +107,18 @@ class Client(AIOKafkaClient):
     async def _get_conn(self, node_id: Any, *, group: Any = ConnectionGroup.DEFAULT, no_hint: bool = False) -> Any:
         if self.severed:
             return None
-        connection = await super()._get_conn(node_id, group=group, no_hint=no_hint)
+        try:
+            connection = await super()._get_conn(node_id, group=group, no_hint=no_hint)
+        except RuntimeError as error:  # as below, in the first write to it
+            if isinstance(error, theirs.KafkaError):
+                raise
+            self.force_metadata_update()
+            return None
+        if connection is not None and connection._writer is not None and connection._writer.transport.is_closing():
+            # aiokafka learns of it some turns of the loop later. A write until then is a RuntimeError on uvloop, which
+            # ends aiokafka's tasks: without the one for metadata, every other task waits for it for ever.
+            connection.close(reason=CloseReason.CONNECTION_BROKEN)
+            return None
         if connection is not None and group == ConnectionGroup.DEFAULT:
             # Only a coordinator may take long; a fetch or produce that does hangs in a dead connection.
             connection._request_timeout = self._settings.request_timeout_ms / 1000
