@@ -58,6 +58,7 @@ class Client(AIOKafkaClient):
     def __init__(self, bootstrap: str, settings: Settings, client_id: str, *, slowest_ms: int = 0) -> None:
         """`slowest_ms`: how long a coordinator may take to answer (a join lasts as long as the rebalance)."""
         self.severed = False
+        self._round_at = 0.0
         self._hosts_text = bootstrap
         self._settings = settings
         logging.getLogger("aiokafka.conn").addFilter(_no_payloads)  # the same object: added once
@@ -123,6 +124,17 @@ class Client(AIOKafkaClient):
             # Only a coordinator may take long; a fetch or produce that does hangs in a dead connection.
             connection._request_timeout = self._settings.request_timeout_ms / 1000
         return connection
+
+    async def _metadata_update(self, cluster_metadata: Any, topics: Any) -> Any:
+        """Rounds with a pause between them: aiokafka's tasks ask again at once for what the last has not brought, such
+        as a partition's leader while no broker answers, and would take a whole processor.
+        """
+        clock = asyncio.get_running_loop().time
+        await asyncio.sleep(max(0.0, self._round_at - clock()))
+        try:
+            return await super()._metadata_update(cluster_metadata, topics)
+        finally:
+            self._round_at = clock() + self._settings.retry_backoff_ms / 1000
 
     async def ask(self, request: Any, node: Any = None) -> Any:
         """The answer of `node`, or of any."""

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 import pytest
 import uvloop
 
-from streamproc.eventlog.kafka._aiokafka import MetadataRequest, errors
+from streamproc.eventlog.kafka._aiokafka import AIOKafkaClient, MetadataRequest, errors
 from streamproc.eventlog.kafka.client import Client
 from streamproc.eventlog.kafka.settings import Settings
 from tests.kafka.broker import free_port
 
 METADATA, API_VERSIONS = 3, 18
 NODE = 1
+PAUSE_S = Settings().retry_backoff_ms / 1000
+T = TypeVar("T")
 
 
 class Stub(asyncio.Protocol):
@@ -54,8 +57,8 @@ async def ask(client: Client) -> object:
 
 
 async def update(client: Client) -> object:
-    """What aiokafka's task for metadata does in each of its rounds."""
-    return await client._metadata_update(client.cluster, set())
+    """What aiokafka's task for metadata does in each of its rounds, without the pause before it."""
+    return await AIOKafkaClient._metadata_update(client, client.cluster, set())
 
 
 async def end_of_connections(client: Client) -> None:
@@ -67,6 +70,24 @@ async def end_of_connections(client: Client) -> None:
     assert all(connection.connected() for connection in client._conns.values())
 
 
+@asynccontextmanager
+async def connected() -> AsyncIterator[tuple[Client, asyncio.Server]]:
+    port = free_port()
+    server = await asyncio.get_running_loop().create_server(lambda: Stub(port), "127.0.0.1", port)
+    client = Client(f"127.0.0.1:{port}", Settings(), "client")
+    try:
+        await client.connect()
+        yield client, server
+    finally:
+        await client.sever()
+        server.close()
+
+
+def on_uvloop(work: Coroutine[Any, Any, T]) -> T:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(asyncio.wait_for(work, 20))
+
+
 @pytest.mark.parametrize("use", [ask, update])
 def test_a_connection_that_has_just_ended_is_no_error_of_the_program(
     use: Callable[[Client], Awaitable[object]],
@@ -74,19 +95,30 @@ def test_a_connection_that_has_just_ended_is_no_error_of_the_program(
     """Not ready, and the next attempt connects anew."""
 
     async def run() -> None:
-        port = free_port()
-        server = await asyncio.get_running_loop().create_server(lambda: Stub(port), "127.0.0.1", port)
-        client = Client(f"127.0.0.1:{port}", Settings(), "client")
-        try:
-            await client.connect()
+        async with connected() as (client, _):
             assert await use(client)
             await end_of_connections(client)
             assert not await use(client)
             assert await use(client)
             assert await client.force_metadata_update()
-        finally:
-            await client.sever()
-            server.close()
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(asyncio.wait_for(run(), 20))
+    on_uvloop(run())
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_who_asks_for_metadata_again_and_again_does_not_spin(there: bool) -> None:
+    """As aiokafka's sender does for a partition without a leader, whether a broker answers or not."""
+
+    async def run() -> int:
+        loop = asyncio.get_running_loop()
+        async with connected() as (client, server):
+            if not there:
+                server.close()
+                await end_of_connections(client)
+            rounds, end = 0, loop.time() + 10 * PAUSE_S
+            while loop.time() < end:
+                assert await client.force_metadata_update() is there
+                rounds += 1
+            return rounds
+
+    assert 0 < on_uvloop(run()) <= 12  # a slow machine makes fewer
