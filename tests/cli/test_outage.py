@@ -7,28 +7,17 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.fire.vitals import readiness
 from tests.kafka.broker import Broker, free_port
 
 ROOT = Path(__file__).parents[2]
 PIPELINE = ROOT / "configs" / "bench_v1" / "pipeline.yaml"
 PATIENCE_S = 60.0
-
-
-def status(port: int) -> int:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=5) as answer:
-            return int(answer.status)
-    except urllib.error.HTTPError as error:
-        return error.code
-    except OSError:
-        return 0
 
 
 def until(reached: Callable[[], bool], process: subprocess.Popen[str]) -> None:
@@ -51,9 +40,9 @@ def test_a_run_stops_in_order_while_the_broker_is_away(kafka_installed: None, tm
         ]  # fmt: skip
         process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
         try:
-            until(lambda: status(port) == 200, process)
+            until(lambda: readiness(port) == 200, process)
             broker.stop()
-            until(lambda: status(port) == 503, process)
+            until(lambda: readiness(port) == 503, process)
             time.sleep(3)
             process.send_signal(signal.SIGTERM)
             _, text = process.communicate(timeout=PATIENCE_S)

@@ -24,6 +24,8 @@ HASTY = {
 """Time-outs that fit into a test; the session's is the least that brokers take."""
 HEALED_SECONDS_MAX = 60.0
 SHARE_MAX = 0.25
+SHARE_SECONDS_MIN = 1.0
+"""Over less than that, one turn of work is a large share."""
 MEMORY_MB_MAX = 150.0
 FILES_MAX = 60
 READY, NOT_READY = 200, 503
@@ -62,7 +64,7 @@ class Subject:
         if stops:
             until(lambda: readiness(self.port) == NOT_READY, self.pod)
         vitals.cpu_share()
-        time.sleep(seconds)
+        time.sleep(max(seconds, SHARE_SECONDS_MIN))
         share = vitals.cpu_share()
         heal()
         print(f"{name}: {share:.2f} of a processor, well {self.until_well():.1f} s after", flush=True)

@@ -54,6 +54,17 @@ def begun(subject: Subject) -> Subject:
     return subject
 
 
+def stopped_full(make: Make, disk: SmallDisk) -> tuple[Subject, int]:
+    """Stopped in order, its state's disk full, with more records to decide; how many are."""
+    subject = begun(make(state=disk.path / "state"))
+    disk.fill()
+    subject.feed(2_000)
+    subject.until_decided()
+    assert subject.stop() == 0
+    subject.feed(2_000)
+    return subject, subject.decided()
+
+
 def test_a_full_state_disk_holds_nothing_up(make: Make, disk: SmallDisk) -> None:
     """It decides on from memory, says so, and writes again when there is space."""
     subject = make(state=disk.path / "state")
@@ -96,13 +107,7 @@ def test_stopped_with_a_full_state_disk_it_ends_in_order_and_replays_later(make:
 @pytest.mark.soak  # a minute of patience
 def test_a_start_on_a_full_state_disk_says_why_it_ends(make: Make, disk: SmallDisk) -> None:
     """No offset moves; with space again it goes on."""
-    subject = begun(make(state=disk.path / "state"))
-    disk.fill()
-    subject.feed(2_000)
-    subject.until_decided()
-    assert subject.stop() == 0
-    subject.feed(2_000)
-    before = subject.decided()
+    subject, before = stopped_full(make, disk)
     refused = subject.campaign.command("--until-end")
     assert refused.returncode == 1, refused.stderr
     assert f"error: the state's disk fails: {NO_SPACE} (give it space" in refused.stderr
@@ -113,13 +118,7 @@ def test_a_start_on_a_full_state_disk_says_why_it_ends(make: Make, disk: SmallDi
 
 def test_a_restore_waits_for_space(make: Make, disk: SmallDisk) -> None:
     """A start while the disk is full is paused, not crashed, and goes on by itself."""
-    subject = begun(make(state=disk.path / "state"))
-    disk.fill()
-    subject.feed(2_000)
-    subject.until_decided()
-    assert subject.stop() == 0
-    subject.feed(2_000)
-    before = subject.decided()
+    subject, before = stopped_full(make, disk)
     subject.process = subject.campaign.start(subject.campaign.directory / "marks")
     subject.until(lambda: subject.said("the state's disk fails, trying again"))
     assert subject.decided() == before

@@ -17,17 +17,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.exactly_once.campaign import Campaign, Plan
+from tests.exactly_once.campaign import Campaign
 from tests.exactly_once.pods import until
 from tests.exactly_once.victim import order_stop
 from tests.fire.proxy import DOWN, UP, Proxy, Rule
-from tests.fire.report import recorded
 from tests.fire.subject import HASTY, Subject
+from tests.fire.trial import RATE, trial
 from tests.kafka.shared import Address
 
 pytestmark = [pytest.mark.xdist_group("network"), pytest.mark.kafka, pytest.mark.slow]
 
-RATE = 500
 REQUESTS = {0: "Produce", 24: "AddPartitionsToTxn", 25: "AddOffsetsToTxn", 26: "EndTxn"}
 REQUESTS |= {28: "TxnOffsetCommit", 12: "Heartbeat", 22: "InitProducerId"}
 INIT_PRODUCER_ID, END_TXN, TXN_OFFSET_COMMIT = 22, 26, 28
@@ -83,16 +82,13 @@ def test_every_fault_of_a_network(campaign: Campaign, proxy: Proxy) -> None:
     """In random order; the first while the worker starts."""
     faults = list((STOPS | HURTS).items())
     random.Random(71).shuffle(faults)
-    with (
-        recorded("network", 71) as running,
-        campaign.feeding(Plan(rate=RATE, events=RATE * 20, seed=71)) as feeder,
-    ):
+    with trial(campaign, "network", 71) as going:
         proxy.refuse()
-        subject = Subject(campaign, proxy.url, HASTY, running)
+        subject = Subject(campaign, proxy.url, HASTY, going.running)
         time.sleep(2)
         proxy.heal()
         subject.until_well()
-        go_through(faults, subject, proxy, lambda: campaign.end_of(feeder)["sent"])
+        go_through(faults, subject, proxy, going.sent)
 
 
 def end_refused(answer: bytes) -> int:
@@ -131,29 +127,23 @@ def test_a_request_comes_while_a_later_transaction_is_open(
     campaign: Campaign, proxy: Proxy, api_key: int, code: Callable[[bytes], int]
 ) -> None:
     """What it meant to end, or to add offsets to, is long over: only a new epoch keeps it from what is open now."""
-    with (
-        recorded("late request", 72) as running,
-        campaign.feeding(Plan(rate=RATE, events=RATE * 8, seed=72)) as feeder,
-    ):
-        subject = Subject(campaign, proxy.url, HASTY, running)
+    with trial(campaign, "late request", 72, RATE * 8) as going:
+        subject = Subject(campaign, proxy.url, HASTY, going.running)
         subject.until_well()
         with subject.vitals as vitals:
             refused = code(come_late(api_key, "produced", subject, proxy))
             subject.until_well()
-            subject.judge(campaign.end_of(feeder)["sent"], vitals)
+            subject.judge(going.sent(), vitals)
             assert refused, "a broker took it"
 
 
 @pytest.mark.timeout(240)
 def test_the_opening_of_a_writer_comes_late(campaign: Campaign, proxy: Proxy) -> None:
     """The broker takes our own late request for a newer owner: the group knows better, so the worker goes on."""
-    with (
-        recorded("late request", 73) as running,
-        campaign.feeding(Plan(rate=RATE, events=RATE * 8, seed=73)) as feeder,
-    ):
-        subject = Subject(campaign, proxy.url, HASTY, running)
+    with trial(campaign, "late request", 73, RATE * 8) as going:
+        subject = Subject(campaign, proxy.url, HASTY, going.running)
         subject.until_well()
         come_late(INIT_PRODUCER_ID, "produced", subject, proxy, lambda: os.kill(subject.pod.child(), signal.SIGKILL))
         subject.until_well()
         with subject.vitals as vitals:
-            subject.judge(campaign.end_of(feeder)["sent"], vitals)
+            subject.judge(going.sent(), vitals)

@@ -21,13 +21,13 @@ from tests.fire.soak import forget, seeds
 from tests.fire.subject import HASTY, VIOLATIONS, Subject
 from tests.fire.test_network import HURTS, INIT_PRODUCER_ID, REQUESTS, STOPS, come_late, go_through
 from tests.fire.test_zombies import end, stand_still
+from tests.fire.trial import trial
 from tests.kafka.broker import Broker
 from tests.kafka.shared import Address
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(7200)]
 
 KILLS = 40
-RATE = 500
 POINTS = ["1", "3", "4", "5", "6", "7", "8", "produced", "ending", "flushing"]
 """Steps, and names of tests/exactly_once/hooks.py."""
 EXIT_SECONDS_MAX = 180.0
@@ -79,30 +79,23 @@ def test_networks(make: Callable[[str], Campaign], kafka_address: Address) -> No
     for seed in seeds(share=0.3):
         rng, campaign = random.Random(seed), make(f"kafka://{kafka_address.bootstrap}")
         faults = rng.choices(list((STOPS | HURTS).items()), k=12)
-        try:
-            with (
-                recorded("network", seed) as running,
-                Proxy(door.advertised, door.port) as proxy,
-                campaign.feeding(Plan(rate=RATE, events=RATE * 20, seed=seed)) as feeder,
-            ):
-                name, first = rng.choice(list((STOPS | HURTS).items()))
-                running.faults[f"{name}, at start"] += 1
-                first(proxy)
-                subject = Subject(campaign, proxy.url, HASTY if seed % 2 else {}, running)
-                time.sleep(rng.uniform(0.0, 4.0))
-                proxy.heal()
-                subject.until_well()
-                os.kill(subject.pod.child(), signal.SIGKILL)  # it is started again by its parent
-                time.sleep(rng.uniform(0.0, 1.0))
-                name, second = rng.choice(list((STOPS | HURTS).items()))
-                running.faults[f"{name}, at restart"] += 1
-                second(proxy)
-                time.sleep(rng.uniform(0.0, 4.0))
-                proxy.heal()
-                subject.until_well()
-                go_through(faults, subject, proxy, lambda: campaign.end_of(feeder)["sent"])  # noqa: B023
-        finally:
-            campaign.end_all()
+        with Proxy(door.advertised, door.port) as proxy, trial(campaign, "network", seed) as going:
+            name, first = rng.choice(list((STOPS | HURTS).items()))
+            going.running.faults[f"{name}, at start"] += 1
+            first(proxy)
+            subject = Subject(campaign, proxy.url, HASTY if seed % 2 else {}, going.running)
+            time.sleep(rng.uniform(0.0, 4.0))
+            proxy.heal()
+            subject.until_well()
+            os.kill(subject.pod.child(), signal.SIGKILL)  # it is started again by its parent
+            time.sleep(rng.uniform(0.0, 1.0))
+            name, second = rng.choice(list((STOPS | HURTS).items()))
+            going.running.faults[f"{name}, at restart"] += 1
+            second(proxy)
+            time.sleep(rng.uniform(0.0, 4.0))
+            proxy.heal()
+            subject.until_well()
+            go_through(faults, subject, proxy, going.sent)
         forget(campaign)
 
 
@@ -113,21 +106,14 @@ def test_late_requests(make: Callable[[str], Campaign], kafka_address: Address) 
     door = kafka_address.doors[0]
     for seed in seeds(share=0.1):
         rng, campaign = random.Random(seed), make(f"kafka://{kafka_address.bootstrap}")
-        try:
-            with (
-                recorded("late requests", seed) as running,
-                Proxy(door.advertised, door.port) as proxy,
-                campaign.feeding(Plan(rate=RATE, events=RATE * 20, seed=seed)) as feeder,
-            ):
-                subject = Subject(campaign, proxy.url, HASTY, running)
-                subject.until_well()
-                with subject.vitals as vitals:
-                    for api_key in rng.sample(sorted(REQUESTS.keys() - {INIT_PRODUCER_ID}), k=5):
-                        come_late(api_key, rng.choice(POINTS), subject, proxy)
-                        subject.until_well()
-                    subject.judge(campaign.end_of(feeder)["sent"], vitals)
-        finally:
-            campaign.end_all()
+        with Proxy(door.advertised, door.port) as proxy, trial(campaign, "late requests", seed) as going:
+            subject = Subject(campaign, proxy.url, HASTY, going.running)
+            subject.until_well()
+            with subject.vitals as vitals:
+                for api_key in rng.sample(sorted(REQUESTS.keys() - {INIT_PRODUCER_ID}), k=5):
+                    come_late(api_key, rng.choice(POINTS), subject, proxy)
+                    subject.until_well()
+                subject.judge(going.sent(), vitals)
         forget(campaign)
 
 
@@ -136,21 +122,15 @@ def test_late_requests(make: Callable[[str], Campaign], kafka_address: Address) 
 def test_zombies(make: Callable[[str], Campaign], kafka_bootstrap: str) -> None:
     for seed in seeds(share=0.15):
         rng, campaign = random.Random(seed), make(f"kafka://{kafka_bootstrap}")
-        try:
-            with (
-                recorded("zombies", seed) as running,
-                campaign.feeding(Plan(rate=RATE, events=RATE * 20, seed=seed)) as feeder,
-            ):
-                one, two, heir = (Pod(campaign, name, kafka=HASTY) for name in ("one", "two", "heir"))
-                for pod in (one, two, heir):
-                    pod.until_more()
-                for _ in range(4):
-                    points = rng.choices(POINTS, k=2)
-                    stand_still(campaign, points, (one, two), heir)
-                    running.faults.update(f"stopped at {point}" for point in points)
-                end(campaign, campaign.end_of(feeder)["sent"], running, one, two, heir)
-        finally:
-            campaign.end_all()
+        with trial(campaign, "zombies", seed) as going:
+            one, two, heir = (Pod(campaign, name, kafka=HASTY) for name in ("one", "two", "heir"))
+            for pod in (one, two, heir):
+                pod.until_more()
+            for _ in range(4):
+                points = rng.choices(POINTS, k=2)
+                stand_still(campaign, points, (one, two), heir)
+                going.running.faults.update(f"stopped at {point}" for point in points)
+            end(going, one, two, heir)
         forget(campaign)
 
 
@@ -160,20 +140,14 @@ def test_brokers(make: Callable[[str], Campaign], kafka_installed: None, tmp_pat
     with Broker(tmp_path / "kafka") as broker:
         for seed in seeds(share=0.1):
             rng, campaign = random.Random(seed), make(f"kafka://{broker.bootstrap}")
-            try:
-                with (
-                    recorded("brokers", seed) as running,
-                    campaign.feeding(Plan(rate=RATE, events=RATE * 20, seed=seed)) as feeder,
-                ):
-                    subject = Subject(campaign, campaign.log_url, HASTY if seed % 2 else {}, running)
-                    subject.until_well()
-                    with subject.vitals as vitals:
-                        for _ in range(4):
-                            fault, name = rng.choice([(broker.kill, "broker killed"), (broker.stop, "broker stopped")])
-                            subject.bear(name, fault, broker.start, vitals, stops=True, seconds=rng.uniform(0, 8))
-                        subject.judge(campaign.end_of(feeder)["sent"], vitals)
-            finally:
-                campaign.end_all()
+            with trial(campaign, "brokers", seed) as going:
+                subject = Subject(campaign, campaign.log_url, HASTY if seed % 2 else {}, going.running)
+                subject.until_well()
+                with subject.vitals as vitals:
+                    for _ in range(4):
+                        fault, name = rng.choice([(broker.kill, "broker killed"), (broker.stop, "broker stopped")])
+                        subject.bear(name, fault, broker.start, vitals, stops=True, seconds=rng.uniform(0, 8))
+                    subject.judge(going.sent(), vitals)
             forget(campaign)
 
 
@@ -186,28 +160,21 @@ def test_outages_without_end(make: Callable[[str], Campaign], kafka_address: Add
     door = kafka_address.doors[1]
     for seed, fault in zip(seeds(share=0.9), STOPS, strict=False):
         campaign = make(f"kafka://{kafka_address.bootstrap}")
-        try:
-            with (
-                recorded("outages without end", seed) as running,
-                Proxy(door.advertised, door.port) as proxy,
-                campaign.feeding(Plan(rate=RATE, events=RATE * 20, seed=seed)) as feeder,
-            ):
-                subject = Subject(campaign, proxy.url, {}, running)
-                subject.until_well()
-                running.faults[f"{fault}, without end"] += 1
-                STOPS[fault](proxy)
-                code, seconds = _ended(subject.pod.process)
-                line = campaign.logged().splitlines()[-1]
-                print(f"{fault}: exit code {code} after {seconds:.0f} s: {line}")
-                assert code == 1
-                assert line.startswith("error: ")
-                proxy.heal()
-                again = Subject(campaign, proxy.url, {}, running)
-                again.until_well()
-                with again.vitals as vitals:
-                    again.judge(campaign.end_of(feeder)["sent"], vitals)
-        finally:
-            campaign.end_all()
+        with Proxy(door.advertised, door.port) as proxy, trial(campaign, "outages without end", seed) as going:
+            subject = Subject(campaign, proxy.url, {}, going.running)
+            subject.until_well()
+            going.running.faults[f"{fault}, without end"] += 1
+            STOPS[fault](proxy)
+            code, seconds = _ended(subject.pod.process)
+            line = campaign.logged().splitlines()[-1]
+            print(f"{fault}: exit code {code} after {seconds:.0f} s: {line}")
+            assert code == 1
+            assert line.startswith("error: ")
+            proxy.heal()
+            again = Subject(campaign, proxy.url, {}, going.running)
+            again.until_well()
+            with again.vitals as vitals:
+                again.judge(going.sent(), vitals)
         forget(campaign)
 
 

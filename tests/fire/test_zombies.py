@@ -15,17 +15,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.exactly_once.campaign import Campaign, Plan
+from tests.exactly_once.campaign import Campaign
 from tests.exactly_once.pods import Pod, ends, positions, until
 from tests.exactly_once.victim import order_stop
 from tests.fire.proxy import UP, Proxy, Rule
-from tests.fire.report import Running, recorded
 from tests.fire.subject import HASTY, HEALED_SECONDS_MAX, judge
+from tests.fire.trial import Trial, trial
 from tests.kafka.shared import Address
 
 pytestmark = [pytest.mark.xdist_group("network"), pytest.mark.kafka, pytest.mark.slow]
 
-RATE = 500
 ROUNDS = [("4", "4"), ("produced", "6"), ("ending", "ending")]
 """K2; K3 and K4; K5: where the two zombies stop. At K2 nobody has to wait for the end of their transactions: there
 nothing but the generation keeps them out.
@@ -52,11 +51,12 @@ def until_others_have_all(campaign: Campaign, *alive: Pod) -> None:
     until(all_moved, *alive, within_s=HEALED_SECONDS_MAX)
 
 
-def end(campaign: Campaign, sent: int, running: Running, *pods: Pod) -> None:
+def end(going: Trial, *pods: Pod) -> None:
+    sent, campaign = going.sent(), going.campaign
     until(lambda: positions(campaign) == ends(campaign), *pods, within_s=HEALED_SECONDS_MAX)
     for pod in pods:
         pod.stop_in_order()
-    judge(campaign, sent, running)
+    judge(campaign, sent, going.running)
 
 
 def stand_still(campaign: Campaign, points: Sequence[str], zombies: Sequence[Pod], heir: Pod) -> None:
@@ -75,36 +75,29 @@ def stand_still(campaign: Campaign, points: Sequence[str], zombies: Sequence[Pod
 
 @pytest.mark.timeout(300)
 def test_workers_that_stand_still_at_every_point(campaign: Campaign) -> None:
-    with (
-        recorded("zombies", 81) as running,
-        campaign.feeding(Plan(rate=RATE, events=RATE * 20, seed=81)) as feeder,
-    ):
+    with trial(campaign, "zombies", 81) as going:
         one, two, heir = (Pod(campaign, name, kafka=PATIENT) for name in ("one", "two", "heir"))
         for pod in (one, two, heir):
             pod.until_more()
         for points in ROUNDS:
             stand_still(campaign, points, (one, two), heir)
-            running.faults.update(f"stopped at {point}" for point in points)
-        end(campaign, campaign.end_of(feeder)["sent"], running, one, two, heir)
+            going.running.faults.update(f"stopped at {point}" for point in points)
+        end(going, one, two, heir)
 
 
 @pytest.mark.timeout(240)
 def test_a_worker_that_is_cut_off(campaign: Campaign, kafka_address: Address) -> None:
     """What it sent before it was given up arrives long after."""
     door = kafka_address.doors[0]
-    with (
-        recorded("cut off", 82) as running,
-        Proxy(door.advertised, door.port) as proxy,
-        campaign.feeding(Plan(rate=RATE, events=8_000, seed=82)) as feeder,
-    ):
+    with Proxy(door.advertised, door.port) as proxy, trial(campaign, "cut off", 82, 8_000) as going:
         cut_off = Pod(campaign, "cut-off", "--log", proxy.url, kafka=PATIENT)
         heir = Pod(campaign, "heir", kafka=PATIENT)
         for pod in (cut_off, heir, cut_off):
             pod.until_more(10)
         until(lambda: cut_off.marks.read(0).step in {5, 6, 7}, cut_off)
-        running.faults["cut off"] += 1
+        going.running.faults["cut off"] += 1
         proxy.set(Rule(held=True), UP)
         until_others_have_all(campaign, cut_off, heir)
         proxy.heal()
         cut_off.until_more(10)
-        end(campaign, campaign.end_of(feeder)["sent"], running, cut_off, heir)
+        end(going, cut_off, heir)

@@ -11,12 +11,14 @@ from typing import Any
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from operators.plan import Plan, replay_steps
 from operators.score import ScoreOperator
-from state.errors import ConfigError
+from state.errors import ConfigError, EventLogError
 from state.manifest import Cut, Manifest
 from state.memory import MemoryDisk
+from state.worker_state import FlushCut
 from streamproc.eventlog.contract import NO_OFFSET, Chunk, TopicPartition
 from streamproc.eventlog.simulated import Faults, VirtualTimeLoop
 from streamproc.language import compile_pipeline, load_pipeline
@@ -25,6 +27,7 @@ from streamproc.runtime.journal import JournalEntry, JournalHead
 from streamproc.runtime.partition_task import PartitionTask, Phase
 from streamproc.runtime.recovery import Recovery
 from streamproc.runtime.replay import SilentReplayer
+from streamproc.runtime.state_keeper import StateKeeper
 from streamproc.runtime.stored_state import LocalMeta, NoCheckpoints
 from tests.simulation.traffic import Record, traffic
 from tests.simulation.world import World
@@ -259,6 +262,39 @@ def test_a_long_replay_is_written_as_it_goes(plan: Plan, monkeypatch: pytest.Mon
     scenario(plan, lose_all, cards=200, batch=5)
     assert len(dirty) > 10
     assert max(dirty) < 30
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_restore_that_fails_behind_a_flush_goes_on_from_there(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """What it wrote in its midst says exactly what it holds: the next attempt replays the rest, and finds it equal."""
+    monkeypatch.setattr(recovery, "_REPLAY_ROWS", 12)
+    monkeypatch.setattr(state_keeper, "_RELIEF_ROWS", 1)
+    relieve, run_slice, replay_from = StateKeeper._relieve, Recovery._slice, Recovery._replay_from
+    replayed, begun = list[tuple[int, int]](), list[tuple[int, int] | None]()
+
+    async def failing(self: StateKeeper, task: int, cut: FlushCut) -> None:
+        await relieve(self, task, cut)
+        if len(replayed) == number:
+            raise EventLogError("no answer", retriable=True)
+
+    async def sliced(self: Recovery, task: PartitionTask, feed: Any, pending: list[Any]) -> None:
+        if pending:
+            replayed.append((pending[-1].entry.sequence, pending[-1].entry.ranges[-1].stop))
+        await run_slice(self, task, feed, pending)
+
+    async def watched(self: Recovery, task: PartitionTask, local: LocalMeta | None, *rest: Any) -> None:
+        begun.append(None if local is None else (local.sequence, local.position))
+        await replay_from(self, task, local, *rest)
+
+    monkeypatch.setattr(StateKeeper, "_relieve", failing)
+    monkeypatch.setattr(Recovery, "_slice", sliced)
+    monkeypatch.setattr(Recovery, "_replay_from", watched)
+    with capture_logs() as logs:
+        scenario(plan, lose_disk, batch=5)
+    assert begun[-3:] == [None, replayed[number - 1], None]
+    assert not [line for line in logs if line["event"] == "local state discarded"]
 
 
 class OneCheckpoint(NoCheckpoints):

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import msgspec
 import structlog
@@ -24,6 +25,7 @@ from state.hashing import partition_of
 from state.memory import MemoryBlobs, MemoryDisk
 from streamproc.eventlog.contract import OutputRecords, TopicPartition, TopicSpec
 from streamproc.eventlog.simulated import SimulatedCluster, VirtualClock, Without
+from streamproc.runtime import recovery, state_keeper
 from tests.simulation.judge import judge
 from tests.simulation.loop import PROCESS, SeededLoop, SimulationError, run_in
 from tests.simulation.nemesis import Nemesis
@@ -70,7 +72,7 @@ def simulate(plan: Plan, seed: int, *, told: Told | None = None, without: frozen
     scenario = draw(seed)
     loop = SeededLoop(random.Random(f"loop {seed}"), told)
     seen: Counter[str] = Counter()
-    with _directory() as directory, _logs(loop, seen, told):
+    with _directory() as directory, _logs(loop, seen, told), _small(seed):
         world = _World(plan, scenario, loop, directory, without)
         try:
             wrong = run_in(loop, world.play())
@@ -193,6 +195,20 @@ class _World:
         await asyncio.sleep(self.scenario.timeouts.transaction_s)
         shared.cluster.tick()
         return wrong + shared.wrong + judge(shared, list(dict.fromkeys(pod.disk for pod in pods)))
+
+
+@contextmanager
+def _small(seed: int) -> Iterator[None]:
+    """Sizes at which a restore does what only long ones do: slices, flushes in its midst, checkpoints before near
+    local state.
+    """
+    rng = random.Random(f"sizes {seed}")
+    relief = rng.choice((1, 10, 200_000))
+    with (
+        mock.patch.multiple(recovery, _REPLAY_ROWS=rng.choice((7, 30, 8192)), _NEAR_ROWS=rng.choice((0, 40, 100_000))),
+        mock.patch.multiple(state_keeper, _RELIEF_ROWS=relief, _RELIEF_ROWS_TIGHT=relief),
+    ):
+        yield
 
 
 @contextmanager

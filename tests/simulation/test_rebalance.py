@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,8 @@ from operators.plan import Plan
 from state.memory import MemoryDisk
 from streamproc.eventlog.simulated import Faults, SimulatedEventLog, VirtualTimeLoop
 from streamproc.language import compile_pipeline, load_pipeline
+from streamproc.runtime.partition_task import Phase
+from streamproc.runtime.worker import Worker
 from tests.simulation.traffic import traffic
 from tests.simulation.world import World
 
@@ -34,11 +37,17 @@ class Pods(World):
     """Keeps its processes' connections, to cut them off."""
 
     logs: list[SimulatedEventLog]
+    workers: list[Worker]
 
     def client(self) -> SimulatedEventLog:
         log = super().client()
         self.logs = [*getattr(self, "logs", []), log]
         return log
+
+    def _worker(self, *given: Any) -> tuple[Worker, asyncio.Future[None]]:
+        made = super()._worker(*given)
+        self.workers = [*getattr(self, "workers", []), made[0]]
+        return made
 
 
 async def _joined(world: Pods, rng: random.Random) -> None:
@@ -94,3 +103,43 @@ def test_a_changed_group_changes_no_decision(plan: Plan, scenario: Scenario) -> 
     for seed in range(SEEDS):
         with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
             runner.run(run(seed))
+
+
+async def _come(world: Pods, rng: random.Random) -> tuple[asyncio.Future[bool], bool]:
+    """A pod without a disk: until it replays a journal; False if others have decided everything before it could."""
+    before = len(world.workers)
+    world.disk = MemoryDisk(rng)
+    work = asyncio.ensure_future(world.work(instance=f"pod-{before}", batch_rows_max=10))
+    while not work.done():
+        if any(task.phase is Phase.RESTORING for worker in world.workers[before:] for task in worker.tasks):
+            return work, True
+        await asyncio.sleep(0.001)
+    return work, False
+
+
+@pytest.mark.timeout(60)
+def test_pods_come_and_one_is_lost_while_others_restore(plan: Plan) -> None:
+    async def run(seed: int) -> int:
+        """How many came while another restored."""
+        rng = random.Random(seed)
+        world = Pods(plan, rng, Faults(rng, latency_s=(0.0, 0.01), timeout_s=0.5))
+        records = traffic(rng, 300, 12)
+        async with asyncio.timeout(PATIENCE_S):
+            await world.feed(records[:200])
+            assert await world.work(instance="first", batch_rows_max=5, flush_rows=1)
+            await world.feed(records[200:])
+            one, restoring = await _come(world, rng)
+            two, too = await _come(world, rng)
+            lost = world.logs[-1]
+            three, also = await _come(world, rng)
+            lost.forget()  # the group takes the second for dead
+            assert all(await asyncio.gather(one, two, three))
+        verdict = await world.judge()
+        assert not verdict.wrong, f"seed {seed}: {verdict.wrong[:3]}"
+        return (restoring and too) + (too and also)
+
+    met = []
+    for seed in range(SEEDS):
+        with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+            met.append(runner.run(run(seed)))
+    assert sum(met) > SEEDS / 2, met

@@ -15,6 +15,7 @@ __all__ = [
     "AddPartitionsToTxnHandler",
     "Array",
     "Boolean",
+    "CloseReason",
     "CompactArray",
     "CompactString",
     "ConnectionGroup",
@@ -58,6 +59,7 @@ import aiokafka
 from aiokafka import errors
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
+from aiokafka.conn import CloseReason
 from aiokafka.consumer.fetcher import Fetcher, FetchError
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.consumer.subscription_state import SubscriptionState

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from state.errors import EventLogError
 from streamproc.eventlog.contract import CommittedOffset, TopicPartition
 from streamproc.eventlog.kafka import wire
-from streamproc.eventlog.kafka._aiokafka import AIOKafkaClient, ConnectionGroup, MetadataRequest, Struct
+from streamproc.eventlog.kafka._aiokafka import AIOKafkaClient, CloseReason, ConnectionGroup, MetadataRequest, Struct
 from streamproc.eventlog.kafka._aiokafka import errors as theirs
 from streamproc.eventlog.kafka.errors import to_ours, translated
 from streamproc.eventlog.kafka.settings import Settings
@@ -58,6 +58,7 @@ class Client(AIOKafkaClient):
     def __init__(self, bootstrap: str, settings: Settings, client_id: str, *, slowest_ms: int = 0) -> None:
         """`slowest_ms`: how long a coordinator may take to answer (a join lasts as long as the rebalance)."""
         self.severed = False
+        self._round_at = 0.0
         self._hosts_text = bootstrap
         self._settings = settings
         logging.getLogger("aiokafka.conn").addFilter(_no_payloads)  # the same object: added once
@@ -107,11 +108,33 @@ class Client(AIOKafkaClient):
     async def _get_conn(self, node_id: Any, *, group: Any = ConnectionGroup.DEFAULT, no_hint: bool = False) -> Any:
         if self.severed:
             return None
-        connection = await super()._get_conn(node_id, group=group, no_hint=no_hint)
+        try:
+            connection = await super()._get_conn(node_id, group=group, no_hint=no_hint)
+        except RuntimeError as error:  # as below, in the first write to it
+            if isinstance(error, theirs.KafkaError):
+                raise
+            self.force_metadata_update()
+            return None
+        if connection is not None and connection._writer is not None and connection._writer.transport.is_closing():
+            # aiokafka learns of it some turns of the loop later. A write until then is a RuntimeError on uvloop, which
+            # ends aiokafka's tasks: without the one for metadata, every other task waits for it for ever.
+            connection.close(reason=CloseReason.CONNECTION_BROKEN)
+            return None
         if connection is not None and group == ConnectionGroup.DEFAULT:
             # Only a coordinator may take long; a fetch or produce that does hangs in a dead connection.
             connection._request_timeout = self._settings.request_timeout_ms / 1000
         return connection
+
+    async def _metadata_update(self, cluster_metadata: Any, topics: Any) -> Any:
+        """Rounds with a pause between them: aiokafka's tasks ask again at once for what the last has not brought, such
+        as a partition's leader while no broker answers, and would take a whole processor.
+        """
+        clock = asyncio.get_running_loop().time
+        await asyncio.sleep(max(0.0, self._round_at - clock()))
+        try:
+            return await super()._metadata_update(cluster_metadata, topics)
+        finally:
+            self._round_at = clock() + self._settings.retry_backoff_ms / 1000
 
     async def ask(self, request: Any, node: Any = None) -> Any:
         """The answer of `node`, or of any."""
