@@ -214,12 +214,7 @@ class RocksRowStores:
     """
 
     def __init__(
-        self,
-        directory: Path,
-        *,
-        sync: bool = True,
-        cache_bytes: int = 256 << 20,
-        write_buffer_bytes: int = 24 << 20,
+        self, directory: Path, *, sync: bool = True, cache_bytes: int = 256 << 20, write_buffer_bytes: int = 24 << 20
     ) -> None:
         self.directory = directory
         self._sync = sync

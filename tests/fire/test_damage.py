@@ -22,8 +22,8 @@ pytestmark = [pytest.mark.matrix("damage"), pytest.mark.xdist_group("fire-disk")
 Damage = Callable[[Path], None]
 TASK = "task-00001"
 ALWAYS_LOUD = ("sst", "MANIFEST", "CURRENT")
-"""Loud, unless what is left may be believed: a MANIFEST without its last edits is that of an older state. A log's end may
-be lost to a crash, and the other files are made anew.
+"""Loud, unless what is left may be believed: a MANIFEST without its last edits is that of an older state. A log's end
+may be lost to a crash, and the other files are made anew.
 """
 
 
