@@ -1,9 +1,10 @@
-"""How the memory that a worker's state may take is shared out: `run --state-memory`."""
+"""How the memory that a worker's state may take is shared out and counted: `run --state-memory`."""
 
 from __future__ import annotations
 
-__all__ = ["Shares", "shares"]
+__all__ = ["Shares", "bytes_of_text", "shares"]
 
+import sys
 from typing import NamedTuple
 
 from state.errors import ConfigError
@@ -12,6 +13,7 @@ _MB = 1 << 20
 _LEAST_MB = 8
 _CACHE_MIN, _CACHE_MAX = 4 * _MB, 256 * _MB  # with less, RocksDB reads its own indexes again and again
 _BUFFERS_MAX = 24 * _MB
+_TEXT = sys.getsizeof("")
 
 
 class Shares(NamedTuple):
@@ -40,3 +42,11 @@ def shares(budget_mb: int) -> Shares:
     budget = budget_mb * _MB
     cache = min(max(budget // 4, _CACHE_MIN), _CACHE_MAX)
     return Shares(budget - cache, cache, min(cache // 4, _BUFFERS_MAX))
+
+
+def bytes_of_text(text: str) -> int:
+    """Memory of a text; about, if it is not ASCII.
+
+    Not `sys.getsizeof`: that grows when the text is written out, for Python then keeps its UTF-8 form, too.
+    """
+    return _TEXT + (len(text) if text.isascii() else 25 + 5 * len(text))

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 __all__ = ["KeyedTable", "RowLoader", "TableSpec"]
 
-import sys
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
@@ -22,6 +21,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from state.budget import bytes_of_text
 from state.expiry import LAST_SEEN, StreamTimes, TaskSpan
 from state.ring import Ring, RingSpec
 
@@ -134,7 +134,7 @@ class KeyedTable:
         """Give slots to keys that have none: loaded where stored, else new."""
         mine = self._slot_of.setdefault(task, {})
         new = list(dict.fromkeys(missing))
-        self.text_bytes += sum(map(sys.getsizeof, new))
+        self.text_bytes += sum(map(bytes_of_text, new))
         self._reserve(len(new))
         slots = np.empty(len(new), np.int64)
         for i, key in enumerate(new):
@@ -292,7 +292,7 @@ class KeyedTable:
             self.ring.release(slots)
         freed = slots.tolist()
         for slot in freed:
-            self.text_bytes -= sys.getsizeof(self.keys[slot])
+            self.text_bytes -= bytes_of_text(self.keys[slot])
             self.keys[slot] = ""
             if self.spec.blob:
                 self.put_blob(slot, b"")

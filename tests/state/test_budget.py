@@ -5,6 +5,7 @@ from __future__ import annotations
 import tracemalloc
 from inspect import signature
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -87,3 +88,15 @@ def test_texts_are_counted_while_they_are_there() -> None:
     table.drop_task(1)
     assert table.used_bytes == empty
     assert not any(table.keys)
+
+
+@pytest.mark.parametrize("text", ["card", "kärtchen", "卡片", "💳"])
+def test_a_text_that_was_written_out_meanwhile_counts_as_before(text: str) -> None:
+    """Python keeps the UTF-8 form beside a text that is not ASCII once something has asked for it, as JSON does."""
+    table = KeyedTable(TableSpec("t", "card", ("a",)))
+    empty = table.used_bytes
+    keys = [f"{text}-{number}" for number in range(3)]
+    table.admit(0, keys)
+    orjson.dumps(keys)
+    table.undo()
+    assert table.used_bytes == empty
