@@ -42,6 +42,7 @@ MILD = {"markers_lag", "unstable_offsets"}
 LOUD = {
     "local state discarded", "checkpoint passed over: it is damaged", "checkpoints cannot be read",
     "checkpoint removed: it is ahead of the committed offsets, so of another history",
+    "checkpoint passed over: the journal does not have, or not any more, what it is of",
 }  # fmt: skip
 """What a worker says of state that is not what it should be: never without damage from outside."""
 _LOOK_S = 0.2
