@@ -155,9 +155,9 @@ def _check_buckets(feature: WindowFeature, most: int) -> None:
     if not feature.precision_ms:
         return
     buckets = -(-(feature.over_ms + feature.delay_ms) // feature.precision_ms)
-    if buckets > most:
+    if buckets >= most:  # a window that begins within a step sees one more
         raise ConfigError(
-            f"{feature.name}: {buckets:,} steps of its precision are more than the {most:,} entries kept of a key",
+            f"{feature.name}: {buckets:,} steps of its precision are too many for the {most:,} entries kept of a key",
             hint="use a coarser precision, or a shorter window",
         )
 

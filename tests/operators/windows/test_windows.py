@@ -143,6 +143,14 @@ def test_cap_marks_incomplete() -> None:
         assert not all(row["w__incomplete"] for row in want)
 
 
+def test_buckets_alone_do_not_reach_the_cap() -> None:
+    """A window that begins within a bucket sees one more than it has steps; with one place fewer it is refused."""
+    rows = [{"task": 0, "key": "k", "time": t, "amount": 1} for t in range(0, 2_000, 5)]
+    spec = spec_of(feature("count", None, 100, precision_ms=10), max_entries=11)
+    for cut in CUTS:
+        assert not any(row["w__incomplete"] for row in run(spec, rows, cut))
+
+
 def test_a_cap_far_above_the_chunk_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(late_module, "CHUNK", 8)
     spec = spec_of(feature("sum", "amount", 3000), feature("min", "amount", 3000, delay_ms=30), max_entries=60)
@@ -263,7 +271,8 @@ def test_empty_batch() -> None:
         spec_of(previous=(previous("shop"),)),
         spec_of(previous=(previous("at", 17),)),
         spec_of(feature("count", None, 5), feature("count", None, 5)),
-        spec_of(feature("count", None, 100, precision_ms=10), max_entries=9),
+        spec_of(feature("count", None, 100, precision_ms=10), max_entries=10),
+        spec_of(feature("count", None, 60, precision_ms=10, delay_ms=31), max_entries=10),
         WindowSpec("w", "key", (WindowFeature("f", "sum", 5),)),  # type: ignore[arg-type]
     ],
 )
