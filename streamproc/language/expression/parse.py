@@ -66,11 +66,6 @@ class Expr(NamedTuple):
         whole = node.this.isdecimal() and len(node.this) <= _DIGITS_MAX
         return sign * int(node.this) if whole else None
 
-    @property
-    def place_here(self) -> Place:
-        """Where this expression itself stands (for an argument: not the whole text's place)."""
-        return place_of(self, self.ast)
-
 
 class CallNode(NamedTuple):
     """A call met by `rewrite_calls`: lower-case name, arguments (inner calls already replaced), place."""
