@@ -6,7 +6,19 @@
 
 from __future__ import annotations
 
-__all__ = ["SIMULATION", "VARIABLE", "About", "Entry", "NoRecordsError", "Running", "record", "recorded", "render"]
+__all__ = [
+    "SIMULATION",
+    "VARIABLE",
+    "About",
+    "Entry",
+    "NoRecordsError",
+    "Running",
+    "read",
+    "record",
+    "recorded",
+    "render",
+    "violations",
+]
 
 import argparse
 import contextlib
@@ -181,6 +193,14 @@ def read(records: Path) -> list[Entry]:
     if not lines:
         raise NoRecordsError(f"{records} holds no records: no campaign ran, see what pytest said above")
     return [msgspec.json.decode(line, type=Entry) for line in lines]
+
+
+def violations(records: Path) -> int:
+    """How many were recorded so far."""
+    try:
+        return _sum(entry.violations for entry in read(records))
+    except NoRecordsError:
+        return 0
 
 
 def main() -> int:

@@ -10,9 +10,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.fire.report import SIMULATION, VARIABLE, About, Entry, recorded, render
+from tests.fire.report import SIMULATION, VARIABLE, About, Entry, read, record, recorded, render
 from tests.simulation.__main__ import many
 from tests.simulation.campaign import Outcome
+from tests.soak.__main__ import Soak
 
 ROOT = Path(__file__).parents[2]
 TOLD = About("abc123", "2 cores", "2026-01-02 03:04 UTC", 60.04)
@@ -148,3 +149,22 @@ def test_nothing_is_kept_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
     with recorded("good", 1):
         pass
+
+
+def test_a_part_of_a_soak_that_died_without_a_word_is_a_violation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, "restored at the end")
+
+    def python(_: Soak, module: str, *given: str, **environment: str) -> int:
+        if "matrix" in given:
+            record(Entry("disk", 0, 10, 6.0, {}, {}, {"test_full_disk": 1}))
+        return 1 if module == "pytest" else 0
+
+    monkeypatch.setattr(Soak, "_python", python)
+    soak = Soak(1.0, 1, tmp_path)
+    assert soak.run() == 1
+    assert [(entry.campaign, entry.violations) for entry in read(soak.records)] == [
+        ("disk", {"test_full_disk": 1}),
+        ("campaigns", {"exit code 1": 1}),
+    ]
