@@ -228,12 +228,12 @@ class WorkerState:
 
         Some expired keys leave whatever the budget.
         A step takes some milliseconds, all of them make room for as many keys as a full batch brings; `enough` is asked
-        before each: a thread that writes at the same time may keep the interpreter to itself for longer than a step.
+        after each: a thread that writes at the same time may keep the interpreter to itself for longer than a step.
         """
         before = self.evicted
         self.evicted += sum(part.expire() for part in self._parts)
-        for _ in range(_STEPS if self._tables else 0):
-            if not self.over_budget or enough():
+        for step in range(_STEPS if self._tables else 0):
+            if not self.over_budget or (step and enough()):
                 break
             self.evicted += max(self._tables.values(), key=lambda part: part.used_bytes).evict()
         return self.evicted - before
