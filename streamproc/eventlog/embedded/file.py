@@ -74,7 +74,13 @@ def connect(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
         raise ConfigError(f"cannot make the directory of the event log: {error}", hint="name another one") from error
     connection = sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None)
     try:
-        if not _is_ours(connection, path):
+        connection.execute("BEGIN")  # another process may make it between two looks
+        try:
+            is_ours = _is_ours(connection, path)
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        if not is_ours:
             _create(connection, path)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
@@ -89,11 +95,11 @@ def _is_ours(connection: sqlite3.Connection, path: Path) -> bool:
     """False: it is empty."""
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (file_format,) = connection.execute("PRAGMA user_version").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if application == APPLICATION_ID and file_format == FORMAT:
         return True
     if application == APPLICATION_ID:
         raise ConfigError(f"{path} has format {file_format}, this program reads {FORMAT}", hint="use its own version")
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if application or tables:
         raise ConfigError(f"{path} belongs to another program", hint="name another directory")
     return False

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import time
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from state.errors import ConfigError, EventLogError, FencedError, TaskMigratedError
 from streamproc.eventlog.contract import CommittedOffset, OutputRecords, TopicPartition, TopicSpec
 from streamproc.eventlog.embedded import EmbeddedEventLog
-from streamproc.eventlog.embedded.file import FILE_NAME, translate
+from streamproc.eventlog.embedded.file import FILE_NAME, connect, translate
 from tests.eventlog.clients import Recorder, flat, out, transact
 
 TP = TopicPartition("t", 0)
@@ -219,6 +222,24 @@ async def test_foreign_files_are_left_alone(tmp_path: Path) -> None:
         await log.admin().partitions("t")
     await log.close()
     assert (tmp_path / FILE_NAME).read_bytes() == before
+
+
+def test_another_process_may_make_the_file_between_two_looks_at_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, path = sqlite3.connect, tmp_path / FILE_NAME
+
+    class Interrupted(sqlite3.Connection):
+        def execute(self, sql: str, *given: Any) -> sqlite3.Cursor:
+            if sql == "PRAGMA user_version":
+                monkeypatch.setattr(sqlite3, "connect", real)
+                with contextlib.suppress(sqlite3.OperationalError):  # it waits for its turn, which is as good
+                    connect(path, 0.0).close()
+            return super().execute(sql, *given)
+
+    monkeypatch.setattr(sqlite3, "connect", partial(real, factory=Interrupted))
+    connect(path, 1.0).close()
+    connect(path, 1.0).close()
 
 
 async def test_a_later_format_is_refused(tmp_path: Path) -> None:
