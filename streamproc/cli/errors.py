@@ -44,7 +44,8 @@ def report(error: BaseException) -> int:
         case StreamprocError():
             _say(_one_line(str(error)))
         case OSError(errno=int(number)):
-            _say(f"{os.strerror(number)}, {_place(error)}", f"{DEBUG_VARIABLE}=1 shows the traceback")
+            named = f"{error.filename}: " if error.filename is not None else ""
+            _say(f"{named}{os.strerror(number)}, {_place(error)}", f"{DEBUG_VARIABLE}=1 shows the traceback")
         case _:
             _say(f"unexpected {type(error).__name__} {_place(error)}", f"{DEBUG_VARIABLE}=1 shows the traceback")
     return FAILED
