@@ -301,3 +301,5 @@ def test_checkpoints_are_looked_at_where_nothing_can_be_written(cli: Cli, pipeli
 def test_a_failing_file_is_named(path: str | Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert report(PermissionError(errno.EACCES, "x", path)) == 1
     assert capsys.readouterr().err.startswith("error: a/b: Permission denied, ")
+    assert report(OSError(errno.ENOSPC, "x")) == 1
+    assert "No space left on device, outside any code (free space, or name another place; " in capsys.readouterr().err
