@@ -131,6 +131,7 @@ class RocksRowStore:
         cursor.seek(max(prefix, after + b"\0" if after else b""))
 
         def pairs() -> Iterator[tuple[bytes, bytes]]:
+            nonlocal cursor
             try:
                 while cursor.valid():
                     key: bytes = cursor.key()
@@ -143,6 +144,8 @@ class RocksRowStore:
                 raise
             except Exception as error:
                 raise _mapped(error) from error
+            finally:
+                del cursor  # an error keeps this frame, and a cursor its database: open, in the way of the next one
 
         return pairs()
 
@@ -197,6 +200,8 @@ class RocksRowStore:
             cursor.status()
         except Exception as error:
             raise _mapped(error) from error
+        finally:
+            del cursor  # see `scan`
         last = numbers[-1] if numbers else 0
         if numbers != list(range(max(1, last - LINKS + 1), last + 1)):
             raise StateCorruptedError("a batch before the last one is missing: RocksDB lost a table or a log")
