@@ -140,12 +140,10 @@ class RocksRowStore:
                     yield key, cursor.value()
                     cursor.next()
                 cursor.status()  # a cursor also ends where a block is damaged
-            except (GeneratorExit, StateCorruptedError, OSError):
-                raise
             except Exception as error:
                 raise _mapped(error) from error
             finally:
-                del cursor  # an error keeps this frame, and a cursor its database: open, in the way of the next one
+                del cursor  # an error keeps this frame, and a cursor its database open
 
         return pairs()
 
@@ -305,8 +303,6 @@ class RocksRowStores:
         """Close every open store."""
         for store in list(self._open.values()):
             store.close()
-
-    # ---- directories and locks
 
     def _database(self, task: int, access: AccessType) -> Rdict:
         options = self._options()

@@ -101,6 +101,8 @@ def test_a_text_that_was_written_out_meanwhile_counts_as_before(text: str) -> No
     orjson.dumps(keys)
     table.undo()
     assert table.used_bytes == empty
+
+
 @pytest.mark.parametrize("memory_bytes", [1 << 50, 1 << 67, 1 << 90])
 def test_more_than_can_be_reserved_is_refused(memory_bytes: int) -> None:
     with pytest.raises(ConfigError, match="cannot be reserved"):

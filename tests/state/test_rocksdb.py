@@ -265,7 +265,6 @@ def test_a_damaged_store_that_does_not_close_either_is_damaged() -> None:
     broken: Any = Broken
     with pytest.raises(StateCorruptedError, match="checksum"):
         RocksRowStore(broken, broken, sync=False, had_tables=False, release=lambda: None)
-        RocksRowStore(broken, broken, sync=False, release=lambda: None)
 
 
 def test_damage_met_while_reading_leaves_nothing_open(tmp_path: Path) -> None:
