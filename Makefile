@@ -3,6 +3,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
+# Tests and benchmarks import onnxruntime themselves: it must not report them to its maker.
+export ORT_DISABLE_TELEMETRY := 1
 
 PYTHON ?= python3
 BIN := .venv/bin

@@ -30,7 +30,8 @@ _NAME = re.compile(r"(?!\.)[\w.%=~+-]+(?:/(?!\.)[\w.%=~+-]+)*")
 _CHUNK_BYTES = 1 << 20
 _UPLOADS = ".uploads"
 _ABANDONED_S = 86_400  # an unfinished upload this old, in seconds, has no process any more
-_NOT_RETRIABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG}
+_READ_ONLY = {errno.EACCES, errno.EPERM, errno.EROFS}
+_NOT_RETRIABLE = {*_READ_ONLY, errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG}
 
 
 class Blob(NamedTuple):
@@ -123,8 +124,12 @@ class DirectoryBlobs:
         self.directory = directory
         self._uploads = directory / _UPLOADS
         with _mapped("make"):
-            self._uploads.mkdir(parents=True, exist_ok=True)
-            self._remove_abandoned()
+            directory.mkdir(parents=True, exist_ok=True)
+            try:
+                self._remove_abandoned()
+            except OSError as error:
+                if error.errno not in _READ_ONLY:  # it can be read all the same; a write fails by itself
+                    raise
 
     def put(self, name: str, content: bytes | Path) -> None:
         """Written beside, synced, moved into place, and the move synced."""
@@ -195,6 +200,7 @@ class DirectoryBlobs:
     @contextlib.contextmanager
     def _upload(self, content: bytes | Path) -> Iterator[Path]:
         """A synced file beside the blobs; removed if it was not moved away."""
+        self._uploads.mkdir(exist_ok=True)
         path = self._uploads / secrets.token_hex(16)
         try:
             with path.open("xb") as file:

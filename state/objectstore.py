@@ -58,15 +58,20 @@ def open_blobs(url: str) -> BlobStore:
     Makes a missing directory, else contacts nothing: see `state.blobs.check_blobs`.
 
     Raises:
-        ConfigError: the address or the environment's settings cannot be used.
-        BlobStoreError: the directory cannot be made.
+        ConfigError: the address, the directory or the environment's settings cannot be used.
+        BlobStoreError: the directory cannot be made now.
     """
     scheme, colon, rest = url.partition(":")
     if not colon or scheme == "file":
         path = (rest if colon else url).removeprefix("//")
         if not path:
             raise ConfigError("the checkpoint store's address names no directory", hint="write file:DIR")
-        return DirectoryBlobs(Path(path))
+        try:
+            return DirectoryBlobs(Path(path))
+        except BlobStoreError as error:
+            if error.retriable:
+                raise
+            raise ConfigError(f"{error}: {path}", hint="name a directory that this user can write") from None
     if scheme not in _SCHEMES:
         raise ConfigError(
             "the checkpoint store's address is of no known kind",

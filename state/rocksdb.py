@@ -131,6 +131,7 @@ class RocksRowStore:
         cursor.seek(max(prefix, after + b"\0" if after else b""))
 
         def pairs() -> Iterator[tuple[bytes, bytes]]:
+            nonlocal cursor
             try:
                 while cursor.valid():
                     key: bytes = cursor.key()
@@ -139,10 +140,10 @@ class RocksRowStore:
                     yield key, cursor.value()
                     cursor.next()
                 cursor.status()  # a cursor also ends where a block is damaged
-            except (GeneratorExit, StateCorruptedError, OSError):
-                raise
             except Exception as error:
                 raise _mapped(error) from error
+            finally:
+                del cursor  # an error keeps this frame, and a cursor its database open
 
         return pairs()
 
@@ -197,6 +198,8 @@ class RocksRowStore:
             cursor.status()
         except Exception as error:
             raise _mapped(error) from error
+        finally:
+            del cursor  # see `scan`
         last = numbers[-1] if numbers else 0
         if numbers != list(range(max(1, last - LINKS + 1), last + 1)):
             raise StateCorruptedError("a batch before the last one is missing: RocksDB lost a table or a log")
@@ -300,8 +303,6 @@ class RocksRowStores:
         """Close every open store."""
         for store in list(self._open.values()):
             store.close()
-
-    # ---- directories and locks
 
     def _database(self, task: int, access: AccessType) -> Rdict:
         options = self._options()

@@ -111,7 +111,7 @@ class WorkerState:
         self.memory_bytes = memory_bytes
         self.evicted = 0  # keys that left memory so far
         for table in self._tables.values():
-            table.reserve(memory_bytes)
+            _reserve(table, memory_bytes)
         self._stores: dict[int, RowStore] = {}
         self._sealed = False  # a batch is in flight, another may be open on top of it
 
@@ -257,3 +257,12 @@ class WorkerState:
                 digest.update(piece)
         self.publish()  # loading made no changes
         return digest.hexdigest()
+
+
+def _reserve(table: Persistence, memory_bytes: int) -> None:
+    try:
+        table.reserve(memory_bytes)
+    except (MemoryError, OverflowError, ValueError):  # numpy's: not to be had, or not even a size
+        raise ConfigError(
+            "a state memory of this size cannot be reserved", hint="--state-memory: less than the machine has"
+        ) from None

@@ -82,6 +82,7 @@ def command(
     """
     refuse_unless(output.suffix == ".parquet", f"{output} is no Parquet file", "name it FILE.parquet")
     refuse_unless(output.absolute().parent.is_dir(), f"the folder of {output} is missing", "make it first")
+    refuse_unless(not output.is_dir(), f"{output} is a directory", "name a file")
     plan = load_plan(pipeline)
 
     from streamproc.cli.columns import survey
@@ -133,6 +134,10 @@ def _backtest(plan: Plan, paths: Sequence[Path], output: Path) -> Any:
 def _replacing(path: Path) -> Iterator[Path]:
     """A file beside `path` that takes its place at the end, and goes if something fails."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        draft.touch()
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}", hint="name another --output") from None
     try:
         yield draft
         os.replace(draft, path)

@@ -10,6 +10,7 @@ import gc
 import hashlib
 import os
 import signal
+import socket
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,25 +106,40 @@ def _derived(purpose: bytes, master: bytes) -> bytes:
 
 
 def digest_key(state: Path | None) -> bytes:
-    """The key of dead letters' payload digests: from the secret, else from a file made once in `state`."""
+    """The key of dead letters' payload digests: from the secret, else from a file made once in `state`.
+
+    Raises:
+        ConfigError: the secret, or the file, cannot be used.
+    """
     master = secret()
     if master is not None:
         return _derived(b"dead letters", master)
     if state is None:
         return os.urandom(32)
-    state.mkdir(parents=True, exist_ok=True)
     path = state / "digest.key"
+    try:
+        key = _kept_key(path)
+    except OSError as error:
+        raise ConfigError(
+            f"--state: {path} cannot be used: {error.strerror}",
+            hint=f"let this user write there, name another --state, or set {SECRET_VARIABLE}",
+        ) from None
+    if len(key) != _KEY_BYTES:
+        raise ConfigError(f"{path} is no key of {_KEY_BYTES} bytes", hint="remove it, a new one is made")
+    return key
+
+
+def _kept_key(path: Path) -> bytes:
+    """The content of `path`, made once by whichever worker is first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        fresh = state / f"digest.key.{os.getpid()}"
+        fresh = path.with_name(f"{path.name}.{os.getpid()}")
         with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             file.write(os.urandom(_KEY_BYTES))
         with contextlib.suppress(FileExistsError):  # another worker was first: its key counts
             os.link(fresh, path)
         fresh.unlink()
-    key = path.read_bytes()
-    if len(key) != _KEY_BYTES:
-        raise ConfigError(f"{path} is no key of {_KEY_BYTES} bytes", hint="remove it, a new one is made")
-    return key
+    return path.read_bytes()
 
 
 def build_engine(
@@ -270,7 +286,17 @@ async def _listen(health: HealthServer, host: str, port: int | None) -> None:
     try:
         await health.start(host, port)
     except OSError as error:
-        raise ConfigError(f"nothing can listen on {host}:{port}: {error.strerror}", hint="--metrics-port") from error
+        raise ConfigError(
+            f"nothing can listen on {host}:{port}: {_system_reason(error)}",
+            hint="give another --metrics-port or --metrics-host",
+        ) from error
+
+
+def _system_reason(error: OSError) -> str:
+    """The system's words: asyncio puts its own before them. Those of the name service have numbers of their own."""
+    if isinstance(error, socket.gaierror) or error.errno is None:
+        return str(error.strerror or error)
+    return os.strerror(error.errno)
 
 
 def _calm_garbage_collector() -> None:

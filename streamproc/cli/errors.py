@@ -9,6 +9,7 @@ from __future__ import annotations
 
 __all__ = ["DEBUG_VARIABLE", "report"]
 
+import errno
 import os
 import sys
 import traceback
@@ -17,6 +18,7 @@ from state.errors import ConfigError, RecordError, StreamprocError
 
 DEBUG_VARIABLE = "STREAMPROC_DEBUG"
 WRONG_USE, FAILED, INTERRUPTED = 2, 1, 130
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 def report(error: BaseException) -> int:
@@ -44,7 +46,9 @@ def report(error: BaseException) -> int:
         case StreamprocError():
             _say(_one_line(str(error)))
         case OSError(errno=int(number)):
-            _say(f"{os.strerror(number)}, {_place(error)}", f"{DEBUG_VARIABLE}=1 shows the traceback")
+            named = f"{error.filename}: " if error.filename is not None else ""
+            wanted = "free space, or name another place; " if number in _FULL else ""
+            _say(f"{named}{os.strerror(number)}, {_place(error)}", f"{wanted}{DEBUG_VARIABLE}=1 shows the traceback")
         case _:
             _say(f"unexpected {type(error).__name__} {_place(error)}", f"{DEBUG_VARIABLE}=1 shows the traceback")
     return FAILED

@@ -57,7 +57,10 @@ def local_stores(plan: Plan, state: Path) -> RocksRowStores:
         raise ConfigError(f"--state: there is no directory {state}", hint="`run --state DIR` makes it")
     home = state / plan.pipeline
     if not home.is_dir():
-        raise ConfigError(f"--state: there is no state of pipeline {plan.pipeline} in {state}")
+        raise ConfigError(
+            f"--state: there is no state of pipeline {plan.pipeline} in {state}",
+            hint="name what `run --state` was given",
+        )
     return RocksRowStores(home)
 
 
@@ -135,6 +138,11 @@ def _reading(stores: RocksRowStores, task: int, read: Callable[[RocksRowStore], 
     except StateLockedError as error:
         raise StateLockedError(
             error.message, hint="stop that worker first: its files change while they are read"
+        ) from None
+    except OSError as error:
+        raise ConfigError(
+            f"--state: {stores.directory} cannot be locked: {error.strerror}",
+            hint="run this as the user of the workers, or on a copy that can be written",
         ) from None
     try:
         return read(store)

@@ -24,7 +24,7 @@ from operators.batch import Batch
 from operators.decide import RuleDecider
 from operators.decode import RecordDecoder
 from operators.deduplicate import Deduplicator, DuplicateFlags, payload_digests
-from operators.operator import Operator
+from operators.operator import Operator, OperatorContext
 from operators.plan import Plan
 from state.errors import RecordError, StreamprocError
 from state.hashing import partitions_of
@@ -35,6 +35,9 @@ from streamproc.runtime.partition_task import PartitionTask
 from streamproc.runtime.results import Computed, Judged
 from streamproc.runtime.rows import Condemned, Rows, TaskInput, decode_rows, set_aside
 from streamproc.runtime.transaction import COMPUTED, Probe
+
+Rerun = Callable[[Batch, OperatorContext], None]
+"""`replay` of a step, or its `process` where a later step of a replay reads what it gives."""
 
 
 class BatchTooLargeError(StreamprocError):
@@ -151,12 +154,12 @@ class Engine:
         raise AssertionError("attempts are endless")
 
     def rerun(
-        self, rows: Rows, actions: npt.NDArray[np.uint8], steps: Sequence[Operator], digests: npt.NDArray[np.int64]
+        self, rows: Rows, actions: npt.NDArray[np.uint8], runs: Sequence[Rerun], digests: npt.NDArray[np.int64]
     ) -> None:
         """Bring the state forward over journaled rows; `digests` of their payloads."""
         flags, _, batch = self._deduplicate(rows, digests)
-        for step in steps:
-            step.replay(batch, self._state)
+        for run in runs:
+            run(batch, self._state)
         self._remember(flags, actions)
 
     def rerun_last(

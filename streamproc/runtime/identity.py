@@ -24,7 +24,7 @@ def hold_run(directory: Path, instance: str, run: int) -> int:
     """Lock all identities of an instance for the `run` whose process id is `run`; else as `hold_identity`.
 
     Raises:
-        ConfigError: another run has them.
+        ConfigError: another run has them, or the directory cannot be written.
     """
     return _lock(
         directory / f"run-{_quoted(instance)}.lock", run, f"a run of instance {instance} in {directory} goes on already"
@@ -35,15 +35,21 @@ def hold_identity(directory: Path, instance: str, index: int) -> int:
     """Lock the identity in `directory`, made if missing; close the descriptor to give it back. Blocks: for a thread.
 
     Raises:
-        ConfigError: another process has it.
+        ConfigError: another process has it, or the directory cannot be written.
     """
     what = f"worker {index} of {instance} in {directory} runs already"
     return _lock(directory / f"worker-{_quoted(instance)}-{index}.lock", os.getpid(), what)
 
 
 def _lock(path: Path, holder: int, what: str) -> int:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise ConfigError(
+            f"--state: {path} cannot be used: {error.strerror}",
+            hint="let this user write there, or name another --state",
+        ) from None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -368,5 +368,6 @@ class Recovery:
 def _barrier() -> ConfigError:
     return StateBarrierError(
         "streams, keys or features changed since this state was written",
-        hint="no replay crosses that: run the changed pipeline under a new name, or take the change back",
+        hint="no replay crosses that: run the changed pipeline under a new name, or take the change back; "
+        "if it is `partitions:`, see `streamproc repartition`",
     )

@@ -3,7 +3,7 @@
 Rejects are obeyed from the journal, never judged again; actions, which later rows may see, come from it too. Only
 the last transaction is read and computed as it was decided, to compare its digests: `exact` must be equal; `output`,
 which floats enter, is compared where it should be (same rules, models and numerics), and a difference is reported.
-Before it, only the fields that steps with state read are decoded, and those steps compute no features.
+Before it, only the fields that steps with state read are decoded, and of features only those that such steps read.
 """
 
 from __future__ import annotations
@@ -39,7 +39,11 @@ class SilentReplayer:
         self._engine = engine
         self._logger = structlog.get_logger("recovery")
         self._silent = replay_steps(engine.plan.steps)
-        self._decoder = engine.decoder.only({name for step in self._silent for name in step.inputs})
+        read = {name for step in self._silent for name in step.inputs}
+        self._runs = [
+            step.process if any(field.name in read for field in step.outputs) else step.replay for step in self._silent
+        ]
+        self._decoder = engine.decoder.only(read)
 
     def replay(self, task: int, chunks: Sequence[Chunk], rejected: frozenset[int], actions: bytes) -> None:
         """Run journaled records through the steps that keep state.
@@ -50,7 +54,7 @@ class SilentReplayer:
         rows, digests = self._lean(task, _accepted(chunks, rejected), len(actions))
         if rows.size:
             with self._published():
-                self._engine.rerun(rows, np.frombuffer(actions, np.uint8), self._silent, digests)
+                self._engine.rerun(rows, np.frombuffer(actions, np.uint8), self._runs, digests)
 
     def replay_last(self, task: int, chunks: Sequence[Chunk], entry: JournalEntry) -> bool:
         """Run one journaled transaction and say whether its `exact` digest comes out equal; `output` is reported on."""

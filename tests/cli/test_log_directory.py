@@ -45,6 +45,18 @@ def test_state_of_a_changed_pipeline_is_refused_by_name(cli: Cli, pipeline: Path
     assert f": {state}/shop, and the journal of shop (no replay crosses that" in refused.err
 
 
+def test_other_partitions_are_refused_and_repartition_is_named(cli: Cli, pipeline: Path, tmp_path: Path) -> None:
+    log = f"file:{tmp_path}/log"
+    path = ndjson(tmp_path / "x.ndjson", payments(10))
+    assert cli("feed", "payments", path, "--pipeline", pipeline, "--log", log).code == 0
+    run = ["run", pipeline, "--log", log, "--until-end", "--log-level", "error"]
+    assert finish(*run).code == 0
+    pipeline.write_text("partitions: 6\n" + pipeline.read_text())
+    refused = finish(*run)
+    assert refused.code == 2
+    assert "if it is `partitions:`, see `streamproc repartition`)" in refused.err
+
+
 @pytest.mark.parametrize("other", ["kafka://b:9092", "kafka://C:9092,b:9092", "kafka://b:9092/"])
 def test_a_cluster_is_known_by_any_of_its_brokers(other: str, tmp_path: Path) -> None:
     make_directories("kafka://a:9092,b:9092", tmp_path, "shop")

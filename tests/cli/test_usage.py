@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shlex
 import shutil
 import subprocess
@@ -83,6 +84,34 @@ WRONG: dict[str, tuple[list[str], str]] = {
         ["backtest", "{pipeline}", "--input", "x.csv", "--output", "{dir}/no/o.parquet"],
         "folder of",
     ),
+    "backtest to a directory": (
+        ["backtest", "{pipeline}", "--input", "x.csv", "--output", "{dir}/made.parquet"],
+        "made.parquet is a directory",
+    ),
+    "backtest where nothing can be made": (
+        ["backtest", "{pipeline}", "--input", "{csv}", "--output", "/sys/kernel/o.parquet"],
+        "/sys/kernel/o.dead_letters.ndjson cannot be written: ",
+    ),
+    "run with a file as checkpoints": (
+        ["run", "{pipeline}", *LOG, "--checkpoints", "{csv}"],
+        "error: checkpoint directory: cannot make: File exists: {csv} (name a directory ",
+    ),
+    "run with checkpoints where nothing can be made": (
+        ["run", "{pipeline}", *LOG, "--checkpoints", "/sys/kernel"],
+        "error: the checkpoint store cannot be used: checkpoint directory: cannot create: ",
+    ),
+    "run with its lock taken by a directory": (
+        ["run", "{pipeline}", *LOG, "--state", "{dir}/state", "--instance", "taken"],
+        "error: --state: {dir}/state/shop/run-taken.lock cannot be used: Is a directory (let this user write there",
+    ),
+    "run with its key taken by a directory": (
+        ["run", "{pipeline}", *LOG, "--state", "{dir}/keyless"],
+        "error: --state: {dir}/keyless/digest.key cannot be used: Is a directory (let this user write there",
+    ),
+    "inspect what cannot be locked": (
+        ["state", "inspect", "{pipeline}", "--state", "{dir}/state"],
+        "error: --state: {dir}/state/shop cannot be locked: Is a directory (run this as the user of the workers",
+    ),
     "repartition to nothing": (["repartition", "{pipeline}", *LOG, "--state", "{dir}"], "Missing option '--to'"),
     "repartition to itself": (
         ["repartition", "{pipeline}", "--to", "{pipeline}", *LOG, "--state", "{dir}"],
@@ -128,6 +157,9 @@ def test_wrong_use(case: str, cli: Cli, pipeline: Path, tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     csv = tmp_path / "one.csv"
     csv.write_text("Payment,Card,Amount,Country,At\n")
+    for made in ("made.parquet", "state/shop/run-taken.lock", "keyless/digest.key", "state/shop/task-00000.lock"):
+        (tmp_path / made).mkdir(parents=True)
+    (tmp_path / "state" / "shop" / "task-00000").mkdir()
     outcome = cli(*(argument.format(dir=tmp_path, pipeline=pipeline, csv=csv) for argument in arguments))
     assert outcome.code == 2
     assert outcome.out == ""
@@ -257,3 +289,17 @@ def test_a_missing_shipped_model_says_how_it_is_made(cli: Cli, tmp_path: Path) -
 
 def test_version(cli: Cli) -> None:
     assert cli("--version") == (0, f"streamproc {version('streamproc')}\n", "")
+
+
+@pytest.mark.skipif(not Path("/sys/kernel").exists(), reason="needs a directory in which not even root can write")
+def test_checkpoints_are_looked_at_where_nothing_can_be_written(cli: Cli, pipeline: Path) -> None:
+    outcome = cli("state", "checkpoints", pipeline, "--checkpoints", "/sys/kernel")
+    assert outcome == (0, "", "no checkpoints of pipeline shop there yet\n")
+
+
+@pytest.mark.parametrize("path", ["a/b", Path("a/b")])
+def test_a_failing_file_is_named(path: str | Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert report(PermissionError(errno.EACCES, "x", path)) == 1
+    assert capsys.readouterr().err.startswith("error: a/b: Permission denied, ")
+    assert report(OSError(errno.ENOSPC, "x")) == 1
+    assert "No space left on device, outside any code (free space, or name another place; " in capsys.readouterr().err

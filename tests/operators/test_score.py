@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -214,3 +216,16 @@ def test_a_forest_scores_as_onnxruntime_does_at_every_batch_size(kit: Path) -> N
     for size in (1, 2, 8, 31, 64, 512):
         parts = [model.score(matrix[i : i + size]) for i in range(0, 700, size)]
         np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+def test_loading_a_model_reports_to_nobody(tmp_path: Path) -> None:
+    """Before its first report onnxruntime writes an id for this machine and a queue below $HOME."""
+    load = "import sys; from models.onnx import OnnxModel; from pathlib import Path; OnnxModel(Path(sys.argv[1]))"
+    words = [sys.executable, "-c", load, str(logistic(tmp_path / "m.onnx"))]
+    home = tmp_path / "home"
+    home.mkdir()
+    done = subprocess.run(
+        words, cwd=Path(__file__).parents[2], env={"HOME": str(home)}, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert list(home.iterdir()) == []

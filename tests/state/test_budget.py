@@ -14,6 +14,7 @@ from state.budget import shares
 from state.errors import ConfigError
 from state.rocksdb import RocksRowStores
 from state.table import KeyedTable, TableSpec
+from state.worker_state import WorkerState
 
 MB = 1 << 20
 
@@ -100,3 +101,9 @@ def test_a_text_that_was_written_out_meanwhile_counts_as_before(text: str) -> No
     orjson.dumps(keys)
     table.undo()
     assert table.used_bytes == empty
+
+
+@pytest.mark.parametrize("memory_bytes", [1 << 50, 1 << 67, 1 << 90])
+def test_more_than_can_be_reserved_is_refused(memory_bytes: int) -> None:
+    with pytest.raises(ConfigError, match="cannot be reserved"):
+        WorkerState([TableSpec("t", "card", ("a",))], memory_bytes=memory_bytes)

@@ -265,3 +265,25 @@ def test_a_damaged_store_that_does_not_close_either_is_damaged() -> None:
     broken: Any = Broken
     with pytest.raises(StateCorruptedError, match="checksum"):
         RocksRowStore(broken, broken, sync=False, had_tables=False, release=lambda: None)
+
+
+def test_damage_met_while_reading_leaves_nothing_open(tmp_path: Path) -> None:
+    """The error is still at hand when the store is discarded, as in a restore."""
+    stores = RocksRowStores(tmp_path)
+    store = stores.open(0)
+    store.write(PAIRS, [])
+    store.snapshot(tmp_path / "copy")  # a table on the disk
+    store.close()
+    table = max(stores.path(0).glob("*.sst"))
+    content = bytearray(table.read_bytes())
+    content[len(content) // 2] ^= 4
+    table.write_bytes(content)
+    store = stores.open(0)
+    with pytest.raises(StateCorruptedError) as caught:
+        list(store.scan(b"key"))
+    store.close()
+    stores.discard(0)
+    fresh = stores.open(0)
+    assert list(fresh.scan(b"key")) == []
+    fresh.close()
+    assert "Corruption" in str(caught.value)
