@@ -7,7 +7,7 @@ __all__ = ["EXAMPLES", "BacktestCommand", "command"]
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -135,14 +135,15 @@ def _replacing(path: Path) -> Iterator[Path]:
     """A file beside `path` that takes its place at the end, and goes if something fails."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        draft.touch()
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror}", hint="name another --output") from None
-    try:
+        try:
+            draft.touch()
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be written: {error.strerror}", hint="name another --output") from None
         yield draft
         os.replace(draft, path)
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):  # it may not even have been made
+            draft.unlink()
 
 
 @contextmanager
