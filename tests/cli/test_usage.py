@@ -151,6 +151,7 @@ WRONG: dict[str, tuple[list[str], str]] = {
 }
 
 
+@pytest.mark.blocking  # a command that is the first of its process imports within its loop
 @pytest.mark.parametrize("case", WRONG)
 def test_wrong_use(case: str, cli: Cli, pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments, said = WRONG[case]
