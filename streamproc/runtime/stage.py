@@ -1,7 +1,7 @@
 """A stage in a worker: a plan at work on its share of the tasks, with their state and their way back to it.
 
-A pipeline is a chain of stages, each with a source topic, a journal and state of its own. All stages of a worker share
-its consumer, its producer and every transaction; a stage hands on to the next one through the log.
+A stage has a source topic, a journal and state of its own; all stages of a worker share its consumer, its producer and
+every transaction. The language makes pipelines of one stage only, for now.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from streamproc.runtime.settings import WorkerSettings
 from streamproc.runtime.state_keeper import StateKeeper
 from streamproc.runtime.stored_state import NoCheckpoints, TaskCheckpoints
 
-_EVICTION_SECONDS = 0.003  # then one step more, of 1 to 3 ms, and at worst one batch that the flush thread writes: 7 ms
+_EVICTION_SECONDS = 0.003  # no step begins later; beside a flush's thread one of 1 to 3 ms may wait 15 ms and more
 
 
 class StageParts(msgspec.Struct, frozen=True):
