@@ -39,9 +39,7 @@ from operators.windows.spec import WindowSpec
 from state.budget import shares
 from state.rocksdb import RocksRowStores
 from state.worker_state import FlushCut, WorkerState
-from streamproc.clock import SystemClock
 from streamproc.runtime.settings import WorkerSettings
-from streamproc.runtime.stage import enough
 
 Result = dict[str, Any]
 I64 = npt.NDArray[np.int64]
@@ -66,7 +64,6 @@ class Worker:
         self.table = self.state.table(self.operator.tables[0].name)
         self.store = RocksRowStores.within(directory, memory, sync=False).open(0)
         self.state.add_task(0, self.store)
-        self._clock = SystemClock()
         self._thread = ThreadPoolExecutor(1)
         self._running: tuple[Future[None], FlushCut] | None = None
         self.cuts_s: list[float] = []
@@ -77,10 +74,11 @@ class Worker:
         begin = time.perf_counter()
         (self.operator.process if results else self.operator.replay)(batch, self.state)
         self.state.publish()
-        self.flush(wait=False)
         wall, cpu = time.perf_counter(), time.thread_time()
-        self.state.evict(enough(self._clock))
-        return wall - begin, time.perf_counter() - wall, time.thread_time() - cpu
+        self.state.evict(is_writing=self._running is not None and not self._running[0].done())
+        evicted_wall, evicted_cpu = time.perf_counter() - wall, time.thread_time() - cpu
+        self.flush(wait=False)
+        return time.perf_counter() - begin - evicted_wall, evicted_wall, evicted_cpu
 
     def flush(self, *, wait: bool) -> None:
         """As the runtime's: one at a time, in a thread; with `wait` all is written on return."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 __all__ = ["FlushCut", "LoadedTask", "WorkerState"]
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -31,6 +31,7 @@ from state.rowstore import RowStore
 from state.table import KeyedTable, TableSpec
 
 _STEPS = 4  # of eviction, between two batches
+_SPARE = 8  # beside a flush, an eighth of the budget may be used on top of it
 
 
 class FlushCut:
@@ -221,19 +222,25 @@ class WorkerState:
     @property
     def over_budget(self) -> bool:
         """Whether keys take more memory than they should; never without a budget."""
-        return 0 < self.memory_bytes < sum(part.used_bytes for part in self._parts)
+        return self._is_over(self.memory_bytes)
 
-    def evict(self, enough: Callable[[], bool] = lambda: False) -> int:
+    def _is_over(self, most_bytes: int) -> bool:
+        return 0 < most_bytes < sum(part.used_bytes for part in self._parts)
+
+    def evict(self, *, is_writing: bool = False) -> int:
         """A few bounded steps while the keys take more than `memory_bytes`; how many left. Between batches.
 
-        Some expired keys leave whatever the budget.
-        A step takes some milliseconds, all of them make room for as many keys as a full batch brings; `enough` is asked
-        after each: a thread that writes at the same time may keep the interpreter to itself for longer than a step.
+        Some expired keys leave whatever the budget. All steps make room for as many keys as a full batch brings.
+        `is_writing`: a flush has the interpreter for up to 20 ms at a time, and each step would wait for it: so only
+        an eighth over the budget makes it begin.
         """
         before = self.evicted
+        most = self.memory_bytes + (self.memory_bytes // _SPARE if is_writing else 0)
+        if is_writing and not self._is_over(most):
+            return 0
         self.evicted += sum(part.expire() for part in self._parts)
-        for step in range(_STEPS if self._tables else 0):
-            if not self.over_budget or (step and enough()):
+        for _ in range(_STEPS if self._tables else 0):
+            if not self._is_over(most):
                 break
             self.evicted += max(self._tables.values(), key=lambda part: part.used_bytes).evict()
         return self.evicted - before

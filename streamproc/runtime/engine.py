@@ -194,10 +194,10 @@ class Engine:
         """What was computed is in flight; the next batch may be computed on top of it."""
         self._state.seal()
 
-    def publish(self, enough: Callable[[], bool] = lambda: False) -> None:
-        """The transaction committed; cold keys make room for the next batch's, until `enough` (see `evict`)."""
+    def publish(self, *, is_writing: bool = False) -> None:
+        """The transaction committed; cold keys make room for the next batch's. `is_writing`: a flush; see `evict`."""
         self._state.publish()
-        self._state.evict(enough)
+        self._state.evict(is_writing=is_writing)
 
     def undo(self) -> None:
         """Whatever was computed and not published did not happen."""

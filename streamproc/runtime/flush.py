@@ -77,6 +77,11 @@ class Flusher:
             cut.restore_dirty()
         self._prepared = []
 
+    @property
+    def is_writing(self) -> bool:
+        """Whether a flush is at work in its thread."""
+        return self._running is not None and not self._running.done()
+
     def _is_free(self) -> bool:
         """Whether no flush is under way; of one that has ended, note how."""
         if self._running is not None and self._running.done():

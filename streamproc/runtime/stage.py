@@ -6,7 +6,7 @@ every transaction. The language makes pipelines of one stage only, for now.
 
 from __future__ import annotations
 
-__all__ = ["Part", "Stage", "StageParts", "by_stage", "enough"]
+__all__ = ["Part", "Stage", "StageParts", "by_stage"]
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
@@ -31,8 +31,6 @@ from streamproc.runtime.rows import TaskInput
 from streamproc.runtime.settings import WorkerSettings
 from streamproc.runtime.state_keeper import StateKeeper
 from streamproc.runtime.stored_state import NoCheckpoints, TaskCheckpoints
-
-_EVICTION_SECONDS = 0.003  # no step begins later; beside a flush's thread one of 1 to 3 ms may wait 15 ms and more
 
 
 class StageParts(msgspec.Struct, frozen=True):
@@ -90,7 +88,6 @@ class Stage:
             checkpoints=self._checkpoints,
         )  # fmt: skip
         self.restorer = Restorer(self._recovery, parts.states, clock, restored=restored, failed=failed, others=others)
-        self._clock = clock
         self._damage: StateCorruptedError | None = None
         self._logger = structlog.get_logger("worker").bind(worker=settings.index)
 
@@ -134,7 +131,7 @@ class Stage:
 
     def publish(self, *, newest: bool) -> None:
         """What was sealed, or computed last, is committed; `newest`: nothing is computed on top of it."""
-        self.engine.publish(enough(self._clock))
+        self.engine.publish(is_writing=self.flusher.is_writing)
         self.flusher.publish(self.tasks.values(), newest=newest)
 
     @property
@@ -194,12 +191,6 @@ class Stage:
         for task in self.tasks.values():
             if task.phase is Phase.RUNNING:
                 await self._states.close(task.task)
-
-
-def enough(clock: Clock) -> Callable[[], bool]:
-    """Whether eviction, which begins now, has held the loop long enough."""
-    until = clock.monotonic() + _EVICTION_SECONDS
-    return lambda: clock.monotonic() > until
 
 
 def by_stage(stages: Iterable[Stage], inputs: Sequence[TaskInput]) -> list[tuple[Stage, list[TaskInput]]]:

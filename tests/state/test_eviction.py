@@ -202,10 +202,31 @@ def test_the_longest_unused_leave_first() -> None:
     cut.written()
     table = state.table("spend")
     state.memory_bytes = table.used_bytes + state.table("plain").used_bytes - 1
-    assert state.evict(lambda: True) == 2048, "one step, whatever is enough"
+    assert state.evict() == 2048, "one step is enough"
     left = table.keys_of(TASK)
     assert "hot" in left
     assert sum(f"k{i}" not in left for i in range(4_000)) == 2048
+
+
+def test_beside_a_flush_only_what_is_far_over_the_budget_leaves() -> None:
+    driver = driver_on()
+    state = driver.state
+    driver.apply([(f"k{i}", 1, 0) for i in range(8_000)])
+    state.publish()
+    for _ in range(2):  # what the last two batches asked for stays
+        driver.apply([("hot", 1, 0)])
+        state.publish()
+    cut = state.cut(TASK, b"meta")
+    cut.write(driver.store)
+    cut.written()
+    used = state.table("spend").used_bytes + state.table("plain").used_bytes
+    state.memory_bytes = used * 9 // 10
+    assert (state.over_budget, state.evict(is_writing=True)) == (True, 0)
+    state.memory_bytes = used * 8 // 10
+    assert state.evict(is_writing=True) > 0
+    assert state.over_budget, "an eighth is left"
+    assert state.evict() > 0
+    assert not state.over_budget
 
 
 @given(st.lists(st.tuples(st.integers(0, 12), st.integers(1, 40), st.booleans()), max_size=60), st.randoms())
