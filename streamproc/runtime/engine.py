@@ -24,6 +24,7 @@ from operators.batch import Batch
 from operators.decide import RuleDecider
 from operators.decode import RecordDecoder
 from operators.deduplicate import Deduplicator, DuplicateFlags
+from operators.handoff import HandedOn
 from operators.operator import Operator, OperatorContext
 from operators.plan import Plan
 from state.errors import RecordError, StreamprocError
@@ -190,6 +191,10 @@ class Engine:
         except Exception as error:
             self._logger.warning("the last transaction cannot be decided again here", error=type(error).__name__)
             return exact, None
+
+    def hand_on(self, judged: Judged) -> HandedOn:
+        """What the next stage is given of judged rows, one record a row."""
+        return self._outputs.texts(judged)
 
     @property
     def numerics(self) -> str:

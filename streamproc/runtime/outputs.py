@@ -27,7 +27,7 @@ from streamproc.runtime.journal import JournalEntry, RangeOfInput, encode_entry
 from streamproc.runtime.numerics import numerics_fingerprint
 from streamproc.runtime.partition_task import PartitionTask, TaskHead
 from streamproc.runtime.results import Computed, Judged
-from streamproc.runtime.rows import Refused, Rows, TaskInput
+from streamproc.runtime.rows import Refused, TaskInput
 
 _EXACT = (Kind.INT64, Kind.DECIMAL, Kind.TIMESTAMP, Kind.BOOL)
 _JOURNAL_VERSION = 1
@@ -71,7 +71,7 @@ class OutputEncoder:
     ) -> Computed:  # fmt: skip
         """Everything one transaction appends, and where its tasks stand then; `partitions`: of what is handed on."""
         arrays = self._block.arrays(self._named(judged), judged.decided, judged.batch.columns)
-        routes, texts = self._texts(judged)
+        routes, texts = self.texts(judged)
         shared = _Shared(judged, texts, arrays, self.exact_rows(judged.batch))
         spans = {span.task: span for span in judged.rows.spans}
         computed = Computed({}, [], judged)
@@ -117,32 +117,28 @@ class OutputEncoder:
 
     def output_digest(self, judged: Judged) -> bytes:
         """The journal's `output` digest of rows that are all of one task."""
-        return _digest_of(self._texts(judged).texts)
+        return _digest_of(self.texts(judged).texts)
 
     # ---- parts
 
-    def _texts(self, judged: Judged) -> HandedOn:
+    def texts(self, judged: Judged) -> HandedOn:
         """The JSON of each row, duplicates in their places; no routes where decisions are made."""
         batch, rows = judged.batch, judged.rows
         if self._handoff is not None:
             return self._handoff.encode(rows.ids, rows.columns, batch.columns, judged.fresh, rows.digests())
         if batch.size == rows.size:
-            keys = self._keys(rows)
+            keys = rows.subjects(self._plan)
             return HandedOn([], self._decisions.encode(rows.ids, keys, rows.event_time, judged.decided, batch.columns))
         fresh = rows.take(judged.fresh)
         texts = np.empty(rows.size, np.object_)
         texts[judged.fresh] = self._decisions.encode(
-            fresh.ids, self._keys(fresh), fresh.event_time, judged.decided, batch.columns
+            fresh.ids, fresh.subjects(self._plan), fresh.event_time, judged.decided, batch.columns
         )
         again = np.flatnonzero(judged.duplicate)
         old = rows.take(again)
         actions = [self._actions[code] for code in judged.actions[again].tolist()]
-        texts[again] = self._decisions.encode_duplicates(old.ids, self._keys(old), old.event_time, actions)
+        texts[again] = self._decisions.encode_duplicates(old.ids, old.subjects(self._plan), old.event_time, actions)
         return HandedOn([], texts.tolist())
-
-    def _keys(self, rows: Rows) -> list[str]:
-        """What a decision is keyed by: of a later stage, what the first one was partitioned by."""
-        return rows.keys if self._plan.stream.key != ROUTE else list(map(str, rows.columns[self._plan.subject].values))
 
     def _handed_on(self, handed: HandedOn, partitions: int, now_ms: int) -> list[OutputRecords]:
         """One output a partition of the next stage; rows stay in order."""
@@ -159,7 +155,7 @@ class OutputEncoder:
     def _named(self, judged: Judged) -> BlockRows:
         """What names the rows of the batch."""
         rows, batch = judged.rows, judged.batch
-        keys = self._keys(rows)
+        keys = rows.subjects(self._plan)
         if batch.size == rows.size:
             return BlockRows(rows.ids, keys, rows.offsets, batch.event_time)
         ids, keys = ([named[i] for i in judged.fresh.tolist()] for named in (rows.ids, keys))
@@ -196,7 +192,7 @@ class OutputEncoder:
     def _decided(self, shared: _Shared, span: TaskRows, now_ms: int) -> list[OutputRecords]:
         """A task's decisions, and the copies that side outputs get."""
         judged, topics = shared.judged, self._plan.topics
-        keys = list(map(str.encode, self._keys(judged.rows)[span.start : span.stop]))
+        keys = list(map(str.encode, judged.rows.subjects(self._plan)[span.start : span.stop]))
         texts = shared.texts[span.start : span.stop]
         outputs = [OutputRecords(TopicPartition(topics.decisions, span.task), keys, texts, now_ms)]
         for name, hits in judged.decided.outputs.items():

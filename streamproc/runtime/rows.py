@@ -13,7 +13,7 @@ import numpy.typing as npt
 from operators.batch import Batch, Column, TaskRows
 from operators.decode import RecordDecoder
 from operators.deduplicate import payload_digests
-from operators.plan import DIGEST
+from operators.plan import DIGEST, ROUTE, Plan
 from streamproc.eventlog.contract import Chunk, TopicPartition
 from streamproc.runtime.partition_task import PartitionTask, Phase
 
@@ -120,6 +120,12 @@ class Rows(msgspec.Struct):
         keep = np.ones(self.size, np.bool_)
         keep[list(rows)] = False
         return self.take(np.flatnonzero(keep))
+
+    def subjects(self, plan: Plan) -> list[str]:
+        """What decisions about the rows are keyed by, as text: of a later stage, what the first one was keyed by."""
+        if plan.stream.key != ROUTE:
+            return self.keys
+        return list(map(str, self.columns[plan.subject].values.tolist()))
 
     def digests(self) -> Indices:
         """Int64 (rows,): a digest of each record as it first came; a later stage is told it."""
