@@ -6,7 +6,7 @@ its consumer, its producer and every transaction; a stage hands on to the next o
 
 from __future__ import annotations
 
-__all__ = ["Part", "Stage", "StageParts", "by_stage", "enough"]
+__all__ = ["Part", "Stage", "StageParts", "by_stage", "decided_and_handed_on", "enough"]
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
@@ -26,7 +26,7 @@ from streamproc.runtime.partition_task import PartitionTask, Phase
 from streamproc.runtime.recovery import Recovery
 from streamproc.runtime.replay import SilentReplayer
 from streamproc.runtime.restorer import Restorer
-from streamproc.runtime.results import Computed
+from streamproc.runtime.results import Computed, Judged
 from streamproc.runtime.rows import TaskInput
 from streamproc.runtime.settings import WorkerSettings
 from streamproc.runtime.state_keeper import StateKeeper
@@ -99,6 +99,11 @@ class Stage:
         """The topic its tasks read."""
         return self.plan.stream.topic
 
+    @property
+    def partitions(self) -> int:
+        """How many its source has."""
+        return self.engine.partitions
+
     def share(self, partitions: int) -> None:
         """So many partitions has its source, and so many tasks are shared out."""
         self.engine.partitions = self._states.partitions = self._recovery.partitions = partitions
@@ -124,7 +129,9 @@ class Stage:
 
     def expected(self, sources: Iterable[TopicPartition]) -> list[TopicPartition]:
         """What a transaction over records of these will write to, as far as that is known in advance."""
-        topics = (self.plan.topics.decisions, self.plan.topics.journal)
+        topics = (
+            [self.plan.topics.journal] if self.plan.handoff else [self.plan.topics.decisions, self.plan.topics.journal]
+        )
         return [TopicPartition(topic, source.partition) for topic in topics for source in sources]
 
     def seal(self) -> None:
@@ -206,3 +213,11 @@ def by_stage(stages: Iterable[Stage], inputs: Sequence[TaskInput]) -> list[tuple
     """A batch's inputs for each stage that has any."""
     found = [(stage, [given for given in inputs if given.source.topic == stage.source]) for stage in stages]
     return [(stage, mine) for stage, mine in found if mine]
+
+
+def decided_and_handed_on(parts: Iterable[Part]) -> tuple[list[Judged], list[Judged]]:
+    """A transaction's rows: those of the last stage, and those of the others."""
+    decided, handed_on = list[Judged](), list[Judged]()
+    for stage, computed in parts:
+        (decided if stage.plan.handoff is None else handed_on).append(computed.judged)
+    return decided, handed_on
