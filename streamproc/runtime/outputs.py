@@ -27,7 +27,7 @@ from streamproc.runtime.journal import JournalEntry, RangeOfInput, encode_entry
 from streamproc.runtime.numerics import numerics_fingerprint
 from streamproc.runtime.partition_task import PartitionTask, TaskHead
 from streamproc.runtime.results import Computed, Judged
-from streamproc.runtime.rows import Refused, TaskInput
+from streamproc.runtime.rows import Refused, Rows, TaskInput
 
 _EXACT = (Kind.INT64, Kind.DECIMAL, Kind.TIMESTAMP, Kind.BOOL)
 _JOURNAL_VERSION = 1
@@ -89,7 +89,9 @@ class OutputEncoder:
             computed.outputs.append(OutputRecords(journal, [None], [block], now_ms, [headers]))
             computed.heads[task_input.source] = TaskHead(task_input.stop, entry.sequence, chain)
         if routes:
-            computed.outputs += self._handed_on(HandedOn(routes, texts), partitions, now_ms)
+            order = _in_step(judged.rows).tolist()
+            handed = HandedOn([routes[i] for i in order], [texts[i] for i in order])
+            computed.outputs += self._handed_on(handed, partitions, now_ms)
         return computed
 
     def exact_rows(self, batch: Batch) -> npt.NDArray[np.int64]:
@@ -232,3 +234,12 @@ def _digest_of(texts: Sequence[bytes]) -> bytes:
 
 def _is_exact(kind: DataType) -> bool:
     return kind.kind in _EXACT
+
+
+def _in_step(rows: Rows) -> npt.NDArray[np.intp]:
+    """The order in which rows of several tasks are handed on: by event time; those of one task stay as they are."""
+    times = rows.event_time.copy()
+    for span in rows.spans:
+        mine = times[span.start : span.stop]
+        np.maximum.accumulate(mine, out=mine)
+    return np.argsort(times, kind="stable")

@@ -18,7 +18,7 @@ import structlog
 from operators.plan import Plan
 from state.errors import StateCorruptedError
 from streamproc.clock import Clock
-from streamproc.eventlog.contract import CommittedOffset, EventLog, TopicPartition
+from streamproc.eventlog.contract import Chunk, CommittedOffset, EventLog, TopicPartition
 from streamproc.runtime.engine import Engine
 from streamproc.runtime.executor import BlockingExecutor
 from streamproc.runtime.flush import Flusher
@@ -111,6 +111,11 @@ class Stage:
     def journal(self, source: TopicPartition) -> TopicPartition:
         """Where a task's transactions are journaled."""
         return TopicPartition(self.plan.topics.journal, source.partition)
+
+    def time_of(self, chunk: Chunk) -> int:
+        """The event time of its first record, ms; of one that cannot be read, long ago."""
+        decoded = self.engine.decoder.decode(chunk.values[:1], chunk.timestamps[:1])
+        return int(decoded.event_time[0]) if len(decoded.event_time) else -1
 
     def compute(self, inputs: Sequence[TaskInput], now_ms: int) -> Part:
         """Steps 2-4 on its tasks' share of a batch; see `Engine.compute`.

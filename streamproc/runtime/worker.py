@@ -18,7 +18,7 @@ import structlog
 
 from state.errors import EventLogError, FencedError, StateCorruptedError, TaskMigratedError
 from streamproc.clock import Clock
-from streamproc.eventlog.contract import CommittedOffset, EventLog, GroupReader, Membership, TopicPartition
+from streamproc.eventlog.contract import Chunk, CommittedOffset, EventLog, GroupReader, Membership, TopicPartition
 from streamproc.runtime.assignment import Assignment
 from streamproc.runtime.care import Care
 from streamproc.runtime.collector import Collector
@@ -186,8 +186,15 @@ class Worker:
         if self._probe is not None:
             self._probe(1)
         rows = self._care.rows(self._collector.head, self._full, self._tasks)
-        inputs = task_inputs(self._collector.take(rows), self._tasks)
+        inputs = task_inputs(self._taken(rows), self._tasks)
         return self._compute(inputs) if inputs else None  # 2-4
+
+    def _taken(self, rows: int) -> list[Chunk]:
+        """Records to decide; where stages follow each other, partitions are kept in step."""
+        if len(self._stages) == 1:
+            return self._collector.take(rows)
+        sources = {stage.source: stage for stage in self._stages}
+        return self._collector.take_in_step(rows, lambda chunk: sources[chunk.tp.topic].time_of(chunk))
 
     @property
     def _full(self) -> int:
