@@ -104,7 +104,7 @@ def run(count: int, repeats: int, transaction_rows: int = 2_000, late: float = 0
         plan = plan_of(pipeline(directory, "R", "replay", "transactions"))
         prepared(url, "transactions", Job(late=late), count)
         settings = WorkerSettings(batch_rows_max=transaction_rows, until_end=True)
-        run_async(run_worker(plan, RunOptions(url, directory / "state"), settings))
+        run_async(run_worker([plan], RunOptions(url, directory / "state"), settings))
         runs = [run_async(restore(plan, url, directory / f"restored-{i}")) for i in range(repeats)]
     middle = {name: median(run[name] for run in runs) for name in runs[0]}
     rows = {"transaction_rows": transaction_rows, "late": late}

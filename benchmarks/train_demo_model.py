@@ -67,7 +67,7 @@ def features(seed: int, events: int) -> tuple[Matrix, npt.NDArray[np.int64]]:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "payments.ndjson"
         write_ndjson(traffic, path)
-        for result in FileReplay(plan).run([path]):
+        for result in FileReplay([plan]).run([path]):
             ids = result.judged.rows.ids
             kinds += [kind_of[ids[row]] for row in result.judged.fresh.tolist()]
     (found,) = recorders

@@ -13,7 +13,7 @@ encode_lines and split 0.61, orjson over one dict a row 2.1, one orjson call ove
 
 from __future__ import annotations
 
-__all__ = ["DecisionEncoder", "json_encoder", "json_values"]
+__all__ = ["DecisionEncoder", "json_encoder", "json_values", "row_struct", "write_rows"]
 
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
@@ -83,8 +83,8 @@ class DecisionEncoder:
         self._one_name = len(names) == 1
         names += ["decision", "score", *(["risk_tier"] if decision.tier else []), "reasons"]
         names += [*self._include, "event_time"]
-        self._plain = _struct(names, ())
-        self._marked = _struct(names, ("duplicate", "shadow"))
+        self._plain = row_struct(names, ())
+        self._marked = row_struct(names, ("duplicate", "shadow"))
 
     def encode(
         self,
@@ -120,11 +120,11 @@ class DecisionEncoder:
         parts += [json_values(columns[name]) for name in self._include]
         parts.append(event_time.tolist())
         if duplicates is None and decided.shadow is None:
-            return _write(self._plain, parts)
+            return write_rows(self._plain, parts)
         flags = [False] * size if duplicates is None else duplicates.tolist()
         parts.append([flag or msgspec.UNSET for flag in flags])
         parts.append([hits or msgspec.UNSET for hits in decided.shadow or [[]] * size])
-        return _write(self._marked, parts)
+        return write_rows(self._marked, parts)
 
     def encode_duplicates(
         self, ids: list[str], keys: list[str], event_time: npt.NDArray[np.int64], actions: Sequence[str]
@@ -139,17 +139,22 @@ class DecisionEncoder:
         empty: list[str] = []
         parts += [[empty] * size, *[nothing] * len(self._include), event_time.tolist()]
         parts += [[True] * size, [msgspec.UNSET] * size]
-        return _write(self._marked, parts)
+        return write_rows(self._marked, parts)
 
     def _names(self, ids: list[str], keys: list[str]) -> list[Sequence[Any]]:
         return [self._as_id(ids)] if self._one_name else [self._as_id(ids), self._as_key(keys)]
 
 
-def _write(struct: Callable[..., msgspec.Struct], parts: list[Sequence[Any]]) -> list[bytes]:
+def write_rows(struct: Callable[..., msgspec.Struct], parts: Sequence[Sequence[Any]]) -> list[bytes]:
+    """The columns `parts` as one JSON object a row; `struct` is of `row_struct`.
+
+    Raises:
+        RecordError: a column holds text that is not Unicode.
+    """
     try:
         return list(map(json_encoder.encode, map(struct, *parts)))
     except UnicodeEncodeError:
-        raise RecordError("not_unicode", "a column of the decision holds text that is not Unicode") from None
+        raise RecordError("not_unicode", "a column holds text that is not Unicode") from None
 
 
 def _included(schema: StreamSchema, decision: DecisionSpec, types: Mapping[str, DataType]) -> tuple[str, ...]:
@@ -171,7 +176,7 @@ def _id_reader(kind: DataType) -> Callable[[list[str]], Sequence[Any]]:
     return (lambda texts: list(map(int, texts))) if kind.kind is Kind.INT64 else (lambda texts: texts)
 
 
-def _struct(names: Sequence[str], optional: Sequence[str]) -> Callable[..., msgspec.Struct]:
+def row_struct(names: Sequence[str], optional: Sequence[str]) -> Callable[..., msgspec.Struct]:
     """A Struct whose fields f0, f1 ... are written under `names`; `optional` ones are left out where UNSET."""
     fields: list[Any] = [(f"f{i}", Any) for i in range(len(names))]
     fields += [(f"f{len(names) + i}", Any, msgspec.UNSET) for i in range(len(optional))]

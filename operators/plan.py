@@ -1,13 +1,14 @@
 """The plan: what the language compiles a pipeline to, and what the runtime, backtest and tests execute.
 
-One stage, for now one stream: decode -> deduplicate -> steps -> decide -> encode. `steps` are columnar operators
-in execution order (look-ups, expressions, windows, user operators, score, rule conditions); each only adds
-columns. `replay_steps` is the part a silent replay needs: steps with state and what feeds them.
+A plan is one stage's: decode -> deduplicate -> steps -> decide, or hand on to the next stage -> encode. A pipeline is a
+chain of them. `steps` are columnar operators in execution order (look-ups, expressions, windows, user operators, score,
+rule conditions); each only adds columns. `replay_steps` is the part a silent replay needs: steps with state and what
+feeds them.
 """
 
 from __future__ import annotations
 
-__all__ = ["DecisionSpec", "Plan", "RuleSpec", "replay_steps"]
+__all__ = ["DIGEST", "ROUTE", "DecisionSpec", "Handoff", "Plan", "RuleSpec", "replay_steps"]
 
 from collections.abc import Sequence
 
@@ -16,6 +17,10 @@ import msgspec
 from operators.operator import Operator, OutputField
 from operators.schema import StreamSchema, TopicNames
 from state.table import TableSpec
+
+ROUTE, DIGEST = "_route", "_digest"
+"""Fields of records that a stage hands on: the text that says which partition is theirs, never NULL; and, where repeats
+are found, the digest of the record as it first came."""
 
 
 class RuleSpec(msgspec.Struct, frozen=True):
@@ -50,9 +55,21 @@ class DecisionSpec(msgspec.Struct, frozen=True):
     tier: str | None = None
 
 
-class Plan(msgspec.Struct, frozen=True):
-    """An executable pipeline.
+class Handoff(msgspec.Struct, frozen=True):
+    """How a stage hands its rows on: to `topic`, keyed by the text of `key` (by the id where that is NULL).
 
+    `columns`: what a record carries, fields and features, by name.
+    """
+
+    topic: str
+    key: str
+    columns: tuple[str, ...]
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """An executable stage of a pipeline.
+
+    `handoff`: where its rows go; None: it is the last stage, and decides. `subject`: what decisions are keyed by.
     `features`: the columns that the journal's block and a backtest carry, in the analyst's order.
     `state_fingerprint`: digest of what state depends on (streams, keys, features); `decision_fingerprint`: of
     rules, thresholds, tables and models, which change without a barrier. `topic_partitions`: co-partitioned count.
@@ -69,6 +86,9 @@ class Plan(msgspec.Struct, frozen=True):
     decision_fingerprint: str
     topic_partitions: int = 4
     topic_config: dict[str, str] = {}
+    stage: str = "main"
+    handoff: Handoff | None = None
+    subject: str = ""
 
     @property
     def tables(self) -> tuple[TableSpec, ...]:

@@ -16,7 +16,7 @@ from typer.core import TyperCommand
 
 from state.errors import ConfigError
 from streamproc.cli.loops import terminable
-from streamproc.cli.options import PipelinePath, load_plan, refuse_unless
+from streamproc.cli.options import PipelinePath, load_stages, refuse_unless
 from streamproc.cli.stdout import writing_stdout
 
 if TYPE_CHECKING:
@@ -83,7 +83,8 @@ def command(
     refuse_unless(output.suffix == ".parquet", f"{output} is no Parquet file", "name it FILE.parquet")
     refuse_unless(output.absolute().parent.is_dir(), f"the folder of {output} is missing", "make it first")
     refuse_unless(not output.is_dir(), f"{output} is a directory", "name a file")
-    plan = load_plan(pipeline)
+    plans = load_stages(pipeline)
+    plan = plans[0]
 
     from streamproc.cli.columns import survey
     from streamproc.cli.files import resolve_inputs
@@ -94,7 +95,7 @@ def command(
     refuse_unless(output.absolute() not in [path.absolute() for path in paths], f"{output} is an input, too")
     survey(paths, plan.stream)
     with terminable():
-        summary = _backtest(plan, paths, output)
+        summary = _backtest(plans, paths, output)
     if as_json:
         with writing_stdout():
             sys.stdout.buffer.write(summary.line(plan, output))
@@ -104,15 +105,15 @@ def command(
     return NOTHING_DECIDED if summary.rows and not summary.decisions.total() else 0
 
 
-def _backtest(plan: Plan, paths: Sequence[Path], output: Path) -> Any:
+def _backtest(plans: Sequence[Plan], paths: Sequence[Path], output: Path) -> Any:
     from streamproc.cli.decision_table import DecisionTable
     from streamproc.cli.progress import Progress
     from streamproc.cli.replay_files import FileReplay
     from streamproc.cli.summary import Summary, letters_beside
 
-    summary = Summary(plan)
-    tables = DecisionTable(plan)
-    replay = FileReplay(plan)
+    summary = Summary(plans[-1])
+    tables = DecisionTable(plans)
+    replay = FileReplay(plans)
     letters = letters_beside(output)
     with (
         Progress("backtest", sum(path.stat().st_size for path in paths)) as progress,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["LogLevel", "load_plan"]
+__all__ = ["LogLevel", "load_plan", "load_stages"]
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,8 +41,22 @@ def load_plan(path: str) -> Plan:
     """
     from streamproc.language import compile_pipeline, load_pipeline
 
-    try:
+    with _models_explained():
         return compile_pipeline(load_pipeline(path))
+
+
+def load_stages(path: str) -> tuple[Plan, ...]:
+    """The plans of a pipeline file's stages; raises as `load_plan`."""
+    from streamproc.language import compile_stages, load_pipeline
+
+    with _models_explained():
+        return compile_stages(load_pipeline(path))
+
+
+@contextmanager
+def _models_explained() -> Iterator[None]:
+    try:
+        yield
     except ConfigError as error:
         _say_how_models_are_made(error)
         raise

@@ -11,7 +11,7 @@ import hashlib
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +27,6 @@ from streamproc.runtime.engine import Engine
 if TYPE_CHECKING:
     from contextlib import AsyncExitStack
 
-    from state.budget import Shares
-    from state.rocksdb import RocksRowStores
     from streamproc.clock import Clock
     from streamproc.eventlog.contract import EventLog
     from streamproc.runtime.checkpointer import Checkpointer
@@ -36,9 +34,12 @@ if TYPE_CHECKING:
     from streamproc.runtime.health import HealthServer
     from streamproc.runtime.metrics import WorkerMetrics
     from streamproc.runtime.notes import Notes, Orders
+    from streamproc.runtime.partition_task import PartitionTask
     from streamproc.runtime.settings import WorkerSettings
+    from streamproc.runtime.stage import StageParts
     from streamproc.runtime.state_keeper import StateKeeper
     from streamproc.runtime.transaction import Probe
+    from streamproc.runtime.worker import Worker
 
 SECRET_VARIABLE = "STREAMPROC_SECRET"  # noqa: S105 - the variable's name
 _SECRET_BYTES_MIN = 16
@@ -161,7 +162,7 @@ def build_engine(
 
 
 async def run_worker(
-    plan: Plan,
+    plans: Sequence[Plan],
     options: RunOptions,
     settings: WorkerSettings,
     *,
@@ -171,40 +172,33 @@ async def run_worker(
     """Run one worker until SIGTERM or SIGINT, or to the end with `settings.until_end`.
 
     Args:
-        plan: what to run.
+        plans: the stages to run, in order.
         options: where.
         settings: how.
         probe: fault points, for tests.
         started: told of a function that stops the worker.
     """
-    from state.budget import shares
     from streamproc.runtime.health import HealthServer, watch_loop
     from streamproc.runtime.metrics import WorkerMetrics
     from streamproc.runtime.observe import StageTimer, watch_tasks
     from streamproc.runtime.retention import watch_retention
-    from streamproc.runtime.stage import StageParts
-    from streamproc.runtime.state_keeper import StateKeeper
     from streamproc.runtime.watchdog import Watchdog
     from streamproc.runtime.worker import Worker
 
     clock, metrics, watchdog = SystemClock(), WorkerMetrics(), Watchdog()
     timer = StageTimer(metrics, clock, probe)
-    memory = shares(settings.state_memory_mb)
-    key = await asyncio.to_thread(digest_key, options.state)
-    engine, state = build_engine(plan, key, probe=timer, memory_bytes=memory.keys)
-    notes, orders = _orders_of_parent(options.notes, engine)
-    home = options.state / plan.pipeline
+    home = options.state / plans[0].pipeline
     async with contextlib.AsyncExitStack() as stack:
         await asyncio.to_thread(_hold, stack, home, settings, os.getpid() if options.notes is None else os.getppid())
         log = open_log(options.log_url)
         stack.push_async_callback(log.close)
-        stores = await _stores(home, memory, stack)
         executor = _executor(stack)
-        states = StateKeeper(state, stores, plan.state_fingerprint, executor)
-        checkpointer = await _checkpointer(plan, options, states, stack, clock=clock, metrics=metrics)
+        builder = _StageBuilder(options, settings.state_memory_mb, stack, clock=clock, metrics=metrics, probe=timer)
+        stages = [await builder.build(plan, executor, len(plans)) for plan in plans]
+        notes, orders = _orders_of_parent(options.notes, [stage.engine for stage in stages])
         worker = Worker(
-            plan.pipeline, log, [StageParts(plan, engine, states, checkpointer)], clock=clock, executor=executor,
-            metrics=metrics, settings=settings, probe=timer, notes=notes, orders=orders,
+            plans[0].pipeline, log, stages, clock=clock, executor=executor, metrics=metrics, settings=settings,
+            probe=timer, notes=notes, orders=orders,
         )  # fmt: skip
         _stop_on_signals(worker.stop)
         if started is not None:
@@ -212,22 +206,57 @@ async def run_worker(
         health = HealthServer(metrics.registry, lambda: worker.ready and not watchdog.stalled)
         stack.push_async_callback(health.close)
         await _listen(health, options.metrics_host, options.metrics_port)
+        admin, horizon_ms = log.admin(), settings.replay_horizon_ms
         watches = [watch_loop(clock, metrics.loop_lag_seconds)]
-        watches += [watch_tasks(log.admin(), worker, state, metrics=metrics, clock=clock, watchdog=watchdog)]
-        watches += [watch_retention(log.admin(), plan, settings.replay_horizon_ms, metrics=metrics, clock=clock)]
-        watches += [checkpointer.watch(lambda: worker.tasks)] if checkpointer else []
+        watches += [watch_tasks(admin, worker, builder.states, metrics=metrics, clock=clock, watchdog=watchdog)]
+        watches += [watch_retention(admin, plan, horizon_ms, metrics=metrics, clock=clock) for plan in plans]
+        watches += builder.watches(worker)
         stack.push_async_exit(_in_background(worker.stop, *watches))
         _calm_garbage_collector()
         await worker.run()
 
 
-async def _stores(home: Path, memory: Shares, stack: AsyncExitStack) -> RocksRowStores:
-    """The tasks' databases, until `stack` ends."""
-    from state.rocksdb import RocksRowStores
+class _StageBuilder:
+    """Makes what stages are made of, until `stack` ends; a budget is shared by the `count` stages of a pipeline."""
 
-    made = await asyncio.to_thread(RocksRowStores.within, home, memory)
-    stack.push_async_callback(asyncio.to_thread, made.close)
-    return made
+    def __init__(
+        self, options: RunOptions, memory_mb: int, stack: AsyncExitStack, *, clock: Clock, metrics: WorkerMetrics,
+        probe: Probe,
+    ) -> None:  # fmt: skip
+        self._options, self._memory_mb, self._stack = options, memory_mb, stack
+        self._clock, self._metrics, self._probe = clock, metrics, probe
+        self.states: list[WorkerState] = []
+        self._checkpointers: list[tuple[str, Checkpointer]] = []
+
+    async def build(self, plan: Plan, executor: ThreadExecutor, count: int) -> StageParts:
+        """Raises ConfigError if a plan cannot be executed here, or its checkpoints' store cannot be used."""
+        from state.budget import shares
+        from state.rocksdb import RocksRowStores
+        from streamproc.runtime.stage import StageParts
+        from streamproc.runtime.state_keeper import StateKeeper
+
+        memory = shares(self._memory_mb // count)
+        name = plan.pipeline if count == 1 else f"{plan.pipeline}/{plan.stage}"
+        key = await asyncio.to_thread(digest_key, self._options.state)
+        engine, state = build_engine(plan, key, probe=self._probe, memory_bytes=memory.keys)
+        stores = await asyncio.to_thread(RocksRowStores.within, self._options.state / name, memory)
+        self._stack.push_async_callback(asyncio.to_thread, stores.close)
+        states = StateKeeper(state, stores, plan.state_fingerprint, executor)
+        checkpointer = await _checkpointer(
+            name, self._options, states, self._stack, clock=self._clock, metrics=self._metrics
+        )
+        self.states.append(state)
+        if checkpointer is not None:
+            self._checkpointers.append((plan.stream.topic, checkpointer))
+        return StageParts(plan, engine, states, checkpointer)
+
+    def watches(self, worker: Worker) -> list[Coroutine[Any, Any, None]]:
+        """What takes checkpoints as they are due."""
+
+        def tasks_of(topic: str) -> Callable[[], list[PartitionTask]]:
+            return lambda: [task for task in worker.tasks if task.source.topic == topic]
+
+        return [checkpointer.watch(tasks_of(topic)) for topic, checkpointer in self._checkpointers]
 
 
 def _executor(stack: AsyncExitStack) -> ThreadExecutor:
@@ -249,7 +278,7 @@ def _hold(stack: contextlib.AsyncExitStack, home: Path, settings: WorkerSettings
 
 
 async def _checkpointer(
-    plan: Plan, options: RunOptions, states: StateKeeper, stack: AsyncExitStack, *, clock: Clock, metrics: WorkerMetrics
+    name: str, options: RunOptions, states: StateKeeper, stack: AsyncExitStack, *, clock: Clock, metrics: WorkerMetrics
 ) -> Checkpointer | None:
     """Raises ConfigError if the store cannot be used."""
     if options.checkpoints is None:
@@ -262,12 +291,12 @@ async def _checkpointer(
     blobs = await asyncio.to_thread(open_blobs, options.checkpoints)
     await asyncio.to_thread(check_blobs, blobs)
     return Checkpointer(
-        Checkpoints(blobs, plan.pipeline), states, sender=_executor(stack), clock=clock, metrics=metrics,
-        directory=options.state / plan.pipeline / "checkpoints", every_s=options.checkpoint_seconds,
+        Checkpoints(blobs, name), states, sender=_executor(stack), clock=clock, metrics=metrics,
+        directory=options.state / name / "checkpoints", every_s=options.checkpoint_seconds,
     )  # fmt: skip
 
 
-def _orders_of_parent(fd: int | None, engine: Engine) -> tuple[Notes | None, Orders]:
+def _orders_of_parent(fd: int | None, engines: Sequence[Engine]) -> tuple[Notes | None, Orders]:
     """What is shared with a supervising parent (None: there is none), and what it ordered."""
     from streamproc.eventlog.contract import TopicPartition
     from streamproc.runtime.notes import Notes, Orders
@@ -276,7 +305,8 @@ def _orders_of_parent(fd: int | None, engine: Engine) -> tuple[Notes | None, Ord
         return None, Orders({}, frozenset())
     notes = Notes(fd)
     orders = notes.orders()
-    engine.condemned = {(TopicPartition(*source), offset) for source, offset in orders.refused}
+    for engine in engines:
+        engine.condemned = {(TopicPartition(*source), offset) for source, offset in orders.refused}
     return notes, orders
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 __all__ = ["DecisionTable"]
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -35,15 +36,17 @@ _TYPES: dict[Kind, pa.DataType] = {
 class DecisionTable:
     """Writes tables of one plan."""
 
-    def __init__(self, plan: Plan) -> None:
-        stream = plan.stream
+    def __init__(self, plans: Sequence[Plan]) -> None:
+        """`plans`: of the stages, in order."""
+        plan = plans[-1]
+        stream, self._subject = plan.stream, plan.subject
         self._plan = plan
         self._score, self._tier = plan.decision.score, plan.decision.tier
-        names = {name: _arrow_type(stream.field(name).type) for name in (stream.id, stream.key)}
+        names = {name: _arrow_type(stream.field(name).type) for name in (stream.id, plan.subject)}
         names.setdefault("event_time", _TIMES)
         types = {field.name: field.type for field in stream.fields}
         types |= {field.name: field.type for step in plan.steps for field in step.outputs}
-        shown = dict.fromkeys([*(feature.name for feature in plan.features), *plan.decision.include])
+        shown = dict.fromkeys([*(feature.name for plan in plans for feature in plan.features), *plan.decision.include])
         self._shown = [name for name in shown if name not in names]
         names |= {name: _arrow_type(types[name]) for name in self._shown}
         names.setdefault("score", pa.float64())
@@ -61,7 +64,7 @@ class DecisionTable:
         stream, rows, columns = self._plan.stream, judged.rows, judged.batch.columns
         made: dict[str, Any] = {
             stream.id: _names(rows.ids, stream.field(stream.id).type),
-            stream.key: _names(rows.keys, stream.field(stream.key).type),
+            self._subject: _names(rows.subjects(self._plan), stream.field(self._subject).type),
         }
         made.setdefault("event_time", pa.array(rows.event_time).cast(_TIMES))
         for name in self._shown:

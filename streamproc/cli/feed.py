@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from streamproc.cli.loops import run_until_terminated, terminable
-from streamproc.cli.options import LogUrl, PipelineOption, load_plan
+from streamproc.cli.options import LogUrl, PipelineOption, load_stages
 
 EXAMPLES = (
     "streamproc feed transactions may.parquet --pipeline configs/pipeline.yaml --log file:.streamproc --rate 500",
@@ -44,7 +44,7 @@ def command(
 
     configure_logs()
     with terminable():
-        plan = load_plan(pipeline)
+        plan = load_stages(pipeline)[0]
         check_stream(stream, plan)
         sizes = {path: path.stat().st_size for path in resolve_inputs(files, plan)}
         survey(list(sizes), plan.stream)

@@ -15,6 +15,7 @@ __all__ = [
     "PipelinePath",
     "StateMemory",
     "load_plan",
+    "load_stages",
     "refuse_unless",
 ]
 
@@ -23,7 +24,7 @@ from typing import Annotated
 import typer
 
 from state.errors import ConfigError
-from streamproc.cli.common import LogLevel, load_plan
+from streamproc.cli.common import LogLevel, load_plan, load_stages
 
 PipelinePath = Annotated[str, typer.Argument(metavar="PIPELINE", help="The pipeline's YAML file.")]
 PipelineOption = Annotated[str, typer.Option("--pipeline", metavar="PIPELINE", help="The pipeline's YAML file.")]

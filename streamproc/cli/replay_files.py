@@ -21,6 +21,7 @@ from state.rowstore import RowStore
 from streamproc.cli.compose import build_engine
 from streamproc.cli.files import Piece, read_file
 from streamproc.eventlog.contract import Chunk, TopicPartition
+from streamproc.runtime.engine import Engine
 from streamproc.runtime.results import Judged
 from streamproc.runtime.rows import Refused, TaskInput, decode_rows
 
@@ -28,53 +29,73 @@ from streamproc.runtime.rows import Refused, TaskInput, decode_rows
 class Result(NamedTuple):
     """One piece of a file, decided; `judged.rows.offsets` are places in the piece, so is `Refused.offset`.
 
-    `progress`: bytes of all files done so far, about.
+    `refused`: records that became dead letters, in the file's order. `progress`: bytes of all files so far, about.
     """
 
     path: Path
     piece: Piece
     judged: Judged
+    refused: Sequence[Refused]
     progress: int
-
-    @property
-    def refused(self) -> Sequence[Refused]:
-        """Records that became dead letters, in the file's order."""
-        return sorted(self.judged.rows.refused, key=lambda letter: letter.offset)
 
 
 class FileReplay:
     """Decides the rows of files, in order, on state of its own that dies with it."""
 
-    def __init__(self, plan: Plan) -> None:
-        """Raises ConfigError if the plan cannot be executed here."""
-        self._plan = plan
-        self._engine, state = build_engine(plan, bytes(32))
-        for task in range(plan.topic_partitions):
-            state.add_task(task, NothingStored())
+    def __init__(self, plans: Sequence[Plan]) -> None:
+        """`plans`: of the stages, in order. Raises ConfigError if one cannot be executed here."""
+        self._plans = plans
+        self._engines: list[Engine] = []
+        for plan in plans:
+            engine, state = build_engine(plan, bytes(32))
+            for task in range(plan.topic_partitions):
+                state.add_task(task, NothingStored())
+            self._engines.append(engine)
         self._now_ms = time.time_ns() // 1_000_000
 
     def run(self, paths: Sequence[Path]) -> Iterator[Result]:
         """Raises ConfigError for a file that cannot be read."""
         done = 0
         for path in paths:
-            for piece in read_file(path, self._plan.stream):
-                rows = decode_rows(self._engine.decoder, self._inputs(piece))
-                judged = self._engine.judge(rows, attempts_max=rows.size)  # nobody waits
-                self._engine.publish()
-                yield Result(path, piece, judged, done + piece.progress)
+            for piece in read_file(path, self._plans[0].stream):
+                judged, refused = self._judged(piece)
+                yield Result(path, piece, judged, refused, done + piece.progress)
             done += path.stat().st_size
 
-    def _inputs(self, piece: Piece) -> list[TaskInput]:
-        places = partitions_of([key or b"" for key in piece.keys], self._plan.topic_partitions)
-        if None in piece.keys:
-            places[[i for i, key in enumerate(piece.keys) if key is None]] = 0
+    def _judged(self, piece: Piece) -> tuple[Judged, list[Refused]]:
+        """The rows as the last stage has them, and what any of them refused; offsets are places in the piece."""
+        inputs = self._inputs(self._plans[0], range(len(piece.rows)), piece.keys, piece.rows)
+        judged = self._judge(self._engines[0], inputs)
+        refused = judged.rows.refused
+        for plan, before, engine in zip(self._plans[1:], self._engines, self._engines[1:], strict=False):
+            routes, texts = before.hand_on(judged)
+            places = judged.rows.offsets
+            order = np.argsort(places).tolist()
+            keys, values = [routes[i].encode() for i in order], [texts[i] for i in order]
+            judged = self._judge(engine, self._inputs(plan, places[order].tolist(), keys, values))
+            refused = refused + judged.rows.refused
+        return judged, sorted(refused, key=lambda letter: letter.offset)
+
+    def _judge(self, engine: Engine, inputs: list[TaskInput]) -> Judged:
+        rows = decode_rows(engine.decoder, inputs)
+        judged = engine.judge(rows, attempts_max=rows.size)  # nobody waits
+        engine.publish()
+        return judged
+
+    def _inputs(
+        self, plan: Plan, offsets: Sequence[int], keys: Sequence[bytes | None], values: Sequence[bytes | None]
+    ) -> list[TaskInput]:
+        places = partitions_of([key or b"" for key in keys], plan.topic_partitions)
+        if None in keys:
+            places[[i for i, key in enumerate(keys) if key is None]] = 0
         inputs = []
         for task in np.unique(places).tolist():
             mine: list[int] = np.flatnonzero(places == task).tolist()
-            tp = TopicPartition(self._plan.stream.topic, task)
-            keys = [piece.keys[i] for i in mine]
-            values = [piece.rows[i] for i in mine]
-            chunk = Chunk(tp, mine, keys, values, [self._now_ms] * len(mine), mine[-1] + 1)
+            tp = TopicPartition(plan.stream.topic, task)
+            its = [offsets[i] for i in mine]
+            chunk = Chunk(
+                tp, its, [keys[i] for i in mine], [values[i] for i in mine], [self._now_ms] * len(mine), its[-1] + 1
+            )
             inputs.append(TaskInput(task, tp, [chunk]))
         return inputs
 

@@ -24,7 +24,7 @@ from streamproc.cli.options import (
     MetricsPort,
     PipelinePath,
     StateMemory,
-    load_plan,
+    load_stages,
 )
 from streamproc.cli.processes import die_with_parent, supervise
 from streamproc.cli.worker_process import COMMAND, SWITCHES, Share, forked, work
@@ -86,7 +86,7 @@ def command(
         commands = [_child(share, index) for index in range(workers)]
         if workers == 1:  # its worker checks and locks
             return supervise(commands, forked if commands[0][: len(COMMAND)] == COMMAND else None)
-        plan = load_plan(pipeline)  # what is wrong is said once, before anything starts
+        plan = load_stages(pipeline)[0]  # what is wrong is said once, before anything starts
         make_directories(log, share.state, plan.pipeline)
         held = hold_run(share.state / plan.pipeline, name, os.getpid())
         try:

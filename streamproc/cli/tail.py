@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from streamproc.cli.loops import leaving_quietly, run_async
-from streamproc.cli.options import LogUrl, PipelineOption, load_plan
+from streamproc.cli.options import LogUrl, PipelineOption, load_stages
 
 EXAMPLES = ("streamproc tail decisions --pipeline configs/pipeline.yaml --log file:.streamproc --from-start",)
 
@@ -41,7 +41,7 @@ def command(
         from streamproc.cli.topic_lines import topic_lines
 
         configure_logs()
-        plan = load_plan(pipeline)
+        plan = load_stages(pipeline)[-1]
         topic_lines(topic, plan)
         refuse_missing_log(log)
         run_async(tail(plan, topic, log, from_start=from_start, until_end=until_end))

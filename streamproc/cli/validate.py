@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["EXAMPLES", "command"]
 
-from streamproc.cli.options import PipelinePath, load_plan
+from streamproc.cli.options import PipelinePath, load_stages
 from streamproc.cli.stdout import writing_stdout
 
 EXAMPLES = ("streamproc validate configs/pipeline.yaml",)
@@ -16,9 +16,9 @@ def command(pipeline: PipelinePath) -> None:
     All that is wrong is said, each with file, line and column, structure first; then the exit code is 2. Nothing is
     started.
     """
-    plan = load_plan(pipeline)
+    plans = load_stages(pipeline)
 
     from streamproc.language import explain
 
     with writing_stdout():
-        print(explain(plan))  # noqa: T201 - the command's data
+        print("\n\n".join(map(explain, plans)))  # noqa: T201 - the command's data

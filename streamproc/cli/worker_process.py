@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from state.errors import ConfigError, StateBarrierError, StreamprocError
-from streamproc.cli.common import LogLevel, load_plan
+from streamproc.cli.common import LogLevel, load_stages
 from streamproc.cli.errors import report
 from streamproc.cli.loops import leaving_quietly, run_async
 from streamproc.cli.processes import die_with_parent
@@ -74,8 +74,9 @@ def _work(share: Share, index: int) -> None:
     from streamproc.runtime.settings import WorkerSettings
 
     configure_logs(share.log_level)
-    plan = load_plan(share.pipeline)
-    make_directories(share.log, share.state, plan.pipeline)
+    plans = load_stages(share.pipeline)
+    name = plans[0].pipeline
+    make_directories(share.log, share.state, name)
     port = None if share.metrics_port is None else share.metrics_port + index
     notes = os.environ.pop(NOTES_VARIABLE, None)
     options = RunOptions(
@@ -88,10 +89,10 @@ def _work(share: Share, index: int) -> None:
         replay_horizon_ms=replay_horizon_ms(options),
     )  # fmt: skip
     try:
-        run_async(run_worker(plan, options, settings))
+        run_async(run_worker(plans, options, settings))
     except StateBarrierError as error:
-        home = share.state / plan.pipeline
-        raise ConfigError(f"{error.message}: {home}, and the journal of {plan.pipeline}", hint=error.hint) from None
+        home = share.state / name
+        raise ConfigError(f"{error.message}: {home}, and the journal of {name}", hint=error.hint) from None
 
 
 def _parse(arguments: Sequence[str]) -> tuple[Share, int, int]:

@@ -1,4 +1,4 @@
-"""A checked pipeline -> the plan that the runtime, the backtest and the tests execute.
+"""A checked pipeline -> the plans that the runtime, the backtest and the tests execute, one a stage.
 
 1. tables, models and operators of the user are loaded; 2. features and rules are taken apart into items (`draft`);
 3. items are put in order (`schedule`); 4. each layer becomes a step, its types inferred from those before it.
@@ -6,14 +6,14 @@
 
 from __future__ import annotations
 
-__all__ = ["compile_pipeline"]
+__all__ = ["compile_pipeline", "compile_stages"]
 
 from collections.abc import Callable
 from pathlib import Path
 
 from operators.encode import RESERVED
 from operators.operator import OutputField
-from operators.plan import DecisionSpec, Plan, RuleSpec
+from operators.plan import ROUTE, DecisionSpec, Plan, RuleSpec
 from operators.schema import FieldSpec, Kind, StreamSchema, TopicNames
 from state.errors import ConfigError
 from streamproc.language.csv_table import TableContents, empty_table, read_table
@@ -23,6 +23,7 @@ from streamproc.language.fingerprint import decision_fingerprint, state_fingerpr
 from streamproc.language.model import ExpressionFeature, Pipeline, Stage, Stream, WindowGroup, window_names
 from streamproc.language.problems import Problems, nearest
 from streamproc.language.schedule import check_names, schedule
+from streamproc.language.stages import handed_on, handoff
 from streamproc.language.steps import LoadedModel, StepBuilder
 from streamproc.language.user_operators import OperatorLoader, load_operator
 
@@ -36,7 +37,23 @@ def compile_pipeline(
     operators: OperatorLoader = load_operator,
     models: ModelLoader | None = None,
 ) -> Plan:
-    """Compile a loaded pipeline.
+    """Compile a loaded pipeline of one stage; see `compile_stages`."""
+    plans = compile_stages(pipeline, operators=operators, models=models)
+    if len(plans) > 1:
+        place = pipeline.stages[1].place
+        raise ConfigError(
+            "more than one stage is not supported here yet", place, "only `run` and `backtest` know stages"
+        )
+    return plans[0]
+
+
+def compile_stages(
+    pipeline: Pipeline,
+    *,
+    operators: OperatorLoader = load_operator,
+    models: ModelLoader | None = None,
+) -> tuple[Plan, ...]:
+    """Compile a loaded pipeline: a plan for each of its stages, in order. Rules and models are the last one's.
 
     Args:
         pipeline: from `load_pipeline`.
@@ -47,39 +64,75 @@ def compile_pipeline(
         ConfigError: a PipelineError with everything that is wrong: unknown columns, types, circles, missing files.
     """
     problems = Problems()
-    stage, (stream_name, stream) = pipeline.stages[0], next(iter(pipeline.streams.items()))
-    schema = _schema(stream_name, stream, stage, problems)
-    keys = {stage.partition_by, stage.per} - _columns(stage, stream)
     tables = _tables(pipeline, problems)
-    draft = Draft(stage.per, [name for name, field in stream.fields.items() if field.type.kind is Kind.INT64])
-    _user_operators(pipeline, operators, draft, problems)
-    problems.check()
-    features, refused = _features(stage, stream, draft, problems)
-    refused |= keys
-    _scores_and_rules(pipeline, stream, draft, problems)
-    fields = {spec.name: _output(spec, schema) for spec in schema.fields}
-    refused |= check_names(draft.items, fields, refused, problems)
-    lookups = {name: contents.table for name, contents in tables.items()}
-    builder = StepBuilder(fields, lookups, models or _open_onnx, pipeline, problems)
-    items = {name: item for name, item in draft.items.items() if name not in refused}
-    with problems.caught():
-        builder.build(schedule(items, set(fields) | refused))
-    _check_include(pipeline, builder.scope, refused | set(items), problems)
-    problems.check()
-    digests = {name: contents.digest for name, contents in tables.items()}
-    return Plan(
-        pipeline=pipeline.pipeline,
-        stream=schema,
-        topics=_topics(pipeline),
-        steps=tuple(builder.steps),
-        features=tuple(builder.scope[name] for name in features),
-        rules=_rules(pipeline),
-        decision=_decision(pipeline, builder.scope),
-        state_fingerprint=state_fingerprint(pipeline, schema, draft.items, builder.steps, digests),
-        decision_fingerprint=decision_fingerprint(pipeline, digests, builder.model_digests),
-        topic_partitions=pipeline.partitions,
-        topic_config={"retention.ms": str(pipeline.retention or -1)},
-    )
+    name, stream = next(iter(pipeline.streams.items()))
+    plans: list[Plan] = []
+    for stage, following in zip(pipeline.stages, [*pipeline.stages[1:], None], strict=True):
+        compiler = _StageCompiler(pipeline, stage, following, (name, stream), tables=tables, problems=problems)
+        plan, scope = compiler.compile(operators, models or _open_onnx)
+        plans.append(plan)
+        if plan.handoff is not None:
+            stream = handed_on(stream, plan.handoff, scope)
+    return tuple(plans)
+
+
+class _StageCompiler:
+    """Compiles one stage; `stream`: what it reads, by name."""
+
+    def __init__(
+        self, pipeline: Pipeline, stage: Stage, following: Stage | None, stream: tuple[str, Stream], *,
+        tables: dict[str, TableContents], problems: Problems,
+    ) -> None:  # fmt: skip
+        self._pipeline, self._stage, self._following = pipeline, stage, following
+        self._name, self._stream = stream
+        self._tables, self._problems = tables, problems
+
+    def compile(self, operators: OperatorLoader, models: ModelLoader) -> tuple[Plan, dict[str, OutputField]]:
+        """The plan, and the types of all its columns."""
+        pipeline, stage, stream, problems = self._pipeline, self._stage, self._stream, self._problems
+        schema = _schema(self._name, stream, stage, problems)
+        draft = Draft(stage.per, [name for name, field in stream.fields.items() if field.type.kind is Kind.INT64])
+        if self._following is None:
+            _user_operators(pipeline, operators, draft, problems)
+        problems.check()
+        features, refused = _features(stage, stream, draft, problems)
+        refused |= {stage.partition_by, stage.per} - _columns(stage, stream)
+        if self._following is None:
+            _scores_and_rules(pipeline, stream, draft, problems)
+        fields = {spec.name: _output(spec, schema) for spec in schema.fields}
+        refused |= check_names(draft.items, fields, refused, problems)
+        lookups = {name: contents.table for name, contents in self._tables.items()}
+        builder = StepBuilder(fields, lookups, models, folder=Path(pipeline.folder), ttl=stage.ttl, problems=problems)
+        items = {name: item for name, item in draft.items.items() if name not in refused}
+        with problems.caught():
+            builder.build(schedule(items, set(fields) | refused))
+        if self._following is None:
+            _check_include(pipeline, builder.scope, refused | set(items), problems)
+        problems.check()
+        return self._plan(schema, draft, features, builder), builder.scope
+
+    def _plan(self, schema: StreamSchema, draft: Draft, features: list[str], builder: StepBuilder) -> Plan:
+        pipeline, stage = self._pipeline, self._stage
+        digests = {name: contents.digest for name, contents in self._tables.items()}
+        is_last = self._following is None
+        return Plan(
+            pipeline=pipeline.pipeline,
+            stream=schema,
+            topics=_topics(pipeline, "" if is_last else f".{stage.name}"),
+            steps=tuple(builder.steps),
+            features=tuple(builder.scope[name] for name in features),
+            rules=_rules(pipeline) if is_last else (),
+            decision=_decision(pipeline, builder.scope) if is_last else DecisionSpec(("hand_on",), "hand_on"),
+            state_fingerprint=state_fingerprint(
+                pipeline, stage, schema, draft.items, builder.steps, table_digests=digests
+            ),
+            decision_fingerprint=decision_fingerprint(pipeline, digests, builder.model_digests),
+            topic_partitions=pipeline.partitions,
+            topic_config={"retention.ms": str(pipeline.retention or -1)},
+            stage=stage.name,
+            handoff=handoff(pipeline, self._stream, self._following, features),
+            subject=pipeline.stages[0].partition_by,
+        )
 
 
 def _names_of(name: str, group: WindowGroup) -> list[str]:
@@ -112,7 +165,7 @@ def _schema(name: str, stream: Stream, stage: Stage, problems: Problems) -> Stre
         ),
         id=stream.id,
         event_time=stream.event_time,
-        key=stage.partition_by,
+        key=ROUTE if ROUTE in stream.fields else stage.partition_by,
         deduplicate_ms=stream.deduplicate,
         max_ahead_ms=stream.max_ahead,
         extra_refused=stream.extra == "refuse",
@@ -217,10 +270,11 @@ def _rules(pipeline: Pipeline) -> tuple[RuleSpec, ...]:
     )
 
 
-def _topics(pipeline: Pipeline) -> TopicNames:
+def _topics(pipeline: Pipeline, stage: str) -> TopicNames:
+    """`stage`: what its journal's name has behind the pipeline's journal's."""
     topics = pipeline.topics
-    side = {rule.to: f"{pipeline.pipeline}.{rule.to}" for rule in pipeline.rules if rule.to}
-    return TopicNames(topics.decisions, topics.dead_letters, topics.journal, side)
+    side = {} if stage else {rule.to: f"{pipeline.pipeline}.{rule.to}" for rule in pipeline.rules if rule.to}
+    return TopicNames(topics.decisions, topics.dead_letters, topics.journal + stage, side)
 
 
 def _open_onnx(path: Path) -> LoadedModel:

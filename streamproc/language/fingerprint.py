@@ -19,7 +19,7 @@ from operators.operator import Operator
 from operators.plan import replay_steps
 from operators.schema import StreamSchema
 from streamproc.language.draft import ExpressionItem, Item, PreviousItem, UserItem, WindowItem
-from streamproc.language.model import Pipeline
+from streamproc.language.model import Pipeline, Stage
 
 _VERSION = 1
 """Raised when the meaning of a fingerprint changes."""
@@ -27,9 +27,11 @@ _VERSION = 1
 
 def state_fingerprint(
     pipeline: Pipeline,
+    stage: Stage,
     schema: StreamSchema,
     items: Mapping[str, Item],
     steps: Sequence[Operator],
+    *,
     table_digests: Mapping[str, str],
 ) -> str:
     """Digest of the stream, its key, deduplication, all features and what state is kept for rules.
@@ -43,7 +45,6 @@ def state_fingerprint(
         for _, compiled in step.expressions
         for table in compiled.tables
     }
-    stage = pipeline.stages[0]
     rules = {f"rule:{rule.id}" for rule in pipeline.rules}
     meant = {
         "stream": {
@@ -61,16 +62,16 @@ def state_fingerprint(
         "items": sorted(
             [name, *map(str, _meaning(item, pipeline))]
             for name, item in items.items()
-            if name not in rules and (name in _columns(pipeline, items) or not isinstance(item, ExpressionItem))
+            if name not in rules and (name in _columns(stage, items) or not isinstance(item, ExpressionItem))
         ),
         "tables": {name: table_digests[name] for name in sorted(read)},
     }
     return _digest(meant)
 
 
-def _columns(pipeline: Pipeline, items: Mapping[str, Item]) -> set[str]:
+def _columns(stage: Stage, items: Mapping[str, Item]) -> set[str]:
     """Expressions that are features, or hidden ones that feed state (the names `score` and `risk_tier` are neither)."""
-    return set(pipeline.stages[0].features) | {name for name in items if name.startswith("_")}
+    return set(stage.features) | {name for name in items if name.startswith("_")}
 
 
 def _meaning(item: Item, pipeline: Pipeline) -> list[object]:

@@ -93,15 +93,16 @@ def _stages(top: Section, streams: dict[str, Stream]) -> tuple[Stage, ...]:
             top.problems.add(f"{key!r} stands beside 'stages'", top.key_place(key), "move it into the stage")
     items = node.items if isinstance(node, Items) else []
     if not items:
-        top.problems.add("stages must be a list with one stage", top.key_place("stages"))
-    found = []
+        top.problems.add("stages must be a list of stages", top.key_place("stages"))
+    found: dict[str, Stage] = {}
     for item in items:
         section = Section(item, "the stage", top.problems)
-        found.append(_stage(section, section.get("name", identifier, "main"), next(iter(streams), "")))
+        stage = _stage(section, section.get("name", identifier, "main"), next(iter(streams), ""))
+        if stage.name in found:
+            top.problems.add(f"a stage {stage.name!r} exists already", item.place, "give each a name of its own")
+        found.setdefault(stage.name, stage)
         section.close()
-    if len(found) > 1:
-        top.problems.add("more than one stage is not supported yet", items[1].place, "keep one, with `per:` for keys")
-    return tuple(found)
+    return tuple(found.values())
 
 
 def _stage(section: Section, name: str, stream: str) -> Stage:

@@ -27,7 +27,6 @@ from streamproc.language.draft import (
     reads,
 )
 from streamproc.language.expression import compile_expression
-from streamproc.language.model import Pipeline
 from streamproc.language.problems import Problems
 
 
@@ -48,7 +47,9 @@ class StepBuilder:
         fields: Mapping[str, OutputField],
         lookups: dict[str, LookupTable],
         open_model: Callable[[Path], LoadedModel],
-        pipeline: Pipeline,
+        *,
+        folder: Path,
+        ttl: int,
         problems: Problems,
     ) -> None:
         self.scope: dict[str, OutputField] = dict(fields)
@@ -56,8 +57,8 @@ class StepBuilder:
         self.model_digests: dict[str, str] = {}
         self._lookups = lookups
         self._open_model = open_model
-        self._folder = Path(pipeline.folder)
-        self._ttl = pipeline.stages[0].ttl
+        self._folder = folder
+        self._ttl = ttl
         self._problems = problems
         self._specs: dict[str, int] = {}
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 __all__ = ["Collector", "split_chunk"]
 
 import asyncio
+import heapq
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from streamproc.eventlog.contract import Chunk, GroupReader, TopicPartition
 
 _POLL_TIMEOUT_MS = 200
+_PIECE_ROWS = 256
 _PAUSE_SECONDS = 0.002
 """Between two polls while a transaction is in flight: what comes meanwhile waits for its end anyway."""
 
@@ -117,6 +120,34 @@ class Collector:
             taken.append(chunk)
             rows -= len(chunk.offsets)
             self._rows -= len(chunk.offsets)
+        return taken
+
+    def take_in_step(self, rows: int, time_of: Callable[[Chunk], int]) -> list[Chunk]:
+        """Up to `rows` records, in order within each partition; small pieces of all partitions, the oldest head first.
+
+        So no partition runs far ahead of another one in time, and what they hand on arrives about in order.
+        """
+        queues: dict[TopicPartition, deque[Chunk]] = {}
+        for chunk in self._chunks:
+            queues.setdefault(chunk.tp, deque()).append(chunk)
+        heads = [(time_of(queue[0]), tp) for tp, queue in queues.items()]
+        heapq.heapify(heads)
+        taken: list[Chunk] = []
+        while heads and rows > 0:
+            _, tp = heads[0]
+            queue = queues[tp]
+            piece = queue.popleft()
+            if len(piece.offsets) > (most := min(rows, _PIECE_ROWS)):
+                piece, rest = split_chunk(piece, most)
+                queue.appendleft(rest)
+            taken.append(piece)
+            rows -= len(piece.offsets)
+            self._rows -= len(piece.offsets)
+            if queue:
+                heapq.heapreplace(heads, (time_of(queue[0]), tp))
+            else:
+                heapq.heappop(heads)
+        self._chunks = deque(chunk for queue in queues.values() for chunk in queue)
         return taken
 
     async def reset(self) -> None:

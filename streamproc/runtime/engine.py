@@ -23,7 +23,8 @@ import structlog
 from operators.batch import Batch
 from operators.decide import RuleDecider
 from operators.decode import RecordDecoder
-from operators.deduplicate import Deduplicator, DuplicateFlags, payload_digests
+from operators.deduplicate import Deduplicator, DuplicateFlags
+from operators.handoff import HandedOn
 from operators.operator import Operator, OperatorContext
 from operators.plan import Plan
 from state.errors import RecordError, StreamprocError
@@ -105,7 +106,7 @@ class Engine:
         judged = self.judge(rows)
         self._at(4)
         try:
-            computed = self._outputs.encode(inputs, tasks, judged, now_ms)
+            computed = self._encode(inputs, tasks, judged, now_ms)
             self._check_size(computed)
         except (RecordError, BatchTooLargeError) as error:
             self._state.undo()
@@ -113,9 +114,15 @@ class Engine:
                 raise (error if isinstance(error, BatchTooLargeError) else BatchTooBadError()) from error
             reason = error.reason if isinstance(error, RecordError) else "too_large_output"
             judged = self.judge(judged.rows.refuse((0,), reason, ""))
-            computed = self._outputs.encode(inputs, tasks, judged, now_ms)
+            computed = self._encode(inputs, tasks, judged, now_ms)
         self._at(COMPUTED)
         return computed
+
+    def _encode(
+        self, inputs: Sequence[TaskInput], tasks: Mapping[TopicPartition, PartitionTask], judged: Judged, now_ms: int
+    ) -> Computed:
+        partitions = self.partitions or self.plan.topic_partitions
+        return self._outputs.encode(inputs, tasks, judged, now_ms=now_ms, partitions=partitions)
 
     def _check_size(self, computed: Computed) -> None:
         """A journal record must fit into what the log takes: the rows that would about fill it are the new bound."""
@@ -185,6 +192,10 @@ class Engine:
             self._logger.warning("the last transaction cannot be decided again here", error=type(error).__name__)
             return exact, None
 
+    def hand_on(self, judged: Judged) -> HandedOn:
+        """What the next stage is given of judged rows, one record a row."""
+        return self._outputs.texts(judged)
+
     @property
     def numerics(self) -> str:
         """This process's numerics fingerprint."""
@@ -239,7 +250,7 @@ class Engine:
         """What is known of the ids; the indices of the rows that are no duplicates, and these rows as a batch."""
         if self._deduplicator is None:
             return None, np.arange(rows.size), rows.batch()
-        digests = payload_digests(rows.values) if digests is None else digests
+        digests = rows.digests() if digests is None else digests
         flags = self._deduplicator.check(rows.spans, rows.ids, digests, rows.event_time)
         if not flags.duplicate.any():
             return flags, np.arange(rows.size), rows.batch()

@@ -86,6 +86,7 @@ class WorkerMetrics:
         self.registry = registry = CollectorRegistry()
         p = "streamproc_"
         self.records = Counter(p + "records", "Records decided", registry=registry)
+        self.handed_on = Counter(p + "handed_on", "Records that a stage handed on to the next", registry=registry)
         self.dead_letters = Counter(p + "dead_letters", "Records refused", ["reason"], registry=registry)
         self.duplicates = Counter(p + "duplicates", "Records that repeat an id", registry=registry)
         self.decisions = Counter(p + "decisions", "Decisions", ["decision"], registry=registry)
@@ -148,19 +149,25 @@ class WorkerMetrics:
             old = self._seconds_per_row or cost
             self._seconds_per_row = old + _SMOOTHING * (cost - old)
 
-    def committed(self, parts: Sequence[Judged], seconds: float, now_ms: int) -> None:
-        """A transaction was published."""
+    def committed(self, decided: Sequence[Judged], handed_on: Sequence[Judged], seconds: float, now_ms: int) -> None:
+        """A transaction was published: rows that the last stage decided, and those that others handed on."""
         self.transaction_seconds.observe(seconds)
         self._transactions += 1
-        for judged in parts:
+        for judged in decided:
             self._decided(judged, now_ms)
+        for judged in handed_on:
+            self.handed_on.inc(judged.rows.size)
+            self._refused(judged)
+
+    def _refused(self, judged: Judged) -> None:
+        for letter in judged.rows.refused:
+            self.dead_letters.labels(letter.reason).inc()
 
     def _decided(self, judged: Judged, now_ms: int) -> None:
         self.records.inc(judged.rows.size)
+        self._refused(judged)
         self.duplicates.inc(judged.rows.size - len(judged.fresh))
         self.unknown_fields.inc(judged.rows.extras)
-        for letter in judged.rows.refused:
-            self.dead_letters.labels(letter.reason).inc()
         for code, count in enumerate(np.bincount(judged.actions).tolist()):
             if count:
                 self.decisions.labels(judged.decided.action_names[code]).inc(count)

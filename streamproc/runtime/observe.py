@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["STAGES", "StageTimer", "Watched", "watch_tasks"]
 
 import asyncio
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Protocol
 
 import structlog
@@ -59,7 +59,13 @@ class Watched(Protocol):
 
 
 async def watch_tasks(
-    admin: Admin, worker: Watched, state: WorkerState, *, metrics: WorkerMetrics, clock: Clock, watchdog: Watchdog
+    admin: Admin,
+    worker: Watched,
+    states: Sequence[WorkerState],
+    *,
+    metrics: WorkerMetrics,
+    clock: Clock,
+    watchdog: Watchdog,
 ) -> None:
     """For ever: lag of each task behind the log's end, and whether it advances; keys and bytes of the state; whether
     the log answers.
@@ -67,9 +73,9 @@ async def watch_tasks(
     logger = structlog.get_logger("watch")
     while True:
         await clock.sleep(_WATCH_SECONDS)
-        metrics.state_keys.set(state.live_keys)
-        metrics.state_bytes.set(state.bytes_estimate())
-        metrics.state_evicted_keys.set(state.evicted)
+        metrics.state_keys.set(sum(state.live_keys for state in states))
+        metrics.state_bytes.set(sum(state.bytes_estimate() for state in states))
+        metrics.state_evicted_keys.set(sum(state.evicted for state in states))
         owned = {task.source: task for task in worker.tasks}
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
@@ -86,5 +92,7 @@ async def watch_tasks(
         watchdog.look(worker.tasks, waiting, ends)
         metrics.stalled_tasks.set(len(watchdog.stalled))
         metrics.lag.clear()
+        several = len({tp.topic for tp in ends}) > 1
         for tp, end in ends.items():
-            metrics.lag.labels(str(tp.partition)).set(max(0, end - owned[tp].position))
+            named = f"{tp.topic}-{tp.partition}" if several else str(tp.partition)
+            metrics.lag.labels(named).set(max(0, end - owned[tp].position))

@@ -11,20 +11,23 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 from pyarrow import RecordBatch
 
 from operators.batch import Batch, TaskRows
 from operators.block import BlockEncoder, BlockRows
 from operators.decode import payload_digest
 from operators.encode import DecisionEncoder, json_encoder
-from operators.plan import Plan
+from operators.handoff import HandedOn, HandoffEncoder
+from operators.plan import ROUTE, Plan
 from operators.schema import DataType, Kind
+from state.hashing import partitions_of
 from streamproc.eventlog.contract import OutputRecords, TopicPartition
 from streamproc.runtime.journal import JournalEntry, RangeOfInput, encode_entry
 from streamproc.runtime.numerics import numerics_fingerprint
 from streamproc.runtime.partition_task import PartitionTask, TaskHead
 from streamproc.runtime.results import Computed, Judged
-from streamproc.runtime.rows import Refused, TaskInput
+from streamproc.runtime.rows import Refused, Rows, TaskInput
 
 _EXACT = (Kind.INT64, Kind.DECIMAL, Kind.TIMESTAMP, Kind.BOOL)
 _JOURNAL_VERSION = 1
@@ -50,8 +53,12 @@ class OutputEncoder:
         types |= {field.name: field.type for step in plan.steps for field in step.outputs}
         self._plan = plan
         self._actions = tuple(action_names)
-        self._decisions = DecisionEncoder(plan.stream, plan.decision, types)
-        self._block = BlockEncoder(plan, action_names)
+        told = plan if plan.stream.key != ROUTE else replace(plan, stream=replace(plan.stream, key=plan.subject))
+        self._decisions = DecisionEncoder(told.stream, plan.decision, types)
+        self._block = BlockEncoder(told, action_names)
+        self._handoff: HandoffEncoder | None = None
+        if plan.handoff is not None:
+            self._handoff = HandoffEncoder(plan.handoff, digests=plan.stream.deduplicate_ms > 0)
         self._digest_key = digest_key
         self.numerics = numerics_fingerprint()
         self._exact = tuple(
@@ -59,11 +66,13 @@ class OutputEncoder:
         )
 
     def encode(
-        self, inputs: Sequence[TaskInput], tasks: Mapping[TopicPartition, PartitionTask], judged: Judged, now_ms: int
-    ) -> Computed:
-        """Everything one transaction appends, and where its tasks stand then."""
-        arrays = self._block.arrays(_named(judged), judged.decided, judged.batch.columns)
-        shared = _Shared(judged, self._texts(judged), arrays, self.exact_rows(judged.batch))
+        self, inputs: Sequence[TaskInput], tasks: Mapping[TopicPartition, PartitionTask], judged: Judged, *,
+        now_ms: int, partitions: int,
+    ) -> Computed:  # fmt: skip
+        """Everything one transaction appends, and where its tasks stand then; `partitions`: of what is handed on."""
+        arrays = self._block.arrays(self._named(judged), judged.decided, judged.batch.columns)
+        routes, texts = self.texts(judged)
+        shared = _Shared(judged, texts, arrays, self.exact_rows(judged.batch))
         spans = {span.task: span for span in judged.rows.spans}
         computed = Computed({}, [], judged)
         for task_input in inputs:
@@ -72,13 +81,17 @@ class OutputEncoder:
             refused = [letter for letter in judged.rows.refused if letter.task == task.task]
             entry, block = self._entry(task_input, task, shared, span, refused)
             headers, chain = encode_entry(entry, task.computed.chain)
-            if span.stop > span.start:
+            if span.stop > span.start and self._handoff is None:
                 computed.outputs += self._decided(shared, span, now_ms)
             if refused:
                 computed.outputs.append(self._dead_letters(task_input.source, refused, now_ms))
             journal = TopicPartition(self._plan.topics.journal, task.task)
             computed.outputs.append(OutputRecords(journal, [None], [block], now_ms, [headers]))
             computed.heads[task_input.source] = TaskHead(task_input.stop, entry.sequence, chain)
+        if routes:
+            order = _in_step(judged.rows).tolist()
+            handed = HandedOn([routes[i] for i in order], [texts[i] for i in order])
+            computed.outputs += self._handed_on(handed, partitions, now_ms)
         return computed
 
     def exact_rows(self, batch: Batch) -> npt.NDArray[np.int64]:
@@ -106,26 +119,49 @@ class OutputEncoder:
 
     def output_digest(self, judged: Judged) -> bytes:
         """The journal's `output` digest of rows that are all of one task."""
-        return _digest_of(self._texts(judged))
+        return _digest_of(self.texts(judged).texts)
 
     # ---- parts
 
-    def _texts(self, judged: Judged) -> list[bytes]:
-        """The JSON of each row, duplicates in their places."""
+    def texts(self, judged: Judged) -> HandedOn:
+        """The JSON of each row, duplicates in their places; no routes where decisions are made."""
         batch, rows = judged.batch, judged.rows
+        if self._handoff is not None:
+            return self._handoff.encode(rows.ids, rows.columns, batch.columns, judged.fresh, rows.digests())
         if batch.size == rows.size:
-            return self._decisions.encode(rows.ids, rows.keys, rows.event_time, judged.decided, batch.columns)
+            keys = rows.subjects(self._plan)
+            return HandedOn([], self._decisions.encode(rows.ids, keys, rows.event_time, judged.decided, batch.columns))
         fresh = rows.take(judged.fresh)
         texts = np.empty(rows.size, np.object_)
         texts[judged.fresh] = self._decisions.encode(
-            fresh.ids, fresh.keys, fresh.event_time, judged.decided, batch.columns
+            fresh.ids, fresh.subjects(self._plan), fresh.event_time, judged.decided, batch.columns
         )
         again = np.flatnonzero(judged.duplicate)
         old = rows.take(again)
         actions = [self._actions[code] for code in judged.actions[again].tolist()]
-        texts[again] = self._decisions.encode_duplicates(old.ids, old.keys, old.event_time, actions)
-        listed: list[bytes] = texts.tolist()
-        return listed
+        texts[again] = self._decisions.encode_duplicates(old.ids, old.subjects(self._plan), old.event_time, actions)
+        return HandedOn([], texts.tolist())
+
+    def _handed_on(self, handed: HandedOn, partitions: int, now_ms: int) -> list[OutputRecords]:
+        """One output a partition of the next stage; rows stay in order."""
+        assert self._plan.handoff is not None
+        keys = list(map(str.encode, handed.routes))
+        places = partitions_of(keys, partitions)
+        outputs = []
+        for partition in np.unique(places).tolist():
+            mine: list[int] = np.flatnonzero(places == partition).tolist()
+            tp = TopicPartition(self._plan.handoff.topic, partition)
+            outputs.append(OutputRecords(tp, [keys[i] for i in mine], [handed.texts[i] for i in mine], now_ms))
+        return outputs
+
+    def _named(self, judged: Judged) -> BlockRows:
+        """What names the rows of the batch."""
+        rows, batch = judged.rows, judged.batch
+        keys = rows.subjects(self._plan)
+        if batch.size == rows.size:
+            return BlockRows(rows.ids, keys, rows.offsets, batch.event_time)
+        ids, keys = ([named[i] for i in judged.fresh.tolist()] for named in (rows.ids, keys))
+        return BlockRows(ids, keys, rows.offsets[judged.fresh], batch.event_time)
 
     def _entry(
         self, task_input: TaskInput, task: PartitionTask, shared: _Shared, span: TaskRows, refused: list[Refused]
@@ -158,7 +194,7 @@ class OutputEncoder:
     def _decided(self, shared: _Shared, span: TaskRows, now_ms: int) -> list[OutputRecords]:
         """A task's decisions, and the copies that side outputs get."""
         judged, topics = shared.judged, self._plan.topics
-        keys = list(map(str.encode, judged.rows.keys[span.start : span.stop]))
+        keys = list(map(str.encode, judged.rows.subjects(self._plan)[span.start : span.stop]))
         texts = shared.texts[span.start : span.stop]
         outputs = [OutputRecords(TopicPartition(topics.decisions, span.task), keys, texts, now_ms)]
         for name, hits in judged.decided.outputs.items():
@@ -192,18 +228,18 @@ class _Shared(NamedTuple):
     exact: npt.NDArray[np.int64]
 
 
-def _named(judged: Judged) -> BlockRows:
-    """What names the rows of the batch."""
-    rows, batch = judged.rows, judged.batch
-    if batch.size == rows.size:
-        return BlockRows(rows.ids, batch.keys, rows.offsets, batch.event_time)
-    ids = [rows.ids[i] for i in judged.fresh.tolist()]
-    return BlockRows(ids, batch.keys, rows.offsets[judged.fresh], batch.event_time)
-
-
 def _digest_of(texts: Sequence[bytes]) -> bytes:
     return hashlib.sha256(b"\n".join(texts)).digest()
 
 
 def _is_exact(kind: DataType) -> bool:
     return kind.kind in _EXACT
+
+
+def _in_step(rows: Rows) -> npt.NDArray[np.intp]:
+    """The order in which rows of several tasks are handed on: by event time; those of one task stay as they are."""
+    times = rows.event_time.copy()
+    for span in rows.spans:
+        mine = times[span.start : span.stop]
+        np.maximum.accumulate(mine, out=mine)
+    return np.argsort(times, kind="stable")

@@ -21,7 +21,7 @@ import structlog
 from operators.batch import Column, TaskRows
 from operators.decode import Known
 from operators.deduplicate import payload_digests
-from operators.plan import replay_steps
+from operators.plan import DIGEST, replay_steps
 from state.errors import RecordError, StateCorruptedError
 from streamproc.eventlog.contract import Chunk
 from streamproc.runtime.engine import Engine
@@ -43,7 +43,7 @@ class SilentReplayer:
         self._runs = [
             step.process if any(field.name in read for field in step.outputs) else step.replay for step in self._silent
         ]
-        self._decoder = engine.decoder.only(read)
+        self._decoder = engine.decoder.only({DIGEST, *read})
 
     def replay(self, task: int, chunks: Sequence[Chunk], rejected: frozenset[int], actions: bytes) -> None:
         """Run journaled records through the steps that keep state.
@@ -92,7 +92,8 @@ class SilentReplayer:
             if known is None:
                 raise _differs(task)
             parts.append(known)
-            digests.append(payload_digests(piece))
+            told = known.columns.get(DIGEST)
+            digests.append(payload_digests(piece) if told is None else told.values)
         columns = {name: _joined([part.columns[name] for part in parts]) for name in parts[0].columns}
         unread = np.zeros(len(values), np.int64)  # offsets and log times name refused rows: here are none
         rows = Rows(

@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 from operators.batch import Batch, Column, TaskRows
 from operators.decode import RecordDecoder
+from operators.deduplicate import payload_digests
+from operators.plan import DIGEST, ROUTE, Plan
 from streamproc.eventlog.contract import Chunk, TopicPartition
 from streamproc.runtime.partition_task import PartitionTask, Phase
 
@@ -118,6 +120,17 @@ class Rows(msgspec.Struct):
         keep = np.ones(self.size, np.bool_)
         keep[list(rows)] = False
         return self.take(np.flatnonzero(keep))
+
+    def subjects(self, plan: Plan) -> list[str]:
+        """What decisions about the rows are keyed by, as text: of a later stage, what the first one was keyed by."""
+        if plan.stream.key != ROUTE:
+            return self.keys
+        return list(map(str, self.columns[plan.subject].values.tolist()))
+
+    def digests(self) -> Indices:
+        """Int64 (rows,): a digest of each record as it first came; a later stage is told it."""
+        told = self.columns.get(DIGEST)
+        return payload_digests(self.values) if told is None else told.values
 
     def batch(self) -> Batch:
         """The rows as the plan's steps see them; steps add their columns to a dictionary of its own."""

@@ -1,12 +1,12 @@
 """A stage in a worker: a plan at work on its share of the tasks, with their state and their way back to it.
 
 A stage has a source topic, a journal and state of its own; all stages of a worker share its consumer, its producer and
-every transaction. The language makes pipelines of one stage only, for now.
+every transaction.
 """
 
 from __future__ import annotations
 
-__all__ = ["Part", "Stage", "StageParts", "by_stage"]
+__all__ = ["Part", "Stage", "StageParts", "by_stage", "decided_and_handed_on"]
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
@@ -18,7 +18,7 @@ import structlog
 from operators.plan import Plan
 from state.errors import StateCorruptedError
 from streamproc.clock import Clock
-from streamproc.eventlog.contract import CommittedOffset, EventLog, TopicPartition
+from streamproc.eventlog.contract import Chunk, CommittedOffset, EventLog, TopicPartition
 from streamproc.runtime.engine import Engine
 from streamproc.runtime.executor import BlockingExecutor
 from streamproc.runtime.flush import Flusher
@@ -26,7 +26,7 @@ from streamproc.runtime.partition_task import PartitionTask, Phase
 from streamproc.runtime.recovery import Recovery
 from streamproc.runtime.replay import SilentReplayer
 from streamproc.runtime.restorer import Restorer
-from streamproc.runtime.results import Computed
+from streamproc.runtime.results import Computed, Judged
 from streamproc.runtime.rows import TaskInput
 from streamproc.runtime.settings import WorkerSettings
 from streamproc.runtime.state_keeper import StateKeeper
@@ -96,6 +96,11 @@ class Stage:
         """The topic its tasks read."""
         return self.plan.stream.topic
 
+    @property
+    def partitions(self) -> int:
+        """How many its source has."""
+        return self.engine.partitions
+
     def share(self, partitions: int) -> None:
         """So many partitions has its source, and so many tasks are shared out."""
         self.engine.partitions = self._states.partitions = self._recovery.partitions = partitions
@@ -103,6 +108,11 @@ class Stage:
     def journal(self, source: TopicPartition) -> TopicPartition:
         """Where a task's transactions are journaled."""
         return TopicPartition(self.plan.topics.journal, source.partition)
+
+    def time_of(self, chunk: Chunk) -> int:
+        """The event time of its first record, ms; of one that cannot be read, long ago."""
+        decoded = self.engine.decoder.decode(chunk.values[:1], chunk.timestamps[:1])
+        return int(decoded.event_time[0]) if len(decoded.event_time) else -1
 
     def compute(self, inputs: Sequence[TaskInput], now_ms: int) -> Part:
         """Steps 2-4 on its tasks' share of a batch; see `Engine.compute`.
@@ -121,7 +131,9 @@ class Stage:
 
     def expected(self, sources: Iterable[TopicPartition]) -> list[TopicPartition]:
         """What a transaction over records of these will write to, as far as that is known in advance."""
-        topics = (self.plan.topics.decisions, self.plan.topics.journal)
+        topics = (
+            [self.plan.topics.journal] if self.plan.handoff else [self.plan.topics.decisions, self.plan.topics.journal]
+        )
         return [TopicPartition(topic, source.partition) for topic in topics for source in sources]
 
     def seal(self) -> None:
@@ -197,3 +209,11 @@ def by_stage(stages: Iterable[Stage], inputs: Sequence[TaskInput]) -> list[tuple
     """A batch's inputs for each stage that has any."""
     found = [(stage, [given for given in inputs if given.source.topic == stage.source]) for stage in stages]
     return [(stage, mine) for stage, mine in found if mine]
+
+
+def decided_and_handed_on(parts: Iterable[Part]) -> tuple[list[Judged], list[Judged]]:
+    """A transaction's rows: those of the last stage, and those of the others."""
+    decided, handed_on = list[Judged](), list[Judged]()
+    for stage, computed in parts:
+        (decided if stage.plan.handoff is None else handed_on).append(computed.judged)
+    return decided, handed_on

@@ -18,7 +18,7 @@ import structlog
 
 from state.errors import EventLogError, FencedError, StateCorruptedError, TaskMigratedError
 from streamproc.clock import Clock
-from streamproc.eventlog.contract import CommittedOffset, EventLog, GroupReader, Membership, TopicPartition
+from streamproc.eventlog.contract import Chunk, CommittedOffset, EventLog, GroupReader, Membership, TopicPartition
 from streamproc.runtime.assignment import Assignment
 from streamproc.runtime.care import Care
 from streamproc.runtime.collector import Collector
@@ -32,7 +32,7 @@ from streamproc.runtime.partition_task import PartitionTask, Phase
 from streamproc.runtime.patience import Patience
 from streamproc.runtime.rows import TaskInput, task_inputs
 from streamproc.runtime.settings import WorkerSettings
-from streamproc.runtime.stage import Part, Stage, StageParts, by_stage
+from streamproc.runtime.stage import Part, Stage, StageParts, by_stage, decided_and_handed_on
 from streamproc.runtime.topics import prepare_topics
 from streamproc.runtime.transaction import Probe, TransactionProtocol
 
@@ -83,7 +83,7 @@ class Worker:
         self._ahead: list[Part] | None = None
         self._again, self._stopping, self._orderly = False, False, True
         self._due = 0.0
-        self._ends: dict[TopicPartition, int] = {}
+        self._ends: dict[int, dict[TopicPartition, int]] = {}
 
     @property
     def tasks(self) -> Iterable[PartitionTask]:
@@ -186,8 +186,15 @@ class Worker:
         if self._probe is not None:
             self._probe(1)
         rows = self._care.rows(self._collector.head, self._full, self._tasks)
-        inputs = task_inputs(self._collector.take(rows), self._tasks)
+        inputs = task_inputs(self._taken(rows), self._tasks)
         return self._compute(inputs) if inputs else None  # 2-4
+
+    def _taken(self, rows: int) -> list[Chunk]:
+        """Records to decide; where stages follow each other, partitions are kept in step."""
+        if len(self._stages) == 1:
+            return self._collector.take(rows)
+        sources = {stage.source: stage for stage in self._stages}
+        return self._collector.take_in_step(rows, lambda chunk: sources[chunk.tp.topic].time_of(chunk))
 
     @property
     def _full(self) -> int:
@@ -240,8 +247,7 @@ class Worker:
         if ends is None:
             return
         self._publish(parts, ends)  # 8
-        judged = [part.computed.judged for part in parts]
-        self._metrics.committed(judged, self._clock.monotonic() - started, self._clock.now_ms())
+        self._metrics.committed(*decided_and_handed_on(parts), self._clock.monotonic() - started, self._clock.now_ms())
 
     def _publish(self, parts: list[Part], ends: dict[TopicPartition, int]) -> None:
         for part in parts:
@@ -297,11 +303,8 @@ class Worker:
         partitions = await prepare_topics(self._log, *plans, replay_horizon_ms=self._settings.replay_horizon_ms)
         for stage in self._stages:
             stage.share(partitions)
-        sources = [TopicPartition(stage.source, p) for stage in self._stages for p in range(partitions)]
         if self._settings.until_end:
-            begins = await self._log.admin().begin_offsets(sources)
-            ends = await self._log.admin().end_offsets(sources)
-            self._ends = {tp: end for tp, end in ends.items() if end > begins[tp]}
+            self._ends[0] = await self._now_at(self._stages[0])
         await self._protocol.open()
         await self._reader.start()
         return True
@@ -338,10 +341,24 @@ class Worker:
         return not self._settings.until_end and any(task.phase is Phase.RUNNING for task in self._tasks.values())
 
     async def _at_end(self) -> bool:
-        """With `until_end`: whether the group has decided and committed all that was there at the start."""
+        """With `until_end`: whether the group has decided and committed all that was there at the start. Stage after
+        stage: one that has come to its end hands on no more.
+        """
         if not self._settings.until_end or not self.ready or not self._collector.idle:
             return False
-        return await at_end(self._log, self._reader, self._clock, self._pipeline, ends=self._ends, own=self._tasks)
+        for number, stage in enumerate(self._stages):
+            if number not in self._ends:
+                self._ends[number] = await self._now_at(stage)
+            ends = self._ends[number]
+            if not await at_end(self._log, self._reader, self._clock, self._pipeline, ends=ends, own=self._tasks):
+                return False
+        return True
+
+    async def _now_at(self, stage: Stage) -> dict[TopicPartition, int]:
+        """Where the stage's source ends now, if it holds anything."""
+        admin, sources = self._log.admin(), [TopicPartition(stage.source, p) for p in range(stage.partitions)]
+        begins, ends = await admin.begin_offsets(sources), await admin.end_offsets(sources)
+        return {tp: end for tp, end in ends.items() if end > begins[tp]}
 
     async def _close(self) -> None:
         """Leave nothing to replay: what is published is flushed; what is not is undone."""

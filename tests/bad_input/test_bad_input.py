@@ -104,7 +104,7 @@ async def check_bad_input(url: str, tmp_path: Path) -> None:
     log = open_log(url)
     try:
         await append(log, plan, values)
-        await run_worker(plan, RunOptions(url, tmp_path / "state"), WorkerSettings(until_end=True))
+        await run_worker([plan], RunOptions(url, tmp_path / "state"), WorkerSettings(until_end=True))
         decisions = await committed(log, plan.topics.decisions)
         letters = await committed(log, plan.topics.dead_letters)
     finally:
@@ -148,7 +148,7 @@ def test_keys_in_the_wrong_partition_are_refused_and_neighbours_decided(tmp_path
             tp = TopicPartition(plan.stream.topic, partition)
             await appender.append([OutputRecords(tp, [b"c1"], [good(number)], 1_700_000_000_000)])
         await appender.close()
-        await run_worker(plan, RunOptions(url, tmp_path / "state"), WorkerSettings(until_end=True))
+        await run_worker([plan], RunOptions(url, tmp_path / "state"), WorkerSettings(until_end=True))
         counts = await asyncio.gather(
             *(log.admin().end_offsets([TopicPartition(topic, p)]) for p in (0, 1)
               for topic in (plan.topics.decisions, plan.topics.dead_letters))

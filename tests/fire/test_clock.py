@@ -44,7 +44,7 @@ def decide(subject: Subject) -> list[bytes]:
     """In this process, with the clock of the composition root; the decisions' bytes."""
     plan = load_plan(str(subject.campaign.yaml))
     options = compose.RunOptions(subject.campaign.log_url, subject.campaign.state)
-    asyncio.run(compose.run_worker(plan, options, WorkerSettings(until_end=True, batch_rows_max=100)))
+    asyncio.run(compose.run_worker([plan], options, WorkerSettings(until_end=True, batch_rows_max=100)))
     verdict = subject.campaign.verify(subject.sent)
     assert verdict["ok"], verdict
     reader = open_reader(subject.campaign.log_url)

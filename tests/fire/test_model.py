@@ -73,7 +73,7 @@ async def decided(path: Path, url: str, records: list[bytes]) -> list[dict[str, 
     tp = TopicPartition(plan.stream.topic, 0)
     await log.appender().append([OutputRecords(tp, [b"k"] * len(records), list(records), 1_600_000_000_000)])
     try:
-        await run_worker(plan, RunOptions(url, path.parent / "state"), WorkerSettings(until_end=True))
+        await run_worker([plan], RunOptions(url, path.parent / "state"), WorkerSettings(until_end=True))
         assert await committed(log, plan.topics.dead_letters) == []
         return await committed(log, plan.topics.decisions)
     finally:

@@ -117,7 +117,7 @@ class _Run:
 
     async def during(self, scenario: Any) -> None:
         watch = watch_tasks(
-            self.log.admin(), self.worker, self.world.state,
+            self.log.admin(), self.worker, [self.world.state],
             metrics=self.metrics, clock=self.world.clock, watchdog=self.watchdog,
         )  # fmt: skip
         watching, running = asyncio.ensure_future(watch), asyncio.ensure_future(self.worker.run())
@@ -144,7 +144,7 @@ async def test_a_watcher_that_dies_ends_the_worker_with_its_error(
     plan = compile_pipeline(load_pipeline(PIPELINE))
     options = RunOptions(f"file:{tmp_path / 'log'}", tmp_path / "state")
     with pytest.raises(ValueError, match="a mistake"):
-        await asyncio.wait_for(run_worker(plan, options, WorkerSettings()), 20)
+        await asyncio.wait_for(run_worker([plan], options, WorkerSettings()), 20)
 
 
 def simulate(scenario: Any) -> None:

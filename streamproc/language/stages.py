@@ -1,0 +1,44 @@
+"""What a stage hands on, and the stream that the next one reads it as.
+
+A record of a repartition topic carries all fields of the stream, the features of the stages before, and two fields of
+its own: which partition it belongs to, and the digest of the record as it first came, by which repeats are known.
+"""
+
+from __future__ import annotations
+
+__all__ = ["handed_on", "handoff"]
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from operators.operator import INT64, STRING, OutputField
+from operators.plan import DIGEST, ROUTE, Handoff
+from streamproc.language.model import FieldDeclaration, Pipeline, Stage, Stream
+
+
+def handoff(pipeline: Pipeline, stream: Stream, following: Stage | None, features: Sequence[str]) -> Handoff | None:
+    """How rows of `stream`, with these features added, reach the stage that follows; None: none does."""
+    if following is None:
+        return None
+    fields = [name for name in stream.fields if name not in (ROUTE, DIGEST)]
+    columns = tuple(dict.fromkeys([*fields, *features]))
+    return Handoff(f"{pipeline.pipeline}.{following.name}", following.partition_by, columns)
+
+
+def handed_on(stream: Stream, sent: Handoff, scope: Mapping[str, OutputField]) -> Stream:
+    """The stream that the next stage reads. Card numbers are tokens by now; times were checked when they first came."""
+    place = stream.place
+    fields = {
+        name: FieldDeclaration(scope[name].type, name, required=_is_required(stream, scope[name]), place=place)
+        for name in sent.columns
+    }
+    fields[ROUTE] = FieldDeclaration(STRING, ROUTE, required=True, place=place)
+    if stream.deduplicate:
+        fields[DIGEST] = FieldDeclaration(INT64, DIGEST, required=True, place=place)
+    return msgspec.structs.replace(stream, fields=fields, topic=sent.topic, extra="ignore")
+
+
+def _is_required(stream: Stream, column: OutputField) -> bool:
+    """A row that repeats another is handed on without features."""
+    return column.name in stream.fields and not column.nullable
