@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["LogLevel", "load_plan"]
+__all__ = ["LogLevel", "compiled", "load_plan"]
 
 import re
 from enum import StrEnum
@@ -13,6 +13,7 @@ from state.errors import ConfigError
 
 if TYPE_CHECKING:
     from operators.plan import Plan
+    from streamproc.language.model import Pipeline
 
 _NO_MODEL = re.compile(r"model (.+) cannot be read: No such file").match
 _MADE_BY = {
@@ -37,10 +38,21 @@ def load_plan(path: str) -> Plan:
     Raises:
         ConfigError: with everything that is wrong in it.
     """
-    from streamproc.language import compile_pipeline, load_pipeline
+    from streamproc.language import load_pipeline
+
+    return compiled(load_pipeline(path))
+
+
+def compiled(pipeline: Pipeline) -> Plan:
+    """The plan of a loaded pipeline.
+
+    Raises:
+        ConfigError: with everything that is wrong in it.
+    """
+    from streamproc.language import compile_pipeline
 
     try:
-        return compile_pipeline(load_pipeline(path))
+        return compile_pipeline(pipeline)
     except ConfigError as error:
         _say_how_models_are_made(error)
         raise

@@ -58,13 +58,18 @@ class FileReplay:
         done = 0
         for path in paths:
             for piece in read_file(path, self._plan.stream):
-                rows = decode_rows(self._engine.decoder, self._inputs(piece))
-                judged = self._engine.judge(rows, attempts_max=rows.size)  # nobody waits
-                self._engine.publish()
+                judged = self.decide(piece, [self._now_ms] * len(piece.rows))
                 yield Result(path, piece, judged, done + piece.progress)
             done += path.stat().st_size
 
-    def _inputs(self, piece: Piece) -> list[TaskInput]:
+    def decide(self, piece: Piece, times: Sequence[int]) -> Judged:
+        """Decide the records of `piece`, whose log times are `times` (ms), on the state that all before have left."""
+        rows = decode_rows(self._engine.decoder, self._inputs(piece, times))
+        judged = self._engine.judge(rows, attempts_max=rows.size)  # nobody waits
+        self._engine.publish()
+        return judged
+
+    def _inputs(self, piece: Piece, times: Sequence[int]) -> list[TaskInput]:
         places = partitions_of([key or b"" for key in piece.keys], self._plan.topic_partitions)
         if None in piece.keys:
             places[[i for i, key in enumerate(piece.keys) if key is None]] = 0
@@ -74,7 +79,7 @@ class FileReplay:
             tp = TopicPartition(self._plan.stream.topic, task)
             keys = [piece.keys[i] for i in mine]
             values = [piece.rows[i] for i in mine]
-            chunk = Chunk(tp, mine, keys, values, [self._now_ms] * len(mine), mine[-1] + 1)
+            chunk = Chunk(tp, mine, keys, values, [times[i] for i in mine], mine[-1] + 1)
             inputs.append(TaskInput(task, tp, [chunk]))
         return inputs
 
