@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Events", "read_base"]
+__all__ = ["WORDS", "Events", "read_base"]
 
 from typing import Any, NamedTuple
 
@@ -19,7 +19,8 @@ RECORDS_MAX = 20_000
 """Records of one case."""
 _FIRST_NUMBER = 1_000_000_001
 """Ids that the case does not give count from here where they are numbers."""
-_WORDS = ("event", "at", "repeat", "every", "logged", "record", "fields")
+WORDS = ("event", "at", "repeat", "every", "logged", "record", "fields")
+"""What an event may say besides its fields."""
 
 Fields = dict[str, Node]
 
@@ -120,7 +121,7 @@ class Events:
         return lambda node: read_time(node, key, self._start)
 
     def _own(self, section: Section) -> Fields:
-        found = _fields(section, self._schema, _WORDS)
+        found = _fields(section, self._schema, WORDS)
         if (node := section.node("fields")) is not None:
             inner = Section(node, "fields", section.problems)
             found |= _fields(inner, self._schema)

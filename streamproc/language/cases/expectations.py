@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["read_expectations", "visible_columns"]
+__all__ = ["DECIDED", "read_expectations", "visible_columns"]
 
 from collections.abc import Mapping
 
@@ -17,7 +17,8 @@ from streamproc.language.reader import Section, choice, each, flag, text
 from streamproc.language.yaml_tree import Node
 
 _HIDDEN = ("_", "rule:")
-_DECIDED = ("decision", "reasons", "hits", "misses", "features", "score", "risk_tier", "duplicate")
+DECIDED = ("decision", "reasons", "hits", "misses", "features", "score", "risk_tier", "duplicate")
+"""What may be expected of an event that is decided."""
 
 
 def visible_columns(plan: Plan) -> dict[str, DataType]:
@@ -101,10 +102,10 @@ class _Expectation:
     def _check(self, expected: Expected) -> None:
         section = self._section
         if expected.dead_letter is not None:
-            for key in _DECIDED:
+            for key in DECIDED:
                 if key in section:
                     section.problems.add("a dead letter is not decided", section.key_place(key), f"leave {key} out")
         for rule in set(expected.hits) & set(expected.misses):
             section.problems.add(f"rule {rule} cannot both hit and miss", section.key_place("misses"))
-        if not any(key in section for key in (*_DECIDED, "dead_letter")):
+        if not any(key in section for key in (*DECIDED, "dead_letter")):
             section.problems.note(ConfigError(f"{section.what}: nothing", section.place, "{decision: ...}"))
