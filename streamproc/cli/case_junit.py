@@ -12,7 +12,7 @@ from pathlib import Path
 from xml.etree import ElementTree as Xml
 
 from state.errors import ConfigError, Place
-from streamproc.cli.case_report import printable
+from streamproc.cli.case_report import SHOWN_MAX, printable
 from streamproc.cli.case_runner import CaseOutcome
 
 
@@ -52,7 +52,8 @@ def _suite(root: Xml.Element, pipeline: str, file: str, outcomes: Sequence[CaseO
         )
         if outcome.differences:
             lines = [
-                f"{one.event}: {one.field}: expected {one.expected}, found {one.found}" for one in outcome.differences
+                f"{one.event}: {one.field}: expected {one.expected}, found {one.found}"
+                for one in outcome.differences[:SHOWN_MAX]
             ]
             failure = Xml.SubElement(case, "failure", message=printable(lines[0]), type="difference")
             failure.text = "\n".join([f"{printable(file)}:{place.line}", *map(printable, lines)])

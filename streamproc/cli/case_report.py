@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["CaseReport"]
+__all__ = ["SHOWN_MAX", "CaseReport", "printable"]
 
 from io import StringIO
 from typing import Any, TextIO
@@ -11,6 +11,8 @@ from operators.plan import Plan
 from streamproc.cli.case_runner import CaseOutcome, Difference
 from streamproc.language.load import NO_SCORE
 
+SHOWN_MAX = 50
+"""Differences of one case that people are shown."""
 _WIDTH = 120
 """Columns of a table where stdout is no terminal."""
 
@@ -113,7 +115,7 @@ def _write_table(differences: tuple[Difference, ...], out: TextIO) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in ("event", "field", "expected", "found"):
         table.add_column(name, overflow="fold")
-    for one in differences:
+    for one in differences[:SHOWN_MAX]:
         table.add_row(*map(printable, (one.event, one.field, one.expected, one.found)))
     on_screen = out.isatty()
     text = StringIO()
@@ -127,3 +129,5 @@ def _write_table(differences: tuple[Difference, ...], out: TextIO) -> None:
     )
     console.print(Padding(table, (0, 0, 0, 7)))
     out.writelines(line.rstrip() + "\n" for line in text.getvalue().splitlines())
+    if len(differences) > SHOWN_MAX:
+        out.write(f"{'':7}and {len(differences) - SHOWN_MAX} more\n")

@@ -170,6 +170,27 @@ def test_what_is_not_printable_is_shown_as_text(cli: Cli, tested: Path) -> None:
     assert "[b]x" in done.out
 
 
+def test_many_differences_are_not_all_shown(cli: Cli, tested: Path, tmp_path: Path) -> None:
+    write(tested, ("      - {event: none,", "      - {amount: null, repeat: 60}\n      - {event: none,"))
+    done = cli("test", tested, "--junit", tmp_path / "out.xml")
+    assert (done.code, done.out.count("missing_field")) == (1, 50)
+    assert "       and 10 more" in done.lines
+    assert (tmp_path / "out.xml").read_text().count("expected decided") == 50 + 1
+    assert len(json.loads(cli("test", tested, "--json").out)["cases"][0]["differences"]) == 60
+
+
+def test_card_numbers(cli: Cli, tested: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tested.write_text(tested.read_text().replace("card: {type: string,", "card: {type: string, pan: true,"))
+    monkeypatch.delenv("STREAMPROC_SECRET", raising=False)
+    done = cli("test", tested)
+    assert (done.code, done.out) == (2, "")
+    assert "set STREAMPROC_SECRET to hash them with" in done.err
+    monkeypatch.setenv("STREAMPROC_SECRET", "s" * 32)
+    assert cli("test", tested).code == 0
+    write(tested, ("share: 1", "card: c1"))
+    assert "card is a card number, of which only a hash is kept" in cli("test", tested).err
+
+
 # ---- JUnit
 
 

@@ -75,11 +75,15 @@ class _Expectation:
     def _columns(self) -> dict[str, Value]:
         section, plan = self._section, self._plan
         known = visible_columns(plan)
+        cards = {field.name for field in plan.stream.fields if field.pan}
         columns: dict[str, Value] = {}
         if (node := section.node("features")) is not None:
             features = Section(node, "features", section.problems)
             for name in features:
-                if name in known:
+                if name in cards:
+                    wrong = f"{name} is a card number, of which only a hash is kept"
+                    section.problems.add(wrong, features.key_place(name), "expect what follows from it")
+                elif name in known:
                     self._column(columns, name, known[name], features.node(name))
                 else:
                     hint = nearest(name, known)
