@@ -15,6 +15,7 @@ from xml.etree import ElementTree as Xml
 import msgspec
 import pyarrow.parquet as pq
 import pytest
+from aiokafka.partitioner import murmur2
 
 from tests.cli.conftest import PIPELINE, Cli, payments
 
@@ -250,6 +251,26 @@ def test_junit_says_what_failed(cli: Cli, tested: Path, tmp_path: Path) -> None:
 
 
 # ---- the very plan of `run` and `backtest`
+
+
+def test_ids_are_known_within_a_partition(cli: Cli, tested: Path) -> None:
+    """As in a run; which partition a card goes to is what Kafka's own client says."""
+    place = {card: (murmur2(card.encode()) & 0x7FFFFFFF) % 4 for card in (f"c{i}" for i in range(40))}
+    here = next(card for card, partition in place.items() if card != "c1" and partition == place["c1"])
+    elsewhere = next(card for card, partition in place.items() if partition != place["c1"])
+    tested.with_name("cases.yaml").write_text(f"""
+base: {{card: c1, amount: 20.00, country: be}}
+cases:
+  - name: one id, three cards
+    events:
+      - {{payment_id: p1}}
+      - {{event: here, payment_id: p1, card: {here}}}
+      - {{event: elsewhere, payment_id: p1, card: {elsewhere}}}
+    expect:
+      here: {{reasons: id_reused}}
+      elsewhere: {{reasons: []}}
+""")
+    assert cli("test", tested).lines[-1] == "1 case: 1 ok, 0 failed"
 
 
 def expectation(row: dict[str, Any]) -> dict[str, Any]:
