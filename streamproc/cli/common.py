@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["LogLevel", "load_plan", "load_stages"]
+__all__ = ["LogLevel", "compiled", "load_plan", "load_stages"]
 
 import re
 from collections.abc import Iterator
@@ -15,6 +15,7 @@ from state.errors import ConfigError
 
 if TYPE_CHECKING:
     from operators.plan import Plan
+    from streamproc.language.model import Pipeline
 
 _NO_MODEL = re.compile(r"model (.+) cannot be read: No such file").match
 _MADE_BY = {
@@ -47,10 +48,17 @@ def load_plan(path: str) -> Plan:
 
 def load_stages(path: str) -> tuple[Plan, ...]:
     """The plans of a pipeline file's stages; raises as `load_plan`."""
-    from streamproc.language import compile_stages, load_pipeline
+    from streamproc.language import load_pipeline
+
+    return compiled(load_pipeline(path))
+
+
+def compiled(pipeline: Pipeline) -> tuple[Plan, ...]:
+    """The plans of a loaded pipeline's stages; raises as `load_plan`."""
+    from streamproc.language import compile_stages
 
     with _models_explained():
-        return compile_stages(load_pipeline(path))
+        return compile_stages(pipeline)
 
 
 @contextmanager

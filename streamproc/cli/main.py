@@ -22,6 +22,7 @@ from streamproc.cli import (
     state_inspect,
     state_verify,
     tail,
+    test,
     validate,
 )
 from streamproc.cli.errors import report
@@ -63,6 +64,7 @@ app.command("run", epilog=_example(run))(run.command)
 app.command("feed", epilog=_example(feed))(feed.command)
 app.command("tail", epilog=_example(tail))(tail.command)
 app.command("backtest", epilog=_example(backtest), cls=backtest.BacktestCommand)(backtest.command)
+app.command("test", epilog=_example(test))(test.command)
 app.command("check", epilog=_example(check))(check.command)
 app.command("repartition", epilog=_example(repartition))(repartition.command)
 

@@ -58,13 +58,16 @@ class FileReplay:
         done = 0
         for path in paths:
             for piece in read_file(path, self._plans[0].stream):
-                judged, refused = self._judged(piece)
+                judged, refused = self.decide(piece, [self._now_ms] * len(piece.rows))
                 yield Result(path, piece, judged, refused, done + piece.progress)
             done += path.stat().st_size
 
-    def _judged(self, piece: Piece) -> tuple[Judged, list[Refused]]:
-        """The rows as the last stage has them, and what any of them refused; offsets are places in the piece."""
-        inputs = self._inputs(self._plans[0], range(len(piece.rows)), piece.keys, piece.rows)
+    def decide(self, piece: Piece, times: Sequence[int]) -> tuple[Judged, list[Refused]]:
+        """Decide the records of `piece`, whose log times are `times` (ms), on the state that all before have left.
+
+        The rows as the last stage has them, and what any of them refused; offsets are places in the piece.
+        """
+        inputs = self._inputs(self._plans[0], range(len(piece.rows)), piece.keys, piece.rows, times)
         judged = self._judge(self._engines[0], inputs)
         refused = judged.rows.refused
         for plan, before, engine in zip(self._plans[1:], self._engines, self._engines[1:], strict=False):
@@ -72,7 +75,7 @@ class FileReplay:
             places = judged.rows.offsets
             order = np.argsort(places).tolist()
             keys, values = [routes[i].encode() for i in order], [texts[i] for i in order]
-            judged = self._judge(engine, self._inputs(plan, places[order].tolist(), keys, values))
+            judged = self._judge(engine, self._inputs(plan, places[order].tolist(), keys, values, times))
             refused = refused + judged.rows.refused
         return judged, sorted(refused, key=lambda letter: letter.offset)
 
@@ -83,8 +86,10 @@ class FileReplay:
         return judged
 
     def _inputs(
-        self, plan: Plan, offsets: Sequence[int], keys: Sequence[bytes | None], values: Sequence[bytes | None]
-    ) -> list[TaskInput]:
+        self, plan: Plan, offsets: Sequence[int], keys: Sequence[bytes | None], values: Sequence[bytes | None],
+        times: Sequence[int],
+    ) -> list[TaskInput]:  # fmt: skip
+        """`times`: by offset."""
         places = partitions_of([key or b"" for key in keys], plan.topic_partitions)
         if None in keys:
             places[[i for i, key in enumerate(keys) if key is None]] = 0
@@ -94,7 +99,7 @@ class FileReplay:
             tp = TopicPartition(plan.stream.topic, task)
             its = [offsets[i] for i in mine]
             chunk = Chunk(
-                tp, its, [keys[i] for i in mine], [values[i] for i in mine], [self._now_ms] * len(mine), its[-1] + 1
+                tp, its, [keys[i] for i in mine], [values[i] for i in mine], [times[i] for i in its], its[-1] + 1
             )
             inputs.append(TaskInput(task, tp, [chunk]))
         return inputs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["load_pipeline", "read_pipeline"]
+__all__ = ["load_pipeline", "read_pipeline", "read_text"]
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from streamproc.language.reader import (
 from streamproc.language.yaml_tree import SIZE_MAX, Items, Mapping, Node, Scalar, parse_yaml, word
 
 PARTITIONS_MAX = 10_000
-_LATER = {"patterns": "patterns", "sql": "whole SQL statements", "tests": "tests beside a pipeline"}
+_LATER = {"patterns": "patterns", "sql": "whole SQL statements"}
 NO_SCORE = "no_score"
 """The id of the rule that a model brings along."""
 _NONE: tuple[str, ...] = ()
@@ -41,15 +41,22 @@ def load_pipeline(path: str | Path) -> Pipeline:
     Raises:
         ConfigError: the file cannot be read, or is wrong; a PipelineError lists everything that is.
     """
-    file = str(path)
+    return read_pipeline(read_text(path), str(path))
+
+
+def read_text(path: str | Path) -> str:
+    """What a file of the analyst's says; a little more than its parser takes, at most.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
     try:
         with open(path, encoding="utf-8-sig") as opened:
-            content = opened.read(SIZE_MAX + 1)
+            return opened.read(SIZE_MAX + 1)
     except UnicodeDecodeError:
-        raise ConfigError("not UTF-8 text", Place(file)) from None
+        raise ConfigError("not UTF-8 text", Place(str(path))) from None
     except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror}", Place(file)) from None
-    return read_pipeline(content, file)
+        raise ConfigError(f"cannot be read: {error.strerror}", Place(str(path))) from None
 
 
 def read_pipeline(content: str, file: str) -> Pipeline:
@@ -72,6 +79,7 @@ def read_pipeline(content: str, file: str) -> Pipeline:
     _check_topics(name, streams, topics, rules, problems)
     partitions = top.get("partitions", whole(1, PARTITIONS_MAX), 4)
     retention = top.get("retention", duration, 0) or None
+    tests = dict(zip(top.get("tests", names, _NONE), _places(top, "tests"), strict=False))
     for key, what in _LATER.items():
         top.later(key, what)
     if len(models) > 1:
@@ -79,7 +87,19 @@ def read_pipeline(content: str, file: str) -> Pipeline:
     top.close()
     problems.check()
     return Pipeline(
-        name, streams, stages, tables, operators, models, rules, decision, topics, partitions, retention, top.place
+        name,
+        streams,
+        stages,
+        tables,
+        operators,
+        models,
+        rules,
+        decision,
+        topics,
+        partitions,
+        retention,
+        top.place,
+        tests,
     )
 
 

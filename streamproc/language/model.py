@@ -165,7 +165,7 @@ class Topics(msgspec.Struct, frozen=True):
 
 
 class Pipeline(msgspec.Struct, frozen=True):
-    """A whole pipeline file. `retention` is in ms, None: kept for ever."""
+    """A whole pipeline file. `retention` is in ms, None: kept for ever. `tests`: patterns of files -> places."""
 
     pipeline: str
     streams: dict[str, Stream]
@@ -179,6 +179,7 @@ class Pipeline(msgspec.Struct, frozen=True):
     partitions: int = 4
     retention: int | None = None
     place: Place = Place("")
+    tests: dict[str, Place] = {}
 
     @property
     def folder(self) -> str:

@@ -259,7 +259,7 @@ def test_an_unexpected_error_quotes_nothing(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-@pytest.mark.parametrize("command", ["validate", "tail", "backtest"])
+@pytest.mark.parametrize("command", ["validate", "tail", "backtest", "test"])
 def test_a_full_stdout_is_one_line(command: str, cli: Cli, pipeline: Path, tmp_path: Path) -> None:
     log = ["--pipeline", pipeline, "--log", f"file:{tmp_path}/log"]
     rows, output = tmp_path / "x.csv", tmp_path / "o.parquet"
@@ -268,6 +268,7 @@ def test_a_full_stdout_is_one_line(command: str, cli: Cli, pipeline: Path, tmp_p
         assert cli("feed", "payments", rows, *log).code == 0
     arguments: dict[str, list[object]] = {
         "validate": ["validate", CARD_FRAUD],
+        "test": ["test", CARD_FRAUD],
         "tail": ["tail", "payments", *log, "--until-end"],
         "backtest": ["backtest", pipeline, "--input", rows, "--output", output, "--json"],
     }

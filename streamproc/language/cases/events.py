@@ -1,0 +1,156 @@
+"""The `events:` of a case -> records, as a producer would write them."""
+
+from __future__ import annotations
+
+__all__ = ["WORDS", "Events", "read_base"]
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+from operators.schema import Kind, StreamSchema
+from streamproc.language.cases.model import Given
+from streamproc.language.cases.values import read_given, read_time
+from streamproc.language.reader import Reader, Section, duration, text, whole
+from streamproc.language.yaml_tree import Node
+
+REPEAT_MAX = 10_000
+RECORDS_MAX = 20_000
+"""Records of one case."""
+_FIRST_NUMBER = 1_000_000_001
+"""Ids that the case does not give count from here where they are numbers."""
+WORDS = ("event", "at", "repeat", "every", "logged", "record", "fields")
+"""What an event may say besides its fields."""
+
+Fields = dict[str, Node]
+
+
+def read_base(section: Section, schema: StreamSchema, below: Fields, start: int) -> Fields:
+    """The `base:` of a case over that of its file, `below`; `start` as in `read_given`."""
+    node = section.node("base")
+    if node is None:
+        return below
+    base = Section(node, "base", section.problems)
+    found = _fields(base, schema)
+    base.close()
+    for name, value in found.items():
+        if name in (schema.id, schema.event_time):
+            hint = "start: sets the first event's" if name == schema.event_time else "each event gets one of its own"
+            section.problems.add(f"{name} cannot be the same for all events", base.key_place(name), hint)
+        with section.problems.caught():
+            read_given(value, name, schema.field(name).type, start, 1)
+    return below | found
+
+
+def _fields(section: Section, schema: StreamSchema, but: tuple[str, ...] = ()) -> Fields:
+    """The fields of the stream that `section` gives; all of them count as known to it."""
+    found = {field.name: section.node(field.name) for field in schema.fields if field.name not in but}
+    return {name: node for name, node in found.items() if node is not None}
+
+
+class _Entry(NamedTuple):
+    """One entry of `events:`; times in ms. `record`: the text of a record that is given as it is."""
+
+    label: str
+    copies: int
+    every: int
+    at: int | None
+    logged: int | None
+    record: str | None
+    fields: Fields
+
+
+class Events:
+    """Collects the records of one case. `labels`: the index of the record that a name in `expect:` stands for."""
+
+    def __init__(self, schema: StreamSchema, base: Fields, start: int) -> None:
+        """`start`: ms, what relative times count from."""
+        self._schema = schema
+        self._base = base
+        self._start = start
+        self._clock = start
+        self._entries = 0
+        self.given: list[Given] = []
+        self.labels: dict[str, int] = {}
+
+    def add(self, section: Section) -> None:
+        """Read one entry of `events:`, which may stand for many records; what is wrong goes to its problems."""
+        errors = section.problems.errors
+        before = len(errors)
+        self._entries += 1
+        name = section.get("event", text, None)
+        if name is not None and (name in self.labels or "[" in name):
+            wrong = "is the name of an event before" if name in self.labels else "cannot be a name: [2] is a copy's"
+            section.problems.add(f"event: {name!r} {wrong}", section.key_place("event"))
+        entry = self._entry(section, name or f"event {self._entries}")
+        if len(self.given) + entry.copies > RECORDS_MAX:
+            section.problems.add(f"a case has at most {RECORDS_MAX} records", section.place)
+        first, clock = len(self.given), self._clock
+        for copy in range(entry.copies if len(errors) == before else 1):
+            with section.problems.caught():
+                self._record(entry, copy, clock)
+            if len(errors) > before:
+                break
+        if name is not None:
+            self.labels[name] = max(first, len(self.given) - 1)
+            for copy in range(entry.copies if entry.copies > 1 else 0):
+                self.labels[f"{name}[{copy + 1}]"] = first + copy
+
+    def _entry(self, section: Section, label: str) -> _Entry:
+        entry = _Entry(
+            label=label,
+            copies=section.get("repeat", whole(1, REPEAT_MAX), 1),
+            every=section.get("every", duration, 0),
+            at=section.get("at", self._time("at"), None),
+            logged=section.get("logged", self._time("logged"), None),
+            record=section.get("record", text, None),
+            fields=self._own(section),
+        )
+        section.close()
+        if "every" in section and "repeat" not in section:
+            section.problems.add("every: without repeat", section.key_place("every"), "repeat: 5, every: 10s")
+        if entry.record is not None and entry.fields:
+            name = next(iter(entry.fields))
+            section.problems.add(f"{name} stands beside record", section.key_place(name), "its text is all there is")
+        if entry.at is not None and self._schema.event_time in entry.fields:
+            hint = f"at: is the {self._schema.event_time}"
+            section.problems.add("the time is given twice", section.key_place("at"), hint)
+        return entry
+
+    def _time(self, key: str) -> Reader[int | None]:
+        return lambda node: read_time(node, key, self._start)
+
+    def _own(self, section: Section) -> Fields:
+        found = _fields(section, self._schema, WORDS)
+        if (node := section.node("fields")) is not None:
+            inner = Section(node, "fields", section.problems)
+            found |= _fields(inner, self._schema)
+            inner.close()
+        return found
+
+    def _record(self, entry: _Entry, copy: int, clock: int) -> None:
+        """The record of one copy, counted from 0; `clock`: the time of the event before the entry."""
+        schema, after = self._schema, copy * entry.every
+        given = clock if entry.at is None else entry.at
+        time: int | None = given + after
+        if entry.record is None:
+            values = self._values(entry, copy)
+            if schema.event_time in values:
+                time = None if (own := values[schema.event_time]) is None else own + after
+            values[schema.event_time] = time
+            record = {field.source: values[field.name] for field in schema.fields if values.get(field.name) is not None}
+            value = msgspec.json.encode(record)
+        else:
+            value = entry.record.encode()
+        self._clock = clock if time is None else time
+        logged = self._clock if entry.logged is None else entry.logged + after
+        label = f"{entry.label}[{copy + 1}]" if entry.copies > 1 else entry.label
+        self.given.append(Given(label, value, logged))
+
+    def _values(self, entry: _Entry, copy: int) -> dict[str, Any]:
+        schema, number = self._schema, len(self.given)
+        is_number = schema.field(schema.id).type.kind is Kind.INT64
+        values: dict[str, Any] = {schema.id: _FIRST_NUMBER + number if is_number else f"record-{number + 1}"}
+        for name, node in (self._base | entry.fields).items():
+            values[name] = read_given(node, name, schema.field(name).type, self._start, copy + 1)
+        return values

@@ -1,0 +1,45 @@
+"""Cases as the runner needs them: records in order, and what is expected of some of them."""
+
+from __future__ import annotations
+
+__all__ = ["Case", "Expected", "Given"]
+
+import msgspec
+
+from state.errors import Place
+from streamproc.language.cases.values import Value
+
+
+class Given(msgspec.Struct, frozen=True):
+    """One record. `label` names it to people; `logged`: its time in the log, ms."""
+
+    label: str
+    value: bytes
+    logged: int
+
+
+class Expected(msgspec.Struct, frozen=True):
+    """What must come out of the record at index `given`; None: whatever it is.
+
+    `hits` and `misses`: ids of rules. `columns`: by name, also the score's and the tier's. `dead_letter`: the
+    reason, and then nothing else. `duplicate` is always looked at: one that nobody expects is a mistake in the case.
+    """
+
+    given: int
+    place: Place
+    decision: str | None = None
+    reasons: tuple[str, ...] | None = None
+    hits: tuple[str, ...] = ()
+    misses: tuple[str, ...] = ()
+    columns: dict[str, Value] = {}
+    dead_letter: str | None = None
+    duplicate: bool = False
+
+
+class Case(msgspec.Struct, frozen=True):
+    """One case: begins with empty state. `place`: where it stands; its file names it to people."""
+
+    name: str
+    place: Place
+    given: tuple[Given, ...]
+    expected: tuple[Expected, ...]
