@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["TableContents", "empty_table", "read_table"]
+__all__ = ["TableContents", "cell_value", "empty_table", "read_table"]
 
 import csv
 import hashlib
@@ -111,7 +111,7 @@ def _rows(
         for column, index in places.items():
             with problems.caught():
                 cell = cells[index].strip() if index < len(cells) else ""
-                value = _value(cell, types[column], column, place)
+                value = cell_value(cell, types[column], column, place)
                 repeated = isinstance(value, str) and column != table.key
                 row[column] = words.setdefault(value, value) if repeated else value
         with problems.caught():
@@ -164,8 +164,12 @@ class _Keys:
             raise ConfigError("the key stands there twice for the same time", Place(file, later, 1), hint)
 
 
-def _value(cell: str, kind: DataType, column: str, place: Place) -> int | float | str | bool | None:
-    """The physical value of a cell; None for an empty one."""
+def cell_value(cell: str, kind: DataType, column: str, place: Place) -> int | float | str | bool | None:
+    """The physical value of a cell; None for an empty one.
+
+    Raises:
+        ConfigError: it is not of the column's type.
+    """
     if not cell:
         return None
     value: int | float | str | bool | None
