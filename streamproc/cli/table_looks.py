@@ -78,7 +78,7 @@ def look_at(table: LookupTable, key: str | None, at: int) -> TableLook:
     if key is None:
         numbers, used = np.arange(len(table)), NONE
     else:
-        value = cell_value(key, table.schema.key_type, table.schema.key, Place("KEY"))
+        value = _key(table, key)
         numbers = table.candidates(value)
         used = int(table.rows(np.array([value], table.schema.key_type.dtype), np.array([at]))[0])
     states = _states(table, numbers, at)
@@ -90,6 +90,17 @@ def look_at(table: LookupTable, key: str | None, at: int) -> TableLook:
     columns = {name: _shown(table.column(name, numbers)) for name in table.schema.columns}
     rows = [RowLook(state, {name: columns[name][n] for name in columns}) for n, state in enumerate(states)]
     return TableLook(table.name, format_timestamp(at), used != NONE, rows)
+
+
+def _key(table: LookupTable, text: str) -> object:
+    """A key as it is stored."""
+    kind = table.schema.key_type
+    if not text:
+        raise ConfigError("KEY is empty")
+    try:
+        return cell_value(text, kind, table.schema.key, Place("KEY"))
+    except ConfigError:
+        raise ConfigError(f"KEY is not {kind}") from None
 
 
 def _states(table: LookupTable, numbers: Numbers, at: int) -> list[str]:

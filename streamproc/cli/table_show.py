@@ -40,6 +40,8 @@ def command(
     look = look_at(read(pipeline, table), key, time_of(at))
     with writing_stdout():
         sys.stdout.write(json_encoder.encode(look).decode() + "\n" if as_json else _text(look))
+    if key is None and not look.rows:
+        sys.stderr.write(f"the table {table} is empty\n")
     if key is None or look.found:
         return 0
     sys.stderr.write(f"the table {table} has no row for this key that holds\n")
@@ -55,4 +57,6 @@ def _text(look: TableLook) -> str:
 
 
 def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
     return "-" if value is None else str(value)
