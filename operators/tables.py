@@ -51,10 +51,7 @@ class TableSchema(msgspec.Struct, frozen=True):
     @property
     def timed(self) -> bool:
         """Whether rows hold from a time on (`valid_from`) or until one (`expires`): look-ups want the row's time."""
-        return any(
-            name in self.columns and self.columns[name].kind is Kind.TIMESTAMP and name != self.key
-            for name in (VALID_FROM, EXPIRES)
-        )
+        return any(name in self.columns and self.columns[name].kind is Kind.TIMESTAMP for name in (VALID_FROM, EXPIRES))
 
 
 class _Finder(Protocol):

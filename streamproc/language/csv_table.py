@@ -16,7 +16,7 @@ import numpy as np
 from operators.periods import EXPIRES, VALID_FROM, bounds, overlap
 from operators.prefixes import PREFIX_BYTES_MAX
 from operators.schema import DataType, Kind
-from operators.tables import LookupTable, Match, normal_key
+from operators.tables import LookupTable, Match, TableSchema, normal_key
 from operators.values import parse_decimal, parse_timestamp
 from state.errors import ConfigError, Place
 from streamproc.language.model import Table
@@ -78,13 +78,18 @@ def _types(table: Table, header: list[str]) -> dict[str, DataType]:
     }
 
 
+def _timed(table: Table, types: dict[str, DataType]) -> bool:
+    return TableSchema("", table.key, types).timed
+
+
 def _digest(table: Table, types: dict[str, DataType], rows: list[dict[str, Any]]) -> str:
     columns = [(name, str(kind)) for name, kind in sorted(types.items())]
     contents = [(row[table.key], [row[name] for name, _ in columns]) for row in rows]
     contents.sort(key=lambda row: (row[0], msgspec.json.encode(row[1])))
     meant: list[object] = [table.key, columns, contents]
-    if table.match is not Match.EXACT:
-        meant.append(table.match)
+    timed = _timed(table, types)
+    if table.match is not Match.EXACT or timed:
+        meant += [table.match, timed]
     return hashlib.sha256(msgspec.json.encode(meant)).hexdigest()
 
 
@@ -101,7 +106,7 @@ def _rows(
 ) -> list[dict[str, Any]]:
     problems = Problems()
     rows: list[dict[str, Any]] = []
-    keys = _Keys(table, any(column in types for column in (VALID_FROM, EXPIRES)))
+    keys = _Keys(table, _timed(table, types))
     words: dict[Any, Any] = {}  # reasons and names come again: each text is kept once
     for cells in lines:
         if not any(cell.strip() for cell in cells):

@@ -112,6 +112,9 @@ def read_tables(top: Section) -> dict[str, Table]:
     found = {}
     for name, section in top.subsections("tables", "table"):
         key = section.need("key", identifier, "", "the column of the file that is looked up")
+        if key in (EXPIRES, VALID_FROM):
+            place = getattr(section.node("key"), "place", section.place)
+            top.problems.add(f"{key} says when a row holds: it cannot be the key", place, "rename the column")
         key_type, match = _STRING, Match.EXACT
         columns: dict[str, DataType] = {}
         if (node := section.node("columns")) is not None:

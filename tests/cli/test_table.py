@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from tests.cli.conftest import PIPELINE, Cli
+from tests.docs.test_tables import files
 
 TABLES = """\
 partition_by: card
@@ -110,3 +112,24 @@ def test_a_wrong_file(cli: Cli, shop: Path) -> None:
     outcome = cli("table", "show", shop, "nets")
     assert outcome.code == 2
     assert "nets.csv:2:1: a value of network is not cidr" in outcome.err
+
+
+@pytest.mark.timeout(120)
+def test_a_run_and_a_backtest_look_the_same_up(cli: Cli, tmp_path: Path) -> None:
+    """The example of docs/language/tables.md, whose backtest is checked there, through an event log."""
+    files(tmp_path)
+    shop, log = tmp_path / "shop.yaml", f"file:{tmp_path}/log"
+    counted = "features:\n  listed: {count: '*', over: 7d, where: ip in table(bad_networks)}\n"
+    shop.write_text(shop.read_text().replace("features:\n", counted))
+    payments, decided = tmp_path / "payments.csv", tmp_path / "decided.parquet"
+    assert cli("backtest", shop, "--input", payments, "--output", decided).code == 0
+    assert cli("feed", "payments", payments, "--pipeline", shop, "--log", log).code == 0
+    assert cli("run", shop, "--log", log, "--until-end").code == 0
+    lines = cli("tail", "features", "--pipeline", shop, "--log", log, "--until-end").lines
+    ran = {row["payment_id"]: row for row in map(json.loads, lines)}
+    names = ("issuer", "bad_network", "listed_by", "listed_why", "listed")
+    tested = {row["payment_id"]: row for row in pq.read_table(decided).to_pylist()}
+    assert [tested[f"p{n}"]["listed"] for n in range(1, 8)] == [0, 0, 1, 2, 1, 1, 1]
+    assert {key: [row[n] for n in names] for key, row in ran.items()} == {
+        key: [row[n] for n in names] for key, row in tested.items()
+    }

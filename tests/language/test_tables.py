@@ -204,6 +204,11 @@ def test_a_wrong_file_does_not_make_its_columns_unknown(folder: Path) -> None:
 
 
 TEXTS = [
+    (
+        "network, file: nets.csv, columns: {network:",
+        "expires, file: nets.csv, columns: {expires:",
+        "p.yaml:14:15: expires says when a row holds: it cannot be the key",
+    ),
     ("{network: cidr}", "{network: cird}", "p.yaml:14:59: unknown type 'cird'; did you mean cidr?"),
     ("{network: cidr}", "{network: inet}", "p.yaml:14:59: unknown type 'inet'; did you mean cidr?"),
     ("{network: cidr}", "{network: cidr, expires: string}", "p.yaml:14:74: expires says when a row holds: it is a"),

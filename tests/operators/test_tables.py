@@ -301,6 +301,5 @@ def test_empty_tables_and_empty_batches(match: Match, timed: bool) -> None:
 def test_only_timestamps_make_a_table_timed() -> None:
     kinds = {"key": STRING, "expires": STRING}
     assert not LookupTable("t", "key", kinds, []).schema.timed
-    assert not LookupTable("t", "expires", {"expires": TIME}, []).schema.timed
     assert LookupTable("t", "key", kinds | {"expires": TIME}, []).schema.timed
     assert LookupTable("t", "key", kinds | {"valid_from": TIME}, []).schema.timed
