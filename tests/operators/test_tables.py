@@ -17,6 +17,7 @@ from operators.periods import overlap
 from operators.prefixes import PREFIX_BYTES_MAX
 from operators.schema import DataType, Kind
 from operators.tables import LookupTable, Match
+from tests.operators.samples import examples
 
 STRING, TIME, INT = DataType(Kind.STRING), DataType(Kind.TIMESTAMP), DataType(Kind.INT64)
 Row = Mapping[str, Any]
@@ -72,6 +73,7 @@ def longest(networks: Sequence[Network], address: Address) -> int | None:
     return max(around)[1] if around else None
 
 
+@examples(200)
 @given(st.lists(NETWORKS, max_size=12), st.lists(st.one_of(V4, V6), min_size=1, max_size=12), st.integers(0, 2))
 @example([ipaddress.ip_network("::/0"), ipaddress.ip_network("0.0.0.0/0")], [ipaddress.ip_address("::ffff:0:0")], 0)
 def test_the_longest_network_wins(declared: list[Network], addresses: list[Address], spelling: int) -> None:
@@ -99,6 +101,7 @@ def test_the_longest_network_wins(declared: list[Network], addresses: list[Addre
     assert made.contains(values).tolist() == [one is not None for one in wanted]
 
 
+@examples(200)
 @given(st.text(alphabet="0123456789abcfFx.:/%g ", max_size=20))
 @example("1.2.3.4\0")
 @example("01.2.3.4")
@@ -114,6 +117,7 @@ def test_what_is_no_address_is_in_no_network(text: str) -> None:
     assert everything.contains(texts([text])).tolist() == [is_one]
 
 
+@examples(200)
 @given(st.text(alphabet="0123456789af.:/", max_size=16), st.one_of(V4, V6), st.integers(0, 140))
 def test_networks_are_those_of_the_standard_library(noise: str, address: Address, bits: int) -> None:
     for text in (noise, f"{address}/{bits}", f"{address}/0{bits}", str(address)):
@@ -135,6 +139,7 @@ def test_networks_are_those_of_the_standard_library(noise: str, address: Address
 PIECES = st.text(alphabet=["0", "1", "9", "a", "é", "漢", "\U0010ffff", "\ud7ff", "\ue000"], max_size=5)
 
 
+@examples(200)
 @given(
     st.lists(PIECES.filter(bool), max_size=15, unique=True),
     st.lists(st.text(alphabet="019aé漢\U0010ffff\0", max_size=8), min_size=1),
@@ -208,6 +213,7 @@ def timed_rows(draw: st.DrawFn, match: Match) -> list[Row]:
 
 
 @pytest.mark.parametrize("match", list(Match))
+@examples(200)
 @given(data=st.data())
 def test_of_the_rows_that_hold_the_longest_wins(match: Match, data: st.DataObject) -> None:
     rows = data.draw(timed_rows(match))
@@ -228,6 +234,7 @@ def test_of_the_rows_that_hold_the_longest_wins(match: Match, data: st.DataObjec
     assert [sorted(made.candidates(value).tolist()) for value, _ in asked] == every
 
 
+@examples(40)
 @given(timed_rows(Match.EXACT), st.lists(st.tuples(st.sampled_from(ASKED[Match.EXACT]), MOMENTS), min_size=1))
 def test_a_look_up_at_a_time_is_duckdbs_join(rows: list[Row], asked: list[tuple[str, int]]) -> None:
     with duckdb.connect() as base:
@@ -252,6 +259,7 @@ def test_a_look_up_at_a_time_is_duckdbs_join(rows: list[Row], asked: list[tuple[
 BOUNDS = st.tuples(st.integers(0, 2), MOMENTS, MOMENTS).filter(lambda one: one[1] < one[2])
 
 
+@examples(200)
 @given(st.lists(BOUNDS, max_size=8))
 def test_rows_of_one_key_that_overlap_are_found(rows: list[tuple[int, int, int]]) -> None:
     clashing = {
