@@ -59,4 +59,4 @@ def _text(look: TableLook) -> str:
 def _cell(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
-    return "-" if value is None else str(value)
+    return "-" if value is None else " ".join(str(value).splitlines())
