@@ -15,7 +15,7 @@ from operators.batch import Batch, Column
 from operators.expressions import ExpressionOperator
 from operators.operator import OutputField
 from operators.schema import DataType, Kind
-from operators.tables import LookupTable
+from operators.tables import LookupTable, Match
 from state.errors import Place
 from streamproc.language.expression import compile_expression, parse
 
@@ -39,6 +39,7 @@ TYPES = {
     "channel": (STRING, False),
     "merchant_id": (STRING, False),
     "profile": (STRING, True),
+    "ip": (STRING, False),
     "card_present": (BOOL, False),
     "fraud.score": (FLOAT, False),
 }
@@ -73,6 +74,9 @@ SINGLE = {
     "string_equals": "country = 'DE'",
     "string_in": "country IN ('DE', 'FR', 'IT')",
     "in_table": "merchant_id IN TABLE(trusted)",
+    "in_networks": "ip IN TABLE(networks)",
+    "in_prefixes": "merchant_id IN TABLE(prefixes)",
+    "in_timed": "merchant_id IN TABLE(timed)",
     "lookup": "TABLE(thresholds, profile).max_amount",
     "case": "CASE WHEN amount < 10 THEN 1 ELSE 3 END",
     "coalesce": "coalesce(previous_amount, 0)",
@@ -91,6 +95,18 @@ LOOKUPS = {
         {"profile": STRING, "max_amount": MONEY},
         [{"profile": f"p{n}", "max_amount": n * 1000} for n in range(20)],
     ),
+    "networks": LookupTable(
+        "networks", "net", {"net": STRING}, [{"net": f"10.{n >> 8}.{n & 255}.0/24"} for n in range(10_000)], Match.CIDR
+    ),
+    "prefixes": LookupTable(
+        "prefixes", "prefix", {"prefix": STRING}, [{"prefix": f"m{n}"} for n in range(10_000)], Match.PREFIX
+    ),
+    "timed": LookupTable(
+        "timed",
+        "id",
+        {"id": STRING, "expires": TIME},
+        [{"id": f"m{n}", "expires": 1_700_000_000_000 + n * 10_000} for n in range(10_000)],
+    ),
 }
 
 
@@ -98,9 +114,12 @@ def batch_of(size: int) -> Batch:
     """Rows with a fifth of the nullable values missing."""
     random = np.random.default_rng(7)
     columns = {}
+    values: Any
     for name, (kind, nullable) in TYPES.items():
-        if kind == STRING:
-            values: Any = np.array([f"{name[0]}{n}" for n in random.integers(0, 1000, size)], dtype=object)
+        if name == "ip":
+            values = np.array([f"10.{n >> 8}.{n & 255}.7" for n in random.integers(0, 20_000, size)], dtype=object)
+        elif kind == STRING:
+            values = np.array([f"{name[0]}{n}" for n in random.integers(0, 1000, size)], dtype=object)
         elif kind == FLOAT:
             values = random.uniform(-80, 80, size)
         elif kind == BOOL:

@@ -50,8 +50,15 @@ def _option(call: Call, position: int = 0) -> Any:
     return call.options[position]
 
 
+def _each(key: Array, times: Array) -> Array:
+    """A key for each row: beside the row's time, a constant one has no dimension."""
+    return key if key.ndim else np.broadcast_to(key, times.shape)
+
+
 def _contains(call: Call, lookups: Lookups) -> Kernel:
     name = str(call.options[0])
+    if len(call.args) > 1:
+        return strict(lambda values, times: lookups[name].contains(_each(values, times), times), 2)
     return strict(lambda values: lookups[name].contains(values), 1)  # noqa: PLW0108  looked up at each batch
 
 
@@ -62,7 +69,11 @@ def _lookup(call: Call, lookups: Lookups) -> Kernel:
         found = lookups[name].lookup(key[0], column)
         return found.values, both(found.valid, key[1]), key[2]
 
-    return run
+    def run_timed(key: Register, time: Register) -> Register:
+        found = lookups[name].lookup(_each(key[0], time[0]), column, time[0])
+        return found.values, both(found.valid, key[1]), key[2]
+
+    return run_timed if len(call.args) > 1 else run
 
 
 def _cast(call: Call, lookups: Lookups) -> Kernel:

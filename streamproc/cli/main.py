@@ -21,6 +21,7 @@ from streamproc.cli import (
     state_checkpoints,
     state_inspect,
     state_verify,
+    table_show,
     tail,
     test,
     validate,
@@ -73,6 +74,10 @@ _state.command("inspect", epilog=_example(state_inspect))(state_inspect.command)
 _state.command("verify", epilog=_example(state_verify))(state_verify.command)
 _state.command("checkpoints", epilog=_example(state_checkpoints))(state_checkpoints.command)
 app.add_typer(_state, name="state")
+
+_table = typer.Typer(rich_markup_mode=None, help="Look at a pipeline's tables; nothing is changed.")
+_table.command("show", epilog=_example(table_show))(table_show.command)
+app.add_typer(_table, name="table")
 
 
 def run_command(arguments: Sequence[str]) -> int:

@@ -7,6 +7,7 @@ __all__ = ["explain"]
 from operators.expressions import ExpressionOperator
 from operators.operator import Operator
 from operators.plan import Plan, replay_steps
+from operators.tables import LookupTable, Match
 from operators.windows.operator import WindowOperator
 from operators.windows.spec import WindowFeature, WindowSpec
 from streamproc.language.units import duration_text
@@ -41,7 +42,13 @@ def _tables(plan: Plan) -> list[str]:
         if isinstance(step, ExpressionOperator)
         for name, table in step.lookups.items()
     }
-    return [f"table {name}: {len(table)} rows by {table.schema.key}" for name, table in tables.items()]
+    return [f"table {name}: {len(table)} rows by {table.schema.key}{_marks(table)}" for name, table in tables.items()]
+
+
+def _marks(table: LookupTable) -> str:
+    """How a table is looked up, unless that is by equal keys at all times."""
+    match = "" if table.schema.match is Match.EXACT else f" ({table.schema.match})"
+    return match + (", some for a time only" if table.schema.timed else "")
 
 
 def _title(step: Operator) -> str:

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 __all__ = ["read_streams", "read_tables"]
 
+from operators.periods import EXPIRES, VALID_FROM
 from operators.schema import DataType, Kind
+from operators.tables import Match
 from state.errors import ConfigError
 from streamproc.language.model import FieldDeclaration, Stream, Table
 from streamproc.language.problems import nearest
-from streamproc.language.reader import Section, choice, duration, flag, identifier, text, topic_name, type_name
-from streamproc.language.yaml_tree import Mapping, word
+from streamproc.language.reader import (
+    Reader,
+    Section,
+    choice,
+    duration,
+    flag,
+    identifier,
+    text,
+    topic_name,
+    type_name,
+)
+from streamproc.language.units import parse_type
+from streamproc.language.yaml_tree import Mapping, Node, word
 
 _STRING = DataType(Kind.STRING)
 _DAY_MS = 86_400_000
@@ -99,12 +112,42 @@ def read_tables(top: Section) -> dict[str, Table]:
     found = {}
     for name, section in top.subsections("tables", "table"):
         key = section.need("key", identifier, "", "the column of the file that is looked up")
+        if key in (EXPIRES, VALID_FROM):
+            place = getattr(section.node("key"), "place", section.place)
+            top.problems.add(f"{key} says when a row holds: it cannot be the key", place, "rename the column")
+        key_type, match = _STRING, Match.EXACT
         columns: dict[str, DataType] = {}
         if (node := section.node("columns")) is not None:
             declared = Section(node, f"columns of table {name}", top.problems)
             for column in declared:
-                columns[column] = declared.need(column, type_name, _STRING)
+                if column == key:
+                    key_type, match = declared.need(column, _key_type, (_STRING, Match.EXACT))
+                else:
+                    columns[column] = declared.need(column, _column_type(column), _STRING)
         file = section.need("file", text, "", "a CSV file, relative to the pipeline")
         section.close()
-        found[name] = Table(key, columns.pop(key, _STRING), file, columns, section.place)
+        found[name] = Table(key, key_type, file, columns, match, section.place)
     return found
+
+
+def _key_type(node: Node) -> tuple[DataType, Match]:
+    """The type of a table's key: `cidr` and `prefix` are texts that match in a way of their own."""
+    name = text(node).strip().lower()
+    if name in (Match.CIDR, Match.PREFIX):
+        return _STRING, Match(name)
+    try:
+        return parse_type(name, also=(Match.CIDR, Match.PREFIX)), Match.EXACT
+    except ValueError as error:
+        raise ConfigError(str(error), node.place) from None
+
+
+def _column_type(column: str) -> Reader[DataType]:
+    """The type of another column."""
+
+    def read(node: Node) -> DataType:
+        kind = type_name(node)
+        if column in (EXPIRES, VALID_FROM) and kind.kind is not Kind.TIMESTAMP:
+            raise ConfigError(f"{column} says when a row holds: it is a timestamp, not {kind}", node.place)
+        return kind
+
+    return read

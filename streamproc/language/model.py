@@ -30,6 +30,7 @@ from typing import Any
 import msgspec
 
 from operators.schema import DataType
+from operators.tables import Match
 from state.errors import Place
 from streamproc.language.expression import Expr
 
@@ -59,12 +60,16 @@ class Stream(msgspec.Struct, frozen=True):
 
 
 class Table(msgspec.Struct, frozen=True):
-    """A list or look-up table from a CSV file; `columns` without the key's. Other columns of the file are comments."""
+    """A list or look-up table from a CSV file; `columns` without the key's. Other columns of the file are comments.
+
+    `match`: how a value finds its key; the type `cidr` or `prefix` of the key says so.
+    """
 
     key: str
     key_type: DataType
     file: str
     columns: dict[str, DataType]
+    match: Match = Match.EXACT
     place: Place = Place("")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["duration_text", "parse_duration", "parse_type"]
 
 import re
+from collections.abc import Iterable
 
 from operators.schema import DataType, Kind
 from streamproc.language.problems import nearest
@@ -18,6 +19,9 @@ DURATION_MAX_MS = 3_660 * 86_400_000
 _NAMES = {"int": "int64", "integer": "int64", "bigint": "int64", "long": "int64", "float": "float64"}
 _NAMES |= {"double": "float64", "text": "string", "varchar": "string", "str": "string", "boolean": "bool"}
 _NAMES |= {"datetime": "timestamp", "numeric": "decimal(2)", "decimal": "decimal(2)", "money": "decimal(2)"}
+
+_KEYS = ("cidr", "prefix")
+_NETWORKS = ("inet", "ip", "network", "subnet")
 
 
 def parse_duration(text: str) -> int:
@@ -50,8 +54,8 @@ def duration_text(milliseconds: int) -> str:
     return f"{milliseconds}ms"
 
 
-def parse_type(text: str) -> DataType:
-    """The type called `text`.
+def parse_type(text: str, also: Iterable[str] = ()) -> DataType:
+    """The type called `text`; `also` are names that would be right in its place, for the hint.
 
     Raises:
         ValueError: no such type, with the nearest right name.
@@ -66,6 +70,9 @@ def parse_type(text: str) -> DataType:
         return DataType(Kind.DECIMAL, scale)
     if name in Kind.__members__.values() and name != Kind.DECIMAL:
         return DataType(Kind(name))
-    right = [str(kind) for kind in Kind if kind is not Kind.DECIMAL] + ["decimal(2)"]
-    hint = f"did you mean {_NAMES[name]}?" if name in _NAMES else nearest(name, right)
+    if name in _KEYS and not also:
+        raise ValueError(f"only the key of a table can be a {name}")
+    right = [*also] + [str(kind) for kind in Kind if kind is not Kind.DECIMAL] + ["decimal(2)"]
+    known = _NAMES | dict.fromkeys(_NETWORKS, "cidr") if also else _NAMES
+    hint = f"did you mean {known[name]}?" if name in known else nearest(name, right)
     raise ValueError(f"unknown type {text!r}" + (f"; {hint}" if hint else ""))

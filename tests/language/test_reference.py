@@ -13,7 +13,7 @@ from streamproc.language import model
 from tests.language.helpers import compiled
 
 REFERENCE = (Path(__file__).parents[2] / "docs" / "language" / "pipeline.md").read_text()
-NOT_KEYS = {"place", "places", "key_type", "options"}
+NOT_KEYS = {"place", "places", "key_type", "match", "options"}
 
 
 def keys() -> list[tuple[str, str]]:

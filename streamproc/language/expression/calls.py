@@ -15,6 +15,7 @@ __all__ = [
     "nullif",
     "part",
     "regexp",
+    "row_time",
     "since",
     "substr",
     "text_count",
@@ -213,9 +214,14 @@ def date_add(args: Sequence[Typed]) -> Typed:
     return call("add" if bound < INT_BOUND else "add_checked", start, scaled, to=TIMESTAMP, bound=bound)
 
 
+def row_time() -> Typed:
+    """The row's event time."""
+    return Typed(ColumnRef(ROW_TIME, TIMESTAMP, nullable=False), bound=column_bound(TIMESTAMP))
+
+
 def since(unit: int) -> Callable[[Sequence[Typed]], Typed]:
     """Units from a timestamp to the row's event time."""
-    now = Typed(ColumnRef(ROW_TIME, TIMESTAMP, nullable=False), bound=column_bound(TIMESTAMP))
+    now = row_time()
     return lambda args: call("elapsed_float", _time(args[0]), now, to=FLOAT64, options=(float(unit),))
 
 

@@ -12,8 +12,8 @@ from sqlglot import exp
 
 from operators.expressions.clock import UNIT_MS
 from operators.expressions.nodes import ROW_TIME, ColumnRef, Compiled, Constant, Node
-from operators.schema import DataType
-from operators.tables import TableSchema
+from operators.schema import DataType, Kind
+from operators.tables import Match, TableSchema
 from state.errors import ConfigError, RecordError
 from streamproc.language.expression.arithmetic import (
     arithmetic,
@@ -24,7 +24,7 @@ from streamproc.language.expression.arithmetic import (
     negated,
     remainder,
 )
-from streamproc.language.expression.calls import choose, part
+from streamproc.language.expression.calls import choose, part, row_time
 from streamproc.language.expression.conversion import converted, like, target_type
 from streamproc.language.expression.functions import FUNCTIONS
 from streamproc.language.expression.parse import Expr, dotted_name, place_of
@@ -159,10 +159,13 @@ class _Checker:
             self.unknown(node, "table", first.name, self._tables)
         return schema, others
 
-    def key(self, schema: TableSchema, node: exp.Expr) -> Typed:
-        """A key to look up in the table."""
+    def key(self, schema: TableSchema, node: exp.Expr) -> tuple[Typed, ...]:
+        """A key to look up in the table, and the row's event time if the table's rows hold for a time only."""
         piece = self.check(node)
-        return self.guarded(node, lambda: coerce(piece, schema.key_type))
+        if schema.match is not Match.EXACT and piece.type.kind is Kind.INT64 and not piece.untyped:
+            self.refuse(node, f"a {schema.match} table looks texts up, not int64", "CAST(... AS varchar)")
+        key = self.guarded(node, lambda: coerce(piece, schema.key_type))
+        return (key, row_time()) if schema.timed else (key,)
 
     def lookup(self, node: exp.Expr) -> Typed:
         """table(name, key).column: NULL if there is no such key."""
@@ -174,7 +177,7 @@ class _Checker:
             self.unknown(node, f"column of the table {schema.name}", node.expression.name, schema.columns)
         options = (schema.name, node.expression.name)
         key = self.key(schema, keys[0])
-        return call("lookup", key, to=kind, nullable=True, options=options, bound=column_bound(kind))
+        return call("lookup", *key, to=kind, nullable=True, options=options, bound=column_bound(kind))
 
     # Operators
 
@@ -184,7 +187,7 @@ class _Checker:
             schema, others = self.table(field)
             if others:
                 self.refuse(field, "IN table(name) takes the table's name only")
-            return call("contains", self.key(schema, node.this), to=BOOL, options=(schema.name,))
+            return call("contains", *self.key(schema, node.this), to=BOOL, options=(schema.name,))
         if node.args.get("query") is not None or not node.expressions:
             self.refuse(node, "IN wants a list (1, 2) or table(name)")
         return member(self.check(node.this), [self.check(item) for item in node.expressions])
