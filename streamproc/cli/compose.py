@@ -18,15 +18,18 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from operators.deduplicate import Deduplicator
+from operators.forms import open_decoder
 from operators.plan import Plan
 from state.errors import ConfigError
 from state.worker_state import WorkerState
+from streamproc.cli.formats import prepared_log, schema_cache
 from streamproc.clock import SystemClock
 from streamproc.runtime.engine import Engine
 
 if TYPE_CHECKING:
     from contextlib import AsyncExitStack
 
+    from operators.forms import Schemas
     from state.budget import Shares
     from state.rocksdb import RocksRowStores
     from streamproc.clock import Clock
@@ -143,12 +146,15 @@ def _kept_key(path: Path) -> bytes:
 
 
 def build_engine(
-    plan: Plan, key: bytes, partitions: int = 0, probe: Probe | None = None, *, memory_bytes: int = 0
-) -> tuple[Engine, WorkerState]:
+    plan: Plan, key: bytes, partitions: int = 0, probe: Probe | None = None, *, memory_bytes: int = 0,
+    schemas: Schemas | None = None,
+) -> tuple[Engine, WorkerState]:  # fmt: skip
     """The plan ready to execute, on empty state that keeps `memory_bytes` of keys in memory (0: all).
 
+    `schemas`: those of the stream's records, if its format has some.
+
     Raises:
-        ConfigError: the plan has card numbers and there is no secret to hash them with.
+        ConfigError: the plan has card numbers and there is no secret to hash them with, or its format cannot be read.
     """
     deduplicator = Deduplicator(plan.stream.deduplicate_ms) if plan.stream.deduplicate_ms else None
     state = WorkerState(plan.tables, (deduplicator,) if deduplicator else (), memory_bytes=memory_bytes)
@@ -157,7 +163,12 @@ def build_engine(
     if has_pan and master is None:
         raise ConfigError("the stream has card numbers (pan)", hint=f"set {SECRET_VARIABLE} to hash them with")
     pan_key = _derived(b"card numbers", master) if has_pan and master else None
-    return Engine(plan, state, deduplicator, digest_key=key, pan_key=pan_key, partitions=partitions, probe=probe), state
+    engine = Engine(
+        plan, state, deduplicator, digest_key=key, pan_key=pan_key, partitions=partitions, probe=probe
+    )  # fmt: skip
+    if plan.stream.format != "json":
+        engine.decoder = open_decoder(plan.stream, pan_key, schemas)
+    return engine, state
 
 
 async def run_worker(
@@ -191,12 +202,13 @@ async def run_worker(
     timer = StageTimer(metrics, clock, probe)
     memory = shares(settings.state_memory_mb)
     key = await asyncio.to_thread(digest_key, options.state)
-    engine, state = build_engine(plan, key, probe=timer, memory_bytes=memory.keys)
+    schemas = await asyncio.to_thread(schema_cache, plan.stream, clock)
+    engine, state = build_engine(plan, key, probe=timer, memory_bytes=memory.keys, schemas=schemas)
     notes, orders = _orders_of_parent(options.notes, engine)
     home = options.state / plan.pipeline
     async with contextlib.AsyncExitStack() as stack:
         await asyncio.to_thread(_hold, stack, home, settings, os.getpid() if options.notes is None else os.getppid())
-        log = open_log(options.log_url)
+        log = prepared_log(open_log(options.log_url), plan, schemas)
         stack.push_async_callback(log.close)
         stores = await _stores(home, memory, stack)
         executor = _executor(stack)

@@ -20,6 +20,8 @@ from state.hashing import partitions_of
 from state.rowstore import RowStore
 from streamproc.cli.compose import build_engine
 from streamproc.cli.files import Piece, read_file
+from streamproc.cli.formats import blocking_schemas
+from streamproc.clock import SystemClock
 from streamproc.eventlog.contract import Chunk, TopicPartition
 from streamproc.runtime.results import Judged
 from streamproc.runtime.rows import Refused, TaskInput, decode_rows
@@ -48,7 +50,8 @@ class FileReplay:
     def __init__(self, plan: Plan) -> None:
         """Raises ConfigError if the plan cannot be executed here."""
         self._plan = plan
-        self._engine, state = build_engine(plan, bytes(32))
+        schemas = blocking_schemas(plan.stream, SystemClock())
+        self._engine, state = build_engine(plan, bytes(32), schemas=schemas)
         for task in range(plan.topic_partitions):
             state.add_task(task, NothingStored())
         self._now_ms = time.time_ns() // 1_000_000
