@@ -224,7 +224,7 @@ def _number(answer: Any) -> int:
 
 
 def open_registry(address: str, clock: Clock) -> SchemaSource:
-    """The registry at a URL, or `file:DIR`.
+    """The registry at a URL, or `file:DIR`. Blocks.
 
     Raises:
         ConfigError: it is neither.
