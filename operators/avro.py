@@ -8,7 +8,7 @@ specification's. Logical types are ours (operators/wire.py): times of any unit b
 
 from __future__ import annotations
 
-__all__ = ["AvroForm", "check_schema", "file_records", "file_schema", "schema_id", "wire_record"]
+__all__ = ["AvroForm", "check_installed", "check_schema", "file_records", "file_schema", "schema_id", "wire_record"]
 
 import io
 from collections.abc import Callable, Iterator, Mapping
@@ -41,6 +41,11 @@ def schema_id(value: bytes | None) -> int | None:
     if not value or len(value) < _HEADER_BYTES or value[0]:
         return None
     return int.from_bytes(value[1:_HEADER_BYTES], "big")
+
+
+def check_installed() -> None:
+    """Raises ConfigError if fastavro is missing."""
+    _import()
 
 
 def check_schema(text: str) -> dict[str, Any]:

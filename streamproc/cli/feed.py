@@ -35,7 +35,8 @@ def command(
     """Feed files into a stream.
 
     Each row becomes the JSON record that a producer would write, under the file's own column names; lines of NDJSON
-    and records of .avro files are passed on byte for byte. The partition is Kafka's for the key. Missing topics are created.
+    and records of .avro files are passed on byte for byte. The partition is Kafka's for the key. Missing topics are
+    created.
     """
     from streamproc.cli.columns import survey
     from streamproc.cli.feeder import feed

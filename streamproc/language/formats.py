@@ -80,10 +80,17 @@ def registry_of(stream: Stream, folder: str) -> str:
 
 def read_schema_file(stream: Stream, folder: str, problems: Problems) -> str:
     """The text of the reader's schema, "" if there is none; it must have all declared fields."""
-    if stream.format != "avro" or not stream.schema:
+    if stream.format != "avro":
         return ""
-    from operators.avro import check_schema
+    from operators.avro import check_installed, check_schema
 
+    try:
+        check_installed()
+    except ConfigError as error:
+        problems.add(error.message, stream.place, error.hint)
+        return ""
+    if not stream.schema:
+        return ""
     path = Path(folder) / stream.schema
     try:
         with open(path, encoding="utf-8") as file:
@@ -93,10 +100,10 @@ def read_schema_file(stream: Stream, folder: str, problems: Problems) -> str:
         _check_fields(stream.fields, check_schema(content), stream.schema, problems)
     except (OSError, UnicodeDecodeError) as error:
         said = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        problems.add(f"schema: {stream.schema} cannot be read: {said}", stream.place)
+        problems.add(f"schema: {stream.schema} cannot be read: {said}", stream.places[0])
         return ""
     except ConfigError as error:
-        problems.add(f"schema: {stream.schema}: {error.message}", stream.place, error.hint)
+        problems.add(f"schema: {stream.schema}: {error.message}", stream.places[0], error.hint)
         return ""
     return content
 

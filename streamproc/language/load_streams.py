@@ -45,6 +45,7 @@ def _stream(section: Section, topic: str) -> Stream:
         schema=section.get("schema", text, ""),
         registry=section.get("registry", read_registry, ""),
         place=section.place,
+        places=tuple(node.place for node in [section.node("schema")] if node),
     )
     for key in ("schema", "registry"):
         if key in section and format_ != "avro":

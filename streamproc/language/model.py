@@ -46,7 +46,10 @@ class FieldDeclaration(msgspec.Struct, frozen=True):
 
 
 class Stream(msgspec.Struct, frozen=True):
-    """An input stream. Durations are ms; `deduplicate` 0: not at all. `schema`: a file, `registry`: a URL; of Avro."""
+    """An input stream. Durations are ms; `deduplicate` 0: not at all. `schema`: a file, `registry`: a URL; of Avro.
+
+    `places`: of the schema's.
+    """
 
     fields: dict[str, FieldDeclaration]
     event_time: str
@@ -59,6 +62,7 @@ class Stream(msgspec.Struct, frozen=True):
     schema: str = ""
     registry: str = ""
     place: Place = Place("")
+    places: tuple[Place, ...] = ()
 
 
 class Table(msgspec.Struct, frozen=True):

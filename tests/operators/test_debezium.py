@@ -1,7 +1,7 @@
 """Debezium's change events: golden ones after its documentation, and what is no change event.
 
-The events follow the examples in the chapters "Data change events" and "Data type mappings" of Debezium's documentation of
-the PostgreSQL, MySQL and MongoDB connectors (customers of the tutorial's database), with columns of ours beside.
+The events follow the examples in the chapters "Data change events" and "Data type mappings" of Debezium's documentation
+of the PostgreSQL, MySQL and MongoDB connectors (customers of the tutorial's database), with columns of ours beside.
 """
 
 from __future__ import annotations
@@ -298,8 +298,9 @@ def test_declarations_mean_what_they_mean_in_json() -> None:
     schema = customers({"card": "string* card", "must": "int64! must"})
     good = {**CUSTOMER, "card": "4111 2222 3333 4444", "must": 1}
     row = only(schema, encoded(event("c", None, good)))
-    plain = StreamSchema("s", "s", tuple(spec for spec in schema.fields if not spec.source.startswith("__"))
-                         + (FieldSpec("at", type_of("timestamp"), "at"),), id="id", event_time="at", key="id")  # fmt: skip
+    columns = [spec for spec in schema.fields if not spec.source.startswith("__")]
+    at = FieldSpec("at", type_of("timestamp"), "at")
+    plain = StreamSchema("s", "s", (*columns, at), id="id", event_time="at", key="id")
     twin = RecordDecoder(plain, PAN_KEY).decode([encoded({**good, "at": 1})], [NOW])
     assert row["card"] == twin.columns["card"].values[0] != SECRET
     found = decode(schema, encoded(event("c", None, CUSTOMER)), encoded(event("c", None, {**good, "id": None})))
@@ -367,8 +368,9 @@ def test_unscaled_decimals_are_exact(minor: int, scale: int) -> None:
     assert Decimal(found).scaleb(-scale) == Decimal(minor).scaleb(-scale)
 
 
-GOOD = encoded({"schema": schema_of([{"type": "int64", "name": "io.debezium.time.Date", "field": "x"}]),
-                "payload": event("u", CUSTOMER, {**CUSTOMER, "x": 17702, "y": {"scale": 1, "value": "BNI="}})})  # fmt: skip
+COLUMN = {"type": "int64", "name": "io.debezium.time.Date", "field": "x"}
+CHANGE = event("u", CUSTOMER, {**CUSTOMER, "x": 17702, "y": {"scale": 1, "value": "BNI="}})
+GOOD = encoded({"schema": schema_of([COLUMN]), "payload": CHANGE})
 MONGOS = encoded(event("c", None, document(x={"$date": 7}, y={"$numberDecimal": "1.5"}), MONGO))
 
 
