@@ -200,12 +200,11 @@ async def run_worker(
 
     clock, metrics, watchdog = SystemClock(), WorkerMetrics(), Watchdog()
     timer = StageTimer(metrics, clock, probe)
-    memory = shares(settings.state_memory_mb)
+    memory, home = shares(settings.state_memory_mb), options.state / plan.pipeline
     key = await asyncio.to_thread(digest_key, options.state)
     schemas = await asyncio.to_thread(schema_cache, plan.stream, clock)
     engine, state = build_engine(plan, key, probe=timer, memory_bytes=memory.keys, schemas=schemas)
     notes, orders = _orders_of_parent(options.notes, engine)
-    home = options.state / plan.pipeline
     async with contextlib.AsyncExitStack() as stack:
         await asyncio.to_thread(_hold, stack, home, settings, os.getpid() if options.notes is None else os.getppid())
         log = prepared_log(open_log(options.log_url), plan, schemas)
