@@ -127,9 +127,10 @@ def test_change_events_are_fed_decided_and_tested(cli: Cli, changes: Path, tmp_p
 def test_tombstones_leave_no_trace_and_no_replay_stumbles_over_them(cli: Cli, changes: Path, tmp_path: Path) -> None:
     changes.write_text(CHANGES + "partitions: 1\n")
     log, state = f"file:{tmp_path}/log", tmp_path / "log" / "state"
-    first: list[bytes | None] = [None, *EVENTS[:2], None, EVENTS[2], None, None]
-    asyncio.run(append(log, "accounts.changes", first))
-    assert finish("run", changes, "--log", log, "--until-end").code == 0
+    parts: list[list[bytes | None]] = [[None, EVENTS[0], None, EVENTS[1]], [None], [EVENTS[2], None, None]]
+    for part in parts:  # a transaction each: the last one is replayed otherwise than those before it
+        asyncio.run(append(log, "accounts.changes", part))
+        assert finish("run", changes, "--log", log, "--until-end").code == 0
     assert decided(cli, changes, log) == {name: row for name, row in EXPECTED.items() if name in "123"}
 
     shutil.rmtree(state)  # all of it is replayed now, silently
@@ -138,6 +139,18 @@ def test_tombstones_leave_no_trace_and_no_replay_stumbles_over_them(cli: Cli, ch
     assert ran.code == 0, ran.err
     assert decided(cli, changes, log) == EXPECTED
     assert cli("tail", "dead_letters", "--pipeline", changes, "--log", log, "--until-end").lines == []
+
+
+def test_tombstones_are_no_undecided_records_for_repartition(cli: Cli, changes: Path, tmp_path: Path) -> None:
+    changes.write_text(CHANGES + "partitions: 1\n")
+    log, state = f"file:{tmp_path}/log", tmp_path / "log" / "state"
+    for part in ([*EVENTS[:2], None], [None, None]):
+        asyncio.run(append(log, "accounts.changes", part))
+        assert finish("run", changes, "--log", log, "--until-end").code == 0
+    new = tmp_path / "new.yaml"
+    new.write_text((CHANGES + "partitions: 2\n").replace("pipeline: accounts", "pipeline: accounts-2"))
+    moved = cli("repartition", changes, "--to", new, "--log", log, "--state", state)
+    assert moved.code == 0, moved.err
 
 
 def test_nothing_but_tombstones_ends(cli: Cli, changes: Path, tmp_path: Path) -> None:
