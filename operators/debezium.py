@@ -61,6 +61,7 @@ class DebeziumForm:
 
     def __init__(self, schema: StreamSchema) -> None:
         self._columns = [spec for spec in schema.fields if not _is_part(spec.source)]
+        self._written = [spec for spec in self._columns if spec.type.kind in _CONVERTERS]
         self._before = [
             (spec.source, msgspec.structs.replace(spec, source=spec.source.removeprefix(BEFORE)))
             for spec in schema.fields
@@ -91,7 +92,7 @@ class DebeziumForm:
         if not _given(image):
             raise RecordError("no_row", _NO_BEFORE if op == "d" else _NO_AFTER)
         row, mongo = _image(image)
-        for spec in self._columns:
+        for spec in self._columns if mongo or _UNAVAILABLE in value else self._written:
             if (raw := row.get(spec.source)) is not None:
                 row[spec.source] = _column(spec, raw, types, mongo)
         if self._before:

@@ -6,8 +6,10 @@ import asyncio
 import io
 import json
 import shutil
+import threading
 from collections import Counter
 from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -289,9 +291,9 @@ def test_a_file_whose_schema_nobody_registered_is_refused(cli: Cli, payments: Pa
     assert outcome.err.endswith(f"error: {tmp_path}/1.avro: {said}\n")
 
 
-def test_a_stream_without_a_registry_is_refused(cli: Cli, payments: Path, tmp_path: Path) -> None:
+def test_a_stream_without_a_registry_is_refused(payments: Path, tmp_path: Path) -> None:
     payments.write_text(PAYMENTS.replace("    registry: file:schemas\n", ""))
-    outcome = cli("run", payments, "--log", f"file:{tmp_path}/log", "--until-end")
+    outcome = finish("run", payments, "--log", f"file:{tmp_path}/log", "--until-end")
     assert outcome.code == 2
     assert "stream payments: format avro needs a schema registry (set STREAMPROC_REGISTRY, or" in outcome.err
 
@@ -303,3 +305,52 @@ def test_damaged_files_are_refused(cli: Cli, payments: Path, tmp_path: Path) -> 
         outcome = cli("backtest", payments, "--input", tmp_path / "1.avro", "--output", tmp_path / "o.parquet")
         assert outcome.code == 2
         assert "Traceback" not in outcome.err
+
+
+class Registry:
+    """A schema registry that is down for its first answers."""
+
+    def __init__(self, down: int) -> None:
+        self.asked: list[str] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.asked.append(self.path)
+                schema = {"/schemas/ids/1": OLD, "/schemas/ids/2": NEW}.get(self.path)
+                status = 503 if len(outer.asked) <= down else 200 if schema else 404
+                body = json.dumps({"schema": json.dumps(schema)}).encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: Any) -> None: ...
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def test_records_wait_for_a_registry_that_is_down(
+    cli: Cli, payments: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seven answers are missing: two polls fail, the third one brings the records; none became a dead letter."""
+    log = f"file:{tmp_path}/log"
+    files = [tmp_path / "1.avro", tmp_path / "2.avro"]
+    assert cli("feed", "payments", *files, "--pipeline", payments, "--log", log).code == 0
+    registry = Registry(down=7)
+    monkeypatch.setenv("STREAMPROC_REGISTRY", registry.url)
+    ran = finish("run", payments, "--log", log, "--until-end")
+    registry.close()
+    assert ran.code == 0, ran.err
+    assert f"the schema registry at {registry.url.removeprefix('http://')} answers with status 503" in ran.err
+    lines = cli("tail", "decisions", "--pipeline", payments, "--log", log, "--until-end").lines
+    assert {json.loads(line)["payment"]: bought(json.loads(line)) for line in lines} == BOUGHT
+    assert cli("tail", "dead_letters", "--pipeline", payments, "--log", log, "--until-end").lines == []
+    assert set(registry.asked) == {"/schemas/ids/1", "/schemas/ids/2"}
+    assert len(registry.asked) == 9
