@@ -146,7 +146,8 @@ def test_tombstones_leave_no_trace_and_no_replay_stumbles_over_them(cli: Cli, ch
 def test_tombstones_are_no_undecided_records_for_repartition(cli: Cli, changes: Path, tmp_path: Path) -> None:
     changes.write_text(CHANGES + "partitions: 1\n")
     log, state = f"file:{tmp_path}/log", tmp_path / "log" / "state"
-    for part in ([*EVENTS[:2], None], [None, None]):
+    parts: list[list[bytes | None]] = [[*EVENTS[:2], None], [None, None]]
+    for part in parts:
         asyncio.run(append(log, "accounts.changes", part))
         assert finish("run", changes, "--log", log, "--until-end").code == 0
     new = tmp_path / "new.yaml"
