@@ -330,7 +330,7 @@ class Registry:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self.address = f"127.0.0.1:{self._server.server_port}"
 
     def close(self) -> None:
         self._server.shutdown()
@@ -345,11 +345,11 @@ def test_records_wait_for_a_registry_that_is_down(
     files = [tmp_path / "1.avro", tmp_path / "2.avro"]
     assert cli("feed", "payments", *files, "--pipeline", payments, "--log", log).code == 0
     registry = Registry(down=7)
-    monkeypatch.setenv("STREAMPROC_REGISTRY", registry.url)
+    monkeypatch.setenv("STREAMPROC_REGISTRY", f"http://{registry.address}")
     ran = finish("run", payments, "--log", log, "--until-end")
     registry.close()
     assert ran.code == 0, ran.err
-    assert f"the schema registry at {registry.url.removeprefix('http://')} answers with status 503" in ran.err
+    assert f"the schema registry at {registry.address} answers with status 503" in ran.err
     lines = cli("tail", "decisions", "--pipeline", payments, "--log", log, "--until-end").lines
     assert {json.loads(line)["payment"]: bought(json.loads(line)) for line in lines} == BOUGHT
     assert cli("tail", "dead_letters", "--pipeline", payments, "--log", log, "--until-end").lines == []
