@@ -11,7 +11,7 @@ from __future__ import annotations
 __all__ = ["AvroForm", "check_installed", "check_schema", "file_records", "file_schema", "schema_id", "wire_record"]
 
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Any, NamedTuple
 
 import msgspec
@@ -169,10 +169,11 @@ class AvroForm:
         written = _parsed(text)
         check_schema(text)
         fields = _by_reader(written, self._reader)
+        named = _named([self._reader, written])
         convert = {
             name: function
             for name, spec in self._sources.items()
-            if name in fields and (function := _converter(spec, fields[name])) is not None
+            if name in fields and (function := _converter(spec, _branches(fields[name], named))) is not None
         }
         writer = _fastavro_schema(written)
         reader = None if self._reader is None else _fastavro_schema(self._reader)
@@ -198,11 +199,53 @@ def _parsed(text: str) -> Any:
 def _fastavro_schema(schema: Any) -> Any:
     """As fastavro wants it, without logical types: those are read here."""
     try:
-        return _import().parse_schema(_bare(schema))
+        parsed = _import().parse_schema(_bare(schema))
+        _refuse_unbounded(parsed, {}, frozenset())
+        return parsed
     except ConfigError:
         raise
     except Exception as error:
         raise ConfigError(f"this is no Avro schema: {type(error).__name__}") from None
+
+
+def _refuse_unbounded(schema: Any, named: dict[str, Any], within: frozenset[str]) -> None:
+    """Refuse schemas by which a few bytes take any amount of stack or memory: fastavro bounds neither.
+
+    `schema` is as fastavro parses it: names are full. `named`: the types defined so far; `within`: those around it.
+    """
+    if isinstance(schema, str):
+        if schema in within:
+            raise ConfigError("a schema that contains itself is not supported")
+        return
+    if isinstance(schema, list):
+        for branch in schema:
+            _refuse_unbounded(branch, named, within)
+        return
+    kind = schema["type"]
+    if "name" in schema:
+        named[schema["name"]] = schema
+        within = within | {schema["name"]}
+    if kind == "record":
+        for field in schema["fields"]:
+            _refuse_unbounded(field["type"], named, within)
+    elif kind in ("array", "map"):
+        inner = schema["items" if kind == "array" else "values"]
+        _refuse_unbounded(inner, named, within)
+        if kind == "array" and _takes_nothing(inner, named):
+            raise ConfigError("an array of what takes no bytes is not supported")
+    elif not isinstance(kind, str):
+        _refuse_unbounded(kind, named, within)
+
+
+def _takes_nothing(schema: Any, named: Mapping[str, Any]) -> bool:
+    """Whether values of the type are encoded in no bytes at all."""
+    if isinstance(schema, str):
+        return schema == "null" or (schema in named and _takes_nothing(named[schema], named))
+    if isinstance(schema, list):
+        return False
+    if schema["type"] == "record":
+        return all(_takes_nothing(field["type"], named) for field in schema["fields"])
+    return bool(schema["type"] == "null" or (schema["type"] == "fixed" and schema["size"] == 0))
 
 
 def _bare(schema: Any) -> Any:
@@ -229,21 +272,43 @@ def _by_reader(written: Any, reader: Any) -> dict[str, Any]:
     return found
 
 
-def _converter(spec: FieldSpec, type_: Any) -> Convert | None:
+def _named(schema: Any) -> dict[str, Any]:
+    """The types that a schema defines by name, also by the last part of it."""
+    found: dict[str, Any] = {}
+    if isinstance(schema, list):
+        for part in schema:
+            found |= _named(part)
+    elif isinstance(schema, dict):
+        if isinstance(schema.get("name"), str) and isinstance(schema.get("type"), str):
+            found[schema["name"]] = found[schema["name"].rpartition(".")[2]] = schema
+        for key in ("type", "fields", "items", "values"):
+            found |= _named(schema.get(key))
+    return found
+
+
+def _branches(type_: Any, named: Mapping[str, Any]) -> list[Any]:
+    """What a value of the type may be: the parts of a union, names replaced by what they stand for."""
+    if isinstance(type_, list):
+        return [branch for part in type_ for branch in _branches(part, named)]
+    if isinstance(type_, str):
+        return [named.get(type_) or named.get(type_.rpartition(".")[2]) or type_]
+    return [type_]
+
+
+def _converter(spec: FieldSpec, branches: Sequence[Any]) -> Convert | None:
     """What makes JSON's value of a declared field out of Avro's; None: they are the same."""
-    branches = type_ if isinstance(type_, list) else [type_]
     logical = next((found for branch in branches if (found := _logical(branch)) is not None), None)
     kind = spec.type.kind
     if logical is not None and kind is Kind.TIMESTAMP and logical.encoding not in ("millis", "unscaled"):
         return lambda held: time_ms(held, logical.encoding) if type(held) is int else held
     if logical is not None and kind is Kind.DECIMAL and logical.encoding == "unscaled":
         return lambda held: unscaled_text(held, logical.scale) if type(held) is bytes else held
-    if kind in (Kind.DECIMAL, Kind.FLOAT64) and any(_named(branch) == "float" for branch in branches):
+    if kind in (Kind.DECIMAL, Kind.FLOAT64) and any(_kind(branch) == "float" for branch in branches):
         return lambda held: float(str(np.float32(held))) if type(held) is float else held
     return None
 
 
-def _named(branch: Any) -> Any:
+def _kind(branch: Any) -> Any:
     return branch.get("type") if isinstance(branch, dict) else branch
 
 

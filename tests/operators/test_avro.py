@@ -288,3 +288,54 @@ def test_what_is_no_schema_is_refused() -> None:
     with pytest.raises(ConfigError, match="a schema registry"):
         open_decoder(of("string"), PAN_KEY)
     assert [schema_id(value) for value in (None, b"", b"\0\0\0\0", b"\1\0\0\0\7", GOOD)] == [None] * 4 + [7]
+
+
+NODE = {"type": "record", "name": "n.Node", "fields": [{"name": "next", "type": ["null", "n.Node"]}]}
+NOTHING = {"type": "record", "name": "Nothing", "fields": [{"name": "a", "type": "null"}]}
+
+
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [
+        ({"name": "x", "type": ["null", "Payment"]}, "a schema that contains itself is not supported"),
+        ({"name": "x", "type": {"type": "array", "items": "Payment"}}, "a schema that contains itself"),
+        ({"name": "x", "type": {"type": "map", "values": NODE}}, "a schema that contains itself"),
+        ({"name": "x", "type": {"type": "array", "items": "null"}}, "an array of what takes no bytes"),
+        ({"name": "x", "type": {"type": "array", "items": NOTHING}}, "an array of what takes no bytes"),
+        (
+            {"name": "x", "type": {"type": "array", "items": {"type": "fixed", "name": "F", "size": 0}}},
+            "an array of what",
+        ),
+    ],
+)
+def test_schemas_that_bound_nothing_are_refused(field: dict[str, Any], said: str) -> None:
+    """25 KB of a list that contains itself end the process, five bytes of an array of nulls take all of its memory."""
+    schema = record(field)
+    with pytest.raises(ConfigError, match=said):
+        check_schema(json.dumps(schema))
+    good = wire(record(), ROW, 8)
+    found = decode(
+        of("string"), Registry(schema, record()), good, wire_record(7, b"\x02a\x02" + b"\x02" * 25_000), good
+    )
+    (reason,) = reasons(found)
+    assert reason.startswith(f"bad_schema | schema 7: {said}")
+    assert found.rows.tolist() == [0, 2]
+
+
+def test_a_type_may_be_named_twice_beside_itself() -> None:
+    pair = {
+        "type": "record",
+        "name": "Pair",
+        "fields": [{"name": "a", "type": NOTHING}, {"name": "b", "type": "string"}],
+    }
+    fields = [{"name": "x", "type": pair}, {"name": "y", "type": {"type": "array", "items": "Pair"}}]
+    assert list(check_schema(json.dumps(record(*fields)))) == ["id", "at", "x", "y"]
+
+
+def test_a_logical_type_may_stand_under_a_name() -> None:
+    money = {**FIXED, "name": "shop.Money"}
+    for name in ("Money", "shop.Money"):
+        first = {"name": "first", "type": money}
+        schema = {**record(first, {"name": "x", "type": ["null", name]}), "namespace": "shop"}
+        value = wire(schema, {**ROW, "first": Decimal(1), "x": Decimal("12.34")})
+        assert x_of(decode(of("decimal(2)"), Registry(schema), value)) == [1234]
