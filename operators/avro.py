@@ -149,7 +149,7 @@ class AvroForm:
                     raise RecordError(error.reason, f"{self._sources[name].name}: {error.detail}") from None
         try:
             return _encode(row)
-        except (TypeError, ValueError, RecursionError):
+        except (TypeError, ValueError, ArithmeticError, RecursionError):
             raise RecordError("wrong_type", "a field holds what JSON has no form for") from None
 
     def _open(self, number: int) -> _Reader:

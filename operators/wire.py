@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = ["LOGICAL", "PER_MS", "Logical", "base64_text", "decimal_text", "extended", "time_ms", "unscaled_text"]
 
 import binascii
+import re
 from collections.abc import Callable
 from decimal import Context, Decimal, InvalidOperation
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from state.errors import RecordError
 
 _DAY_MS = 86_400_000
 _DIGITS_MAX = 40
+_WHOLE = re.compile(r"-?[0-9]+").fullmatch
 _UNSCALED_BYTES_MAX = 32
 _CONTEXT = Context(prec=100)
 
@@ -115,9 +117,9 @@ _OTHER = object()
 
 
 def _integer(held: Any) -> Any:
-    if not isinstance(held, str):
-        return held if type(held) is int else _OTHER
-    return int(held) if len(held) <= _DIGITS_MAX and held.lstrip("-").isdecimal() and held.isascii() else _OTHER
+    if isinstance(held, str):
+        held = int(held) if len(held) <= _DIGITS_MAX and _WHOLE(held) else None
+    return held if type(held) is int else _OTHER
 
 
 def _double(held: Any) -> Any:
@@ -142,7 +144,7 @@ def _date(held: Any) -> Any:
     """Milliseconds (canonical, and the older form), or RFC 3339 (relaxed)."""
     if isinstance(held, dict):
         return _integer(held.get("$numberLong"))
-    return held if isinstance(held, str) or type(held) is int else _OTHER
+    return held if isinstance(held, str) else _integer(held)
 
 
 def _seconds(held: Any) -> Any:

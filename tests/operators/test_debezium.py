@@ -183,12 +183,24 @@ def test_extended_json(kind: str, written: Any, expected: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "written", [{"$numberLong": "4x"}, {"$numberLong": 1.5}, {"$date": {"a": 1}}, {"street": SECRET}, {"$regex": "a"}]
+    ("written", "reason"),
+    [
+        ({"$numberLong": "4x"}, "wrong_type"),
+        ({"$numberLong": "--4"}, "wrong_type"),
+        ({"$numberLong": 1.5}, "wrong_type"),
+        ({"$date": {"a": 1}}, "wrong_type"),
+        ({"street": SECRET}, "wrong_type"),
+        ({"$regex": "a"}, "wrong_type"),
+        ({"$numberLong": "9" * 30}, "out_of_range"),
+        ({"$numberLong": "9" * 50}, "wrong_type"),
+        ({"$date": 10**30}, "out_of_range"),
+        ({"$timestamp": {"t": 10**30}}, "out_of_range"),
+    ],
 )
-def test_other_objects_are_refused_where_a_value_is_declared(written: Any) -> None:
+def test_other_objects_are_refused_where_a_value_is_declared(written: Any, reason: str) -> None:
     value = encoded(event("c", None, document(x=written), MONGO))
     found = decode(customers({"id": "int64 _id", "x": "int64 x"}), value)
-    assert [(reject.reason, reject.detail) for reject in found.rejects] == [("wrong_type", "x: expected int64")]
+    assert [(reject.reason, reject.detail) for reject in found.rejects] == [(reason, "x: expected int64")]
 
 
 TYPED = [
