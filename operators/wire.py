@@ -135,6 +135,8 @@ def _decimal128(held: Any) -> Any:
         number = _CONTEXT.create_decimal(held) if isinstance(held, str) and len(held) <= 2 * _DIGITS_MAX else None
     except InvalidOperation:
         return _OTHER
+    except ArithmeticError:
+        raise RecordError("overflow", "a decimal is too large") from None
     if number is None:
         return _OTHER
     return decimal_text(number) if number.is_finite() else None

@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from operators.decode import Decoded, RecordDecoder
@@ -421,3 +421,33 @@ def test_again_reads_what_was_kept() -> None:
     assert (known.ids, known.keys) == (decoded.ids, decoded.keys)
     assert known.columns["x"].values.tolist() == decoded.columns["x"].values.tolist() == [1529452800000, 0]
     assert decoder.only({"x"}).again([GOOD, b"{"]) is None
+
+
+ODD = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(10**25), 10**25),
+    st.floats(allow_nan=False),
+    st.text(max_size=6),
+    st.sampled_from(["BNI=", "1E+9999999", "-1E-9999999", "9" * 60, "sNaN", "1_0", "--4", "\u0664", "-Infinity", "="]),
+)
+NAMES = st.sampled_from([
+    "$oid", "$numberInt", "$numberLong", "$numberDouble", "$numberDecimal", "$date", "$timestamp", "$binary", "$symbol",
+    "t", "i", "base64", "scale", "value", "other",
+])  # fmt: skip
+WRAPPED = st.dictionaries(NAMES, ODD, min_size=1, max_size=1)
+NESTED = st.recursive(ODD, lambda inner: st.dictionaries(NAMES, inner, max_size=3) | st.lists(inner, max_size=2))
+
+
+@examples(1500)
+@given(
+    st.sampled_from(["int64", "float64", "decimal(2)", "string", "bool", "timestamp"]), NESTED | WRAPPED, st.booleans()
+)
+@example("decimal(2)", {"$numberDecimal": "1E+9999999"}, True)
+@example("int64", {"$numberLong": "--4"}, True)
+def test_any_value_is_kept_or_refused(kind: str, value: Any, mongo: bool) -> None:
+    encoding = {"decimal(2)": " unscaled", "timestamp": " micros"}.get(kind, "")
+    after = document(x=value, y=value) if mongo else {**CUSTOMER, "x": value}
+    column = "_id" if mongo else "id"
+    found = decode(customers({"id": f"int64 {column}", "x": f"{kind} x{encoding}"}), encoded(event("c", None, after)))
+    assert len(found.ids) + len(found.rejects) == 1
