@@ -82,7 +82,12 @@ class FormDecoder(RecordDecoder):
     def _plain(self, value: bytes) -> bytes:
         if len(value) > self._whole_max:
             raise RecordError("too_large", f"the record is larger than {self._whole_max} bytes")
-        return self._form.plain(value)
+        try:
+            return self._form.plain(value)
+        except RecordError:
+            raise
+        except Exception as error:  # a form is pure: whatever it stumbles over concerns this record only
+            raise RecordError("unreadable", type(error).__name__) from None
 
 
 def open_decoder(schema: StreamSchema, pan_key: bytes | None = None, schemas: Schemas | None = None) -> RecordDecoder:
