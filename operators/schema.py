@@ -51,7 +51,8 @@ class FieldSpec(msgspec.Struct, frozen=True):
     """One declared field of a stream.
 
     `source` is the name in the record (`from:`), `name` the column's. `pan` fields are strings that are
-    replaced by a keyed token at decode. `required` fields dead-letter a record that lacks them.
+    replaced by a keyed token at decode. `required` fields dead-letter a record that lacks them. `encoding`: how a
+    format that does not say so itself writes it (see operators/wire.py); "": as JSON.
     """
 
     name: str
@@ -59,13 +60,16 @@ class FieldSpec(msgspec.Struct, frozen=True):
     source: str
     pan: bool = False
     required: bool = False
+    encoding: str = ""
 
 
 class StreamSchema(msgspec.Struct, frozen=True):
     """A declared input stream.
 
     `deduplicate_ms` is 0 for none. `max_ahead_ms` bounds how far an event time may lie after the record's
-    log timestamp. `extra_refused` makes records with undeclared fields dead letters.
+    log timestamp. `extra_refused` makes records with undeclared fields dead letters. `format`: json, debezium or avro.
+    `reader_schema`: an Avro schema (JSON) that all writers' ones are read by; "": each is read as it was written.
+    `registry`: where Avro's schemas are found by their id, a URL or `file:DIR`.
     """
 
     name: str
@@ -77,6 +81,9 @@ class StreamSchema(msgspec.Struct, frozen=True):
     deduplicate_ms: int = 0
     max_ahead_ms: int = 86_400_000
     extra_refused: bool = False
+    format: str = "json"
+    reader_schema: str = ""
+    registry: str = ""
 
     def field(self, name: str) -> FieldSpec:
         """The field called `name`; KeyError if there is none."""

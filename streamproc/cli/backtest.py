@@ -69,7 +69,7 @@ def command(
         typer.Option(
             "--input",
             metavar="[STREAM=]FILE...",
-            help="After PIPELINE: Parquet, CSV or NDJSON files in the order of arrival; may be repeated.",
+            help="After PIPELINE: Parquet, CSV, NDJSON or Avro files in the order of arrival; may be repeated.",
         ),
     ],
     output: Annotated[Path, typer.Option("--output", metavar="FILE.parquet", help="One row a decision.")],

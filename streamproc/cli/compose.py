@@ -18,15 +18,18 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from operators.deduplicate import Deduplicator
+from operators.forms import open_decoder
 from operators.plan import Plan
 from state.errors import ConfigError
 from state.worker_state import WorkerState
+from streamproc.cli.formats import prepared_log, schema_cache
 from streamproc.clock import SystemClock
 from streamproc.runtime.engine import Engine
 
 if TYPE_CHECKING:
     from contextlib import AsyncExitStack
 
+    from operators.forms import Schemas
     from streamproc.clock import Clock
     from streamproc.eventlog.contract import EventLog
     from streamproc.runtime.checkpointer import Checkpointer
@@ -144,12 +147,15 @@ def _kept_key(path: Path) -> bytes:
 
 
 def build_engine(
-    plan: Plan, key: bytes, partitions: int = 0, probe: Probe | None = None, *, memory_bytes: int = 0
-) -> tuple[Engine, WorkerState]:
+    plan: Plan, key: bytes, partitions: int = 0, probe: Probe | None = None, *, memory_bytes: int = 0,
+    schemas: Schemas | None = None,
+) -> tuple[Engine, WorkerState]:  # fmt: skip
     """The plan ready to execute, on empty state that keeps `memory_bytes` of keys in memory (0: all).
 
+    `schemas`: those of the stream's records, if its format has some.
+
     Raises:
-        ConfigError: the plan has card numbers and there is no secret to hash them with.
+        ConfigError: the plan has card numbers and there is no secret to hash them with, or its format cannot be read.
     """
     deduplicator = Deduplicator(plan.stream.deduplicate_ms) if plan.stream.deduplicate_ms else None
     state = WorkerState(plan.tables, (deduplicator,) if deduplicator else (), memory_bytes=memory_bytes)
@@ -158,7 +164,12 @@ def build_engine(
     if has_pan and master is None:
         raise ConfigError("the stream has card numbers (pan)", hint=f"set {SECRET_VARIABLE} to hash them with")
     pan_key = _derived(b"card numbers", master) if has_pan and master else None
-    return Engine(plan, state, deduplicator, digest_key=key, pan_key=pan_key, partitions=partitions, probe=probe), state
+    engine = Engine(
+        plan, state, deduplicator, digest_key=key, pan_key=pan_key, partitions=partitions, probe=probe
+    )  # fmt: skip
+    if plan.stream.format != "json":
+        engine.decoder = open_decoder(plan.stream, pan_key, schemas)
+    return engine, state
 
 
 async def run_worker(
@@ -188,12 +199,15 @@ async def run_worker(
     clock, metrics, watchdog = SystemClock(), WorkerMetrics(), Watchdog()
     timer = StageTimer(metrics, clock, probe)
     home = options.state / plans[0].pipeline
+    schemas = await asyncio.to_thread(schema_cache, plans[0].stream, clock)
     async with contextlib.AsyncExitStack() as stack:
         await asyncio.to_thread(_hold, stack, home, settings, os.getpid() if options.notes is None else os.getppid())
-        log = open_log(options.log_url)
+        log = prepared_log(open_log(options.log_url), plans[0], schemas)
         stack.push_async_callback(log.close)
         executor = _executor(stack)
-        builder = _StageBuilder(options, settings.state_memory_mb, stack, clock=clock, metrics=metrics, probe=timer)
+        builder = _StageBuilder(
+            options, settings.state_memory_mb, stack, clock=clock, metrics=metrics, probe=timer, schemas=schemas
+        )
         stages = [await builder.build(plan, executor, len(plans)) for plan in plans]
         notes, orders = _orders_of_parent(options.notes, [stage.engine for stage in stages])
         worker = Worker(
@@ -221,9 +235,9 @@ class _StageBuilder:
 
     def __init__(
         self, options: RunOptions, memory_mb: int, stack: AsyncExitStack, *, clock: Clock, metrics: WorkerMetrics,
-        probe: Probe,
+        probe: Probe, schemas: Schemas | None,
     ) -> None:  # fmt: skip
-        self._options, self._memory_mb, self._stack = options, memory_mb, stack
+        self._options, self._memory_mb, self._stack, self._schemas = options, memory_mb, stack, schemas
         self._clock, self._metrics, self._probe = clock, metrics, probe
         self.states: list[WorkerState] = []
         self._checkpointers: list[tuple[str, Checkpointer]] = []
@@ -238,7 +252,7 @@ class _StageBuilder:
         memory = shares(self._memory_mb // count)
         name = plan.pipeline if count == 1 else f"{plan.pipeline}/{plan.stage}"
         key = await asyncio.to_thread(digest_key, self._options.state)
-        engine, state = build_engine(plan, key, probe=self._probe, memory_bytes=memory.keys)
+        engine, state = build_engine(plan, key, probe=self._probe, memory_bytes=memory.keys, schemas=self._schemas)
         stores = await asyncio.to_thread(RocksRowStores.within, self._options.state / name, memory)
         self._stack.push_async_callback(asyncio.to_thread, stores.close)
         states = StateKeeper(state, stores, plan.state_fingerprint, executor)

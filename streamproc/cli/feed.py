@@ -19,7 +19,9 @@ EXAMPLES = (
 
 def command(
     stream: Annotated[str, typer.Argument(metavar="STREAM", help="The pipeline's stream to feed.")],
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Parquet, CSV or NDJSON files, fed in order.")],
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE...", help="Parquet, CSV, NDJSON or Avro files, fed in order.")
+    ],
     pipeline: PipelineOption,
     log: LogUrl,
     *,
@@ -33,7 +35,8 @@ def command(
     """Feed files into a stream.
 
     Each row becomes the JSON record that a producer would write, under the file's own column names; lines of NDJSON
-    are passed on byte for byte. The partition is Kafka's for the key. Missing topics are created.
+    and records of .avro files are passed on byte for byte. The partition is Kafka's for the key. Missing topics are
+    created.
     """
     from streamproc.cli.columns import survey
     from streamproc.cli.feeder import feed

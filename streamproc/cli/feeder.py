@@ -7,6 +7,7 @@ __all__ = ["Fed", "Sender", "feed"]
 import asyncio
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,7 +71,7 @@ async def feed(
     log = open_log(log_url)
     try:
         sender = Sender(plan.stream.topic, await prepare_topics(log, plan), log.appender(), SystemClock(), rate)
-        job = _Feed(plan, sender, skip)
+        job = await asyncio.to_thread(_Feed, plan, sender, skip)
         try:
             await job.run(sizes, progress)
         except (asyncio.CancelledError, StreamprocError):
@@ -109,7 +110,11 @@ class _Feed:
                 piece = self._piece = read.after(self._skip - self._before)
                 await self._sender.send(piece.rows, piece.keys)
                 self._skipped += len(piece.skipped)
-                self._sampler.add(piece.rows, piece.skipped, self._sender.now_ms)
+                look = partial(self._sampler.add, piece.rows, piece.skipped, self._sender.now_ms)
+                if self._schema.format == "avro":  # it may have to fetch schemas
+                    await asyncio.to_thread(look)
+                else:
+                    look()
                 progress(done + piece.progress, self._sender.sent)
             self._before, self._last, self._piece = self._before + self._last, 0, None
             done += size

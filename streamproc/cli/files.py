@@ -1,4 +1,4 @@
-"""Input files of `feed` and `backtest`: Parquet, CSV and NDJSON, read in order and in bounded pieces.
+"""Input files of `feed` and `backtest`: Parquet, CSV, NDJSON and Avro, read in order and in bounded pieces.
 
 Both commands get the very same records from a file, so that what a backtest says is what a run would have decided.
 NDJSON lines are passed on byte for byte, broken ones too; empty lines are none.
@@ -17,6 +17,9 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, NamedTuple
 
+import msgspec
+
+from operators.forms import Form
 from operators.plan import Plan
 from operators.schema import StreamSchema
 from state.errors import ConfigError, Place
@@ -29,6 +32,9 @@ LINE_BYTES_MAX = 8 << 20
 _READ_BYTES = 2 << 20
 _PARQUET = (".parquet", ".pq")
 _NDJSON = (".ndjson", ".jsonl", ".json")
+_AVRO = (".avro",)
+_KINDS = {"json": (*_PARQUET, ".csv", *_NDJSON), "debezium": _NDJSON, "avro": _AVRO}
+"""By a stream's format: a change event is a whole line, an Avro record brings its schema."""
 
 
 class Piece(NamedTuple):
@@ -69,9 +75,9 @@ def resolve_inputs(given: Sequence[str], plan: Plan) -> list[Path]:
         name, separator, rest = text.partition("=")
         if separator and name.isidentifier() and not os.path.exists(text):
             check_stream(name, plan)
-            paths.append(check_file(Path(rest)))
+            paths.append(check_file(Path(rest), plan.stream))
         else:
-            paths.append(check_file(Path(text)))
+            paths.append(check_file(Path(text), plan.stream))
     return paths
 
 
@@ -81,12 +87,15 @@ def check_stream(name: str, plan: Plan) -> None:
         raise ConfigError(f"the pipeline {plan.pipeline} has no stream {name}", hint=nearest(name, [plan.stream.name]))
 
 
-def check_file(path: Path) -> Path:
-    """Refuse a file that cannot be an input."""
+def check_file(path: Path, schema: StreamSchema) -> Path:
+    """Refuse a file that cannot be an input of the stream."""
     if not path.is_file():
         raise ConfigError("there is no such file" if not path.exists() else "this is not a file", Place(str(path)))
-    if path.suffix.lower() not in (*_PARQUET, ".csv", *_NDJSON):
-        raise ConfigError("the file's kind is not known", Place(str(path)), "use .parquet, .csv or .ndjson")
+    known = _KINDS[schema.format]
+    if path.suffix.lower() not in known:
+        hint = "use .parquet, .csv or .ndjson" if schema.format == "json" else f"use {known[0]}"
+        what = "not known" if schema.format == "json" else f"none of a stream of format {schema.format}"
+        raise ConfigError(f"the file's kind is {what}", Place(str(path)), hint)
     return path
 
 
@@ -98,6 +107,8 @@ def read_file(path: Path, schema: StreamSchema) -> Iterator[Piece]:
     """
     suffix = path.suffix.lower()
     reader = _read_parquet if suffix in _PARQUET else _read_csv if suffix == ".csv" else _read_ndjson
+    if suffix in _AVRO:
+        from streamproc.cli.avro_files import read_avro as reader
     try:
         yield from reader(path, schema)
     except OSError as error:
@@ -188,7 +199,7 @@ def _is_text(cell: str) -> bool:
 
 
 def _read_ndjson(path: Path, schema: StreamSchema) -> Iterator[Piece]:
-    key_of = key_reader(schema)
+    key_of = key_reader(schema, _line_form(schema))
     with open(path, "rb") as file:
         number = 1
         for lines in _lines(file, path):
@@ -200,6 +211,15 @@ def _read_ndjson(path: Path, schema: StreamSchema) -> Iterator[Piece]:
                     numbers = [n for n, line in zip(numbers, some, strict=True) if line.strip()]
                     some = [line for line in some if line.strip()]
                 yield Piece(some, list(map(key_of, some)), numbers, (), file.tell())
+
+
+def _line_form(schema: StreamSchema) -> Form | None:
+    """How a line that is passed on as it is holds the key."""
+    if schema.format != "debezium":
+        return None
+    from operators.debezium import DebeziumForm
+
+    return DebeziumForm(msgspec.structs.replace(schema, fields=(schema.field(schema.key),)))
 
 
 def _lines(file: IO[bytes], path: Path) -> Iterator[list[bytes]]:

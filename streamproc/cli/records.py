@@ -22,7 +22,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from operators.forms import Form
 from operators.schema import FieldSpec, Kind, StreamSchema
+from state.errors import RecordError
 
 Row = bytes
 Key = bytes | None
@@ -56,8 +58,8 @@ class RowWriter:
         return rows, list(map(self._key_text, columns[self._key_place]))
 
 
-def key_reader(schema: StreamSchema) -> Callable[[bytes], Key]:
-    """A function that takes the key out of a JSON record; None if it has none or cannot be read."""
+def key_reader(schema: StreamSchema, form: Form | None = None) -> Callable[[bytes], Key]:
+    """A function that takes the key out of a record; None if it has none or cannot be read. `form`: else JSON."""
     spec = schema.field(schema.key)
     of_type: Any = int if spec.type.kind is Kind.INT64 else str
     struct = msgspec.defstruct("Keyed", [("key", of_type | None, None)], rename={"key": spec.source}, gc=False)
@@ -67,8 +69,8 @@ def key_reader(schema: StreamSchema) -> Callable[[bytes], Key]:
 
     def read(record: bytes) -> Key:
         try:
-            return text(key_of(decode(record)))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return text(key_of(decode(record if form is None else form.plain(record))))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, RecordError):
             return None
 
     return read

@@ -7,9 +7,11 @@ __all__ = ["Refusals", "Sampler"]
 from collections import Counter
 from collections.abc import Sequence
 
-from operators.decode import RecordDecoder
+from operators.forms import open_decoder
 from operators.schema import StreamSchema
+from streamproc.cli.formats import blocking_schemas
 from streamproc.cli.records import Row
+from streamproc.clock import SystemClock
 from streamproc.language.units import duration_text
 
 _KINDS_MAX = 1_000
@@ -45,14 +47,14 @@ class Sampler:
     """Decodes some rows of each piece of a file, as the pipeline will: `feed` itself looks at none."""
 
     def __init__(self, schema: StreamSchema) -> None:
-        self._decode = RecordDecoder(schema, _ANY_KEY).decode
+        self._decode = open_decoder(schema, _ANY_KEY, blocking_schemas(schema, SystemClock())).decode
         self._horizon_ms = schema.deduplicate_ms
         self._refusals = Refusals()
         self._rows = 0
         self._times: list[int] = []
 
     def add(self, rows: Sequence[Row], skipped: Sequence[tuple[int, str]], now_ms: int) -> None:
-        """Look at rows spread evenly over the piece, the last one too."""
+        """Look at rows spread evenly over the piece, the last one too. May fetch schemas: not on the loop."""
         stride = (len(rows) + len(skipped)) // _SAMPLE_ROWS + 1
         places = {*range(0, len(rows), stride), len(rows) - 1} if rows else set()  # the last: how far times reach
         some, none = [rows[place] for place in sorted(places)], skipped[::stride]

@@ -32,6 +32,7 @@ from state.rocksdb import RocksRowStore, RocksRowStores
 from state.rowformat import META_KEY
 from state.rowstore import RowStore
 from streamproc.cli.compose import open_log
+from streamproc.cli.formats import prepared_log
 from streamproc.cli.state_looks import empty_parts
 from streamproc.clock import SystemClock
 from streamproc.runtime.generation import Beginning, Ending, begin_generation, end_of_generation, plan_generation
@@ -60,7 +61,7 @@ async def repartition(old: Plan, new: Plan, log_url: str, state: Path, checkpoin
         ConfigError: something is not as it must be; nothing was begun.
         StateCorruptedError: the state is damaged, or came out otherwise; nothing was begun.
     """
-    log = open_log(log_url)
+    log = prepared_log(open_log(log_url), old, None)
     try:
         partitions, endings = await end_of_generation(log, old)  # 1
         clock = SystemClock()

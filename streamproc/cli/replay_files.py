@@ -20,6 +20,8 @@ from state.hashing import partitions_of
 from state.rowstore import RowStore
 from streamproc.cli.compose import build_engine
 from streamproc.cli.files import Piece, read_file
+from streamproc.cli.formats import blocking_schemas
+from streamproc.clock import SystemClock
 from streamproc.eventlog.contract import Chunk, TopicPartition
 from streamproc.runtime.engine import Engine
 from streamproc.runtime.results import Judged
@@ -47,7 +49,8 @@ class FileReplay:
         self._plans = plans
         self._engines: list[Engine] = []
         for plan in plans:
-            engine, state = build_engine(plan, bytes(32))
+            schemas = blocking_schemas(plan.stream, SystemClock())
+            engine, state = build_engine(plan, bytes(32), schemas=schemas)
             for task in range(plan.topic_partitions):
                 state.add_task(task, NothingStored())
             self._engines.append(engine)

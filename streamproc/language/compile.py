@@ -20,6 +20,7 @@ from streamproc.language.csv_table import TableContents, empty_table, read_table
 from streamproc.language.draft import Draft, ScoreItem, UserItem, reads, writes
 from streamproc.language.expression import parse
 from streamproc.language.fingerprint import decision_fingerprint, state_fingerprint
+from streamproc.language.formats import read_schema_file, registry_of
 from streamproc.language.model import ExpressionFeature, Pipeline, Stage, Stream, WindowGroup, window_names
 from streamproc.language.problems import Problems, nearest
 from streamproc.language.schedule import check_names, schedule
@@ -90,7 +91,7 @@ class _StageCompiler:
     def compile(self, operators: OperatorLoader, models: ModelLoader) -> tuple[Plan, dict[str, OutputField]]:
         """The plan, and the types of all its columns."""
         pipeline, stage, stream, problems = self._pipeline, self._stage, self._stream, self._problems
-        schema = _schema(self._name, stream, stage, problems)
+        schema = _schema(self._name, stream, stage, pipeline.folder, problems)
         draft = Draft(stage.per, [name for name, field in stream.fields.items() if field.type.kind is Kind.INT64])
         if self._following is None:
             _user_operators(pipeline, operators, draft, problems)
@@ -147,7 +148,7 @@ def _columns(stage: Stage, stream: Stream) -> set[str]:
     return made
 
 
-def _schema(name: str, stream: Stream, stage: Stage, problems: Problems) -> StreamSchema:
+def _schema(name: str, stream: Stream, stage: Stage, folder: str, problems: Problems) -> StreamSchema:
     """The stream as decode sees it; the stage's keys must be fields of it."""
     if stage.partition_by not in stream.fields:
         hint = nearest(stage.partition_by, stream.fields)
@@ -161,7 +162,8 @@ def _schema(name: str, stream: Stream, stage: Stage, problems: Problems) -> Stre
         name=name,
         topic=stream.topic,
         fields=tuple(
-            FieldSpec(field, spec.type, spec.source, spec.pan, spec.required) for field, spec in stream.fields.items()
+            FieldSpec(field, spec.type, spec.source, spec.pan, spec.required, spec.encoding)
+            for field, spec in stream.fields.items()
         ),
         id=stream.id,
         event_time=stream.event_time,
@@ -169,6 +171,9 @@ def _schema(name: str, stream: Stream, stage: Stage, problems: Problems) -> Stre
         deduplicate_ms=stream.deduplicate,
         max_ahead_ms=stream.max_ahead,
         extra_refused=stream.extra == "refuse",
+        format=stream.format,
+        reader_schema=read_schema_file(stream, folder, problems),
+        registry=registry_of(stream, folder),
     )
 
 

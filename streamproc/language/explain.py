@@ -20,6 +20,7 @@ def explain(plan: Plan) -> str:
         f"pipeline {plan.pipeline}",
         f"stream {stream.name}: topic {stream.topic}, {plan.topic_partitions} partitions by {stream.key}",
         f"  id {stream.id}, event time {stream.event_time}, {len(stream.fields)} fields"
+        + (f" of {stream.format}" if stream.format != "json" else "")
         + (f", deduplicated for {duration_text(stream.deduplicate_ms)}" if stream.deduplicate_ms else ""),
     ]
     lines += _tables(plan)

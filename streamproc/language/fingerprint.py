@@ -55,6 +55,7 @@ def state_fingerprint(
             "deduplicate": schema.deduplicate_ms,
             "max_ahead": schema.max_ahead_ms,
             "extra_refused": schema.extra_refused,
+            **_format(schema),
         },
         "key": [schema.key, pipeline.partitions],
         "ttl": stage.ttl,
@@ -67,6 +68,14 @@ def state_fingerprint(
         "tables": {name: table_digests[name] for name in sorted(read)},
     }
     return _digest(meant)
+
+
+def _format(schema: StreamSchema) -> dict[str, object]:
+    """What decides how other records than plain JSON are read; where their schemas are found is no part of it."""
+    if schema.format == "json":
+        return {}
+    encodings = sorted([field.name, field.encoding] for field in schema.fields if field.encoding)
+    return {"format": schema.format, "encodings": encodings, "reader_schema": schema.reader_schema}
 
 
 def _columns(stage: Stage, items: Mapping[str, Item]) -> set[str]:

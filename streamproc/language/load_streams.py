@@ -8,6 +8,7 @@ from operators.periods import EXPIRES, VALID_FROM
 from operators.schema import DataType, Kind
 from operators.tables import Match
 from state.errors import ConfigError
+from streamproc.language.formats import FORMATS, check_source, read_encoding, read_registry
 from streamproc.language.model import FieldDeclaration, Stream, Table
 from streamproc.language.problems import nearest
 from streamproc.language.reader import (
@@ -43,18 +44,25 @@ def read_streams(top: Section, pipeline: str) -> dict[str, Stream]:
 
 
 def _stream(section: Section, topic: str) -> Stream:
-    fields = _fields(section)
+    format_ = section.get("format", choice("format", *FORMATS, later=("protobuf",)), "json")
+    fields = _fields(section, format_)
     stream = Stream(
         fields=fields,
         event_time=section.need("event_time", text, "", "the timestamp field that says when it happened"),
         id=section.need("id", text, "", "the field that identifies a record"),
         topic=section.get("topic", topic_name, topic),
-        format=section.get("format", choice("format", "json", later=("debezium", "avro", "protobuf")), "json"),
+        format=format_,
         deduplicate=section.get("deduplicate", duration, 0),
         max_ahead=section.get("max_ahead", duration, _DAY_MS),
         extra=section.get("extra", choice("value", "ignore", "refuse"), "ignore"),
+        schema=section.get("schema", text, ""),
+        registry=section.get("registry", read_registry, ""),
         place=section.place,
+        places=tuple(node.place for node in [section.node("schema")] if node),
     )
+    for key in ("schema", "registry"):
+        if key in section and format_ != "avro":
+            section.problems.add(f"{key}: format {format_} has none", section.key_place(key), "format: avro")
     section.close()
     _check_role(section, fields, "event_time", stream.event_time, Kind.TIMESTAMP)
     _check_role(section, fields, "id", stream.id, Kind.STRING, Kind.INT64)
@@ -72,7 +80,7 @@ def _check_role(section: Section, fields: dict[str, FieldDeclaration], key: str,
         section.problems.add(f"{key}: the field {name} is {fields[name].type}, not {right}", place)
 
 
-def _fields(section: Section) -> dict[str, FieldDeclaration]:
+def _fields(section: Section, format_: str) -> dict[str, FieldDeclaration]:
     node = section.node("fields")
     if not isinstance(node, Mapping) or not node.entries:
         section.problems.add(f"{section.what} needs its fields", section.place, "fields: {card_id: string, ...}")
@@ -83,22 +91,25 @@ def _fields(section: Section) -> dict[str, FieldDeclaration]:
         with section.problems.caught():
             identifier(word(name, node.keys[name]))
             if isinstance(entry, Mapping):
-                found[name] = _field(Section(entry, f"field {name}", section.problems), name)
+                found[name] = _field(Section(entry, f"field {name}", section.problems), name, format_)
             else:
                 found[name] = FieldDeclaration(type_name(entry), name, place=entry.place)
             source = found[name].source
             if source in sources:
                 raise ConfigError(f"{name} and {sources[source]} both come from {source!r}", entry.place)
             sources[source] = name
+            check_source(source, format_, entry.place)
     return found
 
 
-def _field(section: Section, name: str) -> FieldDeclaration:
+def _field(section: Section, name: str, format_: str) -> FieldDeclaration:
+    type_ = section.need("type", type_name, _STRING)
     field = FieldDeclaration(
-        type=section.need("type", type_name, _STRING),
+        type=type_,
         source=section.get("from", text, name),
         pan=section.get("pan", flag, False),
         required=section.get("required", flag, False),
+        encoding=read_encoding(section, type_, format_),
         place=section.place,
     )
     if field.pan and field.type != _STRING:

@@ -36,17 +36,21 @@ from streamproc.language.expression import Expr
 
 
 class FieldDeclaration(msgspec.Struct, frozen=True):
-    """A field of a stream. `from` is its name in the record, where that differs."""
+    """A field of a stream. `from` is its name in the record, where that differs; `encoding`: how it is written."""
 
     type: DataType
     source: str = msgspec.field(name="from")
     pan: bool = False
     required: bool = False
+    encoding: str = ""
     place: Place = Place("")
 
 
 class Stream(msgspec.Struct, frozen=True):
-    """An input stream. Durations are ms; `deduplicate` 0: not at all."""
+    """An input stream. Durations are ms; `deduplicate` 0: not at all. `schema`: a file, `registry`: a URL; of Avro.
+
+    `places`: of the schema's.
+    """
 
     fields: dict[str, FieldDeclaration]
     event_time: str
@@ -56,7 +60,10 @@ class Stream(msgspec.Struct, frozen=True):
     deduplicate: int = 0
     max_ahead: int = 86_400_000
     extra: str = "ignore"
+    schema: str = ""
+    registry: str = ""
     place: Place = Place("")
+    places: tuple[Place, ...] = ()
 
 
 class Table(msgspec.Struct, frozen=True):

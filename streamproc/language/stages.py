@@ -36,7 +36,7 @@ def handed_on(stream: Stream, sent: Handoff, scope: Mapping[str, OutputField]) -
     fields[ROUTE] = FieldDeclaration(STRING, ROUTE, required=True, place=place)
     if stream.deduplicate:
         fields[DIGEST] = FieldDeclaration(INT64, DIGEST, required=True, place=place)
-    return msgspec.structs.replace(stream, fields=fields, topic=sent.topic, extra="ignore")
+    return msgspec.structs.replace(stream, fields=fields, topic=sent.topic, format="json", extra="ignore")
 
 
 def _is_required(stream: Stream, column: OutputField) -> bool:

@@ -14,6 +14,7 @@ from streamproc.clock import SystemClock
 from streamproc.eventlog.contract import EventLog
 from streamproc.eventlog.embedded import EmbeddedEventLog
 from streamproc.eventlog.kafka import KafkaLog
+from streamproc.eventlog.prepared import PreparedLog
 from streamproc.eventlog.simulated import SimulatedCluster
 from tests.eventlog.clients import Clients
 
@@ -36,9 +37,16 @@ def simulated(request: pytest.FixtureRequest) -> Connect:
     return lambda: cluster.client(f"client-{next(names)}")
 
 
+def prepared(request: pytest.FixtureRequest) -> Connect:
+    """What it prepares, no contract test has: all else must be the log's own."""
+    inner = simulated(request)
+    return lambda: PreparedLog(inner(), "prepared")
+
+
 LOGS: dict[str, Callable[[pytest.FixtureRequest], Connect]] = {
     "embedded": embedded,
     "simulated": simulated,
+    "prepared": prepared,
     "kafka": kafka,
 }
 MARKS = {"kafka": [pytest.mark.kafka, pytest.mark.slow]}

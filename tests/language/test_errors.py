@@ -47,8 +47,8 @@ CASES = [
     ("event_time: event_time\n", "event_time: amount\n", "event_time: the field amount is decimal(2), not timestamp"),
     (
         "    id: transaction_id\n",
-        "    id: transaction_id\n    format: debezium\n",
-        "format 'debezium' is not supported yet",
+        "    id: transaction_id\n    format: protobuf\n",
+        "format 'protobuf' is not supported yet",
     ),
     (
         "    id: transaction_id\n",
