@@ -58,12 +58,14 @@ class DecisionSpec(msgspec.Struct, frozen=True):
 class Handoff(msgspec.Struct, frozen=True):
     """How a stage hands its rows on: to `topic`, keyed by the text of `key` (by the id where that is NULL).
 
-    `columns`: what a record carries, fields and features, by name.
+    `columns`: what a record carries, fields and features, by name. `in_step_ms`: how far partitions may be ahead of
+    each other in event time.
     """
 
     topic: str
     key: str
     columns: tuple[str, ...]
+    in_step_ms: int = 60_000
 
 
 class Plan(msgspec.Struct, frozen=True):

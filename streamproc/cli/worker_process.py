@@ -26,6 +26,7 @@ COMMAND = [sys.executable, "-m", "streamproc.cli.worker_process", "run"]
 """How the command line of a worker begins."""
 SWITCHES = ("--until-end", "--leave")
 """Come last in it: options without a value."""
+_LIVE_S, _AT_REST_S = 1.0, 60.0  # how long partitions that are behind are waited for: a cardholder waits, or nobody
 
 
 class Share(NamedTuple):
@@ -86,7 +87,7 @@ def _work(share: Share, index: int) -> None:
     settings = WorkerSettings(
         instance=share.instance, index=index, count=share.workers, until_end=share.until_end, leave=share.leave,
         commit_interval_ms=share.commit_interval_ms, state_memory_mb=share.state_memory,
-        replay_horizon_ms=replay_horizon_ms(options),
+        replay_horizon_ms=replay_horizon_ms(options), in_step_seconds=_AT_REST_S if share.until_end else _LIVE_S,
     )  # fmt: skip
     try:
         run_async(run_worker(plans, options, settings))

@@ -131,7 +131,7 @@ class _StageCompiler:
             topic_partitions=pipeline.partitions,
             topic_config={"retention.ms": str(pipeline.retention or -1)},
             stage=stage.name,
-            handoff=handoff(pipeline, self._stream, self._following, features),
+            handoff=handoff(pipeline, self._stream, stage, self._following, features),
             subject=pipeline.stages[0].partition_by,
         )
 

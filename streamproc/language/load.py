@@ -10,7 +10,7 @@ from state.errors import ConfigError, Place
 from streamproc.language.expression import Expr, parse
 from streamproc.language.load_features import read_features
 from streamproc.language.load_streams import read_streams, read_tables
-from streamproc.language.model import Decision, Model, Pipeline, Rule, Stage, Stream, Topics, UserOperator
+from streamproc.language.model import IN_STEP_MS, Decision, Model, Pipeline, Rule, Stage, Stream, Topics, UserOperator
 from streamproc.language.problems import Problems, nearest
 from streamproc.language.reader import (
     Section,
@@ -108,7 +108,7 @@ def _stages(top: Section, streams: dict[str, Stream]) -> tuple[Stage, ...]:
     if "stages" not in top:
         return (_stage(top, "main", next(iter(streams), "")),)
     node = top.node("stages")
-    for key in ("name", "partition_by", "per", "ttl", "features"):
+    for key in ("name", "partition_by", "per", "ttl", "in_step", "features"):
         if top.node(key) is not None:
             top.problems.add(f"{key!r} stands beside 'stages'", top.key_place(key), "move it into the stage")
     items = node.items if isinstance(node, Items) else []
@@ -129,9 +129,10 @@ def _stage(section: Section, name: str, stream: str) -> Stage:
     partition_by = section.need("partition_by", identifier, "", f"the field of {stream or 'the stream'} that keys it")
     per = section.get("per", identifier, partition_by)
     ttl = section.get("ttl", duration, 0)
+    in_step = section.get("in_step", duration, IN_STEP_MS)
     section.later("patterns", "patterns")
     named = section.node("per") or section.node("partition_by") or section
-    return Stage(name, partition_by, per, read_features(section), ttl, named.place)
+    return Stage(name, partition_by, per, read_features(section), ttl, in_step, named.place)
 
 
 def _operator(section: Section) -> UserOperator:

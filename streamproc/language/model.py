@@ -34,6 +34,9 @@ from operators.tables import Match
 from state.errors import Place
 from streamproc.language.expression import Expr
 
+IN_STEP_MS = 60_000
+"""How far the partitions of a stage may be ahead of each other, unless it says otherwise."""
+
 
 class FieldDeclaration(msgspec.Struct, frozen=True):
     """A field of a stream. `from` is its name in the record, where that differs; `encoding`: how it is written."""
@@ -112,6 +115,8 @@ Feature = ExpressionFeature | WindowGroup
 class Stage(msgspec.Struct, frozen=True):
     """Features of one partition key. `ttl` (ms): keys without a row for so long are forgotten; 0: never.
 
+    `in_step` (ms): how far its partitions may be ahead of each other, if it hands its rows on.
+
     `place` is where its key is named.
     """
 
@@ -120,6 +125,7 @@ class Stage(msgspec.Struct, frozen=True):
     per: str
     features: dict[str, Feature]
     ttl: int = 0
+    in_step: int = IN_STEP_MS
     place: Place = Place("")
 
 

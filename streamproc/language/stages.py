@@ -17,13 +17,15 @@ from operators.plan import DIGEST, ROUTE, Handoff
 from streamproc.language.model import FieldDeclaration, Pipeline, Stage, Stream
 
 
-def handoff(pipeline: Pipeline, stream: Stream, following: Stage | None, features: Sequence[str]) -> Handoff | None:
-    """How rows of `stream`, with these features added, reach the stage that follows; None: none does."""
+def handoff(
+    pipeline: Pipeline, stream: Stream, stage: Stage, following: Stage | None, features: Sequence[str]
+) -> Handoff | None:
+    """How rows of `stream`, with the stage's features added, reach the one that follows; None: none does."""
     if following is None:
         return None
     fields = [name for name in stream.fields if name not in (ROUTE, DIGEST)]
     columns = tuple(dict.fromkeys([*fields, *features]))
-    return Handoff(f"{pipeline.pipeline}.{following.name}", following.partition_by, columns)
+    return Handoff(f"{pipeline.pipeline}.{following.name}", following.partition_by, columns, stage.in_step)
 
 
 def handed_on(stream: Stream, sent: Handoff, scope: Mapping[str, OutputField]) -> Stream:

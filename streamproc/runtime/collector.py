@@ -1,23 +1,24 @@
 """Collect: polls while a transaction is in flight, so that what arrives meanwhile becomes the next batch.
 
 That is group commit: one waiting event makes a batch of one (no timer, no linger), and under load batches grow by
-themselves. `take` is bounded by rows; chunks are cut, never reordered.
+themselves. `take` is bounded by rows; chunks are cut, and a partition's never reordered. In which order partitions
+come, and what must wait, is the queue's: as they came (`InArrivalOrder`), or in step (in_step.py).
 """
 
 from __future__ import annotations
 
-__all__ = ["Collector", "split_chunk"]
+__all__ = ["Collector", "InArrivalOrder", "Queue", "split_chunk"]
 
 import asyncio
-import heapq
 from collections import deque
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
 
 from streamproc.eventlog.contract import Chunk, GroupReader, TopicPartition
 
 _POLL_TIMEOUT_MS = 200
-_PIECE_ROWS = 256
+_HELD_SECONDS = 0.01
+"""Until what waits, and may not be taken yet, is looked at again."""
 _PAUSE_SECONDS = 0.002
 """Between two polls while a transaction is in flight: what comes meanwhile waits for its end anyway."""
 
@@ -46,49 +47,121 @@ def split_chunk(chunk: Chunk, rows: int) -> tuple[Chunk, Chunk]:
     return first, rest
 
 
-class Collector:
-    """Buffers at most `rows_max` records beyond what one poll brings."""
-
-    def __init__(self, reader: GroupReader, rows_max: int) -> None:
-        self._reader = reader
-        self._rows_max = rows_max
-        self._chunks: deque[Chunk] = deque()
-        self._rows = 0
-        self._poll: asyncio.Task[list[Chunk]] | None = None
+class Queue(Protocol):
+    """What was collected and waits to be decided."""
 
     @property
     def rows(self) -> int:
         """Records that wait."""
-        return self._rows
-
-    @property
-    def idle(self) -> bool:
-        """Whether nothing waits, and no poll has brought anything that was not looked at yet."""
-        return self._rows == 0 and (self._poll is None or not self._poll.done())
+        ...
 
     @property
     def partitions(self) -> set[TopicPartition]:
         """Whose records wait."""
-        return {chunk.tp for chunk in self._chunks}
+        ...
 
     @property
     def head(self) -> Chunk | None:
         """The records that `take` takes first."""
+        ...
+
+    @property
+    def reached(self) -> Mapping[TopicPartition, int]:
+        """Where that is known: the event time, ms, up to which all records of a partition were taken."""
+        ...
+
+    def ready(self) -> bool:
+        """Whether `take` would take anything now."""
+        ...
+
+    def extend(self, chunks: Iterable[Chunk]) -> None:
+        """These came."""
+        ...
+
+    def take(self, rows: int) -> list[Chunk]:
+        """Up to `rows` records, each partition's in order."""
+        ...
+
+    def clear(self) -> None:
+        """Forget them: all partitions will be read again from where they stand."""
+        ...
+
+
+class InArrivalOrder:
+    """A queue: first come, first taken."""
+
+    reached: Mapping[TopicPartition, int] = {}
+
+    def __init__(self) -> None:
+        self._chunks: deque[Chunk] = deque()
+        self.rows = 0
+
+    @property
+    def partitions(self) -> set[TopicPartition]:
+        """See `Queue`."""
+        return {chunk.tp for chunk in self._chunks}
+
+    @property
+    def head(self) -> Chunk | None:
+        """See `Queue`."""
         return self._chunks[0] if self._chunks else None
 
+    def ready(self) -> bool:
+        """See `Queue`."""
+        return self.rows > 0
+
+    def extend(self, chunks: Iterable[Chunk]) -> None:
+        """See `Queue`."""
+        for chunk in chunks:
+            self._chunks.append(chunk)
+            self.rows += len(chunk.offsets)
+
+    def take(self, rows: int) -> list[Chunk]:
+        """See `Queue`."""
+        taken: list[Chunk] = []
+        while self._chunks and rows > 0:
+            chunk = self._chunks.popleft()
+            if len(chunk.offsets) > rows:
+                chunk, rest = split_chunk(chunk, rows)
+                self._chunks.appendleft(rest)
+            taken.append(chunk)
+            rows -= len(chunk.offsets)
+            self.rows -= len(chunk.offsets)
+        return taken
+
+    def clear(self) -> None:
+        """See `Queue`."""
+        self._chunks.clear()
+        self.rows = 0
+
+
+class Collector:
+    """Buffers at most `rows_max` records beyond what one poll brings."""
+
+    def __init__(self, reader: GroupReader, rows_max: int, queue: Queue) -> None:
+        self._reader = reader
+        self._rows_max = rows_max
+        self.queue = queue
+        self._poll: asyncio.Task[list[Chunk]] | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits, and no poll has brought anything that was not looked at yet."""
+        return self.queue.rows == 0 and (self._poll is None or not self._poll.done())
+
     async def wait(self, timeout_s: float = 0.1) -> bool:
-        """Whether anything waits, after at most `timeout_s`.
+        """Whether anything waits that may be taken, after at most `timeout_s`.
 
         Raises:
             EventLogError: polling failed.
         """
         poll = self._polling()
-        if self._rows == 0:
-            await asyncio.wait([poll], timeout=timeout_s)
-        else:
+        if self.queue.ready():
             await asyncio.sleep(0)  # what has arrived by now comes along
+        else:
+            await asyncio.wait([poll], timeout=_HELD_SECONDS if self.queue.rows else timeout_s)
         self._harvest()
-        return self._rows > 0
+        return self.queue.ready()
 
     async def during(self, work: asyncio.Future[Any], rows: int | None = None) -> bool:
         """Collect until `work` is done or, if given, `rows` records wait; whether `work` is done.
@@ -97,9 +170,9 @@ class Collector:
         """
         while not work.done():
             poll = self._polling()
-            if rows is not None and self._rows >= rows:
+            if rows is not None and self.queue.rows >= rows:
                 return False
-            if self._rows >= self._rows_max or (poll.done() and poll.exception() is not None):
+            if self.queue.rows >= self._rows_max or (poll.done() and poll.exception() is not None):
                 await asyncio.wait([work])
                 break
             both: list[asyncio.Future[Any]] = [work, poll]
@@ -109,55 +182,13 @@ class Collector:
                 await asyncio.wait([work], timeout=_PAUSE_SECONDS)
         return True
 
-    def take(self, rows: int) -> list[Chunk]:
-        """Up to `rows` records, in order."""
-        taken: list[Chunk] = []
-        while self._chunks and rows > 0:
-            chunk = self._chunks.popleft()
-            if len(chunk.offsets) > rows:
-                chunk, rest = split_chunk(chunk, rows)
-                self._chunks.appendleft(rest)
-            taken.append(chunk)
-            rows -= len(chunk.offsets)
-            self._rows -= len(chunk.offsets)
-        return taken
-
-    def take_in_step(self, rows: int, time_of: Callable[[Chunk], int]) -> list[Chunk]:
-        """Up to `rows` records, in order within each partition; small pieces of all partitions, the oldest head first.
-
-        So no partition runs far ahead of another one in time, and what they hand on arrives about in order.
-        """
-        queues: dict[TopicPartition, deque[Chunk]] = {}
-        for chunk in self._chunks:
-            queues.setdefault(chunk.tp, deque()).append(chunk)
-        heads = [(time_of(queue[0]), tp) for tp, queue in queues.items()]
-        heapq.heapify(heads)
-        taken: list[Chunk] = []
-        while heads and rows > 0:
-            _, tp = heads[0]
-            queue = queues[tp]
-            piece = queue.popleft()
-            if len(piece.offsets) > (most := min(rows, _PIECE_ROWS)):
-                piece, rest = split_chunk(piece, most)
-                queue.appendleft(rest)
-            taken.append(piece)
-            rows -= len(piece.offsets)
-            self._rows -= len(piece.offsets)
-            if queue:
-                heapq.heapreplace(heads, (time_of(queue[0]), tp))
-            else:
-                heapq.heappop(heads)
-        self._chunks = deque(chunk for queue in queues.values() for chunk in queue)
-        return taken
-
     async def reset(self) -> None:
         """Forget what waits and end a poll under way; the reader is then told where to go on."""
         if self._poll is not None:
             self._poll.cancel()
             await asyncio.gather(self._poll, return_exceptions=True)
             self._poll = None
-        self._chunks.clear()
-        self._rows = 0
+        self.queue.clear()
 
     def _polling(self) -> asyncio.Task[list[Chunk]]:
         if self._poll is None:
@@ -167,6 +198,4 @@ class Collector:
     def _harvest(self) -> None:
         if self._poll is not None and self._poll.done():
             poll, self._poll = self._poll, None
-            chunks = poll.result()
-            self._chunks.extend(chunks)
-            self._rows += sum(len(chunk.offsets) for chunk in chunks)
+            self.queue.extend(poll.result())

@@ -6,7 +6,7 @@ the reader's position counts, which passes them; for other workers' tasks their 
 
 from __future__ import annotations
 
-__all__ = ["at_end"]
+__all__ = ["at_end", "nothing_between"]
 
 from collections.abc import Collection, Mapping
 
@@ -42,7 +42,7 @@ async def at_end(
     await clock.sleep(_PROGRESS_SECONDS)
     if await _committed(log, group, others) != found:
         return False  # somebody is at work: look again later
-    return await _nothing_between(log, {tp: (found[tp], others[tp]) for tp in short})
+    return await nothing_between(log, {tp: (found[tp], others[tp]) for tp in short})
 
 
 async def _committed(log: EventLog, group: str, tps: Collection[TopicPartition]) -> dict[TopicPartition, int]:
@@ -54,7 +54,7 @@ async def _committed(log: EventLog, group: str, tps: Collection[TopicPartition])
     return {tp: found[tp].offset if tp in found else begins[tp] for tp in tps}
 
 
-async def _nothing_between(log: EventLog, gaps: Mapping[TopicPartition, tuple[int, int]]) -> bool:
+async def nothing_between(log: EventLog, gaps: Mapping[TopicPartition, tuple[int, int]]) -> bool:
     """Whether no gap (from, to) holds a record that will ever be delivered; an open transaction's might be."""
     scanner = log.scanner()
     try:

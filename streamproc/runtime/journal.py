@@ -24,7 +24,7 @@ from streamproc.eventlog.contract import NO_OFFSET, Headers
 
 CHAIN_START = bytes(32)
 _VERSION = 1
-_METADATA_FIELDS = 4
+_METADATA_FIELDS = 4, 5
 
 
 class RangeOfInput(NamedTuple):
@@ -61,6 +61,8 @@ class JournalEntry(msgspec.Struct, frozen=True, array_like=True):
 class JournalHead(NamedTuple):
     """The journal's end as the offset commit's metadata names it.
 
+    `time`: the event time, ms, up to which the stage has come, if others follow it; -1: it does not say so.
+
     >>> head = JournalHead(7, bytes(32), 41)
     >>> JournalHead.parse(head.text()) == head
     True
@@ -69,10 +71,12 @@ class JournalHead(NamedTuple):
     sequence: int
     chain: bytes
     previous_offset: int
+    time: int = -1
 
     def text(self) -> str:
         """The metadata text."""
-        return f"{_VERSION}:{self.sequence}:{self.previous_offset}:{self.chain.hex()}"
+        said = f":{self.time}" if self.time >= 0 else ""
+        return f"{_VERSION}:{self.sequence}:{self.previous_offset}:{self.chain.hex()}{said}"
 
     @staticmethod
     def parse(text: str) -> JournalHead:
@@ -83,8 +87,8 @@ class JournalHead(NamedTuple):
         """
         parts = text.split(":")
         try:
-            if len(parts) == _METADATA_FIELDS and int(parts[0]) == _VERSION:
-                head = JournalHead(int(parts[1]), bytes.fromhex(parts[3]), int(parts[2]))
+            if len(parts) in _METADATA_FIELDS and int(parts[0]) == _VERSION:
+                head = JournalHead(int(parts[1]), bytes.fromhex(parts[3]), int(parts[2]), *map(int, parts[4:]))
                 if len(head.chain) == len(CHAIN_START):
                     return head
         except ValueError:

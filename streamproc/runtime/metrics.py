@@ -99,6 +99,9 @@ class WorkerMetrics:
         self.batches_ahead = Counter(
             p + "batches_ahead", "Batches computed while the one before was in flight", registry=registry
         )
+        self.out_of_step = Counter(
+            p + "out_of_step", "Times a partition that is behind was waited for no longer", registry=registry
+        )
         self.checkpoint_seconds = Histogram(
             p + "checkpoint_seconds", "Sending a checkpoint", buckets=_SECONDS, registry=registry
         )

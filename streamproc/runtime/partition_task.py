@@ -77,9 +77,13 @@ class PartitionTask:
         if offset < position:
             raise StateCorruptedError(f"task {self.task}: read offset {offset} again, position is {position}")
 
-    def commit_of(self, head: TaskHead) -> CommittedOffset:
-        """The offset commit that names the journal record of `head`, the next to be written, and the one before it."""
-        return CommittedOffset(head.position, JournalHead(head.sequence, head.chain, self.journal_offset).text())
+    def commit_of(self, head: TaskHead, time: int = -1) -> CommittedOffset:
+        """The offset commit that names the journal record of `head`, the next to be written, and the one before it.
+
+        `time`: see `JournalHead`.
+        """
+        named = JournalHead(head.sequence, head.chain, self.journal_offset, time)
+        return CommittedOffset(head.position, named.text())
 
     def advance(self, head: TaskHead, journal_offset: int) -> None:
         """A transaction was published."""

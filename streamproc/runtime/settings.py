@@ -18,6 +18,7 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     a transaction to the next one's, at least, unless a full batch waits.
     `replay_horizon_ms`: how old the records may be that a replay needs, because the oldest kept checkpoint is so old;
     0: there are no checkpoints.
+    `in_step_seconds`: how long a partition is waited for that is behind, where stages follow each other.
     `state_memory_mb` (MiB): what keys and RocksDB's cache may take (`state.budget`); 0: all keys stay in memory.
     """
 
@@ -33,3 +34,4 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     commit_interval_ms: float = 0.0
     state_memory_mb: int = 0
     replay_horizon_ms: int = 0
+    in_step_seconds: float = 1.0

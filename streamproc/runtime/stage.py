@@ -22,7 +22,9 @@ from streamproc.eventlog.contract import Chunk, CommittedOffset, EventLog, Topic
 from streamproc.runtime.engine import Engine
 from streamproc.runtime.executor import BlockingExecutor
 from streamproc.runtime.flush import Flusher
+from streamproc.runtime.in_step import Lane
 from streamproc.runtime.partition_task import PartitionTask, Phase
+from streamproc.runtime.progress import LONG_AGO
 from streamproc.runtime.recovery import Recovery
 from streamproc.runtime.replay import SilentReplayer
 from streamproc.runtime.restorer import Restorer
@@ -48,10 +50,11 @@ class Part(NamedTuple):
     stage: Stage
     computed: Computed
 
-    def offsets(self) -> dict[TopicPartition, CommittedOffset]:
-        """What the group commits."""
-        tasks = self.stage.tasks
-        return {source: tasks[source].commit_of(head) for source, head in self.computed.heads.items()}
+    def offsets(self, reached: Mapping[TopicPartition, int]) -> dict[TopicPartition, CommittedOffset]:
+        """What the group commits. `reached`: up to which event time all was taken, where that is known."""
+        tasks, heads = self.stage.tasks, self.computed.heads.items()
+        times = reached if self.stage.plan.handoff is not None else {}
+        return {source: tasks[source].commit_of(head, times.get(source, -1)) for source, head in heads}
 
     def journaled(self) -> dict[TopicPartition, tuple[int, int]]:
         """Of each journal's partition: the record before its own, and its own sequence; see `locate_all`."""
@@ -109,10 +112,15 @@ class Stage:
         """Where a task's transactions are journaled."""
         return TopicPartition(self.plan.topics.journal, source.partition)
 
-    def time_of(self, chunk: Chunk) -> int:
-        """The event time of its first record, ms; of one that cannot be read, long ago."""
-        decoded = self.engine.decoder.decode(chunk.values[:1], chunk.timestamps[:1])
-        return int(decoded.event_time[0]) if len(decoded.event_time) else -1
+    @property
+    def lane(self) -> Lane:
+        """How its partitions are kept in step."""
+        sent = self.plan.handoff
+        return Lane(self.source, None if sent is None else sent.in_step_ms, self._time_of)
+
+    def _time_of(self, chunk: Chunk, index: int) -> int:
+        decoded = self.engine.decoder.decode(chunk.values[index : index + 1], chunk.timestamps[index : index + 1])
+        return int(decoded.event_time[0]) if len(decoded.event_time) else LONG_AGO
 
     def compute(self, inputs: Sequence[TaskInput], now_ms: int) -> Part:
         """Steps 2-4 on its tasks' share of a batch; see `Engine.compute`.

@@ -18,18 +18,20 @@ import structlog
 
 from state.errors import EventLogError, FencedError, StateCorruptedError, TaskMigratedError
 from streamproc.clock import Clock
-from streamproc.eventlog.contract import Chunk, CommittedOffset, EventLog, GroupReader, Membership, TopicPartition
+from streamproc.eventlog.contract import CommittedOffset, EventLog, GroupReader, Membership, TopicPartition
 from streamproc.runtime.assignment import Assignment
 from streamproc.runtime.care import Care
-from streamproc.runtime.collector import Collector
+from streamproc.runtime.collector import Collector, InArrivalOrder, Queue
 from streamproc.runtime.ending import at_end
 from streamproc.runtime.engine import BatchTooBadError, BatchTooLargeError
 from streamproc.runtime.executor import BlockingExecutor
+from streamproc.runtime.in_step import InStep
 from streamproc.runtime.journal_reading import locate_all
 from streamproc.runtime.metrics import WorkerMetrics
 from streamproc.runtime.notes import Notes, Orders, Portion
 from streamproc.runtime.partition_task import PartitionTask, Phase
 from streamproc.runtime.patience import Patience
+from streamproc.runtime.progress import Progress
 from streamproc.runtime.rows import TaskInput, task_inputs
 from streamproc.runtime.settings import WorkerSettings
 from streamproc.runtime.stage import Part, Stage, StageParts, by_stage, decided_and_handed_on
@@ -75,7 +77,9 @@ class Worker:
             pipeline, [stage.source for stage in self._stages], self._assignment,
             instance=name, index=settings.index, count=settings.count,
         )  # fmt: skip
-        self._collector = Collector(self._reader, 2 * settings.batch_rows_max)
+        self._progress = Progress(log, pipeline, clock)
+        self._queue = self._made_queue()
+        self._collector = Collector(self._reader, 2 * settings.batch_rows_max, self._queue)
         self._protocol = TransactionProtocol(lambda: log.writer(name), clock, probe)
         self._probe, self._notes = probe, notes
         self._care, self._patience = Care(orders), Patience(clock)
@@ -92,7 +96,7 @@ class Worker:
 
     def waiting(self, ends: Mapping[TopicPartition, int]) -> set[TopicPartition]:
         """Whose input, which ends there, holds what is not decided; what only marks transactions does not count."""
-        held, read, tasks = self._collector.partitions, self._reader.position, self._tasks.items()
+        held, read, tasks = self._queue.partitions, self._reader.position, self._tasks.items()
         return held | {tp for tp, task in tasks if task.in_flight or max(read(tp), task.position) < ends.get(tp, 0)}
 
     @property
@@ -105,6 +109,16 @@ class Worker:
     def stop(self) -> None:
         """Finish the transaction at hand, flush, and return from `run`."""
         self._stopping = True
+
+    def _made_queue(self) -> Queue:
+        """Of several stages, partitions are kept in step."""
+        if len(self._stages) == 1:
+            return InArrivalOrder()
+        lanes, settings = [stage.lane for stage in self._stages], self._settings
+        return InStep(
+            lanes, self._reader, self._progress, self._clock, rows_max=settings.batch_rows_max,
+            patience_s=settings.in_step_seconds, held=self._metrics.out_of_step.inc,
+        )  # fmt: skip
 
     # ---- the hot loop
 
@@ -178,23 +192,16 @@ class Worker:
 
     def _expected(self) -> list[TopicPartition]:
         """What the next transaction will write to, as far as that is known before it is computed."""
-        waiting = self._collector.partitions
+        waiting = self._queue.partitions
         return [tp for stage in self._stages for tp in stage.expected(sorted(waiting & stage.tasks.keys()))]
 
     def _next(self) -> list[Part] | None:
         """The next batch, computed; None if nothing is to be decided, or not so (`_again`)."""
         if self._probe is not None:
             self._probe(1)
-        rows = self._care.rows(self._collector.head, self._full, self._tasks)
-        inputs = task_inputs(self._taken(rows), self._tasks)
+        rows = self._care.rows(self._queue.head, self._full, self._tasks)
+        inputs = task_inputs(self._queue.take(rows), self._tasks)
         return self._compute(inputs) if inputs else None  # 2-4
-
-    def _taken(self, rows: int) -> list[Chunk]:
-        """Records to decide; where stages follow each other, partitions are kept in step."""
-        if len(self._stages) == 1:
-            return self._collector.take(rows)
-        sources = {stage.source: stage for stage in self._stages}
-        return self._collector.take_in_step(rows, lambda chunk: sources[chunk.tp.topic].time_of(chunk))
 
     @property
     def _full(self) -> int:
@@ -225,7 +232,8 @@ class Worker:
     async def _transact(self, parts: list[Part], membership: Membership) -> None:
         """Steps 5-8, and meanwhile steps 1-4 of the next batch if it is full."""
         started = self._clock.monotonic()
-        offsets = {source: offset for part in parts for source, offset in part.offsets().items()}
+        reached = self._queue.reached
+        offsets = {source: offset for part in parts for source, offset in part.offsets(reached).items()}
         outputs = [output for part in parts for output in part.computed.outputs]
         run = asyncio.ensure_future(self._protocol.run(outputs, offsets, membership))  # 5-7
         full = None if self._care or any(stage.restorer.active for stage in self._stages) else self._full
@@ -303,6 +311,8 @@ class Worker:
         partitions = await prepare_topics(self._log, *plans, replay_horizon_ms=self._settings.replay_horizon_ms)
         for stage in self._stages:
             stage.share(partitions)
+        sources = [stage.source for stage in self._stages[:-1]]
+        self._progress.partitions = [TopicPartition(source, p) for source in sources for p in range(partitions)]
         if self._settings.until_end:
             self._ends[0] = await self._now_at(self._stages[0])
         await self._protocol.open()
@@ -332,9 +342,10 @@ class Worker:
 
     def _go_live(self, task: PartitionTask) -> None:
         self._reader.resume(task.source, task.position)
-        self._logger.info("task restored", task=task.task, position=task.position, sequence=task.sequence)
+        topic, number = task.source
+        self._logger.info("task restored", topic=topic, task=number, position=task.position, sequence=task.sequence)
         if self.ready:
-            self._logger.info("ready", tasks=sorted(task.task for task in self._tasks.values()))
+            self._logger.info("ready", tasks=sorted({task.task for task in self._tasks.values()}))
 
     def _has_others(self) -> bool:
         """Whether the worker goes on without tasks that cannot be restored; these stay paused."""
@@ -363,6 +374,7 @@ class Worker:
     async def _close(self) -> None:
         """Leave nothing to replay: what is published is flushed; what is not is undone."""
         await self._collector.reset()
+        await self._progress.close()
         self._undo()
         try:
             for stage in self._stages:

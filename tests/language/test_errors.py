@@ -223,11 +223,9 @@ def test_one_error_is_also_the_first() -> None:
     assert len(caught.value.errors) == 1
 
 
-def test_more_than_one_stage_is_for_later() -> None:
+def test_what_belongs_into_a_stage_stands_beside_stages() -> None:
     stage = "  - {name: %s, partition_by: card_id}\n"
-    text = changed(("partition_by: card_id\n", "stages:\n" + stage % "a" + stage % "b"))
-    found = refused(text)
-    assert any("more than one stage is not supported yet" in line for line in found)
+    found = refused(changed(("partition_by: card_id\n", "stages:\n" + stage % "a" + stage % "b")))
     assert any("'features' stands beside 'stages'" in line for line in found)
 
 

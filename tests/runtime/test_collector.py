@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from state.errors import EventLogError
 from streamproc.eventlog.contract import Chunk, GroupReader, TopicPartition
-from streamproc.runtime.collector import Collector, split_chunk
+from streamproc.runtime.collector import Collector, InArrivalOrder, split_chunk
 
 TP = TopicPartition("t", 0)
 
@@ -36,7 +36,7 @@ class Script:
 
 
 def collector(*polls: Callable[[], list[Chunk]], rows_max: int = 100) -> Collector:
-    return Collector(cast("GroupReader", Script(*polls)), rows_max)
+    return Collector(cast("GroupReader", Script(*polls)), rows_max, InArrivalOrder())
 
 
 def fail() -> list[Chunk]:
@@ -59,7 +59,7 @@ def test_takes_are_bounded_and_in_order(takes: list[int]) -> None:
         for rows in takes:
             if not await collecting.wait(0.001):
                 break
-            taken = [offset for part in collecting.take(rows) for offset in part.offsets]
+            taken = [offset for part in collecting.queue.take(rows) for offset in part.offsets]
             assert 1 <= len(taken) <= rows
             seen += taken
         assert seen == list(range(len(seen)))
@@ -78,9 +78,9 @@ async def work(result: int, polls: int) -> int:
 async def test_it_collects_during_a_transaction() -> None:
     collecting = collector(lambda: [chunk(0, 4)], lambda: [chunk(4, 5)])
     assert await collecting.during(asyncio.ensure_future(work(7, 5)))
-    assert collecting.rows == 5
+    assert collecting.queue.rows == 5
     await collecting.reset()
-    assert collecting.rows == 0
+    assert collecting.queue.rows == 0
 
 
 async def test_it_returns_when_a_full_batch_waits() -> None:
@@ -88,7 +88,7 @@ async def test_it_returns_when_a_full_batch_waits() -> None:
     working = asyncio.ensure_future(work(7, 500))
     assert not await collecting.during(working, rows=9)
     assert not working.done()
-    assert collecting.rows == 9
+    assert collecting.queue.rows == 9
     working.cancel()
     await collecting.reset()
 
@@ -97,7 +97,7 @@ async def test_the_buffer_is_bounded() -> None:
     endless: list[Any] = [lambda: [chunk(0, 60)]] * 10
     collecting = collector(*endless, rows_max=100)
     await collecting.during(asyncio.ensure_future(work(0, 30)))
-    assert collecting.rows == 120
+    assert collecting.queue.rows == 120
 
 
 async def test_a_failed_poll_is_told_after_the_transaction() -> None:

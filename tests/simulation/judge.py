@@ -97,7 +97,7 @@ def _journal(shared: Shared, task: int, expected: Expected, source: list[Record]
     end = source[-1].offset + 1 if source else 0
     if source and (offset is None or offset.offset != end or at != end):
         wrong.append(f"the group's offset is {offset}, the journal ends at {at}, the input at {end}")
-    if offset is not None and JournalHead.parse(offset.metadata)[1:] != (chain, previous):
+    if offset is not None and JournalHead.parse(offset.metadata)[1:3] != (chain, previous):
         wrong.append("the group's offset does not name the journal's last record")
     for topic in (plan.topics.decisions, plan.topics.dead_letters, plan.topics.journal):
         if cluster._partition(TopicPartition(topic, task)).open:

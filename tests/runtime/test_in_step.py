@@ -1,0 +1,191 @@
+"""Partitions in step: who may be read when, by laws over drawn inputs and by cases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamproc.eventlog.contract import NO_OFFSET, Chunk, GroupReader, TopicPartition
+from streamproc.runtime.in_step import InStep, Lane
+from streamproc.runtime.progress import LONG_AGO, Progress
+
+FIRST, LAST = "first", "last"
+SLACK = 10
+
+
+def tp(number: int, topic: str = FIRST) -> TopicPartition:
+    return TopicPartition(topic, number)
+
+
+def chunk(where: TopicPartition, times: Sequence[int], start: int = 0) -> Chunk:
+    """Records whose record time is their event time, too."""
+    count, stop = len(times), start + len(times)
+    return Chunk(where, range(start, stop), [None] * count, [b""] * count, list(times), stop)
+
+
+class World:
+    """A queue, and all that it asks: the tests say what is so."""
+
+    def __init__(self, partitions: int = 3, *, rows_max: int = 1_000) -> None:
+        self.now = 0.0
+        self.known = True
+        self.partitions = [tp(number) for number in range(partitions)]
+        self.lag: dict[TopicPartition, int] = {}  # who is behind, and the time it committed
+        self.committed: dict[TopicPartition, int] = {}
+        self.paused: set[TopicPartition] = set()
+        self.resumed: list[tuple[TopicPartition, int]] = []
+        self.held = 0
+        world: Any = self
+        lanes = [Lane(FIRST, SLACK, self.time_of), Lane(LAST, None, self.time_of)]
+        self.queue = InStep(
+            lanes, cast("GroupReader", world), cast("Progress", world), world, rows_max=rows_max, patience_s=1.0,
+            held=self.gave_up,
+        )  # fmt: skip
+
+    def time_of(self, chunk: Chunk, index: int) -> int:
+        return int(chunk.timestamps[index])
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def gave_up(self) -> None:
+        self.held += 1
+
+    # ---- as `Progress`
+
+    def behind(self, where: TopicPartition, read: int) -> int | None:
+        return self.lag.get(where) if self.known else LONG_AGO
+
+    def time(self, where: TopicPartition) -> int:
+        return self.committed.get(where, LONG_AGO)
+
+    def look(self, *, urgent: bool = False) -> None:
+        pass
+
+    def forget(self) -> None:
+        self.known = False
+
+    # ---- as `GroupReader`
+
+    def position(self, where: TopicPartition) -> int:
+        return NO_OFFSET
+
+    def pause(self, where: TopicPartition) -> None:
+        self.paused.add(where)
+
+    def resume(self, where: TopicPartition, offset: int) -> None:
+        self.paused.discard(where)
+        self.resumed.append((where, offset))
+
+    # ---- what the tests ask
+
+    def taken(self, rows: int = 1_000) -> list[tuple[int, int]]:
+        """(partition, event time) of what may be taken now."""
+        if not self.queue.ready():
+            return []
+        pieces = self.queue.take(rows)
+        return [(piece.tp.partition, int(time)) for piece in pieces for time in piece.timestamps]
+
+
+inputs = st.lists(st.lists(st.integers(0, 500), min_size=1, max_size=60).map(sorted), min_size=1, max_size=4)
+
+
+@given(inputs, st.integers(1, 50), st.integers(1, 20))
+def test_nothing_is_ahead_of_another_partition_by_more_than_the_slack(
+    times: list[list[int]], rows: int, cut: int
+) -> None:
+    world = World(len(times))
+    for number, mine in enumerate(times):
+        world.queue.extend(chunk(tp(number), mine[at : at + cut], at) for at in range(0, len(mine), cut))
+    left = [list(mine) for mine in times]
+    while world.queue.rows:
+        taken = world.taken(rows)
+        assert 1 <= len(taken) <= rows
+        for number, time in taken:
+            others = [mine[0] for other, mine in enumerate(left) if other != number and mine]
+            assert left[number].pop(0) == time, "in order within the partition"
+            assert time <= min(others, default=time) + SLACK
+    assert not any(left)
+    assert world.queue.partitions == set()
+
+
+def test_backlogs_of_later_stages_are_read_first() -> None:
+    world = World()
+    world.queue.extend([chunk(tp(0), [100, 101]), chunk(tp(0, LAST), [5, 300])])
+    assert [piece.tp.topic for piece in world.queue.take(3)] == [LAST, FIRST]
+
+
+def test_what_is_newer_than_a_partition_that_is_behind_waits() -> None:
+    world = World()
+    world.lag = {tp(1): 100, tp(2): 90}
+    world.committed = {tp(0): 500}
+    world.queue.extend([chunk(tp(0), [95, 100, 101, 200])])
+    assert world.taken() == [(0, 95), (0, 100)], "90 and the slack"
+    assert world.taken() == []
+    world.lag = {tp(1): 191}
+    assert world.taken() == [(0, 101), (0, 200)]
+
+
+def test_nothing_is_taken_until_it_is_known_how_far_the_others_are() -> None:
+    world = World()
+    world.queue.clear()
+    world.committed = {tp(0): 10}
+    world.queue.extend([chunk(tp(0), [10])])
+    assert world.taken() == []
+    world.now = 5.0
+    assert world.taken() == [], "whatever the patience"
+    world.known = True
+    assert world.taken() == [(0, 10)]
+
+
+def test_one_that_has_not_said_how_far_it_is_says_so_with_one_record() -> None:
+    """Two workers after an outage: each takes the other for being far behind."""
+    world = World(2)
+    world.lag = {tp(1): 10}
+    world.committed = {tp(0): 10}
+    world.queue.extend([chunk(tp(0), [1000, 1001])])
+    assert world.taken() == [(0, 1000)]
+    assert world.queue.reached == {tp(0): 1001}, "which the commit says"
+    assert world.taken() == []
+    world.lag = {tp(1): 1000}
+    assert world.taken() == [(0, 1001)]
+
+
+def test_patience_ends_until_it_has_caught_up() -> None:
+    world = World(2)
+    world.lag, world.committed = {tp(1): 0}, {tp(0): 10_000}
+    world.queue.extend([chunk(tp(0), [1000])])
+    assert world.taken() == []
+    world.now = 0.99
+    assert world.taken() == []
+    world.now = 1.0
+    assert (world.taken(), world.held) == ([(0, 1000)], 1)
+    world.queue.extend([chunk(tp(0), [2000], 1)])
+    assert world.taken() == [(0, 2000)], "not waited for any more"
+    world.lag = {tp(1): 1995}
+    world.queue.extend([chunk(tp(0), [3000], 2)])
+    assert world.taken() == [], "it had caught up, and counts again"
+
+
+def test_no_more_is_read_ahead_of_what_must_wait() -> None:
+    world = World(2, rows_max=4)
+    world.lag, world.committed = {tp(1): 0}, {tp(0): 100}
+    world.queue.extend([chunk(tp(0), [50, 51, 52])])
+    assert world.paused == set()
+    world.queue.extend([chunk(tp(0), [53, 54, 55], 3)])
+    assert world.paused == {tp(0)}
+    world.lag = {tp(1): 42}
+    assert len(world.taken()) == 3
+    assert world.paused == {tp(0)}, "three are left"
+    world.lag = {tp(1): 43}
+    assert len(world.taken()) == 1
+    assert (world.paused, world.resumed) == (set(), [(tp(0), 6)])
+
+
+def test_a_record_that_cannot_be_read_holds_nobody_back_for_long() -> None:
+    world = World(2)
+    world.queue.extend([chunk(tp(0), [LONG_AGO, 1000]), chunk(tp(1), [1001])])
+    assert sorted(world.taken()) == [(0, LONG_AGO), (0, 1000), (1, 1001)]
