@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import structlog
 
 from operators.deduplicate import Deduplicator
 from operators.forms import open_decoder
 from operators.plan import Plan
-from state.errors import ConfigError
+from state.errors import BlobStoreError, ConfigError
 from state.worker_state import WorkerState
 from streamproc.cli.formats import prepared_log, schema_cache
 from streamproc.clock import SystemClock
@@ -303,7 +304,10 @@ async def _checkpointer(
     from streamproc.runtime.checkpointer import Checkpointer
 
     blobs = await asyncio.to_thread(open_blobs, options.checkpoints)
-    await asyncio.to_thread(check_blobs, blobs)
+    try:
+        await asyncio.to_thread(check_blobs, blobs)
+    except BlobStoreError as error:  # decisions go on without it, as they do when it fails later
+        structlog.get_logger("checkpoint").error("the checkpoints' store does not answer yet", reason=str(error))
     return Checkpointer(
         Checkpoints(blobs, name), states, sender=_executor(stack), clock=clock, metrics=metrics,
         directory=options.state / name / "checkpoints", every_s=options.checkpoint_seconds,
