@@ -6,7 +6,8 @@ __all__ = ["Care"]
 
 from collections.abc import Mapping
 
-from streamproc.eventlog.contract import Chunk, TopicPartition
+from streamproc.eventlog.contract import TopicPartition
+from streamproc.runtime.collector import Queue
 from streamproc.runtime.notes import Orders
 from streamproc.runtime.partition_task import PartitionTask
 
@@ -20,11 +21,11 @@ class Care:
     def __bool__(self) -> bool:
         return bool(self._singly)
 
-    def rows(self, head: Chunk | None, rows: int, tasks: Mapping[TopicPartition, PartitionTask]) -> int:
+    def rows(self, queue: Queue, rows: int, tasks: Mapping[TopicPartition, PartitionTask]) -> int:
         """How many to take: one record alone up to the end of the batch that crashed, no others with it in a batch."""
         if not self._singly:
             return rows
         self._singly = {tp: stop for tp, stop in self._singly.items() if tp in tasks and tasks[tp].position < stop}
-        if head is None or not self._singly:
+        if not self._singly or (head := queue.head) is None:
             return rows
         return 1 if head.offsets[0] < self._singly.get(head.tp, 0) else min(rows, len(head.offsets))

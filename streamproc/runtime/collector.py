@@ -62,7 +62,7 @@ class Queue(Protocol):
 
     @property
     def head(self) -> Chunk | None:
-        """The records that `take` takes first."""
+        """The records that `take` takes first: if no more are asked for, these alone."""
         ...
 
     @property

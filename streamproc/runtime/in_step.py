@@ -76,8 +76,11 @@ class InStep:
     @property
     def head(self) -> Chunk | None:
         """See `Queue`."""
-        tp = self._next(self._floors())
-        return None if tp is None else self._queues[tp][0]
+        floors = self._floors()
+        if (tp := self._next(floors)) is None:
+            return None
+        chunk, most = self._queues[tp][0], self._most(tp, floors)
+        return split_chunk(chunk, most)[0] if most < len(chunk.offsets) else chunk
 
     def ready(self) -> bool:
         """See `Queue`. What is held back for too long is not held back any more."""
@@ -147,20 +150,27 @@ class InStep:
         return max(self.reached.get(tp, LONG_AGO), self._progress.time(tp))
 
     def _piece(self, tp: TopicPartition, rows: int, floors: Mapping[str, Floor]) -> Chunk:
-        """2. The next records of a partition, taken off its queue."""
-        lane, queue, time = self._lanes[tp.topic], self._queues[tp], self._time(tp)
+        """The next records of a partition, taken off its queue."""
+        queue, most = self._queues[tp], min(rows, self._most(tp, floors))
         chunk = queue.popleft()
-        most = min(rows, len(chunk.offsets), 1 if self._is_held(tp, time, floors) else _PIECE_ROWS)
+        if most < len(chunk.offsets):
+            chunk, rest = split_chunk(chunk, most)
+            queue.appendleft(rest)
+        return chunk
+
+    def _most(self, tp: TopicPartition, floors: Mapping[str, Floor]) -> int:
+        """2. How many records of a partition's first chunk come next."""
+        lane, chunk = self._lanes[tp.topic], self._queues[tp][0]
+        if self._is_held(tp, self._time(tp), floors):
+            return 1
+        most = min(len(chunk.offsets), _PIECE_ROWS)
         others = [self._time(other) for other in self._queues if other.topic == tp.topic and other != tp]
         others += [floors[tp.topic].time] if tp.topic in floors else []
         if lane.slack_ms is not None and others:
             until = min(others) + lane.slack_ms
             while most > 1 and lane.time_of(chunk, most - 1) > until:
                 most //= 2
-        if most < len(chunk.offsets):
-            chunk, rest = split_chunk(chunk, most)
-            queue.appendleft(rest)
-        return chunk
+        return most
 
     def _after(self, piece: Chunk) -> None:
         """A piece was taken off its queue."""

@@ -199,7 +199,7 @@ class Worker:
         """The next batch, computed; None if nothing is to be decided, or not so (`_again`)."""
         if self._probe is not None:
             self._probe(1)
-        rows = self._care.rows(self._queue.head, self._full, self._tasks)
+        rows = self._care.rows(self._queue, self._full, self._tasks)
         inputs = task_inputs(self._queue.take(rows), self._tasks)
         return self._compute(inputs) if inputs else None  # 2-4
 

@@ -112,6 +112,17 @@ def test_nothing_is_ahead_of_another_partition_by_more_than_the_slack(
     assert world.queue.partitions == set()
 
 
+@given(inputs, st.integers(1, 20))
+def test_as_many_as_the_head_has_are_the_head_alone(times: list[list[int]], cut: int) -> None:
+    world = World(len(times))
+    for number, mine in enumerate(times):
+        world.queue.extend(chunk(tp(number), mine[at : at + cut], at) for at in range(0, len(mine), cut))
+    while (head := world.queue.head) is not None:
+        (piece,) = world.queue.take(len(head.offsets))
+        assert (piece.tp, piece.offsets) == (head.tp, head.offsets)
+    assert world.queue.rows == 0
+
+
 def test_backlogs_of_later_stages_are_read_first() -> None:
     world = World()
     world.queue.extend([chunk(tp(0), [100, 101]), chunk(tp(0, LAST), [5, 300])])
