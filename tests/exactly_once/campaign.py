@@ -322,9 +322,8 @@ class Campaign:
             self._until(placed.exists, process)
             time.sleep(_PLACED_SECONDS)
         else:
-            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-            first = [pid for pid in children if b"--worker\x000\x00" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-            os.kill(int(first[0]), signal.SIGKILL)
+            self._until(lambda: _first_workers(process.pid), process)  # at a start it may still be to come
+            os.kill(_first_workers(process.pid)[0], signal.SIGKILL)
         at, mark = time.monotonic(), marks.read(0)
         self._until(lambda: marks.read(0).commits > mark.commits, process)
         seconds = time.monotonic() - at
@@ -336,12 +335,18 @@ class Campaign:
         """Wait for the first commit of any worker."""
         self._until(lambda: any(marks.read(worker).commits for worker in range(workers)), process)
 
-    def _until(self, reached: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    def _until(self, reached: Callable[[], object], process: subprocess.Popen[str]) -> None:
         deadline = time.monotonic() + START_SECONDS_MAX
         while not reached():
             assert process.poll() is None, f"it ended by itself: {self.logged()}"
             assert time.monotonic() < deadline, f"not within {START_SECONDS_MAX} s: {self.logged()}"
             time.sleep(0.005)
+
+
+def _first_workers(parent: int) -> list[int]:
+    """The process id of worker 0, if it is there."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return [int(pid) for pid in children if b"--worker\x000\x00" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 def _count(report: Report, mark: Mark, restart: float | None, feeder: subprocess.Popen[str]) -> None:

@@ -74,12 +74,13 @@ class Subject:
     def judge(self, sent: int, vitals: Vitals) -> None:
         """No lag, nothing that grew, an end in order, and every decision once, before any drain."""
         until(lambda: positions(self.campaign) == ends(self.campaign), self.pod, within_s=HEALED_SECONDS_MAX)
-        rss_mb, files = vitals.first
+        rss_mb, files, sockets = vitals.first
         print(f"memory {rss_mb:.0f} MB, at most {vitals.rss_mb_max:.0f}; files {files}, at most {vitals.files_max}")
+        print(f"connections {sockets}, now {vitals.sockets}; files now {vitals.files}")
         assert vitals.rss_mb_max < rss_mb + MEMORY_MB_MAX
         assert vitals.files_max < files + FILES_MAX
         # Of connections that were given up, the last are closed when their requests time out.
-        until(lambda: vitals.files < files + 10, self.pod, within_s=HEALED_SECONDS_MAX)
+        until(lambda: vitals.sockets < sockets + 5, self.pod, within_s=HEALED_SECONDS_MAX)
         self.pod.stop_in_order()
         judge(self.campaign, sent, self.running)
 

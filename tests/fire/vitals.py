@@ -25,7 +25,7 @@ class Vitals:
         self.files_max = 0
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
-        self.first = self.rss_mb, self.files
+        self.first = self.rss_mb, self.files, self.sockets
         self._begun = time.monotonic(), self.cpu_s
 
     def __enter__(self) -> Self:
@@ -48,6 +48,11 @@ class Vitals:
         return len(list((self._proc / "fd").iterdir()))
 
     @property
+    def sockets(self) -> int:
+        """Those of the open files that are connections. A store's files come and go with flushes and compactions."""
+        return sum(_target(file).startswith("socket:") for file in (self._proc / "fd").iterdir())
+
+    @property
     def cpu_s(self) -> float:
         """Processor time so far."""
         fields = (self._proc / "stat").read_text().rpartition(")")[2].split()
@@ -65,6 +70,13 @@ class Vitals:
                 self.files_max = max(self.files_max, self.files)
             except OSError:  # it has ended
                 return
+
+
+def _target(link: Path) -> str:
+    try:
+        return os.readlink(link)
+    except FileNotFoundError:
+        return ""  # closed by now
 
 
 def readiness(port: int) -> int:
