@@ -3,8 +3,8 @@
 What several partitions hand on meets in one partition of the next stage, whose windows should see it about in the order
 of event time, also after an outage, when all are behind and one worker is faster than another.
 
-1. of what waits, the partition with the oldest head is next, over all stages: so no backlog grows between them
-2. it is read in pieces that end before the event time of any other partition's head, plus the stage's `slack_ms`
+1. of what waits the oldest is next, over all stages: so no backlog grows between them
+2. records of one partition stay in order: one that is older than those before it comes right behind them
 3. a partition of which nothing waits here, and which is behind (progress.py), holds back what is newer than it by more
    than the slack: another worker's; or one of ours that is not read, or not restored, yet
 4. one record of what is held back goes alone, if the last commit does not say how far its partition has come: two
@@ -20,6 +20,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import structlog
 
 from streamproc.clock import Clock
@@ -27,16 +29,25 @@ from streamproc.eventlog.contract import Chunk, GroupReader, TopicPartition
 from streamproc.runtime.collector import split_chunk
 from streamproc.runtime.progress import LONG_AGO, Progress
 
-_PIECE_ROWS = 256
+I64 = npt.NDArray[np.int64]
+_NOTHING: I64 = np.zeros(0, np.int64)
+_ROWS_ALONE_MAX = 1_000
 
 
 class Lane(NamedTuple):
-    """A stage's source: the `slack_ms` of its partitions (None: they need not be in step), and the event time, ms, of
-    a chunk's record at an index; of one that cannot be read: long ago."""
+    """A stage's source: the `slack_ms` of its partitions (None: they need not be in step), and the event times, ms, of
+    a chunk's records; of one that cannot be read: long ago."""
 
     topic: str
     slack_ms: int | None
-    time_of: Callable[[Chunk, int], int]
+    times_of: Callable[[Chunk], I64]
+
+
+class Waiting(NamedTuple):
+    """Records that wait, and their event times."""
+
+    chunk: Chunk
+    times: I64
 
 
 class Floor(NamedTuple):
@@ -60,8 +71,7 @@ class InStep:
         self._lanes = {lane.topic: lane for lane in lanes}
         self._reader, self._progress, self._clock = reader, progress, clock
         self._rows_max, self._patience_s, self._held = rows_max, patience_s, held
-        self._queues: dict[TopicPartition, deque[Chunk]] = {}
-        self._heads: dict[TopicPartition, tuple[int, int]] = {}  # offset and event time of a queue's first record
+        self._queues: dict[TopicPartition, deque[Waiting]] = {}
         self._paused: set[TopicPartition] = set()
         self._ignored: set[TopicPartition] = set()
         self._held_since: float | None = None
@@ -77,10 +87,13 @@ class InStep:
     def head(self) -> Chunk | None:
         """See `Queue`."""
         floors = self._floors()
-        if (tp := self._next(floors)) is None:
+        if self._next(floors) is None:
             return None
-        chunk, most = self._queues[tp][0], self._most(tp, floors)
-        return split_chunk(chunk, most)[0] if most < len(chunk.offsets) else chunk
+        tps, order = self._order(_ROWS_ALONE_MAX, floors)
+        chunk = self._queues[tps[order[0]]][0].chunk
+        others = np.flatnonzero(order != order[0])
+        alone = min(int(others[0]) if others.size else len(order), len(chunk.offsets))
+        return split_chunk(chunk, alone)[0] if alone < len(chunk.offsets) else chunk
 
     def ready(self) -> bool:
         """See `Queue`. What is held back for too long is not held back any more."""
@@ -107,7 +120,7 @@ class InStep:
         """See `Queue`."""
         for chunk in chunks:
             queue = self._queues.setdefault(chunk.tp, deque())
-            queue.append(chunk)
+            queue.append(Waiting(chunk, self._lanes[chunk.tp.topic].times_of(chunk)))
             self.rows += len(chunk.offsets)
             if chunk.tp not in self._paused and _rows(queue) >= self._rows_max:
                 self._reader.pause(chunk.tp)
@@ -115,20 +128,17 @@ class InStep:
 
     def take(self, rows: int) -> list[Chunk]:
         """See `Queue`."""
-        floors = self._floors()
         taken: list[Chunk] = []
-        while rows > 0 and (tp := self._next(floors)) is not None:
-            piece = self._piece(tp, rows, floors)
-            taken.append(piece)
-            rows -= len(piece.offsets)
-            self.rows -= len(piece.offsets)
-            self._after(piece)
+        for tp, count in self._oldest(rows, self._floors()):
+            pieces = self._cut(tp, count)
+            taken += pieces
+            self.rows -= count
+            self._after(tp, pieces[-1])
         return taken
 
     def clear(self) -> None:
         """See `Queue`."""
         self._queues.clear()
-        self._heads.clear()
         self._paused.clear()
         self.reached.clear()
         self._progress.forget()
@@ -149,41 +159,61 @@ class InStep:
         """Up to which event time the others know, or will know, that it has come."""
         return max(self.reached.get(tp, LONG_AGO), self._progress.time(tp))
 
-    def _piece(self, tp: TopicPartition, rows: int, floors: Mapping[str, Floor]) -> Chunk:
-        """The next records of a partition, taken off its queue."""
-        queue, most = self._queues[tp], min(rows, self._most(tp, floors))
-        chunk = queue.popleft()
-        if most < len(chunk.offsets):
-            chunk, rest = split_chunk(chunk, most)
-            queue.appendleft(rest)
-        return chunk
+    def _oldest(self, rows: int, floors: Mapping[str, Floor]) -> list[tuple[TopicPartition, int]]:
+        """How many records of which partition are the next `rows`; the partition of the oldest first."""
+        tps, order = self._order(rows, floors)
+        counts = np.bincount(order, minlength=len(tps)).tolist()
+        return [(tps[i], counts[i]) for i in dict.fromkeys(order.tolist())]
 
-    def _most(self, tp: TopicPartition, floors: Mapping[str, Floor]) -> int:
-        """2. How many records of a partition's first chunk come next."""
-        lane, chunk = self._lanes[tp.topic], self._queues[tp][0]
-        if self._is_held(tp, self._time(tp), floors):
-            return 1
-        most = min(len(chunk.offsets), _PIECE_ROWS)
-        others = [self._time(other) for other in self._queues if other.topic == tp.topic and other != tp]
-        others += [floors[tp.topic].time] if tp.topic in floors else []
-        if lane.slack_ms is not None and others:
-            until = min(others) + lane.slack_ms
-            while most > 1 and lane.time_of(chunk, most - 1) > until:
-                most //= 2
-        return most
+    def _order(self, rows: int, floors: Mapping[str, Floor]) -> tuple[list[TopicPartition], I64]:
+        """1. and 2.: all partitions of which anything waits, and to which of them the next `rows` records belong."""
+        tps = sorted(self._queues)
+        times = [self._allowed(tp, rows, floors) for tp in tps]
+        of = np.repeat(np.arange(len(tps)), [len(some) for some in times]).astype(np.int64)
+        return tps, of[np.argsort(np.concatenate([_NOTHING, *times]), kind="stable")[:rows]]
 
-    def _after(self, piece: Chunk) -> None:
-        """A piece was taken off its queue."""
-        tp, queue = piece.tp, self._queues[piece.tp]
+    def _allowed(self, tp: TopicPartition, rows: int, floors: Mapping[str, Floor]) -> I64:
+        """The times of a partition's next records, `rows` at most, that are not held back: rising, see 2."""
+        parts: list[I64] = []
+        for waiting in self._queues[tp]:
+            parts.append(waiting.times[:rows])
+            rows -= len(parts[-1])
+            if rows == 0:
+                break
+        times = np.maximum.accumulate(np.concatenate(parts))
+        slack, floor = self._lanes[tp.topic].slack_ms, floors.get(tp.topic)
+        if slack is None or floor is None:
+            return times
+        count = int(np.searchsorted(times, floor.time + slack, side="right"))
+        return times[: max(count, int(self._said(tp) < times[0]))]  # 4.
+
+    def _cut(self, tp: TopicPartition, count: int) -> list[Chunk]:
+        """The next `count` records of a partition, taken off its queue."""
+        queue, pieces = self._queues[tp], list[Chunk]()
+        while count:
+            chunk, times = queue.popleft()
+            size = len(chunk.offsets)
+            if count < size:
+                chunk, rest = split_chunk(chunk, count)
+                queue.appendleft(Waiting(rest, times[count:]))
+                size = count
+            pieces.append(chunk)
+            count -= size
+            if not queue:
+                self.reached[tp] = max(self.reached.get(tp, LONG_AGO), int(times[-1]))
+        return pieces
+
+    def _after(self, tp: TopicPartition, last: Chunk) -> None:
+        """Records up to `last` were taken off a partition's queue."""
+        queue = self._queues[tp]
         if queue:
             time = self._time(tp)
+            self.reached[tp] = max(self.reached.get(tp, time), time)
         else:
-            time = self._lanes[tp.topic].time_of(piece, len(piece.offsets) - 1)
-            del self._queues[tp], self._heads[tp]
-        self.reached[tp] = max(self.reached.get(tp, time), time)
+            del self._queues[tp]
         if tp in self._paused and _rows(queue) <= self._rows_max // 2:
             self._paused.remove(tp)
-            self._reader.resume(tp, (queue[-1] if queue else piece).next_offset)
+            self._reader.resume(tp, (queue[-1].chunk if queue else last).next_offset)
 
     def _floors(self) -> dict[str, Floor]:
         """3. By topic: who is behind, and not waiting here."""
@@ -209,13 +239,8 @@ class InStep:
 
     def _time(self, tp: TopicPartition) -> int:
         """Of the first record that waits."""
-        chunk = self._queues[tp][0]
-        offset, time = self._heads.get(tp, (-1, 0))
-        if offset != chunk.offsets[0]:
-            time = self._lanes[tp.topic].time_of(chunk, 0)
-            self._heads[tp] = chunk.offsets[0], time
-        return time
+        return int(self._queues[tp][0].times[0])
 
 
-def _rows(queue: Iterable[Chunk]) -> int:
-    return sum(len(chunk.offsets) for chunk in queue)
+def _rows(queue: Iterable[Waiting]) -> int:
+    return sum(len(waiting.times) for waiting in queue)

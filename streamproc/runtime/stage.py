@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 import structlog
 
 from operators.plan import Plan
@@ -91,6 +93,7 @@ class Stage:
             checkpoints=self._checkpoints,
         )  # fmt: skip
         self.restorer = Restorer(self._recovery, parts.states, clock, restored=restored, failed=failed, others=others)
+        self._clock_reader = parts.engine.decoder.only(())
         self._damage: StateCorruptedError | None = None
         self._logger = structlog.get_logger("worker").bind(worker=settings.index)
 
@@ -116,11 +119,15 @@ class Stage:
     def lane(self) -> Lane:
         """How its partitions are kept in step."""
         sent = self.plan.handoff
-        return Lane(self.source, None if sent is None else sent.in_step_ms, self._time_of)
+        return Lane(self.source, None if sent is None else sent.in_step_ms, self._times_of)
 
-    def _time_of(self, chunk: Chunk, index: int) -> int:
-        decoded = self.engine.decoder.decode(chunk.values[index : index + 1], chunk.timestamps[index : index + 1])
-        return int(decoded.event_time[0]) if len(decoded.event_time) else LONG_AGO
+    def _times_of(self, chunk: Chunk) -> npt.NDArray[np.int64]:
+        if (known := self._clock_reader.again(chunk.values)) is not None:
+            return known.columns[self.plan.stream.event_time].values
+        decoded = self.engine.decoder.decode(chunk.values, chunk.timestamps)
+        times = np.full(len(chunk.values), LONG_AGO)
+        times[decoded.rows] = decoded.event_time
+        return times
 
     def compute(self, inputs: Sequence[TaskInput], now_ms: int) -> Part:
         """Steps 2-4 on its tasks' share of a batch; see `Engine.compute`.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,14 +40,14 @@ class World:
         self.resumed: list[tuple[TopicPartition, int]] = []
         self.held = 0
         world: Any = self
-        lanes = [Lane(FIRST, SLACK, self.time_of), Lane(LAST, None, self.time_of)]
+        lanes = [Lane(FIRST, SLACK, self.times_of), Lane(LAST, None, self.times_of)]
         self.queue = InStep(
             lanes, cast("GroupReader", world), cast("Progress", world), world, rows_max=rows_max, patience_s=1.0,
             held=self.gave_up,
         )  # fmt: skip
 
-    def time_of(self, chunk: Chunk, index: int) -> int:
-        return int(chunk.timestamps[index])
+    def times_of(self, chunk: Chunk) -> Any:
+        return np.array(chunk.timestamps)
 
     def monotonic(self) -> float:
         return self.now
@@ -104,12 +105,25 @@ def test_nothing_is_ahead_of_another_partition_by_more_than_the_slack(
     while world.queue.rows:
         taken = world.taken(rows)
         assert 1 <= len(taken) <= rows
-        for number, time in taken:
+        for number, time in sorted(taken, key=lambda row: row[1]):  # as they are handed on
             others = [mine[0] for other, mine in enumerate(left) if other != number and mine]
             assert left[number].pop(0) == time, "in order within the partition"
             assert time <= min(others, default=time) + SLACK
     assert not any(left)
     assert world.queue.partitions == set()
+
+
+@given(st.lists(st.lists(st.integers(0, 50), min_size=1, max_size=40), min_size=1, max_size=4), st.integers(1, 9))
+def test_late_records_stay_in_order_and_hold_nobody_back(times: list[list[int]], rows: int) -> None:
+    world = World(len(times))
+    world.queue.extend(chunk(tp(number), mine) for number, mine in enumerate(times))
+    left = [list(mine) for mine in times]
+    while world.queue.rows:
+        taken = world.taken(rows)
+        assert len(taken) == min(rows, sum(map(len, left)))
+        for number, time in taken:
+            assert left[number].pop(0) == time
+    assert not any(left)
 
 
 @given(inputs, st.integers(1, 20))
@@ -120,7 +134,7 @@ def test_as_many_as_the_head_has_are_the_head_alone(times: list[list[int]], cut:
     while (head := world.queue.head) is not None:
         (piece,) = world.queue.take(len(head.offsets))
         assert (piece.tp, piece.offsets) == (head.tp, head.offsets)
-    assert world.queue.rows == 0
+    assert (world.queue.rows, world.queue.take(5)) == (0, [])
 
 
 def test_backlogs_of_later_stages_are_read_first() -> None:
