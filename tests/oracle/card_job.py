@@ -6,12 +6,12 @@ and a sum over what lies between. Nothing is incremental, nothing is ever droppe
 
 from __future__ import annotations
 
-__all__ = ["Expected", "expect"]
+__all__ = ["AHEAD", "FIELDS", "HORIZON", "Expected", "Fields", "expect", "parse"]
 
 import json
 import math
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -23,10 +23,12 @@ AHEAD = 1440 * MINUTE
 BYTES_MAX = 256 * 1024
 REPEATED = ("amount", *(f"{what}_{w}" for w in WINDOWS for what in "ns"), "n_30s", "speed_kmh", "hour", "ts")
 """What a repeated record's decision leaves NULL."""
-FIELDS: dict[str, tuple[type, ...]] = {
+Fields = Mapping[str, tuple[type, ...]]
+FIELDS: Fields = {
     "transaction_id": (str,), "card_id": (str,), "amount": (int, float), "lat": (int, float), "lon": (int, float),
     "event_time": (int,), "ts": (int,),
 }  # fmt: skip
+NEEDED = frozenset({"transaction_id", "card_id", "event_time"})
 
 
 @dataclass
@@ -83,7 +85,7 @@ def expect(records: list[tuple[int, bytes, int]]) -> Expected:
     ids: dict[str, _Seen] = {}
     stream_time = 0
     for offset, value, timestamp in records:
-        event = _parse(value, timestamp)
+        event = parse(value, timestamp)
         if event is None:
             out.dead.add(offset)
             continue
@@ -104,19 +106,22 @@ def expect(records: list[tuple[int, bytes, int]]) -> Expected:
     return out
 
 
-def _parse(value: bytes, timestamp: int) -> dict[str, Any] | None:
+def parse(
+    value: bytes, timestamp: int, fields: Fields = FIELDS, needed: Container[str] = NEEDED
+) -> dict[str, Any] | None:
+    """A record, or None if it must be refused."""
     if len(value) > BYTES_MAX:
         return None
     try:
         event = json.loads(value)
-        json.dumps([event.get(name) for name in FIELDS], ensure_ascii=False).encode()  # half a surrogate pair
+        json.dumps([event.get(name) for name in fields], ensure_ascii=False).encode()  # half a surrogate pair
     except (ValueError, RecursionError, AttributeError):
         return None
     if not isinstance(event, dict):
         return None
-    for name, kinds in FIELDS.items():
+    for name, kinds in fields.items():
         found = event.get(name)
-        if found is None and name in {"transaction_id", "card_id", "event_time"}:
+        if found is None and name in needed:
             return None
         if found is not None and (type(found) not in kinds or (isinstance(found, float) and not math.isfinite(found))):
             return None

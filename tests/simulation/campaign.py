@@ -11,7 +11,7 @@ import random
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,13 @@ from state.memory import MemoryBlobs, MemoryDisk
 from streamproc.eventlog.contract import OutputRecords, TopicPartition, TopicSpec
 from streamproc.eventlog.simulated import SimulatedCluster, VirtualClock, Without
 from streamproc.runtime import recovery, state_keeper
-from tests.simulation.judge import judge
+from tests.simulation.judge import input_end, judge
 from tests.simulation.loop import PROCESS, SeededLoop, SimulationError, run_in
 from tests.simulation.nemesis import Nemesis
 from tests.simulation.pod import Pod, Shared, place
 from tests.simulation.scenario import Scenario, draw
-from tests.simulation.traffic import traffic
+from tests.simulation.tally import among_stages
+from tests.simulation.traffic import staged_traffic, traffic
 
 CONVERGE_S = 90.0
 """Virtual seconds from the heal until everything is decided (I8)."""
@@ -45,6 +46,10 @@ LOUD = {
     "checkpoint passed over: the journal does not have, or not any more, what it is of",
 }  # fmt: skip
 """What a worker says of state that is not what it should be: never without damage from outside."""
+EARLY_MS = 4 * 3_600_000
+"""So far ahead are the first records of staged traffic dated: many more come near the bound of a day, and a few are
+beyond it. A later stage, on a machine whose clock is behind, must not judge that anew.
+"""
 _LOOK_S = 0.2
 _MEMORY = Path("/dev/shm")
 Told = Callable[[float, str, str], None]
@@ -68,13 +73,16 @@ def reproduction(seed: int) -> str:
     return f"python -m tests.simulation --seed {seed}"
 
 
-def simulate(plan: Plan, seed: int, *, told: Told | None = None, without: frozenset[Without] = frozenset()) -> Outcome:
-    """Run `seed`; `told` hears of every step and every line of the log."""
+def simulate(
+    plans: Mapping[int, Sequence[Plan]], seed: int, *, told: Told | None = None,
+    without: frozenset[Without] = frozenset(),
+) -> Outcome:  # fmt: skip
+    """Run `seed`; `told` hears of every step and every line of the log. `plans`: by the number of stages."""
     scenario = draw(seed)
     loop = SeededLoop(random.Random(f"loop {seed}"), told)
     seen: Counter[str] = Counter()
     with _directory() as directory, _logs(loop, seen, told), _small(seed):
-        world = _World(plan, scenario, loop, directory, without)
+        world = _World(plans[scenario.stages], scenario, loop, directory, without)
         try:
             wrong = run_in(loop, world.play())
         except SimulationError as error:
@@ -88,15 +96,18 @@ def simulate(plan: Plan, seed: int, *, told: Told | None = None, without: frozen
     if fired.keys() <= MILD:
         wrong.append("no fault has fired")
     seen += world.shared.reached
+    seen[f"worlds of {scenario.stages}"] += 1
+    if scenario.stages > 1:
+        seen.update({among_stages(kind): count for kind, count in fired.items()})
     return Outcome(seed, scenario.records, wrong, dict(fired), dict(seen), loop.trace, loop.steps, loop.time())
 
 
 class _World:
     def __init__(
-        self, plan: Plan, scenario: Scenario, loop: SeededLoop, directory: Path, without: frozenset[Without]
+        self, plans: Sequence[Plan], scenario: Scenario, loop: SeededLoop, directory: Path, without: frozenset[Without]
     ) -> None:
         self.scenario, self.loop = scenario, loop
-        plan = msgspec.structs.replace(plan, topic_partitions=scenario.partitions)
+        plans = [msgspec.structs.replace(plan, topic_partitions=scenario.partitions) for plan in plans]
         clock = VirtualClock()
         cluster = SimulatedCluster(
             clock, random.Random(f"cluster {scenario.seed}"),
@@ -105,7 +116,7 @@ class _World:
             without=without,
         )  # fmt: skip
         blobs = MemoryBlobs(random.Random(f"blobs {scenario.seed}"))
-        self.shared = Shared(plan, scenario, loop, cluster, blobs, directory)
+        self.shared = Shared(plans, scenario, loop, cluster, blobs, directory)
         self.disks: list[MemoryDisk] = []
 
     def fired(self) -> Counter[str]:
@@ -120,7 +131,7 @@ class _World:
     async def play(self) -> list[str]:
         """Everything, in order; what is wrong."""
         scenario, shared = self.scenario, self.shared
-        specs = [TopicSpec(shared.plan.stream.topic, scenario.partitions)]
+        specs = [TopicSpec(shared.plans[0].stream.topic, scenario.partitions)]
         shared.cluster.ensure_topics(specs)
         pods = self._pods()
         nemesis = Nemesis(shared, pods)
@@ -151,7 +162,9 @@ class _World:
         scenario, shared = self.scenario, self.shared
         rng = random.Random(f"traffic {scenario.seed}")
         records = traffic(rng, scenario.records, scenario.cards)
-        topic = shared.plan.stream.topic
+        if scenario.stages > 1:
+            records = staged_traffic(rng, scenario.records, scenario.cards, shared.cluster.clock.now_ms() + EARLY_MS)
+        topic = shared.plans[0].stream.topic
         while records:
             count = rng.choice((1, 5, 20, 60))
             now_ms = shared.cluster.clock.now_ms()
@@ -176,14 +189,14 @@ class _World:
 
     def _behind(self, pods: list[Pod]) -> dict[str, Any]:
         shared = self.shared
-        cluster, topic = shared.cluster, shared.plan.stream.topic
-        offsets = cluster.group(shared.plan.pipeline).offsets
+        offsets = shared.cluster.group(shared.pipeline).offsets
         lag: dict[str, Any] = {}
-        for task in range(self.scenario.partitions):
-            tp = TopicPartition(topic, task)
-            end = cluster.end_offset(tp)
-            if end and (tp not in offsets or offsets[tp].offset < end):
-                lag[f"task {task}"] = (offsets.get(tp), end)
+        for plan in shared.plans:
+            for task in range(self.scenario.partitions):
+                tp = TopicPartition(plan.stream.topic, task)
+                end = input_end(shared.cluster, tp)
+                if end and (tp not in offsets or offsets[tp].offset < end):
+                    lag[f"{shared.name(plan)} {task}"] = (offsets.get(tp), end)
         for pod in pods:
             if pod.run is None or not pod.run.worker.ready:
                 lag[pod.name] = "not ready"

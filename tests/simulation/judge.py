@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-__all__ = ["judge"]
+__all__ = ["committed_records", "input_end", "judge"]
 
 import json
 import math
 from collections.abc import Sequence
 from typing import Any
 
+from operators.plan import Plan
 from state.memory import MemoryDisk
 from streamproc.eventlog.contract import NO_OFFSET, TopicPartition
 from streamproc.eventlog.simulated import SimulatedCluster
 from streamproc.eventlog.simulated.partition import Ending
 from streamproc.runtime.journal import CHAIN_START, JournalEntry, JournalHead, chain_after, decode_entry
-from tests.oracle.card_job import Expected, expect
+from tests.oracle.card_job import Expected
+from tests.simulation.handed_on import expect_stage, judge_handoff
 from tests.simulation.pod import Shared
 from tests.simulation.states import Record, judge_states
 
@@ -24,19 +26,52 @@ _CLOSE = 1e-9
 def judge(shared: Shared, disks: Sequence[MemoryDisk]) -> list[str]:
     """What is wrong, in the log and on the `disks`. Nothing must be running any more."""
     wrong: list[str] = []
-    cluster, plan = shared.cluster, shared.plan
-    inputs: dict[int, list[Record]] = {}
-    for task in range(shared.scenario.partitions):
-        source = inputs[task] = committed_records(cluster, TopicPartition(plan.stream.topic, task))
-        expected = expect([record[:3] for record in source])
-        decided = committed_records(cluster, TopicPartition(plan.topics.decisions, task))
-        dead = committed_records(cluster, TopicPartition(plan.topics.dead_letters, task))
-        wrong += [f"task {task}: {what}" for what in _decisions(expected, [json.loads(r.value) for r in decided])]
-        letters = [json.loads(record.value)["offset"] for record in dead]
-        if letters != sorted(expected.dead):
-            wrong.append(f"task {task}: dead letters of {letters}, expected {sorted(expected.dead)}")
-        wrong += [f"task {task}: {what}" for what in _journal(shared, task, expected, source)]
-    return wrong + judge_states(shared, disks, inputs)
+    read = [_source(shared, plan.stream.topic) for plan in shared.plans]
+    for number, (plan, sources) in enumerate(zip(shared.plans, read, strict=True)):
+        expected = {task: expect_stage(plan, number, records) for task, records in sources.items()}
+        for task, records in sources.items():
+            told = _dead_letters(shared, plan, task, expected[task])
+            if plan.handoff is None:
+                told += _decisions(expected[task], _found(shared, plan.topics.decisions, task))
+            told += _journal(shared, plan, task, expected[task], records)
+            wrong += [f"{shared.name(plan)} {task}: {what}" for what in told]
+        if plan.handoff is not None:
+            following = shared.plans[number + 1]
+            wrong += judge_handoff(
+                plan, following, number, sources=sources, expected=expected, found=read[number + 1]
+            )  # fmt: skip
+        elif number:
+            wrong += [f"{plan.stage} {task}: refuses {one.dead}" for task, one in expected.items() if one.dead]
+        wrong += judge_states(shared, number, disks, sources)
+    return wrong
+
+
+def _source(shared: Shared, topic: str) -> dict[int, list[Record]]:
+    tasks = range(shared.scenario.partitions)
+    return {task: committed_records(shared.cluster, TopicPartition(topic, task)) for task in tasks}
+
+
+def _found(shared: Shared, topic: str, task: int) -> list[dict[str, Any]]:
+    return [json.loads(record.value) for record in committed_records(shared.cluster, TopicPartition(topic, task))]
+
+
+def _dead_letters(shared: Shared, plan: Plan, task: int, expected: Expected) -> list[str]:
+    """I1: one for each refused record of the task, in order; all stages share the topic."""
+    letters = _found(shared, plan.topics.dead_letters, task)
+    mine = [letter["offset"] for letter in letters if letter["topic"] == plan.stream.topic]
+    wrong = [] if mine == sorted(expected.dead) else [f"dead letters of {mine}, expected {sorted(expected.dead)}"]
+    if {letter["topic"] for letter in letters} - {known.stream.topic for known in shared.plans}:
+        wrong.append("dead letters of another topic")
+    return wrong
+
+
+def input_end(cluster: SimulatedCluster, tp: TopicPartition) -> int:
+    """Behind the last record that is committed, or may still be: what follows marks transactions."""
+    partition = cluster._partition(tp)
+    for batch in reversed(partition.batches):
+        if batch.records is not None and (batch.transaction is None or batch.transaction.ending is not Ending.ABORTED):
+            return batch.end
+    return partition.begin
 
 
 def committed_records(cluster: SimulatedCluster, tp: TopicPartition) -> list[Record]:
@@ -71,9 +106,9 @@ def _same(got: object, wanted: object) -> bool:
     return got == wanted
 
 
-def _journal(shared: Shared, task: int, expected: Expected, source: list[Record]) -> list[str]:
+def _journal(shared: Shared, plan: Plan, task: int, expected: Expected, source: list[Record]) -> list[str]:
     """I5, I6: an unbroken chain over all input, once, whose last record the group's offset names; nothing is open."""
-    plan, cluster = shared.plan, shared.cluster
+    cluster = shared.cluster
     journal = TopicPartition(plan.topics.journal, task)
     wrong: list[str] = []
     chain, at, rejected, duplicates = CHAIN_START, 0, set(), set()
@@ -82,7 +117,9 @@ def _journal(shared: Shared, task: int, expected: Expected, source: list[Record]
         entry, body, after = decode_entry(record.headers)
         chain = chain_after(chain, body)
         (wanted,) = entry.ranges
-        if (entry.task, entry.sequence, wanted.start, after) != (task, number, at, chain):
+        left_out = any(at <= one.offset < wanted.start for one in source)
+        stands = (entry.task, entry.sequence, wanted.topic, after) == (task, number, plan.stream.topic, chain)
+        if not stands or wanted.start < at or left_out:
             wrong.append(f"journal record {number}: sequence {entry.sequence} from {wanted.start}, expected {at}")
             break
         at = wanted.stop
@@ -93,13 +130,13 @@ def _journal(shared: Shared, task: int, expected: Expected, source: list[Record]
     if (rejected, duplicates) != (expected.dead, expected.duplicates):
         wrong.append("the journal's rejects and duplicates are not those of the input")
     tp = TopicPartition(plan.stream.topic, task)
-    offset = cluster.group(plan.pipeline).offsets.get(tp)
+    offset = cluster.group(shared.pipeline).offsets.get(tp)
     end = source[-1].offset + 1 if source else 0
-    if source and (offset is None or offset.offset != end or at != end):
+    if source and (offset is None or offset.offset != at or not end <= at <= cluster.end_offset(tp)):
         wrong.append(f"the group's offset is {offset}, the journal ends at {at}, the input at {end}")
     if offset is not None and JournalHead.parse(offset.metadata)[1:3] != (chain, previous):
         wrong.append("the group's offset does not name the journal's last record")
-    for topic in (plan.topics.decisions, plan.topics.dead_letters, plan.topics.journal):
+    for topic in (plan.stream.topic, plan.topics.decisions, plan.topics.dead_letters, plan.topics.journal):
         if cluster._partition(TopicPartition(topic, task)).open:
             wrong.append(f"{topic} has an open transaction")
     return wrong

@@ -144,9 +144,9 @@ class Nemesis:
 
     def _flip_row(self) -> None:
         disk = self._rng.choice(self._pods).disk
-        for task in range(self._shared.scenario.partitions):
+        for volume in self._shared.volumes():
             if self._rng.random() < 0.7:
-                disk.flip_bit(task)
+                disk.flip_bit(volume)
 
     def _write_fails(self) -> None:
         code = self._rng.choice((errno.ENOSPC, errno.EIO))

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-__all__ = ["ChainedExecutor", "JumpingClock", "Pod", "Run", "Shared", "place"]
+__all__ = ["DIGEST_KEY", "ChainedExecutor", "JumpingClock", "Pod", "Run", "Shared", "StageStores", "place"]
 
 import asyncio
 import random
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from operators.deduplicate import Deduplicator
 from operators.plan import Plan
 from state.checkpoint import Checkpoints
 from state.errors import StreamprocError
-from state.memory import MemoryBlobs, MemoryDisk, MemoryRowStores
+from state.memory import MemoryBlobs, MemoryDisk, MemoryRowStore, MemoryRowStores
 from state.worker_state import WorkerState
 from streamproc.eventlog.simulated import Crash, Fault, SimulatedCluster, VirtualClock
 from streamproc.runtime.checkpointer import Checkpointer
 from streamproc.runtime.engine import Engine
 from streamproc.runtime.metrics import WorkerMetrics
+from streamproc.runtime.partition_task import PartitionTask
 from streamproc.runtime.settings import WorkerSettings
 from streamproc.runtime.stage import StageParts
 from streamproc.runtime.state_keeper import StateKeeper
@@ -30,6 +32,7 @@ from tests.simulation.loop import PROCESS, Process, SeededLoop
 from tests.simulation.scenario import Scenario
 
 DIGEST_KEY = b"k" * 32
+VOLUMES_A_STAGE = 100
 
 
 class JumpingClock(VirtualClock):
@@ -69,14 +72,38 @@ class ChainedExecutor:
         """Use `finish`."""
 
 
+class StageStores:
+    """What a stage has of a process's stores: volumes of its own."""
+
+    def __init__(self, stores: MemoryRowStores, stage: int) -> None:
+        self._stores, self._first = stores, VOLUMES_A_STAGE * stage
+
+    def open(self, task: int) -> MemoryRowStore:
+        """See `RowStores`."""
+        return self._stores.open(self._first + task)
+
+    def discard(self, task: int) -> None:
+        """See `RowStores`."""
+        self._stores.discard(self._first + task)
+
+    def install(self, task: int, directory: Path) -> None:
+        """See `RowStores`."""
+        self._stores.install(self._first + task, directory)
+
+    def close(self) -> None:
+        """See `RowStores`."""
+        self._stores.close()
+
+
 class Shared:
-    """What all pods of one simulated deployment share."""
+    """What all pods of one simulated deployment share. `plans`: its stages, in order."""
 
     def __init__(
-        self, plan: Plan, scenario: Scenario, loop: SeededLoop, cluster: SimulatedCluster, blobs: MemoryBlobs,
-        directory: Path,
+        self, plans: Sequence[Plan], scenario: Scenario, loop: SeededLoop, cluster: SimulatedCluster,
+        blobs: MemoryBlobs, directory: Path,
     ) -> None:  # fmt: skip
-        self.plan, self.scenario, self.loop = plan, scenario, loop
+        self.plans, self.scenario, self.loop = plans, scenario, loop
+        self.pipeline = plans[0].pipeline
         self.cluster, self.blobs, self.directory = cluster, blobs, directory
         self.rng = random.Random(f"pods {scenario.seed}")
         self.fired: Counter[str] = Counter()
@@ -91,10 +118,24 @@ class Shared:
         process = PROCESS.get()
         return next((run for run in reversed(self.runs) if run.process is process), None)
 
-    def state(self, memory_bytes: int = 0) -> tuple[WorkerState, Deduplicator]:
+    def name(self, plan: Plan) -> str:
+        """What judges call a stage's tasks."""
+        return "task" if len(self.plans) == 1 else plan.stage
+
+    def home(self, stage: int) -> str:
+        """Under which name a stage's checkpoints are kept."""
+        return self.pipeline if len(self.plans) == 1 else f"{self.pipeline}/{self.plans[stage].stage}"
+
+    def volumes(self) -> list[int]:
+        """What disks may hold."""
+        stages, tasks = range(len(self.plans)), range(self.scenario.partitions)
+        return [VOLUMES_A_STAGE * stage + task for stage in stages for task in tasks]
+
+    def state(self, stage: int, memory_bytes: int = 0) -> tuple[WorkerState, Deduplicator]:
         """Empty state."""
-        deduplicator = Deduplicator(self.plan.stream.deduplicate_ms)
-        return WorkerState(self.plan.tables, (deduplicator,), memory_bytes=memory_bytes), deduplicator
+        plan = self.plans[stage]
+        deduplicator = Deduplicator(plan.stream.deduplicate_ms)
+        return WorkerState(plan.tables, (deduplicator,), memory_bytes=memory_bytes), deduplicator
 
 
 class Run:
@@ -115,35 +156,50 @@ class Run:
         if crash_at is not None:
             self.crash_at(*crash_at)
         self._executors: list[ChainedExecutor] = []
+        self._checkpointers: list[Checkpointer] = []
+        self.states: list[WorkerState] = []
         self.worker = self._worker()
         shared.runs.append(self)
         shared.loop.start(self.process, self._main())
 
     def _worker(self) -> Worker:
         shared, scenario = self.shared, self.shared.scenario
-        self.state, deduplicator = shared.state(scenario.memory_bytes)
-        state = self.state
-        engine = Engine(shared.plan, state, deduplicator, digest_key=DIGEST_KEY, probe=self._probe)
         executor = self._executor(lambda: shared.rng.uniform(0, scenario.flush_s))
-        states = StateKeeper(state, self.stores, shared.plan.state_fingerprint, executor)
-        self._checkpointer = self._checkpoints(states) if scenario.checkpoint_s else None
-        stage = StageParts(shared.plan, engine, states, self._checkpointer)
+        nonces = random.Random(f"nonces {self.process.name} {scenario.seed}")
+        stages = [self._stage(number, executor, nonces) for number in range(len(shared.plans))]
         return Worker(
-            shared.plan.pipeline, self.log, [stage], clock=self.pod.clock, executor=executor, metrics=self.metrics,
+            shared.pipeline, self.log, stages, clock=self.pod.clock, executor=executor, metrics=self.metrics,
             settings=WorkerSettings(instance=self.pod.name, **scenario.settings), probe=self._probe,
         )  # fmt: skip
 
-    def _checkpoints(self, states: StateKeeper) -> Checkpointer:
-        shared = self.shared
-        nonces = random.Random(f"nonces {self.process.name} {shared.scenario.seed}")
+    def _stage(self, number: int, executor: ChainedExecutor, nonces: random.Random) -> StageParts:
+        shared, plan = self.shared, self.shared.plans[number]
+        state, deduplicator = shared.state(number, shared.scenario.memory_bytes)
+        self.states.append(state)
+        engine = Engine(plan, state, deduplicator, digest_key=DIGEST_KEY, probe=self._probe)
+        states = StateKeeper(state, StageStores(self.stores, number), plan.state_fingerprint, executor)
+        if not shared.scenario.checkpoint_s:
+            return StageParts(plan, engine, states)
         checkpoints = Checkpoints(
-            shared.blobs, shared.plan.pipeline, grace_ms=3, nonce=lambda: f"{nonces.getrandbits(64):016x}"
+            shared.blobs, shared.home(number), grace_ms=3, nonce=lambda: f"{nonces.getrandbits(64):016x}"
         )
-        return Checkpointer(
+        checkpointer = Checkpointer(
             checkpoints, states, sender=self._executor(lambda: shared.rng.uniform(0, 0.03 + shared.blob_slow_s)),
-            clock=self.pod.clock, metrics=self.metrics, directory=shared.directory / self.process.name,
+            clock=self.pod.clock, metrics=self.metrics, directory=shared.directory / self.process.name / plan.stage,
             every_s=shared.scenario.checkpoint_s,
         )  # fmt: skip
+        self._checkpointers.append(checkpointer)
+        return StageParts(plan, engine, states, checkpointer)
+
+    def _watches(self) -> list[Coroutine[Any, Any, None]]:
+        """What takes checkpoints as they are due."""
+        topics = [plan.stream.topic for plan in self.shared.plans]
+        return [
+            one.watch(partial(self._tasks_of, topic)) for topic, one in zip(topics, self._checkpointers, strict=False)
+        ]
+
+    def _tasks_of(self, topic: str) -> list[PartitionTask]:
+        return [task for task in self.worker.tasks if task.source.topic == topic]
 
     def _executor(self, delay_s: Callable[[], float]) -> ChainedExecutor:
         self._executors.append(ChainedExecutor(delay_s))
@@ -151,9 +207,7 @@ class Run:
 
     async def _main(self) -> None:
         loop = self.shared.loop
-        watch = None
-        if self._checkpointer is not None:
-            watch = loop.create_task(self._checkpointer.watch(lambda: self.worker.tasks))
+        watches = [loop.create_task(watch) for watch in self._watches()]
         outcome = "stopped"
         try:
             await self.worker.run()
@@ -163,7 +217,7 @@ class Run:
             outcome = "killed"
         except BaseException as error:  # the process ends, the world goes on
             outcome = f"BUG {type(error).__name__}: {error} at {place(error)}"
-        if watch is not None:
+        for watch in watches:
             if watch.done():  # `cancel` would forget its error
                 outcome = f"BUG the checkpointer died: {watch.exception()!r}"
             watch.cancel()
@@ -207,7 +261,8 @@ class Run:
         reached, metrics = self.shared.reached, self.metrics
         reached["batches ahead"] += int(metrics.batches_ahead._value.get())
         reached["failed transactions"] += int(metrics.failed_transactions._value.get())
-        reached["evicted keys"] += self.state.evicted
+        reached["evicted keys"] += sum(state.evicted for state in self.states)
+        reached["out of step"] += int(metrics.out_of_step._value.get())
         self.ended.set_result(outcome)
 
     def pause(self) -> None:

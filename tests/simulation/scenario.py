@@ -30,12 +30,14 @@ ACTIONS = (
     "forgotten", "forgotten", "pause_at_step",  # again: these make zombies
 )  # fmt: skip
 """What the nemesis does now and then."""
+STAGES = (1, 1, 1, 1, 2, 3)
 
 
 class Scenario(msgspec.Struct, frozen=True):
     """One seed's world. Times in virtual seconds."""
 
     seed: int
+    stages: int
     records: int
     cards: int
     partitions: int
@@ -63,7 +65,21 @@ class Scenario(msgspec.Struct, frozen=True):
 
 def draw(seed: int) -> Scenario:
     """All that `seed` decides beforehand."""
-    rng = random.Random(f"scenario {seed}")
+    return _staged(seed) or _drawn(seed, random.Random(f"scenario {seed}"))
+
+
+def _staged(seed: int) -> Scenario | None:
+    """The seed's world if it has several stages."""
+    rng = random.Random(f"stages {seed}")
+    stages = rng.choice(STAGES)
+    if stages == 1:
+        return None
+    drawn = _drawn(seed, random.Random(f"scenario {seed}"))
+    settings = drawn.settings | {"in_step_seconds": rng.choice((0.1, 0.4, 1.0))}
+    return msgspec.structs.replace(drawn, stages=stages, records=rng.randint(100, 140), settings=settings)
+
+
+def _drawn(seed: int, rng: random.Random) -> Scenario:
     kinds = rng.sample(list(CALL_RATES), rng.randint(0, 4))
     actions = tuple(rng.sample(ACTIONS, rng.randint(3, 7)))
     settings = {
@@ -75,6 +91,7 @@ def draw(seed: int) -> Scenario:
     }
     return Scenario(
         seed=seed,
+        stages=1,
         records=rng.randint(300, 340),
         cards=rng.choice((4, 12, 40)),
         partitions=rng.choice((2, 2, 3, 4)),

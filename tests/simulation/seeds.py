@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-__all__ = ["PIPELINE", "run_seed", "simulated_plan"]
+__all__ = ["PIPELINE", "STAGES", "run_seed", "simulated_plans"]
 
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
+import msgspec
+
 from operators.plan import Plan
 from streamproc.eventlog.simulated import Without
-from streamproc.language import compile_pipeline, load_pipeline
+from streamproc.language import compile_stages, load_pipeline
 from tests.simulation.campaign import Outcome, Told, simulate
 
 PIPELINE = Path(__file__).parents[2] / "configs" / "bench_v1" / "pipeline.yaml"
+STAGES = Path(__file__).parent / "stages.yaml"
 
 
 @cache
-def simulated_plan() -> Plan:
-    """The plan that all seeds run."""
-    return compile_pipeline(load_pipeline(PIPELINE))
+def simulated_plans() -> Mapping[int, Sequence[Plan]]:
+    """The plans that seeds run, by the number of their stages."""
+    three = load_pipeline(STAGES)
+    first, _, last = three.stages
+    two = msgspec.structs.replace(three, stages=type(three.stages)([first, last]))
+    return {1: compile_stages(load_pipeline(PIPELINE)), 2: compile_stages(two), 3: compile_stages(three)}
 
 
 def run_seed(seed: int, told: Told | None = None, *, without: frozenset[Without] = frozenset()) -> Outcome:
-    """`simulate` on that plan."""
-    return simulate(simulated_plan(), seed, told=told, without=without)
+    """`simulate` on those plans."""
+    return simulate(simulated_plans(), seed, told=told, without=without)

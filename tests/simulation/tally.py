@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["KINDS", "REACHED", "SEEDS_TELLING", "missing", "table"]
+__all__ = ["IN_STAGES", "KINDS", "REACHED", "SEEDS_TELLING", "among_stages", "missing", "table"]
 
 from collections.abc import Mapping
 
@@ -23,14 +23,23 @@ REACHED = (
     "no partition is ours: other workers have them all",
 )  # fmt: skip
 """What the workers must have done in it: by their logs and metrics."""
+IN_STAGES = (
+    "worlds of 2", "worlds of 3", "out of step", *(f"{kind} among stages" for kind in KINDS),
+)  # fmt: skip
+"""And in worlds of several stages."""
 SEEDS_TELLING = 1_000
 """From so many on, every kind must have fired."""
 _COLUMNS = 4
 
 
+def among_stages(kind: str) -> str:
+    """What a fault counts as that fired in a world of several stages."""
+    return f"{kind} among stages"
+
+
 def missing(fired: Mapping[str, int]) -> list[str]:
     """Kinds that never fired, and what no worker ever did."""
-    return [kind for kind in (*KINDS, *REACHED) if not fired.get(kind)]
+    return [kind for kind in (*KINDS, *REACHED, *IN_STAGES) if not fired.get(kind)]
 
 
 def table(seeds: int, fired: Mapping[str, int]) -> list[str]:
@@ -41,5 +50,6 @@ def table(seeds: int, fired: Mapping[str, int]) -> list[str]:
     return [
         f"simulation: {seeds} seeds, {faults} faults",
         *rows,
-        *(f"{what}: {fired.get(what, 0)}" for what in REACHED),
+        *(f"{what}: {fired.get(what, 0)}" for what in (*REACHED, *IN_STAGES[:3])),
+        f"faults among stages: {sum(fired.get(kind, 0) for kind in IN_STAGES[3:])}",
     ]

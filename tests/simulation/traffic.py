@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["Record", "traffic"]
+__all__ = ["START_MS", "Record", "staged_traffic", "traffic"]
 
 import json
 import random
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 START_MS = 1_600_000_000_000
 POISON = (
@@ -15,10 +16,17 @@ POISON = (
     b'{"transaction_id":"z","card_id":"c1","amount":NaN,"event_time":1600000000000}',
     b'{"transaction_id":"w","card_id":"c1","amount":1,"event_time":9600000000000}',
 )  # fmt: skip
+_STAGED_POISON = (
+    *POISON[:7],
+    b'{"transaction_id":"y","card_id":"c1","device_id":"d1","lat":1,"lon":2,"amount":"much","event_time":1}',
+    b'{"transaction_id":"w","card_id":"c1","device_id":"d1","lat":1,"lon":2,"amount":1,"event_time":9600000000000}',
+    b'{"transaction_id":"v","card_id":"c1","lat":1,"lon":2,"amount":1,"event_time":1600000000000}',
+    b'{"transaction_id":"u","device_id":"d1","lat":1,"lon":2,"amount":1,"event_time":1600000000000}',
+)
 
 
 class Record(NamedTuple):
-    """A record to feed; poison has no key of its own, so it names the card whose partition it goes to."""
+    """A record to feed; poison has no key of its own, so `card` names the key whose partition it goes to."""
 
     card: str
     value: bytes
@@ -26,15 +34,36 @@ class Record(NamedTuple):
 
 def traffic(rng: random.Random, count: int, cards: int) -> list[Record]:
     """`count` records in arrival order: bursts, small amounts, jumps, late, repeated and reused ids, poison."""
+    return _traffic(rng, count, cards, START_MS, POISON, lambda card: (card, {}))
+
+
+def staged_traffic(rng: random.Random, count: int, cards: int, start_ms: int) -> list[Record]:
+    """The same for stages.yaml, by device, from the event time `start_ms` on.
+
+    A device has two cards, mostly, and a card is now and then seen on any of them; terminals have all cards.
+    """
+
+    def places(card: str) -> tuple[str, dict[str, Any]]:
+        device = f"d{rng.randrange(cards) if rng.random() < 0.2 else int(card[1:]) // 2}"
+        terminal = None if rng.random() < 0.1 else f"t{rng.randrange(5)}"
+        return device, {"device_id": device, "terminal_id": terminal}
+
+    return _traffic(rng, count, cards, start_ms, _STAGED_POISON, places)
+
+
+def _traffic(
+    rng: random.Random, count: int, cards: int, now: int, poison: Sequence[bytes],
+    places: Callable[[str], tuple[str, dict[str, Any]]],
+) -> list[Record]:  # fmt: skip
+    """`places`: the key of a card's record, and what else the record has."""
     records: list[Record] = []
-    now = START_MS
     for number in range(count):
         card = f"c{min(rng.randrange(cards), rng.randrange(cards))}"
         if records and rng.random() < 0.05:
             records.append(rng.choice(records))
             continue
         if rng.random() < 0.05:
-            records.append(Record(card, rng.choice(POISON)))
+            records.append(Record(card, rng.choice(poison)))
             continue
         now += rng.choice((1, 500, 5_000, 60_000, 1_000_000))
         time = now - rng.choice((1_000, 200_000, 7_200_000)) if rng.random() < 0.1 else now
@@ -48,5 +77,6 @@ def traffic(rng: random.Random, count: int, cards: int) -> list[Record]:
             "event_time": time,
             "ts": 1,
         }
-        records.append(Record(card, json.dumps(event).encode()))
+        key, more = places(card)
+        records.append(Record(key, json.dumps(event | more).encode()))
     return records

@@ -1,0 +1,107 @@
+"""What a stage handed on, and what the next one must make of it, by oracles that share no code with the program."""
+
+from __future__ import annotations
+
+__all__ = ["as_first_read", "expect_stage", "judge_handoff"]
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from operators.plan import Plan
+from state.hashing import partition_of
+from tests.oracle.card_job import Expected, expect
+from tests.oracle.hand_on import DECLARED, KEYS, expect_features
+from tests.simulation.states import Record
+
+_ALWAYS = 1 << 62
+"""A log time before which everything has happened: times are checked when a record first comes."""
+_CARRIED = ("card_id", "device_n_10m", "device_s_24h", "device_last")
+"""What decisions show of the stages before."""
+_Row = dict[str, Any]
+
+
+def expect_stage(plan: Plan, number: int, source: Sequence[Record]) -> Expected:
+    """What the oracle makes of one partition of the stage's source."""
+    if plan.handoff is not None:
+        return expect_features(plan.stage, _read(number, source))
+    expected = expect(_read(number, source))
+    if number:
+        for record in source:
+            _told(expected, record)
+    return expected
+
+
+def _told(expected: Expected, record: Record) -> None:
+    """Decisions are keyed by what the first stage is keyed by, and show what the stages before have found."""
+    event, decision = json.loads(record.value), expected.decisions[record.offset]
+    blank = record.offset in expected.duplicates
+    decision |= {name: None if blank else event[name] for name in _CARRIED}
+    decision["device_id"] = event["device_id"]
+
+
+def _read(number: int, source: Sequence[Record]) -> list[tuple[int, bytes, int]]:
+    """The source as the oracle reads it; a later stage's without what it would not know a repeated record by."""
+    if number == 0:
+        return [(record.offset, record.value, record.timestamp) for record in source]
+    return [(record.offset, as_first_read(record.value), _ALWAYS) for record in source]
+
+
+def as_first_read(value: bytes) -> bytes:
+    """A handed-on record's fields and digest: equal for records that were equal when they first came."""
+    row = json.loads(value)
+    return json.dumps({name: row[name] for name in (*DECLARED, "_digest")}).encode()
+
+
+def judge_handoff(
+    plan: Plan, following: Plan, number: int, *, sources: Mapping[int, Sequence[Record]],
+    expected: Mapping[int, Expected], found: Mapping[int, Sequence[Record]],
+) -> list[str]:  # fmt: skip
+    """I1, I2, I4: each row that is not refused, once, in its partition, in the order of its source's, all fields equal.
+
+    `sources` and `expected` by the stage's tasks, `found` by the next one's.
+    """
+    wanted, got = defaultdict[tuple[int, int], list[_Row]](list), defaultdict[tuple[int, int], list[_Row]](list)
+    for task, records in sources.items():
+        for row in _rows(KEYS[following.stage], number, records, expected[task]):
+            wanted[task, partition_of(row["_route"].encode(), len(found))].append(row)
+    for task, records in found.items():
+        for record in records:
+            row = json.loads(record.value)
+            came = row[KEYS[plan.stage]] if row[KEYS[plan.stage]] is not None else row["transaction_id"]
+            got[partition_of(came.encode(), len(sources)), task].append(row)
+    wrong = []
+    for way in sorted(wanted.keys() | got.keys()):
+        told = _different(wanted[way], got[way], named=number == 0)
+        wrong += [f"{plan.stage} {way[0]} to {following.stage} {way[1]}: {what}" for what in told]
+    return wrong
+
+
+def _rows(key: str, number: int, records: Sequence[Record], expected: Expected) -> Iterator[_Row]:
+    """What is to be handed on, in order."""
+    for record in records:
+        if record.offset in expected.dead:
+            continue
+        event = json.loads(record.value)
+        if number == 0:
+            event = {name: event.get(name) for name in DECLARED} | {"_digest": record.value}
+        route = event["transaction_id"] if event[key] is None else event[key]
+        yield event | expected.decisions[record.offset] | {"_route": route}
+
+
+def _different(wanted: Sequence[_Row], found: Sequence[_Row], *, named: bool) -> list[str]:
+    """The first difference. `named`: a digest, which only the program knows, must be the same for the same record."""
+    wrong = []
+    if len(wanted) != len(found):
+        wrong.append(f"{len(found)} rows handed on, expected {len(wanted)}")
+    digests: dict[Any, Any] = {}
+    for place, (row, got) in enumerate(zip(wanted, found, strict=False)):
+        if named:
+            row = row | {"_digest": digests.setdefault(row["_digest"], got.get("_digest"))}
+        if row != got:
+            wrong.append(f"row {place}: {got}, expected {row}")
+            break
+    if len(set(digests.values())) != len(digests):
+        wrong.append("records that differ have the same digest")
+    return wrong
