@@ -5,8 +5,8 @@ of event time, also after an outage, when all are behind and one worker is faste
 
 1. of what waits the oldest is next, over all stages: so no backlog grows between them
 2. records of one partition stay in order: one that is older than those before it comes right behind them
-3. a partition of which nothing waits here, and which is behind (progress.py), holds back what is newer than it by more
-   than the slack: another worker's; or one of ours that is not read, or not restored, yet
+3. a partition that is behind (progress.py) holds back what is newer by more than the slack than it, or than what of it
+   waits here: another worker's; one of ours that is not read, or not restored, yet; one of which more is to come
 4. one record of what is held back goes alone, if the last commit does not say how far its partition has come: two
    workers, both after an outage, would wait for each other
 5. never for longer than `patience_s`: then a partition is not waited for until it has caught up
@@ -25,7 +25,7 @@ import numpy.typing as npt
 import structlog
 
 from streamproc.clock import Clock
-from streamproc.eventlog.contract import Chunk, GroupReader, TopicPartition
+from streamproc.eventlog.contract import NO_OFFSET, Chunk, GroupReader, TopicPartition
 from streamproc.runtime.collector import split_chunk
 from streamproc.runtime.progress import LONG_AGO, Progress
 
@@ -51,7 +51,7 @@ class Waiting(NamedTuple):
 
 
 class Floor(NamedTuple):
-    """The event time of the furthest behind of a lane's partitions of which nothing waits, and which one that is."""
+    """The event time of the furthest behind of a lane's partitions that are behind, and which one that is."""
 
     time: int
     blocker: TopicPartition
@@ -75,6 +75,8 @@ class InStep:
         self._paused: set[TopicPartition] = set()
         self._ignored: set[TopicPartition] = set()
         self._held_since: float | None = None
+        self._read: dict[TopicPartition, int] = {}
+        """Where reading stood when a poll's records came: what a poll under way has passed nobody has yet."""
         self.rows = 0
         self.reached: dict[TopicPartition, int] = {}
 
@@ -110,8 +112,9 @@ class InStep:
         if now - self._held_since < self._patience_s or not self._progress.known:
             return False
         self._held_since = None
-        self._ignored |= {floor.blocker for floor in floors.values()}
-        names = sorted(f"{floor.blocker.topic}[{floor.blocker.partition}]" for floor in floors.values())
+        gone = self._in_the_way()
+        self._ignored |= gone
+        names = sorted(f"{tp.topic}[{tp.partition}]" for tp in gone)
         structlog.get_logger("in_step").warning("not waited for any longer: it is behind", partitions=names)
         self._held()
         return self._next(self._floors()) is not None
@@ -125,6 +128,7 @@ class InStep:
             if chunk.tp not in self._paused and _rows(queue) >= self._rows_max:
                 self._reader.pause(chunk.tp)
                 self._paused.add(chunk.tp)
+        self._read = {tp: self._reader.position(tp) for tp in self._progress.partitions}
 
     def take(self, rows: int) -> list[Chunk]:
         """See `Queue`."""
@@ -140,6 +144,7 @@ class InStep:
         """See `Queue`."""
         self._queues.clear()
         self._paused.clear()
+        self._read.clear()
         self.reached.clear()
         self._progress.forget()
         self.rows, self._held_since = 0, None
@@ -216,19 +221,34 @@ class InStep:
             self._reader.resume(tp, (queue[-1].chunk if queue else last).next_offset)
 
     def _floors(self) -> dict[str, Floor]:
-        """3. By topic: who is behind, and not waiting here."""
+        """3. By topic: the furthest behind."""
         found: dict[str, Floor] = {}
-        for tp, time in self._behind().items():
-            if tp not in self._ignored and (tp.topic not in found or time < found[tp.topic].time):
+        behind = {tp: time for tp, time in self._behind().items() if tp not in self._ignored}
+        for tp, time in (behind | self._to_come()).items():
+            if tp.topic not in found or time < found[tp.topic].time:
                 found[tp.topic] = Floor(time, tp)
         return found
+
+    def _to_come(self) -> dict[TopicPartition, int]:
+        """The newest event times of what waits of partitions of which more lies in the log."""
+        tps = [tp for tp in self._progress.partitions if tp in self._queues]
+        more = [tp for tp in tps if self._progress.behind(tp, self._read.get(tp, NO_OFFSET)) is not None]
+        return {tp: max(int(waiting.times.max()) for waiting in self._queues[tp]) for tp in more}
+
+    def _in_the_way(self) -> set[TopicPartition]:
+        """Those behind that hold back the oldest head of their stage."""
+        heads: dict[str, int] = {}
+        for tp in self._queues:
+            heads[tp.topic] = min(heads.get(tp.topic, self._time(tp)), self._time(tp))
+        behind = {tp: time for tp, time in self._behind().items() if tp.topic in heads}
+        return {tp for tp, time in behind.items() if self._is_held(tp, heads[tp.topic], {tp.topic: Floor(time, tp)})}
 
     def _behind(self) -> dict[TopicPartition, int]:
         """The event times of those behind of which nothing waits; 5. an ignored one that caught up counts anew."""
         behind: dict[TopicPartition, int] = {}
         for tp in self._progress.partitions:
             if tp not in self._queues:
-                time = self._progress.behind(tp, self._reader.position(tp))
+                time = self._progress.behind(tp, self._read.get(tp, NO_OFFSET))
                 if time is not None:
                     behind[tp] = max(time, self.reached.get(tp, time))
         for tp in list(self._ignored):

@@ -35,6 +35,8 @@ class World:
         self.known = True
         self.partitions = [tp(number) for number in range(partitions)]
         self.lag: dict[TopicPartition, int] = {}  # who is behind, and the time it committed
+        self.ends: dict[TopicPartition, int] = {}
+        self.positions: dict[TopicPartition, int] = {}
         self.committed: dict[TopicPartition, int] = {}
         self.paused: set[TopicPartition] = set()
         self.resumed: list[tuple[TopicPartition, int]] = []
@@ -58,7 +60,9 @@ class World:
     # ---- as `Progress`
 
     def behind(self, where: TopicPartition, read: int) -> int | None:
-        return self.lag.get(where) if self.known else LONG_AGO
+        if not self.known:
+            return LONG_AGO
+        return self.time(where) if read < self.ends.get(where, NO_OFFSET) else self.lag.get(where)
 
     def time(self, where: TopicPartition) -> int:
         return self.committed.get(where, LONG_AGO)
@@ -72,7 +76,7 @@ class World:
     # ---- as `GroupReader`
 
     def position(self, where: TopicPartition) -> int:
-        return NO_OFFSET
+        return self.positions.get(where, NO_OFFSET)
 
     def pause(self, where: TopicPartition) -> None:
         self.paused.add(where)
@@ -193,6 +197,38 @@ def test_patience_ends_until_it_has_caught_up() -> None:
     world.lag = {tp(1): 1995}
     world.queue.extend([chunk(tp(0), [3000], 2)])
     assert world.taken() == [], "it had caught up, and counts again"
+
+
+def test_all_that_are_behind_are_waited_for_together() -> None:
+    """A worker that is gone has many partitions."""
+    world = World(4)
+    world.lag, world.committed = {tp(1): 0, tp(2): 1, tp(3): 995}, {tp(0): 10_000}
+    world.queue.extend([chunk(tp(0), [1000, 1006])])
+    assert world.taken() == []
+    world.now = 1.0
+    assert (world.taken(), world.held) == ([(0, 1000)], 1), "the third is near enough, and is waited for"
+
+
+def test_a_partition_whose_last_record_is_taken_holds_back_what_comes_with_it() -> None:
+    """In one batch: more of it may lie in the log."""
+    world = World(2)
+    world.lag = {tp(1): 0}
+    world.queue.extend([chunk(tp(0), [5, 15, 16, 400]), chunk(tp(1), [6])])
+    assert sorted(world.taken()) == [(0, 5), (0, 15), (0, 16), (1, 6)]
+    assert world.taken() == []
+
+
+def test_what_a_poll_under_way_has_taken_up_is_not_passed() -> None:
+    world = World(2)
+    world.ends = {tp(1): 3}
+    world.positions = {tp(1): 1}
+    world.queue.extend([chunk(tp(0), [5, 400])])
+    world.positions = {tp(1): 3}
+    world.committed = {tp(0): 5, tp(1): 0}
+    assert world.taken() == [(0, 5)]
+    assert world.taken() == [], "two records are somewhere between the log and us"
+    world.queue.extend([chunk(tp(1), [6, 7], 1)])
+    assert sorted(world.taken()) == [(0, 400), (1, 6), (1, 7)]
 
 
 def test_no_more_is_read_ahead_of_what_must_wait() -> None:
