@@ -21,6 +21,8 @@ from operators.encode import json_values, row_struct, write_rows
 from operators.plan import DIGEST, ROUTE, Handoff
 
 I64 = npt.NDArray[np.int64]
+_EMPTY = " "
+"""The route of rows whose key is an empty text: a route is never empty."""
 
 
 class HandedOn(NamedTuple):
@@ -60,7 +62,7 @@ class HandoffEncoder:
             return _spread(json_values(features[name]), fresh, len(ids))
 
         keys = values(self._handoff.key)
-        routes = [ids[i] if key is None else str(key) for i, key in enumerate(keys)]
+        routes = [ids[i] if key is None else str(key) or _EMPTY for i, key in enumerate(keys)]
         parts = [*(values(name) for name in self._handoff.columns), routes]
         if self._digests:
             parts.append(digests.tolist())

@@ -56,7 +56,8 @@ class DecisionSpec(msgspec.Struct, frozen=True):
 
 
 class Handoff(msgspec.Struct, frozen=True):
-    """How a stage hands its rows on: to `topic`, keyed by the text of `key` (by the id where that is NULL).
+    """How a stage hands its rows on: to `topic`, keyed by the text of `key`, the id where that is NULL, a blank where
+    it is empty.
 
     `columns`: what a record carries, fields and features, by name. `in_step_ms`: how far partitions may be ahead of
     each other in event time.

@@ -52,7 +52,8 @@ class FieldSpec(msgspec.Struct, frozen=True):
 
     `source` is the name in the record (`from:`), `name` the column's. `pan` fields are strings that are
     replaced by a keyed token at decode. `required` fields dead-letter a record that lacks them. `encoding`: how a
-    format that does not say so itself writes it (see operators/wire.py); "": as JSON.
+    format that does not say so itself writes it (see operators/wire.py); "": as JSON. `made`: an earlier stage made it;
+    a decimal of these may be as large as int64.
     """
 
     name: str
@@ -61,6 +62,7 @@ class FieldSpec(msgspec.Struct, frozen=True):
     pan: bool = False
     required: bool = False
     encoding: str = ""
+    made: bool = False
 
 
 class StreamSchema(msgspec.Struct, frozen=True):

@@ -35,6 +35,7 @@ Mask = npt.NDArray[np.bool_]
 Digits = Callable[[int], Decimal]  # the digits of a row's number, as written
 
 MINOR_LIMIT = 2**53  # |minor units| of a decimal stay below: exact in a float64 too
+MADE_LIMIT = 2**63  # of one that a stage before has made, which is exact by its digits
 # Up to here rint(v * 10**n) is exact for every v that is the nearest double of a decimal with n places: both
 # roundings together are off by less than |c| * 2**-52 < 0.5. Beyond, the digits themselves are read.
 FLOAT_EXACT = 2**51
@@ -193,6 +194,7 @@ def _decimal(spec: FieldSpec, values: Values, faults: Faults, exact: Digits) -> 
     kinds = set(map(type, values))
     values, valid = _split_nulls(values, kinds, 0.0)
     by_digits: dict[int, int | None] = {}
+    limit = MADE_LIMIT if spec.made else MINOR_LIMIT
     if str in kinds:
         for row, text in enumerate(values):
             if type(text) is str:
@@ -210,7 +212,7 @@ def _decimal(spec: FieldSpec, values: Values, faults: Faults, exact: Digits) -> 
     good = ((off == 0.0) | near & (size < FLOAT_NEAR)) & (size < FLOAT_EXACT)
     if by_digits or not good.all():
         for row in np.flatnonzero(size >= FLOAT_EXACT).tolist():
-            by_digits[row] = _minor_of(exact(row), spec.type.scale)
+            by_digits[row] = _minor_of(exact(row), spec.type.scale, limit)
             good[row] = True
         faults.mark(~good, "decimal_places", f"{spec.name}: expected {spec.type}")
         minor[~good | (size >= FLOAT_EXACT)] = 0.0
@@ -218,17 +220,17 @@ def _decimal(spec: FieldSpec, values: Values, faults: Faults, exact: Digits) -> 
     for row, value in by_digits.items():
         if value is None:
             faults.mark_row(row, "decimal_places", f"{spec.name}: expected {spec.type}")
-        elif abs(value) >= MINOR_LIMIT:
+        elif abs(value) >= limit:
             faults.mark_row(row, "overflow", f"{spec.name}: expected {spec.type} below 2**53 minor units")
         else:
             ints[row] = value
     return Column(spec.type, ints, valid)
 
 
-def _minor_of(value: Decimal, scale: int) -> int | None:
-    """Minor units of a large number; MINOR_LIMIT stands for all that is too large; None: too many places."""
-    if value.adjusted() + scale > 16:
-        return MINOR_LIMIT
+def _minor_of(value: Decimal, scale: int, limit: int) -> int | None:
+    """Minor units of a large number; `limit` stands for all that is too large; None: too many places."""
+    if value.adjusted() + scale >= len(str(limit)):
+        return limit
     minor = _CONTEXT.scaleb(value, scale)
     return int(minor) if minor == minor.to_integral_value() else None
 

@@ -162,7 +162,7 @@ def _schema(name: str, stream: Stream, stage: Stage, folder: str, problems: Prob
         name=name,
         topic=stream.topic,
         fields=tuple(
-            FieldSpec(field, spec.type, spec.source, spec.pan, spec.required, spec.encoding)
+            FieldSpec(field, spec.type, spec.source, spec.pan, spec.required, spec.encoding, spec.made)
             for field, spec in stream.fields.items()
         ),
         id=stream.id,

@@ -39,13 +39,16 @@ IN_STEP_MS = 60_000
 
 
 class FieldDeclaration(msgspec.Struct, frozen=True):
-    """A field of a stream. `from` is its name in the record, where that differs; `encoding`: how it is written."""
+    """A field of a stream. `from` is its name in the record, where that differs; `encoding`: how it is written;
+    `made`: it is a feature of a stage before.
+    """
 
     type: DataType
     source: str = msgspec.field(name="from")
     pan: bool = False
     required: bool = False
     encoding: str = ""
+    made: bool = False
     place: Place = Place("")
 
 

@@ -16,6 +16,9 @@ from operators.operator import INT64, STRING, OutputField
 from operators.plan import DIGEST, ROUTE, Handoff
 from streamproc.language.model import FieldDeclaration, Pipeline, Stage, Stream
 
+_ANY_TIME = 1 << 62
+"""ms. A handed-on record's log time is by the clock of the worker that wrote it, which may be behind."""
+
 
 def handoff(
     pipeline: Pipeline, stream: Stream, stage: Stage, following: Stage | None, features: Sequence[str]
@@ -32,13 +35,22 @@ def handed_on(stream: Stream, sent: Handoff, scope: Mapping[str, OutputField]) -
     """The stream that the next stage reads. Card numbers are tokens by now; times were checked when they first came."""
     place = stream.place
     fields = {
-        name: FieldDeclaration(scope[name].type, name, required=_is_required(stream, scope[name]), place=place)
+        name: FieldDeclaration(
+            scope[name].type, name, required=_is_required(stream, scope[name]), made=_is_made(stream, name), place=place
+        )
         for name in sent.columns
     }
     fields[ROUTE] = FieldDeclaration(STRING, ROUTE, required=True, place=place)
     if stream.deduplicate:
         fields[DIGEST] = FieldDeclaration(INT64, DIGEST, required=True, place=place)
-    return msgspec.structs.replace(stream, fields=fields, topic=sent.topic, format="json", extra="ignore")
+    return msgspec.structs.replace(
+        stream, fields=fields, topic=sent.topic, format="json", extra="ignore", max_ahead=_ANY_TIME
+    )
+
+
+def _is_made(stream: Stream, name: str) -> bool:
+    """Whether it is a feature, of this stage or of one before."""
+    return name not in stream.fields or stream.fields[name].made
 
 
 def _is_required(stream: Stream, column: OutputField) -> bool:

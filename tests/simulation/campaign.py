@@ -27,7 +27,7 @@ from streamproc.eventlog.contract import OutputRecords, TopicPartition, TopicSpe
 from streamproc.eventlog.simulated import SimulatedCluster, VirtualClock, Without
 from streamproc.runtime import recovery, state_keeper
 from tests.simulation.judge import input_end, judge
-from tests.simulation.loop import PROCESS, SeededLoop, SimulationError, run_in
+from tests.simulation.loop import PROCESS, STEPS_MAX, SeededLoop, SimulationError, run_in
 from tests.simulation.nemesis import Nemesis
 from tests.simulation.pod import Pod, Shared, place
 from tests.simulation.scenario import Scenario, draw
@@ -46,7 +46,7 @@ LOUD = {
     "checkpoint passed over: the journal does not have, or not any more, what it is of",
 }  # fmt: skip
 """What a worker says of state that is not what it should be: never without damage from outside."""
-EARLY_MS = 4 * 3_600_000
+EARLY_MS = 18 * 3_600_000
 """So far ahead are the first records of staged traffic dated: many more come near the bound of a day, and a few are
 beyond it. A later stage, on a machine whose clock is behind, must not judge that anew.
 """
@@ -79,7 +79,7 @@ def simulate(
 ) -> Outcome:  # fmt: skip
     """Run `seed`; `told` hears of every step and every line of the log. `plans`: by the number of stages."""
     scenario = draw(seed)
-    loop = SeededLoop(random.Random(f"loop {seed}"), told)
+    loop = SeededLoop(random.Random(f"loop {seed}"), told, steps_max=scenario.stages * STEPS_MAX)
     seen: Counter[str] = Counter()
     with _directory() as directory, _logs(loop, seen, told), _small(seed):
         world = _World(plans[scenario.stages], scenario, loop, directory, without)

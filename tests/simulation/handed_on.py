@@ -69,8 +69,8 @@ def judge_handoff(
     for task, records in found.items():
         for record in records:
             row = json.loads(record.value)
-            came = row[KEYS[plan.stage]] if row[KEYS[plan.stage]] is not None else row["transaction_id"]
-            got[partition_of(came.encode(), len(sources)), task].append(row)
+            came = partition_of(_route(row, KEYS[plan.stage]).encode(), len(sources))
+            got[came, task].append(row)
     wrong = []
     for way in sorted(wanted.keys() | got.keys()):
         told = _different(wanted[way], got[way], named=number == 0)
@@ -86,8 +86,13 @@ def _rows(key: str, number: int, records: Sequence[Record], expected: Expected) 
         event = json.loads(record.value)
         if number == 0:
             event = {name: event.get(name) for name in DECLARED} | {"_digest": record.value}
-        route = event["transaction_id"] if event[key] is None else event[key]
-        yield event | expected.decisions[record.offset] | {"_route": route}
+        yield event | expected.decisions[record.offset] | {"_route": _route(event, key)}
+
+
+def _route(event: _Row, key: str) -> str:
+    """What says to which partition a row is handed on: never empty, for it must be decided all the same."""
+    found: str | None = event[key]
+    return event["transaction_id"] if found is None else found or " "
 
 
 def _different(wanted: Sequence[_Row], found: Sequence[_Row], *, named: bool) -> list[str]:

@@ -16,6 +16,8 @@ POISON = (
     b'{"transaction_id":"z","card_id":"c1","amount":NaN,"event_time":1600000000000}',
     b'{"transaction_id":"w","card_id":"c1","amount":1,"event_time":9600000000000}',
 )  # fmt: skip
+HUGE = 85_000_000_000_000.0
+"""An amount of which a field does not take the double, though a feature may hold it."""
 _STAGED_POISON = (
     *POISON[:7],
     b'{"transaction_id":"y","card_id":"c1","device_id":"d1","lat":1,"lon":2,"amount":"much","event_time":1}',
@@ -45,8 +47,9 @@ def staged_traffic(rng: random.Random, count: int, cards: int, start_ms: int) ->
 
     def places(card: str) -> tuple[str, dict[str, Any]]:
         device = f"d{rng.randrange(cards) if rng.random() < 0.2 else int(card[1:]) // 2}"
-        terminal = None if rng.random() < 0.1 else f"t{rng.randrange(5)}"
-        return device, {"device_id": device, "terminal_id": terminal}
+        terminal = rng.choice((None, "", "t0", "t1", "t2", "t3", "t4", "t5"))
+        huge = {"amount": HUGE} if rng.random() < 0.03 else {}
+        return device, {"device_id": device, "terminal_id": terminal, **huge}
 
     return _traffic(rng, count, cards, start_ms, _STAGED_POISON, places)
 

@@ -1,0 +1,69 @@
+"""Whatever a stage decides to hand on, the next one takes: nothing is judged a second time."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping
+from typing import Any
+
+from operators.plan import Plan
+from state.memory import MemoryDisk, MemoryRowStores
+from state.worker_state import WorkerState
+from streamproc.eventlog.contract import Chunk, TopicPartition
+from streamproc.language import compile_stages, load_pipeline
+from streamproc.runtime.engine import Engine
+from streamproc.runtime.partition_task import PartitionTask
+from streamproc.runtime.results import Computed
+from streamproc.runtime.rows import TaskInput
+from tests.simulation.seeds import STAGES
+
+DAY_MS = 86_400_000
+NOW_MS = 1_700_000_000_000
+EVENT = {
+    "transaction_id": "t1", "device_id": "d1", "terminal_id": "x", "card_id": "c1", "amount": 1, "lat": 1.5, "lon": 2,
+    "event_time": NOW_MS,
+}  # fmt: skip
+
+
+def compute(plan: Plan, values: list[bytes], now_ms: int, at_ms: int) -> Computed:
+    """The only batch of the first task; all were logged at `at_ms`."""
+    state = WorkerState(plan.tables)
+    state.add_task(0, MemoryRowStores(MemoryDisk(random.Random(1))).open(0))
+    engine = Engine(plan, state, None, digest_key=bytes(32))
+    source, count = TopicPartition(plan.stream.topic, 0), len(values)
+    chunk = Chunk(source, list(range(count)), [None] * count, list(values), [at_ms] * count, count)
+    return engine.compute([TaskInput(0, source, [chunk])], {source: PartitionTask(0, source)}, now_ms)
+
+
+def handed_on(*events: Mapping[str, Any], behind_ms: int = 0) -> list[dict[str, Any]]:
+    """What two stages make of payments; the first one's clock is behind by so much."""
+    first, second, _ = compile_stages(load_pipeline(STAGES))
+    values = [json.dumps(EVENT | dict(event)).encode() for event in events]
+    for plan in (first, second):
+        assert plan.handoff is not None
+        computed = compute(plan, values, NOW_MS - behind_ms, NOW_MS if plan is first else NOW_MS - behind_ms)
+        assert computed.judged.rows.refused == []
+        outputs = [output for output in computed.outputs if output.tp.topic == plan.handoff.topic]
+        values = [value or b"" for output in outputs for value in output.values]
+    return sorted(map(json.loads, values), key=lambda row: row["transaction_id"])
+
+
+def test_an_event_time_is_judged_by_the_log_that_it_first_came_to() -> None:
+    (row,) = handed_on({"event_time": NOW_MS + DAY_MS - 1}, behind_ms=2_000)
+    assert row["event_time"] == NOW_MS + DAY_MS - 1
+
+
+def test_a_row_whose_next_key_is_empty_has_a_partition_too() -> None:
+    rows = handed_on(
+        {"terminal_id": ""}, {"transaction_id": "t2", "terminal_id": None}, {"transaction_id": "t3", "terminal_id": ""}
+    )
+    assert [(row["terminal_id"], row["terminal_n_1h"]) for row in rows] == [("", 1), (None, 0), ("", 2)]
+
+
+def test_a_feature_may_be_larger_than_a_field() -> None:
+    huge = 90_000_000_000_000
+    rows = handed_on(
+        {"amount": huge}, {"transaction_id": "t2", "amount": huge}, {"transaction_id": "t3", "amount": 0.01}
+    )
+    assert [row["device_s_24h"] for row in rows] == [huge, 2 * huge, 2 * huge + 0.01]
