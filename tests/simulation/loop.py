@@ -10,7 +10,7 @@ one's never run.
 
 from __future__ import annotations
 
-__all__ = ["NO_END", "PROCESS", "Process", "SeededLoop", "SimulationError", "run_in"]
+__all__ = ["NO_END", "PROCESS", "STEPS_MAX", "Process", "SeededLoop", "SimulationError", "run_in"]
 
 import asyncio
 import contextvars
@@ -25,7 +25,7 @@ from typing import Any, NoReturn, TypeVar
 from streamproc.eventlog.simulated import Crash
 
 R = TypeVar("R")
-_STEPS_MAX = 40_000
+STEPS_MAX = 40_000
 NO_END = "no end"
 _THROWS_MAX = 1_000
 _TASKS_KEPT = 2_000
@@ -55,15 +55,18 @@ class SeededLoop(asyncio.BaseEventLoop):
     Args:
         rng: draws the order, and nothing else.
         told: told of each step: virtual seconds, process, callback.
+        steps_max: more are an endless turn.
     """
 
-    def __init__(self, rng: random.Random, told: Callable[[float, str, str], None] | None = None) -> None:
+    def __init__(
+        self, rng: random.Random, told: Callable[[float, str, str], None] | None = None, *, steps_max: int = STEPS_MAX
+    ) -> None:
         super().__init__()
         self._ready: deque[Any] = deque()  # handles, of which much is private
         self._scheduled: list[Any] = []
         self._rng = rng
         self._now = 0.0
-        self._told = told
+        self._told, self._steps_max = told, steps_max
         self._hash = hashlib.blake2b(digest_size=16)
         self._made = 0
         self._tasks: list[tuple[asyncio.Task[Any], Process | None]] = []
@@ -136,8 +139,8 @@ class SeededLoop(asyncio.BaseEventLoop):
     def _run_once(self) -> None:
         handle = self._next()
         self.steps += 1
-        if self.steps > _STEPS_MAX:
-            raise SimulationError(f"{NO_END} after {_STEPS_MAX} steps and {self._now:.1f} virtual seconds")
+        if self.steps > self._steps_max:
+            raise SimulationError(f"{NO_END} after {self.steps} steps and {self._now:.1f} virtual seconds")
         process = handle._context.get(PROCESS)
         label, name = _label(handle), process.name if process else "-"
         self._hash.update(f"{self._now!r} {name} {label}\n".encode())

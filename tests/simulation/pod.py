@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["DIGEST_KEY", "ChainedExecutor", "JumpingClock", "Pod", "Run", "Shared", "StageStores", "place"]
+__all__ = ["DIGEST_KEY", "ChainedExecutor", "JumpingClock", "Place", "Pod", "Run", "Shared", "StageStores", "place"]
 
 import asyncio
 import random
@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from operators.deduplicate import Deduplicator
 from operators.plan import Plan
@@ -138,10 +138,20 @@ class Shared:
         return WorkerState(plan.tables, (deduplicator,), memory_bytes=memory_bytes), deduplicator
 
 
+class Place(Protocol):
+    """Where a worker process runs."""
+
+    name: str
+    shared: Shared
+    disk: MemoryDisk
+    sync: bool
+    clock: JumpingClock
+
+
 class Run:
     """One worker process of a pod, from its start to its end."""
 
-    def __init__(self, pod: Pod, number: int, crash_at: tuple[int, int] | None) -> None:
+    def __init__(self, pod: Place, number: int, crash_at: tuple[int, int] | None) -> None:
         self.pod = pod
         self.at_step: tuple[int, int, Callable[[], None]] | None = None
         """(step, n, what happens when it comes there for the n-th time)"""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pytest
 
+from state.hashing import partition_of
 from state.memory import MemoryDisk
 from streamproc.eventlog.contract import CommittedOffset, OutputRecords, TopicPartition
 from streamproc.eventlog.simulated.partition import Batch
@@ -17,11 +19,11 @@ from tests.simulation.pod import Shared
 from tests.simulation.seeds import run_seed
 
 pytestmark = pytest.mark.blocking
-SEED = 5
+SEED, STAGED = 5, 7
 Damage = Callable[[Shared, list[MemoryDisk]], None]
 
 
-def told_of(damage: Damage, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def told_of(damage: Damage, monkeypatch: pytest.MonkeyPatch, seed: int = SEED) -> list[str]:
     """What the judge says of a world that went well and was damaged then."""
 
     def judged(shared: Shared, disks: list[MemoryDisk]) -> list[str]:
@@ -30,7 +32,7 @@ def told_of(damage: Damage, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return judge(shared, disks)
 
     monkeypatch.setattr(campaign, "judge", judged)
-    return run_seed(SEED).wrong
+    return run_seed(seed).wrong
 
 
 def batches(shared: Shared, topic: str) -> list[Batch]:
@@ -50,51 +52,51 @@ def change(shared: Shared, topic: str, **columns: Any) -> None:
 
 
 def lost_decision(shared: Shared, _: list[MemoryDisk]) -> None:
-    topic = shared.plan.topics.decisions
+    topic = shared.plans[-1].topics.decisions
     change(shared, topic, values=records(shared, topic).values[:-1], keys=records(shared, topic).keys[:-1])
 
 
 def second_decision(shared: Shared, _: list[MemoryDisk]) -> None:
-    topic = shared.plan.topics.decisions
+    topic = shared.plans[-1].topics.decisions
     last = records(shared, topic)
     shared.cluster.append([OutputRecords(last.tp, last.keys[-1:], last.values[-1:], 0)], None)
 
 
 def swapped_decisions(shared: Shared, _: list[MemoryDisk]) -> None:
-    topic = shared.plan.topics.decisions
+    topic = shared.plans[-1].topics.decisions
     first, second = [batch for batch in batches(shared, topic) if batch.records][:2]
     first.records, second.records = second.records, first.records
 
 
 def wrong_score(shared: Shared, _: list[MemoryDisk]) -> None:
-    topic = shared.plan.topics.decisions
+    topic = shared.plans[-1].topics.decisions
     values = list(records(shared, topic).values)
     change(shared, topic, values=[value.replace(b'"score":0.0', b'"score":9.0') for value in values])
 
 
 def lost_letter(shared: Shared, _: list[MemoryDisk]) -> None:
-    batch = batches(shared, shared.plan.topics.dead_letters)[-1]
+    batch = batches(shared, shared.plans[-1].topics.dead_letters)[-1]
     batch.records = None
 
 
 def lost_journal_record(shared: Shared, _: list[MemoryDisk]) -> None:
-    batches(shared, shared.plan.topics.journal)[1].records = None
+    batches(shared, shared.plans[-1].topics.journal)[1].records = None
 
 
 def offset_behind(shared: Shared, _: list[MemoryDisk]) -> None:
-    offsets = shared.cluster.group(shared.plan.pipeline).offsets
+    offsets = shared.cluster.group(shared.pipeline).offsets
     tp, found = next(iter(offsets.items()))
     offsets[tp] = CommittedOffset(found.offset - 1, found.metadata)
 
 
 def offset_of_another_record(shared: Shared, _: list[MemoryDisk]) -> None:
-    offsets = shared.cluster.group(shared.plan.pipeline).offsets
+    offsets = shared.cluster.group(shared.pipeline).offsets
     tp, found = next(iter(offsets.items()))
     offsets[tp] = CommittedOffset(found.offset, found.metadata[:-2] + "00")
 
 
 def open_transaction(shared: Shared, _: list[MemoryDisk]) -> None:
-    tp = TopicPartition(shared.plan.topics.decisions, 0)
+    tp = TopicPartition(shared.plans[-1].topics.decisions, 0)
     epoch = shared.cluster.claim("somebody")
     shared.cluster.append([OutputRecords(tp, [b"k"], [b"{}"], 0)], ("somebody", epoch))
 
@@ -131,3 +133,114 @@ def older_rows(_: Shared, disks: list[MemoryDisk]) -> None:
 def test_the_judge_tells(damage: Damage, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = told_of(damage, monkeypatch)
     assert any(words in one for one in wrong), wrong
+
+
+# ---- stages: what is damaged is the second of three, or what it reads
+
+
+def handed(shared: Shared) -> str:
+    handoff = shared.plans[0].handoff
+    assert handoff is not None
+    return handoff.topic
+
+
+def rewrite(shared: Shared, **fields: Any) -> None:
+    """In the last batch of rows that were handed on."""
+    topic = handed(shared)
+    rows = [json.loads(value) for value in records(shared, topic).values]
+    change(shared, topic, values=[json.dumps(row | fields).encode() for row in rows])
+
+
+def lost_row(shared: Shared, _: list[MemoryDisk]) -> None:
+    batches(shared, handed(shared))[-1].records = None
+
+
+def second_row(shared: Shared, _: list[MemoryDisk]) -> None:
+    last = records(shared, handed(shared))
+    shared.cluster.append([OutputRecords(last.tp, last.keys[-1:], last.values[-1:], 0)], None)
+
+
+def swapped_rows(shared: Shared, _: list[MemoryDisk]) -> None:
+    """Of a partition, from one and the same."""
+    found = [batch for batch in batches(shared, handed(shared)) if batch.records]
+    first, *others = found
+    source = {place(shared, value) for value in records_of(first)}
+    second = next(batch for batch in others if {place(shared, value) for value in records_of(batch)} == source)
+    first.records, second.records = second.records, first.records
+
+
+def records_of(batch: Batch) -> list[Any]:
+    assert batch.records is not None
+    return [json.loads(value or b"") for value in batch.records.values]
+
+
+def place(shared: Shared, row: dict[str, Any]) -> int:
+    return partition_of(row["device_id"].encode(), shared.scenario.partitions)
+
+
+def astray(shared: Shared, _: list[MemoryDisk]) -> None:
+    """In another partition than its key's."""
+    topic = handed(shared)
+    last, count = records(shared, topic), shared.scenario.partitions
+    batches(shared, topic)[-1].records = None
+    tp = TopicPartition(topic, (last.tp.partition + 1) % count)
+    shared.cluster.append([msgspec.structs.replace(last, tp=tp)], None)
+
+
+def wrong_feature(shared: Shared, _: list[MemoryDisk]) -> None:
+    rewrite(shared, device_n_10m=99)
+
+
+def wrong_digest(shared: Shared, _: list[MemoryDisk]) -> None:
+    """Each record's is that of the last."""
+    topic = handed(shared)
+    digest = json.loads(records(shared, topic).values[-1])["_digest"]
+    for batch in batches(shared, topic):
+        assert batch.records is not None
+        values = [json.dumps(row | {"_digest": digest}).encode() for row in records_of(batch)]
+        batch.records = msgspec.structs.replace(batch.records, values=values)
+
+
+def lost_entry(shared: Shared, _: list[MemoryDisk]) -> None:
+    batches(shared, shared.plans[1].topics.journal)[1].records = None
+
+
+def stage_behind(shared: Shared, _: list[MemoryDisk]) -> None:
+    offsets = shared.cluster.group(shared.pipeline).offsets
+    tp, found = next((tp, found) for tp, found in offsets.items() if tp.topic == handed(shared))
+    offsets[tp] = CommittedOffset(found.offset - 1, found.metadata)
+
+
+def lost_volumes(shared: Shared, disks: list[MemoryDisk]) -> None:
+    for disk in disks:
+        for number in shared.volumes()[shared.scenario.partitions : 2 * shared.scenario.partitions]:
+            disk.volumes.pop(number, None)
+
+
+def older_rows_of_a_stage(shared: Shared, disks: list[MemoryDisk]) -> None:
+    for disk in disks:
+        for number in shared.volumes()[shared.scenario.partitions : 2 * shared.scenario.partitions]:
+            if number in disk.volumes:
+                rows = disk.volumes[number].rows
+                del rows[max(key for key in rows if key[:1] == b"r")]
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lost_row, "rows handed on, expected"),
+        (second_row, "rows handed on, expected"),
+        (swapped_rows, "row 0"),
+        (astray, "rows handed on, expected"),
+        (wrong_feature, "'device_n_10m': 99"),
+        (wrong_digest, "records that differ have the same digest"),
+        (lost_entry, "journal record 1"),
+        (stage_behind, "the group's offset is"),
+        (lost_volumes, "its state is of []"),
+        (older_rows_of_a_stage, "its stored state decides otherwise"),
+    ],
+)
+def test_the_judge_tells_of_stages(damage: Damage, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = told_of(damage, monkeypatch, STAGED)
+    assert any(words in one for one in wrong), wrong
+    assert any("terminal" in one for one in wrong), "it names the stage"

@@ -1,0 +1,100 @@
+"""Workers without a nemesis: some pods, all of whose input lies there when they start."""
+
+from __future__ import annotations
+
+__all__ = ["Fleet", "run_fleet"]
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from operators.plan import Plan
+from state.hashing import partition_of
+from state.memory import MemoryBlobs, MemoryDisk
+from streamproc.eventlog.contract import OutputRecords, TopicPartition, TopicSpec
+from streamproc.eventlog.simulated import Fault, SimulatedCluster, Timeouts, VirtualClock
+from tests.simulation.judge import judge
+from tests.simulation.loop import SeededLoop, run_in
+from tests.simulation.pod import JumpingClock, Run, Shared
+from tests.simulation.scenario import Scenario
+from tests.simulation.traffic import Record
+
+R = TypeVar("R")
+
+
+class Fleet:
+    """One deployment of `plans`. `calls`: faults of calls to the log, by their chance."""
+
+    def __init__(
+        self, plans: Sequence[Plan], seed: int, loop: SeededLoop, *, partitions: int = 4,
+        calls: dict[Fault, float] | None = None, settings: dict[str, Any],
+    ) -> None:  # fmt: skip
+        rng = random.Random(f"fleet {seed}")
+        scenario = Scenario(
+            seed=seed, stages=len(plans), records=0, cards=0, partitions=partitions, pods=0, one_machine=False,
+            timeouts=Timeouts(transaction_s=5.0, session_s=2.0, rebalance_s=2.0, call_s=5.0), poll_bytes_max=4_000,
+            latency_s=0.004, feed_s=0.0, settings=settings, memory_bytes=0, flush_s=0.01, checkpoint_s=0.0,
+            calls=calls or {}, actions=(), pause_s=1.0,
+        )  # fmt: skip
+        cluster = SimulatedCluster(
+            VirtualClock(), rng, scenario.faults(rng), timeouts=scenario.timeouts, poll_bytes_max=4_000
+        )
+        plans = [msgspec.structs.replace(plan, topic_partitions=partitions) for plan in plans]
+        self.shared = Shared(plans, scenario, loop, cluster, MemoryBlobs(rng), Path())
+        self.machines: list[_Machine] = []
+        self._rng = rng
+
+    def feed(self, records: Sequence[Record]) -> None:
+        """All at once."""
+        topic, partitions = self.shared.plans[0].stream.topic, self.shared.scenario.partitions
+        cluster = self.shared.cluster
+        cluster.ensure_topics([TopicSpec(topic, partitions)])
+        for record in records:
+            key = record.card.encode()
+            output = OutputRecords(TopicPartition(topic, partition_of(key, partitions)), [key], [record.value], 0)
+            cluster.append([msgspec.structs.replace(output, timestamp_ms=cluster.clock.now_ms())], None)
+
+    def start(self, *, slow_s: float = 0.0) -> Run:
+        """One more worker, on a machine of its own; each of its calls to the log takes `slow_s` longer."""
+        machine = _Machine(f"pod-{len(self.machines)}", self.shared, MemoryDisk(self._rng), JumpingClock())
+        self.machines.append(machine)
+        run = Run(machine, 0, None)
+        arrive: Any = run.log._arrive
+
+        async def late() -> None:
+            await asyncio.sleep(slow_s)
+            await arrive()
+
+        if slow_s:
+            run.log._arrive = late  # type: ignore[method-assign]
+        return run
+
+    def judge(self) -> list[str]:
+        """What is wrong, when all have ended."""
+        return judge(self.shared, [machine.disk for machine in self.machines])
+
+
+class _Machine(msgspec.Struct):
+    """See `Place`."""
+
+    name: str
+    shared: Shared
+    disk: MemoryDisk
+    clock: JumpingClock
+    sync: bool = False
+
+
+def run_fleet(make: Callable[[SeededLoop], Awaitable[R]], seed: int) -> R:
+    """The result of what is made in a loop of the seed's."""
+    loop = SeededLoop(random.Random(f"loop {seed}"))
+
+    async def main() -> R:
+        return await make(loop)
+
+    result = run_in(loop, main())
+    assert loop.stray == []
+    return result

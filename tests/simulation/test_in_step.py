@@ -1,0 +1,79 @@
+"""Stages in step: two workers, one much slower than the other, after an outage; and the end of what was there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+
+import pytest
+
+from streamproc.eventlog.contract import TopicPartition
+from tests.simulation.fleet import Fleet, run_fleet
+from tests.simulation.judge import committed_records
+from tests.simulation.loop import SeededLoop
+from tests.simulation.seeds import simulated_plans
+from tests.simulation.traffic import Record
+
+pytestmark = pytest.mark.blocking
+APART_MS = 2_000
+COUNT = 600
+SEEDS = 6
+START_MS = 1_600_000_000_000
+
+
+def steady(rng: random.Random, count: int) -> list[Record]:
+    """A payment every 20 s, each time of another device: none is late."""
+    records = []
+    for number in range(count):
+        device, card = f"d{rng.randrange(40)}", f"c{rng.randrange(40)}"
+        event = {
+            "transaction_id": f"t{number}", "device_id": device, "card_id": card, "terminal_id": f"t{number % 7}",
+            "amount": 1.5, "lat": 48.85, "lon": 2.35, "event_time": START_MS + number * APART_MS, "ts": 1,
+        }  # fmt: skip
+        records.append(Record(device, json.dumps(event).encode()))
+    return records
+
+
+def times_of(fleet: Fleet, topic: str) -> list[list[int]]:
+    """Event times, ms, of each partition's rows, in their order."""
+    tps = [TopicPartition(topic, partition) for partition in range(fleet.shared.scenario.partitions)]
+    found = [committed_records(fleet.shared.cluster, tp) for tp in tps]
+    return [[json.loads(record.value)["event_time"] for record in records] for records in found]
+
+
+def out_of_step_ms(times: Sequence[int]) -> int:
+    """By how much, at most, a row's event time lies behind that of a row before it."""
+    newest = accumulate(times, max)
+    return max((before - time for before, time in zip(newest, times, strict=True)), default=0)
+
+
+def widest_ms(times: Sequence[int]) -> int:
+    """The longest time without a row."""
+    return max((later - earlier for earlier, later in pairwise(sorted(times))), default=0)
+
+
+@pytest.mark.parametrize("stages", [2, 3])
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_what_a_fast_and_a_slow_worker_hand_on_is_in_step(stages: int, seed: int) -> None:
+    """A row may be as far ahead of another partition's as the slack, and the way to the next row of its own: one goes
+    alone where nobody has said how far its partition is.
+    """
+    plans = simulated_plans()[stages]
+
+    async def play(loop: SeededLoop) -> None:
+        fleet = Fleet(plans, seed, loop, settings={"batch_rows_max": 10, "until_end": True})
+        fleet.feed(steady(random.Random(seed), COUNT))
+        runs = [fleet.start(), fleet.start(slow_s=0.02)]
+        assert await asyncio.gather(*(run.ended for run in runs)) == ["stopped", "stopped"]
+        assert fleet.judge() == []
+        assert fleet.shared.reached["out of step"] == 0, "nobody is waited for in vain"
+        allowed = 0
+        for plan in plans[:-1]:
+            assert plan.handoff is not None
+            allowed += plan.handoff.in_step_ms + max(map(widest_ms, times_of(fleet, plan.stream.topic)))
+            assert max(map(out_of_step_ms, times_of(fleet, plan.handoff.topic))) <= allowed
+
+    run_fleet(play, seed)
