@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -26,6 +26,7 @@ from state.memory import MemoryBlobs, MemoryDisk
 from streamproc.eventlog.contract import OutputRecords, TopicPartition, TopicSpec
 from streamproc.eventlog.simulated import SimulatedCluster, VirtualClock, Without
 from streamproc.runtime import recovery, state_keeper
+from tests.simulation.fleet import dealt_out_apart
 from tests.simulation.judge import input_end, judge
 from tests.simulation.loop import PROCESS, STEPS_MAX, SeededLoop, SimulationError, run_in
 from tests.simulation.nemesis import Nemesis
@@ -81,7 +82,9 @@ def simulate(
     scenario = draw(seed)
     loop = SeededLoop(random.Random(f"loop {seed}"), told, steps_max=scenario.stages * STEPS_MAX)
     seen: Counter[str] = Counter()
-    with _directory() as directory, _logs(loop, seen, told), _small(seed):
+    with ExitStack() as more, _directory() as directory, _logs(loop, seen, told), _small(seed):
+        if scenario.apart:
+            more.enter_context(dealt_out_apart(seed))
         world = _World(plans[scenario.stages], scenario, loop, directory, without)
         try:
             wrong = run_in(loop, world.play())
@@ -98,6 +101,7 @@ def simulate(
     seen += world.shared.reached
     seen[f"worlds of {scenario.stages}"] += 1
     if scenario.stages > 1:
+        seen["worlds of stages apart"] += scenario.apart
         seen.update({among_stages(kind): count for kind, count in fired.items()})
     return Outcome(seed, scenario.records, wrong, dict(fired), dict(seen), loop.trace, loop.steps, loop.time())
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["Fleet", "run_fleet"]
+__all__ = ["Fleet", "dealt_out_apart", "run_fleet"]
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest import mock
 
 import msgspec
 
@@ -17,6 +19,7 @@ from state.hashing import partition_of
 from state.memory import MemoryBlobs, MemoryDisk
 from streamproc.eventlog.contract import OutputRecords, TopicPartition, TopicSpec
 from streamproc.eventlog.simulated import Fault, SimulatedCluster, Timeouts, VirtualClock
+from streamproc.eventlog.simulated.group import Group
 from tests.simulation.judge import judge
 from tests.simulation.loop import SeededLoop, run_in
 from tests.simulation.pod import JumpingClock, Run, Shared
@@ -58,7 +61,7 @@ class Fleet:
             output = OutputRecords(TopicPartition(topic, partition_of(key, partitions)), [key], [record.value], 0)
             cluster.append([msgspec.structs.replace(output, timestamp_ms=cluster.clock.now_ms())], None)
 
-    def start(self, *, slow_s: float = 0.0) -> Run:
+    def start(self, *, slow_s: float = 0.0) -> None:
         """One more worker, on a machine of its own; each of its calls to the log takes `slow_s` longer."""
         machine = _Machine(f"pod-{len(self.machines)}", self.shared, MemoryDisk(self._rng), JumpingClock())
         self.machines.append(machine)
@@ -71,7 +74,13 @@ class Fleet:
 
         if slow_s:
             run.log._arrive = late  # type: ignore[method-assign]
-        return run
+
+    async def ended(self) -> list[str]:
+        """How each worker has ended; the last transactions are known to all by then."""
+        ends = await asyncio.gather(*(run.ended for run in self.shared.runs))
+        await asyncio.sleep(self.shared.scenario.timeouts.transaction_s)
+        self.shared.cluster.tick()
+        return list(ends)
 
     def judge(self) -> list[str]:
         """What is wrong, when all have ended."""
@@ -86,6 +95,25 @@ class _Machine(msgspec.Struct):
     disk: MemoryDisk
     clock: JumpingClock
     sync: bool = False
+
+
+@contextmanager
+def dealt_out_apart(seed: int) -> Iterator[None]:
+    """Whoever gets a partition of one stage need not get that of another: a worker may have one stage only."""
+    rng = random.Random(f"assignments {seed}")
+
+    def assign(self: Any) -> None:
+        self.generation += 1
+        members = [self._members[instance] for instance in sorted(self._members)]
+        for member in members:
+            member.assigned = frozenset()
+        for topic in sorted({topic for member in members for topic in member.topics}):
+            for partition in range(self._partitions.get(topic, 0)):
+                rng.choice(members).assigned |= {TopicPartition(topic, partition)}
+        self._changed()
+
+    with mock.patch.object(Group, "_assign", assign):
+        yield
 
 
 def run_fleet(make: Callable[[SeededLoop], Awaitable[R]], seed: int) -> R:

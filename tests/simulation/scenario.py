@@ -54,6 +54,7 @@ class Scenario(msgspec.Struct, frozen=True):
     calls: dict[Fault, float]
     actions: tuple[str, ...]
     pause_s: float  # between two actions, on average
+    apart: bool = False  # who gets a partition of one stage need not get that of another
 
     def faults(self, rng: random.Random) -> Faults:
         """The faults of calls."""
@@ -76,7 +77,9 @@ def _staged(seed: int) -> Scenario | None:
         return None
     drawn = _drawn(seed, random.Random(f"scenario {seed}"))
     settings = drawn.settings | {"in_step_seconds": rng.choice((0.1, 0.4, 1.0))}
-    return msgspec.structs.replace(drawn, stages=stages, records=rng.randint(100, 140), settings=settings)
+    return msgspec.structs.replace(
+        drawn, stages=stages, records=rng.randint(100, 140), settings=settings, apart=rng.random() < 0.3
+    )
 
 
 def _drawn(seed: int, rng: random.Random) -> Scenario:

@@ -24,7 +24,7 @@ REACHED = (
 )  # fmt: skip
 """What the workers must have done in it: by their logs and metrics."""
 IN_STAGES = (
-    "worlds of 2", "worlds of 3", "out of step", *(f"{kind} among stages" for kind in KINDS),
+    "worlds of 2", "worlds of 3", "worlds of stages apart", "out of step", *(f"{kind} among stages" for kind in KINDS),
 )  # fmt: skip
 """And in worlds of several stages."""
 SEEDS_TELLING = 1_000
@@ -50,6 +50,6 @@ def table(seeds: int, fired: Mapping[str, int]) -> list[str]:
     return [
         f"simulation: {seeds} seeds, {faults} faults",
         *rows,
-        *(f"{what}: {fired.get(what, 0)}" for what in (*REACHED, *IN_STAGES[:3])),
-        f"faults among stages: {sum(fired.get(kind, 0) for kind in IN_STAGES[3:])}",
+        *(f"{what}: {fired.get(what, 0)}" for what in (*REACHED, *IN_STAGES[:4])),
+        f"faults among stages: {sum(fired.get(kind, 0) for kind in IN_STAGES[4:])}",
     ]

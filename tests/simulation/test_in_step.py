@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import json
 import random
 from collections.abc import Sequence
@@ -11,16 +11,18 @@ from itertools import accumulate, pairwise
 import pytest
 
 from streamproc.eventlog.contract import TopicPartition
-from tests.simulation.fleet import Fleet, run_fleet
-from tests.simulation.judge import committed_records
+from streamproc.eventlog.simulated import Fault
+from tests.simulation.fleet import Fleet, dealt_out_apart, run_fleet
+from tests.simulation.judge import committed_records, input_end
 from tests.simulation.loop import SeededLoop
 from tests.simulation.seeds import simulated_plans
-from tests.simulation.traffic import Record
+from tests.simulation.traffic import Record, staged_traffic
 
 pytestmark = pytest.mark.blocking
 APART_MS = 2_000
 COUNT = 600
-SEEDS = 6
+SEEDS = 3
+ENDINGS = 9
 START_MS = 1_600_000_000_000
 
 
@@ -55,19 +57,20 @@ def widest_ms(times: Sequence[int]) -> int:
     return max((later - earlier for earlier, later in pairwise(sorted(times))), default=0)
 
 
-@pytest.mark.parametrize("stages", [2, 3])
+@pytest.mark.parametrize(("stages", "rows_max"), [(2, 10), (2, 200), (3, 10)])
 @pytest.mark.parametrize("seed", range(SEEDS))
-def test_what_a_fast_and_a_slow_worker_hand_on_is_in_step(stages: int, seed: int) -> None:
+def test_what_a_fast_and_a_slow_worker_hand_on_is_in_step(stages: int, rows_max: int, seed: int) -> None:
     """A row may be as far ahead of another partition's as the slack, and the way to the next row of its own: one goes
     alone where nobody has said how far its partition is.
     """
     plans = simulated_plans()[stages]
 
     async def play(loop: SeededLoop) -> None:
-        fleet = Fleet(plans, seed, loop, settings={"batch_rows_max": 10, "until_end": True})
+        fleet = Fleet(plans, seed, loop, settings={"batch_rows_max": rows_max, "until_end": True})
         fleet.feed(steady(random.Random(seed), COUNT))
-        runs = [fleet.start(), fleet.start(slow_s=0.02)]
-        assert await asyncio.gather(*(run.ended for run in runs)) == ["stopped", "stopped"]
+        fleet.start()
+        fleet.start(slow_s=0.02)
+        assert await fleet.ended() == ["stopped", "stopped"]
         assert fleet.judge() == []
         assert fleet.shared.reached["out of step"] == 0, "nobody is waited for in vain"
         allowed = 0
@@ -77,3 +80,33 @@ def test_what_a_fast_and_a_slow_worker_hand_on_is_in_step(stages: int, seed: int
             assert max(map(out_of_step_ms, times_of(fleet, plan.handoff.topic))) <= allowed
 
     run_fleet(play, seed)
+
+
+CALLS = {
+    Fault.LOST_REPLY: 0.02, Fault.TORN: 0.04, Fault.UNDELIVERED: 0.04, Fault.DELAYED: 0.04, Fault.MARKERS_LAG: 0.4,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["whole", "apart"])
+@pytest.mark.parametrize("stages", [2, 3])
+def test_the_end_is_that_of_the_last_stage(stages: int, apart: bool) -> None:
+    """With `until_end`. Topics between stages end with what marks transactions, or was aborted."""
+    plans, endings = simulated_plans()[stages], 0
+
+    async def play(loop: SeededLoop) -> None:
+        nonlocal endings
+        rng = random.Random(f"until end {seed}")
+        fleet = Fleet(plans, seed, loop, calls=CALLS, settings={"batch_rows_max": 15, "until_end": True})
+        fleet.feed(staged_traffic(rng, 100, 12, START_MS))
+        for _ in range(1 + seed % 3):
+            fleet.start()
+        assert await fleet.ended() == ["stopped"] * (1 + seed % 3)
+        assert fleet.judge() == [], f"seed {seed}"
+        cluster = fleet.shared.cluster
+        tps = [TopicPartition(plan.stream.topic, p) for plan in plans[1:] for p in range(4)]
+        endings += sum(cluster.end_offset(tp) > input_end(cluster, tp) for tp in tps)
+
+    for seed in range(ENDINGS):
+        with dealt_out_apart(seed) if apart else contextlib.nullcontext():
+            run_fleet(play, seed)
+    assert endings > ENDINGS
