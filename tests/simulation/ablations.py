@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 import msgspec
+import numpy as np
 
 from state import checkpoint
 from state.rowformat import META_KEY
@@ -26,14 +27,16 @@ from state.worker_state import FlushCut
 from streamproc.eventlog.contract import GroupReader
 from streamproc.eventlog.simulated import Without
 from streamproc.eventlog.simulated.writer import SimulatedWriter
-from streamproc.runtime import outputs, reading, recovery
-from streamproc.runtime.journal import JournalEntry, encode_entry
+from streamproc.runtime import outputs, reading, recovery, replay, rows, worker
+from streamproc.runtime.collector import InArrivalOrder, Queue
+from streamproc.runtime.journal import JournalEntry, JournalHead, encode_entry
 from streamproc.runtime.partition_task import PartitionTask
 from streamproc.runtime.transaction import TransactionProtocol
 from tests.simulation.loop import NO_END
 from tests.simulation.seeds import run_seed
 
 SEEDS = 200
+_STEPS = "tests/simulation/test_in_step.py::test_what_a_fast_and_a_slow_worker_hand_on_is_in_step"
 Switch = Callable[[], AbstractContextManager[object]]
 
 
@@ -124,6 +127,51 @@ def _no_offsets_without_decisions() -> Iterator[None]:
 
 async def _nothing(*_: Any) -> None:
     return None
+
+
+# ---- stages
+
+
+@contextlib.contextmanager
+def _no_digest_handed_on() -> Iterator[None]:
+    """A later stage looks at the record that it reads."""
+    with mock.patch.object(rows, "DIGEST", ""), mock.patch.object(replay, "DIGEST", ""):
+        yield
+
+
+@contextlib.contextmanager
+def _no_offsets_of_later_stages() -> Iterator[None]:
+    """Where a transaction has the first stage's, too."""
+    real = TransactionProtocol.run
+
+    async def run(self: TransactionProtocol, given: Sequence[Any], offsets: Mapping[Any, Any], member: Any) -> Any:
+        first = {tp: offset for tp, offset in offsets.items() if tp.topic.endswith(".transactions")}
+        return await real(self, given, first or offsets, member)
+
+    with mock.patch.object(TransactionProtocol, "run", run):
+        yield
+
+
+def _no_steps() -> AbstractContextManager[object]:
+    def made(self: worker.Worker) -> Queue:
+        return InArrivalOrder()
+
+    return mock.patch.object(worker.Worker, "_made_queue", made)
+
+
+def _no_order_of_rows() -> AbstractContextManager[object]:
+    def by_task(given: rows.Rows) -> Any:
+        return np.arange(given.size)
+
+    return mock.patch.object(outputs, "_in_step", by_task)
+
+
+def _no_time_in_offsets() -> AbstractContextManager[object]:
+    def text(self: JournalHead) -> str:
+        return real(self._replace(time=-1))
+
+    real = JournalHead.text
+    return mock.patch.object(JournalHead, "text", text)
 
 
 # ---- the flush
@@ -248,6 +296,20 @@ ABLATIONS = (
     Ablation(
         "offsets in transactions without decisions", "they are fenced, and not made twice",
         _no_offsets_without_decisions
+    ),
+    Ablation(
+        "offsets of each stage", "no stage decides again what a transaction had of it beside another's",
+        _no_offsets_of_later_stages,
+    ),
+    Ablation("the digest in the handoff", "a later stage knows a record that comes again", _no_digest_handed_on),
+    Ablation(
+        "partitions in step", "rows that meet in the next stage come about in the order of event time", _no_steps,
+        f"{_STEPS}[0-2-10]"
+    ),
+    Ablation("the order of rows handed on", "so do those of one transaction", _no_order_of_rows, f"{_STEPS}[0-2-200]"),
+    Ablation(
+        "the event time in the offsets", "workers know how far another's partition has come, and wait for it",
+        _no_time_in_offsets, f"{_STEPS}[0-2-10]",
     ),
     Ablation("read_committed", "a restore does not read what was aborted", _without(Without.READ_COMMITTED)),
     Ablation("position in the flush", "a restore replays exactly what the rows do not hold yet", _no_position_in_flush),
