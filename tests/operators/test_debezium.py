@@ -47,9 +47,9 @@ def customers(more: dict[str, str] | None = None, id_type: str = "int64", **opti
     }  # fmt: skip
     specs = []
     for name, text in given.items():
-        kind, source, *encoding = text.split()
+        kind, source, encoding = [*text.split(), ""][:3]
         specs.append(
-            FieldSpec(name, type_of(kind.rstrip("!*")), source, "*" in kind, "!" in kind, *encoding)
+            FieldSpec(name, type_of(kind.rstrip("!*")), source, "*" in kind, "!" in kind, encoding)
         )  # fmt: skip
     usual = {"id": "id", "event_time": "at", "key": "id", "format": "debezium", **options}
     return StreamSchema("customers", "customers", tuple(specs), **usual)
