@@ -73,8 +73,8 @@ class Handoff(msgspec.Struct, frozen=True):
 class Plan(msgspec.Struct, frozen=True):
     """An executable stage of a pipeline.
 
-    `stream` is the one whose rows are decided, or handed on; `others` only bring state forward. Their rows come by event
-    time; at equal times `stream` comes first, the others in their order.
+    `stream` is the one whose rows are decided, or handed on; `others` only bring state forward. Their rows come by
+    event time; at equal times `stream` comes first, the others in their order.
     `handoff`: where its rows go; None: it is the last stage, and decides. `subject`: what decisions are keyed by.
     `features`: the columns that the journal's block and a backtest carry, in the analyst's order.
     `state_fingerprint`: digest of what state depends on (streams, keys, features); `decision_fingerprint`: of
