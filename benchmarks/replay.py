@@ -30,7 +30,7 @@ from operators.plan import Plan
 from streamproc.cli.compose import RunOptions, build_engine, open_log, run_worker
 from streamproc.cli.loops import run_async
 from streamproc.eventlog.contract import Chunk, TopicPartition
-from streamproc.runtime.journal import JournalEntry
+from streamproc.runtime.journal import JournalEntry, Rejected
 from streamproc.runtime.replay import SilentReplayer
 from streamproc.runtime.settings import WorkerSettings
 
@@ -42,7 +42,7 @@ class Stopwatch(SilentReplayer):
 
     cpu = longest = 0.0
 
-    def replay(self, task: int, chunks: list[Chunk], rejected: frozenset[int], actions: bytes) -> None:  # type: ignore[override]
+    def replay(self, task: int, chunks: list[Chunk], rejected: Rejected, actions: bytes) -> None:  # type: ignore[override]
         wall, cpu = time.perf_counter(), time.thread_time()
         super().replay(task, chunks, rejected, actions)
         self.cpu += time.thread_time() - cpu
@@ -81,7 +81,7 @@ async def restore(plan: Plan, url: str, directory: Path) -> Result:
     gc.set_threshold(50_000, 20, 100)  # as `run` does
     wall, cpu, loop = time.perf_counter(), time.process_time(), time.thread_time()
     for task in tasks:
-        await recovery.restore(task, committed.get(task.source))
+        await recovery.restore(task, committed)
     wall, cpu, loop = time.perf_counter() - wall, time.process_time() - cpu, time.thread_time() - loop
     events = sum(task.position for task in tasks)
     for task in tasks:

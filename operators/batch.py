@@ -6,7 +6,7 @@ add columns; they never reorder or drop rows.
 
 from __future__ import annotations
 
-__all__ = ["Batch", "Column", "TaskRows"]
+__all__ = ["Batch", "Column", "TaskRows", "narrowed"]
 
 from typing import Any, NamedTuple
 
@@ -51,3 +51,11 @@ class Batch(msgspec.Struct):
     event_time: npt.NDArray[np.int64]
     keys: list[str]
     columns: dict[str, Column]
+
+
+def narrowed(batch: Batch, rows: npt.NDArray[np.intp]) -> Batch:
+    """The batch of the rows at ascending indices `rows`, in a dictionary of its own."""
+    edges = np.searchsorted(rows, [[span.start, span.stop] for span in batch.tasks]).reshape(-1, 2).tolist()
+    spans = tuple(TaskRows(span.task, a, b) for span, (a, b) in zip(batch.tasks, edges, strict=True) if b > a)
+    columns = {name: column.take(rows) for name, column in batch.columns.items()}
+    return Batch(len(rows), spans, batch.event_time[rows], [batch.keys[i] for i in rows.tolist()], columns)

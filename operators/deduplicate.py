@@ -8,7 +8,7 @@ horizon past the entry's event time. All this depends on row order only, never o
 
 from __future__ import annotations
 
-__all__ = ["Deduplicator", "DuplicateFlags", "payload_digests"]
+__all__ = ["Deduplicator", "DuplicateFlags", "payload_digests", "record_actions"]
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -55,6 +55,12 @@ class _New(NamedTuple):
 def payload_digests(payloads: Sequence[bytes | None]) -> I64:
     """A digest (XXH3) of each record's bytes, int64 (records,), each `state.hashing.payload_digest` of its record."""
     return np.frombuffer(b"".join(map(xxhash.xxh3_64_digest, payloads)), ">i8").astype(np.int64)  # type: ignore[arg-type]
+
+
+def record_actions(flags: DuplicateFlags, actions: npt.NDArray[np.uint8]) -> None:
+    """Keep the actions decided for the rows that were not duplicates; `actions`: uint8 (rows,)."""
+    for segments, rows, numbers in flags.handles:
+        segments.columns.action[segments.at(numbers)] = actions[rows]
 
 
 class Deduplicator:
@@ -113,8 +119,7 @@ class Deduplicator:
 
     def record(self, flags: DuplicateFlags, actions: npt.NDArray[np.uint8]) -> None:
         """Keep the actions decided for the rows that were not duplicates; `actions`: uint8 (rows,)."""
-        for segments, rows, numbers in flags.handles:
-            segments.columns.action[segments.at(numbers)] = actions[rows]
+        record_actions(flags, actions)
 
     # ---- a part of the worker's state
 

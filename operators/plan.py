@@ -8,7 +8,7 @@ feeds them.
 
 from __future__ import annotations
 
-__all__ = ["DIGEST", "ROUTE", "DecisionSpec", "Handoff", "Plan", "RuleSpec", "replay_steps"]
+__all__ = ["DIGEST", "ROUTE", "STREAM", "DecisionSpec", "Handoff", "Plan", "RuleSpec", "replay_steps"]
 
 from collections.abc import Sequence
 
@@ -18,6 +18,8 @@ from operators.operator import Operator, OutputField
 from operators.schema import StreamSchema, TopicNames
 from state.table import TableSpec
 
+STREAM = "stream"
+"""The column that says which stream a row is of, where several enter a stage."""
 ROUTE, DIGEST = "_route", "_digest"
 """Fields of records that a stage hands on: the text that says which partition is theirs, never NULL; and, where repeats
 are found, the digest of the record as it first came."""
@@ -72,6 +74,8 @@ class Handoff(msgspec.Struct, frozen=True):
 class Plan(msgspec.Struct, frozen=True):
     """An executable stage of a pipeline.
 
+    `stream` is the one whose rows are decided, or handed on; `others` only bring state forward. Their rows come by
+    event time; at equal times `stream` comes first, the others in their order.
     `handoff`: where its rows go; None: it is the last stage, and decides. `subject`: what decisions are keyed by.
     `features`: the columns that the journal's block and a backtest carry, in the analyst's order.
     `state_fingerprint`: digest of what state depends on (streams, keys, features); `decision_fingerprint`: of
@@ -92,11 +96,17 @@ class Plan(msgspec.Struct, frozen=True):
     stage: str = "main"
     handoff: Handoff | None = None
     subject: str = ""
+    others: tuple[StreamSchema, ...] = ()
 
     @property
     def tables(self) -> tuple[TableSpec, ...]:
         """All declared state, in step order."""
         return tuple(table for step in self.steps for table in step.tables)
+
+    @property
+    def streams(self) -> tuple[StreamSchema, ...]:
+        """All that enter the stage; the one that is decided first."""
+        return (self.stream, *self.others)
 
 
 def replay_steps(steps: Sequence[Operator]) -> tuple[Operator, ...]:

@@ -71,7 +71,8 @@ class StreamSchema(msgspec.Struct, frozen=True):
     `deduplicate_ms` is 0 for none. `max_ahead_ms` bounds how far an event time may lie after the record's
     log timestamp. `extra_refused` makes records with undeclared fields dead letters. `format`: json, debezium or avro.
     `reader_schema`: an Avro schema (JSON) that all writers' ones are read by; "": each is read as it was written.
-    `registry`: where Avro's schemas are found by their id, a URL or `file:DIR`.
+    `registry`: where Avro's schemas are found by their id, a URL or `file:DIR`. `wait_ms`: how long rows of the stage's
+    other streams wait for it when it lags.
     """
 
     name: str
@@ -86,6 +87,7 @@ class StreamSchema(msgspec.Struct, frozen=True):
     format: str = "json"
     reader_schema: str = ""
     registry: str = ""
+    wait_ms: int = 1000
 
     def field(self, name: str) -> FieldSpec:
         """The field called `name`; KeyError if there is none."""

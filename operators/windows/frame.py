@@ -30,7 +30,8 @@ class Frame:
     """Sorted rows of one layout.
 
     `data` is (inputs, rows): time, prefix values, extremes, hashes, hash states, carried values and their
-    validity. `first`, `count`: where each key's rows lie; `group`: the key's number of each row.
+    validity, which rows pass each filter of earlier rows. `first`, `count`: where each key's rows lie; `group`: the
+    key's number of each row.
     """
 
     def __init__(self, layout: Layout, slots: I64, data: I64) -> None:
@@ -58,6 +59,7 @@ class Frame:
         self.hashes, self.states = data[at : at + hashes], data[at + hashes : at + 2 * hashes]
         at += 2 * hashes
         self.carried, self.valid = data[at : at + carried], data[at + carried : at + 2 * carried]
+        self.passing = data[at + 2 * carried :]
 
     @cached_property
     def limits(self) -> I64:
@@ -92,7 +94,7 @@ class _Loader:
 
     def matrix(self, layout: Layout) -> I64:
         inputs = 1 + len(layout.prefixes) + len(layout.extremes) + 2 * (len(layout.hashes) + len(layout.carried))
-        out = np.empty((inputs, self.size), np.int64)
+        out = np.empty((inputs + len(layout.filters), self.size), np.int64)
         out[0] = self.batch.event_time if self.rows is None else self.batch.event_time[self.rows]
         at = 1
         for part, source in layout.prefixes:
@@ -105,10 +107,13 @@ class _Loader:
         for i, source in enumerate(layout.hashes):
             self._hash(source, out[at + i], out[at + hashes + i])
         at += 2 * hashes
-        for i, (name, _, _, nullable) in enumerate(layout.carried):
-            column = self._column(name, nullable)
+        for i, wanted in enumerate(layout.carried):
+            column = self._column(wanted.of, wanted.nullable)
             out[at + i] = column.values.view(np.int64) if column.type.kind is Kind.FLOAT64 else column.values
             out[at + carried + i] = 1 if column.valid is None else column.valid
+        for i, name in enumerate(layout.filters, inputs):
+            column = self._column(name, True)
+            out[i] = column.values if column.valid is None else column.values & column.valid
         return out
 
     def _column(self, name: str, nullable: bool) -> Column:

@@ -223,11 +223,11 @@ class Chunk:
         missing = single & self.behind & ~known
         out[layout.incomplete_at] |= missing & (self._newest_below(self.base) > self._expired())
         before = self.ring.entries[self.off + ((self.place - 1) & self.view.mask)]
-        depth = max(depth for _, _, depth, _ in layout.carried)
-        latest, count = self._latest(depth)
+        latests = {passing: self._latest(passing) for passing in {carried.filter for carried in layout.carried}}
         rows = np.arange(frame.size)
         bit = 0
-        for k, (_, _, deep, _) in enumerate(layout.carried):
+        for k, (_, _, deep, _, passing) in enumerate(layout.carried):
+            latest, count = latests[passing]
             for n in range(deep):
                 mine = latest[n]
                 old = bit - np.minimum(count, n)  # level n - count of this column
@@ -237,13 +237,16 @@ class Chunk:
                 out[layout.valid_at + bit] = np.where(mine >= 0, frame.valid[k][mine], valid)
                 bit += 1
 
-    def _latest(self, depth: int) -> tuple[I64, I64]:
-        """The last rows of the chunk before each row, in row order, with event time <= its own.
+    def _latest(self, passing: int) -> tuple[I64, I64]:
+        """The last rows of the chunk before each row, in row order, with event time <= its own, that pass a filter.
 
         (depth, rows): row numbers, -1 where none; and how many there are.
         """
         frame = self.frame
+        depth = max(carried.depth for carried in self.layout.carried)
         counts = frame.time[self.first] <= frame.time[self.second]
+        if passing >= 0:
+            counts &= frame.passing[passing][self.first].astype(np.bool_)
         total = self.per_row(counts[None])[0]
         ends = np.cumsum(self.rank)
         running = np.concatenate(([0], np.cumsum(counts)))

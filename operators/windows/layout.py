@@ -17,7 +17,7 @@ difference is computed once (`differences`); `plans` says how a feature reads th
 
 from __future__ import annotations
 
-__all__ = ["Difference", "FeaturePlan", "Layout", "Lookup", "Prefix", "Source", "Window", "layouts"]
+__all__ = ["Carried", "Difference", "FeaturePlan", "Layout", "Lookup", "Prefix", "Source", "Window", "layouts"]
 
 from typing import NamedTuple, TypeVar
 
@@ -70,6 +70,16 @@ class Lookup(NamedTuple):
 
     column: int
     window: Window
+
+
+class Carried(NamedTuple):
+    """A column whose last `depth` values an entry carries; `filter`: the number of what rows must pass, -1: nothing."""
+
+    of: str
+    type: DataType
+    depth: int
+    nullable: bool
+    filter: int
 
 
 class FeaturePlan(NamedTuple):
@@ -172,12 +182,16 @@ class Layout:
         self.distinct_at = self.extreme_at + len(self.extreme_lookups)
         self.first_seen_at = self.distinct_at + len(self.distinct)
         self.previous_at = self.first_seen_at + len(self.first_seen)
-        self.carried: list[tuple[str, DataType, int, bool]] = []
-        for name in dict.fromkeys(p.of for p in self.previous):
-            mine = [p for p in self.previous if p.of == name]
-            self.carried.append((name, mine[0].type, max(p.n for p in mine), any(p.nullable for p in mine)))
-        self.carried_rows = [(name, n) for name, _, depth, _ in self.carried for n in range(1, depth + 1)]
-        self.flagged = any(depth > 1 or nullable for _, _, depth, nullable in self.carried)
+        self.carried: list[Carried] = []
+        self.carried_rows: list[tuple[str, str | None, int]] = []
+        self.filters = tuple(dict.fromkeys(p.where for p in self.previous if p.where))
+        for of, where in dict.fromkeys((p.of, p.where) for p in self.previous):
+            mine = [p for p in self.previous if (p.of, p.where) == (of, where)]
+            depth, nullable = max(p.n for p in mine), any(p.nullable for p in mine)
+            passing = self.filters.index(where) if where else -1
+            self.carried.append(Carried(of, mine[0].type, depth, nullable, passing))
+            self.carried_rows += [(of, where, n) for n in range(1, depth + 1)]
+        self.flagged = any(c.depth > 1 or c.nullable or c.filter >= 0 for c in self.carried)
         if len(self.carried_rows) > 62:
             raise ConfigError(f"{self.spec.name}: more than 62 earlier values of one key")
         self.valid_at = self.previous_at + len(self.carried_rows)
@@ -241,7 +255,8 @@ class Layout:
         for source in self.hashes:
             name = _name("hash", source)
             columns += [name, f"{name}<", f"{name}>"]
-        columns += [f"previous:{name}:{n}" for name, n in self.carried_rows] + ["valid"] * self.flagged
+        earlier = [f"{of}:{n}" + (f" where {where}" if where else "") for of, where, n in self.carried_rows]
+        columns += [f"previous:{text}" for text in earlier] + ["valid"] * self.flagged
         fields = ["newest", "dropped"] + [f"edge:{offset}" for offset in self.offsets]
         fields += [_name(f"total_{p.part}", p.source) for p in self.prefixes]
         fields += [f"distinct:{column}:{window.lo}:{window.hi}" for column, window in self.distinct]
@@ -258,7 +273,7 @@ class Layout:
         """Columns read besides the key."""
         sources = [p.source for p in self.prefixes] + [s for s, _ in self.extremes] + self.hashes
         names = [name for source in sources for name in (source.of, source.where) if name is not None]
-        return [*names, *(name for name, *_ in self.carried)]
+        return [*names, *(carried.of for carried in self.carried), *self.filters]
 
 
 def layouts(spec: WindowSpec) -> tuple[Layout, ...]:

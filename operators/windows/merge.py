@@ -137,22 +137,33 @@ class Weave:
 
     def carry(self, entries: I64) -> None:
         """What each entry carries: the chunk's last rows at or below its clock, then what it carried before."""
-        layout, frame = self.layout, self.frame
-        depth = max(depth for _, _, depth, _ in layout.carried)
+        frame = self.frame
         order = np.lexsort((np.arange(frame.size), frame.time, frame.group))  # all rows, dropped ones too
-        last, count = _last_rows(frame.group[order], frame.first, order, depth)
-        # the sorted row at or before each merged entry: new entries by their own row, old ones by their place
-        number = np.empty(frame.size, np.int64)
-        number[order] = np.arange(frame.size)
         self._new_carry(entries)
-        by_place = np.bincount(
-            self.begin[frame.group] + self.chunk.place - self.at[frame.group], minlength=len(self.old) + 1
-        )
+        rows = {passing: self._rows_at(order, passing) for passing in {c.filter for c in self.layout.carried}}
+        self._shift(entries, rows)
+
+    def _rows_at(self, order: I64, passing: int) -> tuple[I64, I64]:
+        """The chunk's last rows at or below each merged entry that pass a filter, (depth, entries), and their count."""
+        frame = self.frame
+        depth = max(carried.depth for carried in self.layout.carried)
+        passes = np.ones(frame.size, np.int64) if passing < 0 else frame.passing[passing]
+        number = np.empty(frame.size, np.int64)
+        number[order] = np.cumsum(passes[order]) - 1
+        some = order[passes[order] > 0]
+        if not some.size:
+            return np.zeros((depth, self.total), np.int64), np.zeros(self.total, np.int64)
+        group = frame.group[some]
+        counts = np.bincount(group, minlength=len(frame.unique))
+        first = np.cumsum(counts) - counts
+        last, count = _last_rows(group, first, some, depth)
+        # the sorted row at or before each merged entry: new entries by their own row, old ones by their place
+        by_place = np.bincount(self.begin[group] + self.chunk.place[some] - self.at[group], minlength=len(self.old) + 1)
         upto = np.empty(self.total, np.int64)
         upto[self.old] = np.cumsum(by_place)[:-1] - 1
         upto[self.new] = number[self.rows]
-        behind = upto >= frame.first[self.key]  # some row of the chunk lies at or below
-        self._shift(entries, last[:, upto], np.where(behind, count[upto], 0))
+        behind = upto >= first[self.key]  # some row of the chunk lies at or below
+        return last[:, upto], np.where(behind, count[upto], 0)
 
     def _new_carry(self, entries: I64) -> None:
         """New entries as if only the rings were before them: see `_shift`."""
@@ -165,14 +176,15 @@ class Weave:
         if layout.flagged:
             entries[self.new, layout.flags_column] *= known
 
-    def _shift(self, entries: I64, last: I64, count: I64) -> None:
-        """Put `count` rows (their numbers: `last` (depth, entries)) before what the entries carry."""
+    def _shift(self, entries: I64, rows: dict[int, tuple[I64, I64]]) -> None:
+        """Put rows, by filter (their numbers (depth, entries), and how many), before what the entries carry."""
         layout, frame = self.layout, self.frame
         old = entries.copy()
         number = np.arange(self.total)
         flags = np.zeros(self.total, np.int64)
         bit = 0
-        for k, (_, _, deep, _) in enumerate(layout.carried):
+        for k, (_, _, deep, _, passing) in enumerate(layout.carried):
+            last, count = rows[passing]
             for n in range(deep):
                 from_row = n < count
                 source = bit - np.minimum(count, n)
@@ -188,16 +200,16 @@ class Weave:
 
 def _last_rows(group: I64, first: I64, order: I64, depth: int) -> tuple[I64, I64]:
     """For rows sorted by (key, clock): the `depth` highest row numbers up to each, highest first, and their count."""
-    size = len(group)
+    size, most = len(group), int(order.max()) + 1
     count = np.arange(size) - first[group] + 1
     ends = np.cumsum(count)
     second = np.repeat(np.arange(size), count)
     other = np.arange(int(ends[-1])) - np.repeat(ends - count, count) + np.repeat(first[group], count)
-    ranked = np.sort(second * (size + 1) + (size - order[other]))
+    ranked = np.sort(second * (most + 1) + (most - order[other]))
     last = np.zeros((depth, size), np.int64)
     for n in range(depth):
         have = np.flatnonzero(count > n)
-        last[n, have] = size - ranked[(ends - count)[have] + n] % (size + 1)
+        last[n, have] = most - ranked[(ends - count)[have] + n] % (most + 1)
     return last, count
 
 

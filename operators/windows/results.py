@@ -24,7 +24,7 @@ def columns(layout: Layout, result: I64) -> Iterator[tuple[str, Column]]:
         yield plan.feature.name, _feature(layout, plan, result)
     number = {key: i for i, key in enumerate(layout.carried_rows)}
     for feature in layout.previous:
-        i = number[feature.of, feature.n]
+        i = number[feature.of, feature.where, feature.n]
         values = _typed(result[layout.previous_at + i], feature.type)
         valid = result[layout.valid_at + i].astype(np.bool_)
         if not valid.all():

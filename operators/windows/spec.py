@@ -65,7 +65,8 @@ class WindowFeature(msgspec.Struct, frozen=True):
 class PreviousFeature(msgspec.Struct, frozen=True):
     """`of` of the n-th earlier row of the key in row order among those with event time <= the row's own.
 
-    `name` is the output column, of type `type`: NULL where there is no such row or its value was NULL.
+    `name` is the output column, of type `type`: NULL where there is no such row or its value was NULL. `where`: a bool
+    column; rows where it is false or NULL are passed over (and see earlier rows all the same).
     """
 
     name: str
@@ -73,6 +74,7 @@ class PreviousFeature(msgspec.Struct, frozen=True):
     type: DataType
     n: int = 1
     nullable: bool = True
+    where: str | None = None
 
 
 class WindowSpec(msgspec.Struct, frozen=True):

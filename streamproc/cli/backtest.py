@@ -6,7 +6,8 @@ __all__ = ["EXAMPLES", "BacktestCommand", "command"]
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,6 +29,7 @@ NOTHING_DECIDED = 1
 
 EXAMPLES = (
     "streamproc backtest configs/pipeline.yaml --input 2018-04.parquet 2018-05.parquet --output decided.parquet",
+    "streamproc backtest bank.yaml --input payments.csv logins=may.csv --output decided.parquet",
 )
 
 
@@ -69,7 +71,8 @@ def command(
         typer.Option(
             "--input",
             metavar="[STREAM=]FILE...",
-            help="After PIPELINE: Parquet, CSV, NDJSON or Avro files in the order of arrival; may be repeated.",
+            help="After PIPELINE: Parquet, CSV, NDJSON or Avro files in the order of arrival; may be repeated. "
+            "STREAM: whose, unless the file is called after it.",
         ),
     ],
     output: Annotated[Path, typer.Option("--output", metavar="FILE.parquet", help="One row a decision.")],
@@ -84,48 +87,56 @@ def command(
     refuse_unless(output.absolute().parent.is_dir(), f"the folder of {output} is missing", "make it first")
     refuse_unless(not output.is_dir(), f"{output} is a directory", "name a file")
     plans = load_stages(pipeline)
-    plan = plans[0]
 
     from streamproc.cli.columns import survey
-    from streamproc.cli.files import resolve_inputs
+    from streamproc.cli.files import resolve_inputs, streams_of
     from streamproc.cli.logs import configure_logs
 
     configure_logs()
-    paths = resolve_inputs(inputs, plan)
-    refuse_unless(output.absolute() not in [path.absolute() for path in paths], f"{output} is an input, too")
-    survey(paths, plan.stream)
+    paths = resolve_inputs(inputs, plans)
+    every = [path.absolute() for some in paths.values() for path in some]
+    refuse_unless(output.absolute() not in every, f"{output} is an input, too")
+    for name, stream in streams_of(plans).items():
+        survey(paths[name], stream)
+        if not paths[name]:
+            sys.stderr.write(f"warning: there is no file of the stream {name}: --input {name}=FILE\n")
     with terminable():
         summary = _backtest(plans, paths, output)
     if as_json:
         with writing_stdout():
-            sys.stdout.buffer.write(summary.line(plan, output))
+            sys.stdout.buffer.write(summary.line(plans[0], output))
     else:
         sys.stderr.write(summary.text(output))
     sys.stderr.write(summary.warning())
     return NOTHING_DECIDED if summary.rows and not summary.decisions.total() else 0
 
 
-def _backtest(plans: Sequence[Plan], paths: Sequence[Path], output: Path) -> Any:
+def _backtest(plans: Sequence[Plan], paths: Mapping[str, Sequence[Path]], output: Path) -> Any:
     from streamproc.cli.decision_table import DecisionTable
+    from streamproc.cli.files import streams_of
     from streamproc.cli.progress import Progress
     from streamproc.cli.replay_files import FileReplay
+    from streamproc.cli.side_rows import file_pieces
     from streamproc.cli.summary import Summary, letters_beside
 
     summary = Summary(plans[-1])
     tables = DecisionTable(plans)
-    replay = FileReplay(plans)
+    decided, *others = streams_of(plans).items()
+    now_ms = time.time_ns() // 1_000_000
+    replay = FileReplay(plans, {name: file_pieces(stream, paths[name], now_ms) for name, stream in others})
     letters = letters_beside(output)
     with (
-        Progress("backtest", sum(path.stat().st_size for path in paths)) as progress,
+        Progress("backtest", sum(path.stat().st_size for path in paths[decided[0]])) as progress,
         _replacing(letters) as letters_at,
         _replacing(output) as output_at,
         open(letters_at, "wb") as letters_file,
         _row_groups(output_at, tables.schema) as write,
     ):
-        for result in replay.run(paths):
+        for result in replay.run(paths[decided[0]]):
             write(tables.table(result.judged))
             letters_file.writelines(summary.add(result))
             progress.update(result.progress, summary.rows)
+    summary.side_rows = replay.side_rows
     if not summary.dead_letters:
         letters.unlink()
     return summary

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["RunOptions", "build_engine", "digest_key", "open_log", "replay_horizon_ms", "run_worker", "secret"]
+__all__ = [
+    "RunOptions",
+    "build_engine",
+    "deduplicators_of",
+    "digest_key",
+    "open_log",
+    "replay_horizon_ms",
+    "run_worker",
+    "secret",
+]
 
 import asyncio
 import contextlib
@@ -11,7 +20,7 @@ import hashlib
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +32,7 @@ from operators.forms import open_decoder
 from operators.plan import Plan
 from state.errors import BlobStoreError, ConfigError
 from state.worker_state import WorkerState
-from streamproc.cli.formats import prepared_log, schema_cache
+from streamproc.cli.formats import prepared_log, schema_caches
 from streamproc.clock import SystemClock
 from streamproc.runtime.engine import Engine
 
@@ -149,28 +158,43 @@ def _kept_key(path: Path) -> bytes:
 
 def build_engine(
     plan: Plan, key: bytes, partitions: int = 0, probe: Probe | None = None, *, memory_bytes: int = 0,
-    schemas: Schemas | None = None,
+    schemas: Mapping[str, Schemas] | None = None,
 ) -> tuple[Engine, WorkerState]:  # fmt: skip
     """The plan ready to execute, on empty state that keeps `memory_bytes` of keys in memory (0: all).
 
-    `schemas`: those of the stream's records, if its format has some.
+    `schemas`: by topic, those of records whose format has some.
 
     Raises:
         ConfigError: the plan has card numbers and there is no secret to hash them with, or its format cannot be read.
     """
-    deduplicator = Deduplicator(plan.stream.deduplicate_ms) if plan.stream.deduplicate_ms else None
-    state = WorkerState(plan.tables, (deduplicator,) if deduplicator else (), memory_bytes=memory_bytes)
+    deduplicator, *others = deduplicators = deduplicators_of(plan)
+    parts = tuple(part for part in deduplicators if part is not None)
+    state = WorkerState(plan.tables, parts, memory_bytes=memory_bytes)
     master = secret()
-    has_pan = any(field.pan for field in plan.stream.fields)
+    has_pan = any(field.pan for stream in plan.streams for field in stream.fields)
     if has_pan and master is None:
         raise ConfigError("the stream has card numbers (pan)", hint=f"set {SECRET_VARIABLE} to hash them with")
     pan_key = _derived(b"card numbers", master) if has_pan and master else None
     engine = Engine(
-        plan, state, deduplicator, digest_key=key, pan_key=pan_key, partitions=partitions, probe=probe
+        plan, state, deduplicator, digest_key=key, pan_key=pan_key, partitions=partitions, probe=probe,
+        other_deduplicators=others,
     )  # fmt: skip
-    if plan.stream.format != "json":
-        engine.decoder = open_decoder(plan.stream, pan_key, schemas)
+    known = schemas or {}
+    decoders = [
+        open_decoder(stream, pan_key, known.get(stream.topic)) if stream.format != "json" else decoder
+        for decoder, stream in engine.decoders
+    ]
+    engine.decoder, *engine.other_decoders = decoders
     return engine, state
+
+
+def deduplicators_of(plan: Plan) -> list[Deduplicator | None]:
+    """One for each of the plan's streams that is deduplicated, the one that is decided first."""
+    names = ["deduplicate", *(f"deduplicate:{stream.name}" for stream in plan.others)]
+    return [
+        Deduplicator(stream.deduplicate_ms, name) if stream.deduplicate_ms else None
+        for name, stream in zip(names, plan.streams, strict=True)
+    ]
 
 
 async def run_worker(
@@ -200,10 +224,11 @@ async def run_worker(
     clock, metrics, watchdog = SystemClock(), WorkerMetrics(), Watchdog()
     timer = StageTimer(metrics, clock, probe)
     home = options.state / plans[0].pipeline
-    schemas = await asyncio.to_thread(schema_cache, plans[0].stream, clock)
+    streams = {stream.topic: stream for plan in reversed(plans) for stream in plan.streams}
+    schemas = await asyncio.to_thread(schema_caches, list(streams.values()), clock)
     async with contextlib.AsyncExitStack() as stack:
         await asyncio.to_thread(_hold, stack, home, settings, os.getpid() if options.notes is None else os.getppid())
-        log = prepared_log(open_log(options.log_url), plans[0], schemas)
+        log = prepared_log(open_log(options.log_url), list(streams.values()), schemas)
         stack.push_async_callback(log.close)
         executor = _executor(stack)
         builder = _StageBuilder(
@@ -236,7 +261,7 @@ class _StageBuilder:
 
     def __init__(
         self, options: RunOptions, memory_mb: int, stack: AsyncExitStack, *, clock: Clock, metrics: WorkerMetrics,
-        probe: Probe, schemas: Schemas | None,
+        probe: Probe, schemas: Mapping[str, Schemas],
     ) -> None:  # fmt: skip
         self._options, self._memory_mb, self._stack, self._schemas = options, memory_mb, stack, schemas
         self._clock, self._metrics, self._probe = clock, metrics, probe

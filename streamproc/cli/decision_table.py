@@ -44,7 +44,7 @@ class DecisionTable:
         self._score, self._tier = plan.decision.score, plan.decision.tier
         names = {name: _arrow_type(stream.field(name).type) for name in (stream.id, plan.subject)}
         names.setdefault("event_time", _TIMES)
-        types = {field.name: field.type for field in stream.fields}
+        types = {field.name: field.type for entering in plan.streams for field in entering.fields}
         types |= {field.name: field.type for step in plan.steps for field in step.outputs}
         shown = dict.fromkeys([*(feature.name for plan in plans for feature in plan.features), *plan.decision.include])
         self._shown = [name for name in shown if name not in names]

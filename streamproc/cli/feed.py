@@ -40,18 +40,18 @@ def command(
     """
     from streamproc.cli.columns import survey
     from streamproc.cli.feeder import feed
-    from streamproc.cli.files import check_stream, resolve_inputs
+    from streamproc.cli.files import find_stream, resolve_inputs
     from streamproc.cli.log_directory import make_directories
     from streamproc.cli.logs import configure_logs
     from streamproc.cli.progress import Progress
 
     configure_logs()
     with terminable():
-        plan = load_stages(pipeline)[0]
-        check_stream(stream, plan)
-        sizes = {path: path.stat().st_size for path in resolve_inputs(files, plan)}
-        survey(list(sizes), plan.stream)
+        plans = load_stages(pipeline)
+        schema = find_stream(stream, plans)
+        sizes = {path: path.stat().st_size for path in resolve_inputs(files, plans, stream)[stream]}
+        survey(list(sizes), schema)
         make_directories(log)
         with Progress(f"feed {stream}", sum(sizes.values())) as progress:
-            fed = run_until_terminated(feed(plan, sizes, log, rate=rate, skip=skip, progress=progress.update))
+            fed = run_until_terminated(feed(plans, schema, sizes, log, rate=rate, skip=skip, progress=progress.update))
         sys.stderr.write(fed.text())

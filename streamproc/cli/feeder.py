@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from operators.plan import Plan
+from operators.schema import StreamSchema
 from state.errors import StreamprocError
 from state.hashing import partitions_of
 from streamproc.cli.compose import open_log
@@ -45,16 +46,17 @@ class Fed(NamedTuple):
         text += f"; skipped {self.skipped:,} rows that are no records" if self.skipped else ""
         return f"{text}\n{self.warning}"
 
-    def broken_off(self, plan: Plan) -> str:
+    def broken_off(self, stream: StreamSchema) -> str:
         """What to know before feeding the same files again."""
         again = f"go on with --skip {self.rows}"
-        if plan.stream.deduplicate_ms:
-            again += f" (what comes again is known by its {plan.stream.id} for as long as `deduplicate:` says)"
+        if stream.deduplicate_ms:
+            again += f" (what comes again is known by its {stream.id} for as long as `deduplicate:` says)"
         return f"broken off: {self.records:,} records went in, perhaps some more; {again}\n{self.warning}"
 
 
 async def feed(
-    plan: Plan,
+    plans: Sequence[Plan],
+    stream: StreamSchema,
     sizes: Mapping[Path, int],
     log_url: str,
     *,
@@ -70,12 +72,13 @@ async def feed(
     """
     log = open_log(log_url)
     try:
-        sender = Sender(plan.stream.topic, await prepare_topics(log, plan), log.appender(), SystemClock(), rate)
-        job = await asyncio.to_thread(_Feed, plan, sender, skip)
+        partitions = await prepare_topics(log, *plans)
+        sender = Sender(stream.topic, partitions, log.appender(), SystemClock(), rate)
+        job = await asyncio.to_thread(_Feed, stream, sender, skip)
         try:
             await job.run(sizes, progress)
         except (asyncio.CancelledError, StreamprocError):
-            sys.stderr.write(job.fed().broken_off(plan))
+            sys.stderr.write(job.fed().broken_off(stream))
             raise
         finally:
             await sender.close()
@@ -87,10 +90,10 @@ async def feed(
 class _Feed:
     """Sends files piece by piece, and knows at which row it stands."""
 
-    def __init__(self, plan: Plan, sender: Sender, skip: int) -> None:
-        self._schema = plan.stream
+    def __init__(self, stream: StreamSchema, sender: Sender, skip: int) -> None:
+        self._schema = stream
         self._sender = sender
-        self._sampler = Sampler(plan.stream)
+        self._sampler = Sampler(stream)
         self._skip = skip
         self._skipped = 0
         self._before = 0  # rows of the files before this one

@@ -6,13 +6,14 @@ NDJSON lines are passed on byte for byte, broken ones too; empty lines are none.
 
 from __future__ import annotations
 
-__all__ = ["Piece", "check_stream", "read_file", "resolve_inputs"]
+__all__ = ["Piece", "find_stream", "read_file", "resolve_inputs", "streams_of"]
 
 import csv
 import io
 import os
+import re
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -64,27 +65,55 @@ class Piece(NamedTuple):
         return Piece(self.rows[at:], self.keys[at:], self.numbers[at:], skipped, self.progress)
 
 
-def resolve_inputs(given: Sequence[str], plan: Plan) -> list[Path]:
-    """The files of `[STREAM=]FILE` arguments, in order.
+def resolve_inputs(given: Sequence[str], plans: Sequence[Plan], stream: str = "") -> dict[str, list[Path]]:
+    """The files of `[STREAM=]FILE` arguments, in order, by stream; the first is the one that is decided.
+
+    A file without STREAM is of `stream`, or of the stream it is called after: `logins.csv`, `logins-2026-05.csv`.
 
     Raises:
-        ConfigError: a file is missing or of no known kind, or the pipeline has no such stream.
+        ConfigError: a file is missing or of no known kind, the pipeline has no such stream, or it cannot be known whose
+            a file is.
     """
-    paths = []
+    streams = streams_of(plans)
+    paths: dict[str, list[Path]] = {name: [] for name in streams}
     for text in given:
         name, separator, rest = text.partition("=")
         if separator and name.isidentifier() and not os.path.exists(text):
-            check_stream(name, plan)
-            paths.append(check_file(Path(rest), plan.stream))
+            paths[name].append(check_file(Path(rest), find_stream(name, plans)))
         else:
-            paths.append(check_file(Path(text), plan.stream))
+            name = stream or _called_after(Path(text), streams)
+            paths[name].append(check_file(Path(text), streams[name]))
     return paths
 
 
-def check_stream(name: str, plan: Plan) -> None:
-    """Refuse a stream that the pipeline does not have."""
-    if name != plan.stream.name:
-        raise ConfigError(f"the pipeline {plan.pipeline} has no stream {name}", hint=nearest(name, [plan.stream.name]))
+def streams_of(plans: Sequence[Plan]) -> dict[str, StreamSchema]:
+    """A pipeline's streams by name, as they first enter it; the one that is decided first. `plans`: of its stages."""
+    found = {plans[0].stream.name: plans[0].stream}
+    return found | {stream.name: stream for plan in plans for stream in plan.others}
+
+
+def find_stream(name: str, plans: Sequence[Plan]) -> StreamSchema:
+    """A stream by its name.
+
+    Raises:
+        ConfigError: the pipeline does not have it.
+    """
+    streams = streams_of(plans)
+    if name not in streams:
+        raise ConfigError(f"the pipeline {plans[0].pipeline} has no stream {name}", hint=nearest(name, streams))
+    return streams[name]
+
+
+def _called_after(path: Path, streams: Mapping[str, StreamSchema]) -> str:
+    """The stream with the longest name that the file's begins with, a word of its own; one stream's files are all its.
+
+    Raises:
+        ConfigError: there are several, and it is called after none.
+    """
+    fits = [name for name in streams if re.match(rf"{re.escape(name)}(?![A-Za-z0-9])", path.name)]
+    if len(streams) > 1 and not fits:
+        raise ConfigError(f"{path} is called after none of the streams {', '.join(streams)}", hint=f"STREAM={path}")
+    return max(fits, key=len, default=next(iter(streams)))
 
 
 def check_file(path: Path, schema: StreamSchema) -> Path:

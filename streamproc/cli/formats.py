@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["REGISTRY_VARIABLE", "blocking_schemas", "find_schema", "prepared_log", "schema_cache"]
+__all__ = ["REGISTRY_VARIABLE", "blocking_schemas", "find_schema", "prepared_log", "schema_cache", "schema_caches"]
 
 import asyncio
 import os
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from operators.plan import Plan
 from operators.schema import StreamSchema
 from state.errors import ConfigError
 from streamproc.clock import SystemClock
@@ -36,6 +36,12 @@ def schema_cache(schema: StreamSchema, clock: Clock) -> SchemaCache | None:
     return SchemaCache(_source(schema, clock), clock, schema_id)
 
 
+def schema_caches(streams: Sequence[StreamSchema], clock: Clock) -> dict[str, SchemaCache]:
+    """`schema_cache` of each stream that has one, by topic."""
+    found = {stream.topic: schema_cache(stream, clock) for stream in streams}
+    return {topic: cache for topic, cache in found.items() if cache is not None}
+
+
 def blocking_schemas(schema: StreamSchema, clock: Clock) -> Schemas | None:
     """The same for commands that nobody waits for: a schema is fetched when it is asked for."""
     return _Blocking(_source(schema, clock)) if schema.format == "avro" else None
@@ -58,14 +64,15 @@ async def _find(source: SchemaSource, subject: str, text: str) -> int | None:
     return await source.find(subject, text)
 
 
-def prepared_log(log: EventLog, plan: Plan, cache: SchemaCache | None) -> EventLog:
-    """The log as the plan's format needs it."""
-    if plan.stream.format == "json":
-        return log
-    from streamproc.eventlog.prepared import PreparedLog
+def prepared_log(log: EventLog, streams: Sequence[StreamSchema], caches: Mapping[str, SchemaCache]) -> EventLog:
+    """The log as the streams' formats need it; `caches`: by topic."""
+    for stream in streams:
+        if stream.format != "json":
+            from streamproc.eventlog.prepared import PreparedLog
 
-    topic = plan.stream.topic
-    return PreparedLog(log, topic) if cache is None else PreparedLog(log, topic, cache.need)
+            cache = caches.get(stream.topic)
+            log = PreparedLog(log, stream.topic) if cache is None else PreparedLog(log, stream.topic, cache.need)
+    return log
 
 
 def _source(schema: StreamSchema, clock: Clock) -> SchemaSource:

@@ -43,6 +43,7 @@ def command(
     from streamproc.cli.repartitioner import repartition
 
     old, new = load_plan(pipeline), load_plan(to)
+    refuse_unless(not old.others, "several streams are not supported here yet", "only `run` and `backtest` know them")
     refuse_unless(old.pipeline != new.pipeline, "both pipelines have one name", "give the new one a name of its own")
     refuse_unless(
         old.stream.topic != new.stream.topic, "both pipelines read one topic", "give the new one a `topic:` of its own"

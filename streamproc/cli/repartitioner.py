@@ -61,7 +61,7 @@ async def repartition(old: Plan, new: Plan, log_url: str, state: Path, checkpoin
         ConfigError: something is not as it must be; nothing was begun.
         StateCorruptedError: the state is damaged, or came out otherwise; nothing was begun.
     """
-    log = prepared_log(open_log(log_url), old, None)
+    log = prepared_log(open_log(log_url), old.streams, {})
     try:
         partitions, endings = await end_of_generation(log, old)  # 1
         clock = SystemClock()

@@ -2,6 +2,7 @@
 
 Rows go to tasks by Kafka's hash of their key, as `feed` would send them, so windows and deduplication see what a
 run's would. Results come in input order. The record time of all rows is the start of the backtest, as at a feed.
+Streams that are not decided are merged in as by a run that finds all their records in the log.
 """
 
 from __future__ import annotations
@@ -9,29 +10,31 @@ from __future__ import annotations
 __all__ = ["FileReplay", "Result"]
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from operators.plan import Plan
-from state.hashing import partitions_of
 from state.rowstore import RowStore
 from streamproc.cli.compose import build_engine
 from streamproc.cli.files import Piece, read_file
 from streamproc.cli.formats import blocking_schemas
+from streamproc.cli.records import Key
+from streamproc.cli.side_rows import Pieces, SideLetter, SideRows, merged_chunks, partition_places, rest_of
 from streamproc.clock import SystemClock
 from streamproc.eventlog.contract import Chunk, TopicPartition
-from streamproc.runtime.engine import Engine
+from streamproc.runtime.event_times import EventTimes
 from streamproc.runtime.results import Judged
-from streamproc.runtime.rows import Refused, TaskInput, decode_rows
+from streamproc.runtime.rows import Refused, TaskInput
 
 
 class Result(NamedTuple):
     """One piece of a file, decided; `judged.rows.offsets` are places in the piece, so is `Refused.offset`.
 
     `refused`: records that became dead letters, in the file's order. `progress`: bytes of all files so far, about.
+    `side_letters`: rows of the streams that are not decided which could not be read meanwhile.
     """
 
     path: Path
@@ -39,73 +42,124 @@ class Result(NamedTuple):
     judged: Judged
     refused: Sequence[Refused]
     progress: int
+    side_letters: Sequence[SideLetter] = ()
+
+
+class _Rows(NamedTuple):
+    """Rows for a stage; `times`: the log's, ms."""
+
+    offsets: Sequence[int]
+    keys: Sequence[Key]
+    values: Sequence[bytes | None]
+    times: Sequence[int]
 
 
 class FileReplay:
     """Decides the rows of files, in order, on state of its own that dies with it."""
 
-    def __init__(self, plans: Sequence[Plan]) -> None:
-        """`plans`: of the stages, in order. Raises ConfigError if one cannot be executed here."""
-        self._plans = plans
-        self._engines: list[Engine] = []
-        for plan in plans:
-            schemas = blocking_schemas(plan.stream, SystemClock())
-            engine, state = build_engine(plan, bytes(32), schemas=schemas)
-            for task in range(plan.topic_partitions):
-                state.add_task(task, NothingStored())
-            self._engines.append(engine)
+    def __init__(self, plans: Sequence[Plan], sides: Mapping[str, Pieces] | None = None) -> None:
+        """Args:
+            plans: of the stages, in order.
+            sides: the pieces of the streams that are not decided, by name; a stream that is left out has no rows.
+
+        Raises:
+            ConfigError: a plan cannot be executed here.
+        """
+        self._stages = [_Stage(plan, sides or {}) for plan in plans]
         self._now_ms = time.time_ns() // 1_000_000
+
+    @property
+    def side_rows(self) -> dict[str, int]:
+        """How many rows of the streams that are not decided were read."""
+        return {side.stream.name: side.rows for stage in self._stages for side in stage.sides}
 
     def run(self, paths: Sequence[Path]) -> Iterator[Result]:
         """Raises ConfigError for a file that cannot be read."""
-        done = 0
+        done, path = 0, Path()
         for path in paths:
-            for piece in read_file(path, self._plans[0].stream):
+            for piece in read_file(path, self._stages[0].plan.stream):
                 judged, refused = self.decide(piece, [self._now_ms] * len(piece.rows))
-                yield Result(path, piece, judged, refused, done + piece.progress)
+                yield Result(path, piece, judged, refused, done + piece.progress, self._letters())
             done += path.stat().st_size
+        nothing = Piece((), (), (), (), 0)
+        for stage in self._stages:
+            for judged in stage.rest():
+                yield Result(path, nothing, judged, (), done, self._letters())
 
     def decide(self, piece: Piece, times: Sequence[int]) -> tuple[Judged, list[Refused]]:
         """Decide the records of `piece`, whose log times are `times` (ms), on the state that all before have left.
 
         The rows as the last stage has them, and what any of them refused; offsets are places in the piece.
         """
-        inputs = self._inputs(self._plans[0], range(len(piece.rows)), piece.keys, piece.rows, times)
-        judged = self._judge(self._engines[0], inputs)
-        refused = judged.rows.refused
-        for plan, before, engine in zip(self._plans[1:], self._engines, self._engines[1:], strict=False):
-            routes, texts = before.hand_on(judged)
-            places = judged.rows.offsets
-            order = np.argsort(places).tolist()
-            keys, values = [routes[i].encode() for i in order], [texts[i] for i in order]
-            judged = self._judge(engine, self._inputs(plan, places[order].tolist(), keys, values, times))
-            refused = refused + judged.rows.refused
+        first, *others = self._stages
+        judged = first.judge(_Rows(range(len(piece.rows)), piece.keys, piece.rows, times))
+        before, refused = first, first.refused(judged)
+        for stage in others:
+            judged = stage.judge(before.handed_on(judged, times))
+            before, refused = stage, refused + stage.refused(judged)
         return judged, sorted(refused, key=lambda letter: letter.offset)
 
-    def _judge(self, engine: Engine, inputs: list[TaskInput]) -> Judged:
-        rows = decode_rows(engine.decoder, inputs)
-        judged = engine.judge(rows, attempts_max=rows.size)  # nobody waits
-        engine.publish()
-        return judged
+    def _letters(self) -> list[SideLetter]:
+        return [letter for stage in self._stages for side in stage.sides for letter in side.letters()]
 
-    def _inputs(
-        self, plan: Plan, offsets: Sequence[int], keys: Sequence[bytes | None], values: Sequence[bytes | None],
-        times: Sequence[int],
-    ) -> list[TaskInput]:  # fmt: skip
-        """`times`: by offset."""
-        places = partitions_of([key or b"" for key in keys], plan.topic_partitions)
-        if None in keys:
-            places[[i for i, key in enumerate(keys) if key is None]] = 0
+
+class _Stage:
+    """One stage, on state of its own."""
+
+    def __init__(self, plan: Plan, sides: Mapping[str, Pieces]) -> None:
+        schemas = {stream.topic: blocking_schemas(stream, SystemClock()) for stream in plan.streams}
+        known = {topic: found for topic, found in schemas.items() if found is not None}
+        self.plan = plan
+        self._engine, state = build_engine(plan, bytes(32), schemas=known)
+        for task in range(plan.topic_partitions):
+            state.add_task(task, NothingStored())
+        self._times, *times = [EventTimes(decoder, stream).of for decoder, stream in self._engine.decoders]
+        self.sides = [
+            SideRows(stream, plan.topic_partitions, its_times, sides.get(stream.name, iter(())))
+            for stream, its_times in zip(plan.others, times, strict=True)
+        ]
+
+    def judge(self, rows: _Rows) -> Judged:
+        """Decide rows of the stream that is decided; what comes before them of the others brings state forward."""
+        places = partition_places(rows.keys, self.plan.topic_partitions)
         inputs = []
         for task in np.unique(places).tolist():
             mine: list[int] = np.flatnonzero(places == task).tolist()
-            tp = TopicPartition(plan.stream.topic, task)
-            its = [offsets[i] for i in mine]
-            chunk = Chunk(
-                tp, its, [keys[i] for i in mine], [values[i] for i in mine], [times[i] for i in its], its[-1] + 1
-            )
-            inputs.append(TaskInput(task, tp, [chunk]))
-        return inputs
+            tp = TopicPartition(self.plan.stream.topic, task)
+            offsets, keys = [rows.offsets[i] for i in mine], [rows.keys[i] for i in mine]
+            logged = [rows.times[i] for i in offsets]
+            chunk = Chunk(tp, offsets, keys, [rows.values[i] for i in mine], logged, offsets[-1] + 1)
+            chunks = merged_chunks(chunk, self._times(chunk), self.sides, task) if self.sides else [chunk]
+            inputs.append(TaskInput(task, tp, chunks))
+        return self._judge(inputs)
+
+    def rest(self) -> Iterator[Judged]:
+        """Bring state forward by what comes behind all rows; nothing is decided by it."""
+        while any(not side.ended or side.tasks for side in self.sides):
+            for side in self.sides:
+                side.read()
+            tasks = sorted({task for side in self.sides for task in side.tasks})
+            merged = {TopicPartition(self.plan.stream.topic, task): rest_of(self.sides, task) for task in tasks}
+            yield self._judge([TaskInput(tp.partition, tp, chunks) for tp, chunks in merged.items() if chunks])
+
+    def _judge(self, inputs: list[TaskInput]) -> Judged:
+        rows = self._engine.decode(inputs)
+        judged = self._engine.judge(rows, attempts_max=rows.size)  # nobody waits
+        self._engine.publish()
+        for side in self.sides:
+            side.refused(judged.rows.refused)
+        return judged
+
+    def refused(self, judged: Judged) -> list[Refused]:
+        """The rows of the stream that is decided which were refused."""
+        return [letter for letter in judged.rows.refused if letter.topic in ("", self.plan.stream.topic)]
+
+    def handed_on(self, judged: Judged, times: Sequence[int]) -> _Rows:
+        """Rows for the next stage, in the order of their places; `times`: the log's, by place."""
+        routes, texts = self._engine.hand_on(judged)
+        places = judged.rows.offsets
+        order = np.argsort(places).tolist()
+        return _Rows(places[order].tolist(), [routes[i].encode() for i in order], [texts[i] for i in order], times)
 
 
 class NothingStored(RowStore):

@@ -10,14 +10,13 @@ from typing import TypeVar
 
 import msgspec
 
-from operators.deduplicate import Deduplicator
 from operators.plan import Plan
 from state.audit import Survey, TableCount, damages, survey
 from state.errors import ConfigError, StateCorruptedError, StateLockedError
 from state.part import StatePart
 from state.rocksdb import RocksRowStore, RocksRowStores
 from state.rowformat import META_KEY
-from streamproc.cli.compose import open_log
+from streamproc.cli.compose import deduplicators_of, open_log
 from streamproc.eventlog.contract import TopicPartition
 from streamproc.runtime.stored_state import LocalMeta
 
@@ -129,7 +128,7 @@ def _wrong(plan: Plan, store: RocksRowStore) -> list[str]:
 
 def empty_parts(plan: Plan) -> list[StatePart]:
     """The parts of the plan's state that are no tables."""
-    return [Deduplicator(plan.stream.deduplicate_ms)] if plan.stream.deduplicate_ms else []
+    return [deduplicator for deduplicator in deduplicators_of(plan) if deduplicator is not None]
 
 
 def _reading(stores: RocksRowStores, task: int, read: Callable[[RocksRowStore], R]) -> R:

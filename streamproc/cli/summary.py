@@ -15,6 +15,7 @@ import numpy as np
 from operators.plan import Plan
 from streamproc.cli.refusals import Refusals
 from streamproc.cli.replay_files import Result
+from streamproc.cli.side_rows import SideLetter
 
 _LITTLE_ENDIAN_WORD = "<u8"
 
@@ -25,12 +26,13 @@ def letters_beside(output: Path) -> Path:
 
 
 class Summary:
-    """Counts of one backtest. `rows`: read, decided or not."""
+    """Counts of one backtest. `rows`: of the stream that is decided, decided or not; `side_rows`: of each other one."""
 
     def __init__(self, plan: Plan) -> None:
         self._rules = plan.rules
         self._started = time.monotonic()
         self.rows = 0
+        self.side_rows: dict[str, int] = {}
         self.duplicates = 0
         self.decisions: Counter[str] = Counter()
         self.dead_letters: Counter[str] = Counter()
@@ -51,10 +53,12 @@ class Summary:
             self._shadow_hits.update(shadow)
         found = [(number, reason, "this row is no record") for number, reason in piece.skipped]
         found += [(piece.numbers[letter.offset], letter.reason, letter.detail) for letter in result.refused]
-        self.dead_letters.update(reason for _, reason, _ in found)
-        for number, reason, detail in sorted(found):
-            self._refusals.add(reason, detail)
-            said = {"file": str(result.path), "row": number, "reason": reason, "detail": detail}
+        letters = [SideLetter(result.path, *letter) for letter in sorted(found)]
+        for letter in letters:
+            self._refusals.add(letter.reason, letter.detail)
+        for letter in [*letters, *result.side_letters]:
+            self.dead_letters[letter.reason] += 1
+            said = {"file": str(letter.path), "row": letter.number, "reason": letter.reason, "detail": letter.detail}
             yield msgspec.json.encode(said) + b"\n"
 
     def line(self, plan: Plan, output: Path) -> bytes:
@@ -65,6 +69,7 @@ class Summary:
             "output": str(output),
             "dead_letters_output": str(letters_beside(output)) if self.dead_letters else None,
             "rows": self.rows,
+            **({"other_rows": self.side_rows} if self.side_rows else {}),
             "decisions": dict(self.decisions),
             "duplicates": self.duplicates,
             "dead_letters": dict(self.dead_letters),
@@ -79,6 +84,7 @@ class Summary:
         seconds = time.monotonic() - self._started
         lines = [f"{self.rows:,} rows in {seconds:.1f} s ({self.rows / max(seconds, 1e-9):,.0f} a second) -> {output}"]
         for title, counts in (
+            ("other streams", self.side_rows),
             ("decisions", self.decisions), ("rules hit", self._shown_rules()), ("dead letters", self.dead_letters),
         ):  # fmt: skip
             if counts:

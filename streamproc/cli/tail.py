@@ -41,7 +41,7 @@ def command(
         from streamproc.cli.topic_lines import topic_lines
 
         configure_logs()
-        plan = load_stages(pipeline)[-1]
-        topic_lines(topic, plan)
+        plans = load_stages(pipeline)
+        topic_lines(topic, plans)
         refuse_missing_log(log)
-        run_async(tail(plan, topic, log, from_start=from_start, until_end=until_end))
+        run_async(tail(plans, topic, log, from_start=from_start, until_end=until_end))

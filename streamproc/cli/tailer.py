@@ -22,7 +22,7 @@ _POLL_MS = 200
 _WAIT_SECONDS = 0.2
 
 
-async def tail(plan: Plan, topic: str, log_url: str, *, from_start: bool, until_end: bool) -> None:
+async def tail(plans: Sequence[Plan], topic: str, log_url: str, *, from_start: bool, until_end: bool) -> None:
     """Print records until a signal, or to what is the end now.
 
     Raises:
@@ -30,7 +30,7 @@ async def tail(plan: Plan, topic: str, log_url: str, *, from_start: bool, until_
         EventLogError: the log failed.
         BrokenPipeError: nobody reads stdout any more.
     """
-    name, lines = topic_lines(topic, plan)
+    name, lines = topic_lines(topic, plans)
     log = open_log(log_url)
     copying = asyncio.ensure_future(_copy(log, name, lines, from_start or until_end, until_end))
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -13,6 +13,7 @@ from operators.encode import json_encoder
 from operators.plan import Plan
 from operators.schema import Kind
 from state.errors import ConfigError
+from streamproc.cli.files import streams_of
 from streamproc.eventlog.contract import Chunk, Headers
 from streamproc.language.problems import nearest
 from streamproc.runtime.journal import decode_entry
@@ -20,19 +21,20 @@ from streamproc.runtime.journal import decode_entry
 Lines = Callable[[Chunk], Sequence[bytes]]
 
 
-def topic_lines(topic: str, plan: Plan) -> tuple[str, Lines]:
-    """The full name of `topic` and how its records become lines.
+def topic_lines(topic: str, plans: Sequence[Plan]) -> tuple[str, Lines]:
+    """The full name of `topic` and how its records become lines; `plans`: of the stages, in order.
 
     Raises:
         ConfigError: the pipeline has no such topic.
     """
+    plan = plans[-1]
     topics = plan.topics
     known: dict[str, tuple[str, Lines]] = {
         "decisions": (topics.decisions, _values),
         "dead_letters": (topics.dead_letters, _values),
         "journal": (topics.journal, _journal),
         "features": (topics.journal, _Features(plan)),
-        plan.stream.name: (plan.stream.topic, _input),
+        **{name: (stream.topic, _input) for name, stream in streams_of(plans).items()},
     }
     for name, full in topics.side.items():
         known.setdefault(name, (full, _values))

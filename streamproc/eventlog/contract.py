@@ -142,6 +142,11 @@ class GroupReader(Protocol):
         aborted records come last. NO_OFFSET: the partition is paused, or not ours."""
         ...
 
+    def caught_up(self, tp: TopicPartition) -> bool:
+        """Whether the log, when it was last read, held no more of the partition than was delivered. False if it was
+        not read since `resume`, or not lately: nobody knows then."""
+        ...
+
     async def close(self, *, leave: bool = False) -> None:
         """Stop reading. `leave` gives the partitions up at once; otherwise the membership is kept for a restart."""
         ...

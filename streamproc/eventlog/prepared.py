@@ -126,6 +126,9 @@ class _Reader:
         self._held.forget(tp)
         self._reader.pause(tp)
 
+    def caught_up(self, tp: TopicPartition) -> bool:
+        return self._held.first(tp) is None and self._reader.caught_up(tp)
+
     def position(self, tp: TopicPartition) -> int:
         position, held = self._reader.position(tp), self._held.first(tp)
         return position if held is None or position == NO_OFFSET else held

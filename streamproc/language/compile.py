@@ -8,12 +8,12 @@ from __future__ import annotations
 
 __all__ = ["compile_pipeline", "compile_stages"]
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from operators.encode import RESERVED
-from operators.operator import OutputField
-from operators.plan import ROUTE, DecisionSpec, Plan, RuleSpec
+from operators.operator import STRING, OutputField
+from operators.plan import ROUTE, STREAM, DecisionSpec, Plan, RuleSpec
 from operators.schema import FieldSpec, Kind, StreamSchema, TopicNames
 from state.errors import ConfigError
 from streamproc.language.csv_table import TableContents, empty_table, read_table
@@ -24,6 +24,7 @@ from streamproc.language.formats import read_schema_file, registry_of
 from streamproc.language.model import ExpressionFeature, Pipeline, Stage, Stream, WindowGroup, window_names
 from streamproc.language.problems import Problems, nearest
 from streamproc.language.schedule import check_names, schedule
+from streamproc.language.sources import Sources, check_union, entering
 from streamproc.language.stages import handed_on, handoff
 from streamproc.language.steps import LoadedModel, StepBuilder
 from streamproc.language.user_operators import OperatorLoader, load_operator
@@ -67,9 +68,11 @@ def compile_stages(
     problems = Problems()
     tables = _tables(pipeline, problems)
     name, stream = next(iter(pipeline.streams.items()))
+    others = entering(pipeline, problems)
     plans: list[Plan] = []
     for stage, following in zip(pipeline.stages, [*pipeline.stages[1:], None], strict=True):
-        compiler = _StageCompiler(pipeline, stage, following, (name, stream), tables=tables, problems=problems)
+        streams = {name: stream, **others[stage.name]}
+        compiler = _StageCompiler(pipeline, stage, following, streams, tables=tables, problems=problems)
         plan, scope = compiler.compile(operators, models or _open_onnx)
         plans.append(plan)
         if plan.handoff is not None:
@@ -78,29 +81,39 @@ def compile_stages(
 
 
 class _StageCompiler:
-    """Compiles one stage; `stream`: what it reads, by name."""
+    """Compiles one stage; `streams`: what it reads, by name, the one that is decided first."""
 
     def __init__(
-        self, pipeline: Pipeline, stage: Stage, following: Stage | None, stream: tuple[str, Stream], *,
+        self, pipeline: Pipeline, stage: Stage, following: Stage | None, streams: dict[str, Stream], *,
         tables: dict[str, TableContents], problems: Problems,
     ) -> None:  # fmt: skip
         self._pipeline, self._stage, self._following = pipeline, stage, following
-        self._name, self._stream = stream
+        self._streams, self._stream = streams, next(iter(streams.values()))
         self._tables, self._problems = tables, problems
 
     def compile(self, operators: OperatorLoader, models: ModelLoader) -> tuple[Plan, dict[str, OutputField]]:
         """The plan, and the types of all its columns."""
         pipeline, stage, stream, problems = self._pipeline, self._stage, self._stream, self._problems
-        schema = _schema(self._name, stream, stage, pipeline.folder, problems)
-        draft = Draft(stage.per, [name for name, field in stream.fields.items() if field.type.kind is Kind.INT64])
+        check_union(self._streams, problems)
+        decided = next(iter(self._streams))
+        schemas = [
+            _schema(name, one, stage, pipeline.folder, decided=decided, problems=problems)
+            for name, one in self._streams.items()
+        ]
+        declared = {name: field for one in self._streams.values() for name, field in one.fields.items()}
+        several = len(schemas) > 1
+        sources = (
+            Sources({name: one.fields for name, one in self._streams.items()}, stage.features) if several else None
+        )
+        draft = Draft(stage.per, [name for name, field in declared.items() if field.type.kind is Kind.INT64], sources)
         if self._following is None:
             _user_operators(pipeline, operators, draft, problems)
         problems.check()
-        features, refused = _features(stage, stream, draft, problems)
+        features, refused = _features(stage, declared, draft, problems)
         refused |= {stage.partition_by, stage.per} - _columns(stage, stream)
         if self._following is None:
             _scores_and_rules(pipeline, stream, draft, problems)
-        fields = {spec.name: _output(spec, schema) for spec in schema.fields}
+        fields = _union(schemas)
         refused |= check_names(draft.items, fields, refused, problems)
         lookups = {name: contents.table for name, contents in self._tables.items()}
         builder = StepBuilder(fields, lookups, models, folder=Path(pipeline.folder), ttl=stage.ttl, problems=problems)
@@ -110,12 +123,13 @@ class _StageCompiler:
         if self._following is None:
             _check_include(pipeline, builder.scope, refused | set(items), problems)
         problems.check()
-        return self._plan(schema, draft, features, builder), builder.scope
+        return self._plan(schemas, draft, features, builder), builder.scope
 
-    def _plan(self, schema: StreamSchema, draft: Draft, features: list[str], builder: StepBuilder) -> Plan:
+    def _plan(self, schemas: list[StreamSchema], draft: Draft, features: list[str], builder: StepBuilder) -> Plan:
         pipeline, stage = self._pipeline, self._stage
         digests = {name: contents.digest for name, contents in self._tables.items()}
         is_last = self._following is None
+        schema, *others = schemas
         return Plan(
             pipeline=pipeline.pipeline,
             stream=schema,
@@ -125,7 +139,7 @@ class _StageCompiler:
             rules=_rules(pipeline) if is_last else (),
             decision=_decision(pipeline, builder.scope) if is_last else DecisionSpec(("hand_on",), "hand_on"),
             state_fingerprint=state_fingerprint(
-                pipeline, stage, schema, draft.items, builder.steps, table_digests=digests
+                pipeline, stage, schema, draft.items, builder.steps, table_digests=digests, others=others
             ),
             decision_fingerprint=decision_fingerprint(pipeline, digests, builder.model_digests),
             topic_partitions=pipeline.partitions,
@@ -133,6 +147,7 @@ class _StageCompiler:
             stage=stage.name,
             handoff=handoff(pipeline, self._stream, stage, self._following, features),
             subject=pipeline.stages[0].partition_by,
+            others=tuple(others),
         )
 
 
@@ -148,15 +163,16 @@ def _columns(stage: Stage, stream: Stream) -> set[str]:
     return made
 
 
-def _schema(name: str, stream: Stream, stage: Stage, folder: str, problems: Problems) -> StreamSchema:
-    """The stream as decode sees it; the stage's keys must be fields of it."""
+def _schema(name: str, stream: Stream, stage: Stage, folder: str, *, decided: str, problems: Problems) -> StreamSchema:
+    """The stream as decode sees it; the stage's keys must be fields of the one that is `decided`."""
     if stage.partition_by not in stream.fields:
         hint = nearest(stage.partition_by, stream.fields)
         problems.add(f"partition_by: there is no field {stage.partition_by!r}", stage.place, hint)
     elif stream.fields[stage.partition_by].type.kind not in (Kind.STRING, Kind.INT64):
         kind = stream.fields[stage.partition_by].type
         problems.add(f"partition_by: {stage.partition_by} is {kind}, not string or int64", stage.place)
-    if stage.per != stage.partition_by and stage.per not in (known := _columns(stage, stream)):
+    known = _columns(stage, stream)
+    if name == decided and stage.per != stage.partition_by and stage.per not in known:
         problems.add(f"per: there is no field or feature {stage.per!r}", stage.place, nearest(stage.per, known))
     return StreamSchema(
         name=name,
@@ -174,12 +190,28 @@ def _schema(name: str, stream: Stream, stage: Stage, folder: str, problems: Prob
         format=stream.format,
         reader_schema=read_schema_file(stream, folder, problems),
         registry=registry_of(stream, folder),
+        wait_ms=stream.wait,
     )
 
 
 def _output(spec: FieldSpec, schema: StreamSchema) -> OutputField:
     never_null = spec.required or spec.name in (schema.id, schema.key, schema.event_time)
     return OutputField(spec.name, spec.type, not never_null)
+
+
+def _union(schemas: list[StreamSchema]) -> dict[str, OutputField]:
+    """All columns of the streams' rows; one that a stream does not have is NULL there."""
+    if len(schemas) == 1:
+        return {spec.name: _output(spec, schemas[0]) for spec in schemas[0].fields}
+    found: dict[str, list[OutputField]] = {}
+    for schema in schemas:
+        for spec in schema.fields:
+            found.setdefault(spec.name, []).append(_output(spec, schema))
+    union = {
+        name: OutputField(name, mine[0].type, len(mine) < len(schemas) or any(field.nullable for field in mine))
+        for name, mine in found.items()
+    }
+    return {**union, STREAM: OutputField(STREAM, STRING, False)}
 
 
 def _tables(pipeline: Pipeline, problems: Problems) -> dict[str, TableContents]:
@@ -193,7 +225,7 @@ def _tables(pipeline: Pipeline, problems: Problems) -> dict[str, TableContents]:
     return found
 
 
-def _features(stage: Stage, stream: Stream, draft: Draft, problems: Problems) -> tuple[list[str], set[str]]:
+def _features(stage: Stage, declared: Collection[str], draft: Draft, problems: Problems) -> tuple[list[str], set[str]]:
     """The feature columns in the analyst's order, and those that were refused.
 
     `amount: amount` carries the field as it is; any other feature called like a field is refused later.
@@ -203,7 +235,7 @@ def _features(stage: Stage, stream: Stream, draft: Draft, problems: Problems) ->
     for name, feature in stage.features.items():
         if isinstance(feature, ExpressionFeature):
             made = [name]
-            if name in stream.fields and feature.expression.column == name:
+            if name in declared and feature.expression.column == name:
                 columns.append(name)
                 continue
         else:

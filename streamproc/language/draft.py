@@ -30,6 +30,7 @@ from operators.windows.spec import PREVIOUS_MAX
 from state.errors import ConfigError, Place
 from streamproc.language.expression import CallNode, Expr, columns_of, parse, rewrite_calls
 from streamproc.language.model import ExpressionFeature, Model, WindowGroup, window_names
+from streamproc.language.sources import Sources
 from streamproc.language.units import duration_text, parse_duration
 
 FIRST_SEEN_MS = 30 * 86_400_000
@@ -37,6 +38,7 @@ FIRST_SEEN_MS = 30 * 86_400_000
 KEY_TEXT = "_key_"
 """Before the name of a whole-number key: the column that holds its text."""
 _CALLS = ("previous", "first_seen")
+_INNER = "_inner"
 _NAME = re.compile(r"[A-Za-z_]\w{0,39}")
 
 
@@ -63,13 +65,14 @@ class WindowItem(msgspec.Struct, frozen=True):
 
 
 class PreviousItem(msgspec.Struct, frozen=True):
-    """A column's value in an earlier row of the key."""
+    """A column's value in an earlier row of the key, of those for which the column `where` is true."""
 
     name: str
     key: str
     of: str
     n: int
     place: Place
+    where: str | None = None
 
 
 class ScoreItem(msgspec.Struct, frozen=True):
@@ -103,7 +106,7 @@ def reads(item: Item) -> tuple[str, ...]:
         case WindowItem():
             return tuple(column for column in (item.key, item.of, item.where) if column)
         case PreviousItem():
-            return (item.key, item.of)
+            return tuple(column for column in (item.key, item.of, item.where) if column)
         case ScoreItem():
             return item.model.features
         case UserItem():
@@ -123,13 +126,14 @@ class Draft:
     """Collects the items of one stage.
 
     `key` is what state is keyed by unless something says `per`; `numbers` are the fields that hold whole numbers:
-    as keys they are turned into text.
+    as keys they are turned into text. `sources`: the stage's streams, if there are several.
     """
 
-    def __init__(self, key: str, numbers: Collection[str] = ()) -> None:
+    def __init__(self, key: str, numbers: Collection[str] = (), sources: Sources | None = None) -> None:
         self.key = key
         self.items: dict[str, Item] = {}
         self._numbers = numbers
+        self._sources = sources
 
     def add(self, item: Item) -> None:
         """Take an item as it is.
@@ -142,17 +146,23 @@ class Draft:
             raise ConfigError(f"{item.name!r} exists already", item.place, f"in line {first}")
         self.items[item.name] = item
 
-    def expression(self, name: str, expr: Expr, place: Place, per: str | None = None) -> None:
-        """A named expression; its calls of previous() and first_seen() become items."""
-        self.add(ExpressionItem(name, self._without_calls(expr, per), place))
+    def expression(
+        self, name: str, expr: Expr, place: Place, per: str | None = None, where: Expr | None = None
+    ) -> None:
+        """A named expression; its calls of previous() and first_seen() become items, which look at rows `where` ..."""
+        if where is not None and not _arguments(expr):
+            hint = "it says which earlier rows these look at"
+            raise ConfigError(f"{name}: where: without previous() or first_seen()", where.place, hint)
+        self.add(ExpressionItem(name, self._without_calls(expr, per, where), place))
 
     def feature(self, name: str, feature: ExpressionFeature | WindowGroup) -> list[str]:
         """A declared feature; the columns that it makes, in the analyst's order."""
         if isinstance(feature, ExpressionFeature):
-            self.expression(name, feature.expression, feature.place, feature.per)
+            self.expression(name, feature.expression, feature.place, feature.per, feature.where)
             return [name]
         of = self.column(feature.of, feature.per) if feature.of else None
-        where = self.column(feature.where, feature.per) if feature.where else None
+        read = columns_of(feature.of) if feature.of else set()
+        where = self._where(read, of, feature.where, feature.per, feature.place)
         made = []
         key = self._text_key(feature.per or self.key, feature.place)
         for column, aggregate, over in window_names(name, feature):
@@ -164,7 +174,7 @@ class Draft:
 
     def column(self, expr: Expr, per: str | None) -> str:
         """The column that holds `expr`: its own, or a hidden one that is shared by equal expressions."""
-        plain = self._without_calls(expr, per)
+        plain = self._without_calls(expr, per, None)
         if plain.column is not None:
             return plain.column
         name = f"_{_slug(plain.sql)}"
@@ -180,27 +190,58 @@ class Draft:
             self.add(ExpressionItem(name, parse(f"CAST({key} AS varchar)", place), place))
         return name
 
-    def _without_calls(self, expr: Expr, per: str | None) -> Expr:
-        return rewrite_calls(expr, _CALLS, lambda call: self._call(call, per or self.key))
+    def _where(
+        self, read: Collection[str], of: str | None, given: Expr | None, per: str | None, place: Place
+    ) -> str | None:
+        """The column that says which rows count for what reads the columns `read`; `of`: the one whose NULLs do not."""
+        where = given
+        if self._sources is not None:
+            where = self._sources.where(read, given, per or self.key, place)
+            if given is None and of is not None and self._sources.have(of) == self._sources.having(read):
+                where = None  # where it is not declared it is NULL
+        return None if where is None else self.column(where, per)
 
-    def _call(self, call: CallNode, key: str) -> str:
+    def _without_calls(self, expr: Expr, per: str | None, where: Expr | None) -> Expr:
+        together = _arguments(expr) if self._sources is not None else set()
+        if self._sources is not None and not self._sources.having(together):
+            together = set()  # each call looks at streams of its own
+        return rewrite_calls(expr, _CALLS, lambda call: self._call(call, per or self.key, where, together))
+
+    def _call(self, call: CallNode, key: str, given: Expr | None, together: Collection[str]) -> str:
+        """`given`: its `where:`; `together`: the columns that all calls of the expression read."""
         suffix = "" if key == self.key else f"_by_{key}"
         if not 1 <= len(call.args) <= 2:
             raise ConfigError(f"{call.name}() takes one or two arguments", call.place, _usage(call.name))
         of = self.column(call.args[0], key)
+        read = together or columns_of(call.args[0])
+        where = self._where(read, of if call.name == "first_seen" else None, given, key, call.place)
+        suffix += f"_where_{_slug(where)}" if where else ""
         key = self._text_key(key, call.place)
         item: Item
         if call.name == "previous":
             n = call.args[1].literal if len(call.args) == 2 else 1
             if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= PREVIOUS_MAX:
                 raise ConfigError(f"previous(x, n) takes a number n from 1 to {PREVIOUS_MAX}", call.place)
-            item = PreviousItem(f"_previous_{n}_{_slug(of)}{suffix}", key, of, n, call.place)
+            item = PreviousItem(f"_previous_{n}_{_slug(of)}{suffix}", key, of, n, call.place, where)
         else:
             over = _over(call)
             name = f"_first_seen_{duration_text(over)}_{_slug(of)}{suffix}"
-            item = WindowItem(name, key, "first_seen", over, of, None, 0, 0, call.place)
+            item = WindowItem(name, key, "first_seen", over, of, where, 0, 0, call.place)
         self.items.setdefault(item.name, item)
         return item.name
+
+
+def _arguments(expr: Expr) -> set[str]:
+    """The columns that calls of previous() and first_seen() read of earlier rows."""
+    found: set[str] = set()
+
+    def look(call: CallNode) -> str:
+        if call.args:
+            found.update(columns_of(call.args[0]))
+        return _INNER
+
+    rewrite_calls(expr, _CALLS, look)
+    return found - {_INNER}
 
 
 def _over(call: CallNode) -> int:

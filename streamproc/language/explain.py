@@ -9,7 +9,7 @@ from operators.operator import Operator
 from operators.plan import Plan, replay_steps
 from operators.tables import LookupTable, Match
 from operators.windows.operator import WindowOperator
-from operators.windows.spec import WindowFeature, WindowSpec
+from operators.windows.spec import PreviousFeature, WindowFeature, WindowSpec
 from streamproc.language.units import duration_text
 
 
@@ -23,6 +23,9 @@ def explain(plan: Plan) -> str:
         + (f" of {stream.format}" if stream.format != "json" else "")
         + (f", deduplicated for {duration_text(stream.deduplicate_ms)}" if stream.deduplicate_ms else ""),
     ]
+    for other in plan.others:
+        lines.append(f"stream {other.name}: topic {other.topic}, by {other.key}; not decided")
+        lines.append(f"  id {other.id}, event time {other.event_time}, waited for {duration_text(other.wait_ms)}")
     lines += _tables(plan)
     silent = set(map(id, replay_steps(plan.steps)))
     for number, step in enumerate(plan.steps, 1):
@@ -74,7 +77,12 @@ def _inputs(names: tuple[str, ...]) -> str:
 
 def _windows(spec: WindowSpec) -> list[str]:
     lines = [f"{feature.name}: {_window(feature)}" for feature in spec.features]
-    return lines + [f"{p.name}: {p.of}, {p.n} row{'s' if p.n > 1 else ''} earlier" for p in spec.previous]
+    return lines + [f"{p.name}: {_earlier(p)}" for p in spec.previous]
+
+
+def _earlier(previous: PreviousFeature) -> str:
+    text = f"{previous.of}, {previous.n} row{'s' if previous.n > 1 else ''} earlier"
+    return text + (f" where {previous.where}" if previous.where else "")
 
 
 def _window(feature: WindowFeature) -> str:

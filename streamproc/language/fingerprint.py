@@ -33,8 +33,9 @@ def state_fingerprint(
     steps: Sequence[Operator],
     *,
     table_digests: Mapping[str, str],
+    others: Sequence[StreamSchema] = (),
 ) -> str:
-    """Digest of the stream, its key, deduplication, all features and what state is kept for rules.
+    """Digest of the streams, their key, deduplication, all features and what state is kept for rules.
 
     A table's contents count only where a `where:`, `of:` or an argument of previous() reads it.
     """
@@ -47,16 +48,8 @@ def state_fingerprint(
     }
     rules = {f"rule:{rule.id}" for rule in pipeline.rules}
     meant = {
-        "stream": {
-            "name": schema.name,
-            "fields": sorted([f.name, str(f.type), f.source, f.pan, f.required] for f in schema.fields),
-            "id": schema.id,
-            "event_time": schema.event_time,
-            "deduplicate": schema.deduplicate_ms,
-            "max_ahead": schema.max_ahead_ms,
-            "extra_refused": schema.extra_refused,
-            **_format(schema),
-        },
+        "stream": _stream(schema),
+        **({"others": [_stream(other) for other in others]} if others else {}),
         "key": [schema.key, pipeline.partitions],
         "ttl": stage.ttl,
         "features": sorted(stage.features),
@@ -68,6 +61,19 @@ def state_fingerprint(
         "tables": {name: table_digests[name] for name in sorted(read)},
     }
     return _digest(meant)
+
+
+def _stream(schema: StreamSchema) -> dict[str, object]:
+    return {
+        "name": schema.name,
+        "fields": sorted([f.name, str(f.type), f.source, f.pan, f.required] for f in schema.fields),
+        "id": schema.id,
+        "event_time": schema.event_time,
+        "deduplicate": schema.deduplicate_ms,
+        "max_ahead": schema.max_ahead_ms,
+        "extra_refused": schema.extra_refused,
+        **_format(schema),
+    }
 
 
 def _format(schema: StreamSchema) -> dict[str, object]:
@@ -90,7 +96,7 @@ def _meaning(item: Item, pipeline: Pipeline) -> list[object]:
         case WindowItem():
             return ["window", item.key, item.aggregate, item.over, item.of, item.where, item.delay, item.precision]
         case PreviousItem():
-            return ["previous", item.key, item.of, item.n]
+            return ["previous", item.key, item.of, item.n, *([item.where] if item.where else [])]
         case UserItem():
             declared = pipeline.operators[item.name.partition(":")[2]]
             options = msgspec.json.encode(declared.options, order="deterministic").decode()

@@ -76,7 +76,7 @@ def read_pipeline(content: str, file: str) -> Pipeline:
     decision = _decision(top)
     rules = _rules(top, decision) + _without_score(models, decision, top.problems)
     topics = _topics(top, name)
-    _check_topics(name, streams, topics, rules, problems)
+    _check_topics(name, streams, stages, topics, rules, problems=problems)
     partitions = top.get("partitions", whole(1, PARTITIONS_MAX), 4)
     retention = top.get("retention", duration, 0) or None
     tests = dict(zip(top.get("tests", names, _NONE), _places(top, "tests"), strict=False))
@@ -263,10 +263,15 @@ def _no_expression(place: Place) -> Expr:
 
 
 def _check_topics(
-    pipeline: str, streams: dict[str, Stream], topics: Topics, rules: tuple[Rule, ...], problems: Problems
-) -> None:
+    pipeline: str, streams: dict[str, Stream], stages: tuple[Stage, ...], topics: Topics, rules: tuple[Rule, ...],
+    *, problems: Problems,
+) -> None:  # fmt: skip
     """No topic has two uses: what is written must not be read as input, nor mixed."""
-    uses = {stream.topic: "the stream's" for stream in streams.values()}
+    uses: dict[str, str] = {}
+    for name, stream in streams.items():
+        if stream.topic in uses:
+            problems.add(f"topic {stream.topic} is {uses[stream.topic]} topic too", stream.place, "give each its own")
+        uses.setdefault(stream.topic, "the stream's" if len(streams) == 1 else f"the stream {name}'s")
     place = next((stream.place for stream in streams.values()), None)
     for kind, topic in (
         ("decisions", topics.decisions),
@@ -276,6 +281,10 @@ def _check_topics(
         if topic in uses:
             problems.add(f"topics: {kind} is {uses[topic]} topic too", place, topic)
         uses.setdefault(topic, f"the {kind}")
+    for stage in stages[1:]:
+        if (topic := f"{pipeline}.{stage.name}") in uses:
+            problems.add(f"stage {stage.name}: {topic} is {uses[topic]} topic too", stage.place, "choose another name")
+        uses.setdefault(topic, f"the stage {stage.name}'s")
     for rule in rules:
         if rule.to and (topic := f"{pipeline}.{rule.to}") in uses:
             problems.add(f"rule {rule.id}: to: {topic} is {uses[topic]} topic", rule.place, "choose another name")

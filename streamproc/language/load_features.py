@@ -52,10 +52,11 @@ def _feature(name: str, node: Node, place: Place, stage: Section) -> Feature:
     if "expression" in section:
         expression = section.need("expression", formula, None)
         per = section.get("per", identifier, None)
+        where = section.get("where", formula, None)
         section.close()
         if expression is None:
             return _nothing(place)
-        return ExpressionFeature(expression, per, place)
+        return ExpressionFeature(expression, per, where, place)
     return _windows(name, section, place)
 
 

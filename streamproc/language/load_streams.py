@@ -30,17 +30,17 @@ _DAY_MS = 86_400_000
 
 
 def read_streams(top: Section, pipeline: str) -> dict[str, Stream]:
-    """The streams; more than one is refused for now."""
+    """The streams, the one that is decided first; the others keep their order."""
     if "streams" not in top:
         top.need("streams", text, "", "streams: {transactions: {fields: ..., id: ..., event_time: ...}}")
         return {}
     found = {name: _stream(section, f"{pipeline}.{name}") for name, section in top.subsections("streams", "stream")}
-    if len(found) > 1:
-        second = list(found.values())[1].place
-        top.problems.add("more than one stream is not supported yet", second, "keep one")
-    elif not found:
+    if not found:
         top.problems.add("streams needs one stream", top.key_place("streams"))
-    return found
+    decided = top.get("decide", text, next(iter(found), ""))
+    if found and decided not in found:
+        top.problems.add(f"decide: there is no stream {decided!r}", top.key_place("decide"), nearest(decided, found))
+    return {name: found[name] for name in sorted(found, key=lambda name: name != decided)}
 
 
 def _stream(section: Section, topic: str) -> Stream:
@@ -57,6 +57,8 @@ def _stream(section: Section, topic: str) -> Stream:
         extra=section.get("extra", choice("value", "ignore", "refuse"), "ignore"),
         schema=section.get("schema", text, ""),
         registry=section.get("registry", read_registry, ""),
+        stage=section.get("stage", identifier, ""),
+        wait=section.get("wait", duration, 1000),
         place=section.place,
         places=tuple(node.place for node in [section.node("schema")] if node),
     )

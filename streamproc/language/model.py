@@ -55,7 +55,8 @@ class FieldDeclaration(msgspec.Struct, frozen=True):
 class Stream(msgspec.Struct, frozen=True):
     """An input stream. Durations are ms; `deduplicate` 0: not at all. `schema`: a file, `registry`: a URL; of Avro.
 
-    `places`: of the schema's.
+    `stage`: the one it enters, "": the first that is keyed by one of its fields. `wait`: how long other streams' rows
+    wait for it when it lags. `places`: of the schema's.
     """
 
     fields: dict[str, FieldDeclaration]
@@ -68,6 +69,8 @@ class Stream(msgspec.Struct, frozen=True):
     extra: str = "ignore"
     schema: str = ""
     registry: str = ""
+    stage: str = ""
+    wait: int = 1000
     place: Place = Place("")
     places: tuple[Place, ...] = ()
 
@@ -87,10 +90,13 @@ class Table(msgspec.Struct, frozen=True):
 
 
 class ExpressionFeature(msgspec.Struct, frozen=True):
-    """A feature computed row by row; `per` keys the state of previous() and first_seen() in it."""
+    """A feature computed row by row; `per` keys the state of previous() and first_seen() in it, and `where` says which
+    rows these look at.
+    """
 
     expression: Expr
     per: str | None = None
+    where: Expr | None = None
     place: Place = Place("")
 
 
@@ -186,7 +192,10 @@ class Topics(msgspec.Struct, frozen=True):
 
 
 class Pipeline(msgspec.Struct, frozen=True):
-    """A whole pipeline file. `retention` is in ms, None: kept for ever. `tests`: patterns of files -> places."""
+    """A whole pipeline file. The first of `streams` is the one that is decided, whatever their order in the file.
+
+    `retention` is in ms, None: kept for ever. `tests`: patterns of files -> places.
+    """
 
     pipeline: str
     streams: dict[str, Stream]

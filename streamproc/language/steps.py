@@ -131,8 +131,7 @@ class StepBuilder:
 
     def _window(self, item: WindowItem) -> windows.WindowFeature:
         of = self.scope[item.of] if item.of else None
-        if item.where and self.scope[item.where].type.kind is not Kind.BOOL:
-            raise ConfigError(f"`where` is {self.scope[item.where].type}, not a condition")
+        self._check_where(item.where)
         return windows.WindowFeature(
             name=item.name,
             aggregate=windows.Aggregate(item.aggregate),
@@ -147,7 +146,12 @@ class StepBuilder:
 
     def _previous(self, item: PreviousItem) -> windows.PreviousFeature:
         of = self.scope[item.of]
-        return windows.PreviousFeature(item.name, item.of, of.type, item.n, of.nullable)
+        self._check_where(item.where)
+        return windows.PreviousFeature(item.name, item.of, of.type, item.n, of.nullable, item.where)
+
+    def _check_where(self, where: str | None) -> None:
+        if where and (kind := self.scope[where].type).kind is not Kind.BOOL:
+            raise ConfigError(f"`where` is {kind}, not a condition")
 
     def _score(self, item: ScoreItem) -> None:
         """Errors of the model's file are given the place where the pipeline names it."""

@@ -25,7 +25,8 @@ class Care:
         """How many to take: one record alone up to the end of the batch that crashed, no others with it in a batch."""
         if not self._singly:
             return rows
-        self._singly = {tp: stop for tp, stop in self._singly.items() if tp in tasks and tasks[tp].position < stop}
-        if not self._singly or (head := queue.head) is None:
+        left = {tp: stop for tp, stop in self._singly.items() if tp in tasks and tasks[tp].position_of(tp) < stop}
+        self._singly = left
+        if not left or (head := queue.head) is None:
             return rows
         return 1 if head.offsets[0] < self._singly.get(head.tp, 0) else min(rows, len(head.offsets))

@@ -7,7 +7,7 @@ come, and what must wait, is the queue's: as they came (`InArrivalOrder`), or in
 
 from __future__ import annotations
 
-__all__ = ["Collector", "InArrivalOrder", "Queue", "split_chunk"]
+__all__ = ["Collector", "InArrivalOrder", "Queue"]
 
 import asyncio
 from collections import deque
@@ -15,36 +15,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from streamproc.eventlog.contract import Chunk, GroupReader, TopicPartition
+from streamproc.runtime.chunks import split_chunk
 
 _POLL_TIMEOUT_MS = 200
 _HELD_SECONDS = 0.01
 """Until what waits, and may not be taken yet, is looked at again."""
 _PAUSE_SECONDS = 0.002
 """Between two polls while a transaction is in flight: what comes meanwhile waits for its end anyway."""
-
-
-def split_chunk(chunk: Chunk, rows: int) -> tuple[Chunk, Chunk]:
-    """The first `rows` records and the rest, both non-empty."""
-    headers = chunk.headers
-    first = Chunk(
-        chunk.tp,
-        chunk.offsets[:rows],
-        chunk.keys[:rows],
-        chunk.values[:rows],
-        chunk.timestamps[:rows],
-        chunk.offsets[rows],
-        headers and headers[:rows],
-    )
-    rest = Chunk(
-        chunk.tp,
-        chunk.offsets[rows:],
-        chunk.keys[rows:],
-        chunk.values[rows:],
-        chunk.timestamps[rows:],
-        chunk.next_offset,
-        headers and headers[rows:],
-    )
-    return first, rest
 
 
 class Queue(Protocol):

@@ -6,9 +6,9 @@ the reader's position counts, which passes them; for other workers' tasks their 
 
 from __future__ import annotations
 
-__all__ = ["at_end", "nothing_between"]
+__all__ = ["at_end", "ends_now", "nothing_between"]
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from streamproc.clock import Clock
 from streamproc.eventlog.contract import EventLog, GroupReader, TopicPartition
@@ -52,6 +52,13 @@ async def _committed(log: EventLog, group: str, tps: Collection[TopicPartition])
     found = await log.admin().committed(group, list(tps))
     begins = await log.admin().begin_offsets([tp for tp in tps if tp not in found])
     return {tp: found[tp].offset if tp in found else begins[tp] for tp in tps}
+
+
+async def ends_now(log: EventLog, topics: Sequence[str], partitions: int) -> dict[TopicPartition, int]:
+    """Where the topics' partitions end now, those that hold anything."""
+    admin, tps = log.admin(), [TopicPartition(topic, p) for topic in topics for p in range(partitions)]
+    begins, ends = await admin.begin_offsets(tps), await admin.end_offsets(tps)
+    return {tp: end for tp, end in ends.items() if end > begins[tp]}
 
 
 async def nothing_between(log: EventLog, gaps: Mapping[TopicPartition, tuple[int, int]]) -> bool:

@@ -20,22 +20,24 @@ import numpy as np
 import numpy.typing as npt
 import structlog
 
-from operators.batch import Batch
+from operators.batch import Batch, narrowed
 from operators.decide import RuleDecider
 from operators.decode import RecordDecoder
-from operators.deduplicate import Deduplicator, DuplicateFlags
+from operators.deduplicate import Deduplicator, DuplicateFlags, record_actions
 from operators.handoff import HandedOn
 from operators.operator import Operator, OperatorContext
-from operators.plan import Plan
+from operators.plan import Plan, replay_steps
+from operators.schema import StreamSchema
 from state.errors import RecordError, StreamprocError
 from state.hashing import partitions_of
 from state.worker_state import WorkerState
-from streamproc.eventlog.contract import TopicPartition
+from streamproc.eventlog.contract import OutputRecords, TopicPartition
 from streamproc.runtime.outputs import OutputEncoder
 from streamproc.runtime.partition_task import PartitionTask
-from streamproc.runtime.results import Computed, Judged
+from streamproc.runtime.results import Computed, Judged, Merged
 from streamproc.runtime.rows import Condemned, Rows, TaskInput, decode_rows, set_aside
 from streamproc.runtime.transaction import COMPUTED, Probe
+from streamproc.runtime.union_rows import decode_union, each_stream
 
 Rerun = Callable[[Batch, OperatorContext], None]
 """`replay` of a step, or its `process` where a later step of a replay reads what it gives."""
@@ -64,19 +66,25 @@ class BatchTooBadError(StreamprocError):
 class Engine:
     """Executes a plan. `partitions` is the number of the input topic's partitions (0: keys are not checked).
 
-    `condemned` records are refused unread: each has crashed a worker process.
+    `condemned` records are refused unread: each has crashed a worker process. `other_deduplicators`: one for each of
+    the plan's other streams.
     """
 
     def __init__(
         self, plan: Plan, state: WorkerState, deduplicator: Deduplicator | None, *, digest_key: bytes,
         pan_key: bytes | None = None, partitions: int = 0, probe: Probe | None = None,
+        other_deduplicators: Sequence[Deduplicator | None] = (),
     ) -> None:  # fmt: skip
         self.plan = plan
         self.partitions = partitions
         self.condemned: Condemned = frozenset()
         self.decoder = RecordDecoder(plan.stream, pan_key)
+        self.other_decoders = [RecordDecoder(stream, pan_key) for stream in plan.others]
         self._state = state
         self._deduplicator = deduplicator
+        self._deduplicators = (deduplicator, *(other_deduplicators or [None] * len(plan.others)))
+        self._first = replay_steps(plan.steps)
+        self._rest = tuple(step for step in plan.steps if not any(step is first for first in self._first))
         self._probe = probe
         self._logger = structlog.get_logger("engine")
         self._decider = RuleDecider(plan.rules, plan.decision)
@@ -110,10 +118,11 @@ class Engine:
             self._check_size(computed)
         except (RecordError, BatchTooLargeError) as error:
             self._state.undo()
-            if judged.rows.size > 1:
+            rows = judged.all_rows
+            if rows.size > 1:
                 raise (error if isinstance(error, BatchTooLargeError) else BatchTooBadError()) from error
             reason = error.reason if isinstance(error, RecordError) else "too_large_output"
-            judged = self.judge(judged.rows.refuse((0,), reason, ""))
+            judged = self.judge(rows.refuse((0,), reason, ""))
             computed = self._encode(inputs, tasks, judged, now_ms)
         self._at(COMPUTED)
         return computed
@@ -127,13 +136,21 @@ class Engine:
     def _check_size(self, computed: Computed) -> None:
         """A journal record must fit into what the log takes: the rows that would about fill it are the new bound."""
         journal = self.plan.topics.journal
-        largest = max(
-            (len(value or b"") for output in computed.outputs if output.tp.topic == journal for value in output.values),
-            default=0,
-        )
+        largest = max((_journal_bytes(output) for output in computed.outputs if output.tp.topic == journal), default=0)
         if largest > _BLOCK_BYTES_MAX:
-            rows = computed.judged.rows.size
+            rows = computed.judged.all_rows.size
             raise BatchTooLargeError(min(rows - 1, max(1, rows * _BLOCK_BYTES_AIM // largest)))
+
+    @property
+    def decoders(self) -> list[tuple[RecordDecoder, StreamSchema]]:
+        """Of all streams, the one that is decided first."""
+        return list(zip((self.decoder, *self.other_decoders), self.plan.streams, strict=True))
+
+    def decode(self, inputs: Sequence[TaskInput]) -> Rows:
+        """Step 2: every record of `inputs`; bad ones are refused one by one."""
+        if not self.plan.others:
+            return decode_rows(self.decoder, inputs)
+        return decode_union(self.plan.streams, (self.decoder, *self.other_decoders), inputs)
 
     def judge(self, rows: Rows, attempts_max: int = _ATTEMPTS_MAX) -> Judged:
         """Decide rows. A row that an operator cannot compute is refused; the others are decided without it.
@@ -184,6 +201,8 @@ class Engine:
         if not decide:
             return exact, None
         try:
+            if rows.streams is not None:
+                return exact, self._outputs.output_digest(self._judged_union(rows, flags, fresh, batch, actions))
             for step in self.plan.steps:
                 if not any(step is done for done in steps):  # what is left has no state
                     step.process(batch, self._state)
@@ -223,13 +242,45 @@ class Engine:
     def _run(self, rows: Rows) -> Judged:
         flags, fresh, batch = self._deduplicate(rows)
         try:
-            for step in self.plan.steps:
+            for step in self.plan.steps if rows.streams is None else self._first:
                 step.process(batch, self._state)
-            judged = self._judged(rows, flags, fresh, batch)
+            judge = self._judged if rows.streams is None else self._judged_union
+            judged = judge(rows, flags, fresh, batch)
         except RecordError as error:
             raise RecordError(error.reason, error.detail, tuple(fresh[list(error.rows)].tolist())) from error
-        self._remember(flags, judged.actions)
+        self._remember(flags, judged.actions if judged.merged is None else judged.merged.actions)
         return judged
+
+    def _judged_union(
+        self, rows: Rows, flags: DuplicateFlags | None, fresh: npt.NDArray[np.int64], batch: Batch,
+        actions: npt.NDArray[np.uint8] | None = None,
+    ) -> Judged:  # fmt: skip
+        """As `_judged`, of rows of several streams: what has no state is run on those that are decided, and only they
+        are.
+        """
+        assert rows.streams is not None
+        exact = self._outputs.exact_rows(batch)
+        picks = np.flatnonzero(rows.streams[fresh] == 0)
+        part = narrowed(batch, picks)
+        reused = None if flags is None else np.flatnonzero(flags.reused[fresh[picks]])
+        try:
+            for step in self._rest:
+                step.process(part, self._state)
+            decided = self._decider.decide(
+                part.columns, part.size, reused if reused is not None and reused.size else None
+            )
+        except RecordError as error:
+            raise RecordError(error.reason, error.detail, tuple(picks[list(error.rows)].tolist())) from error
+        if actions is None:
+            own = np.zeros(len(fresh), np.uint8)
+            own[picks] = decided.action
+            actions = own if flags is None else _with_first_actions(flags, fresh, own)
+        duplicate = np.zeros(rows.size, np.bool_) if flags is None else flags.duplicate
+        mine = np.flatnonzero(rows.streams == 0)
+        return Judged(
+            rows.take(mine), part, np.searchsorted(mine, fresh[picks]), duplicate[mine], decided, actions[mine],
+            Merged(rows, fresh, duplicate, actions, exact),
+        )  # fmt: skip
 
     def _judged(
         self, rows: Rows, flags: DuplicateFlags | None, fresh: npt.NDArray[np.int64], batch: Batch,
@@ -248,10 +299,13 @@ class Engine:
         self, rows: Rows, digests: npt.NDArray[np.int64] | None = None
     ) -> tuple[DuplicateFlags | None, npt.NDArray[np.int64], Batch]:
         """What is known of the ids; the indices of the rows that are no duplicates, and these rows as a batch."""
-        if self._deduplicator is None:
+        if all(deduplicator is None for deduplicator in self._deduplicators):
             return None, np.arange(rows.size), rows.batch()
         digests = rows.digests() if digests is None else digests
-        flags = self._deduplicator.check(rows.spans, rows.ids, digests, rows.event_time)
+        if rows.streams is None and self._deduplicator is not None:
+            flags = self._deduplicator.check(rows.spans, rows.ids, digests, rows.event_time)
+        else:
+            flags = each_stream(self._deduplicators, rows, digests)
         if not flags.duplicate.any():
             return flags, np.arange(rows.size), rows.batch()
         fresh = np.flatnonzero(~flags.duplicate)
@@ -259,8 +313,8 @@ class Engine:
 
     def _remember(self, flags: DuplicateFlags | None, actions: npt.NDArray[np.uint8]) -> None:
         """What a repeat of these rows' ids will be told."""
-        if flags is not None and self._deduplicator is not None:
-            self._deduplicator.record(flags, actions)
+        if flags is not None:
+            record_actions(flags, actions)
 
     def _first_bad(self, rows: Rows) -> int:
         """The first row with which a prefix of the batch fails; every trial is undone."""
@@ -278,9 +332,9 @@ class Engine:
 
     def _decoded(self, inputs: Sequence[TaskInput]) -> Rows:
         if not self.condemned:
-            return decode_rows(self.decoder, inputs)
+            return self.decode(inputs)
         kept, refused = set_aside(inputs, self.condemned)
-        rows = decode_rows(self.decoder, kept)
+        rows = self.decode(kept)
         rows.refused += refused
         return rows
 
@@ -303,6 +357,12 @@ class Engine:
             return rows
         detail = "the key's murmur2 hash belongs to another partition: produce with Kafka's default partitioner"
         return rows.refuse(astray, "wrong_partition", detail)
+
+
+def _journal_bytes(output: OutputRecords) -> int:
+    """The size of a task's journal record."""
+    headers = output.headers[0] if output.headers else []
+    return len(output.values[0] or b"") + sum(len(value) for _, value in headers)
 
 
 def _with_first_actions(

@@ -26,7 +26,7 @@ import structlog
 
 from streamproc.clock import Clock
 from streamproc.eventlog.contract import NO_OFFSET, Chunk, GroupReader, TopicPartition
-from streamproc.runtime.collector import split_chunk
+from streamproc.runtime.chunks import split_chunk
 from streamproc.runtime.progress import LONG_AGO, Progress
 
 I64 = npt.NDArray[np.int64]
@@ -36,11 +36,16 @@ _ROWS_ALONE_MAX = 1_000
 
 class Lane(NamedTuple):
     """A stage's source: the `slack_ms` of its partitions (None: they need not be in step), and the event times, ms, of
-    a chunk's records; of one that cannot be read: long ago."""
+    a chunk's records; of one that cannot be read: long ago.
+
+    `others`: topics whose records come merged with the source's (merging_reader.py). They wait in the queue of the
+    source's partition, in the order in which they came.
+    """
 
     topic: str
     slack_ms: int | None
     times_of: Callable[[Chunk], I64]
+    others: tuple[str, ...] = ()
 
 
 class Waiting(NamedTuple):
@@ -68,11 +73,11 @@ class InStep:
         self, lanes: Sequence[Lane], reader: GroupReader, progress: Progress, clock: Clock, *, rows_max: int,
         patience_s: float, held: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
-        self._lanes = {lane.topic: lane for lane in lanes}
+        self._lanes = {topic: lane for lane in lanes for topic in (lane.topic, *lane.others)}
         self._reader, self._progress, self._clock = reader, progress, clock
         self._rows_max, self._patience_s, self._held = rows_max, patience_s, held
         self._queues: dict[TopicPartition, deque[Waiting]] = {}
-        self._paused: set[TopicPartition] = set()
+        self._paused: dict[TopicPartition, dict[TopicPartition, int]] = {}
         self._ignored: set[TopicPartition] = set()
         self._held_since: float | None = None
         self._read: dict[TopicPartition, int] = {}
@@ -122,13 +127,21 @@ class InStep:
     def extend(self, chunks: Iterable[Chunk]) -> None:
         """See `Queue`."""
         for chunk in chunks:
-            queue = self._queues.setdefault(chunk.tp, deque())
-            queue.append(Waiting(chunk, self._lanes[chunk.tp.topic].times_of(chunk)))
+            lane = self._lanes[chunk.tp.topic]
+            tp = TopicPartition(lane.topic, chunk.tp.partition)
+            queue = self._queues.setdefault(tp, deque())
+            queue.append(Waiting(chunk, lane.times_of(chunk)))
             self.rows += len(chunk.offsets)
-            if chunk.tp not in self._paused and _rows(queue) >= self._rows_max:
-                self._reader.pause(chunk.tp)
-                self._paused.add(chunk.tp)
+            if tp not in self._paused and _rows(queue) >= self._rows_max:
+                self._pause(tp, lane.others)
         self._read = {tp: self._reader.position(tp) for tp in self._progress.partitions}
+
+    def _pause(self, tp: TopicPartition, others: Sequence[str]) -> None:
+        """No more of a partition for now; nor of what is merged with it: nobody may wait for what is not read."""
+        inputs = [tp, *(TopicPartition(topic, tp.partition) for topic in others)]
+        self._paused[tp] = {one: self._reader.position(one) for one in inputs} if others else {}
+        for one in inputs:
+            self._reader.pause(one)
 
     def take(self, rows: int) -> list[Chunk]:
         """See `Queue`."""
@@ -217,8 +230,9 @@ class InStep:
         else:
             del self._queues[tp]
         if tp in self._paused and _rows(queue) <= self._rows_max // 2:
-            self._paused.remove(tp)
-            self._reader.resume(tp, (queue[-1].chunk if queue else last).next_offset)
+            places = self._paused.pop(tp) or {tp: (queue[-1].chunk if queue else last).next_offset}
+            for one, offset in places.items():
+                self._reader.resume(one, offset)
 
     def _floors(self) -> dict[str, Floor]:
         """3. By topic: the furthest behind."""

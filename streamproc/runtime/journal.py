@@ -12,9 +12,22 @@ of the *previous* journal record: that is how a restore finds the journal's end 
 
 from __future__ import annotations
 
-__all__ = ["CHAIN_START", "JournalEntry", "JournalHead", "RangeOfInput", "chain_after", "decode_entry", "encode_entry"]
+__all__ = [
+    "CHAIN_START",
+    "JournalEntry",
+    "JournalHead",
+    "RangeOfInput",
+    "Rejected",
+    "chain_after",
+    "decode_entry",
+    "encode_entry",
+    "places_in",
+    "rejected_of",
+]
 
 import hashlib
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import NamedTuple
 
 import msgspec
@@ -56,6 +69,34 @@ class JournalEntry(msgspec.Struct, frozen=True, array_like=True):
     exact: bytes
     output: bytes
     block: bytes
+
+
+Rejected = Mapping[str, Set[int]]
+"""Offsets of rejected records, by topic."""
+
+
+def rejected_of(entries: Iterable[JournalEntry]) -> Rejected:
+    """The records that entries of one task rejected."""
+    found: dict[str, set[int]] = {}
+    for entry in entries:
+        for index, offset in entry.rejected:
+            found.setdefault(entry.ranges[index].topic, set()).add(offset)
+    return found
+
+
+def places_in(ranges: Sequence[RangeOfInput], records: Sequence[tuple[str, int]]) -> tuple[tuple[int, int], ...]:
+    """(range index, offset) of records (topic, offset), which lie in `ranges`; the topic of a single range may be "".
+
+    >>> places_in([RangeOfInput("a", 0, 2), RangeOfInput("b", 5, 9), RangeOfInput("a", 2, 4)], [("a", 3), ("b", 5)])
+    ((2, 3), (1, 5))
+    """
+    if not records or len(ranges) == 1:
+        return tuple((0, offset) for _, offset in records)
+    mine: dict[str, list[int]] = {}
+    for index, wanted in enumerate(ranges):
+        mine.setdefault(wanted.topic, []).append(index)
+    starts = {topic: [ranges[index].start for index in indices] for topic, indices in mine.items()}
+    return tuple((mine[topic][bisect_right(starts[topic], offset) - 1], offset) for topic, offset in records)
 
 
 class JournalHead(NamedTuple):

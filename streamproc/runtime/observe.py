@@ -76,7 +76,7 @@ async def watch_tasks(
         metrics.state_keys.set(sum(state.live_keys for state in states))
         metrics.state_bytes.set(sum(state.bytes_estimate() for state in states))
         metrics.state_evicted_keys.set(sum(state.evicted for state in states))
-        owned = {task.source: task for task in worker.tasks}
+        owned = {tp: task for task in worker.tasks for tp in task.inputs}
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 ends = await admin.end_offsets(list(owned))
@@ -95,4 +95,4 @@ async def watch_tasks(
         several = len({tp.topic for tp in ends}) > 1
         for tp, end in ends.items():
             named = f"{tp.topic}-{tp.partition}" if several else str(tp.partition)
-            metrics.lag.labels(named).set(max(0, end - owned[tp].position))
+            metrics.lag.labels(named).set(max(0, end - owned[tp].position_of(tp)))

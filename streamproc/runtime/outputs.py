@@ -23,9 +23,9 @@ from operators.plan import ROUTE, Plan
 from operators.schema import DataType, Kind
 from state.hashing import partitions_of
 from streamproc.eventlog.contract import OutputRecords, TopicPartition
-from streamproc.runtime.journal import JournalEntry, RangeOfInput, encode_entry
+from streamproc.runtime.journal import JournalEntry, RangeOfInput, encode_entry, places_in
 from streamproc.runtime.numerics import numerics_fingerprint
-from streamproc.runtime.partition_task import PartitionTask, TaskHead
+from streamproc.runtime.partition_task import PartitionTask
 from streamproc.runtime.results import Computed, Judged
 from streamproc.runtime.rows import Refused, Rows, TaskInput
 
@@ -49,7 +49,7 @@ class OutputEncoder:
     """Encodes what an engine judged."""
 
     def __init__(self, plan: Plan, action_names: Sequence[str], digest_key: bytes) -> None:
-        types = {field.name: field.type for field in plan.stream.fields}
+        types = {field.name: field.type for stream in plan.streams for field in stream.fields}
         types |= {field.name: field.type for step in plan.steps for field in step.outputs}
         self._plan = plan
         self._actions = tuple(action_names)
@@ -72,7 +72,8 @@ class OutputEncoder:
         """Everything one transaction appends, and where its tasks stand then; `partitions`: of what is handed on."""
         arrays = self._block.arrays(self._named(judged), judged.decided, judged.batch.columns)
         routes, texts = self.texts(judged)
-        shared = _Shared(judged, texts, arrays, self.exact_rows(judged.batch))
+        merged = judged.merged
+        shared = _Shared(judged, texts, arrays, self.exact_rows(judged.batch) if merged is None else merged.exact)
         spans = {span.task: span for span in judged.rows.spans}
         computed = Computed({}, [], judged)
         for task_input in inputs:
@@ -87,7 +88,7 @@ class OutputEncoder:
                 computed.outputs.append(self._dead_letters(task_input.source, refused, now_ms))
             journal = TopicPartition(self._plan.topics.journal, task.task)
             computed.outputs.append(OutputRecords(journal, [None], [block], now_ms, [headers]))
-            computed.heads[task_input.source] = TaskHead(task_input.stop, entry.sequence, chain)
+            computed.heads[task_input.source] = task.head_after(entry.ranges, entry.sequence, chain)
         if routes:
             order = _in_step(judged.rows).tolist()
             handed = HandedOn([routes[i] for i in order], [texts[i] for i in order])
@@ -166,30 +167,45 @@ class OutputEncoder:
     def _entry(
         self, task_input: TaskInput, task: PartitionTask, shared: _Shared, span: TaskRows, refused: list[Refused]
     ) -> tuple[JournalEntry, bytes]:
-        judged, rows = shared.judged, shared.judged.rows
-        start, stop, again = span.start, span.stop, []
-        if judged.batch.size < rows.size:  # there are duplicates
-            start, stop = np.searchsorted(judged.fresh, (start, stop)).tolist()
-            again = rows.offsets[span.start : span.stop][judged.duplicate[span.start : span.stop]].tolist()
+        judged = shared.judged
         block = b""
+        start, stop = np.searchsorted(judged.fresh, (span.start, span.stop)).tolist()
         if stop > start:
             block = self._block.encode(shared.arrays, start, stop)
+        ranges = task_input.ranges
+        said = self._said(task.task, shared, span, ranges)
         entry = JournalEntry(
             version=_JOURNAL_VERSION,
             task=task.task,
             sequence=task.computed.sequence + 1,
-            ranges=(RangeOfInput(task_input.source.topic, task_input.start, task_input.stop),),
-            rejected=tuple((0, letter.offset) for letter in sorted(refused, key=lambda letter: letter.offset)),
-            duplicates=tuple((0, offset) for offset in again),
-            actions=judged.actions[span.start : span.stop].tobytes(),
+            ranges=ranges,
+            rejected=places_in(ranges, sorted((letter.topic, letter.offset) for letter in refused)),
+            duplicates=said.duplicates,
+            actions=said.actions,
             state_fingerprint=self._plan.state_fingerprint,
             decision_fingerprint=self._plan.decision_fingerprint,
             numerics=self.numerics,
-            exact=self.exact_digest(rows.ids[span.start : span.stop], shared.exact[start:stop]),
+            exact=said.exact,
             output=_digest_of(shared.texts[span.start : span.stop]),
             block=hashlib.sha256(block).digest(),
         )
         return entry, block
+
+    def _said(self, task: int, shared: _Shared, span: TaskRows, ranges: Sequence[RangeOfInput]) -> _Said:
+        """What the journal says of a task's rows: those of `span`; where several streams are merged, of all of them."""
+        judged = shared.judged
+        of = judged if judged.merged is None else judged.merged
+        rows = of.rows
+        if judged.merged is not None:
+            span = next((other for other in rows.spans if other.task == task), TaskRows(task, 0, 0))
+        start, stop, again = span.start, span.stop, list[tuple[str, int]]()
+        if len(of.fresh) < rows.size:  # there are duplicates
+            start, stop = np.searchsorted(of.fresh, (start, stop)).tolist()
+            mine = span.start + np.flatnonzero(of.duplicate[span.start : span.stop])
+            topics = [""] * len(mine) if rows.streams is None else [rows.topics[n] for n in rows.streams[mine].tolist()]
+            again = list(zip(topics, rows.offsets[mine].tolist(), strict=True))
+        exact = self.exact_digest(rows.ids[span.start : span.stop], shared.exact[start:stop])
+        return _Said(places_in(ranges, again), of.actions[span.start : span.stop].tobytes(), exact)
 
     def _decided(self, shared: _Shared, span: TaskRows, now_ms: int) -> list[OutputRecords]:
         """A task's decisions, and the copies that side outputs get."""
@@ -209,7 +225,8 @@ class OutputEncoder:
         values = [
             json_encoder.encode(
                 DeadLetter(
-                    letter.reason, letter.detail, source.topic, source.partition, letter.offset, letter.timestamp,
+                    letter.reason, letter.detail, letter.topic or source.topic, source.partition, letter.offset,
+                    letter.timestamp,
                     payload_digest(letter.value, self._digest_key),
                 )
             )
@@ -217,6 +234,14 @@ class OutputEncoder:
         ]  # fmt: skip
         tp = TopicPartition(self._plan.topics.dead_letters, source.partition)
         return OutputRecords(tp, [None] * len(values), values, now_ms)
+
+
+class _Said(NamedTuple):
+    """See `JournalEntry`."""
+
+    duplicates: tuple[tuple[int, int], ...]
+    actions: bytes
+    exact: bytes
 
 
 class _Shared(NamedTuple):

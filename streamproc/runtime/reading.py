@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["POLL_MS", "InputFeed", "Silence", "joined", "portions"]
+__all__ = ["POLL_MS", "MergedFeed", "Silence", "joined", "portions"]
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 
 from state.errors import ConfigError, EventLogError
 from streamproc.eventlog.contract import Chunk, EventLog, TopicPartition
-from streamproc.runtime.collector import split_chunk
-from streamproc.runtime.journal import RangeOfInput
+from streamproc.runtime.chunks import rows_of, split_chunk
+from streamproc.runtime.journal import RangeOfInput, Rejected
 
 POLL_MS = 50
 _SILENT_POLLS_MAX = 200
@@ -33,6 +33,59 @@ class Silence:
         if self._polls > _SILENT_POLLS_MAX:
             where = f"{self._tp.topic}[{self._tp.partition}]"
             raise EventLogError(f"{where}: the log delivers nothing of what it has", retriable=True)
+
+
+class MergedFeed:
+    """Reads given ranges of a task's inputs, one after the other; each input has a feed of its own."""
+
+    def __init__(self, log: EventLog, task: int) -> None:
+        self._log = log
+        self._task = task
+        self._feeds: dict[str, InputFeed] = {}
+
+    async def read(self, ranges: Sequence[RangeOfInput]) -> list[Chunk]:
+        """The records of `ranges`, in their order.
+
+        Raises:
+            ConfigError: the log no longer has them.
+        """
+        wanted = joined(ranges)
+        if len({topic for topic, _, _ in wanted}) < 2:
+            return [chunk for topic, start, stop in wanted for chunk in await self._read(topic, start, stop)]
+        bounds: dict[str, tuple[int, int]] = {}
+        for topic, start, stop in wanted:
+            bounds[topic] = (bounds.get(topic, (start, stop))[0], stop)
+        found = {topic: _Cut(await self._read(topic, start, stop)) for topic, (start, stop) in bounds.items()}
+        return [chunk for topic, _, stop in wanted for chunk in found[topic].until(stop)]
+
+    async def _read(self, topic: str, start: int, stop: int) -> list[Chunk]:
+        if topic not in self._feeds:
+            self._feeds[topic] = InputFeed(self._log)
+        return await self._feeds[topic].read(TopicPartition(topic, self._task), start, stop)
+
+    async def close(self) -> None:
+        for feed in self._feeds.values():
+            await feed.close()
+
+
+class _Cut:
+    """Consecutive chunks of one partition, given out piece by piece."""
+
+    def __init__(self, chunks: list[Chunk]) -> None:
+        self._chunks = chunks
+        self._chunk = self._row = 0
+
+    def until(self, stop: int) -> Iterator[Chunk]:
+        """What comes next, below the offset `stop`."""
+        while self._chunk < len(self._chunks):
+            chunk = self._chunks[self._chunk]
+            row = bisect_left(chunk.offsets, stop, self._row)
+            if row > self._row:
+                yield rows_of(chunk, self._row, row)
+            if row < len(chunk.offsets):
+                self._row = row
+                return
+            self._chunk, self._row = self._chunk + 1, 0
 
 
 class InputFeed:
@@ -107,11 +160,11 @@ def joined(ranges: Sequence[RangeOfInput]) -> list[RangeOfInput]:
 
 
 def portions(
-    chunks: Sequence[Chunk], rejected: Set[int], actions: bytes, rows: int
+    chunks: Sequence[Chunk], rejected: Rejected, actions: bytes, rows: int
 ) -> Iterator[tuple[list[Chunk], bytes]]:
     """`chunks` in portions of at most `rows` records, each with the actions of its records; the last has what is left.
 
-    There is one action for each record that is not `rejected` (offsets). One portion, maybe empty, comes in any case.
+    There is one action for each record that is not `rejected`. One portion, maybe empty, comes in any case.
     """
     part: list[Chunk] = []
     room = rows
@@ -125,7 +178,7 @@ def portions(
                 rest.append(after)
             else:
                 rest.append(chunk)
-            decided = sum(offset not in rejected for chunk in part for offset in chunk.offsets)
+            decided = sum(offset not in rejected.get(chunk.tp.topic, ()) for chunk in part for offset in chunk.offsets)
             yield part, actions[:decided]
             actions, part, room = actions[decided:], [], rows
         else:

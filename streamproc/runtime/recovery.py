@@ -15,7 +15,7 @@ from __future__ import annotations
 __all__ = ["Recovery", "Replayer"]
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Protocol
 
 import structlog
@@ -23,10 +23,18 @@ import structlog
 from state.errors import BlobStoreError, ConfigError, StateBarrierError, StateCorruptedError
 from state.manifest import Manifest
 from streamproc.eventlog.contract import NO_OFFSET, Chunk, CommittedOffset, EventLog, Scanner, TopicPartition
-from streamproc.runtime.journal import CHAIN_START, JournalEntry, JournalHead, chain_after
+from streamproc.runtime.journal import (
+    CHAIN_START,
+    JournalEntry,
+    JournalHead,
+    Rejected,
+    chain_after,
+    rejected_of,
+)
+from streamproc.runtime.journal_end import End, positions_after
 from streamproc.runtime.journal_reading import Found, journal_records
-from streamproc.runtime.partition_task import PartitionTask, Phase, TaskHead
-from streamproc.runtime.reading import InputFeed, joined, portions
+from streamproc.runtime.partition_task import PartitionTask, Phase
+from streamproc.runtime.reading import MergedFeed, portions
 from streamproc.runtime.stored_state import LocalMeta, LocalStates, NoCheckpoints, TaskCheckpoints
 
 _NEAR_ROWS = 100_000
@@ -38,7 +46,7 @@ _REPLAY_ROWS = 8192
 class Replayer(Protocol):
     """The engine's silent half: changes state, emits nothing. Each call ends published."""
 
-    def replay(self, task: int, chunks: list[Chunk], rejected: frozenset[int], actions: bytes) -> None: ...
+    def replay(self, task: int, chunks: list[Chunk], rejected: Rejected, actions: bytes) -> None: ...
     def replay_last(self, task: int, chunks: list[Chunk], entry: JournalEntry) -> bool:
         """Also recompute the entry's `exact` digest; whether it is equal."""
         ...
@@ -71,8 +79,8 @@ class Recovery:
         self.stopping: Callable[[], bool] = lambda: False
         self._logger = structlog.get_logger("recovery")
 
-    async def restore(self, task: PartitionTask, committed: CommittedOffset | None) -> bool:
-        """Steps 2-4; afterwards the task's position, sequence and chain are those committed.
+    async def restore(self, task: PartitionTask, committed: Mapping[TopicPartition, CommittedOffset]) -> bool:
+        """Steps 2-4; afterwards the task's positions, sequence and chain are those committed.
 
         False: it was stopped. The task is still RESTORING: its state in memory is of no use and must not be flushed.
 
@@ -81,37 +89,36 @@ class Recovery:
             StateCorruptedError: even a full replay does not reproduce the journal.
         """
         try:
-            await self._restore(task, committed)
+            await self._restore(task, End.of(task, committed))
         except _StoppedError:
             return False
         task.enter(Phase.RUNNING)
         return True
 
-    async def _restore(self, task: PartitionTask, committed: CommittedOffset | None) -> None:
-        if committed is None:
-            committed = await self._committed_by_journal(task)
-        if committed is None:
+    async def _restore(self, task: PartitionTask, end: End | None) -> None:
+        if end is None:
+            end = await self._end_by_journal(task)
+        if end is None:
             await self._begin(task)
         else:
-            await self._from_candidates(task, JournalHead.parse(committed.metadata), committed)
+            await self._from_candidates(task, end)
 
-    async def _from_candidates(self, task: PartitionTask, head: JournalHead, committed: CommittedOffset) -> None:
+    async def _from_candidates(self, task: PartitionTask, end: End) -> None:
         """Steps 3-4 from the freshest candidate that leads to the journal's end."""
-        async for candidate in self._candidates(task, head, committed):
+        async for candidate in self._candidates(task, end):
             try:
-                await self._replay_from(task, candidate, head, committed)
+                await self._replay_from(task, candidate, end)
                 return
             except StateCorruptedError as error:
                 if candidate is None:
                     raise
                 await self._discard(task, str(error))
 
-    async def _candidates(
-        self, task: PartitionTask, head: JournalHead, committed: CommittedOffset
-    ) -> AsyncIterator[LocalMeta | None]:
+    async def _candidates(self, task: PartitionTask, end: End) -> AsyncIterator[LocalMeta | None]:
         """Step 2: states to begin from, each in place as it is yielded; the last one is empty."""
+        head = end.head
         local = await self._local(task, head)
-        if local is not None and committed.offset - local.position <= _NEAR_ROWS:
+        if local is not None and sum(end.positions) - sum((local.position, *local.others)) <= _NEAR_ROWS:
             yield local
             local = None
         for manifest in await self._manifests(task, local):
@@ -167,9 +174,9 @@ class Recovery:
 
         A process that stood still may have lost the task. What the new owner has checkpointed was committed before.
         """
-        found = await self._log.admin().committed(self._group, [task.source])
-        now = found.get(task.source) or await self._committed_by_journal(task)
-        return now is None or sequence > JournalHead.parse(now.metadata).sequence
+        found = await self._log.admin().committed(self._group, task.inputs)
+        now = End.of(task, found) or await self._end_by_journal(task)
+        return now is None or sequence > now.head.sequence
 
     async def _manifests(self, task: PartitionTask, local: LocalMeta | None) -> list[Manifest]:
         try:
@@ -180,27 +187,34 @@ class Recovery:
             self._logger.warning("checkpoints cannot be listed, going on from local state", error=str(error))
             return []
 
-    async def _committed_by_journal(self, task: PartitionTask) -> CommittedOffset | None:
+    async def _end_by_journal(self, task: PartitionTask) -> End | None:
         """Where the group stood, from the journal's last record: brokers forget the offsets of a group that rests."""
         scanner = self._log.scanner()
+        stops: dict[str, int] = {}
         try:
             last: Found | None = None
             tp = TopicPartition(self._journal_topic, task.task)
             async for found in self._records(scanner, tp, (await self._log.admin().begin_offsets([tp])).get(tp, 0)):
                 last = found
+                stops |= {topic: stop for topic, _, stop in found.entry.ranges}
         finally:
             await scanner.close()
         if last is None:
             return None
         self._logger.warning("the group's offset is gone, going on where the journal ends", task=task.task)
-        head = JournalHead(last.entry.sequence, last.chain, NO_OFFSET)
-        return CommittedOffset(last.entry.ranges[-1].stop, head.text())
+        begins = await self._begins(task)
+        positions = tuple(stops.get(tp.topic, begin) for tp, begin in zip(task.inputs, begins, strict=True))
+        return End(positions, JournalHead(last.entry.sequence, last.chain, NO_OFFSET))
+
+    async def _begins(self, task: PartitionTask) -> list[int]:
+        """Where each of its inputs begins."""
+        begins = await self._log.admin().begin_offsets(task.inputs)
+        return [begins[tp] for tp in task.inputs]
 
     async def _begin(self, task: PartitionTask) -> None:
         if self._states.local_meta(task.task) is not None:
             await self._discard(task, "local state exists, but the group has no committed offset for this partition")
-        begin = await self._log.admin().begin_offsets([task.source])
-        task.position = begin[task.source]
+        task.begin_at(await self._begins(task))
 
     async def _local(self, task: PartitionTask, head: JournalHead) -> LocalMeta | None:
         """Step 2: the local state, unless it is missing or foreign."""
@@ -240,11 +254,10 @@ class Recovery:
         self._logger.error("local state discarded", task=task.task, reason=reason)
         await self._states.discard(task.task)
 
-    async def _replay_from(
-        self, task: PartitionTask, local: LocalMeta | None, head: JournalHead, committed: CommittedOffset
-    ) -> None:
+    async def _replay_from(self, task: PartitionTask, local: LocalMeta | None, end: End) -> None:
+        head = end.head
         if local is not None and (local.sequence, local.chain) == (head.sequence, head.chain):
-            task.advance(TaskHead(committed.offset, head.sequence, head.chain), local.journal_offset)
+            task.advance(end.task_head, local.journal_offset)
             return  # nothing to replay: of a partition that rested, the log may hold nothing any more
         scanner = self._log.scanner()
         try:
@@ -254,11 +267,15 @@ class Recovery:
                 first = await anext(entries)
                 if (first.entry.sequence, first.chain) != (local.sequence, local.chain):
                     raise StateCorruptedError("the state belongs to another history than the journal")
-            replayed, last = await self._replay(task, entries, NO_OFFSET if local is None else local.position)
+            if local is not None:
+                task.begin_at((local.position, *local.others))
+            else:
+                task.begin_at(await self._begins(task) if len(task.inputs) > 1 else (0,))
+            last = await self._replay(task, entries)
             assert last is not None
-            if replayed != NO_OFFSET and replayed > committed.offset:
+            if any(at > committed for at, committed in zip(task.positions, end.positions, strict=True)):
                 raise StateCorruptedError("the journal reaches beyond the committed offset")
-            task.advance(TaskHead(committed.offset, head.sequence, head.chain), last.offset)
+            task.advance(end.task_head, last.offset)
         finally:
             await scanner.close()
 
@@ -299,11 +316,9 @@ class Recovery:
         if entry.state_fingerprint != self._fingerprint:
             raise _barrier()
 
-    async def _replay(
-        self, task: PartitionTask, entries: AsyncIterator[Found], position: int
-    ) -> tuple[int, Found | None]:
-        """Step 3 for all but the last entry, step 4 for the last."""
-        feed = InputFeed(self._log)
+    async def _replay(self, task: PartitionTask, entries: AsyncIterator[Found]) -> Found | None:
+        """Step 3 for all but the last entry, step 4 for the last; the task's positions advance."""
+        feed = MergedFeed(self._log, task.task)
         held: Found | None = None
         pending: list[Found] = []
         rows = 0
@@ -323,42 +338,42 @@ class Recovery:
                 await self._last(task, feed, held.entry)
         finally:
             await feed.close()
-        return (held.entry.ranges[-1].stop if held is not None and held.entry.ranges else position), held
+        return held
 
     def _go_on(self) -> None:
         if self.stopping():
             raise _StoppedError
 
-    async def _slice(self, task: PartitionTask, feed: InputFeed, pending: list[Found]) -> None:
+    async def _slice(self, task: PartitionTask, feed: MergedFeed, pending: list[Found]) -> None:
         if not pending:
             return
-        rejected = frozenset(offset for found in pending for _, offset in found.entry.rejected)
+        rejected = rejected_of(found.entry for found in pending)
         actions = b"".join(found.entry.actions for found in pending)
-        chunks: list[Chunk] = []
-        for wanted in joined([wanted for found in pending for wanted in found.entry.ranges]):
-            chunks += await feed.read(TopicPartition(wanted.topic, task.task), wanted.start, wanted.stop)
+        ranges = [wanted for found in pending for wanted in found.entry.ranges]
+        chunks = await feed.read(ranges)
         for part, decided in portions(chunks, rejected, actions, _REPLAY_ROWS):
             async with self._busy:
                 self._replayer.replay(task.task, part, rejected, decided)
             await asyncio.sleep(0)  # live tasks have their turn
-        await self._relieve(task.task, pending[-1])
+        task.begin_at(positions_after(task, ranges))
+        await self._relieve(task, pending[-1])
 
-    async def _relieve(self, task: int, last: Found) -> None:
+    async def _relieve(self, task: PartitionTask, last: Found) -> None:
         """What is replayed is committed: it may be written, so that a long replay needs no more memory than a short."""
         entry = last.entry
         if entry.ranges:
-            at = (entry.sequence, last.chain, last.offset, entry.ranges[-1].stop)
+            position, *others = task.positions
+            at = (entry.sequence, last.chain, last.offset, position, self._fingerprint, self.partitions, tuple(others))
             async with self._busy:
-                writing = self._states.relief(task, LocalMeta(*at, self._fingerprint, self.partitions))
+                writing = self._states.relief(task.task, LocalMeta(*at))
             if writing is not None:
                 await writing
 
-    async def _last(self, task: PartitionTask, feed: InputFeed, entry: JournalEntry) -> None:
-        chunks: list[Chunk] = []
-        for wanted in entry.ranges:
-            chunks += await feed.read(TopicPartition(wanted.topic, task.task), wanted.start, wanted.stop)
+    async def _last(self, task: PartitionTask, feed: MergedFeed, entry: JournalEntry) -> None:
+        chunks = await feed.read(entry.ranges)
         async with self._busy:
             equal = self._replayer.replay_last(task.task, chunks, entry)
+        task.begin_at(positions_after(task, entry.ranges))
         if not equal:
             raise StateCorruptedError(
                 "replaying the last transaction gave another exact digest than its journal record"

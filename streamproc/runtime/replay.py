@@ -19,14 +19,16 @@ import numpy.typing as npt
 import structlog
 
 from operators.batch import Column, TaskRows
-from operators.decode import Known
+from operators.decode import Decoded, Known, RecordDecoder
 from operators.deduplicate import payload_digests
 from operators.plan import DIGEST, replay_steps
+from operators.schema import StreamSchema
 from state.errors import RecordError, StateCorruptedError
 from streamproc.eventlog.contract import Chunk
 from streamproc.runtime.engine import Engine
-from streamproc.runtime.journal import JournalEntry
-from streamproc.runtime.rows import Rows, TaskInput, decode_rows, without
+from streamproc.runtime.journal import JournalEntry, Rejected, rejected_of
+from streamproc.runtime.rows import Rows, TaskInput, without
+from streamproc.runtime.union_rows import decode_union
 
 _PIECE_ROWS = 1024
 """Records decoded at once: so many, and what they become, fit a core's cache, which saves a quarter of their time."""
@@ -44,22 +46,24 @@ class SilentReplayer:
             step.process if any(field.name in read for field in step.outputs) else step.replay for step in self._silent
         ]
         self._decoder = engine.decoder.only({DIGEST, *read})
+        self._union = [_Again(decoder.only({DIGEST, *read}), stream) for decoder, stream in engine.decoders]
 
-    def replay(self, task: int, chunks: Sequence[Chunk], rejected: frozenset[int], actions: bytes) -> None:
+    def replay(self, task: int, chunks: Sequence[Chunk], rejected: Rejected, actions: bytes) -> None:
         """Run journaled records through the steps that keep state.
 
         Raises:
             StateCorruptedError: input and journal do not fit together.
         """
-        rows, digests = self._lean(task, _accepted(chunks, rejected), len(actions))
+        lean = self._lean_union if self._engine.plan.others else self._lean
+        rows, digests = lean(task, _accepted(chunks, rejected), len(actions))
         if rows.size:
             with self._published():
                 self._engine.rerun(rows, np.frombuffer(actions, np.uint8), self._runs, digests)
 
     def replay_last(self, task: int, chunks: Sequence[Chunk], entry: JournalEntry) -> bool:
         """Run one journaled transaction and say whether its `exact` digest comes out equal; `output` is reported on."""
-        kept = _accepted(chunks, frozenset(offset for _, offset in entry.rejected))
-        rows = decode_rows(self._engine.decoder, [TaskInput(task, kept[0].tp, kept)] if kept else [])
+        kept = _accepted(chunks, rejected_of([entry]))
+        rows = self._engine.decode([TaskInput(task, kept[0].tp, kept)] if kept else [])
         if rows.refused or rows.size != len(entry.actions):
             raise _differs(task)
         numerics, plan = self._engine.numerics, self._engine.plan
@@ -110,6 +114,16 @@ class SilentReplayer:
         )
         return rows, np.concatenate(digests)
 
+    def _lean_union(self, task: int, chunks: Sequence[Chunk], expected: int) -> tuple[Rows, npt.NDArray[np.int64]]:
+        """`_lean` where several streams are merged."""
+        try:
+            rows = decode_union(self._engine.plan.streams, self._union, [TaskInput(task, chunks[0].tp, list(chunks))])
+        except _NotAgainError:
+            raise _differs(task) from None
+        if rows.size != expected:
+            raise _differs(task)
+        return rows, rows.digests()
+
     @contextlib.contextmanager
     def _published(self) -> Iterator[None]:
         """What is run within is published; nothing of it stays if a row fails."""
@@ -124,10 +138,33 @@ class SilentReplayer:
         self._engine.publish()
 
 
-def _accepted(chunks: Sequence[Chunk], rejected: frozenset[int]) -> list[Chunk]:
+class _NotAgainError(Exception):
+    """A record does not come out as it did."""
+
+
+class _Again:
+    """Decodes one stream's records as `RecordDecoder.again` does, in the shape of `decode`."""
+
+    def __init__(self, decoder: RecordDecoder, stream: StreamSchema) -> None:
+        self._decoder, self._time = decoder, stream.event_time
+
+    def decode(self, values: Sequence[bytes | None], _: Sequence[int]) -> Decoded:
+        known = self._decoder.again(values)
+        if known is None:
+            raise _NotAgainError
+        times = known.columns[self._time].values
+        return Decoded(known.columns, np.arange(len(values)), known.ids, known.keys, times, [], 0)
+
+
+def _accepted(chunks: Sequence[Chunk], rejected: Rejected) -> list[Chunk]:
     """The chunks without the rejected records."""
     if rejected:
-        places = [{i for i, offset in enumerate(chunk.offsets) if offset in rejected} for chunk in chunks]
+        nothing = frozenset[int]()
+        bads = [rejected.get(chunk.tp.topic, nothing) for chunk in chunks]
+        places = [
+            {i for i, offset in enumerate(chunk.offsets) if offset in bad}
+            for chunk, bad in zip(chunks, bads, strict=True)
+        ]
         chunks = [without(chunk, bad) for chunk, bad in zip(chunks, places, strict=True)]
     return [chunk for chunk in chunks if chunk.offsets]
 

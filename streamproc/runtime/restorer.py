@@ -101,7 +101,7 @@ class Restorer:
         while waiting and not self._stopping:
             task = waiting.popleft()
             try:
-                await self._restore(task, committed.get(task.source))
+                await self._restore(task, committed)
                 locked = unanswered = 0
             except StateLockedError as error:
                 waiting.append(task)
@@ -131,7 +131,7 @@ class Restorer:
         self._failed(task)
         self._logger.error("a task cannot be restored, it is paused", task=task.task, error=str(error))
 
-    async def _restore(self, task: PartitionTask, committed: CommittedOffset | None) -> None:
+    async def _restore(self, task: PartitionTask, committed: Mapping[TopicPartition, CommittedOffset]) -> None:
         """Until it is restored or we are stopped. What does not answer at all is borne for a minute."""
         failing_since = self._clock.monotonic()
         while not self._stopping:

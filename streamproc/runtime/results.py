@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Computed", "Judged"]
+__all__ = ["Computed", "Judged", "Merged"]
 
 import msgspec
 import numpy as np
@@ -23,11 +23,26 @@ class Computed(msgspec.Struct):
     judged: Judged
 
 
+class Merged(msgspec.Struct):
+    """Rows of all streams of a stage, of which only some are decided; what the journal says of them.
+
+    `fresh`, `duplicate`, `actions`: as in `Judged`, of all rows. `exact`: int64 (fresh rows, columns), what must come
+    out equal on any machine.
+    """
+
+    rows: Rows
+    fresh: npt.NDArray[np.int64]
+    duplicate: npt.NDArray[np.bool_]
+    actions: npt.NDArray[np.uint8]
+    exact: npt.NDArray[np.int64]
+
+
 class Judged(msgspec.Struct):
     """Rows with their decisions, before encoding.
 
     `batch` holds the rows that are no duplicates, with every column the plan added; `fresh` their indices
-    among `rows`. `actions`: uint8, one action code a row of `rows`, duplicates included.
+    among `rows`. `actions`: uint8, one action code a row of `rows`, duplicates included. `merged`: where several
+    streams enter the stage, all rows; those here are of the one that is decided.
     """
 
     rows: Rows
@@ -36,3 +51,9 @@ class Judged(msgspec.Struct):
     duplicate: npt.NDArray[np.bool_]
     decided: Decided
     actions: npt.NDArray[np.uint8]
+    merged: Merged | None = None
+
+    @property
+    def all_rows(self) -> Rows:
+        """Of whichever stream."""
+        return self.rows if self.merged is None else self.merged.rows

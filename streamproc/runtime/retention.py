@@ -34,16 +34,22 @@ async def check_retention(admin: Admin, plan: Plan, replay_horizon_ms: int) -> d
         ConfigError: records that a replay needs would be removed.
         EventLogError: the log cannot be reached.
     """
-    source, journal = plan.stream.topic, plan.topics.journal
-    found = await admin.retention([source, journal])
+    sources, journal = [stream.topic for stream in plan.streams], plan.topics.journal
+    found = await admin.retention([*sources, journal])
     for topic, kept in found.items():
         if kept.compacted:
             raise ConfigError(
                 f"topic {topic} is compacted: records that a replay needs would go",
                 hint="set its cleanup.policy=delete",
             )
+    for source in sources:
+        _check_source(found, source, journal, replay_horizon_ms)
+    return found
+
+
+def _check_source(found: Mapping[str, Retention], source: str, journal: str, replay_horizon_ms: int) -> None:
     if source not in found or journal not in found:
-        return found  # not ours to ask
+        return  # not ours to ask
     if _time(found[journal]) < _time(found[source]) or _size(found[journal]) < _size(found[source]):
         raise ConfigError(
             f"the journal {journal} is kept for a shorter time than its input {source}",
@@ -55,12 +61,14 @@ async def check_retention(admin: Admin, plan: Plan, replay_horizon_ms: int) -> d
             f" a restore from the oldest kept checkpoint needs those of {replay_horizon_ms / 1000:g} s",
             hint="raise its retention.ms, or lower --checkpoint-seconds",
         )
-    return found
 
 
 def cautions(found: Mapping[str, Retention], plan: Plan, replay_horizon_ms: int) -> list[str]:
     """What settings that `check_retention` took do not bear, and what to do about it."""
-    source = plan.stream.topic
+    return [line for stream in plan.streams for line in _cautions_of(found, stream.topic, replay_horizon_ms)]
+
+
+def _cautions_of(found: Mapping[str, Retention], source: str, replay_horizon_ms: int) -> list[str]:
     kept = found.get(source, Retention())
     if kept.time_ms is None and kept.size_bytes is None:
         return []

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["Condemned", "Refused", "Rows", "TaskInput", "decode_rows", "set_aside", "task_inputs", "without"]
+__all__ = [
+    "Condemned",
+    "Refused",
+    "Rows",
+    "TaskInput",
+    "decode_rows",
+    "respan",
+    "set_aside",
+    "task_inputs",
+    "without",
+]
 
 from collections.abc import Mapping, Sequence, Set
 
@@ -15,6 +25,8 @@ from operators.decode import RecordDecoder
 from operators.deduplicate import payload_digests
 from operators.plan import DIGEST, ROUTE, Plan
 from streamproc.eventlog.contract import Chunk, TopicPartition
+from streamproc.runtime.journal import RangeOfInput
+from streamproc.runtime.notes import Portion
 from streamproc.runtime.partition_task import PartitionTask, Phase
 
 Indices = npt.NDArray[np.int64]
@@ -23,7 +35,11 @@ Condemned = Set[tuple[TopicPartition, int]]
 
 
 class TaskInput(msgspec.Struct):
-    """What one task decides in this transaction: chunks of its partition, in offset order."""
+    """What one task decides in this transaction: chunks of its partition, in offset order.
+
+    Where several streams enter its stage, chunks of all of them in the order of merging; `source` is the topic of the
+    one that is decided.
+    """
 
     task: int
     source: TopicPartition
@@ -40,29 +56,56 @@ class TaskInput(msgspec.Struct):
         return self.chunks[-1].next_offset
 
     @property
+    def ranges(self) -> tuple[RangeOfInput, ...]:
+        """The records, in order, in as few ranges as there are."""
+        if all(chunk.tp == self.source for chunk in self.chunks):
+            return (RangeOfInput(self.source.topic, self.start, self.stop),)
+        found: list[RangeOfInput] = []
+        for chunk in self.chunks:
+            topic, start, stop = chunk.tp.topic, chunk.offsets[0], chunk.next_offset
+            if found and found[-1].topic == topic:
+                start = found.pop().start
+            found.append(RangeOfInput(topic, start, stop))
+        return tuple(found)
+
+    @property
     def rows(self) -> int:
         """Number of records."""
         return sum(len(chunk.offsets) for chunk in self.chunks)
 
+    def portions(self) -> list[Portion]:
+        """What it takes of each input."""
+        if all(chunk.tp == self.source for chunk in self.chunks):
+            return [Portion(*self.source, self.start, self.stop, self.rows)]
+        by_input: dict[TopicPartition, list[Chunk]] = {}
+        for chunk in self.chunks:
+            by_input.setdefault(chunk.tp, []).append(chunk)
+        return [TaskInput(self.task, tp, chunks).portions()[0] for tp, chunks in by_input.items()]
+
 
 def task_inputs(chunks: Sequence[Chunk], tasks: Mapping[TopicPartition, PartitionTask]) -> list[TaskInput]:
-    """What was collected, by task; records of tasks that do not run are left out.
+    """What was collected, by task; records of tasks that do not run are left out. `tasks`: by each of their inputs.
 
     Raises:
         StateCorruptedError: a record comes a second time.
     """
     by_task: dict[TopicPartition, list[Chunk]] = {}
+    first: dict[TopicPartition, int] = {}
     for chunk in chunks:
         task = tasks.get(chunk.tp)
         if task is not None and task.phase is Phase.RUNNING:
-            by_task.setdefault(chunk.tp, []).append(chunk)
-    for tp, mine in by_task.items():
-        tasks[tp].expect(mine[0].offsets[0])
+            by_task.setdefault(task.source, []).append(chunk)
+            first.setdefault(chunk.tp, chunk.offsets[0])
+    for tp, offset in first.items():
+        tasks[tp].expect(tp, offset)
     return [TaskInput(tp.partition, tp, mine) for tp, mine in sorted(by_task.items())]
 
 
 class Refused(msgspec.Struct):
-    """A record that becomes a dead letter: where it stood and why; `value` is kept only for its keyed digest."""
+    """A record that becomes a dead letter: where it stood and why; `value` is kept only for its keyed digest.
+
+    `topic`: "" where the task's rows are of one stream.
+    """
 
     task: int
     offset: int
@@ -70,12 +113,15 @@ class Refused(msgspec.Struct):
     reason: str
     detail: str
     value: bytes | None
+    topic: str = ""
 
 
 class Rows(msgspec.Struct):
     """Decoded rows of several tasks, columns by name; all sequences have one entry a row.
 
     Rows of a task lie together, in offset order; `spans` covers them all. `refused` is in no particular order.
+    `streams`: where several streams enter the stage, the number of each row's, whose topic is in `topics`; the rows of
+    a task then are in the order of merging.
     """
 
     spans: tuple[TaskRows, ...]
@@ -88,6 +134,8 @@ class Rows(msgspec.Struct):
     columns: dict[str, Column]
     refused: list[Refused]
     extras: int
+    streams: Indices | None = None
+    topics: tuple[str, ...] = ("",)
 
     @property
     def size(self) -> int:
@@ -98,7 +146,7 @@ class Rows(msgspec.Struct):
         """The rows at ascending indices `rows`; nothing is refused by it."""
         picked = rows.tolist()
         return Rows(
-            _respan(self.spans, rows),
+            respan(self.spans, rows),
             self.offsets[rows],
             self.timestamps[rows],
             [self.values[i] for i in picked],
@@ -108,15 +156,17 @@ class Rows(msgspec.Struct):
             {name: column.take(rows) for name, column in self.columns.items()},
             self.refused,
             self.extras,
+            None if self.streams is None else self.streams[rows],
+            self.topics,
         )
 
     def refuse(self, rows: Sequence[int], reason: str, detail: str) -> Rows:
         """Without `rows`, which become dead letters."""
         task_of = np.repeat([span.task for span in self.spans], [span.stop - span.start for span in self.spans])
         for i in rows:
-            self.refused.append(
-                Refused(int(task_of[i]), int(self.offsets[i]), int(self.timestamps[i]), reason, detail, self.values[i])
-            )
+            topic = self.topics[0 if self.streams is None else int(self.streams[i])]
+            at = int(self.offsets[i]), int(self.timestamps[i])
+            self.refused.append(Refused(int(task_of[i]), *at, reason, detail, self.values[i], topic))
         keep = np.ones(self.size, np.bool_)
         keep[list(rows)] = False
         return self.take(np.flatnonzero(keep))
@@ -130,7 +180,14 @@ class Rows(msgspec.Struct):
     def digests(self) -> Indices:
         """Int64 (rows,): a digest of each record as it first came; a later stage is told it."""
         told = self.columns.get(DIGEST)
-        return payload_digests(self.values) if told is None else told.values
+        if told is None:
+            return payload_digests(self.values)
+        if self.streams is None:
+            return told.values
+        taken = np.flatnonzero(self.streams)  # only rows of the first stream were told
+        digests: Indices = told.values.copy()
+        digests[taken] = payload_digests([self.values[i] for i in taken.tolist()])
+        return digests
 
     def batch(self) -> Batch:
         """The rows as the plan's steps see them; steps add their columns to a dictionary of its own."""
@@ -190,7 +247,13 @@ def set_aside(inputs: Sequence[TaskInput], condemned: Condemned) -> tuple[list[T
             bad = [i for i, offset in enumerate(chunk.offsets) if (chunk.tp, offset) in condemned]
             refused += [
                 Refused(
-                    task_input.task, chunk.offsets[i], chunk.timestamps[i], "crashed_worker", detail, chunk.values[i]
+                    task_input.task,
+                    chunk.offsets[i],
+                    chunk.timestamps[i],
+                    "crashed_worker",
+                    detail,
+                    chunk.values[i],
+                    chunk.tp.topic,
                 )
                 for i in bad
             ]
@@ -210,7 +273,8 @@ def without(chunk: Chunk, rows: Set[int]) -> Chunk:
     return Chunk(chunk.tp, offsets, keys, values, timestamps, chunk.next_offset, headers)
 
 
-def _respan(spans: Sequence[TaskRows], rows: Indices) -> tuple[TaskRows, ...]:
+def respan(spans: Sequence[TaskRows], rows: Indices) -> tuple[TaskRows, ...]:
+    """The spans when only the rows at ascending indices `rows` are left."""
     out: list[TaskRows] = []
     for span in spans:
         start, stop = np.searchsorted(rows, (span.start, span.stop)).tolist()

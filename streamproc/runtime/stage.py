@@ -6,10 +6,11 @@ every transaction.
 
 from __future__ import annotations
 
-__all__ = ["Part", "Stage", "StageParts", "by_stage", "decided_and_handed_on"]
+__all__ = ["Part", "Stage", "StageParts", "by_stage", "decided_and_handed_on", "merging"]
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -20,13 +21,14 @@ import structlog
 from operators.plan import Plan
 from state.errors import StateCorruptedError
 from streamproc.clock import Clock
-from streamproc.eventlog.contract import Chunk, CommittedOffset, EventLog, TopicPartition
+from streamproc.eventlog.contract import Chunk, CommittedOffset, EventLog, GroupReader, TopicPartition
 from streamproc.runtime.engine import Engine
+from streamproc.runtime.event_times import EventTimes
 from streamproc.runtime.executor import BlockingExecutor
 from streamproc.runtime.flush import Flusher
 from streamproc.runtime.in_step import Lane
+from streamproc.runtime.merging_reader import MergedStage, MergingReader
 from streamproc.runtime.partition_task import PartitionTask, Phase
-from streamproc.runtime.progress import LONG_AGO
 from streamproc.runtime.recovery import Recovery
 from streamproc.runtime.replay import SilentReplayer
 from streamproc.runtime.restorer import Restorer
@@ -56,7 +58,8 @@ class Part(NamedTuple):
         """What the group commits. `reached`: up to which event time all was taken, where that is known."""
         tasks, heads = self.stage.tasks, self.computed.heads.items()
         times = reached if self.stage.plan.handoff is not None else {}
-        return {source: tasks[source].commit_of(head, times.get(source, -1)) for source, head in heads}
+        commits = [tasks[source].commits_of(head, times.get(source, -1)) for source, head in heads]
+        return {tp: offset for commit in commits for tp, offset in commit.items()}
 
     def journaled(self) -> dict[TopicPartition, tuple[int, int]]:
         """Of each journal's partition: the record before its own, and its own sequence; see `locate_all`."""
@@ -71,7 +74,8 @@ class Part(NamedTuple):
 
 
 class Stage:
-    """One stage of a worker. `tasks`: those it owns now, by their source; only the stage changes it.
+    """One stage of a worker. `tasks`: those it owns now, by their source, `inputs`: by each of their inputs; only the
+    stage changes them.
 
     Args:
         busy: held while anything is computed: keeps slices of a restore apart from transactions.
@@ -85,6 +89,7 @@ class Stage:
     ) -> None:  # fmt: skip
         self.plan, self.engine = parts.plan, parts.engine
         self.tasks: dict[TopicPartition, PartitionTask] = {}
+        self.inputs = self.tasks if not parts.plan.others else dict[TopicPartition, PartitionTask]()
         self.flusher = Flusher(parts.states, executor, clock, settings.flush_rows, settings.flush_seconds)
         self._states, self._checkpoints = parts.states, parts.checkpoints or NoCheckpoints()
         self._recovery = Recovery(
@@ -93,14 +98,24 @@ class Stage:
             checkpoints=self._checkpoints,
         )  # fmt: skip
         self.restorer = Restorer(self._recovery, parts.states, clock, restored=restored, failed=failed, others=others)
-        self._clock_reader = parts.engine.decoder.only(())
+        self._event_times = {stream.topic: EventTimes(decoder, stream) for decoder, stream in parts.engine.decoders}
         self._damage: StateCorruptedError | None = None
         self._logger = structlog.get_logger("worker").bind(worker=settings.index)
 
     @property
     def source(self) -> str:
-        """The topic its tasks read."""
+        """The topic its tasks decide."""
         return self.plan.stream.topic
+
+    @property
+    def topics(self) -> list[str]:
+        """All topics its tasks read, the one they decide first."""
+        return [stream.topic for stream in self.plan.streams]
+
+    def merged(self, busy: Callable[[], bool] | None) -> MergedStage:
+        """How its streams are merged; `busy`: whether stages before it have work; None: it is the first."""
+        times = {topic: reader.of for topic, reader in self._event_times.items()}
+        return MergedStage(times, {stream.topic: stream.wait_ms / 1000 for stream in self.plan.streams}, busy)
 
     @property
     def partitions(self) -> int:
@@ -118,16 +133,11 @@ class Stage:
     @property
     def lane(self) -> Lane:
         """How its partitions are kept in step."""
-        sent = self.plan.handoff
-        return Lane(self.source, None if sent is None else sent.in_step_ms, self._times_of)
+        sent, (source, *others) = self.plan.handoff, self.topics
+        return Lane(source, None if sent is None else sent.in_step_ms, self._times_of, tuple(others))
 
     def _times_of(self, chunk: Chunk) -> npt.NDArray[np.int64]:
-        if (known := self._clock_reader.again(chunk.values)) is not None:
-            return known.columns[self.plan.stream.event_time].values
-        decoded = self.engine.decoder.decode(chunk.values, chunk.timestamps)
-        times = np.full(len(chunk.values), LONG_AGO)
-        times[decoded.rows] = decoded.event_time
-        return times
+        return self._event_times[chunk.tp.topic].of(chunk)
 
     def compute(self, inputs: Sequence[TaskInput], now_ms: int) -> Part:
         """Steps 2-4 on its tasks' share of a batch; see `Engine.compute`.
@@ -183,24 +193,37 @@ class Stage:
         for task in lost:
             self._logger.error("local state discarded", task=task.task, reason=str(error))
             await self._states.lose(task.task)
-            del self.tasks[task.source]
+            self._remove(task)
             task.enter(Phase.CLOSED)
-        return [task.source for task in lost]
+        return [tp for task in lost for tp in task.inputs]
 
     async def adopt(self, partitions: Set[TopicPartition], committed: Mapping[TopicPartition, CommittedOffset]) -> None:
         """Close tasks that are not ours any more; restore new ones beside those that are kept."""
         for tp, task in list(self.tasks.items()):
-            kept = tp in partitions and task.phase is Phase.RUNNING
-            if not kept or (tp in committed and committed[tp].offset != task.position):
+            kept = partitions >= set(task.inputs) and task.phase is Phase.RUNNING
+            if not kept or any(
+                one in committed and committed[one].offset != at
+                for one, at in zip(task.inputs, task.positions, strict=True)
+            ):
                 await self._give_up(tp)
         mine = {tp for tp in partitions if tp.topic == self.source}
-        new = [PartitionTask(tp.partition, tp) for tp in sorted(mine - self.tasks.keys())]
+        new = [PartitionTask(tp.partition, tp, self._others_of(tp)) for tp in sorted(mine - self.tasks.keys())]
         self.tasks |= {task.source: task for task in new}
+        self.inputs |= {tp: task for task in new for tp in task.inputs}
         self.restorer.begin(new, committed)
+
+    def _others_of(self, source: TopicPartition) -> tuple[TopicPartition, ...]:
+        return tuple(TopicPartition(topic, source.partition) for topic in self.topics[1:])
+
+    def _remove(self, task: PartitionTask) -> None:
+        del self.tasks[task.source]
+        for tp in task.inputs:
+            self.inputs.pop(tp, None)
 
     async def _give_up(self, tp: TopicPartition) -> None:
         """A task that is RESTORING has no open store any more."""
-        task = self.tasks.pop(tp)
+        task = self.tasks[tp]
+        self._remove(task)
         if task.phase is Phase.RUNNING:
             await self.flusher.finish([task])
             await self._states.close(task.task)
@@ -218,6 +241,18 @@ class Stage:
         for task in self.tasks.values():
             if task.phase is Phase.RUNNING:
                 await self._states.close(task.task)
+
+
+def merging(
+    reader: GroupReader, stages: Sequence[Stage], clock: Clock, busy: Callable[[Sequence[Stage]], bool]
+) -> GroupReader:
+    """`reader`, with the streams of each stage that has several merged; `busy`: whether some stages have work."""
+    merged = [
+        stage.merged(partial(busy, stages[:number]) if number else None)
+        for number, stage in enumerate(stages)
+        if len(stage.topics) > 1
+    ]
+    return MergingReader(reader, merged, clock) if merged else reader
 
 
 def by_stage(stages: Iterable[Stage], inputs: Sequence[TaskInput]) -> list[tuple[Stage, list[TaskInput]]]:

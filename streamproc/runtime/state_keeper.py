@@ -127,7 +127,13 @@ class StateKeeper:
     def meta(self, task: PartitionTask) -> bytes:
         """The meta row that goes with a cut of the batch published last."""
         meta = LocalMeta(
-            task.sequence, task.chain, task.journal_offset, task.position, self._fingerprint, self.partitions
+            task.sequence,
+            task.chain,
+            task.journal_offset,
+            task.position,
+            self._fingerprint,
+            self.partitions,
+            task.positions[1:],
         )
         return meta.encode()
 

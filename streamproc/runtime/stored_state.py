@@ -15,7 +15,10 @@ from streamproc.runtime.partition_task import PartitionTask
 
 
 class LocalMeta(msgspec.Struct, frozen=True, array_like=True):
-    """What a flush stores beside the rows: which transaction they are of."""
+    """What a flush stores beside the rows: which transaction they are of.
+
+    `position`: the next offset of the input that is decided, `others`: those of the task's other inputs.
+    """
 
     sequence: int
     chain: bytes
@@ -23,6 +26,7 @@ class LocalMeta(msgspec.Struct, frozen=True, array_like=True):
     position: int
     state_fingerprint: str
     partitions: int
+    others: tuple[int, ...] = ()
 
     def encode(self) -> bytes:
         """The stored bytes."""

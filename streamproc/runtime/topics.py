@@ -23,7 +23,11 @@ async def prepare_topics(log: EventLog, *plans: Plan, replay_horizon_ms: int | N
     """
     admin = log.admin()
     source = plans[0].stream.topic
-    partitions = await admin.partitions(source) or plans[0].topic_partitions
+    partitions = plans[0].topic_partitions
+    for stream in [stream for plan in plans for stream in plan.streams]:
+        if found := await admin.partitions(stream.topic):
+            source, partitions = stream.topic, found
+            break
     specs = [TopicSpec(name, partitions, plan.topic_config) for plan in plans for name in _names(plan)]
     await admin.ensure_topics(specs)
     for spec in specs:
@@ -43,4 +47,5 @@ async def prepare_topics(log: EventLog, *plans: Plan, replay_horizon_ms: int | N
 
 def _names(plan: Plan) -> list[str]:
     topics = plan.topics
-    return [plan.stream.topic, topics.decisions, topics.dead_letters, topics.journal, *topics.side.values()]
+    sources = [stream.topic for stream in plan.streams]
+    return [*sources, topics.decisions, topics.dead_letters, topics.journal, *topics.side.values()]

@@ -24,21 +24,21 @@ class Watchdog:
 
     def __init__(self) -> None:
         self.stalled: set[TopicPartition] = set()
-        self._seen: dict[TopicPartition, tuple[int, int]] = {}  # position, looks that found it there
+        self._seen: dict[TopicPartition, tuple[tuple[int, ...], int]] = {}  # positions, looks that found it there
         self._logger = structlog.get_logger("watchdog")
 
     def look(
         self, tasks: Iterable[PartitionTask], waiting: Set[TopicPartition], ends: Mapping[TopicPartition, int]
     ) -> None:
         """`waiting`: whose input has something to decide. `ends`: where it ends."""
-        seen: dict[TopicPartition, tuple[int, int]] = {}
+        seen: dict[TopicPartition, tuple[tuple[int, ...], int]] = {}
         for task in tasks:
-            position, looks = self._seen.get(task.source, (task.position, 0))
-            if task.source in waiting and position == task.position:
-                seen[task.source] = position, looks + 1
+            positions, looks = self._seen.get(task.source, (task.positions, 0))
+            if not waiting.isdisjoint(task.inputs) and positions == task.positions:
+                seen[task.source] = positions, looks + 1
                 if looks + 1 == _LOOKS_MAX:
                     self._logger.error(
-                        "a task stands still", task=task.task, phase=task.phase, position=position,
+                        "a task stands still", task=task.task, phase=task.phase, position=task.position,
                         end=ends.get(task.source),
                     )  # fmt: skip
             elif looks >= _LOOKS_MAX:

@@ -22,19 +22,19 @@ from streamproc.eventlog.contract import CommittedOffset, EventLog, GroupReader,
 from streamproc.runtime.assignment import Assignment
 from streamproc.runtime.care import Care
 from streamproc.runtime.collector import Collector, InArrivalOrder, Queue
-from streamproc.runtime.ending import at_end
+from streamproc.runtime.ending import at_end, ends_now
 from streamproc.runtime.engine import BatchTooBadError, BatchTooLargeError
 from streamproc.runtime.executor import BlockingExecutor
 from streamproc.runtime.in_step import InStep
 from streamproc.runtime.journal_reading import locate_all
 from streamproc.runtime.metrics import WorkerMetrics
-from streamproc.runtime.notes import Notes, Orders, Portion
+from streamproc.runtime.notes import Notes, Orders
 from streamproc.runtime.partition_task import PartitionTask, Phase
 from streamproc.runtime.patience import Patience
 from streamproc.runtime.progress import Progress
 from streamproc.runtime.rows import TaskInput, task_inputs
 from streamproc.runtime.settings import WorkerSettings
-from streamproc.runtime.stage import Part, Stage, StageParts, by_stage, decided_and_handed_on
+from streamproc.runtime.stage import Part, Stage, StageParts, by_stage, decided_and_handed_on, merging
 from streamproc.runtime.topics import prepare_topics
 from streamproc.runtime.transaction import Probe, TransactionProtocol
 
@@ -71,12 +71,14 @@ class Worker:
             for parts in stages
         ]  # fmt: skip
         self._tasks: Mapping[TopicPartition, PartitionTask] = ChainMap(*(stage.tasks for stage in self._stages))
+        self._inputs: Mapping[TopicPartition, PartitionTask] = ChainMap(*(stage.inputs for stage in self._stages))
         self._assignment = Assignment(self._busy)
         name = f"{pipeline}-{settings.instance}-{settings.index}"
         self._reader: GroupReader = log.reader(
-            pipeline, [stage.source for stage in self._stages], self._assignment,
+            pipeline, [topic for stage in self._stages for topic in stage.topics], self._assignment,
             instance=name, index=settings.index, count=settings.count,
         )  # fmt: skip
+        self._reader = merging(self._reader, self._stages, clock, self._is_busy)
         self._progress = Progress(log, pipeline, clock)
         self._queue = self._made_queue()
         self._collector = Collector(self._reader, 2 * settings.batch_rows_max, self._queue)
@@ -96,15 +98,22 @@ class Worker:
 
     def waiting(self, ends: Mapping[TopicPartition, int]) -> set[TopicPartition]:
         """Whose input, which ends there, holds what is not decided; what only marks transactions does not count."""
-        held, read, tasks = self._queue.partitions, self._reader.position, self._tasks.items()
-        return held | {tp for tp, task in tasks if task.in_flight or max(read(tp), task.position) < ends.get(tp, 0)}
+        held, read, tasks = self._queue.partitions, self._reader.position, self._inputs.items()
+        behind = {tp for tp, task in tasks if max(read(tp), task.position_of(tp)) < ends.get(tp, 0)}
+        return held | behind | {tp for tp, task in tasks if task.in_flight}
 
     @property
     def ready(self) -> bool:
         """Whether it has its partitions and decides."""
-        running = {tp for tp, task in self._tasks.items() if task.phase is Phase.RUNNING}
+        running = {tp for tp, task in self._inputs.items() if task.phase is Phase.RUNNING}
         settled = self._assignment.settled and running == self._assignment.partitions
         return settled and not self._stopping and self._metrics.log_answers
+
+    def _is_busy(self, stages: Iterable[Stage]) -> bool:
+        """Whether anything is to be decided, or in flight, by these."""
+        held, caught_up = self._queue.partitions, self._reader.caught_up
+        inputs = [(tp, task) for stage in stages for tp, task in stage.inputs.items()]
+        return any(task.in_flight or task.source in held or not caught_up(tp) for tp, task in inputs)
 
     def stop(self) -> None:
         """Finish the transaction at hand, flush, and return from `run`."""
@@ -193,14 +202,18 @@ class Worker:
     def _expected(self) -> list[TopicPartition]:
         """What the next transaction will write to, as far as that is known before it is computed."""
         waiting = self._queue.partitions
-        return [tp for stage in self._stages for tp in stage.expected(sorted(waiting & stage.tasks.keys()))]
+        return [
+            tp
+            for stage in self._stages
+            for tp in stage.expected(sorted({stage.inputs[tp].source for tp in waiting & stage.inputs.keys()}))
+        ]
 
     def _next(self) -> list[Part] | None:
         """The next batch, computed; None if nothing is to be decided, or not so (`_again`)."""
         if self._probe is not None:
             self._probe(1)
-        rows = self._care.rows(self._queue, self._full, self._tasks)
-        inputs = task_inputs(self._queue.take(rows), self._tasks)
+        rows = self._care.rows(self._queue, self._full, self._inputs)
+        inputs = task_inputs(self._queue.take(rows), self._inputs)
         return self._compute(inputs) if inputs else None  # 2-4
 
     @property
@@ -212,7 +225,7 @@ class Worker:
         """Steps 2-4; None, and `_again`, if too many rows failed: the batch is read again in smaller ones."""
         started = self._clock.work()
         if self._notes is not None:
-            self._notes.begin([Portion(*given.source, given.start, given.stop, given.rows) for given in inputs])
+            self._notes.begin([portion for given in inputs for portion in given.portions()])
         try:
             now_ms = self._clock.now_ms()
             parts = [stage.compute(mine, now_ms) for stage, mine in by_stage(self._stages, inputs)]
@@ -300,9 +313,9 @@ class Worker:
     async def _read_from_positions(self) -> None:
         """Forget what was collected, a poll under way too, and read each task again from its position."""
         await self._collector.reset()
-        for tp, task in self._tasks.items():
+        for tp, task in self._inputs.items():
             if task.phase is Phase.RUNNING:
-                self._reader.resume(tp, task.position)
+                self._reader.resume(tp, task.position_of(tp))
             else:
                 self._reader.pause(tp)  # its records must not be taken the moment it goes live, from far ahead
 
@@ -314,7 +327,7 @@ class Worker:
         sources = [stage.source for stage in self._stages[:-1]]
         self._progress.partitions = [TopicPartition(source, p) for source in sources for p in range(partitions)]
         if self._settings.until_end:
-            self._ends[0] = await self._now_at(self._stages[0])
+            self._ends[0] = await ends_now(self._log, self._stages[0].topics, partitions)
         await self._protocol.open()
         await self._reader.start()
         return True
@@ -341,7 +354,8 @@ class Worker:
         return True
 
     def _go_live(self, task: PartitionTask) -> None:
-        self._reader.resume(task.source, task.position)
+        for tp in task.inputs:
+            self._reader.resume(tp, task.position_of(tp))
         topic, number = task.source
         self._logger.info("task restored", topic=topic, task=number, position=task.position, sequence=task.sequence)
         if self.ready:
@@ -359,17 +373,11 @@ class Worker:
             return False
         for number, stage in enumerate(self._stages):
             if number not in self._ends:
-                self._ends[number] = await self._now_at(stage)
+                self._ends[number] = await ends_now(self._log, stage.topics, stage.partitions)
             ends = self._ends[number]
-            if not await at_end(self._log, self._reader, self._clock, self._pipeline, ends=ends, own=self._tasks):
+            if not await at_end(self._log, self._reader, self._clock, self._pipeline, ends=ends, own=self._inputs):
                 return False
         return True
-
-    async def _now_at(self, stage: Stage) -> dict[TopicPartition, int]:
-        """Where the stage's source ends now, if it holds anything."""
-        admin, sources = self._log.admin(), [TopicPartition(stage.source, p) for p in range(stage.partitions)]
-        begins, ends = await admin.begin_offsets(sources), await admin.end_offsets(sources)
-        return {tp: end for tp, end in ends.items() if end > begins[tp]}
 
     async def _close(self) -> None:
         """Leave nothing to replay: what is published is flushed; what is not is undone."""

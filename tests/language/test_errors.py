@@ -56,11 +56,6 @@ CASES = [
         "unknown value 'drop' (one of ignore, refuse)",
     ),
     ("    id: transaction_id\n", "    id: transaction_id\n    deduplicate: 24 h\n", "'24 h' is not a duration"),
-    (
-        "  transactions:",
-        "  logins: {fields: {a: string}, id: a, event_time: a}\n  transactions:",
-        "more than one stream",
-    ),
     ("partition_by: card_id", "partition_by: cardid", "there is no field 'cardid' (did you mean card_id?)"),
     ("partition_by: card_id", "partition_by: amount", "partition_by: amount is decimal(2), not string or int64"),
     ("partition_by: card_id", "partition_by: card_id\nper: price", "the key price is float64, not string"),

@@ -220,7 +220,8 @@ def _previous(spec: Any, history: list[Row], horizon: int, out: Row) -> bool:
     me["cut off"] = missing and stays
     unknown = any(r.get("cut off") for r in history[begin:])
     for p in spec.previous:
-        out[p.name] = found[-p.n][p.of] if len(found) >= p.n else None
-        if unknown and p.n > 1:  # behind a row that could not see its own past, NULL is allowed too
+        mine = [r for r in found if p.where is None or r[p.where] is True]
+        out[p.name] = mine[-p.n][p.of] if len(mine) >= p.n else None
+        if unknown and (p.n > 1 or p.where):  # behind a row that could not see its own past, NULL is allowed too
             out[p.name] = Either(out[p.name])
     return missing

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from state.errors import EventLogError
 from streamproc.eventlog.contract import Chunk, GroupReader, TopicPartition
-from streamproc.runtime.collector import Collector, InArrivalOrder, split_chunk
+from streamproc.runtime.chunks import split_chunk
+from streamproc.runtime.collector import Collector, InArrivalOrder
 
 TP = TopicPartition("t", 0)
 

@@ -23,7 +23,7 @@ from streamproc.eventlog.contract import NO_OFFSET, Chunk, TopicPartition
 from streamproc.eventlog.simulated import Faults, VirtualTimeLoop
 from streamproc.language import compile_pipeline, load_pipeline
 from streamproc.runtime import recovery, state_keeper
-from streamproc.runtime.journal import JournalEntry, JournalHead
+from streamproc.runtime.journal import JournalEntry, JournalHead, Rejected
 from streamproc.runtime.partition_task import PartitionTask, Phase
 from streamproc.runtime.recovery import Recovery
 from streamproc.runtime.replay import SilentReplayer
@@ -163,7 +163,7 @@ class Counting:
     def __init__(self) -> None:
         self.slices = 0
 
-    def replay(self, task: int, chunks: list[Chunk], rejected: frozenset[int], actions: bytes) -> None:
+    def replay(self, task: int, chunks: list[Chunk], rejected: Rejected, actions: bytes) -> None:
         self.slices += 1
 
     def replay_last(self, task: int, chunks: list[Chunk], entry: JournalEntry) -> bool:
@@ -193,7 +193,7 @@ def test_a_restore_is_stopped_between_slices(plan: Plan, monkeypatch: pytest.Mon
         assert await world.work(batch_rows_max=5)
         source = TopicPartition(plan.stream.topic, 0)
         log = world.client()
-        committed = (await log.admin().committed(plan.pipeline, [source]))[source]
+        committed = await log.admin().committed(plan.pipeline, [source])
         replayer, stopped = Counting(), True
         restoring = Recovery(
             log, replayer, NoStates(), asyncio.Lock(), group=plan.pipeline, journal_topic=plan.topics.journal,
@@ -227,7 +227,7 @@ def test_a_replay_of_rejected_records_is_sliced_too(plan: Plan, monkeypatch: pyt
         await world.feed([Record(f"card{n}", b"no JSON") for n in range(300)])
         assert await world.work(batch_rows_max=5)
         source, log = TopicPartition(plan.stream.topic, 0), world.client()
-        committed = (await log.admin().committed(plan.pipeline, [source]))[source]
+        committed = await log.admin().committed(plan.pipeline, [source])
         restoring = Recovery(
             log, Counting(), NoStates(), asyncio.Lock(), group=plan.pipeline, journal_topic=plan.topics.journal,
             state_fingerprint=plan.state_fingerprint, partitions=2,
@@ -329,8 +329,8 @@ def test_a_restore_is_stopped_while_a_checkpoint_is_fetched(plan: Plan) -> None:
         await world.feed(traffic(world.rng, 100, 12))
         assert await world.work(batch_rows_max=5)
         source, log = TopicPartition(plan.stream.topic, 0), world.client()
-        committed = (await log.admin().committed(plan.pipeline, [source]))[source]
-        head = JournalHead.parse(committed.metadata)
+        committed = await log.admin().committed(plan.pipeline, [source])
+        head = JournalHead.parse(committed[source].metadata)
         restoring = Recovery(
             log, Counting(), NoStates(), asyncio.Lock(), group=plan.pipeline, journal_topic=plan.topics.journal,
             state_fingerprint="", partitions=2, checkpoints=Fetching(head.sequence, head.chain),
@@ -357,14 +357,14 @@ def test_a_process_that_stood_still_removes_no_checkpoint_of_the_tasks_new_owner
         log = world.client()
         await world.feed(records[:100])
         assert await world.work(batch_rows_max=5)
-        then = (await log.admin().committed(plan.pipeline, [source]))[source]
+        then = await log.admin().committed(plan.pipeline, [source])
         await world.feed(records[100:])
         assert await world.work(batch_rows_max=5)
-        now = (await log.admin().committed(plan.pipeline, [source]))[source]
+        now = await log.admin().committed(plan.pipeline, [source])
         if offsets_forgotten:
             await forget_offsets(world)
-        assert JournalHead.parse(now.metadata).sequence > JournalHead.parse(then.metadata).sequence
-        checkpoints = OneCheckpoint(JournalHead.parse(now.metadata).sequence + ahead)
+        assert JournalHead.parse(now[source].metadata).sequence > JournalHead.parse(then[source].metadata).sequence
+        checkpoints = OneCheckpoint(JournalHead.parse(now[source].metadata).sequence + ahead)
         restoring = Recovery(
             log, Counting(), NoStates(), asyncio.Lock(), group=plan.pipeline, journal_topic=plan.topics.journal,
             state_fingerprint="", partitions=2, checkpoints=checkpoints,

@@ -88,6 +88,7 @@ class EmbeddedScanner:
         self._thread = thread
         self._bytes_max = bytes_max
         self._positions: dict[TopicPartition, int] = {}
+        self._ends: dict[TopicPartition, int] = {}
 
     async def poll(self, timeout_ms: int) -> list[Chunk]:
         """As `GroupReader.poll`; two pollers at once share the records.
@@ -99,6 +100,7 @@ class EmbeddedScanner:
 
     def seek(self, tp: TopicPartition, offset: int) -> None:
         self._positions[tp] = offset
+        self._ends.pop(tp, None)
         self._thread.poke()
 
     def position(self, tp: TopicPartition) -> int:
@@ -117,7 +119,14 @@ class EmbeddedScanner:
 
     def read(self, store: Store) -> list[Chunk] | None:
         """In the log's thread; the copy is one step of the interpreter, so the loop may change positions."""
-        return store.read(self._positions.copy(), self._bytes_max) or None
+        ends: dict[TopicPartition, int] = {}
+        chunks = store.read(self._positions.copy(), self._bytes_max, ends)
+        self._ends = ends
+        return chunks or None
+
+    def caught_up(self, tp: TopicPartition) -> bool:
+        """Whether it is read, and was at its end when it was read last."""
+        return self._positions.get(tp, NO_OFFSET) >= self._ends.get(tp, NO_OFFSET + 1)
 
     def accept(self, chunks: list[Chunk] | None) -> list[Chunk]:
         """Move on past what was read, and only now: a cancelled poll has moved nothing."""
@@ -191,6 +200,9 @@ class EmbeddedReader:
 
     def position(self, tp: TopicPartition) -> int:
         return self._scanner.where(tp)
+
+    def caught_up(self, tp: TopicPartition) -> bool:
+        return self._scanner.caught_up(tp)
 
     async def close(self, *, leave: bool = False) -> None:
         await self._scanner.close()

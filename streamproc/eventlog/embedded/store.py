@@ -239,8 +239,12 @@ class Store:
 
     # -- reading
 
-    def read(self, positions: Mapping[TopicPartition, int], bytes_max: int) -> list[Chunk]:
+    def read(
+        self, positions: Mapping[TopicPartition, int], bytes_max: int, ends: dict[TopicPartition, int] | None = None
+    ) -> list[Chunk]:
         """What follows each position: at most `bytes_max` of each partition, but one stored chunk if there is one.
+
+        `ends` is told where each partition ends now.
 
         Raises:
             EventLogError: an unknown partition, or a position before its begin.
@@ -250,6 +254,8 @@ class Store:
             for tp, position in positions.items():
                 partition_id = self._id(tp)
                 begin, end = self._bounds(partition_id)
+                if ends is not None:
+                    ends[tp] = end
                 if position < begin:
                     raise EventLogError(f"{tp.topic}-{tp.partition} begins at {begin}, {position} is gone")
                 if position < end:

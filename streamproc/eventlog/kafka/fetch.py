@@ -11,6 +11,7 @@ __all__ = ["ChunkFetcher", "read_chunk"]
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -22,6 +23,8 @@ from streamproc.eventlog.kafka.errors import to_ours
 from streamproc.eventlog.kafka.settings import Settings
 
 _PARKED = 0
+_ANSWER_MS_MAX = 3_000
+"""A broker that lives answers each fetch within `fetch_max_wait_ms`."""
 
 
 class ChunkFetcher(Fetcher):
@@ -64,6 +67,7 @@ class ChunkFetcher(Fetcher):
         if (state := self._state(tp)) is not None:
             self._forget(tp)  # what was fetched belongs to the former position
             state.seek(offset)
+            state.lso = None  # what was known belongs to the former position
             state.resume()
             self._notify(self._wait_consume_future)
 
@@ -79,6 +83,13 @@ class ChunkFetcher(Fetcher):
         if state is None or state.paused or not state.has_valid_position:
             return None
         return int(state.position)
+
+    def caught_up(self, tp: TopicPartition) -> bool:
+        """Whether the broker's last answer, which is not old, had nothing behind the position."""
+        position, state = self.position(tp), self._state(tp)
+        if position is None or tp in self._records or not state.timestamp or state.lso is None:
+            return False
+        return bool(position >= state.lso and time.time() * 1000 - state.timestamp < _ANSWER_MS_MAX)
 
     def drain(self) -> list[Chunk]:
         """What has arrived, one chunk a partition; stops decoding at `poll_bytes` and leaves the rest.

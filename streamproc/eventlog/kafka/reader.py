@@ -129,6 +129,9 @@ class KafkaReader:
         found = self._started()[1].position(tp)
         return NO_OFFSET if found is None else found
 
+    def caught_up(self, tp: TopicPartition) -> bool:
+        return self._started()[1].caught_up(tp)
+
     async def close(self, *, leave: bool = False) -> None:
         """Bounded to some seconds; without `leave` the partitions stay ours until the session time-out."""
         if self._member is not None:

@@ -217,6 +217,7 @@ class SimulatedScanner:
     def __init__(self, client: SimulatedEventLog) -> None:
         self._client = client
         self._positions: dict[TopicPartition, int] = {}
+        self._reached: dict[TopicPartition, int] = {}
 
     async def poll(self, timeout_ms: int) -> list[Chunk]:
         clock = self._client.cluster.clock
@@ -232,11 +233,19 @@ class SimulatedScanner:
         if self._client.is_cut_off:
             return []
         chunks = []
+        self._reached = {}
         for tp, position in self._positions.items():
-            chunk, self._positions[tp] = self._client.cluster.read(tp, position)
+            chunk, following = self._client.cluster.read(tp, position)
+            self._positions[tp] = following
             if chunk is not None:
                 chunks.append(chunk)
+            if chunk is None or self._client.cluster.read(tp, following) == (None, following):
+                self._reached[tp] = following
         return chunks
+
+    def caught_up(self, tp: TopicPartition) -> bool:
+        """Whether it is read, and was at its end when it was read last."""
+        return tp in self._positions and self._positions[tp] == self._reached.get(tp)
 
     def seek(self, tp: TopicPartition, offset: int) -> None:
         self._positions[tp] = offset

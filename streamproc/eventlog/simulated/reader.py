@@ -81,6 +81,9 @@ class SimulatedReader:
     def position(self, tp: TopicPartition) -> int:
         return self._scanner.where(tp)
 
+    def caught_up(self, tp: TopicPartition) -> bool:
+        return self._scanner.caught_up(tp)
+
     async def close(self, *, leave: bool = False) -> None:
         await self._scanner.close()
         if self._telling is not None:

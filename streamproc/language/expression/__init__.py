@@ -16,6 +16,7 @@ __all__ = [
     "Expr",
     "Field",
     "TableSchema",
+    "both",
     "columns_of",
     "compile_expression",
     "duckdb_sql",
@@ -26,5 +27,5 @@ __all__ = [
 from operators.expressions.nodes import Compiled
 from operators.tables import TableSchema
 from streamproc.language.expression.infer import Field, compile_expression
-from streamproc.language.expression.parse import CallNode, Expr, columns_of, parse, rewrite_calls
+from streamproc.language.expression.parse import CallNode, Expr, both, columns_of, parse, rewrite_calls
 from streamproc.language.expression.reference import duckdb_sql

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["CallNode", "Expr", "columns_of", "dotted_name", "parse", "place_of", "rewrite_calls"]
+__all__ = ["CallNode", "Expr", "both", "columns_of", "dotted_name", "parse", "place_of", "rewrite_calls"]
 
 import re
 from collections.abc import Callable, Collection
@@ -65,6 +65,11 @@ class Expr(NamedTuple):
             return str(node.this) if sign == 1 else None
         whole = node.this.isdecimal() and len(node.this) <= _DIGITS_MAX
         return sign * int(node.this) if whole else None
+
+
+def both(first: Expr, second: Expr) -> Expr:
+    """The condition that both hold; errors point into the first."""
+    return first._replace(ast=exp.And(this=exp.Paren(this=first.ast.copy()), expression=second.ast.copy()))
 
 
 class CallNode(NamedTuple):

@@ -121,8 +121,9 @@ def feature(aggregate: str, of: str | None, over: int, **more: Any) -> WindowFea
     return WindowFeature(name, Aggregate(aggregate), over, of, TYPES[of] if of else None, **more)
 
 
-def previous(of: str, n: int = 1, nullable: bool = True) -> PreviousFeature:
-    return PreviousFeature(f"previous_{of}_{n}", of, TYPES[of], n, nullable)
+def previous(of: str, n: int = 1, nullable: bool = True, where: str | None = None) -> PreviousFeature:
+    name = f"previous_{of}_{n}" + (f"_{where}" if where else "")
+    return PreviousFeature(name, of, TYPES[of], n, nullable, where)
 
 
 def spec_of(*features: WindowFeature, previous: tuple[PreviousFeature, ...] = (), **more: Any) -> WindowSpec:

@@ -84,3 +84,35 @@ def test_sparse_keys_equal_the_oracle(seed: int, more: dict[str, Any]) -> None:
     windows = (WINDOW, feature("distinct", "shop", 60, delay_ms=20), feature("max", "ratio", 60))
     spec = spec_of(*windows, previous=(*EARLIER, previous("ratio", 2)), **more)
     compare(spec, rows, (1, 13, 60), undo=True)
+
+
+PASSED = (previous("at", where="flag"), previous("at", 3, where="flag"), previous("ratio", 2, where="flag"))
+
+
+def flagged(*rows: tuple[int, bool | None]) -> list[Row]:
+    return [{**row, "flag": flag} for row, (_, flag) in zip(rows_at(*(t for t, _ in rows)), rows, strict=True)]
+
+
+def test_rows_that_a_where_passes_over_are_no_earlier_rows_but_see_them() -> None:
+    rows = flagged((1, True), (2, False), (3, None), (4, True), (5, False), (6, True))
+    spec = spec_of(previous=(previous("at", where="flag"), previous("at", 2, where="flag"), previous("at")))
+    got = compare(spec, rows, CUTS, undo=True)
+    assert [row["previous_at_1_flag"] for row in got] == [None, 1, 1, 1, 4, 4]
+    assert [row["previous_at_2_flag"] for row in got] == [None, None, None, None, 1, 1]
+    assert [row["previous_at_1"] for row in got] == [None, 1, 2, 3, 4, 5]
+
+
+def test_a_late_row_that_is_passed_over_changes_nothing_for_others() -> None:
+    rows = flagged((10, True), (40, True), (20, False), (50, False), (30, True), (35, False), (60, False))
+    spec = spec_of(WINDOW, previous=(previous("at", where="flag"), previous("at", 2, where="flag")))
+    got = compare(spec, rows, CUTS, undo=True)
+    assert [row["previous_at_1_flag"] for row in got] == [None, 10, 10, 40, 10, 30, 30]
+    assert [row["previous_at_2_flag"] for row in got] == [None, None, None, 10, None, 10, 40]
+
+
+@pytest.mark.parametrize("more", [{}, {"late_ms": 0}, {"ttl_ms": 900}, {"max_entries": 5}])
+@pytest.mark.parametrize(("seed", "late"), [(seed, late) for seed in range(4) for late in (0.0, 0.3)])
+def test_filtered_earlier_rows_equal_the_oracle(seed: int, late: float, more: dict[str, Any]) -> None:
+    rows = random_rows(seed, 60, keys=2, late=late, step=150, back=700)
+    windows = (WINDOW, feature("count", None, 60, where="flag"))
+    compare(spec_of(*windows, previous=(*PASSED, previous("at", 2)), **more), rows, (1, 13, 60), undo=True)

@@ -81,7 +81,7 @@ def random_spec(rng: np.random.Generator) -> WindowSpec:
         made = feature(aggregate, of, int(rng.choice([5, 40, 300])), **more)
         features[made.name] = made
     wanted = {
-        (of, n): previous(of, n)
+        (of, n): previous(of, n, where="flag" if rng.random() < 0.4 else None)
         for of, n in zip(rng.choice(["ratio", "at", "flag", "amount"], 3), rng.integers(1, 5, 3).tolist(), strict=True)
     }
     earlier = tuple(wanted.values()) if rng.random() < 0.6 or not features else ()

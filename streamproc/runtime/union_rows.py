@@ -1,0 +1,171 @@
+"""Rows of several streams in one batch: each stream has its own decoder; then all stand in the order of merging.
+
+A batch has the columns of all streams, NULL where a row's stream does not have one, and the column `stream`.
+"""
+
+from __future__ import annotations
+
+__all__ = ["StreamDecoder", "decode_union", "each_stream"]
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from operators.batch import Column, TaskRows
+from operators.decode import Decoded
+from operators.deduplicate import Deduplicator, DuplicateFlags
+from operators.operator import STRING
+from operators.plan import STREAM
+from operators.schema import DataType, Kind, StreamSchema
+from streamproc.runtime.rows import Indices, Refused, Rows, TaskInput, respan
+
+_BLANK = {Kind.STRING: "", Kind.BOOL: False}
+
+
+class StreamDecoder(Protocol):
+    """See `RecordDecoder.decode`."""
+
+    def decode(self, values: Sequence[bytes | None], timestamps: Sequence[int]) -> Decoded: ...
+
+
+class _Records:
+    """The records of one stream, of all tasks, and where each stands among all of the batch."""
+
+    def __init__(self) -> None:
+        self.values: list[bytes | None] = []
+        self.offsets: list[int] = []
+        self.timestamps: list[int] = []
+        self.places: list[int] = []
+
+
+class _Part(NamedTuple):
+    records: _Records
+    decoded: Decoded
+    places: Indices
+
+
+def decode_union(
+    streams: Sequence[StreamSchema], decoders: Sequence[StreamDecoder], inputs: Sequence[TaskInput]
+) -> Rows:
+    """Decode every record of `inputs`, whose chunks stand in the order of merging; bad ones are refused one by one.
+
+    Args:
+        streams: all that enter the stage, the one that is decided first.
+        decoders: one a stream.
+        inputs: by task.
+    """
+    records, bounds = _gather({stream.topic: number for number, stream in enumerate(streams)}, inputs)
+    parts = []
+    for mine, decoder in zip(records, decoders, strict=True):
+        decoded = decoder.decode(mine.values, mine.timestamps)
+        parts.append(_Part(mine, decoded, np.array(mine.places, np.int64)[decoded.rows]))
+    places = np.concatenate([part.places for part in parts])
+    order = np.argsort(places)
+    tasks = [task_input.task for task_input in inputs]
+    edges = np.searchsorted(places[order], bounds).tolist()
+    spans = tuple(TaskRows(t, a, b) for t, a, b in zip(tasks, edges[:-1], edges[1:], strict=True) if b > a)
+    number = np.repeat(np.arange(len(parts)), [len(part.places) for part in parts])[order]
+    picked = order.tolist()
+
+    def listed(each: list[list[str]]) -> list[str]:
+        joined = [text for some in each for text in some]
+        return [joined[i] for i in picked]
+
+    payloads = [part.records.values[row] for part in parts for row in part.decoded.rows.tolist()]
+    return Rows(
+        spans,
+        _numbers([np.array(part.records.offsets, np.int64)[part.decoded.rows] for part in parts])[order],
+        _numbers([np.array(part.records.timestamps, np.int64)[part.decoded.rows] for part in parts])[order],
+        [payloads[i] for i in picked],
+        listed([part.decoded.ids for part in parts]),
+        listed([part.decoded.keys for part in parts]),
+        _numbers([part.decoded.event_time for part in parts])[order],
+        _columns(streams, parts, order, number),
+        _refused(streams, parts, tasks, bounds),
+        sum(part.decoded.extras for part in parts),
+        number,
+        tuple(stream.topic for stream in streams),
+    )
+
+
+def _gather(numbers: dict[str, int], inputs: Sequence[TaskInput]) -> tuple[list[_Records], list[int]]:
+    """The records by stream, and where each task's end among all."""
+    records = [_Records() for _ in numbers]
+    place, bounds = 0, [0]
+    for task_input in inputs:
+        for chunk in task_input.chunks:
+            mine = records[numbers[chunk.tp.topic]]
+            mine.values += chunk.values
+            mine.offsets += chunk.offsets
+            mine.timestamps += chunk.timestamps
+            mine.places += range(place, place := place + len(chunk.offsets))
+        bounds.append(place)
+    return records, bounds
+
+
+def _numbers(parts: Sequence[Indices]) -> Indices:
+    return np.concatenate(parts).astype(np.int64, copy=False)
+
+
+def _columns(
+    streams: Sequence[StreamSchema], parts: Sequence[_Part], order: npt.NDArray[np.intp], number: Indices
+) -> dict[str, Column]:
+    types = {name: column.type for part in parts for name, column in part.decoded.columns.items()}
+    names = np.array([stream.name for stream in streams], np.object_)
+    columns = {name: _column(name, type_, parts).take(order) for name, type_ in types.items()}
+    return {**columns, STREAM: Column(STRING, names[number])}
+
+
+def _column(name: str, type_: DataType, parts: Sequence[_Part]) -> Column:
+    """The column over all streams, one after the other."""
+    values, masks, missing = [], [], False
+    for part in parts:
+        column, size = part.decoded.columns.get(name), len(part.places)
+        if column is None:
+            values.append(np.full(size, _BLANK.get(type_.kind, 0), type_.dtype))
+            masks.append(np.zeros(size, np.bool_))
+            missing = missing or size > 0
+        else:
+            values.append(column.values)
+            masks.append(np.ones(size, np.bool_) if column.valid is None else column.valid)
+            missing = missing or column.valid is not None
+    return Column(type_, np.concatenate(values), np.concatenate(masks) if missing else None)
+
+
+def _refused(
+    streams: Sequence[StreamSchema], parts: Sequence[_Part], tasks: Sequence[int], bounds: Sequence[int]
+) -> list[Refused]:
+    found = []
+    for stream, (records, decoded, _) in zip(streams, parts, strict=True):
+        for reject in decoded.rejects:
+            i = reject.index
+            owner = tasks[int(np.searchsorted(bounds, records.places[i], side="right")) - 1]
+            found.append(
+                Refused(
+                    owner, records.offsets[i], records.timestamps[i], reject.reason, reject.detail, records.values[i],
+                    stream.topic,
+                )
+            )  # fmt: skip
+    return found
+
+
+def each_stream(deduplicators: Sequence[Deduplicator | None], rows: Rows, digests: Indices) -> DuplicateFlags:
+    """What the deduplicators say, each of the rows of its stream."""
+    assert rows.streams is not None
+    flags = DuplicateFlags(
+        np.zeros(rows.size, np.bool_), np.zeros(rows.size, np.bool_), np.zeros(rows.size, np.uint8),
+        np.full(rows.size, -1, np.int64), [],
+    )  # fmt: skip
+    for number, deduplicator in enumerate(deduplicators):
+        mine = np.flatnonzero(rows.streams == number)
+        if deduplicator is None or not mine.size:
+            continue
+        ids = [rows.ids[i] for i in mine.tolist()]
+        found = deduplicator.check(respan(rows.spans, mine), ids, digests[mine], rows.event_time[mine])
+        flags.duplicate[mine], flags.reused[mine] = found.duplicate, found.reused
+        flags.first_action[mine] = found.first_action
+        flags.first_row[mine] = np.where(found.first_row >= 0, mine[found.first_row], -1)
+        flags.handles.extend(handle._replace(rows=mine[handle.rows]) for handle in found.handles)
+    return flags
