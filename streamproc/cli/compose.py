@@ -6,17 +6,14 @@ __all__ = [
     "RunOptions",
     "build_engine",
     "deduplicators_of",
-    "digest_key",
     "open_log",
     "replay_horizon_ms",
     "run_worker",
-    "secret",
 ]
 
 import asyncio
 import contextlib
 import gc
-import hashlib
 import os
 import signal
 import socket
@@ -33,6 +30,7 @@ from operators.plan import Plan
 from state.errors import BlobStoreError, ConfigError
 from state.worker_state import WorkerState
 from streamproc.cli.formats import prepared_log, schema_caches
+from streamproc.cli.secrets import SECRET_VARIABLE, derived, digest_key, secret
 from streamproc.clock import SystemClock
 from streamproc.runtime.engine import Engine
 
@@ -54,9 +52,6 @@ if TYPE_CHECKING:
     from streamproc.runtime.transaction import Probe
     from streamproc.runtime.worker import Worker
 
-SECRET_VARIABLE = "STREAMPROC_SECRET"  # noqa: S105 - the variable's name
-_SECRET_BYTES_MIN = 16
-_KEY_BYTES = 32
 _GC_THRESHOLDS = (50_000, 20, 100)
 
 
@@ -101,61 +96,6 @@ def open_log(url: str) -> EventLog:
     raise ConfigError(f"{url!r} names no event log", hint="use kafka://host:port[,host:port] or file:DIR")
 
 
-def secret() -> bytes | None:
-    """The deployment's secret, from the environment.
-
-    Raises:
-        ConfigError: it is too short to be one.
-    """
-    text = os.environ.get(SECRET_VARIABLE)
-    if text is None:
-        return None
-    if len(text) < _SECRET_BYTES_MIN:
-        raise ConfigError(f"{SECRET_VARIABLE} is shorter than {_SECRET_BYTES_MIN} characters")
-    return text.encode()
-
-
-def _derived(purpose: bytes, master: bytes) -> bytes:
-    return hashlib.blake2b(purpose, digest_size=32, key=master[:64]).digest()
-
-
-def digest_key(state: Path | None) -> bytes:
-    """The key of dead letters' payload digests: from the secret, else from a file made once in `state`.
-
-    Raises:
-        ConfigError: the secret, or the file, cannot be used.
-    """
-    master = secret()
-    if master is not None:
-        return _derived(b"dead letters", master)
-    if state is None:
-        return os.urandom(32)
-    path = state / "digest.key"
-    try:
-        key = _kept_key(path)
-    except OSError as error:
-        raise ConfigError(
-            f"--state: {path} cannot be used: {error.strerror}",
-            hint=f"let this user write there, name another --state, or set {SECRET_VARIABLE}",
-        ) from None
-    if len(key) != _KEY_BYTES:
-        raise ConfigError(f"{path} is no key of {_KEY_BYTES} bytes", hint="remove it, a new one is made")
-    return key
-
-
-def _kept_key(path: Path) -> bytes:
-    """The content of `path`, made once by whichever worker is first."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        fresh = path.with_name(f"{path.name}.{os.getpid()}")
-        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(os.urandom(_KEY_BYTES))
-        with contextlib.suppress(FileExistsError):  # another worker was first: its key counts
-            os.link(fresh, path)
-        fresh.unlink()
-    return path.read_bytes()
-
-
 def build_engine(
     plan: Plan, key: bytes, partitions: int = 0, probe: Probe | None = None, *, memory_bytes: int = 0,
     schemas: Mapping[str, Schemas] | None = None,
@@ -174,7 +114,7 @@ def build_engine(
     has_pan = any(field.pan for stream in plan.streams for field in stream.fields)
     if has_pan and master is None:
         raise ConfigError("the stream has card numbers (pan)", hint=f"set {SECRET_VARIABLE} to hash them with")
-    pan_key = _derived(b"card numbers", master) if has_pan and master else None
+    pan_key = derived(b"card numbers", master) if has_pan and master else None
     engine = Engine(
         plan, state, deduplicator, digest_key=key, pan_key=pan_key, partitions=partitions, probe=probe,
         other_deduplicators=others,
