@@ -75,6 +75,11 @@ class Fleet:
         if slow_s:
             run.log._arrive = late  # type: ignore[method-assign]
 
+    def stop(self) -> None:
+        """All of them."""
+        for run in self.shared.runs:
+            run.worker.stop()
+
     async def ended(self) -> list[str]:
         """How each worker has ended; the last transactions are known to all by then."""
         ends = await asyncio.gather(*(run.ended for run in self.shared.runs))
