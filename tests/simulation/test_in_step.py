@@ -19,11 +19,11 @@ from tests.simulation.loop import SeededLoop
 from tests.simulation.seeds import simulated_plans
 from tests.simulation.traffic import Record, staged_traffic
 
-pytestmark = pytest.mark.blocking
+pytestmark = [pytest.mark.blocking, pytest.mark.timeout(240)]
 APART_MS = 2_000
 COUNT = 600
 SEEDS = 3
-ENDINGS, LIVE = 9, 100
+ENDINGS, LIVE = 6, 100
 SETTLED_S = 6.0  # virtual
 HOP_MS = 200  # virtual, of which a transaction of the slow worker takes about 120
 START_MS = 1_600_000_000_000
