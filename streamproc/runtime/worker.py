@@ -126,7 +126,8 @@ class Worker:
         lanes, settings = [stage.lane for stage in self._stages], self._settings
         return InStep(
             lanes, self._reader, self._progress, self._clock, rows_max=settings.batch_rows_max,
-            patience_s=settings.in_step_seconds, held=self._metrics.out_of_step.inc,
+            patience_s=settings.in_step_seconds, ours=lambda: self._assignment.partitions,
+            held=self._metrics.out_of_step.inc,
         )  # fmt: skip
 
     # ---- the hot loop
