@@ -216,14 +216,13 @@ class _StageBuilder:
         from streamproc.runtime.state_keeper import StateKeeper
 
         memory = shares(self._memory_mb // count)
-        name = plan.pipeline if count == 1 else f"{plan.pipeline}/{plan.stage}"
         key = await asyncio.to_thread(digest_key, self._options.state)
         engine, state = build_engine(plan, key, probe=self._probe, memory_bytes=memory.keys, schemas=self._schemas)
-        stores = await asyncio.to_thread(RocksRowStores.within, self._options.state / name, memory)
+        stores = await asyncio.to_thread(RocksRowStores.within, self._options.state / plan.home, memory)
         self._stack.push_async_callback(asyncio.to_thread, stores.close)
         states = StateKeeper(state, stores, plan.state_fingerprint, executor)
         checkpointer = await _checkpointer(
-            name, self._options, states, self._stack, clock=self._clock, metrics=self._metrics
+            plan.home, self._options, states, self._stack, clock=self._clock, metrics=self._metrics
         )
         self.states.append(state)
         if checkpointer is not None:

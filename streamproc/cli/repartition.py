@@ -6,15 +6,12 @@ __all__ = ["EXAMPLES", "command"]
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from streamproc.cli.options import AsJson, Checkpoints, LogUrl, PipelinePath, load_plan, refuse_unless
+from streamproc.cli.options import AsJson, Checkpoints, LogUrl, PipelinePath, load_stages, refuse_unless
 from streamproc.cli.stdout import write_json
-
-if TYPE_CHECKING:
-    from operators.plan import Plan
 
 EXAMPLES = (
     "streamproc repartition shop.yaml --to shop-6.yaml --log file:.streamproc --state .streamproc/state",
@@ -42,16 +39,24 @@ def command(
     from streamproc.cli.loops import run_async
     from streamproc.cli.repartitioner import repartition
 
-    old, new = load_plan(pipeline), load_plan(to)
-    refuse_unless(not old.others, "several streams are not supported here yet", "only `run` and `backtest` know them")
-    refuse_unless(old.pipeline != new.pipeline, "both pipelines have one name", "give the new one a name of its own")
+    old, new = load_stages(pipeline), load_stages(to)
     refuse_unless(
-        old.stream.topic != new.stream.topic, "both pipelines read one topic", "give the new one a `topic:` of its own"
+        not any(plan.others for plan in old),
+        "several streams are not supported here yet",
+        "only `run` and `backtest` know them",
     )
     refuse_unless(
-        _with_partitions_of(to, pipeline).state_fingerprint == old.state_fingerprint,
+        old[0].pipeline != new[0].pipeline, "both pipelines have one name", "give the new one a name of its own"
+    )
+    refuse_unless(
+        old[0].stream.topic != new[0].stream.topic,
+        "both pipelines read one topic",
+        "give the new one a `topic:` of its own",
+    )
+    refuse_unless(
+        _fingerprints_with_partitions_of(to, pipeline) == [plan.state_fingerprint for plan in old],
         "the pipelines differ in more than name, topics and partitions",
-        "streams, keys and features must be the same",
+        "streams, stages, keys and features must be the same",
     )
     refuse_missing_log(log)
     refuse_unless(state.is_dir(), f"--state: there is no directory {state}")
@@ -59,9 +64,9 @@ def command(
     if as_json:
         write_json(report)
         return
-    before, after = report.partitions
+    few, many = report.partitions
     keys = ", ".join(f"{name} {count:,}" for name, count in report.keys.items())
-    sys.stdout.write(f"{report.old} ({before} partitions) -> {report.new} ({after}): keys of {keys or 'no table'}\n")
+    sys.stdout.write(f"{report.old} ({few} partitions) -> {report.new} ({many}): keys of {keys or 'no table'}\n")
     if report.set_aside:
         sys.stderr.write(
             f"WARNING: state of {report.new}, which had not begun, was there already, and is set aside: "
@@ -74,10 +79,11 @@ def command(
         )
 
 
-def _with_partitions_of(path: str, other: str) -> Plan:
-    """The plan of one file as it would be with the partitions of another."""
+def _fingerprints_with_partitions_of(path: str, other: str) -> list[str]:
+    """The state's fingerprints, by stage, of one file as it would be with the partitions of another."""
     from msgspec.structs import replace
 
-    from streamproc.language import compile_pipeline, load_pipeline
+    from streamproc.language import compile_stages, load_pipeline
 
-    return compile_pipeline(replace(load_pipeline(path), partitions=load_pipeline(other).partitions))
+    plans = compile_stages(replace(load_pipeline(path), partitions=load_pipeline(other).partitions))
+    return [plan.state_fingerprint for plan in plans]
