@@ -6,12 +6,17 @@ __all__ = ["EXAMPLES", "command"]
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from streamproc.cli.options import AsJson, Checkpoints, LogUrl, PipelinePath, load_stages, refuse_unless
 from streamproc.cli.stdout import write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from operators.plan import Plan
 
 EXAMPLES = (
     "streamproc repartition shop.yaml --to shop-6.yaml --log file:.streamproc --state .streamproc/state",
@@ -40,24 +45,7 @@ def command(
     from streamproc.cli.repartitioner import repartition
 
     old, new = load_stages(pipeline), load_stages(to)
-    refuse_unless(
-        not any(plan.others for plan in old),
-        "several streams are not supported here yet",
-        "only `run` and `backtest` know them",
-    )
-    refuse_unless(
-        old[0].pipeline != new[0].pipeline, "both pipelines have one name", "give the new one a name of its own"
-    )
-    refuse_unless(
-        old[0].stream.topic != new[0].stream.topic,
-        "both pipelines read one topic",
-        "give the new one a `topic:` of its own",
-    )
-    refuse_unless(
-        _fingerprints_with_partitions_of(to, pipeline) == [plan.state_fingerprint for plan in old],
-        "the pipelines differ in more than name, topics and partitions",
-        "streams, stages, keys and features must be the same",
-    )
+    _refuse_what_does_not_fit(old, new, _fingerprints_with_partitions_of(to, pipeline))
     refuse_missing_log(log)
     refuse_unless(state.is_dir(), f"--state: there is no directory {state}")
     report = run_async(repartition(old, new, log, state, checkpoints))
@@ -77,6 +65,25 @@ def command(
             f"WARNING: {report.ids_reused:,} ids that several partitions had seen meet in one: of each, only the last "
             "record is known as a duplicate, others are decided anew with the reason id_reused\n"
         )
+
+
+def _refuse_what_does_not_fit(old: Sequence[Plan], new: Sequence[Plan], fingerprints: Sequence[str]) -> None:
+    """`fingerprints`: of the new one, if it had the partitions of the old one."""
+    several = any(plan.others for plan in old)
+    refuse_unless(not several, "several streams are not supported here yet", "only `run` and `backtest` know them")
+    before, after = old[0], new[0]
+    refuse_unless(
+        before.pipeline != after.pipeline, "both pipelines have one name", "give the new one a name of its own"
+    )
+    topic = after.stream.topic
+    refuse_unless(
+        before.stream.topic != topic, "both pipelines read one topic", "give the new one a `topic:` of its own"
+    )
+    refuse_unless(
+        fingerprints == [plan.state_fingerprint for plan in old],
+        "the pipelines differ in more than name, topics and partitions",
+        "streams, stages, keys and features must be the same",
+    )
 
 
 def _fingerprints_with_partitions_of(path: str, other: str) -> list[str]:

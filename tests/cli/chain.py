@@ -47,6 +47,7 @@ decision:
   otherwise: approve
   include: [amount, shop_day_count, shop_day_sum, share, card_day_count, card_day_sum, card_day_max, before, shops]
 """
+Row = dict[str, Any]
 NAMES = CHAIN.split("include: [")[1].split("]", maxsplit=1)[0].split(", ")
 
 
@@ -61,10 +62,10 @@ def chain(folder: Path, *changes: tuple[str, str], name: str = "chain") -> Path:
     return path
 
 
-def rows(count: int, seed: int = 1, repeats: int = 20) -> list[dict[str, Any]]:
+def rows(count: int, seed: int = 1, repeats: int = 20) -> list[Row]:
     """Payments in order of event time, so far apart that partitions in step leave no choice; repeats, and bad ones."""
     chance = random.Random(seed)
-    found: list[dict[str, Any]] = []
+    found: list[Row] = []
     at = START
     for n in range(count):
         at += timedelta(seconds=chance.randrange(2, 1_200))
@@ -77,34 +78,34 @@ def rows(count: int, seed: int = 1, repeats: int = 20) -> list[dict[str, Any]]:
     return found
 
 
-def ndjson(path: Path, given: list[dict[str, Any]]) -> Path:
+def ndjson(path: Path, given: list[Row]) -> Path:
     """One record a line, as `feed` and `backtest` read them."""
     lines = [json.dumps({**row, "At": int(row["At"].timestamp() * 1000)}) for row in given]
     path.write_text("".join(f"{line}\n" for line in lines))
     return path
 
 
-def backtested(pipeline: Path, files: list[Path], output: Path) -> list[dict[str, Any]]:
+def backtested(pipeline: Path, files: list[Path], output: Path) -> list[Row]:
     """What each row should come to, in the files' order."""
     done = finish("backtest", pipeline, "--input", *files, "--output", output)
     assert done.code == 0, done.err
     return [_comparable(row) for row in pq.read_table(output).to_pylist()]
 
 
-def decided(pipeline: Path, log: str) -> list[dict[str, Any]]:
+def decided(pipeline: Path, log: str) -> list[Row]:
     """What was decided, partition after partition."""
     done = finish("tail", "decisions", "--pipeline", pipeline, "--log", log, "--until-end")
     assert done.code == 0, done.err
     return [_comparable(json.loads(line)) for line in done.lines]
 
 
-def _comparable(row: dict[str, Any]) -> dict[str, Any]:
+def _comparable(row: Row) -> Row:
     shown = {name: None if row.get(name) is None else round(float(row[name]), 9) for name in NAMES}
     told = {name: row[name] for name in ("payment_id", "decision")}
     return {**told, "reasons": sorted(row.get("reasons") or []), "duplicate": bool(row.get("duplicate")), **shown}
 
 
-def in_order(found: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+def in_order(found: list[Row]) -> list[tuple[Any, ...]]:
     """As values that can be compared, whatever order partitions were read in."""
     return sorted(tuple(map(repr, row.values())) for row in found)
 
