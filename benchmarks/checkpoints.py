@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks import latency
 from benchmarks.job import PARTITIONS, Job, pipeline, plan_of
-from benchmarks.world import Worker, World, fresh, prepare_outputs, world
+from benchmarks.world import Worker, World, fresh, prepare_outputs, total, world
 from streamproc.cli.compose import open_log
 from streamproc.cli.loops import run_async
 from streamproc.eventlog.contract import TopicSpec
@@ -44,13 +44,13 @@ def one(on: World, log: str, rate: int, seconds: float, every: float | None) -> 
         task = latency.Task(url, topic, plan.topics.decisions, job, rate, 0, count)
         found = latency.measure(task, _WARM_UP, {"worker": worker.pid})
         metrics = worker.metrics()
-    written = metrics.get("checkpoint_seconds_count", 0.0)
+    written = total(metrics, "checkpoint_seconds_count")
     if every and not written:
         raise RuntimeError("no checkpoint was written")
     return {
         "p50": found["p50"], "p99": found["p99"], "cpu_s_per_1000": found["worker_busy"] / rate * 1000,
         "missing": found["missing"], "duplicates": found["duplicates"], "checkpoints": written,
-        "bytes_sent": metrics.get("checkpoint_bytes_total", 0.0),
+        "bytes_sent": total(metrics, "checkpoint_bytes_total"),
     }  # fmt: skip
 
 

@@ -160,7 +160,7 @@ def _encoding(
 
 def measure_block() -> Result:
     features = tuple(OutputField(name, of_type) for name, of_type in FEATURES.items())
-    plan = Plan("b", schema(NEEDED), TopicNames("d", "l", "j"), (), features, RULES, DECISION, "", "")
+    plan = Plan("b", schema(NEEDED), TopicNames("d", "l", "j"), (), features, RULES, DECISION, "", "", "b")
     encoder = BlockEncoder(plan, RuleDecider(RULES, DECISION).action_names)
     timed = {}
     for size in SIZES:

@@ -19,7 +19,19 @@ from typing import Any
 from benchmarks import reference
 from benchmarks.job import Job, has_model, pipeline, plan_of
 from benchmarks.machine import Usage
-from benchmarks.world import Worker, World, copied, fresh, prepare_outputs, prepared, read_back, stages, watch, world
+from benchmarks.world import (
+    Worker,
+    World,
+    copied,
+    fresh,
+    prepare_outputs,
+    prepared,
+    read_back,
+    stages,
+    total,
+    watch,
+    world,
+)
 from streamproc.cli.compose import open_log
 from streamproc.cli.loops import run_async
 
@@ -54,7 +66,7 @@ def drain(on: World, log: str, url: str, topic: str, variant: str, job: Job, cou
             "records_per_s": count / seconds, "cpu_s_per_1000": cpu[0] / count * 1000,
             "worker_core_busy": cpu[0] / seconds, "broker_cores_busy": cpu[1] / seconds if on.broker_pid else 0.0,
             "start_to_first_s": seen.arrivals[0][0] - worker.started, **memory,
-            "state_mb": metrics["state_bytes"] / 2**20, **stages({}, metrics), **_flat(verdict),
+            "state_mb": total(metrics, "state_bytes") / 2**20, **stages({}, metrics), **_flat(verdict),
         }  # fmt: skip
 
     return run_async(work())

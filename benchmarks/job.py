@@ -167,9 +167,9 @@ def pipeline(directory: Path, variant: str, name: str, topic: str, *, deduplicat
 
 def plan_of(path: Path) -> Plan:
     """The plan of a pipeline file."""
-    from streamproc.cli.options import load_plan
+    from streamproc.cli.options import load_stages
 
-    return load_plan(str(path))
+    return load_stages(str(path))[0]
 
 
 def has_model() -> bool:

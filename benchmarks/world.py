@@ -227,15 +227,20 @@ class Worker:
         raise RuntimeError("the worker is not ready after two minutes")
 
 
+def total(metrics: dict[str, float], name: str) -> float:
+    """The sum of a metric over all its labels."""
+    return sum(value for sample, value in metrics.items() if sample.partition("{")[0] == name)
+
+
 def stages(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
-    """Mean ms of each stage of a batch, and the rows of a batch, between two readings of the metrics."""
+    """Mean ms of each step of a batch, and the rows of a batch, between two readings of the metrics."""
     found: dict[str, float] = {}
     for name, total in after.items():
-        if name.startswith("stage_seconds_sum"):
+        if name.startswith("step_seconds_sum"):
             count = name.replace("_sum", "_count")
             batches = after[count] - before.get(count, 0.0)
-            stage = name.split('"')[1]
-            found[f"{stage}_ms"] = (total - before.get(name, 0.0)) / max(batches, 1.0) * 1e3
+            step = name.split('"')[1]
+            found[f"{step}_ms"] = (total - before.get(name, 0.0)) / max(batches, 1.0) * 1e3
     batches = after["batch_rows_count"] - before.get("batch_rows_count", 0.0)
     found["rows"] = (after["batch_rows_sum"] - before.get("batch_rows_sum", 0.0)) / max(batches, 1.0)
     return found

@@ -80,6 +80,7 @@ class Plan(msgspec.Struct, frozen=True):
     `features`: the columns that the journal's block and a backtest carry, in the analyst's order.
     `state_fingerprint`: digest of what state depends on (streams, keys, features); `decision_fingerprint`: of
     rules, thresholds, tables and models, which change without a barrier. `topic_partitions`: co-partitioned count.
+    `home`: what its state is called, below a state directory and in a checkpoints' store.
     """
 
     pipeline: str
@@ -91,6 +92,7 @@ class Plan(msgspec.Struct, frozen=True):
     decision: DecisionSpec
     state_fingerprint: str
     decision_fingerprint: str
+    home: str
     topic_partitions: int = 4
     topic_config: dict[str, str] = {}
     stage: str = "main"

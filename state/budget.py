@@ -24,8 +24,9 @@ class Shares(NamedTuple):
     write_buffers: int
 
 
-def shares(budget_mb: int) -> Shares:
-    """A quarter of the budget (MiB), 4 to 256 MiB, is RocksDB's cache; the rest is the keys'. 0: no budget.
+def shares(budget_mb: int, stages: int = 1) -> Shares:
+    """Of each of so many stages: a quarter of its budget (MiB), 4 to 256 MiB, is RocksDB's cache; the rest is the
+    keys'. 0: no budget.
 
     A quarter of the cache, 24 MiB at most, is write buffers: RocksDB charges them to its cache, so they are within it.
 
@@ -34,12 +35,13 @@ def shares(budget_mb: int) -> Shares:
     """
     if budget_mb == 0:
         return Shares(0, _CACHE_MAX, _BUFFERS_MAX)
-    if budget_mb < _LEAST_MB:
+    if budget_mb < (least := _LEAST_MB * stages):
+        of = f" of {stages} stages" if stages > 1 else ""
         raise ConfigError(
-            f"a state memory of {budget_mb} MiB is too little for RocksDB alone",
-            hint=f"--state-memory: {_LEAST_MB} or more, or 0 to keep all keys in memory",
+            f"a state memory of {budget_mb} MiB is too little for RocksDB alone{of}",
+            hint=f"--state-memory: {least} or more, or 0 to keep all keys in memory",
         )
-    budget = budget_mb * _MB
+    budget = budget_mb * _MB // stages
     cache = min(max(budget // 4, _CACHE_MIN), _CACHE_MAX)
     return Shares(budget - cache, cache, min(cache // 4, _BUFFERS_MAX))
 

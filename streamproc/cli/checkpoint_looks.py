@@ -22,6 +22,7 @@ class CheckpointLook(msgspec.Struct):
     `plan`: whether its state fingerprint is the pipeline's; `unreadable`: why it is of no use, then the rest is None.
     """
 
+    stage: str
     task: int
     name: str
     sequence: int | None = None
@@ -34,7 +35,7 @@ class CheckpointLook(msgspec.Struct):
 
 
 def existing_checkpoints(plan: Plan, url: str) -> Checkpoints:
-    """The pipeline's checkpoints at `url`; a directory is not made.
+    """The stage's checkpoints at `url`; a directory is not made.
 
     Raises:
         ConfigError: the address cannot be used.
@@ -44,7 +45,7 @@ def existing_checkpoints(plan: Plan, url: str) -> Checkpoints:
         directory = Path((rest if colon else url).removeprefix("//"))
         if not directory.is_dir():
             raise ConfigError(f"--checkpoints: there is no directory {directory}", hint="`run --checkpoints` makes it")
-    return Checkpoints(open_blobs(url), plan.pipeline)
+    return Checkpoints(open_blobs(url), plan.home)
 
 
 def look_at_checkpoints(plan: Plan, checkpoints: Checkpoints) -> Iterator[CheckpointLook]:
@@ -57,12 +58,12 @@ def look_at_checkpoints(plan: Plan, checkpoints: Checkpoints) -> Iterator[Checkp
         listing, times = checkpoints.checkpoints(task), checkpoints.written_ms(task)
         looks = [
             CheckpointLook(
-                task, found.name, found.cut.sequence, found.cut.position,
+                plan.stage, task, found.name, found.cut.sequence, found.cut.position,
                 found.cut.state_fingerprint == plan.state_fingerprint, len(found.files), found.bytes_total,
             )
             for found in listing.found
         ]  # fmt: skip
-        looks += [CheckpointLook(task, bad.name, unreadable=bad.reason) for bad in listing.unreadable]
+        looks += [CheckpointLook(plan.stage, task, bad.name, unreadable=bad.reason) for bad in listing.unreadable]
         for look in sorted(looks, key=lambda look: look.name, reverse=True):
             if look.name in times:
                 look.time = datetime.fromtimestamp(times[look.name] / 1000, UTC).isoformat(timespec="seconds")

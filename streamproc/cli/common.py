@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["LogLevel", "compiled", "load_plan", "load_stages"]
+__all__ = ["LogLevel", "compiled", "load_stages", "stages_named"]
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -34,31 +34,38 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
-def load_plan(path: str) -> Plan:
-    """The plan of a pipeline file.
+def load_stages(path: str) -> tuple[Plan, ...]:
+    """The plans of a pipeline file's stages, in order.
 
     Raises:
         ConfigError: with everything that is wrong in it.
     """
-    from streamproc.language import compile_pipeline, load_pipeline
-
-    with _models_explained():
-        return compile_pipeline(load_pipeline(path))
-
-
-def load_stages(path: str) -> tuple[Plan, ...]:
-    """The plans of a pipeline file's stages; raises as `load_plan`."""
     from streamproc.language import load_pipeline
 
     return compiled(load_pipeline(path))
 
 
 def compiled(pipeline: Pipeline) -> tuple[Plan, ...]:
-    """The plans of a loaded pipeline's stages; raises as `load_plan`."""
+    """The plans of a loaded pipeline's stages; raises as `load_stages`."""
     from streamproc.language import compile_stages
 
     with _models_explained():
         return compile_stages(pipeline)
+
+
+def stages_named(plans: Sequence[Plan], stage: str | None) -> Sequence[Plan]:
+    """The stage that `--stage` names; all of them if it names none.
+
+    Raises:
+        ConfigError: there is no such stage.
+    """
+    from streamproc.language.problems import nearest
+
+    found = [plan for plan in plans if stage in (None, plan.stage)]
+    if not found:
+        hint = nearest(str(stage), [plan.stage for plan in plans])
+        raise ConfigError(f"--stage: the pipeline {plans[0].pipeline} has no stage {stage}", hint=hint)
+    return found
 
 
 @contextmanager

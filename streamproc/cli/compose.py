@@ -156,13 +156,13 @@ async def run_worker(
     """
     from streamproc.runtime.health import HealthServer, watch_loop
     from streamproc.runtime.metrics import WorkerMetrics
-    from streamproc.runtime.observe import StageTimer, watch_tasks
+    from streamproc.runtime.observe import StepTimer, watch_tasks
     from streamproc.runtime.retention import watch_retention
     from streamproc.runtime.watchdog import Watchdog
     from streamproc.runtime.worker import Worker
 
     clock, metrics, watchdog = SystemClock(), WorkerMetrics(), Watchdog()
-    timer = StageTimer(metrics, clock, probe)
+    timer = StepTimer(metrics, clock, probe)
     home = options.state / plans[0].pipeline
     streams = {stream.topic: stream for plan in reversed(plans) for stream in plan.streams}
     schemas = await asyncio.to_thread(schema_caches, list(streams.values()), clock)
@@ -189,7 +189,8 @@ async def run_worker(
         admin, horizon_ms = log.admin(), settings.replay_horizon_ms
         watches = [watch_loop(clock, metrics.loop_lag_seconds)]
         watches += [watch_tasks(admin, worker, builder.states, metrics=metrics, clock=clock, watchdog=watchdog)]
-        watches += [watch_retention(admin, plan, horizon_ms, metrics=metrics, clock=clock) for plan in plans]
+        warns = settings.index == 0
+        watches += [watch_retention(admin, plans, horizon_ms, metrics=metrics, clock=clock, warns=warns)]
         watches += builder.watches(worker)
         stack.push_async_exit(_in_background(worker.stop, *watches))
         _calm_garbage_collector()
@@ -205,7 +206,7 @@ class _StageBuilder:
     ) -> None:  # fmt: skip
         self._options, self._memory_mb, self._stack, self._schemas = options, memory_mb, stack, schemas
         self._clock, self._metrics, self._probe = clock, metrics, probe
-        self.states: list[WorkerState] = []
+        self.states: dict[str, WorkerState] = {}
         self._checkpointers: list[tuple[str, Checkpointer]] = []
 
     async def build(self, plan: Plan, executor: ThreadExecutor, count: int) -> StageParts:
@@ -215,17 +216,16 @@ class _StageBuilder:
         from streamproc.runtime.stage import StageParts
         from streamproc.runtime.state_keeper import StateKeeper
 
-        memory = shares(self._memory_mb // count)
-        name = plan.pipeline if count == 1 else f"{plan.pipeline}/{plan.stage}"
+        memory = shares(self._memory_mb, count)
         key = await asyncio.to_thread(digest_key, self._options.state)
         engine, state = build_engine(plan, key, probe=self._probe, memory_bytes=memory.keys, schemas=self._schemas)
-        stores = await asyncio.to_thread(RocksRowStores.within, self._options.state / name, memory)
+        stores = await asyncio.to_thread(RocksRowStores.within, self._options.state / plan.home, memory)
         self._stack.push_async_callback(asyncio.to_thread, stores.close)
-        states = StateKeeper(state, stores, plan.state_fingerprint, executor)
+        states = StateKeeper(state, stores, plan.state_fingerprint, executor, plan.stream.topic)
         checkpointer = await _checkpointer(
-            name, self._options, states, self._stack, clock=self._clock, metrics=self._metrics
+            plan, self._options, states, self._stack, clock=self._clock, metrics=self._metrics
         )
-        self.states.append(state)
+        self.states[plan.stage] = state
         if checkpointer is not None:
             self._checkpointers.append((plan.stream.topic, checkpointer))
         return StageParts(plan, engine, states, checkpointer)
@@ -258,7 +258,7 @@ def _hold(stack: contextlib.AsyncExitStack, home: Path, settings: WorkerSettings
 
 
 async def _checkpointer(
-    name: str, options: RunOptions, states: StateKeeper, stack: AsyncExitStack, *, clock: Clock, metrics: WorkerMetrics
+    plan: Plan, options: RunOptions, states: StateKeeper, stack: AsyncExitStack, *, clock: Clock, metrics: WorkerMetrics
 ) -> Checkpointer | None:
     """Raises ConfigError if the store cannot be used."""
     if options.checkpoints is None:
@@ -274,8 +274,9 @@ async def _checkpointer(
     except BlobStoreError as error:  # decisions go on without it, as they do when it fails later
         structlog.get_logger("checkpoint").error("the checkpoints' store does not answer yet", reason=str(error))
     return Checkpointer(
-        Checkpoints(blobs, name), states, sender=_executor(stack), clock=clock, metrics=metrics,
-        directory=options.state / name / "checkpoints", every_s=options.checkpoint_seconds,
+        Checkpoints(blobs, plan.home), states, sender=_executor(stack), clock=clock, metrics=metrics,
+        directory=options.state / plan.home / "checkpoints", every_s=options.checkpoint_seconds,
+        stage=plan.stage, topic=plan.stream.topic,
     )  # fmt: skip
 
 

@@ -26,7 +26,7 @@ from streamproc.cli.demo_summary import DemoSummary, Timing, summarize
 from streamproc.cli.demo_worker import DemoWorker
 from streamproc.cli.feeder import Sender
 from streamproc.cli.files import read_file
-from streamproc.cli.options import load_plan
+from streamproc.cli.options import load_stages
 from streamproc.cli.records import Key, Row
 from streamproc.clock import SystemClock
 from streamproc.eventlog.contract import EventLog, OutputRecords
@@ -61,18 +61,19 @@ class Demo:
         Raises:
             StreamprocError: the worker failed, or decides no more.
         """
-        plan = await asyncio.to_thread(load_plan, str(self._pipeline))
+        plans = await asyncio.to_thread(load_stages, str(self._pipeline))
+        first, last = plans[0], plans[-1]
         log = open_log(f"file:{self._folder.log}")
         worker = DemoWorker(self._pipeline, self._folder)
-        reader = DecisionReader(log, plan, self._clock)
+        reader = DecisionReader(log, last, self._clock)
         try:
-            partitions = await prepare_topics(log, plan)
+            partitions = await prepare_topics(log, *plans)
             await worker.start()
             reader.begin(partitions)
             with DemoProgress(self._options.events, reader, self._clock) as progress:
                 reading = asyncio.create_task(reader.run(), name="read decisions")
                 jobs = [
-                    asyncio.create_task(self._feed(log, plan, partitions, reader), name="feed"),
+                    asyncio.create_task(self._feed(log, first, partitions, reader), name="feed"),
                     reading,
                     asyncio.create_task(worker.failed(), name="worker"),
                     asyncio.create_task(progress.run(), name="progress"),
@@ -86,7 +87,7 @@ class Demo:
         await asyncio.to_thread(reader.write, self._folder.decisions)
         self._timing.ended = self._clock.monotonic()
         return summarize(
-            plan, reader, self._timing,
+            last, reader, self._timing,
             pipeline=self._pipeline, folder=self._folder, options=self._options, traffic=self._traffic,
         )  # fmt: skip
 

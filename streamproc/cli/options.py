@@ -13,10 +13,11 @@ __all__ = [
     "MetricsPort",
     "PipelineOption",
     "PipelinePath",
+    "StageName",
     "StateMemory",
-    "load_plan",
     "load_stages",
     "refuse_unless",
+    "stages_named",
 ]
 
 from typing import Annotated
@@ -24,7 +25,7 @@ from typing import Annotated
 import typer
 
 from state.errors import ConfigError
-from streamproc.cli.common import LogLevel, load_plan, load_stages
+from streamproc.cli.common import LogLevel, load_stages, stages_named
 
 PipelinePath = Annotated[str, typer.Argument(metavar="PIPELINE", help="The pipeline's YAML file.")]
 PipelineOption = Annotated[str, typer.Option("--pipeline", metavar="PIPELINE", help="The pipeline's YAML file.")]
@@ -46,6 +47,9 @@ Checkpoints = Annotated[
 ]
 CheckpointSeconds = Annotated[
     float, typer.Option(metavar="SECONDS", min=1.0, help="Between two checkpoints of a partition.")
+]
+StageName = Annotated[
+    str | None, typer.Option("--stage", metavar="NAME", help="Only this stage of the pipeline. [default: all]")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one line of JSON.")]
 MetricsPort = Annotated[

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streamproc.cli.options import AsJson, Checkpoints, LogUrl, PipelinePath, load_plan, refuse_unless
+from streamproc.cli.options import AsJson, Checkpoints, LogUrl, PipelinePath, load_stages, refuse_unless
 from streamproc.cli.stdout import write_json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from operators.plan import Plan
 
 EXAMPLES = (
@@ -42,26 +44,17 @@ def command(
     from streamproc.cli.loops import run_async
     from streamproc.cli.repartitioner import repartition
 
-    old, new = load_plan(pipeline), load_plan(to)
-    refuse_unless(not old.others, "several streams are not supported here yet", "only `run` and `backtest` know them")
-    refuse_unless(old.pipeline != new.pipeline, "both pipelines have one name", "give the new one a name of its own")
-    refuse_unless(
-        old.stream.topic != new.stream.topic, "both pipelines read one topic", "give the new one a `topic:` of its own"
-    )
-    refuse_unless(
-        _with_partitions_of(to, pipeline).state_fingerprint == old.state_fingerprint,
-        "the pipelines differ in more than name, topics and partitions",
-        "streams, keys and features must be the same",
-    )
+    old, new = load_stages(pipeline), load_stages(to)
+    _refuse_what_does_not_fit(old, new, _fingerprints_with_partitions_of(to, pipeline))
     refuse_missing_log(log)
     refuse_unless(state.is_dir(), f"--state: there is no directory {state}")
     report = run_async(repartition(old, new, log, state, checkpoints))
     if as_json:
         write_json(report)
         return
-    before, after = report.partitions
+    few, many = report.partitions
     keys = ", ".join(f"{name} {count:,}" for name, count in report.keys.items())
-    sys.stdout.write(f"{report.old} ({before} partitions) -> {report.new} ({after}): keys of {keys or 'no table'}\n")
+    sys.stdout.write(f"{report.old} ({few} partitions) -> {report.new} ({many}): keys of {keys or 'no table'}\n")
     if report.set_aside:
         sys.stderr.write(
             f"WARNING: state of {report.new}, which had not begun, was there already, and is set aside: "
@@ -74,10 +67,30 @@ def command(
         )
 
 
-def _with_partitions_of(path: str, other: str) -> Plan:
-    """The plan of one file as it would be with the partitions of another."""
+def _refuse_what_does_not_fit(old: Sequence[Plan], new: Sequence[Plan], fingerprints: Sequence[str]) -> None:
+    """`fingerprints`: of the new one, if it had the partitions of the old one."""
+    several = any(plan.others for plan in old)
+    refuse_unless(not several, "several streams are not supported here yet", "only `run` and `backtest` know them")
+    before, after = old[0], new[0]
+    refuse_unless(
+        before.pipeline != after.pipeline, "both pipelines have one name", "give the new one a name of its own"
+    )
+    topic = after.stream.topic
+    refuse_unless(
+        before.stream.topic != topic, "both pipelines read one topic", "give the new one a `topic:` of its own"
+    )
+    refuse_unless(
+        fingerprints == [plan.state_fingerprint for plan in old],
+        "the pipelines differ in more than name, topics and partitions",
+        "streams, stages, keys and features must be the same",
+    )
+
+
+def _fingerprints_with_partitions_of(path: str, other: str) -> list[str]:
+    """The state's fingerprints, by stage, of one file as it would be with the partitions of another."""
     from msgspec.structs import replace
 
-    from streamproc.language import compile_pipeline, load_pipeline
+    from streamproc.language import compile_stages, load_pipeline
 
-    return compile_pipeline(replace(load_pipeline(path), partitions=load_pipeline(other).partitions))
+    plans = compile_stages(replace(load_pipeline(path), partitions=load_pipeline(other).partitions))
+    return [plan.state_fingerprint for plan in plans]

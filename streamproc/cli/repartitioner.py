@@ -1,10 +1,10 @@
 """What `repartition` does: checks that the old pipeline is at its end, moves its state, begins the new one.
 
-1. all input is decided, and the new pipeline has not begun
+1. all input of all stages is decided, and the new pipeline has not begun
 2. old state: local, or its newest checkpoint, each at exactly what is committed
 3. rows are moved into a folder of their own and read again: `state.repartition`, `state.audit`
 4. copies go to the checkpoint store; the folder gets the new pipeline's name
-5. one transaction begins the new pipeline
+5. one transaction begins the new pipeline, all stages of it
 
 A kill before 5 leaves the new pipeline unbegun, and the old one as it was: the same again completes it.
 """
@@ -18,12 +18,14 @@ import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from operators.deduplicate import Deduplicator
 from operators.plan import Plan
 from state.audit import damages
+from state.blobs import BlobStore
 from state.checkpoint import Checkpoints, Cut
 from state.errors import ConfigError, StateCorruptedError
 from state.objectstore import open_blobs
@@ -40,7 +42,8 @@ from streamproc.runtime.stored_state import LocalMeta
 
 
 class Report(msgspec.Struct):
-    """What was moved. `keys` by table, `ids` with their copies, `ids_reused`: by payloads of several old tasks.
+    """What was moved. `keys` by table (of several stages: STAGE.TABLE), `ids` with their copies, `ids_reused`: by
+    payloads of several old tasks.
 
     `set_aside`: databases that lay in the new pipeline's place, which had not begun.
     """
@@ -54,63 +57,108 @@ class Report(msgspec.Struct):
     set_aside: int
 
 
-async def repartition(old: Plan, new: Plan, log_url: str, state: Path, checkpoints: str | None) -> Report:
-    """Steps 1 to 5.
+async def repartition(
+    old: Sequence[Plan], new: Sequence[Plan], log_url: str, state: Path, checkpoints: str | None
+) -> Report:
+    """Steps 1 to 5, for all stages of a pipeline.
 
     Raises:
         ConfigError: something is not as it must be; nothing was begun.
         StateCorruptedError: the state is damaged, or came out otherwise; nothing was begun.
     """
-    log = prepared_log(open_log(log_url), old.streams, {})
+    log = prepared_log(open_log(log_url), old[0].streams, {})
     try:
-        partitions, endings = await end_of_generation(log, old)  # 1
-        clock = SystemClock()
+        partitions, clock = 0, SystemClock()
+        endings: list[Mapping[int, Ending]] = []
+        for plan in old:  # 1
+            partitions, ended = await end_of_generation(log, plan)
+            endings.append(ended)
         beginnings = await plan_generation(log, new, endings, clock)
-        mover = _Mover(old, new, state, checkpoints)
-        report = await asyncio.to_thread(mover.run, partitions, endings, beginnings)  # 2-4
-        await begin_generation(log, new, beginnings, clock)  # 5
+        movers = await asyncio.to_thread(_movers, old, new, state, checkpoints)
+        reports = await asyncio.to_thread(_moved, movers, partitions, endings, beginnings)  # 2-4
+        await begin_generation(log, new, [task for stage in beginnings for task in stage], clock)  # 5
     finally:
         await log.close()
-    return report
+    return _joined(reports, [plan.stage for plan in new])
+
+
+class _Places(NamedTuple):
+    """Where state lies, and copies of it."""
+
+    state: Path
+    blobs: BlobStore | None
+
+
+def _movers(old: Sequence[Plan], new: Sequence[Plan], state: Path, checkpoints: str | None) -> list[_Mover]:
+    """One a stage. What the records of a later stage are partitioned by says the one before. Blocks."""
+    places = _Places(state, None if checkpoints is None else open_blobs(checkpoints))
+    keys = [new[0].stream.key, *(plan.handoff.key for plan in new if plan.handoff is not None)]
+    return [_Mover(*stage, places) for stage in zip(old, new, keys, strict=True)]
+
+
+def _moved(
+    movers: Sequence[_Mover], partitions: int, endings: Sequence[Mapping[int, Ending]],
+    beginnings: Sequence[Sequence[Beginning]],
+) -> list[Report]:  # fmt: skip
+    """Steps 2 to 4. Nothing is in its place before all stages' state is made. Blocks."""
+    try:
+        made = [
+            mover.run(partitions, ended, begun) for mover, ended, begun in zip(movers, endings, beginnings, strict=True)
+        ]
+        return [
+            msgspec.structs.replace(report, set_aside=mover.install())
+            for mover, report in zip(movers, made, strict=True)
+        ]
+    finally:
+        shutil.rmtree(movers[0].folder, ignore_errors=True)
+
+
+def _joined(reports: Sequence[Report], stages: Sequence[str]) -> Report:
+    """One report of a pipeline's stages."""
+    if len(reports) == 1:
+        return reports[0]
+    keys = {
+        f"{stage}.{table}": count
+        for stage, report in zip(stages, reports, strict=True)
+        for table, count in report.keys.items()
+    }
+    ids, reused = sum(report.ids for report in reports), sum(report.ids_reused for report in reports)
+    return msgspec.structs.replace(
+        reports[0], keys=keys, ids=ids, ids_reused=reused, set_aside=sum(report.set_aside for report in reports)
+    )
 
 
 class _Mover:
-    """Steps 2 to 4; blocks."""
+    """Steps 2 to 4 of a stage, whose records are partitioned by `key`; blocks."""
 
-    def __init__(self, old: Plan, new: Plan, state: Path, checkpoints: str | None) -> None:
-        self._old, self._new = old, new
-        self._state = state
-        self._home = state / new.pipeline
-        self._work = state / f"{new.pipeline}.repartition"
-        self._blobs = open_blobs(checkpoints) if checkpoints is not None else None
+    def __init__(self, old: Plan, new: Plan, key: str, places: _Places) -> None:
+        self._old, self._new, self._key = old, new, key
+        self._state, self._blobs = places
+        self.folder = places.state / f"{new.pipeline}.repartition"
+        self._work = self.folder / new.stage
 
     def run(self, partitions: int, endings: Mapping[int, Ending], beginnings: Sequence[Beginning]) -> Report:
+        """All of it but what puts the state into its place."""
         shutil.rmtree(self._work, ignore_errors=True)  # of a run that was killed
-        try:
-            with ExitStack() as stack:
-                found = {task: self._source(stack, task, ending) for task, ending in sorted(endings.items())}
-                targets = RocksRowStores(self._work / "new")
-                stack.callback(targets.close)
-                stores = {
-                    beginning.source.partition: targets.open(beginning.source.partition) for beginning in beginnings
-                }
-                move = self._moved(found, stores, partitions)  # 3
-                for beginning in beginnings:
-                    task = beginning.source.partition
-                    stores[task].write([(META_KEY, beginning.meta.encode())], [])
-                    for damage in damages(stores[task], self._new.tables, empty_parts(self._new)):
-                        raise StateCorruptedError(f"task {task} after repartitioning: {damage}")
-                    self._copy(task, beginning.meta, stores[task])  # 4
-            set_aside = self._install(targets)
-        finally:
-            shutil.rmtree(self._work, ignore_errors=True)
+        with ExitStack() as stack:
+            found = {task: self._source(stack, task, ending) for task, ending in sorted(endings.items())}
+            targets = RocksRowStores(self._work / "new")
+            stack.callback(targets.close)
+            stores = {task.source.partition: targets.open(task.source.partition) for task in beginnings}
+            move = self._moved(found, stores, partitions)  # 3
+            for beginning in beginnings:
+                task = beginning.source.partition
+                stores[task].write([(META_KEY, beginning.meta.encode())], [])
+                for damage in damages(stores[task], self._new.tables, empty_parts(self._new)):
+                    raise StateCorruptedError(f"task {task} after repartitioning: {damage}")
+                self._copy(task, beginning.meta, stores[task])  # 4
         sizes = (partitions, len(beginnings))
-        return Report(self._old.pipeline, self._new.pipeline, sizes, move.keys, move.entries, move.reused, set_aside)
+        return Report(self._old.pipeline, self._new.pipeline, sizes, move.keys, move.entries, move.reused, 0)
 
     def _moved(self, sources: Mapping[int, RowStore], targets: Mapping[int, RowStore], partitions: int) -> Repartition:
         stream = self._new.stream
-        hashed = stream.field(stream.key).pan  # the producer's key is not known, only its keyed hash
-        moved = frozenset(spec.name for spec in self._new.tables if spec.key == stream.key and not hashed)
+        hashed = stream.field(self._key).pan  # the producer's key is not known, only its keyed hash
+        moved = frozenset(spec.name for spec in self._new.tables if spec.key == self._key and not hashed)
         ids = None
         if stream.deduplicate_ms:
             part = Deduplicator(stream.deduplicate_ms)
@@ -124,7 +172,7 @@ class _Mover:
 
     def _source(self, stack: ExitStack, task: int, ending: Ending) -> RocksRowStore:
         """The old state of a task at its end: the local one, else a checkpoint."""
-        home = self._state / self._old.pipeline
+        home = self._state / self._old.home
         if home.is_dir():
             stores = RocksRowStores(home)
             if task in stores.tasks():
@@ -133,7 +181,7 @@ class _Mover:
                 if self._fits(store, ending):
                     return store
         if self._blobs is not None:
-            checkpoints = Checkpoints(self._blobs, self._old.pipeline)
+            checkpoints = Checkpoints(self._blobs, self._old.home)
             for manifest in checkpoints.checkpoints(task).found:
                 if (manifest.cut.sequence, manifest.cut.chain) == (ending.head.sequence, ending.head.chain):
                     work = self._work / f"restored-{manifest.name}"
@@ -148,7 +196,7 @@ class _Mover:
                     if self._fits(store, ending):
                         return store
         raise ConfigError(
-            f"no state of task {task} of {self._old.pipeline} stands where its committed offsets do",
+            f"no state of task {task} of {self._old.home} stands where its committed offsets do",
             hint="`run` the old pipeline with --until-end once more, or name its --state and --checkpoints",
         )
 
@@ -163,9 +211,9 @@ class _Mover:
 
     # ---- 4
 
-    def _install(self, made: RocksRowStores) -> int:
+    def install(self) -> int:
         """The closed databases get the new pipeline's name; how many were there, of an attempt that was killed."""
-        home = RocksRowStores(self._home)
+        home, made = RocksRowStores(self._state / self._new.home), RocksRowStores(self._work / "new")
         leftover = home.tasks()
         for task in leftover:
             home.discard(task)
@@ -183,4 +231,4 @@ class _Mover:
             sequence=meta.sequence, chain=meta.chain, position=meta.position,
             state_fingerprint=meta.state_fingerprint, meta=meta.encode(),
         )  # fmt: skip
-        Checkpoints(self._blobs, self._new.pipeline).write(task, cut, work)
+        Checkpoints(self._blobs, self._new.home).write(task, cut, work)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streamproc.cli.options import AsJson, PipelinePath, load_plan
+from streamproc.cli.options import AsJson, PipelinePath, StageName, load_stages, stages_named
 from streamproc.cli.stdout import write_json
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 EXAMPLES = (
     "streamproc state inspect configs/pipeline.yaml --state .streamproc/state",
     "streamproc state inspect configs/pipeline.yaml --state .streamproc/state --log file:.streamproc --json",
+    "streamproc state inspect configs/pipeline.yaml --state .streamproc/state --stage main",
 )
 _DAMAGED = 1
 
@@ -33,6 +34,7 @@ def command(
         str | None,
         typer.Option(metavar="URL", help="Also say what is committed there, and how far the state is behind."),
     ] = None,
+    stage: StageName = None,
     as_json: AsJson = False,
 ) -> int:
     """Say what lies in a state directory: positions, rows, sizes. It is opened read-only; no worker may have it."""
@@ -40,39 +42,47 @@ def command(
     from streamproc.cli.loops import run_async
     from streamproc.cli.state_looks import compare, local_stores, look_at
 
-    plan = load_plan(pipeline)
+    plans = load_stages(pipeline)
+    looks: list[TaskLook] = []
     if log is not None:
         refuse_missing_log(log)
-    looks = list(look_at(plan, local_stores(plan, state)))
-    if log is not None:
-        run_async(compare(plan, log, looks))
+    for plan in stages_named(plans, stage):
+        found = list(look_at(plan, local_stores(plan, state)))
+        if log is not None:
+            run_async(compare(plan, log, found))
+        if not found:
+            sys.stderr.write(f"no state of pipeline {plan.home} in {state} yet\n")
+        looks += found
+    named = len(plans) > 1
     if as_json:
-        write_json({"pipeline": plan.pipeline, "tasks": looks})
+        write_json({"pipeline": plans[0].pipeline, "tasks": looks})
     else:
-        sys.stdout.write(_text(looks, with_log=log is not None))
-    if not looks:
-        sys.stderr.write(f"no state of pipeline {plan.pipeline} in {state} yet\n")
+        sys.stdout.write(_text(looks, with_log=log is not None, named=named))
     for look in looks:
         if look.damage:
-            sys.stderr.write(f"task {look.task}: {look.damage}\n")
+            sys.stderr.write(f"task {look.task}{f' of stage {look.stage}' if named else ''}: {look.damage}\n")
     return _DAMAGED if any(look.damage for look in looks) else 0
 
 
-def _text(looks: Sequence[TaskLook], *, with_log: bool) -> str:
+def _text(looks: Sequence[TaskLook], *, with_log: bool, named: bool) -> str:
+    """`named`: with the stages' names."""
     from streamproc.cli.aligned import SAME_OR_OTHER, aligned
 
     if not looks:
         return ""
-    header = ["task", "sequence", "position", "chain", "plan", "partitions", "rows", "ids", "bytes", "discarded"]
+    shown = slice(0 if named else 1, None)
+    header = ["stage", "task", "sequence", "position", "chain", "plan"]
+    header += ["partitions", "rows", "ids", "bytes", "discarded", *(["committed", "behind"] if with_log else []), ""]
     rows = [
         [
-            look.task, look.sequence, look.position, look.chain and look.chain[:8],
+            look.stage, look.task, look.sequence, look.position, look.chain and look.chain[:8],
             SAME_OR_OTHER[look.plan], look.partitions, look.rows, look.entries,
             look.bytes, look.discarded, *([look.committed, look.behind] if with_log else []),
             "damaged" if look.damage else "",
         ]
         for look in looks
     ]  # fmt: skip
-    text = aligned([*header, *(["committed", "behind"] if with_log else []), ""], rows)
-    tables = [[look.task, t.name, t.keys, t.chunks, t.bytes] for look in looks for t in look.tables]
-    return text + ("\n" + aligned(["task", "table", "keys", "chunks", "bytes"], tables) if tables else "")
+    text = aligned(header[shown], [row[shown] for row in rows])
+    of_tables = ["stage", "task", "table", "keys", "chunks", "bytes"]
+    tables = [[look.stage, look.task, t.name, t.keys, t.chunks, t.bytes][shown] for look in looks for t in look.tables]
+    return text + ("\n" + aligned(of_tables[shown], tables) if tables else "")

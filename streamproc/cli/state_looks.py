@@ -30,6 +30,7 @@ class TaskLook(msgspec.Struct):
     (records) only with a log.
     """
 
+    stage: str
     task: int
     sequence: int | None = None
     position: int | None = None
@@ -47,17 +48,17 @@ class TaskLook(msgspec.Struct):
 
 
 def local_stores(plan: Plan, state: Path) -> RocksRowStores:
-    """The pipeline's tasks below a state directory; none of it is made.
+    """The stage's tasks below a state directory; none of it is made.
 
     Raises:
         ConfigError: it is not there.
     """
     if not state.is_dir():
         raise ConfigError(f"--state: there is no directory {state}", hint="`run --state DIR` makes it")
-    home = state / plan.pipeline
+    home = state / plan.home
     if not home.is_dir():
         raise ConfigError(
-            f"--state: there is no state of pipeline {plan.pipeline} in {state}",
+            f"--state: there is no state of pipeline {plan.home} in {state}",
             hint="name what `run --state` was given",
         )
     return RocksRowStores(home)
@@ -70,7 +71,7 @@ def look_at(plan: Plan, stores: RocksRowStores) -> Iterator[TaskLook]:
         StateLockedError: a worker has it.
     """
     for task in stores.tasks():
-        look = TaskLook(task, bytes=stores.bytes_on_disk(task), discarded=len(stores.discarded(task)))
+        look = TaskLook(plan.stage, task, bytes=stores.bytes_on_disk(task), discarded=len(stores.discarded(task)))
         try:
             _fill(look, plan, _reading(stores, task, survey))
         except StateCorruptedError as error:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 __all__ = ["compile_pipeline", "compile_stages"]
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Set
 from pathlib import Path
+from typing import NamedTuple
 
 from operators.encode import RESERVED
 from operators.operator import STRING, OutputField
@@ -39,14 +40,13 @@ def compile_pipeline(
     operators: OperatorLoader = load_operator,
     models: ModelLoader | None = None,
 ) -> Plan:
-    """Compile a loaded pipeline of one stage; see `compile_stages`."""
-    plans = compile_stages(pipeline, operators=operators, models=models)
-    if len(plans) > 1:
-        place = pipeline.stages[1].place
-        raise ConfigError(
-            "more than one stage is not supported here yet", place, "only `run` and `backtest` know stages"
-        )
-    return plans[0]
+    """Compile a loaded pipeline of one stage, as operators' tests have it; see `compile_stages`.
+
+    Raises:
+        ValueError: it has more.
+    """
+    (plan,) = compile_stages(pipeline, operators=operators, models=models)
+    return plan
 
 
 def compile_stages(
@@ -70,14 +70,27 @@ def compile_stages(
     name, stream = next(iter(pipeline.streams.items()))
     others = entering(pipeline, problems)
     plans: list[Plan] = []
+    wrong: set[str] = set()
     for stage, following in zip(pipeline.stages, [*pipeline.stages[1:], None], strict=True):
         streams = {name: stream, **others[stage.name]}
         compiler = _StageCompiler(pipeline, stage, following, streams, tables=tables, problems=problems)
-        plan, scope = compiler.compile(operators, models or _open_onnx)
-        plans.append(plan)
-        if plan.handoff is not None:
-            stream = handed_on(stream, plan.handoff, scope)
+        compiled = compiler.compile(operators, models or _open_onnx, wrong)
+        if not problems.errors:
+            plans.append(compiler.plan(compiled))
+        wrong |= _columns(stage, stream) - compiled.builder.scope.keys()
+        if (sent := handoff(pipeline, stream, stage, following, compiled.features)) is not None:
+            stream = handed_on(stream, sent, compiled.builder.scope)
+    problems.check()
     return tuple(plans)
+
+
+class _Compiled(NamedTuple):
+    """What a stage comes to: `features` in the analyst's order."""
+
+    schemas: list[StreamSchema]
+    draft: Draft
+    features: list[str]
+    builder: StepBuilder
 
 
 class _StageCompiler:
@@ -91,15 +104,18 @@ class _StageCompiler:
         self._streams, self._stream = streams, next(iter(streams.values()))
         self._tables, self._problems = tables, problems
 
-    def compile(self, operators: OperatorLoader, models: ModelLoader) -> tuple[Plan, dict[str, OutputField]]:
-        """The plan, and the types of all its columns."""
+    def compile(self, operators: OperatorLoader, models: ModelLoader, wrong: Set[str]) -> _Compiled:
+        """As far as it goes. `wrong`: columns of stages before that are wrong: that has been said."""
         pipeline, stage, stream, problems = self._pipeline, self._stage, self._stream, self._problems
+        before = len(problems.errors)
         check_union(self._streams, problems)
+        clear = len(problems.errors) == before
         decided = next(iter(self._streams))
         schemas = [
-            _schema(name, one, stage, pipeline.folder, decided=decided, problems=problems)
+            _schema(name, one, stage, pipeline.folder, decided=decided, wrong=wrong, problems=problems)
             for name, one in self._streams.items()
         ]
+        _check_key(pipeline, stage, stream, problems)
         declared = {name: field for one in self._streams.values() for name, field in one.fields.items()}
         several = len(schemas) > 1
         sources = (
@@ -107,10 +123,11 @@ class _StageCompiler:
         )
         draft = Draft(stage.per, [name for name, field in declared.items() if field.type.kind is Kind.INT64], sources)
         if self._following is None:
-            _user_operators(pipeline, operators, draft, problems)
-        problems.check()
+            clear &= _user_operators(pipeline, operators, draft, problems)
+        if not clear:
+            problems.check()  # what there would be is not known
         features, refused = _features(stage, declared, draft, problems)
-        refused |= {stage.partition_by, stage.per} - _columns(stage, stream)
+        refused |= wrong | ({stage.partition_by, stage.per} - _columns(stage, stream))
         if self._following is None:
             _scores_and_rules(pipeline, stream, draft, problems)
         fields = _union(schemas)
@@ -122,10 +139,11 @@ class _StageCompiler:
             builder.build(schedule(items, set(fields) | refused))
         if self._following is None:
             _check_include(pipeline, builder.scope, refused | set(items), problems)
-        problems.check()
-        return self._plan(schemas, draft, features, builder), builder.scope
+        return _Compiled(schemas, draft, features, builder)
 
-    def _plan(self, schemas: list[StreamSchema], draft: Draft, features: list[str], builder: StepBuilder) -> Plan:
+    def plan(self, compiled: _Compiled) -> Plan:
+        """The plan of what is without fault."""
+        schemas, draft, features, builder = compiled
         pipeline, stage = self._pipeline, self._stage
         digests = {name: contents.digest for name, contents in self._tables.items()}
         is_last = self._following is None
@@ -142,6 +160,7 @@ class _StageCompiler:
                 pipeline, stage, schema, draft.items, builder.steps, table_digests=digests, others=others
             ),
             decision_fingerprint=decision_fingerprint(pipeline, digests, builder.model_digests),
+            home=pipeline.pipeline if len(pipeline.stages) == 1 else f"{pipeline.pipeline}/{stage.name}",
             topic_partitions=pipeline.partitions,
             topic_config={"retention.ms": str(pipeline.retention or -1)},
             stage=stage.name,
@@ -163,15 +182,21 @@ def _columns(stage: Stage, stream: Stream) -> set[str]:
     return made
 
 
-def _schema(name: str, stream: Stream, stage: Stage, folder: str, *, decided: str, problems: Problems) -> StreamSchema:
-    """The stream as decode sees it; the stage's keys must be fields of the one that is `decided`."""
-    if stage.partition_by not in stream.fields:
+def _schema(
+    name: str, stream: Stream, stage: Stage, folder: str, *, decided: str, wrong: Set[str], problems: Problems
+) -> StreamSchema:
+    """The stream as decode sees it; the stage's keys must be fields of the one that is `decided`, unless they are
+    `wrong` anyway.
+    """
+    if stage.partition_by in wrong:
+        pass
+    elif stage.partition_by not in stream.fields:
         hint = nearest(stage.partition_by, stream.fields)
         problems.add(f"partition_by: there is no field {stage.partition_by!r}", stage.place, hint)
     elif stream.fields[stage.partition_by].type.kind not in (Kind.STRING, Kind.INT64):
         kind = stream.fields[stage.partition_by].type
         problems.add(f"partition_by: {stage.partition_by} is {kind}, not string or int64", stage.place)
-    known = _columns(stage, stream)
+    known = _columns(stage, stream) | wrong
     if name == decided and stage.per != stage.partition_by and stage.per not in known:
         problems.add(f"per: there is no field or feature {stage.per!r}", stage.place, nearest(stage.per, known))
     return StreamSchema(
@@ -192,6 +217,17 @@ def _schema(name: str, stream: Stream, stage: Stage, folder: str, *, decided: st
         registry=registry_of(stream, folder),
         wait_ms=stream.wait,
     )
+
+
+def _check_key(pipeline: Pipeline, stage: Stage, stream: Stream, problems: Problems) -> None:
+    """A record that comes again has no features: it must find its way to where the first one is known by its fields."""
+    (first, *_) = pipeline.streams.values()
+    if stream.deduplicate and stage.partition_by in stream.fields.keys() - first.fields.keys():
+        problems.add(
+            f"partition_by: {stage.partition_by} is a feature, and a record that comes again has none",
+            stage.place,
+            "partition by a field of the stream, or leave its `deduplicate` out",
+        )
 
 
 def _output(spec: FieldSpec, schema: StreamSchema) -> OutputField:
@@ -249,7 +285,9 @@ def _features(stage: Stage, declared: Collection[str], draft: Draft, problems: P
     return columns, refused
 
 
-def _user_operators(pipeline: Pipeline, load: OperatorLoader, draft: Draft, problems: Problems) -> None:
+def _user_operators(pipeline: Pipeline, load: OperatorLoader, draft: Draft, problems: Problems) -> bool:
+    """Whether all of them could be made."""
+    before = len(problems.errors)
     for name, declared in pipeline.operators.items():
         with problems.caught():
             made = load(declared.operator, Path(pipeline.folder), declared.place)
@@ -262,6 +300,7 @@ def _user_operators(pipeline: Pipeline, load: OperatorLoader, draft: Draft, prob
                 raise ConfigError(f"operator {name}: {error.message}", declared.place, error.hint) from error
             except Exception as error:
                 raise ConfigError(f"operator {name}: {type(error).__name__}: {error}", declared.place) from error
+    return len(problems.errors) == before
 
 
 def _scores_and_rules(pipeline: Pipeline, stream: Stream, draft: Draft, problems: Problems) -> None:

@@ -51,6 +51,7 @@ def state_fingerprint(
         "stream": _stream(schema),
         **({"others": [_stream(other) for other in others]} if others else {}),
         "key": [schema.key, pipeline.partitions],
+        **_chain(pipeline),
         "ttl": stage.ttl,
         "features": sorted(stage.features),
         "items": sorted(
@@ -74,6 +75,13 @@ def _stream(schema: StreamSchema) -> dict[str, object]:
         "extra_refused": schema.extra_refused,
         **_format(schema),
     }
+
+
+def _chain(pipeline: Pipeline) -> dict[str, object]:
+    """Of several stages: which way a row goes. Who changes it looks for state, and for rows on their way, elsewhere."""
+    if len(pipeline.stages) == 1:
+        return {}
+    return {"stages": [[stage.name, stage.partition_by] for stage in pipeline.stages]}
 
 
 def _format(schema: StreamSchema) -> dict[str, object]:

@@ -39,6 +39,7 @@ def handed_on(stream: Stream, sent: Handoff, scope: Mapping[str, OutputField]) -
             scope[name].type, name, required=_is_required(stream, scope[name]), made=_is_made(stream, name), place=place
         )
         for name in sent.columns
+        if name in scope  # else it is wrong: that has been said
     }
     fields[ROUTE] = FieldDeclaration(STRING, ROUTE, required=True, place=place)
     if stream.deduplicate:

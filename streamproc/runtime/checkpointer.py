@@ -42,22 +42,25 @@ class Checkpointer:
         sender: where network calls block; not the thread that flushes.
         directory: for snapshots and downloads, on the disk that holds the state (hard links).
         every_s: seconds between two checkpoints of a task.
+        stage, topic: of the tasks, for metrics and the log.
     """
 
     def __init__(
         self, checkpoints: Checkpoints, states: StateKeeper, *, sender: BlockingExecutor, clock: Clock,
-        metrics: WorkerMetrics, directory: Path, every_s: float,
+        metrics: WorkerMetrics, directory: Path, every_s: float, stage: str = "main", topic: str = "",
     ) -> None:  # fmt: skip
         self._checkpoints = checkpoints
         self._states = states
         self._sender = sender
         self._clock = clock
-        self._metrics = metrics
+        self._seconds = metrics.checkpoint_seconds.labels(stage)
+        self._bytes = metrics.checkpoint_bytes.labels(stage)
+        self._failures = metrics.failed_checkpoints.labels(stage)
         self._directory = directory
         self._every_s = every_s
         self._written: dict[int, tuple[int, float, int]] = {}  # task: (sequence, when, how many)
         self._taking = asyncio.Lock()
-        self._logger = structlog.get_logger("checkpoint")
+        self._logger = structlog.get_logger("checkpoint").bind(topic=topic)
 
     # ---- writing
 
@@ -84,7 +87,7 @@ class Checkpointer:
                 await self._collect(task.task)
         except (BlobStoreError, OSError, StateCorruptedError) as error:  # who reads damaged rows restores the task
             sequence = last
-            self._metrics.failed_checkpoints.inc()
+            self._failures.inc()
             self._logger.error("no checkpoint was written, will try again", task=task.task, error=str(error))
         self._written[task.task] = (sequence, begun, count + (sequence > last))
 
@@ -125,8 +128,8 @@ class Checkpointer:
             written = await self._blocking(lambda: self._checkpoints.write(task, cut, work))
         finally:
             await asyncio.shield(self._sender.submit(lambda: shutil.rmtree(work, ignore_errors=True)))
-        self._metrics.checkpoint_seconds.observe(self._clock.monotonic() - begun)
-        self._metrics.checkpoint_bytes.inc(written.bytes_sent)
+        self._seconds.observe(self._clock.monotonic() - begun)
+        self._bytes.inc(written.bytes_sent)
         self._logger.info("checkpoint", task=task, sequence=meta.sequence, bytes_sent=written.bytes_sent)
         return meta.sequence
 

@@ -150,4 +150,5 @@ class Flusher:
         if isinstance(error, StateCorruptedError):
             self.damage = error
         else:
-            self._logger.error("state could not be written, will try again", error=reason_of(error))
+            topic = self._writing[0][0].source.topic
+            self._logger.error("state could not be written, will try again", topic=topic, error=reason_of(error))

@@ -1,9 +1,9 @@
 """A new generation of a pipeline on repartitioned state: where the old one ends in the log, where the new one begins.
 
 The old one must have decided all of its input. The new one has a name and topics of its own; one transaction makes it:
-in each of its journals a first record, of sequence 1 and without input, and the group's offsets that name it. From then
-on it is a pipeline like any other whose state stands at that record. Since no journal begins at sequence 0, no restore
-can start empty: without the state, or a checkpoint of it, it is refused (`recovery._check_link`).
+in each journal of each of its stages a first record, of sequence 1 and without input, and the group's offsets that name
+it. From then on it is a pipeline like any other whose state stands at that record. Since no journal begins at sequence
+0, no restore can start empty: without the state, or a checkpoint of it, it is refused (`recovery._check_link`).
 
 An attempt that was killed can be made again under the same name. Its transaction is ended first: if it had not
 committed, nothing has begun, though its records, which nobody reads, have taken offsets; if it had, nothing is left
@@ -54,12 +54,13 @@ class Beginning(NamedTuple):
     """Where a task of the new one begins: what its state's meta row says, and the journal record that says so."""
 
     source: TopicPartition
+    journal: TopicPartition
     meta: LocalMeta
     headers: Headers
 
 
 async def end_of_generation(log: EventLog, plan: Plan) -> tuple[int, dict[int, Ending]]:
-    """The number of partitions of the old input, and the tasks that ever decided a record.
+    """The number of partitions of the old input of a stage, and the tasks that ever decided a record.
 
     Raises:
         ConfigError: there is no such topic, or some of its records are not decided.
@@ -75,7 +76,7 @@ async def end_of_generation(log: EventLog, plan: Plan) -> tuple[int, dict[int, E
         position = committed[source].offset if source in committed else begins[source]
         await _refuse_undecided(log, source, position, ends[source])
     if not committed:
-        raise ConfigError(f"pipeline {plan.pipeline} has decided nothing yet", hint="just `run` the new one")
+        raise ConfigError(f"pipeline {plan.home} has decided nothing yet", hint="just `run` the new one")
     heads = {tp.partition: Ending(found.offset, JournalHead.parse(found.metadata)) for tp, found in committed.items()}
     return partitions, heads
 
@@ -106,27 +107,53 @@ async def _first_records(log: EventLog, tp: TopicPartition, begin: int, end: int
     return None
 
 
-async def plan_generation(log: EventLog, plan: Plan, endings: Mapping[int, Ending], clock: Clock) -> list[Beginning]:
-    """Makes the new topics, and says where each new task begins.
+async def plan_generation(
+    log: EventLog, plans: Sequence[Plan], endings: Sequence[Mapping[int, Ending]], clock: Clock
+) -> list[list[Beginning]]:
+    """Makes the new topics, and says where each new task of each stage begins.
 
     Raises:
         ConfigError: the pipeline has begun already, or its topics do not fit together.
     """
-    partitions, admin = await prepare_topics(log, plan), log.admin()
-    await _end_attempt(log, plan, clock)  # else what it leaves would move the journals' ends later
+    partitions = await prepare_topics(log, *plans)
+    await _end_attempt(log, plans[0], clock)  # else what it leaves would move the journals' ends later
+    looks = [await _begun(log, plan, ended, partitions) for plan, ended in zip(plans, endings, strict=True)]
+    if any(looks):
+        raise _has_begun(plans[0], made=all(look is _MADE for look in looks))
+    return [await _beginnings(log, plan, ended, partitions) for plan, ended in zip(plans, endings, strict=True)]
+
+
+def _before(endings: Mapping[int, Ending]) -> bytes:
+    """Of all old journals' heads: the new chains go on from there."""
+    return hashlib.sha256(b"".join(endings[task].head.chain for task in sorted(endings))).digest()
+
+
+_MADE, _OTHERWISE = "of these endings", "otherwise"
+
+
+async def _begun(log: EventLog, plan: Plan, endings: Mapping[int, Ending], partitions: int) -> str | None:
+    """How a stage has begun already; None: it has not."""
+    admin, before = log.admin(), _before(endings)
     sources = [TopicPartition(plan.stream.topic, p) for p in range(partitions)]
     journals = [TopicPartition(plan.topics.journal, p) for p in range(partitions)]
-    begins, ends = await admin.begin_offsets([*sources, *journals]), await admin.end_offsets(journals)
-    before = hashlib.sha256(b"".join(endings[task].head.chain for task in sorted(endings))).digest()
+    begins, ends = await admin.begin_offsets(journals), await admin.end_offsets(journals)
     firsts = [await _first_records(log, tp, begins[tp], ends[tp]) for tp in journals]
-    if any(firsts) or await admin.committed(plan.pipeline, sources):
-        raise _begun(plan, made=all(first is not None and _is_made_of(before, first) for first in firsts))
-    found = []
+    if not any(firsts) and not await admin.committed(plan.pipeline, sources):
+        return None
+    made = all(first is not None and _is_made_of(before, first) for first in firsts)
+    return _MADE if made else _OTHERWISE
+
+
+async def _beginnings(log: EventLog, plan: Plan, endings: Mapping[int, Ending], partitions: int) -> list[Beginning]:
+    before, admin, found = _before(endings), log.admin(), []
+    sources = [TopicPartition(plan.stream.topic, p) for p in range(partitions)]
+    journals = [TopicPartition(plan.topics.journal, p) for p in range(partitions)]
+    begins, ends = await admin.begin_offsets(sources), await admin.end_offsets(journals)
     for source, journal in zip(sources, journals, strict=True):
         entry = _first_entry(plan, source, begins[source], before)
         headers, chain = encode_entry(entry, before)
         meta = LocalMeta(_FIRST, chain, ends[journal], begins[source], plan.state_fingerprint, partitions)
-        found.append(Beginning(source, meta, headers))
+        found.append(Beginning(source, journal, meta, headers))
     return found
 
 
@@ -148,7 +175,7 @@ def _is_made_of(before: bytes, first: Chunk) -> bool:
     return entry.sequence == _FIRST and entry.exact == before
 
 
-def _begun(plan: Plan, *, made: bool) -> ConfigError:
+def _has_begun(plan: Plan, *, made: bool) -> ConfigError:
     if made:
         return ConfigError(
             f"pipeline {plan.pipeline} has begun already, on this very state of the old one",
@@ -158,7 +185,7 @@ def _begun(plan: Plan, *, made: bool) -> ConfigError:
 
 
 def _first_entry(plan: Plan, source: TopicPartition, position: int, before: bytes) -> JournalEntry:
-    """Of no input. `before` is made of the old journals' heads: the chains go on from there."""
+    """Of no input; `before`: see `_before`."""
     nothing = hashlib.sha256(b"").digest()
     return JournalEntry(
         version=1, task=source.partition, sequence=_FIRST, ranges=(RangeOfInput(source.topic, position, position),),
@@ -168,17 +195,17 @@ def _first_entry(plan: Plan, source: TopicPartition, position: int, before: byte
     )  # fmt: skip
 
 
-async def begin_generation(log: EventLog, plan: Plan, beginnings: Sequence[Beginning], clock: Clock) -> None:
-    """One transaction: the journals' first records, and the offsets that name them.
+async def begin_generation(log: EventLog, plans: Sequence[Plan], beginnings: Sequence[Beginning], clock: Clock) -> None:
+    """One transaction: the journals' first records of all stages, and the offsets that name them.
 
     Raises:
         EventLogError: it did not happen, or nobody knows: the same again from the start finds out.
     """
-    name = _identity(plan)
+    name, pipeline = _identity(plans[0]), plans[0].pipeline
     assignment = Assignment(asyncio.Lock())
-    reader = log.reader(plan.pipeline, [plan.stream.topic], assignment, instance=name, index=0, count=1)
+    sources = [plan.stream.topic for plan in plans]
+    reader = log.reader(pipeline, sources, assignment, instance=name, index=0, count=1)
     protocol = TransactionProtocol(lambda: log.writer(name), clock)
-    journals = {b.source: TopicPartition(plan.topics.journal, b.source.partition) for b in beginnings}
     offsets = {
         b.source: CommittedOffset(b.meta.position, JournalHead(_FIRST, b.meta.chain, NO_OFFSET).text())
         for b in beginnings
@@ -190,12 +217,12 @@ async def begin_generation(log: EventLog, plan: Plan, beginnings: Sequence[Begin
         while assignment.partitions != offsets.keys() or assignment.membership is None:
             await reader.poll(POLL_MS)
             if clock.monotonic() > deadline:
-                raise EventLogError(f"a worker of pipeline {plan.pipeline} runs already: not all partitions are free")
+                raise EventLogError(f"a worker of pipeline {pipeline} runs already: not all partitions are free")
         now = clock.now_ms()
-        outputs = [OutputRecords(journals[b.source], [None], [b""], now, [b.headers]) for b in beginnings]
+        outputs = [OutputRecords(b.journal, [None], [b""], now, [b.headers]) for b in beginnings]
         ends = await protocol.run(outputs, offsets, assignment.membership)
-        if any(ends[journals[b.source]] != b.meta.journal_offset for b in beginnings):
-            raise EventLogError(f"another process has written to the journal of {plan.pipeline}: remove its state")
+        if any(ends[b.journal] != b.meta.journal_offset for b in beginnings):
+            raise EventLogError(f"another process has written to the journal of {pipeline}: remove its state")
     finally:
         await protocol.close()
         await reader.close(leave=True)

@@ -7,8 +7,8 @@ of event time, also after an outage, when all are behind and one worker is faste
 2. records of one partition stay in order: one that is older than those before it comes right behind them
 3. a partition that is behind (progress.py) holds back what is newer by more than the slack than it, or than what of it
    waits here: another worker's; one of ours that is not read, or not restored, yet; one of which more is to come
-4. one record of what is held back goes alone, if the last commit does not say how far its partition has come: two
-   workers, both after an outage, would wait for each other
+4. one record of what another worker's partition holds back goes alone, if the last commit does not say how far its
+   own has come: two workers, both after an outage, would wait for each other
 5. never for longer than `patience_s`: then a partition is not waited for until it has caught up
 """
 
@@ -17,7 +17,7 @@ from __future__ import annotations
 __all__ = ["InStep", "Lane"]
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import NamedTuple
 
 import numpy as np
@@ -66,16 +66,18 @@ class InStep:
     """A `Queue`, see collector.py: a queue a partition. More than `rows_max` records of one are not read ahead.
 
     Args:
+        ours: which partitions this worker has.
         held: told of each time that patience ended.
     """
 
     def __init__(
         self, lanes: Sequence[Lane], reader: GroupReader, progress: Progress, clock: Clock, *, rows_max: int,
-        patience_s: float, held: Callable[[], None] = lambda: None,
+        patience_s: float, ours: Callable[[], Set[TopicPartition]], held: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         self._lanes = {topic: lane for lane in lanes for topic in (lane.topic, *lane.others)}
         self._reader, self._progress, self._clock = reader, progress, clock
         self._rows_max, self._patience_s, self._held = rows_max, patience_s, held
+        self._ours = ours
         self._queues: dict[TopicPartition, deque[Waiting]] = {}
         self._paused: dict[TopicPartition, dict[TopicPartition, int]] = {}
         self._ignored: set[TopicPartition] = set()
@@ -165,13 +167,17 @@ class InStep:
     def _next(self, floors: Mapping[str, Floor]) -> TopicPartition | None:
         """1. The partition with the oldest head among those that are not held back."""
         for time, tp in sorted((self._time(tp), tp) for tp in self._queues):
-            if not self._is_held(tp, time, floors) or self._said(tp) < time:
+            if not self._is_held(tp, time, floors) or self._goes_alone(tp, time, floors[tp.topic]):
                 return tp
         return None
 
     def _is_held(self, tp: TopicPartition, time: int, floors: Mapping[str, Floor]) -> bool:
         slack, floor = self._lanes[tp.topic].slack_ms, floors.get(tp.topic)
         return floor is not None and slack is not None and time > floor.time + slack
+
+    def _goes_alone(self, tp: TopicPartition, time: int, floor: Floor) -> bool:
+        """4. Whether its first record does. One of ours that it waits for will be read, and needs no sign of it."""
+        return self._progress.known and floor.blocker not in self._ours() and self._said(tp) < time
 
     def _said(self, tp: TopicPartition) -> int:
         """Up to which event time the others know, or will know, that it has come."""
@@ -203,7 +209,7 @@ class InStep:
         if slack is None or floor is None:
             return times
         count = int(np.searchsorted(times, floor.time + slack, side="right"))
-        return times[: max(count, int(self._said(tp) < times[0]))]  # 4.
+        return times[: max(count, int(self._goes_alone(tp, int(times[0]), floor)))]
 
     def _cut(self, tp: TopicPartition, count: int) -> list[Chunk]:
         """The next `count` records of a partition, taken off its queue."""

@@ -86,7 +86,7 @@ class WorkerMetrics:
         self.registry = registry = CollectorRegistry()
         p = "streamproc_"
         self.records = Counter(p + "records", "Records decided", registry=registry)
-        self.handed_on = Counter(p + "handed_on", "Records that a stage handed on to the next", registry=registry)
+        self.handed_on = Counter(p + "handed_on", "Records handed on to the next stage", ["stage"], registry=registry)
         self.dead_letters = Counter(p + "dead_letters", "Records refused", ["reason"], registry=registry)
         self.duplicates = Counter(p + "duplicates", "Records that repeat an id", registry=registry)
         self.decisions = Counter(p + "decisions", "Decisions", ["decision"], registry=registry)
@@ -103,22 +103,27 @@ class WorkerMetrics:
             p + "out_of_step", "Times a partition that is behind was waited for no longer", registry=registry
         )
         self.checkpoint_seconds = Histogram(
-            p + "checkpoint_seconds", "Sending a checkpoint", buckets=_SECONDS, registry=registry
+            p + "checkpoint_seconds", "Sending a checkpoint", ["stage"], buckets=_SECONDS, registry=registry
         )
-        self.checkpoint_bytes = Counter(p + "checkpoint_bytes", "Sent for checkpoints", registry=registry)
-        self.failed_checkpoints = Counter(p + "failed_checkpoints", "Not written, tried again", registry=registry)
+        self.checkpoint_bytes = Counter(p + "checkpoint_bytes", "Sent for checkpoints", ["stage"], registry=registry)
+        self.failed_checkpoints = Counter(p + "failed_checkpoints", "To be tried again", ["stage"], registry=registry)
+        self.restored_tasks = Counter(p + "restored_tasks", "Taken over and restored", ["stage"], registry=registry)
         self.transaction_seconds = Histogram(
             p + "transaction_seconds", "Steps 5-7", buckets=_SECONDS, registry=registry
         )
-        self.stage_seconds = Histogram(
-            p + "stage_seconds", "Time of a part of a batch", ["stage"], buckets=_SECONDS, registry=registry
+        self.step_seconds = Histogram(
+            p + "step_seconds", "Time of a step of a batch", ["step"], buckets=_SECONDS, registry=registry
         )
         self.latency = LatencyHistogram(p + "latency_seconds", "From the record's log time to the commit")
         registry.register(self.latency)
-        self.lag = Gauge(p + "lag_records", "Records behind the end of the log", ["partition"], registry=registry)
-        self.state_keys = Gauge(p + "state_keys", "Keys in memory", registry=registry)
-        self.state_bytes = Gauge(p + "state_bytes", "Memory of the state, estimated", registry=registry)
-        self.state_evicted_keys = Gauge(p + "state_evicted_keys", "Keys that left memory so far", registry=registry)
+        self.lag = Gauge(
+            p + "lag_records", "Records behind the end of the log", ["topic", "partition"], registry=registry
+        )
+        self.state_keys = Gauge(p + "state_keys", "Keys in memory", ["stage"], registry=registry)
+        self.state_bytes = Gauge(p + "state_bytes", "Memory of the state, estimated", ["stage"], registry=registry)
+        self.state_evicted_keys = Gauge(
+            p + "state_evicted_keys", "Keys that left memory so far", ["stage"], registry=registry
+        )
         self.hot_key_share = Gauge(
             p + "hot_key_share", "Share of the most frequent key in a sampled batch", registry=registry
         )
@@ -152,14 +157,16 @@ class WorkerMetrics:
             old = self._seconds_per_row or cost
             self._seconds_per_row = old + _SMOOTHING * (cost - old)
 
-    def committed(self, decided: Sequence[Judged], handed_on: Sequence[Judged], seconds: float, now_ms: int) -> None:
-        """A transaction was published: rows that the last stage decided, and those that others handed on."""
+    def committed(
+        self, decided: Sequence[Judged], handed_on: Sequence[tuple[str, Judged]], seconds: float, now_ms: int
+    ) -> None:
+        """A transaction was published: rows that the last stage decided, and those that others, by name, handed on."""
         self.transaction_seconds.observe(seconds)
         self._transactions += 1
         for judged in decided:
             self._decided(judged, now_ms)
-        for judged in handed_on:
-            self.handed_on.inc(judged.rows.size)
+        for stage, judged in handed_on:
+            self.handed_on.labels(stage).inc(judged.rows.size)
             self._refused(judged)
 
     def _refused(self, judged: Judged) -> None:

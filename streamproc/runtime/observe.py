@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["STAGES", "StageTimer", "Watched", "watch_tasks"]
+__all__ = ["STEPS", "StepTimer", "Watched", "watch_tasks"]
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Set
 from typing import Protocol
 
 import structlog
@@ -19,16 +19,16 @@ from streamproc.runtime.partition_task import PartitionTask
 from streamproc.runtime.transaction import COMPUTED, Probe
 from streamproc.runtime.watchdog import Watchdog
 
-STAGES = {2: "collect", 3: "decode", 4: "steps", COMPUTED: "encode", 6: "produce", 7: "deliver", 8: "commit"}
+STEPS = {2: "collect", 3: "decode", 4: "steps", COMPUTED: "encode", 6: "produce", 7: "deliver", 8: "commit"}
 _FLIGHT = 5
 _WATCH_SECONDS = 2.0
 _ANSWER_SECONDS = 3.0
 
 
-class StageTimer:
+class StepTimer:
     """A probe that observes how long each numbered step took, and passes the call on.
 
-    At step n it knows how long the step before it took: `STAGES` names that one. Steps 1-4 of a batch may fall
+    At step n it knows how long the step before it took: `STEPS` names that one. Steps 1-4 of a batch may fall
     between the steps 5-8 of the one before it, so either half has a clock of its own.
     """
 
@@ -36,7 +36,7 @@ class StageTimer:
         self._clock = clock
         self._inner = inner
         self._last = [clock.monotonic()] * 2
-        self._histograms = {step: metrics.stage_seconds.labels(name) for step, name in STAGES.items()}
+        self._histograms = {step: metrics.step_seconds.labels(name) for step, name in STEPS.items()}
 
     def __call__(self, step: int) -> None:
         """Step `step` begins."""
@@ -61,21 +61,22 @@ class Watched(Protocol):
 async def watch_tasks(
     admin: Admin,
     worker: Watched,
-    states: Sequence[WorkerState],
+    states: Mapping[str, WorkerState],
     *,
     metrics: WorkerMetrics,
     clock: Clock,
     watchdog: Watchdog,
 ) -> None:
-    """For ever: lag of each task behind the log's end, and whether it advances; keys and bytes of the state; whether
-    the log answers.
+    """For ever: lag of each task behind the log's end, and whether it advances; keys and bytes of the state, which is
+    given by stage; whether the log answers.
     """
     logger = structlog.get_logger("watch")
     while True:
         await clock.sleep(_WATCH_SECONDS)
-        metrics.state_keys.set(sum(state.live_keys for state in states))
-        metrics.state_bytes.set(sum(state.bytes_estimate() for state in states))
-        metrics.state_evicted_keys.set(sum(state.evicted for state in states))
+        for stage, state in states.items():
+            metrics.state_keys.labels(stage).set(state.live_keys)
+            metrics.state_bytes.labels(stage).set(state.bytes_estimate())
+            metrics.state_evicted_keys.labels(stage).set(state.evicted)
         owned = {tp: task for task in worker.tasks for tp in task.inputs}
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
@@ -92,7 +93,5 @@ async def watch_tasks(
         watchdog.look(worker.tasks, waiting, ends)
         metrics.stalled_tasks.set(len(watchdog.stalled))
         metrics.lag.clear()
-        several = len({tp.topic for tp in ends}) > 1
         for tp, end in ends.items():
-            named = f"{tp.topic}-{tp.partition}" if several else str(tp.partition)
-            metrics.lag.labels(named).set(max(0, end - owned[tp].position_of(tp)))
+            metrics.lag.labels(tp.topic, str(tp.partition)).set(max(0, end - owned[tp].position_of(tp)))

@@ -80,6 +80,11 @@ class PartitionTask:
         self._others = tuple(others)
 
     @property
+    def named(self) -> dict[str, object]:
+        """How the log names it: stages have tasks of one number."""
+        return {"topic": self.source.topic, "task": self.task}
+
+    @property
     def in_flight(self) -> bool:
         """Whether something is computed and not yet published."""
         return self.computed.sequence > self.sequence

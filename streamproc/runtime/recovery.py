@@ -135,7 +135,8 @@ class Recovery:
 
     async def _installed(self, task: PartitionTask, manifest: Manifest, head: JournalHead) -> LocalMeta | None:
         """A checkpoint in the place of the local state; None if it is of no use."""
-        cut, logger = manifest.cut, self._logger.bind(task=manifest.task, checkpoint=manifest.name)
+        cut, logger = manifest.cut, self._logger.bind(**task.named)
+        logger = logger.bind(checkpoint=manifest.name)
         if cut.state_fingerprint != self._fingerprint:
             logger.warning("checkpoint passed over: it is of another plan")
             return None
@@ -184,7 +185,11 @@ class Recovery:
         except BlobStoreError as error:
             if local is None:
                 raise
-            self._logger.warning("checkpoints cannot be listed, going on from local state", error=str(error))
+            self._logger.warning(
+                "checkpoints cannot be listed, going on from local state",
+                **task.named,
+                error=str(error),
+            )
             return []
 
     async def _end_by_journal(self, task: PartitionTask) -> End | None:
@@ -201,7 +206,7 @@ class Recovery:
             await scanner.close()
         if last is None:
             return None
-        self._logger.warning("the group's offset is gone, going on where the journal ends", task=task.task)
+        self._logger.warning("the group's offset is gone, going on where the journal ends", **task.named)
         begins = await self._begins(task)
         positions = tuple(stops.get(tp.topic, begin) for tp, begin in zip(task.inputs, begins, strict=True))
         return End(positions, JournalHead(last.entry.sequence, last.chain, NO_OFFSET))
@@ -251,7 +256,7 @@ class Recovery:
         return local
 
     async def _discard(self, task: PartitionTask, reason: str) -> None:
-        self._logger.error("local state discarded", task=task.task, reason=reason)
+        self._logger.error("local state discarded", **task.named, reason=reason)
         await self._states.discard(task.task)
 
     async def _replay_from(self, task: PartitionTask, local: LocalMeta | None, end: End) -> None:

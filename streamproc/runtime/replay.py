@@ -39,7 +39,7 @@ class SilentReplayer:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._logger = structlog.get_logger("recovery")
+        self._logger = structlog.get_logger("recovery").bind(topic=engine.plan.stream.topic)
         self._silent = replay_steps(engine.plan.steps)
         read = {name for step in self._silent for name in step.inputs}
         self._runs = [

@@ -108,7 +108,7 @@ class Restorer:
                 locked += 1
                 if self._clock.monotonic() - said > _SAY_SECONDS:
                     said = self._clock.monotonic()
-                    self._logger.error("waiting for a task's state", task=task.task, reason=str(error))
+                    self._logger.error("waiting for a task's state", **task.named, reason=str(error))
                 if locked >= len(waiting):
                     await self._clock.sleep(_RETRY_SECONDS)
             except BlobStoreError as error:
@@ -120,7 +120,7 @@ class Restorer:
                 unanswered += 1
                 if unanswered >= len(waiting) and not self._others():
                     raise
-                self._logger.error("a task waits for the checkpoints' store", task=task.task, error=str(error))
+                self._logger.error("a task waits for the checkpoints' store", **task.named, error=str(error))
             except (ConfigError, StateCorruptedError) as error:
                 first = first or error
                 self._set_aside(task, error)
@@ -129,7 +129,7 @@ class Restorer:
 
     def _set_aside(self, task: PartitionTask, error: StreamprocError) -> None:
         self._failed(task)
-        self._logger.error("a task cannot be restored, it is paused", task=task.task, error=str(error))
+        self._logger.error("a task cannot be restored, it is paused", **task.named, error=str(error))
 
     async def _restore(self, task: PartitionTask, committed: Mapping[TopicPartition, CommittedOffset]) -> None:
         """Until it is restored or we are stopped. What does not answer at all is borne for a minute."""
@@ -164,8 +164,13 @@ class Restorer:
                 raise StateDiskError(reason_of(error)) from error
             if seconds >= self._said_of_disk + _SAY_DISK_SECONDS or seconds < self._said_of_disk:
                 self._said_of_disk = seconds
-                self._logger.error("the state's disk fails, trying again", task=task.task, error=reason_of(error))
+                self._logger.error(
+                    "the state's disk fails, trying again",
+                    topic=task.source.topic,
+                    task=task.task,
+                    error=reason_of(error),
+                )
             return
         if not error.retriable or seconds > _UNREACHABLE_SECONDS_MAX:
             raise error
-        self._logger.warning("no answer, trying again", task=task.task, error=str(error))
+        self._logger.warning("no answer, trying again", **task.named, error=str(error))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 __all__ = ["cautions", "check_retention", "watch_retention"]
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import structlog
 
@@ -100,23 +100,32 @@ def _size(kept: Retention) -> float:
 
 
 async def watch_retention(
-    admin: Admin, plan: Plan, replay_horizon_ms: int, *, metrics: WorkerMetrics, clock: Clock
+    admin: Admin, plans: Sequence[Plan], replay_horizon_ms: int, *, metrics: WorkerMetrics, clock: Clock, warns: bool
 ) -> None:
-    """For ever, each hour: say loudly what would have been refused at the start."""
+    """For ever, each hour: say loudly what would have been refused at the start of these stages.
+
+    `warns`: also of what `cautions` finds; one worker of a run says it.
+    """
     logger = structlog.get_logger("retention")
     said: list[str] = []
     while True:
         await clock.sleep(_EVERY_SECONDS)
+        found: list[str] = []
+        short = False
         try:
-            found = await check_retention(admin, plan, replay_horizon_ms)
-        except ConfigError as error:
-            metrics.retention_too_short.set(1)
-            logger.error("records that a replay needs may be removed", reason=str(error))
+            for plan in plans:
+                try:
+                    kept = await check_retention(admin, plan, replay_horizon_ms)
+                except ConfigError as error:
+                    short = True
+                    logger.error("records that a replay needs may be removed", reason=str(error))
+                else:
+                    found += cautions(kept, plan, replay_horizon_ms)
         except EventLogError as error:
             logger.warning("the topics' retention cannot be looked up", error=str(error))
-        else:
-            metrics.retention_too_short.set(0)
-            said, before = cautions(found, plan, replay_horizon_ms), said
-            for caution in said:
-                if caution not in before:
-                    logger.warning("retention is short", reason=caution)
+            continue
+        metrics.retention_too_short.set(short)
+        for caution in found:
+            if warns and caution not in said:
+                logger.warning("retention is short", reason=caution)
+        said = found

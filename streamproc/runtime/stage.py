@@ -191,7 +191,7 @@ class Stage:
         await self.flusher.finish([])
         lost = [task for task in self.tasks.values() if error.task in {None, task.task} and task.phase is Phase.RUNNING]
         for task in lost:
-            self._logger.error("local state discarded", task=task.task, reason=str(error))
+            self._logger.error("local state discarded", **task.named, reason=str(error))
             await self._states.lose(task.task)
             self._remove(task)
             task.enter(Phase.CLOSED)
@@ -261,9 +261,12 @@ def by_stage(stages: Iterable[Stage], inputs: Sequence[TaskInput]) -> list[tuple
     return [(stage, mine) for stage, mine in found if mine]
 
 
-def decided_and_handed_on(parts: Iterable[Part]) -> tuple[list[Judged], list[Judged]]:
-    """A transaction's rows: those of the last stage, and those of the others."""
-    decided, handed_on = list[Judged](), list[Judged]()
+def decided_and_handed_on(parts: Iterable[Part]) -> tuple[list[Judged], list[tuple[str, Judged]]]:
+    """A transaction's rows: those of the last stage, and those of the others with its name."""
+    decided, handed_on = list[Judged](), list[tuple[str, Judged]]()
     for stage, computed in parts:
-        (decided if stage.plan.handoff is None else handed_on).append(computed.judged)
+        if stage.plan.handoff is None:
+            decided.append(computed.judged)
+        else:
+            handed_on.append((stage.plan.stage, computed.judged))
     return decided, handed_on

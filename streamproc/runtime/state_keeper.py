@@ -25,11 +25,15 @@ _RELIEF_ROWS_TIGHT = 5_000
 
 
 class StateKeeper:
-    """Joins the worker's state in memory with one row store a task; opening and discarding block a thread."""
+    """Joins the worker's state in memory with one row store a task; opening and discarding block a thread.
+
+    `topic`: what the tasks read, for the log.
+    """
 
     def __init__(
-        self, state: WorkerState, stores: RowStores, state_fingerprint: str, executor: BlockingExecutor
-    ) -> None:
+        self, state: WorkerState, stores: RowStores, state_fingerprint: str, executor: BlockingExecutor,
+        topic: str = "",
+    ) -> None:  # fmt: skip
         self._state = state
         self._stores = stores
         self._fingerprint = state_fingerprint
@@ -37,7 +41,7 @@ class StateKeeper:
         self._open: dict[int, RowStore] = {}
         self._metas: dict[int, bytes | None] = {}
         self._unwritten = 0  # rows of the last relief, if it failed: the next one is tried when twice as many wait
-        self._logger = structlog.get_logger("state")
+        self._logger = structlog.get_logger("state").bind(topic=topic)
         self.partitions = 0
 
     def dirty_rows(self, task: int) -> int:

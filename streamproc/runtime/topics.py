@@ -12,10 +12,11 @@ from streamproc.eventlog.contract import EventLog, TopicSpec
 from streamproc.runtime.retention import cautions, check_retention
 
 
-async def prepare_topics(log: EventLog, *plans: Plan, replay_horizon_ms: int | None = None) -> int:
+async def prepare_topics(log: EventLog, *plans: Plan, replay_horizon_ms: int | None = None, warns: bool = True) -> int:
     """Create what the stages of a pipeline lack; the number of partitions that all their topics share.
 
-    `replay_horizon_ms`: as in `WorkerSettings`; None for who restores nothing.
+    `replay_horizon_ms`: as in `WorkerSettings`; None for who restores nothing. `warns`: of short retention; one worker
+    of a run says it.
 
     Raises:
         ConfigError: existing topics disagree about the number of partitions, or lose records that a replay needs.
@@ -39,7 +40,7 @@ async def prepare_topics(log: EventLog, *plans: Plan, replay_horizon_ms: int | N
             )
     for plan in plans:
         kept = await check_retention(admin, plan, replay_horizon_ms or 0)
-        if replay_horizon_ms is not None:
+        if replay_horizon_ms is not None and warns:
             for caution in cautions(kept, plan, replay_horizon_ms):
                 structlog.get_logger("retention").warning("retention is short", reason=caution)
     return partitions

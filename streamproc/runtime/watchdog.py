@@ -38,10 +38,10 @@ class Watchdog:
                 seen[task.source] = positions, looks + 1
                 if looks + 1 == _LOOKS_MAX:
                     self._logger.error(
-                        "a task stands still", task=task.task, phase=task.phase, position=task.position,
+                        "a task stands still", **task.named, phase=task.phase, position=task.position,
                         end=ends.get(task.source),
                     )  # fmt: skip
             elif looks >= _LOOKS_MAX:
-                self._logger.info("the task goes on", task=task.task, position=task.position)
+                self._logger.info("the task goes on", **task.named, position=task.position)
         self._seen = seen
         self.stalled = {tp for tp, (_, looks) in seen.items() if looks >= _LOOKS_MAX}

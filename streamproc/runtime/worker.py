@@ -65,7 +65,8 @@ class Worker:
         self._busy = asyncio.Lock()
         self._stages = [
             Stage(
-                parts, log, self._busy, clock=clock, executor=executor, settings=settings, restored=self._go_live,
+                parts, log, self._busy, clock=clock, executor=executor, settings=settings,
+                restored=partial(self._go_live, parts.plan.stage),
                 failed=lambda _: metrics.failed_tasks.inc(), others=self._has_others,
             )
             for parts in stages
@@ -126,7 +127,8 @@ class Worker:
         lanes, settings = [stage.lane for stage in self._stages], self._settings
         return InStep(
             lanes, self._reader, self._progress, self._clock, rows_max=settings.batch_rows_max,
-            patience_s=settings.in_step_seconds, held=self._metrics.out_of_step.inc,
+            patience_s=settings.in_step_seconds, ours=lambda: self._assignment.partitions,
+            held=self._metrics.out_of_step.inc,
         )  # fmt: skip
 
     # ---- the hot loop
@@ -321,7 +323,9 @@ class Worker:
 
     async def _start(self) -> bool:
         plans = [stage.plan for stage in self._stages]
-        partitions = await prepare_topics(self._log, *plans, replay_horizon_ms=self._settings.replay_horizon_ms)
+        partitions = await prepare_topics(
+            self._log, *plans, replay_horizon_ms=self._settings.replay_horizon_ms, warns=self._settings.index == 0
+        )
         for stage in self._stages:
             stage.share(partitions)
         sources = [stage.source for stage in self._stages[:-1]]
@@ -353,7 +357,8 @@ class Worker:
             raise
         return True
 
-    def _go_live(self, task: PartitionTask) -> None:
+    def _go_live(self, stage: str, task: PartitionTask) -> None:
+        self._metrics.restored_tasks.labels(stage).inc()
         for tp in task.inputs:
             self._reader.resume(tp, task.position_of(tp))
         topic, number = task.source

@@ -21,7 +21,7 @@ from streamproc.cli.demo import PIPELINE
 from streamproc.cli.demo_folder import DemoFolder
 from streamproc.cli.demo_reader import DecisionReader
 from streamproc.cli.demo_summary import Timing, _next, summarize
-from streamproc.cli.options import load_plan
+from streamproc.cli.options import load_stages
 from streamproc.clock import SystemClock
 from streamproc.services.generator import FRAUD_KINDS, GeneratorOptions, generate, write_labels, write_parquet
 from tests.cli.conftest import Cli, finish, start
@@ -96,7 +96,7 @@ def test_ctrl_c_ends_it_with_what_there_is(tmp_path: Path, after: float) -> None
 
 
 def test_the_summary_of_nothing_is_one_line(tmp_path: Path) -> None:
-    plan, folder = load_plan(str(PIPELINE)), DemoFolder(tmp_path)
+    plan, folder = load_stages(str(PIPELINE))[0], DemoFolder(tmp_path)
     log = open_log(f"file:{tmp_path}/log")
     reader = DecisionReader(log, plan, SystemClock())
     timing = Timing(started=0.0, interrupted=True)
@@ -132,7 +132,7 @@ def test_the_rule_for_stolen_cards_finds_the_planted_ones(seed: int, cli: Cli, t
     write_labels(traffic, tmp_path / "labels.parquet")
     output = tmp_path / "o.parquet"
     assert cli("backtest", PIPELINE, "--input", tmp_path / "payments.parquet", "--output", output).code == 0
-    reason = next(rule.reason for rule in load_plan(str(PIPELINE)).rules if rule.id == "stolen_card")
+    reason = next(rule.reason for rule in load_stages(str(PIPELINE))[0].rules if rule.id == "stolen_card")
     decided = pq.read_table(output, columns=["transaction_id", "reasons"]).to_pylist()
     hit = {row["transaction_id"] for row in decided if reason in row["reasons"]}
     labels = {row["transaction_id"]: row for row in pq.read_table(tmp_path / "labels.parquet").to_pylist()}

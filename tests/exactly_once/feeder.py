@@ -14,7 +14,7 @@ from pathlib import Path
 
 from streamproc.cli.compose import open_log
 from streamproc.cli.feeder import Sender
-from streamproc.cli.options import load_plan
+from streamproc.cli.options import load_stages
 from streamproc.clock import SystemClock
 from streamproc.eventlog.contract import EventLog
 from streamproc.eventlog.kafka import KafkaLog
@@ -24,7 +24,7 @@ from tests.exactly_once.traffic import BLOCK, blocks, roll_call
 
 async def feed(arguments: argparse.Namespace) -> None:
     """At least `least` records, then until the stop file is there, at most `most`; says what it did on stdout."""
-    plan = load_plan(arguments.pipeline)
+    plan = load_stages(arguments.pipeline)[0]
     log = _open(arguments.log)
     partitions = await prepare_topics(log, plan)
     rate = arguments.rate or None

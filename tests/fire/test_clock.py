@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from streamproc.cli import compose
-from streamproc.cli.options import load_plan
+from streamproc.cli.options import load_stages
 from streamproc.clock import SystemClock
 from streamproc.runtime.settings import WorkerSettings
 from tests.exactly_once.readers import open_reader
@@ -42,7 +42,7 @@ class Jumping(SystemClock):
 
 def decide(subject: Subject) -> list[bytes]:
     """In this process, with the clock of the composition root; the decisions' bytes."""
-    plan = load_plan(str(subject.campaign.yaml))
+    plan = load_stages(str(subject.campaign.yaml))[0]
     options = compose.RunOptions(subject.campaign.log_url, subject.campaign.state)
     asyncio.run(compose.run_worker([plan], options, WorkerSettings(until_end=True, batch_rows_max=100)))
     verdict = subject.campaign.verify(subject.sent)

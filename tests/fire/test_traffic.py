@@ -15,7 +15,7 @@ import pytest
 from state.errors import EventLogError
 from streamproc.cli.compose import open_log
 from streamproc.cli.feeder import Sender
-from streamproc.cli.options import load_plan
+from streamproc.cli.options import load_stages
 from streamproc.clock import SystemClock
 from streamproc.eventlog.contract import OutputRecords, TopicPartition
 from streamproc.runtime.topics import prepare_topics
@@ -43,7 +43,7 @@ def subject(request: pytest.FixtureRequest, tmp_path: Path, running: Running) ->
 
 def append(subject: Subject, traffic: Spoiled) -> None:
     async def send() -> None:
-        plan = load_plan(str(subject.campaign.yaml))
+        plan = load_stages(str(subject.campaign.yaml))[0]
         log = open_log(subject.campaign.log_url)
         sender = Sender(plan.stream.topic, await prepare_topics(log, plan), log.appender(), SystemClock(), None)
         rows: list[Any] = traffic.rows  # tombstones too

@@ -117,7 +117,7 @@ class _Run:
 
     async def during(self, scenario: Any) -> None:
         watch = watch_tasks(
-            self.log.admin(), self.worker, [self.world.state],
+            self.log.admin(), self.worker, {"main": self.world.state},
             metrics=self.metrics, clock=self.world.clock, watchdog=self.watchdog,
         )  # fmt: skip
         watching, running = asyncio.ensure_future(watch), asyncio.ensure_future(self.worker.run())

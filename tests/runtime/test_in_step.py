@@ -41,11 +41,12 @@ class World:
         self.paused: set[TopicPartition] = set()
         self.resumed: list[tuple[TopicPartition, int]] = []
         self.held = 0
+        self.ours: set[TopicPartition] = set()
         world: Any = self
         lanes = [Lane(FIRST, SLACK, self.times_of), Lane(LAST, None, self.times_of)]
         self.queue = InStep(
             lanes, cast("GroupReader", world), cast("Progress", world), world, rows_max=rows_max, patience_s=1.0,
-            held=self.gave_up,
+            ours=lambda: self.ours, held=self.gave_up,
         )  # fmt: skip
 
     def times_of(self, chunk: Chunk) -> Any:
@@ -250,3 +251,22 @@ def test_a_record_that_cannot_be_read_holds_nobody_back_for_long() -> None:
     world = World(2)
     world.queue.extend([chunk(tp(0), [LONG_AGO, 1000]), chunk(tp(1), [1001])])
     assert sorted(world.taken()) == [(0, LONG_AGO), (0, 1000), (1, 1001)]
+
+
+def test_no_record_goes_alone_before_those_of_our_own_partitions() -> None:
+    """At a start, when the tasks go live one after the other."""
+    world = World(2)
+    world.lag = {tp(1): LONG_AGO}
+    world.ours = {tp(0), tp(1)}
+    world.queue.extend([chunk(tp(0), [1000])])
+    assert world.taken() == []
+    world.lag = {}
+    world.queue.extend([chunk(tp(1), [500])])
+    assert world.taken() == [(1, 500), (0, 1000)]
+
+
+def test_no_record_goes_alone_before_it_is_known_how_far_the_others_are() -> None:
+    world = World(2)
+    world.known = False
+    world.queue.extend([chunk(tp(0), [1000])])
+    assert world.taken() == []

@@ -6,6 +6,7 @@ import asyncio
 import random
 from pathlib import Path
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
@@ -111,7 +112,9 @@ def test_a_change_while_it_runs_is_said_within_the_hour(plan: Plan) -> None:
         world, metrics = cluster(), WorkerMetrics()
         log = world.client("pod")
         await prepare_topics(log, plan)
-        watching = asyncio.ensure_future(watch_retention(log.admin(), plan, 0, metrics=metrics, clock=VirtualClock()))
+        watching = asyncio.ensure_future(
+            watch_retention(log.admin(), [plan], 0, metrics=metrics, clock=VirtualClock(), warns=True)
+        )
         seen = []
         for kept in (Retention(), Retention(compacted=True), Retention(), Retention(time_ms=1), Retention(time_ms=1)):
             world._retention[plan.stream.topic] = kept
@@ -124,3 +127,46 @@ def test_a_change_while_it_runs_is_said_within_the_hour(plan: Plan) -> None:
     with capture_logs() as logs, asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         assert runner.run(scenario()) == [0.0, 1.0, 0.0, 0.0, 0.0]
     assert [entry["log_level"] for entry in logs] == ["error", "warning"]
+
+
+@pytest.mark.parametrize("warns", [True, False])
+def test_one_worker_of_a_run_says_it(plan: Plan, warns: bool) -> None:
+    """And the one that does says it of each stage."""
+    later = msgspec.structs.replace(plan, stream=msgspec.structs.replace(plan.stream, topic="later"))
+
+    async def scenario() -> None:
+        log = cluster().client("pod")
+        topics = (plan.stream.topic, later.stream.topic, plan.topics.journal)
+        await log.admin().ensure_topics([TopicSpec(name, 4, {"retention.ms": HOUR}) for name in topics])
+        await prepare_topics(log, plan, later, replay_horizon_ms=0, warns=warns)
+        watch = watch_retention(
+            log.admin(), [plan, later], 0, metrics=WorkerMetrics(), clock=VirtualClock(), warns=warns
+        )
+        watching = asyncio.ensure_future(watch)
+        await asyncio.sleep(2 * 3_601)
+        watching.cancel()
+        await asyncio.wait([watching])
+
+    with capture_logs() as logs, asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(scenario())
+    named = [topic for entry in logs for topic in (plan.stream.topic, "later") if f"topic {topic} " in entry["reason"]]
+    assert named == [plan.stream.topic, "later"] * 2 * warns, "at the start, and after an hour; not again an hour later"
+
+
+def test_one_stage_of_several_is_enough_to_be_too_short(plan: Plan) -> None:
+    later = msgspec.structs.replace(plan, stream=msgspec.structs.replace(plan.stream, topic="later"))
+
+    async def scenario() -> float | None:
+        world, metrics = cluster(), WorkerMetrics()
+        log = world.client("pod")
+        await prepare_topics(log, plan, later)
+        world._retention[plan.stream.topic] = Retention(compacted=True)
+        watch = watch_retention(log.admin(), [plan, later], 0, metrics=metrics, clock=VirtualClock(), warns=True)
+        watching = asyncio.ensure_future(watch)
+        await asyncio.sleep(3_601)
+        watching.cancel()
+        await asyncio.wait([watching])
+        return metrics.registry.get_sample_value("streamproc_retention_too_short")
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        assert runner.run(scenario()) == 1.0

@@ -174,7 +174,9 @@ class World:
 
     def count(self, metric: str) -> float:
         """The sum of a counter over all workers there were."""
-        return sum(metrics.registry.get_sample_value(f"streamproc_{metric}_total") or 0.0 for metrics in self.metrics)
+        families = [family for metrics in self.metrics for family in metrics.registry.collect()]
+        samples = [sample for family in families for sample in family.samples]
+        return sum(sample.value for sample in samples if sample.name == f"streamproc_{metric}_total")
 
     # ---- the judge
 

@@ -27,7 +27,7 @@ import pytest
 from operators.plan import Plan
 from streamproc.cli.compose import open_log
 from streamproc.cli.feeder import Sender
-from streamproc.cli.options import load_plan
+from streamproc.cli.options import load_stages
 from streamproc.clock import SystemClock
 from streamproc.eventlog.contract import TopicPartition
 from streamproc.eventlog.embedded.file import FILE_NAME
@@ -193,7 +193,7 @@ class Soak:
 @pytest.mark.matrix("a week of event time")
 async def test_a_week_of_event_time_levels_off(tmp_path: Path) -> None:
     soak, count = Soak(tmp_path), int(MINUTES * 60 * RATE)
-    plan = await asyncio.to_thread(load_plan, str(soak.pipeline))
+    plan = (await asyncio.to_thread(load_stages, str(soak.pipeline)))[0]
     process = await asyncio.to_thread(soak.start)
     try:
         await soak.feed(plan, process, count)

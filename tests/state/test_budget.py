@@ -107,3 +107,13 @@ def test_a_text_that_was_written_out_meanwhile_counts_as_before(text: str) -> No
 def test_more_than_can_be_reserved_is_refused(memory_bytes: int) -> None:
     with pytest.raises(ConfigError, match="cannot be reserved"):
         WorkerState([TableSpec("t", "card", ("a",))], memory_bytes=memory_bytes)
+
+
+def test_stages_share_it() -> None:
+    assert shares(64, 2) == shares(32)
+    with pytest.raises(
+        ConfigError, match=r"a state memory of 12 MiB is too little for RocksDB alone of 2 stages"
+    ) as told:
+        shares(12, 2)
+    assert told.value.hint is not None
+    assert "16 or more" in told.value.hint
