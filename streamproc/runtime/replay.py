@@ -116,8 +116,9 @@ class SilentReplayer:
 
     def _lean_union(self, task: int, chunks: Sequence[Chunk], expected: int) -> tuple[Rows, npt.NDArray[np.int64]]:
         """`_lean` where several streams are merged."""
+        inputs = [TaskInput(task, chunks[0].tp, list(chunks))] if chunks else []
         try:
-            rows = decode_union(self._engine.plan.streams, self._union, [TaskInput(task, chunks[0].tp, list(chunks))])
+            rows = decode_union(self._engine.plan.streams, self._union, inputs)
         except _NotAgainError:
             raise _differs(task) from None
         if rows.size != expected:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import shutil
 from collections.abc import Iterator
 from datetime import datetime
@@ -18,119 +17,9 @@ from state.hashing import partition_of
 from streamproc.cli.compose import open_log
 from streamproc.cli.loops import run_async
 from streamproc.eventlog.contract import TopicSpec
+from tests.bank import HOUR, NAMES, PIPELINE, STAGES, START, Row, record, traffic
 from tests.cli.conftest import Cli, finish
-from tests.oracle.streams import merged
-
-MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
-START = 1_777_000_000_000
-STREAMS = """\
-pipeline: bank
-streams:
-  payments:
-    id: payment_id
-    event_time: at
-    deduplicate: 24h
-    fields: {payment_id: string, card_id: string, user_id: string, amount: decimal(2), country: string, at: timestamp}
-  logins:
-    id: login_id
-    event_time: logged_in_at
-    deduplicate: 24h
-    fields: {login_id: int64, user_id: string, outcome: string, country: string, logged_in_at: timestamp}
-  account_changes:
-    format: debezium
-    id: change
-    event_time: changed_at
-    fields:
-      change: {type: int64, from: __source_lsn}
-      user_id: string
-      address: string
-      old_address: {type: string, from: __before_address}
-      password: int64
-      old_password: {type: int64, from: __before_password}
-      changed_at: {type: timestamp, from: __source_ts_ms}
-"""
-RULES = """\
-rules:
-  - {id: takeover, when: password_reset and failed_logins_10m >= 2, then: decline, reason: reset after failed logins}
-  - {id: moved, when: minutes_since_move < 60 and amount > 200, then: review}
-"""
-FEATURES = """\
-  failed_logins_10m: {count: "*", over: 10m, where: outcome = 'failed'}
-  password_resets_30m: {count: "*", over: 30m, where: password <> old_password}
-  password_reset: password_resets_30m > 0
-  moved_at: {expression: previous(changed_at), where: address <> old_address}
-  minutes_since_move: minutes_since(moved_at)
-  jump: amount / previous(amount)
-  new_country: first_seen(country, '7d')
-  n_1h: {count: "*", over: 1h}
-  countries_2h: {distinct: country, over: 2h, where: "stream in ('payments', 'logins')"}
-"""
-PIPELINE = (
-    f'{STREAMS}partition_by: user_id\nfeatures:\n{FEATURES}  card_n_1h: {{count: "*", over: 1h, per: card_id}}\n{RULES}'
-)
-STAGES = f"""\
-{STREAMS}stages:
-  - {{name: card, partition_by: card_id, features: {{card_n_1h: {{count: "*", over: 1h}}}}}}
-  - name: user
-    partition_by: user_id
-    features:
-{"".join(f"    {line}" + chr(10) for line in FEATURES.splitlines())}{RULES}"""
-NAMES = [line.strip().partition(":")[0] for line in FEATURES.splitlines()] + ["card_n_1h"]
-Row = dict[str, Any]
-
-
-def traffic(seed: int, size: int = 600, late: float = 0.05) -> dict[str, list[Row]]:
-    """Rows by stream, each with its `time`; some come late, a few twice."""
-    chance = random.Random(seed)
-    rows: dict[str, list[Row]] = {"payments": [], "logins": [], "account_changes": []}
-    for name, count in (("payments", size), ("logins", size), ("account_changes", size // 4)):
-        time = START
-        for number in range(count):
-            time += chance.randrange(2 * 8 * HOUR // count)
-            at = time - chance.randrange(5 * MINUTE) if chance.random() < late else time - time % 1000
-            row: Row = {
-                "user_id": f"u{chance.randrange(12)}",
-                "country": chance.choice(["be", "fr", "in", None]),
-                "time": at,
-            }
-            if name == "payments":
-                row |= {
-                    "id": f"p{number}",
-                    "card_id": f"{row['user_id']}-{chance.randrange(2)}",
-                    "cents": chance.randrange(1, 50_000),
-                }
-            elif name == "logins":
-                row |= {"id": number, "outcome": chance.choice(["ok", "failed", "failed", None])}
-            else:
-                row |= {
-                    "id": number,
-                    "address": chance.randrange(3),
-                    "password": chance.randrange(3),
-                    "was": chance.randrange(3),
-                }
-            rows[name].append(row)
-    for name in ("payments", "logins"):
-        again = chance.sample(range(size - 50), size // 30)
-        for place in sorted(again, reverse=True):
-            rows[name].insert(place + chance.randrange(1, 40), {**rows[name][place], "again": True})
-    return rows
-
-
-def record(name: str, row: Row) -> Row:
-    if name == "payments":
-        return {
-            "payment_id": row["id"], "card_id": row["card_id"], "user_id": row["user_id"],
-            "amount": row["cents"] / 100, "country": row["country"], "at": row["time"],
-        }  # fmt: skip
-    if name == "logins":
-        return {
-            "login_id": row["id"], "user_id": row["user_id"], "outcome": row["outcome"], "country": row["country"],
-            "logged_in_at": row["time"],
-        }  # fmt: skip
-    before = {"user_id": row["user_id"], "address": f"a{row['was']}", "password": row["was"]}
-    after = {"user_id": row["user_id"], "address": f"a{row['address']}", "password": row["password"]}
-    source = {"connector": "postgresql", "lsn": row["id"], "ts_ms": row["time"]}
-    return {"before": before, "after": after, "source": source, "op": "u", "ts_ms": row["time"]}
+from tests.oracle.streams import features_of, merged
 
 
 def write(folder: Path, rows: dict[str, list[Row]], part: str = "") -> dict[str, Path]:
@@ -155,33 +44,8 @@ def expected(rows: dict[str, list[Row]], partitions: int = 4) -> dict[str, Row]:
                 continue
             seen.append((stream, row))
             if stream == 0:
-                found[row["id"]] = _features(row, [(s, r) for s, r in seen if r["user_id"] == row["user_id"]])
+                found[row["id"]] = features_of(row, [(s, r) for s, r in seen if r["user_id"] == row["user_id"]])
     return found
-
-
-def _features(me: Row, seen: list[tuple[int, Row]]) -> Row:
-    """`seen`: the user's rows up to this one, with their streams."""
-
-    def within(length: int, stream: int) -> Iterator[Row]:
-        return (r for s, r in seen if s == stream and me["time"] - length < r["time"] <= me["time"])
-
-    moves = [r["time"] for s, r in seen if s == 2 and r["time"] <= me["time"] and r["address"] != r["was"]]
-    earlier = [r for s, r in seen if s == 0 and r is not me and r["time"] <= me["time"]]
-    resets = sum(r["password"] != r["was"] for r in within(30 * MINUTE, 2))
-    countries = {r["country"] for s in (0, 1) for r in within(2 * HOUR, s)} - {None}
-    before = {r["country"] for r in within(7 * DAY, 0) if r is not me}
-    return {
-        "failed_logins_10m": sum(r["outcome"] == "failed" for r in within(10 * MINUTE, 1)),
-        "password_resets_30m": resets,
-        "password_reset": resets > 0,
-        "moved_at": moves[-1] if moves else None,
-        "minutes_since_move": (me["time"] - moves[-1]) / MINUTE if moves else None,
-        "jump": me["cents"] / earlier[-1]["cents"] if earlier else None,
-        "new_country": me["country"] is not None and me["country"] not in before,
-        "n_1h": sum(1 for _ in within(HOUR, 0)),
-        "countries_2h": len(countries),
-        "card_n_1h": sum(r["card_id"] == me["card_id"] for r in within(HOUR, 0)),
-    }
 
 
 def plain(value: Any) -> Any:
@@ -197,7 +61,7 @@ def backtest(cli: Cli, pipeline: Path, folder: Path, *inputs: object) -> list[Ro
     return [{name: plain(value) for name, value in row.items()} for row in pq.read_table(output).to_pylist()]
 
 
-def features_of(rows: list[Row]) -> dict[str, Row]:
+def by_payment(rows: list[Row]) -> dict[str, Row]:
     return {
         row["payment_id"]: {name: row[name] for name in NAMES if name in row}
         for row in rows
@@ -218,7 +82,7 @@ def test_a_backtest_equals_brute_force(cli: Cli, tmp_path: Path, seed: int) -> N
     found = backtest(cli, pipeline_in(tmp_path, PIPELINE), tmp_path, *paths.values())
     assert [row["payment_id"] for row in found] == [row["id"] for row in rows["payments"]]
     wanted = expected(rows)
-    got = features_of(found)
+    got = by_payment(found)
     assert len(got) == len(wanted) == 600
     for payment, features in wanted.items():
         assert got[payment] == pytest.approx(features, rel=1e-12, nan_ok=False), payment
@@ -232,7 +96,7 @@ def test_an_input_stream_that_is_left_out_has_no_rows(cli: Cli, tmp_path: Path) 
     done = cli("backtest", pipeline, "--input", paths["payments"], "--output", tmp_path / "o.parquet", "--json")
     assert "there is no file of the stream logins: --input logins=FILE" in done.err
     assert json.loads(done.out)["other_rows"] == {"logins": 0, "account_changes": 0}
-    got = features_of(backtest(cli, pipeline, tmp_path, paths["payments"]))
+    got = by_payment(backtest(cli, pipeline, tmp_path, paths["payments"]))
     assert got == {k: pytest.approx(v) for k, v in expected({**rows, "logins": [], "account_changes": []}).items()}
 
 
@@ -262,7 +126,7 @@ def test_bad_rows_of_any_stream_are_dead_letters(cli: Cli, tmp_path: Path) -> No
     paths["logins"].write_text("\n".join(lines) + "\n")
     pipeline = pipeline_in(tmp_path, PIPELINE)
     found = backtest(cli, pipeline, tmp_path, *paths.values())
-    assert features_of(found) == {k: pytest.approx(v) for k, v in expected(rows).items()}
+    assert by_payment(found) == {k: pytest.approx(v) for k, v in expected(rows).items()}
     letters = [json.loads(line) for line in (tmp_path / "out.dead_letters.ndjson").read_text().splitlines()]
     assert [(Path(x["file"]).name, x["row"], x["reason"]) for x in sorted(letters, key=lambda x: x["row"])] == [
         ("logins.ndjson", 6, "broken_json"),
@@ -287,7 +151,7 @@ def feed(cli: Cli, pipeline: Path, log: Path, paths: dict[str, Path]) -> list[ob
 def run_features(cli: Cli, shared: list[object]) -> dict[str, Row]:
     rows = [json.loads(line) for line in cli("tail", "features", *shared, "--until-end").lines]
     assert len({row["payment_id"] for row in rows}) == len(rows)
-    return features_of(rows)
+    return by_payment(rows)
 
 
 ONE_PARTITION = f"partitions: 1\n{STAGES}"
@@ -306,7 +170,7 @@ def test_a_run_equals_the_backtest(cli: Cli, tmp_path: Path, text: str, workers:
     assert done.code == 0, done.err
     wanted = backtest(cli, pipeline, tmp_path, *paths.values())
     found, stored = run_features(cli, shared), [name for name in NAMES if text is PIPELINE or name != "card_n_1h"]
-    expected_here = {k: {name: v[name] for name in stored} for k, v in features_of(wanted).items()}
+    expected_here = {k: {name: v[name] for name in stored} for k, v in by_payment(wanted).items()}
     assert {k: (v, expected_here[k]) for k, v in found.items() if v != expected_here[k]} == {}
     assert len(found) == len(expected_here)
     decisions = [json.loads(line) for line in cli("tail", "decisions", *shared, "--until-end").lines]
@@ -324,7 +188,7 @@ def test_two_stages_equal_brute_force_too(cli: Cli, tmp_path: Path) -> None:
     rows = traffic(4)
     paths = write(tmp_path, rows)
     wanted = expected(rows)
-    got = features_of(backtest(cli, pipeline_in(tmp_path, STAGES), tmp_path, *paths.values()))
+    got = by_payment(backtest(cli, pipeline_in(tmp_path, STAGES), tmp_path, *paths.values()))
     some = ["failed_logins_10m", "password_resets_30m", "moved_at", "jump", "n_1h", "countries_2h"]
     assert {k: {name: v[name] for name in some} for k, v in got.items()} == {
         k: pytest.approx({name: v[name] for name in some}) for k, v in wanted.items()

@@ -148,9 +148,7 @@ class World:
         self, log: SimulatedEventLog, stores: MemoryRowStores, alive: Callable[[], bool],
         probe: Callable[[int], None], settings: WorkerSettings,
     ) -> tuple[Worker, asyncio.Future[None]]:  # fmt: skip
-        deduplicator = Deduplicator(self.plan.stream.deduplicate_ms)
-        self.state = WorkerState(self.plan.tables, (deduplicator,), memory_bytes=self.memory_bytes)
-        engine = Engine(self.plan, self.state, deduplicator, digest_key=_KEY, probe=probe)
+        engine = self._engine(probe)
         executor = VirtualExecutor(lambda: self.rng.uniform(0, self.flush_seconds), alive)
         states = StateKeeper(self.state, stores, self.plan.state_fingerprint, executor)
         self.metrics.append(WorkerMetrics())
@@ -162,6 +160,12 @@ class World:
         )  # fmt: skip
         watching = checkpointer.watch(lambda: worker.tasks) if checkpointer else asyncio.sleep(0)
         return worker, asyncio.ensure_future(watching)
+
+    def _engine(self, probe: Callable[[int], None]) -> Engine:
+        """On new state, which is `state` from now on."""
+        deduplicator = Deduplicator(self.plan.stream.deduplicate_ms)
+        self.state = WorkerState(self.plan.tables, (deduplicator,), memory_bytes=self.memory_bytes)
+        return Engine(self.plan, self.state, deduplicator, digest_key=_KEY, probe=probe)
 
     def _checkpointer(self, states: StateKeeper, alive: Callable[[], bool]) -> Checkpointer | None:
         if self.blobs is None:
