@@ -197,9 +197,16 @@ class Recovery:
         return CommittedOffset(last.entry.ranges[-1].stop, head.text())
 
     async def _begin(self, task: PartitionTask) -> None:
+        """A partition of which nothing was ever decided."""
+        journal = TopicPartition(self._journal_topic, task.task)
+        begin = await self._log.admin().begin_offsets([task.source, journal])
+        if begin.get(journal, 0) > 0:
+            raise ConfigError(
+                f"task {task.task} has decided records, but the group's offset and the journal's records are gone",
+                hint="nobody knows where it stood: restore both from a copy, or start under a new pipeline name",
+            )
         if self._states.local_meta(task.task) is not None:
             await self._discard(task, "local state exists, but the group has no committed offset for this partition")
-        begin = await self._log.admin().begin_offsets([task.source])
         task.position = begin[task.source]
 
     async def _local(self, task: PartitionTask, head: JournalHead) -> LocalMeta | None:

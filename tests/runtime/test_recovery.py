@@ -130,10 +130,10 @@ def test_without_state_and_without_the_journals_begin_it_refuses(plan: Plan) -> 
     assert "no longer begins at the first record" in refusal(plan, truncate)
 
 
-async def outlive_retention(world: World) -> None:
+async def outlive_retention(world: World, *topics: str) -> None:
     """Nothing came for longer than input and journal are kept: all that was decided has left the log."""
     admin = world.client().admin()
-    for topic in (world.plan.stream.topic, world.plan.topics.journal):
+    for topic in topics or (world.plan.stream.topic, world.plan.topics.journal):
         for tp, end in (await admin.end_offsets([TopicPartition(topic, p) for p in (0, 1)])).items():
             world.cluster.truncate(tp, end)
 
@@ -155,6 +155,21 @@ def test_state_at_the_committed_end_needs_nothing_of_the_log(plan: Plan) -> None
         found, wanted = runner.run(run(outlive_retention)), runner.run(run(nothing))
     values = [[value for _, value, _ in decisions] for decisions in found]
     assert values == [[value for _, value, _ in decisions] for decisions in wanted]
+
+
+@pytest.mark.parametrize("disk", [nothing, lose_disk])
+@pytest.mark.parametrize("input_too", [False, True])
+def test_offsets_and_journal_that_are_both_gone_are_no_fresh_start(
+    plan: Plan, disk: Callable[[World], Awaitable[None]], input_too: bool
+) -> None:
+    """A rest longer than what brokers keep of both: what is still in the input would be decided a second time."""
+
+    async def rest_too_long(world: World) -> None:
+        await disk(world)
+        await forget_offsets(world)
+        await outlive_retention(world, *[world.plan.stream.topic] * input_too, world.plan.topics.journal)
+
+    assert "the group's offset and the journal's records are gone" in refusal(plan, rest_too_long)
 
 
 class Counting:
