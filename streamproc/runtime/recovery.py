@@ -111,7 +111,7 @@ class Recovery:
     ) -> AsyncIterator[LocalMeta | None]:
         """Step 2: states to begin from, each in place as it is yielded; the last one is empty."""
         local = await self._local(task, head)
-        if local is not None and committed.offset - local.position <= _NEAR_ROWS:
+        if local is not None and await self._is_near(task, local, committed):
             yield local
             local = None
         for manifest in await self._manifests(task, local):
@@ -125,6 +125,12 @@ class Recovery:
         if local is not None:
             yield local
         yield None
+
+    async def _is_near(self, task: PartitionTask, local: LocalMeta, committed: CommittedOffset) -> bool:
+        """Whether no checkpoint need be asked for: little is to be replayed, and the input still has it."""
+        if committed.offset - local.position > _NEAR_ROWS:
+            return False
+        return (await self._log.admin().begin_offsets([task.source]))[task.source] <= local.position
 
     async def _installed(self, task: PartitionTask, manifest: Manifest, head: JournalHead) -> LocalMeta | None:
         """A checkpoint in the place of the local state; None if it is of no use."""
