@@ -9,6 +9,7 @@ import contextlib
 import gc
 import hashlib
 import os
+import shutil
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Coroutine
@@ -201,7 +202,9 @@ async def run_worker(
         stores = await _stores(home, memory, stack)
         executor = _executor(stack)
         states = StateKeeper(state, stores, plan.state_fingerprint, executor)
-        checkpointer = await _checkpointer(plan, options, states, stack, clock=clock, metrics=metrics)
+        checkpointer = await _checkpointer(
+            plan, options, states, stack, clock=clock, metrics=metrics, settings=settings
+        )
         worker = Worker(
             plan.pipeline, log, [StageParts(plan, engine, states, checkpointer)], clock=clock, executor=executor,
             metrics=metrics, settings=settings, probe=timer, notes=notes, orders=orders,
@@ -249,8 +252,9 @@ def _hold(stack: contextlib.AsyncExitStack, home: Path, settings: WorkerSettings
 
 
 async def _checkpointer(
-    plan: Plan, options: RunOptions, states: StateKeeper, stack: AsyncExitStack, *, clock: Clock, metrics: WorkerMetrics
-) -> Checkpointer | None:
+    plan: Plan, options: RunOptions, states: StateKeeper, stack: AsyncExitStack, *, clock: Clock,
+    metrics: WorkerMetrics, settings: WorkerSettings,
+) -> Checkpointer | None:  # fmt: skip
     """Raises ConfigError if the store cannot be used."""
     if options.checkpoints is None:
         return None
@@ -261,9 +265,12 @@ async def _checkpointer(
 
     blobs = await asyncio.to_thread(open_blobs, options.checkpoints)
     await asyncio.to_thread(check_blobs, blobs)
+    # Each worker's own: one may still be sending a task's files when another one of the pod copies them.
+    directory = options.state / plan.pipeline / "checkpoints" / f"{settings.instance}-{settings.index}"
+    await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)  # of a worker that was killed
     return Checkpointer(
         Checkpoints(blobs, plan.pipeline), states, sender=_executor(stack), clock=clock, metrics=metrics,
-        directory=options.state / plan.pipeline / "checkpoints", every_s=options.checkpoint_seconds,
+        directory=directory, every_s=options.checkpoint_seconds,
     )  # fmt: skip
 
 
