@@ -74,7 +74,8 @@ class Recovery:
     async def restore(self, task: PartitionTask, committed: CommittedOffset | None) -> bool:
         """Steps 2-4; afterwards the task's position, sequence and chain are those committed.
 
-        False: it was stopped. The task is still RESTORING: its state in memory is of no use and must not be flushed.
+        False: it was stopped, or another worker has had the task since. The task is still RESTORING: its state in
+        memory is of no use and must not be flushed.
 
         Raises:
             ConfigError: nothing can be restored from; says what to do.
@@ -169,9 +170,9 @@ class Recovery:
         return False
 
     async def _is_foreign(self, task: PartitionTask, sequence: int) -> bool:
-        """Whether a checkpoint is ahead of what is committed now, too, and not only of what this restore began with.
+        """Whether a state is ahead of what is committed now, too, and not only of what this restore began with.
 
-        A process that stood still may have lost the task. What the new owner has checkpointed was committed before.
+        A process that stood still may have lost the task. What the new owner has written was committed before.
         """
         found = await self._log.admin().committed(self._group, [task.source])
         now = found.get(task.source) or await self._committed_by_journal(task)
@@ -226,6 +227,9 @@ class Recovery:
             await self._discard(task, str(error))
             return None
         if local is not None and local.sequence > head.sequence:
+            if not await self._is_foreign(task, local.sequence):
+                self._logger.warning("another worker of this pod has had the task since", task=task.task)
+                raise _StoppedError  # the next assignment says whose it is now
             await self._discard(task, "local state is ahead of the committed offsets")
             return None
         return local

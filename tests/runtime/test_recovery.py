@@ -392,6 +392,52 @@ def test_a_process_that_stood_still_removes_no_checkpoint_of_the_tasks_new_owner
         runner.run(run())
 
 
+class OneState(NoStates):
+    """A state on disk, that may be thrown away."""
+
+    def __init__(self, sequence: int) -> None:
+        self.meta: bytes | None = LocalMeta(sequence, b"c" * 32, 0, 0, "", 2).encode()
+
+    def local_meta(self, task: int) -> bytes | None:
+        return self.meta
+
+    async def discard(self, task: int) -> None:
+        self.meta = None
+
+
+@pytest.mark.parametrize(("ahead", "kept"), [(0, True), (1, False)])
+def test_a_process_that_stood_still_throws_no_state_of_the_tasks_new_owner_away(
+    plan: Plan, ahead: int, kept: bool
+) -> None:
+    """Workers of a pod share its disk: another one may have had the task meanwhile, and ended."""
+
+    async def run() -> None:
+        world = World(plan, random.Random(3), Faults(random.Random(3)))
+        records = traffic(world.rng, 300, 12)
+        source, log = TopicPartition(plan.stream.topic, 0), world.client()
+        await world.feed(records[:100])
+        assert await world.work(batch_rows_max=5)
+        then = (await log.admin().committed(plan.pipeline, [source]))[source]
+        await world.feed(records[100:])
+        assert await world.work(batch_rows_max=5)
+        now = (await log.admin().committed(plan.pipeline, [source]))[source]
+        states = OneState(JournalHead.parse(now.metadata).sequence + ahead)
+        restoring = Recovery(
+            log, Counting(), states, asyncio.Lock(), group=plan.pipeline, journal_topic=plan.topics.journal,
+            state_fingerprint="", partitions=2,
+        )  # fmt: skip
+        task = PartitionTask(0, source)
+        if kept:
+            assert not await restoring.restore(task, then)
+        else:
+            with pytest.raises(ConfigError):  # the journal is of another plan
+                await restoring.restore(task, then)
+        assert (states.meta is not None) == kept
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(run())
+
+
 def test_the_offsets_metadata_names_the_journals_last_record_and_the_one_before(plan: Plan) -> None:
     """R: a restore finds the journal's end, and where to scan from, without trusting anything local."""
 
