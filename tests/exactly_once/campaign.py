@@ -322,8 +322,9 @@ class Campaign:
             self._until(placed.exists, process)
             time.sleep(_PLACED_SECONDS)
         else:
-            self._until(lambda: _first_workers(process.pid), process)  # at a start it may still be to come
-            os.kill(_first_workers(process.pid)[0], signal.SIGKILL)
+            first: list[int] = []
+            self._until(lambda: first.extend(_first_workers(process.pid)) or first, process)  # it may be to come
+            os.kill(first[0], signal.SIGKILL)
         at, mark = time.monotonic(), marks.read(0)
         self._until(lambda: marks.read(0).commits > mark.commits, process)
         seconds = time.monotonic() - at
@@ -346,7 +347,10 @@ class Campaign:
 def _first_workers(parent: int) -> list[int]:
     """The process id of worker 0, if it is there."""
     children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    return [int(pid) for pid in children if b"--worker\x000\x00" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    try:
+        return [int(pid) for pid in children if b"--worker\x000\x00" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    except (FileNotFoundError, ProcessLookupError):  # one of them has just ended
+        return []
 
 
 def _count(report: Report, mark: Mark, restart: float | None, feeder: subprocess.Popen[str]) -> None:
