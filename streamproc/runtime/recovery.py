@@ -20,7 +20,13 @@ from typing import Protocol
 
 import structlog
 
-from state.errors import BlobStoreError, ConfigError, StateBarrierError, StateCorruptedError
+from state.errors import (
+    BlobStoreError,
+    ConfigError,
+    PartitionsChangedError,
+    StateBarrierError,
+    StateCorruptedError,
+)
 from state.manifest import Manifest
 from streamproc.eventlog.contract import NO_OFFSET, Chunk, CommittedOffset, EventLog, Scanner, TopicPartition
 from streamproc.runtime.journal import CHAIN_START, JournalEntry, JournalHead, chain_after
@@ -245,9 +251,8 @@ class Recovery:
             return None
         local = LocalMeta.decode(stored)
         if local.partitions != self.partitions:
-            raise ConfigError(
-                f"the state was kept with {local.partitions} partitions, the topic has {self.partitions}",
-                hint="a key's partition would change: undo the change of the topic, or see `streamproc repartition`",
+            raise PartitionsChangedError(
+                f"the state was kept with {local.partitions} partitions, the topic has {self.partitions}"
             )
         if local.state_fingerprint != self._fingerprint:
             raise _barrier()

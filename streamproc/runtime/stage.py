@@ -16,7 +16,7 @@ import msgspec
 import structlog
 
 from operators.plan import Plan
-from state.errors import StateCorruptedError
+from state.errors import PartitionsChangedError, StateCorruptedError
 from streamproc.clock import Clock
 from streamproc.eventlog.contract import CommittedOffset, EventLog, TopicPartition
 from streamproc.runtime.engine import Engine
@@ -161,12 +161,18 @@ class Stage:
         return [task.source for task in lost]
 
     async def adopt(self, partitions: Set[TopicPartition], committed: Mapping[TopicPartition, CommittedOffset]) -> None:
-        """Close tasks that are not ours any more; restore new ones beside those that are kept."""
+        """Close tasks that are not ours any more; restore new ones beside those that are kept.
+
+        Raises:
+            PartitionsChangedError: the source has got more since the start.
+        """
+        mine = {tp for tp in partitions if tp.topic == self.source}
+        if any(tp.partition >= self.engine.partitions for tp in mine):
+            raise PartitionsChangedError(f"topic {self.source} has more than {self.engine.partitions} partitions now")
         for tp, task in list(self.tasks.items()):
             kept = tp in partitions and task.phase is Phase.RUNNING
             if not kept or (tp in committed and committed[tp].offset != task.position):
                 await self._give_up(tp)
-        mine = {tp for tp in partitions if tp.topic == self.source}
         new = [PartitionTask(tp.partition, tp) for tp in sorted(mine - self.tasks.keys())]
         self.tasks |= {task.source: task for task in new}
         self.restorer.begin(new, committed)
