@@ -322,9 +322,7 @@ class Campaign:
             self._until(placed.exists, process)
             time.sleep(_PLACED_SECONDS)
         else:
-            first: list[int] = []
-            self._until(lambda: first.extend(_first_workers(process.pid)) or first, process)  # it may be to come
-            os.kill(first[0], signal.SIGKILL)
+            os.kill(self._first_worker(process), signal.SIGKILL)
         at, mark = time.monotonic(), marks.read(0)
         self._until(lambda: marks.read(0).commits > mark.commits, process)
         seconds = time.monotonic() - at
@@ -335,6 +333,17 @@ class Campaign:
     def until_commit(self, process: subprocess.Popen[str], marks: Marks, workers: int) -> None:
         """Wait for the first commit of any worker."""
         self._until(lambda: any(marks.read(worker).commits for worker in range(workers)), process)
+
+    def _first_worker(self, process: subprocess.Popen[str]) -> int:
+        """The process id of worker 0; at a start it may still be to come."""
+        found: set[int] = set()
+
+        def is_there() -> bool:
+            found.update(_first_workers(process.pid))
+            return bool(found)
+
+        self._until(is_there, process)
+        return found.pop()
 
     def _until(self, reached: Callable[[], object], process: subprocess.Popen[str]) -> None:
         deadline = time.monotonic() + START_SECONDS_MAX
