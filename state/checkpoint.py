@@ -24,6 +24,7 @@ from __future__ import annotations
 __all__ = ["Checkpoints", "Cut", "Listing", "Manifest", "Written"]
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -115,6 +116,8 @@ class Checkpoints:
         folder = Folder(self._pipeline, task)
         name = f"{cut.sequence:020d}-{self._nonce()}"
         files = self._hashed(task, directory)  # W1
+        if not files:
+            raise FileNotFoundError(errno.ENOENT, "there are no files to be checkpointed")
         announce = encode(Intent(VERSION, tuple(sorted({file.digest for file in files}))))
         self._blobs.put(folder.intents + name, announce)  # W2
         try:

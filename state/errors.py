@@ -3,6 +3,7 @@
     StreamprocError
     ├── ConfigError           refuse to start; says file, line, column and the nearest right name
     │   ├── StateBarrierError the state was written by another plan: refuse, and say where it lies
+    │   ├── PartitionsChangedError  keys may have moved away from their state: the worker ends, in any case
     │   └── StateLockedError  another process holds the task's state: wait a moment, then refuse
     ├── RecordError           one record becomes a dead letter, its neighbours go on
     ├── StateCorruptedError   discard the task's local state and restore it
@@ -24,6 +25,7 @@ __all__ = [
     "ConfigError",
     "EventLogError",
     "FencedError",
+    "PartitionsChangedError",
     "Place",
     "RecordError",
     "StateBarrierError",
@@ -76,6 +78,16 @@ class ConfigError(StreamprocError):
 
 class StateBarrierError(ConfigError):
     """No replay leads from the stored state to what the plan needs now."""
+
+
+class PartitionsChangedError(ConfigError):
+    """The input has another number of partitions than before: keys of any of them may have their state elsewhere."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(
+            message,
+            hint="a key's partition would change: undo the change of the topic, or see `streamproc repartition`",
+        )
 
 
 class RecordError(StreamprocError):

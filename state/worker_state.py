@@ -31,6 +31,7 @@ from state.rowstore import RowStore
 from state.table import KeyedTable, TableSpec
 
 _STEPS = 4  # of eviction, between two batches
+_OWED_MAX = 4  # steps of expiry that wait for a flush's end
 _SPARE = 8  # beside a flush, an eighth of the budget may be used on top of it
 
 
@@ -111,6 +112,7 @@ class WorkerState:
         self._layout = {part.name: part.fingerprint.hex() for part in self._parts}
         self.memory_bytes = memory_bytes
         self.evicted = 0  # keys that left memory so far
+        self._owed = 0  # steps of expiry that are due
         for table in self._tables.values():
             _reserve(table, memory_bytes)
         self._stores: dict[int, RowStore] = {}
@@ -232,13 +234,15 @@ class WorkerState:
 
         Some expired keys leave whatever the budget. All steps make room for as many keys as a full batch brings.
         `is_writing`: a flush has the interpreter for up to 20 ms at a time, and each step would wait for it: so only
-        an eighth over the budget makes it begin.
+        an eighth over the budget makes it begin, or some steps of expiry that are due: a slow disk may write always.
         """
         before = self.evicted
         most = self.memory_bytes + (self.memory_bytes // _SPARE if is_writing else 0)
-        if is_writing and not self._is_over(most):
+        self._owed += 1
+        if is_writing and self._owed < _OWED_MAX and not self._is_over(most):
             return 0
-        self.evicted += sum(part.expire() for part in self._parts)
+        owed, self._owed = self._owed, 0
+        self.evicted += sum(part.expire() for part in self._parts for _ in range(owed))
         for _ in range(_STEPS if self._tables else 0):
             if not self._is_over(most):
                 break

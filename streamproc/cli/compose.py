@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import shutil
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -171,9 +172,7 @@ async def run_worker(
         log = prepared_log(open_log(options.log_url), list(streams.values()), schemas)
         stack.push_async_callback(log.close)
         executor = _executor(stack)
-        builder = _StageBuilder(
-            options, settings.state_memory_mb, stack, clock=clock, metrics=metrics, probe=timer, schemas=schemas
-        )
+        builder = _StageBuilder(options, settings, stack, clock=clock, metrics=metrics, probe=timer, schemas=schemas)
         stages = [await builder.build(plan, executor, len(plans)) for plan in plans]
         notes, orders = _orders_of_parent(options.notes, [stage.engine for stage in stages])
         worker = Worker(
@@ -201,10 +200,10 @@ class _StageBuilder:
     """Makes what stages are made of, until `stack` ends; a budget is shared by the `count` stages of a pipeline."""
 
     def __init__(
-        self, options: RunOptions, memory_mb: int, stack: AsyncExitStack, *, clock: Clock, metrics: WorkerMetrics,
-        probe: Probe, schemas: Mapping[str, Schemas],
+        self, options: RunOptions, settings: WorkerSettings, stack: AsyncExitStack, *, clock: Clock,
+        metrics: WorkerMetrics, probe: Probe, schemas: Mapping[str, Schemas],
     ) -> None:  # fmt: skip
-        self._options, self._memory_mb, self._stack, self._schemas = options, memory_mb, stack, schemas
+        self._options, self._settings, self._stack, self._schemas = options, settings, stack, schemas
         self._clock, self._metrics, self._probe = clock, metrics, probe
         self.states: dict[str, WorkerState] = {}
         self._checkpointers: list[tuple[str, Checkpointer]] = []
@@ -216,14 +215,14 @@ class _StageBuilder:
         from streamproc.runtime.stage import StageParts
         from streamproc.runtime.state_keeper import StateKeeper
 
-        memory = shares(self._memory_mb, count)
+        memory = shares(self._settings.state_memory_mb, count)
         key = await asyncio.to_thread(digest_key, self._options.state)
         engine, state = build_engine(plan, key, probe=self._probe, memory_bytes=memory.keys, schemas=self._schemas)
         stores = await asyncio.to_thread(RocksRowStores.within, self._options.state / plan.home, memory)
         self._stack.push_async_callback(asyncio.to_thread, stores.close)
         states = StateKeeper(state, stores, plan.state_fingerprint, executor, plan.stream.topic)
         checkpointer = await _checkpointer(
-            plan, self._options, states, self._stack, clock=self._clock, metrics=self._metrics
+            plan, self._options, states, self._stack, clock=self._clock, metrics=self._metrics, settings=self._settings
         )
         self.states[plan.stage] = state
         if checkpointer is not None:
@@ -258,8 +257,9 @@ def _hold(stack: contextlib.AsyncExitStack, home: Path, settings: WorkerSettings
 
 
 async def _checkpointer(
-    plan: Plan, options: RunOptions, states: StateKeeper, stack: AsyncExitStack, *, clock: Clock, metrics: WorkerMetrics
-) -> Checkpointer | None:
+    plan: Plan, options: RunOptions, states: StateKeeper, stack: AsyncExitStack, *, clock: Clock,
+    metrics: WorkerMetrics, settings: WorkerSettings,
+) -> Checkpointer | None:  # fmt: skip
     """Raises ConfigError if the store cannot be used."""
     if options.checkpoints is None:
         return None
@@ -273,10 +273,12 @@ async def _checkpointer(
         await asyncio.to_thread(check_blobs, blobs)
     except BlobStoreError as error:  # decisions go on without it, as they do when it fails later
         structlog.get_logger("checkpoint").error("the checkpoints' store does not answer yet", reason=str(error))
+    # Each worker's own: one may still be sending a task's files when another one of the pod copies them.
+    directory = options.state / plan.home / "checkpoints" / f"{settings.instance}-{settings.index}"
+    await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)  # of a worker that was killed
     return Checkpointer(
         Checkpoints(blobs, plan.home), states, sender=_executor(stack), clock=clock, metrics=metrics,
-        directory=options.state / plan.home / "checkpoints", every_s=options.checkpoint_seconds,
-        stage=plan.stage, topic=plan.stream.topic,
+        directory=directory, every_s=options.checkpoint_seconds, stage=plan.stage, topic=plan.stream.topic,
     )  # fmt: skip
 
 

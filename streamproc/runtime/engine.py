@@ -220,6 +220,13 @@ class Engine:
         """This process's numerics fingerprint."""
         return self._outputs.numerics
 
+    def is_misplaced(self, rows: Rows) -> bool:
+        """Whether rows that were decided once have keys of other partitions: their number was another one then."""
+        if not self.partitions or self._pan_keyed:
+            return False
+        places = partitions_of([key.encode() for key in rows.keys], self.partitions)
+        return any((places[span.start : span.stop] != span.task).any() for span in rows.spans)
+
     def seal(self) -> None:
         """What was computed is in flight; the next batch may be computed on top of it."""
         self._state.seal()

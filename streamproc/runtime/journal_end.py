@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["End", "positions_after"]
+__all__ = ["End", "begins_of", "end_by_journal", "positions_after"]
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from state.errors import StateCorruptedError
-from streamproc.eventlog.contract import CommittedOffset, TopicPartition
+from streamproc.eventlog.contract import NO_OFFSET, CommittedOffset, EventLog, TopicPartition
 from streamproc.runtime.journal import JournalHead, RangeOfInput
+from streamproc.runtime.journal_reading import Found, journal_records
 from streamproc.runtime.partition_task import PartitionTask, TaskHead
 
 
@@ -44,3 +45,36 @@ def positions_after(task: PartitionTask, ranges: Iterable[RangeOfInput]) -> list
     """The positions behind `ranges`."""
     stops = {topic: stop for topic, _, stop in ranges}
     return [stops.get(tp.topic, at) for tp, at in zip(task.inputs, task.positions, strict=True)]
+
+
+async def begins_of(log: EventLog, task: PartitionTask) -> list[int]:
+    """Where each of its inputs begins."""
+    begins = await log.admin().begin_offsets(task.inputs)
+    return [begins[tp] for tp in task.inputs]
+
+
+async def end_by_journal(
+    log: EventLog, journal: TopicPartition, task: PartitionTask, go_on: Callable[[], None]
+) -> End | None:
+    """Where the journal's last record says that the task ends; None: it has no records.
+
+    `go_on`: called between records, may raise.
+
+    Raises:
+        EventLogError: the log cannot be read.
+    """
+    scanner = log.scanner()
+    stops: dict[str, int] = {}
+    last: Found | None = None
+    try:
+        begin = (await log.admin().begin_offsets([journal])).get(journal, 0)
+        async for found in journal_records(log, scanner, journal, begin, go_on):
+            last = found
+            stops |= {topic: stop for topic, _, stop in found.entry.ranges}
+    finally:
+        await scanner.close()
+    if last is None:
+        return None
+    begins = await begins_of(log, task)
+    positions = tuple(stops.get(tp.topic, begin) for tp, begin in zip(task.inputs, begins, strict=True))
+    return End(positions, JournalHead(last.entry.sequence, last.chain, NO_OFFSET))

@@ -20,7 +20,13 @@ from typing import Protocol
 
 import structlog
 
-from state.errors import BlobStoreError, ConfigError, StateBarrierError, StateCorruptedError
+from state.errors import (
+    BlobStoreError,
+    ConfigError,
+    PartitionsChangedError,
+    StateBarrierError,
+    StateCorruptedError,
+)
 from state.manifest import Manifest
 from streamproc.eventlog.contract import NO_OFFSET, Chunk, CommittedOffset, EventLog, Scanner, TopicPartition
 from streamproc.runtime.journal import (
@@ -31,7 +37,7 @@ from streamproc.runtime.journal import (
     chain_after,
     rejected_of,
 )
-from streamproc.runtime.journal_end import End, positions_after
+from streamproc.runtime.journal_end import End, begins_of, end_by_journal, positions_after
 from streamproc.runtime.journal_reading import Found, journal_records
 from streamproc.runtime.partition_task import PartitionTask, Phase
 from streamproc.runtime.reading import MergedFeed, portions
@@ -82,7 +88,8 @@ class Recovery:
     async def restore(self, task: PartitionTask, committed: Mapping[TopicPartition, CommittedOffset]) -> bool:
         """Steps 2-4; afterwards the task's positions, sequence and chain are those committed.
 
-        False: it was stopped. The task is still RESTORING: its state in memory is of no use and must not be flushed.
+        False: it was stopped, or another worker has had the task since. The task is still RESTORING: its state in
+        memory is of no use and must not be flushed.
 
         Raises:
             ConfigError: nothing can be restored from; says what to do.
@@ -118,7 +125,7 @@ class Recovery:
         """Step 2: states to begin from, each in place as it is yielded; the last one is empty."""
         head = end.head
         local = await self._local(task, head)
-        if local is not None and sum(end.positions) - sum((local.position, *local.others)) <= _NEAR_ROWS:
+        if local is not None and await self._is_near(task, local, end):
             yield local
             local = None
         for manifest in await self._manifests(task, local):
@@ -132,6 +139,13 @@ class Recovery:
         if local is not None:
             yield local
         yield None
+
+    async def _is_near(self, task: PartitionTask, local: LocalMeta, end: End) -> bool:
+        """Whether no checkpoint need be asked for: little is to be replayed, and the inputs still have it."""
+        positions = (local.position, *local.others)
+        if sum(end.positions) - sum(positions) > _NEAR_ROWS:
+            return False
+        return all(begin <= at for begin, at in zip(await begins_of(self._log, task), positions, strict=True))
 
     async def _installed(self, task: PartitionTask, manifest: Manifest, head: JournalHead) -> LocalMeta | None:
         """A checkpoint in the place of the local state; None if it is of no use."""
@@ -171,9 +185,9 @@ class Recovery:
         return False
 
     async def _is_foreign(self, task: PartitionTask, sequence: int) -> bool:
-        """Whether a checkpoint is ahead of what is committed now, too, and not only of what this restore began with.
+        """Whether a state is ahead of what is committed now, too, and not only of what this restore began with.
 
-        A process that stood still may have lost the task. What the new owner has checkpointed was committed before.
+        A process that stood still may have lost the task. What the new owner has written was committed before.
         """
         found = await self._log.admin().committed(self._group, task.inputs)
         now = End.of(task, found) or await self._end_by_journal(task)
@@ -194,32 +208,23 @@ class Recovery:
 
     async def _end_by_journal(self, task: PartitionTask) -> End | None:
         """Where the group stood, from the journal's last record: brokers forget the offsets of a group that rests."""
-        scanner = self._log.scanner()
-        stops: dict[str, int] = {}
-        try:
-            last: Found | None = None
-            tp = TopicPartition(self._journal_topic, task.task)
-            async for found in self._records(scanner, tp, (await self._log.admin().begin_offsets([tp])).get(tp, 0)):
-                last = found
-                stops |= {topic: stop for topic, _, stop in found.entry.ranges}
-        finally:
-            await scanner.close()
-        if last is None:
-            return None
-        self._logger.warning("the group's offset is gone, going on where the journal ends", **task.named)
-        begins = await self._begins(task)
-        positions = tuple(stops.get(tp.topic, begin) for tp, begin in zip(task.inputs, begins, strict=True))
-        return End(positions, JournalHead(last.entry.sequence, last.chain, NO_OFFSET))
-
-    async def _begins(self, task: PartitionTask) -> list[int]:
-        """Where each of its inputs begins."""
-        begins = await self._log.admin().begin_offsets(task.inputs)
-        return [begins[tp] for tp in task.inputs]
+        end = await end_by_journal(self._log, TopicPartition(self._journal_topic, task.task), task, self._go_on)
+        if end is not None:
+            self._logger.warning("the group's offset is gone, going on where the journal ends", **task.named)
+        return end
 
     async def _begin(self, task: PartitionTask) -> None:
+        """A partition of which nothing was ever decided."""
+        journal = TopicPartition(self._journal_topic, task.task)
+        begins = await begins_of(self._log, task)
+        if (await self._log.admin().begin_offsets([journal])).get(journal, 0) > 0:
+            raise ConfigError(
+                f"task {task.task} has decided records, but the group's offset and the journal's records are gone",
+                hint="nobody knows where it stood: restore both from a copy, or start under a new pipeline name",
+            )
         if self._states.local_meta(task.task) is not None:
             await self._discard(task, "local state exists, but the group has no committed offset for this partition")
-        task.begin_at(await self._begins(task))
+        task.begin_at(begins)
 
     async def _local(self, task: PartitionTask, head: JournalHead) -> LocalMeta | None:
         """Step 2: the local state, unless it is missing or foreign."""
@@ -232,6 +237,9 @@ class Recovery:
             await self._discard(task, str(error))
             return None
         if local is not None and local.sequence > head.sequence:
+            if not await self._is_foreign(task, local.sequence):
+                self._logger.warning("another worker of this pod has had the task since", task=task.task)
+                raise _StoppedError  # the next assignment says whose it is now
             await self._discard(task, "local state is ahead of the committed offsets")
             return None
         return local
@@ -247,9 +255,8 @@ class Recovery:
             return None
         local = LocalMeta.decode(stored)
         if local.partitions != self.partitions:
-            raise ConfigError(
-                f"the state was kept with {local.partitions} partitions, the topic has {self.partitions}",
-                hint="a key's partition would change: undo the change of the topic, or see `streamproc repartition`",
+            raise PartitionsChangedError(
+                f"the state was kept with {local.partitions} partitions, the topic has {self.partitions}"
             )
         if local.state_fingerprint != self._fingerprint:
             raise _barrier()
@@ -275,7 +282,7 @@ class Recovery:
             if local is not None:
                 task.begin_at((local.position, *local.others))
             else:
-                task.begin_at(await self._begins(task) if len(task.inputs) > 1 else (0,))
+                task.begin_at(await begins_of(self._log, task) if len(task.inputs) > 1 else (0,))
             last = await self._replay(task, entries)
             assert last is not None
             if any(at > committed for at, committed in zip(task.positions, end.positions, strict=True)):

@@ -23,7 +23,7 @@ from operators.decode import Decoded, Known, RecordDecoder
 from operators.deduplicate import payload_digests
 from operators.plan import DIGEST, replay_steps
 from operators.schema import StreamSchema
-from state.errors import RecordError, StateCorruptedError
+from state.errors import PartitionsChangedError, RecordError, StateCorruptedError
 from streamproc.eventlog.contract import Chunk
 from streamproc.runtime.engine import Engine
 from streamproc.runtime.journal import JournalEntry, Rejected, rejected_of
@@ -61,11 +61,18 @@ class SilentReplayer:
                 self._engine.rerun(rows, np.frombuffer(actions, np.uint8), self._runs, digests)
 
     def replay_last(self, task: int, chunks: Sequence[Chunk], entry: JournalEntry) -> bool:
-        """Run one journaled transaction and say whether its `exact` digest comes out equal; `output` is reported on."""
+        """Run one journaled transaction and say whether its `exact` digest comes out equal; `output` is reported on.
+
+        Raises:
+            StateCorruptedError: as `replay`.
+            PartitionsChangedError: these were decided when the input had another number of partitions.
+        """
         kept = _accepted(chunks, rejected_of([entry]))
         rows = self._engine.decode([TaskInput(task, kept[0].tp, kept)] if kept else [])
         if rows.refused or rows.size != len(entry.actions):
             raise _differs(task)
+        if self._engine.is_misplaced(rows):
+            raise PartitionsChangedError(f"task {task} has decided records whose keys belong into other partitions now")
         numerics, plan = self._engine.numerics, self._engine.plan
         comparable = (entry.numerics, entry.decision_fingerprint) == (numerics, plan.decision_fingerprint)
         coded = np.frombuffer(entry.actions, np.uint8)

@@ -2,7 +2,7 @@
 
 A task whose state somebody else holds waits, while those behind it are restored; so does one whose checkpoints' store
 does not answer. One that cannot be restored stays paused, loudly, while the others go on; if none is left to go on, its
-error ends the worker.
+error ends the worker. A changed number of partitions ends it in any case.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from state.errors import (
     ConfigError,
     EventLogError,
     FencedError,
+    PartitionsChangedError,
     StateCorruptedError,
     StateDiskError,
     StateLockedError,
@@ -121,6 +122,8 @@ class Restorer:
                 if unanswered >= len(waiting) and not self._others():
                     raise
                 self._logger.error("a task waits for the checkpoints' store", **task.named, error=str(error))
+            except PartitionsChangedError:
+                raise  # of no task anything may be decided
             except (ConfigError, StateCorruptedError) as error:
                 first = first or error
                 self._set_aside(task, error)

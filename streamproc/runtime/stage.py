@@ -19,7 +19,7 @@ import numpy.typing as npt
 import structlog
 
 from operators.plan import Plan
-from state.errors import StateCorruptedError
+from state.errors import PartitionsChangedError, StateCorruptedError
 from streamproc.clock import Clock
 from streamproc.eventlog.contract import Chunk, CommittedOffset, EventLog, GroupReader, TopicPartition
 from streamproc.runtime.engine import Engine
@@ -198,7 +198,14 @@ class Stage:
         return [tp for task in lost for tp in task.inputs]
 
     async def adopt(self, partitions: Set[TopicPartition], committed: Mapping[TopicPartition, CommittedOffset]) -> None:
-        """Close tasks that are not ours any more; restore new ones beside those that are kept."""
+        """Close tasks that are not ours any more; restore new ones beside those that are kept.
+
+        Raises:
+            PartitionsChangedError: the source has got more since the start.
+        """
+        mine = {tp for tp in partitions if tp.topic == self.source}
+        if any(tp.partition >= self.engine.partitions for tp in mine):
+            raise PartitionsChangedError(f"topic {self.source} has more than {self.engine.partitions} partitions now")
         for tp, task in list(self.tasks.items()):
             kept = partitions >= set(task.inputs) and task.phase is Phase.RUNNING
             if not kept or any(
@@ -206,7 +213,6 @@ class Stage:
                 for one, at in zip(task.inputs, task.positions, strict=True)
             ):
                 await self._give_up(tp)
-        mine = {tp for tp in partitions if tp.topic == self.source}
         new = [PartitionTask(tp.partition, tp, self._others_of(tp)) for tp in sorted(mine - self.tasks.keys())]
         self.tasks |= {task.source: task for task in new}
         self.inputs |= {tp: task for task in new for tp in task.inputs}

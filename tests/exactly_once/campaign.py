@@ -322,8 +322,7 @@ class Campaign:
             self._until(placed.exists, process)
             time.sleep(_PLACED_SECONDS)
         else:
-            self._until(lambda: _first_workers(process.pid), process)  # at a start it may still be to come
-            os.kill(_first_workers(process.pid)[0], signal.SIGKILL)
+            os.kill(self._first_worker(process), signal.SIGKILL)
         at, mark = time.monotonic(), marks.read(0)
         self._until(lambda: marks.read(0).commits > mark.commits, process)
         seconds = time.monotonic() - at
@@ -334,6 +333,17 @@ class Campaign:
     def until_commit(self, process: subprocess.Popen[str], marks: Marks, workers: int) -> None:
         """Wait for the first commit of any worker."""
         self._until(lambda: any(marks.read(worker).commits for worker in range(workers)), process)
+
+    def _first_worker(self, process: subprocess.Popen[str]) -> int:
+        """The process id of worker 0; at a start it may still be to come."""
+        found: set[int] = set()
+
+        def is_there() -> bool:
+            found.update(_first_workers(process.pid))
+            return bool(found)
+
+        self._until(is_there, process)
+        return found.pop()
 
     def _until(self, reached: Callable[[], object], process: subprocess.Popen[str]) -> None:
         deadline = time.monotonic() + START_SECONDS_MAX
@@ -346,7 +356,10 @@ class Campaign:
 def _first_workers(parent: int) -> list[int]:
     """The process id of worker 0, if it is there."""
     children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    return [int(pid) for pid in children if b"--worker\x000\x00" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    try:
+        return [int(pid) for pid in children if b"--worker\x000\x00" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    except (FileNotFoundError, ProcessLookupError):  # one of them has just ended
+        return []
 
 
 def _count(report: Report, mark: Mark, restart: float | None, feeder: subprocess.Popen[str]) -> None:

@@ -52,4 +52,4 @@ def stream(fields: dict[str, str], **options: Any) -> StreamSchema:
 def plan_of(schema: StreamSchema, features: dict[str, str], rules: Sequence[RuleSpec], decision: DecisionSpec) -> Plan:
     """A plan without steps."""
     outputs = tuple(OutputField(name, type_of(kind)) for name, kind in features.items())
-    return Plan("p", schema, TopicNames("d", "l", "j"), (), outputs, tuple(rules), decision, "", "")
+    return Plan("p", schema, TopicNames("d", "l", "j"), (), outputs, tuple(rules), decision, "", "", "p")

@@ -184,6 +184,33 @@ def test_sound_local_state_is_not_given_up_for_a_checkpoint_of_another_history(
         runner.run(run())
 
 
+def test_a_checkpoint_helps_where_the_input_that_local_state_needs_is_gone(plan: Plan, tmp_path: Path) -> None:
+    """A pod comes back with a disk that is a little behind: another one had its tasks meanwhile."""
+
+    async def run() -> None:
+        world = world_of(plan, tmp_path, 2)
+        records = traffic(random.Random(2), 400, 12)
+        await world.feed(records[:80])
+        assert await world.work(batch_rows_max=10, flush_rows=1)
+        behind = copy.deepcopy(world.disk.volumes)
+        await world.feed(records[80:300])
+        assert await world.work(batch_rows_max=5, flush_rows=1)
+        decided = await world.judge()
+        assert not decided.wrong
+        world.disk.volumes = behind
+        sources = [TopicPartition(plan.stream.topic, partition) for partition in range(world.partitions)]
+        for tp, end in (await world.client().admin().end_offsets(sources)).items():
+            world.cluster.truncate(tp, end)
+        await world.feed(records[300:])
+        with capture_logs() as logs:
+            assert await world.work()
+        assert not [entry["event"] for entry in logs if entry["log_level"] == "error"]
+        assert world.metrics[-1].registry.get_sample_value("streamproc_failed_tasks_total") == 0
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(run())
+
+
 def test_checkpoints_of_a_longer_history_are_removed(plan: Plan, tmp_path: Path) -> None:
     """The topics were made anew, and the store was not emptied."""
 

@@ -130,10 +130,10 @@ def test_without_state_and_without_the_journals_begin_it_refuses(plan: Plan) -> 
     assert "no longer begins at the first record" in refusal(plan, truncate)
 
 
-async def outlive_retention(world: World) -> None:
+async def outlive_retention(world: World, *topics: str) -> None:
     """Nothing came for longer than input and journal are kept: all that was decided has left the log."""
     admin = world.client().admin()
-    for topic in (world.plan.stream.topic, world.plan.topics.journal):
+    for topic in topics or (world.plan.stream.topic, world.plan.topics.journal):
         for tp, end in (await admin.end_offsets([TopicPartition(topic, p) for p in (0, 1)])).items():
             world.cluster.truncate(tp, end)
 
@@ -155,6 +155,21 @@ def test_state_at_the_committed_end_needs_nothing_of_the_log(plan: Plan) -> None
         found, wanted = runner.run(run(outlive_retention)), runner.run(run(nothing))
     values = [[value for _, value, _ in decisions] for decisions in found]
     assert values == [[value for _, value, _ in decisions] for decisions in wanted]
+
+
+@pytest.mark.parametrize("disk", [nothing, lose_disk])
+@pytest.mark.parametrize("input_too", [False, True])
+def test_offsets_and_journal_that_are_both_gone_are_no_fresh_start(
+    plan: Plan, disk: Callable[[World], Awaitable[None]], input_too: bool
+) -> None:
+    """A rest longer than what brokers keep of both: what is still in the input would be decided a second time."""
+
+    async def rest_too_long(world: World) -> None:
+        await disk(world)
+        await forget_offsets(world)
+        await outlive_retention(world, *[world.plan.stream.topic] * input_too, world.plan.topics.journal)
+
+    assert "the group's offset and the journal's records are gone" in refusal(plan, rest_too_long)
 
 
 class Counting:
@@ -372,6 +387,52 @@ def test_a_process_that_stood_still_removes_no_checkpoint_of_the_tasks_new_owner
         with pytest.raises(ConfigError):  # the journal is of another plan
             await restoring.restore(PartitionTask(0, source), then)
         assert checkpoints.removed == removed
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(run())
+
+
+class OneState(NoStates):
+    """A state on disk, that may be thrown away."""
+
+    def __init__(self, sequence: int) -> None:
+        self.meta: bytes | None = LocalMeta(sequence, b"c" * 32, 0, 0, "", 2).encode()
+
+    def local_meta(self, task: int) -> bytes | None:
+        return self.meta
+
+    async def discard(self, task: int) -> None:
+        self.meta = None
+
+
+@pytest.mark.parametrize(("ahead", "kept"), [(0, True), (1, False)])
+def test_a_process_that_stood_still_throws_no_state_of_the_tasks_new_owner_away(
+    plan: Plan, ahead: int, kept: bool
+) -> None:
+    """Workers of a pod share its disk: another one may have had the task meanwhile, and ended."""
+
+    async def run() -> None:
+        world = World(plan, random.Random(3), Faults(random.Random(3)))
+        records = traffic(world.rng, 300, 12)
+        source, log = TopicPartition(plan.stream.topic, 0), world.client()
+        await world.feed(records[:100])
+        assert await world.work(batch_rows_max=5)
+        then = (await log.admin().committed(plan.pipeline, [source]))[source]
+        await world.feed(records[100:])
+        assert await world.work(batch_rows_max=5)
+        now = (await log.admin().committed(plan.pipeline, [source]))[source]
+        states = OneState(JournalHead.parse(now.metadata).sequence + ahead)
+        restoring = Recovery(
+            log, Counting(), states, asyncio.Lock(), group=plan.pipeline, journal_topic=plan.topics.journal,
+            state_fingerprint="", partitions=2,
+        )  # fmt: skip
+        task = PartitionTask(0, source)
+        if kept:
+            assert not await restoring.restore(task, {source: then})
+        else:
+            with pytest.raises(ConfigError):  # the journal is of another plan
+                await restoring.restore(task, {source: then})
+        assert (states.meta is not None) == kept
 
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         runner.run(run())

@@ -77,6 +77,13 @@ def test_what_is_written_is_restored(checkpoints: Checkpoints, tmp_path: Path) -
     checkpoints.verify(found)
 
 
+def test_a_directory_without_files_is_no_checkpoint(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    """It was taken away: an empty checkpoint would count as the newest whole one."""
+    with pytest.raises(FileNotFoundError, match="no files"):
+        checkpoints.write(3, cut(41), tmp_path / "gone")
+    assert not checkpoints.checkpoints(3).found
+
+
 def test_the_newest_comes_first_and_tasks_and_pipelines_do_not_meet(blobs: MemoryBlobs, tmp_path: Path) -> None:
     plant(tmp_path, FIRST)
     for sequence in (9, 100, 10):

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from state import persistence
 from state.audit import damages
 from state.expiry import StreamTimes
 from state.memory import MemoryDisk, MemoryRowStores
@@ -275,3 +276,20 @@ def test_memory_and_disk_level_off() -> None:
     assert max(sizes[20:]) <= max(sizes[:20])
     assert sizes[-1][0] <= 20 * 4 * 8
     assert worker.state.live_keys <= 20 * 4 * 5
+
+
+@pytest.mark.parametrize("transactions", [1, 10])
+def test_memory_levels_off_whatever_a_flush_takes(transactions: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk so slow that one flush follows the other, each as long as so many `transactions` of new keys."""
+    monkeypatch.setattr(persistence, "_EVICTED", 40)
+    worker, sizes = Worker(), []
+    for clock in range(400):
+        worker.apply([(f"{clock}-{i}", clock * 10) for i in range(20)])
+        worker.state.publish()
+        is_free = clock % transactions == 0
+        worker.state.evict(is_writing=not is_free)
+        if is_free:
+            worker.write()
+            worker.copy()
+        sizes.append(worker.state.live_keys)
+    assert max(sizes[200:]) <= max(sizes[:200])
