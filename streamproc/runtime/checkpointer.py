@@ -157,6 +157,8 @@ class Checkpointer:
         await self._blocking(lambda: shutil.rmtree(work, ignore_errors=True))
         try:
             await self._blocking(lambda: self._checkpoints.restore(manifest, work, go_on))
+            if not (work / "db").is_dir():
+                raise StateCorruptedError(f"checkpoint {manifest.name} of task {task} holds no database")
             try:
                 await self._states.install(task, work / "db")
             except StateCorruptedError:

@@ -95,6 +95,19 @@ def damage_newest(world: World) -> None:
         world.blobs.flip_bit(newest)
 
 
+def hollow_newest(world: World) -> None:
+    """Whole, but of a folder that was not a store's."""
+    assert world.blobs is not None
+    checkpoints = Checkpoints(world.blobs, world.plan.pipeline)
+    for task in range(world.partitions):
+        newest = checkpoints.checkpoints(task).found[0]
+        checkpoints.discard(newest)
+        other = world.directory / "other"
+        other.mkdir(exist_ok=True)
+        (other / "note").write_bytes(b"hello")
+        checkpoints.write(task, newest.cut, other)
+
+
 def damage_files(world: World) -> None:
     assert world.blobs is not None
     for name in [name for name in world.blobs.blobs if "/files/" in name]:
@@ -123,6 +136,10 @@ def test_pods_that_live_shortly_clear_up(plan: Plan, tmp_path: Path) -> None:
 
 def test_the_next_older_checkpoint_is_taken(plan: Plan, tmp_path: Path) -> None:
     scenario(plan, tmp_path, damage_newest, expire_log)
+
+
+def test_one_without_a_database_is_passed_over(plan: Plan, tmp_path: Path) -> None:
+    scenario(plan, tmp_path, hollow_newest, expire_log)
 
 
 def test_damaged_checkpoints_are_passed_over_for_the_log(plan: Plan, tmp_path: Path) -> None:

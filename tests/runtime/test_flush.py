@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
@@ -63,3 +64,25 @@ def test_it_is_due_after_a_second_whatever_is_dirty() -> None:
 
 def test_rows_of_a_partition_that_is_being_restored_do_not_count() -> None:
     assert copied([5, 100], waiting=1) == []
+
+
+async def test_it_writes_until_its_thread_has_ended() -> None:
+    """Eviction asks for it: see `WorkerState.evict`."""
+    work: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    keeper: Any = Keeper([100])
+    keeper.cut = lambda task: SimpleNamespace(written=lambda: None)
+    keeper.meta = keeper.store = lambda task: None
+    executor: Any = SimpleNamespace(submit=lambda write: work)
+    clock: Any = Clock()
+    flusher = Flusher(keeper, executor, clock, 100, 1.0)
+    task: Any = SimpleNamespace(
+        task=0, phase=Phase.RUNNING, sequence=0, computed=SimpleNamespace(sequence=0), flushed=-1
+    )
+    flusher.prepare([task])
+    assert not flusher.is_writing, "copied, not written yet"
+    flusher.publish([task], newest=False)
+    assert flusher.is_writing
+    work.set_result(None)
+    assert not flusher.is_writing
+    flusher.prepare([task])
+    assert task.flushed == 0
