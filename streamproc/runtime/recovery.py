@@ -28,7 +28,7 @@ from state.errors import (
     StateCorruptedError,
 )
 from state.manifest import Manifest
-from streamproc.eventlog.contract import NO_OFFSET, Chunk, CommittedOffset, EventLog, Scanner, TopicPartition
+from streamproc.eventlog.contract import Chunk, CommittedOffset, EventLog, Scanner, TopicPartition
 from streamproc.runtime.journal import (
     CHAIN_START,
     JournalEntry,
