@@ -206,8 +206,11 @@ async def begin_generation(log: EventLog, plans: Sequence[Plan], beginnings: Seq
     sources = [plan.stream.topic for plan in plans]
     reader = log.reader(pipeline, sources, assignment, instance=name, index=0, count=1)
     protocol = TransactionProtocol(lambda: log.writer(name), clock)
+    partitions = len({b.source.partition for b in beginnings})
     offsets = {
-        b.source: CommittedOffset(b.meta.position, JournalHead(_FIRST, b.meta.chain, NO_OFFSET).text())
+        b.source: CommittedOffset(
+            b.meta.position, JournalHead(_FIRST, b.meta.chain, NO_OFFSET, partitions=partitions).text()
+        )
         for b in beginnings
     }
     try:

@@ -37,7 +37,7 @@ from streamproc.eventlog.contract import NO_OFFSET, Headers
 
 CHAIN_START = bytes(32)
 _VERSION = 1
-_METADATA_FIELDS = 4, 5
+_METADATA_FIELDS = 4, 6
 
 
 class RangeOfInput(NamedTuple):
@@ -103,6 +103,7 @@ class JournalHead(NamedTuple):
     """The journal's end as the offset commit's metadata names it.
 
     `time`: the event time, ms, up to which the stage has come, if others follow it; -1: it does not say so.
+    `partitions`: how many the input had then; 0: it does not say so.
 
     >>> head = JournalHead(7, bytes(32), 41)
     >>> JournalHead.parse(head.text()) == head
@@ -113,10 +114,11 @@ class JournalHead(NamedTuple):
     chain: bytes
     previous_offset: int
     time: int = -1
+    partitions: int = 0
 
     def text(self) -> str:
         """The metadata text."""
-        said = f":{self.time}" if self.time >= 0 else ""
+        said = f":{self.time}:{self.partitions}" if self.time >= 0 or self.partitions else ""
         return f"{_VERSION}:{self.sequence}:{self.previous_offset}:{self.chain.hex()}{said}"
 
     @staticmethod

@@ -106,13 +106,13 @@ class PartitionTask:
         if offset < position:
             raise StateCorruptedError(f"task {self.task}: read offset {offset} again, position is {position}")
 
-    def commits_of(self, head: TaskHead, time: int = -1) -> dict[TopicPartition, CommittedOffset]:
+    def commits_of(self, head: TaskHead, time: int = -1, partitions: int = 0) -> dict[TopicPartition, CommittedOffset]:
         """The offset commits of `head`: each names its journal record, the next to be written, and the one before it.
 
-        All inputs are committed each time, so that what stands beside any of them is of the same moment. `time`: see
-        `JournalHead`.
+        All inputs are committed each time, so that what stands beside any of them is of the same moment. `time`,
+        `partitions`: see `JournalHead`.
         """
-        named = JournalHead(head.sequence, head.chain, self.journal_offset, time).text()
+        named = JournalHead(head.sequence, head.chain, self.journal_offset, time, partitions).text()
         offsets = (head.position, *head.others)
         return {tp: CommittedOffset(offset, named) for tp, offset in zip(self.inputs, offsets, strict=True)}
 

@@ -58,7 +58,8 @@ class Part(NamedTuple):
         """What the group commits. `reached`: up to which event time all was taken, where that is known."""
         tasks, heads = self.stage.tasks, self.computed.heads.items()
         times = reached if self.stage.plan.handoff is not None else {}
-        commits = [tasks[source].commits_of(head, times.get(source, -1)) for source, head in heads]
+        number = self.stage.partitions
+        commits = [tasks[source].commits_of(head, times.get(source, -1), number) for source, head in heads]
         return {tp: offset for commit in commits for tp, offset in commit.items()}
 
     def journaled(self) -> dict[TopicPartition, tuple[int, int]]:

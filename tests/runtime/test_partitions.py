@@ -6,16 +6,18 @@ import asyncio
 import random
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from operators.plan import Plan
-from state.errors import ConfigError
+from state.errors import ConfigError, PartitionsChangedError
 from state.hashing import partition_of
 from state.memory import MemoryDisk, MemoryRowStores
 from streamproc.eventlog.contract import OutputRecords, TopicPartition, TopicSpec
 from streamproc.eventlog.simulated import Faults, VirtualTimeLoop
 from streamproc.language import compile_pipeline, load_pipeline
 from streamproc.runtime.settings import WorkerSettings
+from streamproc.runtime.topics import prepare_topics
 from tests.simulation.traffic import Record, traffic
 from tests.simulation.world import World
 
@@ -84,6 +86,25 @@ class Silent:
 
     async def on_revoked(self, partitions: object) -> None: ...
     async def on_assigned(self, partitions: object, membership: object) -> None: ...
+
+
+def test_a_pod_that_would_have_only_new_partitions_ends_too(plan: Plan) -> None:
+    """The others have the old ones, and it has neither state nor a journal of its own to see it by."""
+
+    async def scenario() -> None:
+        world = World(plan, random.Random(3), Faults(random.Random(3)))
+        records = traffic(random.Random(3), 300, 40)
+        await world.feed(records[:150])
+        assert await world.work()
+        grow(world)
+        await feed(world, records[150:], 4)
+        with pytest.raises(PartitionsChangedError, match="has 4 partitions, and had 2"):
+            await prepare_topics(world.client(), world.plan, replay_horizon_ms=0)
+        world.plan = msgspec.structs.replace(world.plan, topic_partitions=4)
+        assert await prepare_topics(world.client(), world.plan) == 4, "who restores nothing need not care"
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(scenario())
 
 
 @pytest.mark.parametrize(("meanwhile", "disk_lost"), [(False, False), (False, True), (True, False)])
