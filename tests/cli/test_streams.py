@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 from collections.abc import Iterator
 from datetime import datetime
@@ -182,6 +183,42 @@ def test_a_run_equals_the_backtest(cli: Cli, tmp_path: Path, text: str, workers:
         assert decision.get("duplicate") or decision["reasons"] == one["reasons"]
     inputs = [json.loads(line) for line in cli("tail", "logins", *shared, "--until-end").lines]
     assert len(inputs) == len(rows["logins"])
+
+
+@pytest.mark.kafka
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_on_kafka_too(cli: Cli, tmp_path: Path, kafka_bootstrap: str) -> None:
+    """The topics are fed one after the other before anything runs: all streams lag at the start."""
+    rows = traffic(7)
+    paths = write(tmp_path, rows)
+    name = f"bank-{random.randrange(1 << 40):x}"
+    pipeline = pipeline_in(tmp_path, PIPELINE.replace("pipeline: bank", f"pipeline: {name}"))
+    shared: list[object] = ["--pipeline", pipeline, "--log", f"kafka://{kafka_bootstrap}"]
+    for stream, path in paths.items():
+        assert cli("feed", stream, path, *shared).code == 0
+    done = finish("run", pipeline, *shared[2:], "--until-end", "--workers", 2, "--state", tmp_path / "state")
+    assert done.code == 0, done.err
+    wanted = by_payment(backtest(cli, pipeline, tmp_path, *paths.values()))
+    assert run_features(cli, shared) == wanted
+    shutil.rmtree(tmp_path / "state")  # and from the journal, too
+    more = {
+        stream: [
+            {
+                **row,
+                "id": f"{row['id']}-2" if stream == "payments" else row["id"] + 10_000,
+                "time": row["time"] + 12 * HOUR,
+            }
+            for row in some[:100]
+        ]
+        for stream, some in rows.items()
+    }
+    for stream, path in write(tmp_path, more, "-more").items():
+        assert cli("feed", stream, path, *shared).code == 0
+    done = finish("run", pipeline, *shared[2:], "--until-end", "--state", tmp_path / "state")
+    assert done.code == 0, done.err
+    every = {stream: rows[stream] + more[stream] for stream in rows}
+    assert run_features(cli, shared) == {k: pytest.approx(v) for k, v in expected(every).items()}
 
 
 def test_two_stages_equal_brute_force_too(cli: Cli, tmp_path: Path) -> None:
