@@ -270,6 +270,50 @@ def test_topics_of_other_sizes_are_refused(cli: Cli, tmp_path: Path) -> None:
         assert "topic bank.logins has 3 partitions, bank.payments has 2: they must be equal" in refused.err
 
 
+CASES = """\
+base: {user_id: u1, card_id: c1, amount: 300.00}
+cases:
+  - name: merged by event time, whatever the order of the list
+    events:
+      - {event: paid, at: +10m}
+      - {event: broken, stream: logins, record: "{no"}
+      - {event: login, stream: logins, at: +2m, outcome: failed}
+      - {stream: logins, at: +3m, outcome: failed}
+      - {stream: logins, at: +11m, outcome: failed}
+      - {stream: account_changes, at: +4m, password: 2, old_password: 1}
+    expect:
+      paid: {decision: decline, features: {failed_logins_10m: 2, password_resets_30m: 1, n_1h: 1}}
+      broken: {dead_letter: broken_json}
+"""
+
+
+def test_rule_tests_give_events_of_any_stream(cli: Cli, tmp_path: Path) -> None:
+    pipeline = pipeline_in(tmp_path, PIPELINE + "tests: cases.yaml\n")
+    cases = tmp_path / "cases.yaml"
+    cases.write_text(CASES)
+    done = cli("test", pipeline)
+    assert (done.code, done.err) == (0, "")
+    cases.write_text(CASES.replace("broken: {dead_letter: broken_json}", "paid: {decision: decline}"))
+    assert cli("test", pipeline).code == 2  # a key twice
+    cases.write_text(CASES.replace("      broken: {dead_letter: broken_json}\n", ""))
+    unexpected = cli("test", pipeline)
+    assert unexpected.code == 1
+    assert "broken_json" in unexpected.out
+    for old, new, said in (
+        ("broken: {dead_letter: broken_json}", "login: {decision: approve}",
+         f"error: {cases}:13:7: an event of logins is not decided (expect a dead_letter of it, or nothing)"),
+        ("{event: login, stream: logins,", "{event: login, stream: login,",
+         "unknown stream 'login' (did you mean logins?)"),
+        ("outcome: failed}\n      - {stream: logins, at: +3m", "amount: 1}\n      - {stream: logins, at: +3m",
+         "unknown key 'amount' in the event"),
+    ):  # fmt: skip
+        assert CASES.count(old) == 1
+        cases.write_text(CASES.replace(old, new))
+        refused = cli("test", pipeline)
+        assert refused.code == 2
+        assert said in refused.err
+
+
 def test_repartition_says_that_it_cannot(cli: Cli, tmp_path: Path) -> None:
     pipeline = pipeline_in(tmp_path, PIPELINE)
     other = tmp_path / "other.yaml"
