@@ -87,9 +87,7 @@ class WorkerMetrics:
         p = "streamproc_"
         self.records = Counter(p + "records", "Records decided", registry=registry)
         self.handed_on = Counter(p + "handed_on", "Records handed on to the next stage", ["stage"], registry=registry)
-        self.state_records = Counter(
-            p + "state_records", "Records of streams that are not decided", ["topic"], registry=registry
-        )
+        self.state_records = Counter(p + "state_records", "Of streams not decided", ["topic"], registry=registry)
         self.gave_up_waiting = Counter(p + "gave_up_waiting", "A stream lagged longer than its wait", registry=registry)
         self.dead_letters = Counter(p + "dead_letters", "Records refused", ["reason"], registry=registry)
         self.duplicates = Counter(p + "duplicates", "Records that repeat an id", registry=registry)
@@ -132,9 +130,7 @@ class WorkerMetrics:
             p + "hot_key_share", "Share of the most frequent key in a sampled batch", registry=registry
         )
         self.loop_lag_seconds = Gauge(p + "loop_lag_seconds", "Longest recent delay of the loop", registry=registry)
-        self.log_answers = True
-        self._seconds_per_row = 0.0
-        self._transactions = 0
+        self.log_answers, self._seconds_per_row, self._transactions = True, 0.0, 0
 
     def rows_for(self, work_ms: float) -> int:
         """How many rows are about `work_ms` of computing."""

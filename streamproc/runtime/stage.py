@@ -250,7 +250,7 @@ class Stage:
 
 
 def merging(
-    reader: GroupReader, stages: Sequence[Stage], clock: Clock, *, busy: Callable[[Sequence[Stage]], bool],
+    reader: GroupReader, stages: Sequence[Stage], clock: Clock, busy: Callable[[Sequence[Stage]], bool],
     gave_up: Callable[[], None],
 ) -> GroupReader:  # fmt: skip
     """`reader`, with the streams of each stage that has several merged; `busy`: whether some stages have work.
