@@ -8,7 +8,7 @@ feeds them.
 
 from __future__ import annotations
 
-__all__ = ["DIGEST", "ROUTE", "STREAM", "DecisionSpec", "Handoff", "Plan", "RuleSpec", "replay_steps"]
+__all__ = ["DIGEST", "ROUTE", "STREAM", "DecisionSpec", "Handoff", "Plan", "RuleSpec", "replay_steps", "streams_of"]
 
 from collections.abc import Sequence
 
@@ -120,3 +120,9 @@ def replay_steps(steps: Sequence[Operator]) -> tuple[Operator, ...]:
             kept.append(step)
             needed |= set(step.inputs)
     return tuple(reversed(kept))
+
+
+def streams_of(plans: Sequence[Plan]) -> dict[str, StreamSchema]:
+    """A pipeline's streams by name, as they first enter it; the one that is decided first. `plans`: of its stages."""
+    found = {plans[0].stream.name: plans[0].stream}
+    return found | {stream.name: stream for plan in plans for stream in plan.others}

@@ -88,8 +88,9 @@ def command(
     refuse_unless(not output.is_dir(), f"{output} is a directory", "name a file")
     plans = load_stages(pipeline)
 
+    from operators.plan import streams_of
     from streamproc.cli.columns import survey
-    from streamproc.cli.files import resolve_inputs, streams_of
+    from streamproc.cli.files import resolve_inputs
     from streamproc.cli.logs import configure_logs
 
     configure_logs()
@@ -112,8 +113,8 @@ def command(
 
 
 def _backtest(plans: Sequence[Plan], paths: Mapping[str, Sequence[Path]], output: Path) -> Any:
+    from operators.plan import streams_of
     from streamproc.cli.decision_table import DecisionTable
-    from streamproc.cli.files import streams_of
     from streamproc.cli.progress import Progress
     from streamproc.cli.replay_files import FileReplay
     from streamproc.cli.side_rows import file_pieces

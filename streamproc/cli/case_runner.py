@@ -7,16 +7,18 @@ __all__ = ["CaseOutcome", "CaseRunner", "Difference"]
 import time
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
-from operators.plan import Plan
+from operators.plan import Plan, streams_of
 from operators.schema import Kind
-from streamproc.cli.files import Piece
+from streamproc.cli.files import Piece, line_form
 from streamproc.cli.records import key_reader
 from streamproc.cli.replay_files import FileReplay
+from streamproc.cli.side_rows import SideLetter
 from streamproc.language.cases import Case, Expected, time_text
 from streamproc.runtime.results import Judged
 from streamproc.runtime.rows import Refused
@@ -48,7 +50,7 @@ class CaseRunner:
     def __init__(self, plans: Sequence[Plan]) -> None:
         """`plans`: of the stages, in order."""
         self._plans = plans
-        self._key_of = key_reader(plans[0].stream)
+        self._key_of = {name: key_reader(stream, line_form(stream)) for name, stream in streams_of(plans).items()}
 
     def run(self, case: Case) -> CaseOutcome:
         """Decide the case's records and compare.
@@ -57,12 +59,21 @@ class CaseRunner:
             ConfigError: a plan cannot be executed here.
         """
         began = time.perf_counter()
-        values = [given.value for given in case.given]
-        piece = Piece(values, list(map(self._key_of, values)), range(1, len(values) + 1), (), 0)
-        judged, refused = FileReplay(self._plans).decide(piece, [given.logged for given in case.given])
-        found = _Found(self._plans[-1], judged, refused)
+        decided, *others = ((name, self._piece(case, name)) for name in self._key_of)
+        path = Path(case.place.file)
+        replay = FileReplay(self._plans, {name: iter([(path, piece, times)]) for name, (piece, times) in others})
+        judged, refused = replay.decide(*decided[1])
+        letters = replay.rest()
+        found = _Found(self._plans[-1], judged, refused, decided[1][0].numbers, letters)
         differences = [*self._compare(case, found), *_unexpected(case, found)]
         return CaseOutcome(case, tuple(differences), found.all_hits(), time.perf_counter() - began)
+
+    def _piece(self, case: Case, stream: str) -> tuple[Piece, list[int]]:
+        """A stream's records, numbered as in the case, from 0; and their log times."""
+        mine = [(number, given) for number, given in enumerate(case.given) if given.stream == stream]
+        values = [given.value for _, given in mine]
+        keys = list(map(self._key_of[stream], values))
+        return Piece(values, keys, [number for number, _ in mine], (), 0), [given.logged for _, given in mine]
 
     def _compare(self, case: Case, found: _Found) -> Iterator[Difference]:
         for expected in case.expected:
@@ -127,13 +138,18 @@ class _Row(NamedTuple):
 class _Found:
     """What was judged, by the index of the record in its case."""
 
-    def __init__(self, plan: Plan, judged: Judged, refused: Sequence[Refused]) -> None:
+    def __init__(
+        self, plan: Plan, judged: Judged, refused: Sequence[Refused], numbers: Sequence[int],
+        others: Sequence[SideLetter],
+    ) -> None:  # fmt: skip
+        """`numbers`: of the decided stream's records, in the case; `others`: what other streams had refused."""
         self._plan = plan
         self._judged = judged
-        self.letters = {letter.offset: (letter.reason, letter.detail) for letter in refused}
+        self.letters = {numbers[letter.offset]: (letter.reason, letter.detail) for letter in refused}
+        self.letters |= {letter.number: (letter.reason, letter.detail) for letter in others}
         places = np.searchsorted(judged.fresh, np.arange(judged.rows.size)).tolist()
         self.rows = {
-            offset: _Row(row, places[row], bool(judged.duplicate[row]))
+            numbers[offset]: _Row(row, places[row], bool(judged.duplicate[row]))
             for row, offset in enumerate(judged.rows.offsets.tolist())
         }
 

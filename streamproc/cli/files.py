@@ -6,7 +6,7 @@ NDJSON lines are passed on byte for byte, broken ones too; empty lines are none.
 
 from __future__ import annotations
 
-__all__ = ["Piece", "find_stream", "read_file", "resolve_inputs", "streams_of"]
+__all__ = ["Piece", "find_stream", "line_form", "read_file", "resolve_inputs"]
 
 import csv
 import io
@@ -21,7 +21,7 @@ from typing import IO, NamedTuple
 import msgspec
 
 from operators.forms import Form
-from operators.plan import Plan
+from operators.plan import Plan, streams_of
 from operators.schema import StreamSchema
 from state.errors import ConfigError, Place
 from streamproc.cli.columns import check_columns
@@ -84,12 +84,6 @@ def resolve_inputs(given: Sequence[str], plans: Sequence[Plan], stream: str = ""
             name = stream or _called_after(Path(text), streams)
             paths[name].append(check_file(Path(text), streams[name]))
     return paths
-
-
-def streams_of(plans: Sequence[Plan]) -> dict[str, StreamSchema]:
-    """A pipeline's streams by name, as they first enter it; the one that is decided first. `plans`: of its stages."""
-    found = {plans[0].stream.name: plans[0].stream}
-    return found | {stream.name: stream for plan in plans for stream in plan.others}
 
 
 def find_stream(name: str, plans: Sequence[Plan]) -> StreamSchema:
@@ -228,7 +222,7 @@ def _is_text(cell: str) -> bool:
 
 
 def _read_ndjson(path: Path, schema: StreamSchema) -> Iterator[Piece]:
-    key_of = key_reader(schema, _line_form(schema))
+    key_of = key_reader(schema, line_form(schema))
     with open(path, "rb") as file:
         number = 1
         for lines in _lines(file, path):
@@ -242,7 +236,7 @@ def _read_ndjson(path: Path, schema: StreamSchema) -> Iterator[Piece]:
                 yield Piece(some, list(map(key_of, some)), numbers, (), file.tell())
 
 
-def _line_form(schema: StreamSchema) -> Form | None:
+def line_form(schema: StreamSchema) -> Form | None:
     """How a line that is passed on as it is holds the key."""
     if schema.format != "debezium":
         return None

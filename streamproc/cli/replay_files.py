@@ -82,9 +82,18 @@ class FileReplay:
                 yield Result(path, piece, judged, refused, done + piece.progress, self._letters())
             done += path.stat().st_size
         nothing = Piece((), (), (), (), 0)
+        for judged in self._rest():
+            yield Result(path, nothing, judged, (), done, self._letters())
+
+    def rest(self) -> list[SideLetter]:
+        """Bring state forward by what is left of the streams that are not decided; all that they had refused."""
+        for _ in self._rest():
+            pass
+        return self._letters()
+
+    def _rest(self) -> Iterator[Judged]:
         for stage in self._stages:
-            for judged in stage.rest():
-                yield Result(path, nothing, judged, (), done, self._letters())
+            yield from stage.rest()
 
     def decide(self, piece: Piece, times: Sequence[int]) -> tuple[Judged, list[Refused]]:
         """Decide the records of `piece`, whose log times are `times` (ms), on the state that all before have left.

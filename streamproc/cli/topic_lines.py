@@ -10,10 +10,9 @@ import msgspec
 
 from operators.block import block_records, read_block
 from operators.encode import json_encoder
-from operators.plan import Plan
+from operators.plan import Plan, streams_of
 from operators.schema import Kind
 from state.errors import ConfigError
-from streamproc.cli.files import streams_of
 from streamproc.eventlog.contract import Chunk, Headers
 from streamproc.language.problems import nearest
 from streamproc.runtime.journal import decode_entry

@@ -83,6 +83,7 @@ class Engine:
         self._state = state
         self._deduplicator = deduplicator
         self._deduplicators = (deduplicator, *(other_deduplicators or [None] * len(plan.others)))
+        self._deduplicates = any(one is not None for one in self._deduplicators)
         self._first = replay_steps(plan.steps)
         self._rest = tuple(step for step in plan.steps if not any(step is first for first in self._first))
         self._probe = probe
@@ -306,7 +307,7 @@ class Engine:
         self, rows: Rows, digests: npt.NDArray[np.int64] | None = None
     ) -> tuple[DuplicateFlags | None, npt.NDArray[np.int64], Batch]:
         """What is known of the ids; the indices of the rows that are no duplicates, and these rows as a batch."""
-        if all(deduplicator is None for deduplicator in self._deduplicators):
+        if not self._deduplicates:
             return None, np.arange(rows.size), rows.batch()
         digests = rows.digests() if digests is None else digests
         if rows.streams is None and self._deduplicator is not None:

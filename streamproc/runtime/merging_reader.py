@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import structlog
 
 from streamproc.clock import Clock
 from streamproc.eventlog.contract import NO_OFFSET, Chunk, CommittedOffset, GroupReader, TopicPartition
@@ -76,6 +77,7 @@ class _Buffer:
         self._chunks: deque[Chunk] = deque()
         self.times = np.empty(0, np.int64)
         self.waited_since: float | None = None
+        self.given_up = False
         self.resume_at: int | None = None
         """Where reading goes on, if too much is held for now."""
 
@@ -124,14 +126,18 @@ class _Buffer:
         self._chunks.clear()
         self.times = np.empty(0, np.int64)
         self.waited_since = self.resume_at = None
+        self.given_up = False
 
 
 class MergingReader:
     """Keeps the contract's `GroupReader` over another one; topics of no merged stage pass as they are."""
 
-    def __init__(self, reader: GroupReader, stages: Sequence[MergedStage], clock: Clock) -> None:
-        self._reader = reader
-        self._clock = clock
+    def __init__(
+        self, reader: GroupReader, stages: Sequence[MergedStage], clock: Clock,
+        gave_up: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
+        """`gave_up`: told of each stream of a task that is not waited for any longer."""
+        self._reader, self._clock, self._gave_up = reader, clock, gave_up
         self._stages = {topic: stage for stage in stages for topic in stage.times}
         self._upstreams = {id(stage): _Upstream(stage.busy) for stage in stages}
         self._tasks: dict[tuple[int, int], list[_Buffer]] = {}
@@ -222,15 +228,25 @@ class MergingReader:
         blocked = blocked_by(lanes)
         for number, buffer in enumerate(buffers):
             if number not in blocked:
-                buffer.waited_since = None
+                buffer.waited_since, buffer.given_up = None, False
             elif buffer.has_waited(now):
                 lanes[number] = lanes[number]._replace(open=False)
+                self._give_up(buffer)
         taken = [chunk for lane, rows in merge_heads(lanes) for chunk in buffers[lane].take(rows)]
         for buffer in buffers:
             if buffer.resume_at is not None and buffer.rows <= _HELD_ROWS_MAX // 2:
                 self._reader.resume(buffer.tp, buffer.resume_at)
                 buffer.resume_at = None
         return taken
+
+    def _give_up(self, buffer: _Buffer) -> None:
+        if not buffer.given_up:
+            buffer.given_up = True
+            self._gave_up()
+            topic, partition = buffer.tp
+            structlog.get_logger("merge").warning(
+                "not waited for any longer: the stream lags", topic=topic, partition=partition
+            )
 
     def _is_open(self, buffer: _Buffer, now: float) -> bool:
         """Whether more of it may come that is to be waited for."""

@@ -87,6 +87,8 @@ class WorkerMetrics:
         p = "streamproc_"
         self.records = Counter(p + "records", "Records decided", registry=registry)
         self.handed_on = Counter(p + "handed_on", "Records handed on to the next stage", ["stage"], registry=registry)
+        self.state_records = Counter(p + "state_records", "Of streams not decided", ["topic"], registry=registry)
+        self.gave_up_waiting = Counter(p + "gave_up_waiting", "A stream lagged longer than its wait", registry=registry)
         self.dead_letters = Counter(p + "dead_letters", "Records refused", ["reason"], registry=registry)
         self.duplicates = Counter(p + "duplicates", "Records that repeat an id", registry=registry)
         self.decisions = Counter(p + "decisions", "Decisions", ["decision"], registry=registry)
@@ -128,9 +130,7 @@ class WorkerMetrics:
             p + "hot_key_share", "Share of the most frequent key in a sampled batch", registry=registry
         )
         self.loop_lag_seconds = Gauge(p + "loop_lag_seconds", "Longest recent delay of the loop", registry=registry)
-        self.log_answers = True
-        self._seconds_per_row = 0.0
-        self._transactions = 0
+        self.log_answers, self._seconds_per_row, self._transactions = True, 0.0, 0
 
     def rows_for(self, work_ms: float) -> int:
         """How many rows are about `work_ms` of computing."""
@@ -150,7 +150,7 @@ class WorkerMetrics:
 
     def computed(self, parts: Sequence[Judged], seconds: float) -> None:
         """A batch was computed in `seconds` of processor time; small ones say little about the cost of a row."""
-        rows = sum(judged.rows.size for judged in parts)
+        rows = sum(judged.all_rows.size for judged in parts)
         self.batch_rows.observe(rows)
         if rows >= _ROWS_TELLING:
             cost = seconds / rows
@@ -168,6 +168,11 @@ class WorkerMetrics:
         for stage, judged in handed_on:
             self.handed_on.labels(stage).inc(judged.rows.size)
             self._refused(judged)
+        for judged in (*decided, *(judged for _, judged in handed_on)):
+            if judged.merged is not None and judged.merged.rows.streams is not None:
+                counts = np.bincount(judged.merged.rows.streams).tolist()
+                for topic, count in zip(judged.merged.rows.topics[1:], counts[1:], strict=False):
+                    self.state_records.labels(topic).inc(count)
 
     def _refused(self, judged: Judged) -> None:
         for letter in judged.rows.refused:

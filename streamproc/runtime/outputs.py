@@ -169,7 +169,9 @@ class OutputEncoder:
     ) -> tuple[JournalEntry, bytes]:
         judged = shared.judged
         block = b""
-        start, stop = np.searchsorted(judged.fresh, (span.start, span.stop)).tolist()
+        start, stop = span.start, span.stop
+        if judged.batch.size < judged.rows.size:  # there are duplicates
+            start, stop = np.searchsorted(judged.fresh, (start, stop)).tolist()
         if stop > start:
             block = self._block.encode(shared.arrays, start, stop)
         ranges = task_input.ranges

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 __all__ = ["PartitionTask", "Phase", "TaskHead"]
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -116,8 +116,10 @@ class PartitionTask:
         offsets = (head.position, *head.others)
         return {tp: CommittedOffset(offset, named) for tp, offset in zip(self.inputs, offsets, strict=True)}
 
-    def head_after(self, ranges: Iterable[RangeOfInput], sequence: int, chain: bytes) -> TaskHead:
+    def head_after(self, ranges: Sequence[RangeOfInput], sequence: int, chain: bytes) -> TaskHead:
         """Where it stands once `ranges` are decided on top of what is computed."""
+        if not self._others:
+            return TaskHead(ranges[-1].stop, sequence, chain)
         ahead = self.computed
         stops = {topic: stop for topic, _, stop in ranges}
         position, *others = (

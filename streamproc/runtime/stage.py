@@ -251,15 +251,19 @@ class Stage:
 
 
 def merging(
-    reader: GroupReader, stages: Sequence[Stage], clock: Clock, busy: Callable[[Sequence[Stage]], bool]
-) -> GroupReader:
-    """`reader`, with the streams of each stage that has several merged; `busy`: whether some stages have work."""
+    reader: GroupReader, stages: Sequence[Stage], clock: Clock, busy: Callable[[Sequence[Stage]], bool],
+    gave_up: Callable[[], None],
+) -> GroupReader:  # fmt: skip
+    """`reader`, with the streams of each stage that has several merged; `busy`: whether some stages have work.
+
+    `gave_up`: see `MergingReader`.
+    """
     merged = [
         stage.merged(partial(busy, stages[:number]) if number else None)
         for number, stage in enumerate(stages)
         if len(stage.topics) > 1
     ]
-    return MergingReader(reader, merged, clock) if merged else reader
+    return MergingReader(reader, merged, clock, gave_up) if merged else reader
 
 
 def by_stage(stages: Iterable[Stage], inputs: Sequence[TaskInput]) -> list[tuple[Stage, list[TaskInput]]]:

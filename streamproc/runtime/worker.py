@@ -79,7 +79,7 @@ class Worker:
             pipeline, [topic for stage in self._stages for topic in stage.topics], self._assignment,
             instance=name, index=settings.index, count=settings.count,
         )  # fmt: skip
-        self._reader = merging(self._reader, self._stages, clock, self._is_busy)
+        self._reader = merging(self._reader, self._stages, clock, self._is_busy, metrics.gave_up_waiting.inc)
         self._progress = Progress(log, pipeline, clock)
         self._queue = self._made_queue()
         self._collector = Collector(self._reader, 2 * settings.batch_rows_max, self._queue)

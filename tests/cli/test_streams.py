@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 from collections.abc import Iterator
 from datetime import datetime
@@ -184,6 +185,42 @@ def test_a_run_equals_the_backtest(cli: Cli, tmp_path: Path, text: str, workers:
     assert len(inputs) == len(rows["logins"])
 
 
+@pytest.mark.kafka
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_on_kafka_too(cli: Cli, tmp_path: Path, kafka_bootstrap: str) -> None:
+    """The topics are fed one after the other before anything runs: all streams lag at the start."""
+    rows = traffic(7)
+    paths = write(tmp_path, rows)
+    name = f"bank-{random.randrange(1 << 40):x}"
+    pipeline = pipeline_in(tmp_path, PIPELINE.replace("pipeline: bank", f"pipeline: {name}"))
+    shared: list[object] = ["--pipeline", pipeline, "--log", f"kafka://{kafka_bootstrap}"]
+    for stream, path in paths.items():
+        assert cli("feed", stream, path, *shared).code == 0
+    done = finish("run", pipeline, *shared[2:], "--until-end", "--workers", 2, "--state", tmp_path / "state")
+    assert done.code == 0, done.err
+    wanted = by_payment(backtest(cli, pipeline, tmp_path, *paths.values()))
+    assert run_features(cli, shared) == wanted
+    shutil.rmtree(tmp_path / "state")  # and from the journal, too
+    more = {
+        stream: [
+            {
+                **row,
+                "id": f"{row['id']}-2" if stream == "payments" else row["id"] + 10_000,
+                "time": row["time"] + 12 * HOUR,
+            }
+            for row in some[:100]
+        ]
+        for stream, some in rows.items()
+    }
+    for stream, path in write(tmp_path, more, "-more").items():
+        assert cli("feed", stream, path, *shared).code == 0
+    done = finish("run", pipeline, *shared[2:], "--until-end", "--state", tmp_path / "state")
+    assert done.code == 0, done.err
+    every = {stream: rows[stream] + more[stream] for stream in rows}
+    assert run_features(cli, shared) == {k: pytest.approx(v) for k, v in expected(every).items()}
+
+
 def test_two_stages_equal_brute_force_too(cli: Cli, tmp_path: Path) -> None:
     rows = traffic(4)
     paths = write(tmp_path, rows)
@@ -231,6 +268,50 @@ def test_topics_of_other_sizes_are_refused(cli: Cli, tmp_path: Path) -> None:
         refused = cli(*command, "--log", f"file:{tmp_path}/log")
         assert refused.code == 2
         assert "topic bank.logins has 3 partitions, bank.payments has 2: they must be equal" in refused.err
+
+
+CASES = """\
+base: {user_id: u1, card_id: c1, amount: 300.00}
+cases:
+  - name: merged by event time, whatever the order of the list
+    events:
+      - {event: paid, at: +10m}
+      - {event: broken, stream: logins, record: "{no"}
+      - {event: login, stream: logins, at: +2m, outcome: failed}
+      - {stream: logins, at: +3m, outcome: failed}
+      - {stream: logins, at: +11m, outcome: failed}
+      - {stream: account_changes, at: +4m, password: 2, old_password: 1}
+    expect:
+      paid: {decision: decline, features: {failed_logins_10m: 2, password_resets_30m: 1, n_1h: 1}}
+      broken: {dead_letter: broken_json}
+"""
+
+
+def test_rule_tests_give_events_of_any_stream(cli: Cli, tmp_path: Path) -> None:
+    pipeline = pipeline_in(tmp_path, PIPELINE + "tests: cases.yaml\n")
+    cases = tmp_path / "cases.yaml"
+    cases.write_text(CASES)
+    done = cli("test", pipeline)
+    assert (done.code, done.err) == (0, "")
+    cases.write_text(CASES.replace("broken: {dead_letter: broken_json}", "paid: {decision: decline}"))
+    assert cli("test", pipeline).code == 2  # a key twice
+    cases.write_text(CASES.replace("      broken: {dead_letter: broken_json}\n", ""))
+    unexpected = cli("test", pipeline)
+    assert unexpected.code == 1
+    assert "broken_json" in unexpected.out
+    for old, new, said in (
+        ("broken: {dead_letter: broken_json}", "login: {decision: approve}",
+         f"error: {cases}:13:7: an event of logins is not decided (expect a dead_letter of it, or nothing)"),
+        ("{event: login, stream: logins,", "{event: login, stream: login,",
+         "unknown stream 'login' (did you mean logins?)"),
+        ("outcome: failed}\n      - {stream: logins, at: +3m", "amount: 1}\n      - {stream: logins, at: +3m",
+         "unknown key 'amount' in the event"),
+    ):  # fmt: skip
+        assert CASES.count(old) == 1
+        cases.write_text(CASES.replace(old, new))
+        refused = cli("test", pipeline)
+        assert refused.code == 2
+        assert said in refused.err
 
 
 def test_repartition_says_that_it_cannot(cli: Cli, tmp_path: Path) -> None:

@@ -14,14 +14,16 @@ PAGE = ROOT / "docs" / "language" / "streams.md"
 
 @pytest.mark.timeout(120)
 def test_the_example_runs(tmp_path: Path) -> None:
-    ran = []
+    ran, shown = [], ""
     for block in blocks(PAGE.read_text()):
         if "file" in block.options:
             (tmp_path / block.options["file"]).write_text(block.text)
         elif block.language == "sh":
-            shell(block, tmp_path)
+            shown = shell(block, tmp_path)
+        elif block.language == "text":
+            assert block.text == shown
         else:
             done = execute([sys.executable, "-c", block.text], tmp_path)
             assert done.returncode == 0, f"line {block.line}: {done.stderr}"
         ran.append(block.language)
-    assert ran == ["yaml", "csv", "csv", "json", "sh", "python"]
+    assert ran == ["yaml", "csv", "csv", "json", "sh", "python", "yaml", "sh", "text"]

@@ -98,6 +98,35 @@ async def test_a_readers_position_is_past_what_was_delivered_and_no_further(clie
     assert reader.position(tp) == 10
 
 
+async def test_a_reader_knows_whether_it_has_caught_up(clients: Clients) -> None:
+    tp, idle = await clients.partition("in"), await clients.partition("idle")
+    appender = clients.log.appender()
+    await appender.append([out(tp, b"1", b"2", b"3")])
+    reader = (await clients.member([tp.topic, idle.topic])).reader
+    assert not reader.caught_up(tp)
+    reader.resume(tp, 0)
+    reader.resume(idle, 0)
+    assert not reader.caught_up(tp)
+    assert not reader.caught_up(idle)  # nobody has looked yet
+    assert flat(await records(reader, 3)) == [b"1", b"2", b"3"]
+    await until(reader, lambda: reader.caught_up(tp) and reader.caught_up(idle))
+    writer = await clients.writer()
+    await transact(writer, out(tp, b"4"))
+    await writer.begin()
+    await writer.append([out(tp, b"aborted")])
+    await writer.delivered()
+    await writer.abort()
+    assert flat(await records(reader, 1)) == [b"4"]
+    assert await until(reader, lambda: reader.caught_up(tp)) == []
+    reader.resume(tp, 1)
+    assert not reader.caught_up(tp)
+    assert flat(await records(reader, 3)) == [b"2", b"3", b"4"]
+    await until(reader, lambda: reader.caught_up(tp))
+    reader.pause(tp)
+    assert not reader.caught_up(tp)
+    await appender.close()
+
+
 async def test_a_scanner_seeks_back_and_forth(clients: Clients) -> None:
     tp = await clients.partition("out")
     appender = clients.log.appender()

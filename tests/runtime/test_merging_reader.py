@@ -131,6 +131,8 @@ async def test_live_nothing_waits(reader: Reader, merging: MergingReader) -> Non
 
 
 async def test_the_wait_is_bounded_and_borne_once(reader: Reader, merging: MergingReader) -> None:
+    given_up: list[int] = []
+    merging._gave_up = lambda: given_up.append(1)
     reader.bring(PAYMENTS, 1000)
     while not (found := await merging.poll(500)):
         assert reader.clock.now < WAIT_S + 0.5
@@ -140,6 +142,7 @@ async def test_the_wait_is_bounded_and_borne_once(reader: Reader, merging: Mergi
     reader.bring(PAYMENTS, 1001)
     assert shown(await merging.poll(500)) == [("payments", [1001])]
     assert reader.clock.now == then
+    assert given_up == [1]
     reader.up.add(PAYMENTS)
     reader.bring(LOGINS, 990)  # what comes too late comes at once, behind
     assert shown(await merging.poll(500)) == [("logins", [990])]

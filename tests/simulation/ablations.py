@@ -30,6 +30,7 @@ from streamproc.eventlog.simulated.writer import SimulatedWriter
 from streamproc.runtime import outputs, reading, recovery, replay, rows, worker
 from streamproc.runtime.collector import InArrivalOrder, Queue
 from streamproc.runtime.journal import JournalEntry, JournalHead, encode_entry
+from streamproc.runtime.merging_reader import MergingReader
 from streamproc.runtime.partition_task import PartitionTask
 from streamproc.runtime.transaction import TransactionProtocol
 from tests.simulation.loop import NO_END
@@ -37,6 +38,7 @@ from tests.simulation.seeds import run_seed
 
 SEEDS = 200
 _STEPS = "tests/simulation/test_in_step.py::test_what_a_fast_and_a_slow_worker_hand_on_is_in_step"
+_STREAMS = "tests/simulation/test_streams.py::test_decisions_equal_the_oracle_in_the_order_of_merging[0]"
 Switch = Callable[[], AbstractContextManager[object]]
 
 
@@ -230,6 +232,26 @@ def _backwards(chunk: Any) -> Any:
     return msgspec.structs.replace(chunk, **columns, headers=None)
 
 
+def _no_wait_for_streams() -> AbstractContextManager[object]:
+    return mock.patch.object(MergingReader, "_is_open", return_value=False)
+
+
+def _no_order_of_streams() -> AbstractContextManager[object]:
+    def encode(entry: JournalEntry, chain: bytes) -> Any:
+        return encode_entry(msgspec.structs.replace(entry, ranges=tuple(sorted(entry.ranges))), chain)
+
+    return mock.patch.object(outputs, "encode_entry", encode)
+
+
+def _no_offsets_of_other_streams() -> AbstractContextManager[object]:
+    real = PartitionTask.commits_of
+
+    def commits_of(self: PartitionTask, head: Any, time: int = -1) -> Any:
+        return {self.source: real(self, head, time)[self.source]}
+
+    return mock.patch.object(PartitionTask, "commits_of", commits_of)
+
+
 def _no_before_images() -> AbstractContextManager[object]:
     return mock.patch.object(KeyedTable, "touch", KeyedTable.mark_dirty)
 
@@ -316,6 +338,14 @@ ABLATIONS = (
     Ablation("the cut of the flush", "all stored rows are of one batch", _no_cut),
     Ablation("journaled rejects", "a replay leaves out what was refused", _no_rejects),
     Ablation("the journal's order", "a replay sees the rows in the order in which they were decided", _no_order),
+    Ablation("waiting for streams that lag", "a row sees what came before it", _no_wait_for_streams, _STREAMS),
+    Ablation(
+        "the order of streams in the journal", "a replay merges them as it was decided", _no_order_of_streams, _STREAMS
+    ),
+    Ablation(
+        "offsets of all streams", "a transaction commits how far it has come in each", _no_offsets_of_other_streams,
+        _STREAMS,
+    ),
     Ablation("before-images", "a batch that did not commit leaves no trace in the state", _no_before_images),
     Ablation(
         "position assert", "a record that the log delivers again is not decided again", _no_position_assert,

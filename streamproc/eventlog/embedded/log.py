@@ -126,7 +126,7 @@ class EmbeddedScanner:
 
     def caught_up(self, tp: TopicPartition) -> bool:
         """Whether it is read, and was at its end when it was read last."""
-        return self._positions.get(tp, NO_OFFSET) >= self._ends.get(tp, NO_OFFSET + 1)
+        return tp in self._ends and self._positions.get(tp, NO_OFFSET) >= self._ends[tp]
 
     def accept(self, chunks: list[Chunk] | None) -> list[Chunk]:
         """Move on past what was read, and only now: a cancelled poll has moved nothing."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 __all__ = ["WORDS", "Events", "read_base"]
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import msgspec
 
 from operators.schema import Kind, StreamSchema
+from streamproc.language.cases.change_events import change_event
 from streamproc.language.cases.model import Given
 from streamproc.language.cases.values import read_given, read_time
-from streamproc.language.reader import Reader, Section, duration, text, whole
+from streamproc.language.reader import Reader, Section, choice, duration, text, whole
 from streamproc.language.yaml_tree import Node
 
 REPEAT_MAX = 10_000
@@ -19,26 +21,30 @@ RECORDS_MAX = 20_000
 """Records of one case."""
 _FIRST_NUMBER = 1_000_000_001
 """Ids that the case does not give count from here where they are numbers."""
-WORDS = ("event", "at", "repeat", "every", "logged", "record", "fields")
+WORDS = ("event", "at", "repeat", "every", "logged", "record", "fields", "stream")
 """What an event may say besides its fields."""
 
 Fields = dict[str, Node]
+Streams = Mapping[str, StreamSchema]
+"""By name, the one that is decided first."""
 
 
-def read_base(section: Section, schema: StreamSchema, below: Fields, start: int) -> Fields:
+def read_base(section: Section, streams: Streams, below: Fields, start: int) -> Fields:
     """The `base:` of a case over that of its file, `below`; `start` as in `read_given`."""
     node = section.node("base")
     if node is None:
         return below
     base = Section(node, "base", section.problems)
-    found = _fields(base, schema)
+    found = {name: value for schema in streams.values() for name, value in _fields(base, schema).items()}
     base.close()
+    ids, times = ({getattr(schema, role) for schema in streams.values()} for role in ("id", "event_time"))
+    types = {field.name: field.type for schema in streams.values() for field in schema.fields}
     for name, value in found.items():
-        if name in (schema.id, schema.event_time):
-            hint = "start: sets the first event's" if name == schema.event_time else "each event gets one of its own"
+        if name in ids | times:
+            hint = "start: sets the first event's" if name in times else "each event gets one of its own"
             section.problems.add(f"{name} cannot be the same for all events", base.key_place(name), hint)
         with section.problems.caught():
-            read_given(value, name, schema.field(name).type, start, 1)
+            read_given(value, name, types[name], start, 1)
     return below | found
 
 
@@ -46,6 +52,13 @@ def _fields(section: Section, schema: StreamSchema, but: tuple[str, ...] = ()) -
     """The fields of the stream that `section` gives; all of them count as known to it."""
     found = {field.name: section.node(field.name) for field in schema.fields if field.name not in but}
     return {name: node for name, node in found.items() if node is not None}
+
+
+def _told(schema: StreamSchema, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The record that a producer would send."""
+    if schema.format == "debezium":
+        return change_event(schema, values)
+    return {field.source: values[field.name] for field in schema.fields if values.get(field.name) is not None}
 
 
 class _Entry(NamedTuple):
@@ -58,14 +71,15 @@ class _Entry(NamedTuple):
     logged: int | None
     record: str | None
     fields: Fields
+    schema: StreamSchema
 
 
 class Events:
     """Collects the records of one case. `labels`: the index of the record that a name in `expect:` stands for."""
 
-    def __init__(self, schema: StreamSchema, base: Fields, start: int) -> None:
+    def __init__(self, streams: Streams, base: Fields, start: int) -> None:
         """`start`: ms, what relative times count from."""
-        self._schema = schema
+        self._streams = streams
         self._base = base
         self._start = start
         self._clock = start
@@ -97,6 +111,9 @@ class Events:
                 self.labels[f"{name}[{copy + 1}]"] = first + copy
 
     def _entry(self, section: Section, label: str) -> _Entry:
+        streams = self._streams
+        name = section.get("stream", choice("stream", *streams), next(iter(streams))) if len(streams) > 1 else ""
+        schema = streams.get(name, next(iter(streams.values())))
         entry = _Entry(
             label=label,
             copies=section.get("repeat", whole(1, REPEAT_MAX), 1),
@@ -104,7 +121,8 @@ class Events:
             at=section.get("at", self._time("at"), None),
             logged=section.get("logged", self._time("logged"), None),
             record=section.get("record", text, None),
-            fields=self._own(section),
+            fields=self._own(section, schema),
+            schema=schema,
         )
         section.close()
         if "every" in section and "repeat" not in section:
@@ -112,25 +130,26 @@ class Events:
         if entry.record is not None and entry.fields:
             name = next(iter(entry.fields))
             section.problems.add(f"{name} stands beside record", section.key_place(name), "its text is all there is")
-        if entry.at is not None and self._schema.event_time in entry.fields:
-            hint = f"at: is the {self._schema.event_time}"
+        if entry.at is not None and schema.event_time in entry.fields:
+            hint = f"at: is the {schema.event_time}"
             section.problems.add("the time is given twice", section.key_place("at"), hint)
         return entry
 
     def _time(self, key: str) -> Reader[int | None]:
         return lambda node: read_time(node, key, self._start)
 
-    def _own(self, section: Section) -> Fields:
-        found = _fields(section, self._schema, WORDS)
+    @staticmethod
+    def _own(section: Section, schema: StreamSchema) -> Fields:
+        found = _fields(section, schema, WORDS)
         if (node := section.node("fields")) is not None:
             inner = Section(node, "fields", section.problems)
-            found |= _fields(inner, self._schema)
+            found |= _fields(inner, schema)
             inner.close()
         return found
 
     def _record(self, entry: _Entry, copy: int, clock: int) -> None:
         """The record of one copy, counted from 0; `clock`: the time of the event before the entry."""
-        schema, after = self._schema, copy * entry.every
+        schema, after = entry.schema, copy * entry.every
         given = clock if entry.at is None else entry.at
         time: int | None = given + after
         if entry.record is None:
@@ -138,19 +157,19 @@ class Events:
             if schema.event_time in values:
                 time = None if (own := values[schema.event_time]) is None else own + after
             values[schema.event_time] = time
-            record = {field.source: values[field.name] for field in schema.fields if values.get(field.name) is not None}
-            value = msgspec.json.encode(record)
+            value = msgspec.json.encode(_told(schema, values))
         else:
             value = entry.record.encode()
         self._clock = clock if time is None else time
         logged = self._clock if entry.logged is None else entry.logged + after
         label = f"{entry.label}[{copy + 1}]" if entry.copies > 1 else entry.label
-        self.given.append(Given(label, value, logged))
+        self.given.append(Given(label, value, logged, schema.name))
 
     def _values(self, entry: _Entry, copy: int) -> dict[str, Any]:
-        schema, number = self._schema, len(self.given)
+        schema, number = entry.schema, len(self.given)
         is_number = schema.field(schema.id).type.kind is Kind.INT64
         values: dict[str, Any] = {schema.id: _FIRST_NUMBER + number if is_number else f"record-{number + 1}"}
-        for name, node in (self._base | entry.fields).items():
+        base = {name: node for name, node in self._base.items() if any(field.name == name for field in schema.fields)}
+        for name, node in (base | entry.fields).items():
             values[name] = read_given(node, name, schema.field(name).type, self._start, copy + 1)
         return values

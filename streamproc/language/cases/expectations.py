@@ -23,7 +23,7 @@ DECIDED = ("decision", "reasons", "hits", "misses", "features", "score", "risk_t
 
 def visible_columns(plan: Plan) -> dict[str, DataType]:
     """The columns that cases may name: fields, features, what operators and models add."""
-    types = {field.name: field.type for field in plan.stream.fields}
+    types = {field.name: field.type for stream in plan.streams for field in stream.fields}
     types |= {field.name: field.type for step in plan.steps for field in step.outputs}
     return {name: kind for name, kind in types.items() if not name.startswith(_HIDDEN)}
 

@@ -8,7 +8,7 @@ import glob
 from collections.abc import Sequence
 from pathlib import Path
 
-from operators.plan import Plan
+from operators.plan import Plan, streams_of
 from state.errors import ConfigError
 from streamproc.language.cases.events import Events, Fields, read_base
 from streamproc.language.cases.expectations import read_expectations
@@ -63,7 +63,7 @@ def read_cases(content: str, file: str, plans: Sequence[Plan]) -> tuple[Case, ..
     problems = Problems()
     top = Section(parse_yaml(content, file), "the case file", problems)
     start = _start(top, START_MS)
-    base = read_base(top, plans[0].stream, {}, start)
+    base = read_base(top, streams_of(plans), {}, start)
     node = top.node("cases")
     top.close()
     items = node.items if isinstance(node, Items) else []
@@ -84,8 +84,8 @@ def read_cases(content: str, file: str, plans: Sequence[Plan]) -> tuple[Case, ..
 def _case(section: Section, plans: Sequence[Plan], base: Fields, start: int) -> Case:
     name = section.need("name", text, "", "what it shows, in some words")
     start = _start(section, start)
-    stream = plans[0].stream
-    events = Events(stream, read_base(section, stream, base, start), start)
+    streams = streams_of(plans)
+    events = Events(streams, read_base(section, streams, base, start), start)
     node = section.node("events")
     items = node.items if isinstance(node, Items) else []
     if not items:
@@ -101,6 +101,11 @@ def _case(section: Section, plans: Sequence[Plan], base: Fields, start: int) -> 
         section.problems.add("a case expects something of its events", section.key_place("expect"), hint)
     else:
         expected = read_expectations(Section(expect, "expect", section.problems), plans, start, events.labels)
+        for one in expected:
+            stream = events.given[one.given].stream if one.given < len(events.given) else ""
+            if stream not in ("", plans[0].stream.name) and one.dead_letter is None:
+                hint = "expect a dead_letter of it, or nothing"
+                section.problems.add(f"an event of {stream} is not decided", one.place, hint)
     return Case(name, section.place, tuple(events.given), expected)
 
 

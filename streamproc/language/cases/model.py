@@ -11,11 +11,12 @@ from streamproc.language.cases.values import Value
 
 
 class Given(msgspec.Struct, frozen=True):
-    """One record. `label` names it to people; `logged`: its time in the log, ms."""
+    """One record. `label` names it to people; `logged`: its time in the log, ms; `stream`: whose it is."""
 
     label: str
     value: bytes
     logged: int
+    stream: str
 
 
 class Expected(msgspec.Struct, frozen=True):
