@@ -10,6 +10,8 @@ of event time, also after an outage, when all are behind and one worker is faste
 4. one record of what another worker's partition holds back goes alone, if the last commit does not say how far its
    own has come: two workers, both after an outage, would wait for each other
 5. never for longer than `patience_s`: then a partition is not waited for until it has caught up
+6. nor does what has come to the log lately wait for longer: whoever is behind comes after it then, until it has caught
+   up, but for a part of each batch
 """
 
 from __future__ import annotations
@@ -32,6 +34,9 @@ from streamproc.runtime.progress import LONG_AGO, Progress
 I64 = npt.NDArray[np.int64]
 _NOTHING: I64 = np.zeros(0, np.int64)
 _ROWS_ALONE_MAX = 1_000
+_LATELY_MS = 30_000
+_LAST = 1 << 60
+_SHARE = 4
 
 
 class Lane(NamedTuple):
@@ -49,10 +54,11 @@ class Lane(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """Records that wait, and their event times."""
+    """Records that wait, their event times, and since when they do, by the monotonic clock."""
 
     chunk: Chunk
     times: I64
+    since: float
 
 
 class Floor(NamedTuple):
@@ -75,6 +81,7 @@ class InStep:
         patience_s: float, ours: Callable[[], Set[TopicPartition]], held: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         self._lanes = {topic: lane for lane in lanes for topic in (lane.topic, *lane.others)}
+        self._first = lanes[0].topic
         self._reader, self._progress, self._clock = reader, progress, clock
         self._rows_max, self._patience_s, self._held = rows_max, patience_s, held
         self._ours = ours
@@ -108,9 +115,8 @@ class InStep:
         """See `Queue`. What is held back for too long is not held back any more."""
         if self.rows == 0:
             return False
-        self._progress.look(urgent=self._held_since is not None)
-        floors = self._floors()
-        if self._next(floors) is not None:
+        self._look()
+        if self._next(self._floors()) is not None:
             self._held_since = None
             return True
         now = self._clock.monotonic()
@@ -119,20 +125,32 @@ class InStep:
         if now - self._held_since < self._patience_s or not self._progress.known:
             return False
         self._held_since = None
-        gone = self._in_the_way()
-        self._ignored |= gone
-        names = sorted(f"{tp.topic}[{tp.partition}]" for tp in gone)
-        structlog.get_logger("in_step").warning("not waited for any longer: it is behind", partitions=names)
-        self._held()
+        self._let_go(self._in_the_way())
         return self._next(self._floors()) is not None
+
+    def _look(self) -> None:
+        """Keep up with the others; also when one full batch follows another, and nobody asks whether any is `ready`."""
+        self._progress.look(urgent=self._held_since is not None)
+        if (time := self._overdue()) is not None:
+            self._let_go(self._before(time))
+
+    def _let_go(self, gone: set[TopicPartition]) -> None:
+        """5. They are not waited for until they have caught up."""
+        gone -= self._ignored
+        if gone:
+            self._ignored |= gone
+            names = sorted(f"{tp.topic}[{tp.partition}]" for tp in gone)
+            structlog.get_logger("in_step").warning("not waited for any longer: it is behind", partitions=names)
+            self._held()
 
     def extend(self, chunks: Iterable[Chunk]) -> None:
         """See `Queue`."""
+        now = self._clock.monotonic()
         for chunk in chunks:
             lane = self._lanes[chunk.tp.topic]
             tp = TopicPartition(lane.topic, chunk.tp.partition)
             queue = self._queues.setdefault(tp, deque())
-            queue.append(Waiting(chunk, lane.times_of(chunk)))
+            queue.append(Waiting(chunk, lane.times_of(chunk), now))
             self.rows += len(chunk.offsets)
             if tp not in self._paused and _rows(queue) >= self._rows_max:
                 self._pause(tp, lane.others)
@@ -147,6 +165,7 @@ class InStep:
 
     def take(self, rows: int) -> list[Chunk]:
         """See `Queue`."""
+        self._look()
         taken: list[Chunk] = []
         for tp, count in self._oldest(rows, self._floors()):
             pieces = self._cut(tp, count)
@@ -193,8 +212,13 @@ class InStep:
         """1. and 2.: all partitions of which anything waits, and to which of them the next `rows` records belong."""
         tps = sorted(self._queues)
         times = [self._allowed(tp, rows, floors) for tp in tps]
+        times = [some + _LAST * (tp in self._ignored) for tp, some in zip(tps, times, strict=True)]
         of = np.repeat(np.arange(len(tps)), [len(some) for some in times]).astype(np.int64)
-        return tps, of[np.argsort(np.concatenate([_NOTHING, *times]), kind="stable")[:rows]]
+        joined = np.concatenate([_NOTHING, *times])
+        order, last = of[np.argsort(joined, kind="stable")], int((joined >= _LAST).sum())
+        spared = min(last, max(rows - (len(order) - last), rows // _SHARE))  # 6.
+        first = order[: len(order) - last][: rows - spared]
+        return tps, np.concatenate([first, order[len(order) - last :][:spared]])
 
     def _allowed(self, tp: TopicPartition, rows: int, floors: Mapping[str, Floor]) -> I64:
         """The times of a partition's next records, `rows` at most, that are not held back: rising, see 2."""
@@ -215,11 +239,11 @@ class InStep:
         """The next `count` records of a partition, taken off its queue."""
         queue, pieces = self._queues[tp], list[Chunk]()
         while count:
-            chunk, times = queue.popleft()
+            chunk, times, since = queue.popleft()
             size = len(chunk.offsets)
             if count < size:
                 chunk, rest = split_chunk(chunk, count)
-                queue.appendleft(Waiting(rest, times[count:]))
+                queue.appendleft(Waiting(rest, times[count:], since))
                 size = count
             pieces.append(chunk)
             count -= size
@@ -243,9 +267,8 @@ class InStep:
     def _floors(self) -> dict[str, Floor]:
         """3. By topic: the furthest behind."""
         found: dict[str, Floor] = {}
-        behind = {tp: time for tp, time in self._behind().items() if tp not in self._ignored}
-        for tp, time in (behind | self._to_come()).items():
-            if tp.topic not in found or time < found[tp.topic].time:
+        for tp, time in (self._behind() | self._to_come()).items():
+            if tp not in self._ignored and (tp.topic not in found or time < found[tp.topic].time):
                 found[tp.topic] = Floor(time, tp)
         return found
 
@@ -271,11 +294,28 @@ class InStep:
                 time = self._progress.behind(tp, self._read.get(tp, NO_OFFSET))
                 if time is not None:
                     behind[tp] = max(time, self.reached.get(tp, time))
+        heads = {tp: self._time(tp) for tp in self._queues} if self._ignored else {}
         for tp in list(self._ignored):
-            reached = [at for other, at in self.reached.items() if other.topic == tp.topic]
-            if tp not in behind or (reached and behind[tp] >= max(reached) - (self._lanes[tp.topic].slack_ms or 0)):
+            reached = [at for other, at in (heads | self.reached).items() if other.topic == tp.topic and other != tp]
+            time = heads.get(tp, behind.get(tp))
+            if time is None or (reached and time >= max(reached) - (self._lanes[tp.topic].slack_ms or 0)):
                 self._ignored.remove(tp)
         return behind
+
+    def _overdue(self) -> int | None:
+        """6. The oldest event time of what waits too long in the pipeline's source though it came to the log lately."""
+        now, wall_ms = self._clock.monotonic(), self._clock.now_ms()
+        found = [
+            self._time(tp) for tp, queue in self._queues.items()
+            if tp.topic == self._first and now - queue[0].since >= self._patience_s
+            and wall_ms - queue[0].chunk.timestamps[0] < _LATELY_MS
+        ]  # fmt: skip
+        return min(found, default=None)
+
+    def _before(self, time: int) -> set[TopicPartition]:
+        """Partitions that are before an event time by more than the slack, waiting or behind."""
+        times = self._behind() | {tp: self._time(tp) for tp in self._queues}
+        return {tp for tp, at in times.items() if at + (self._lanes[tp.topic].slack_ms or 0) < time}
 
     def _time(self, tp: TopicPartition) -> int:
         """Of the first record that waits."""

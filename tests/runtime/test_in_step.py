@@ -31,7 +31,7 @@ class World:
     """A queue, and all that it asks: the tests say what is so."""
 
     def __init__(self, partitions: int = 3, *, rows_max: int = 1_000) -> None:
-        self.now = 0.0
+        self.now, self.wall_ms = 0.0, 10**12
         self.known = True
         self.partitions = [tp(number) for number in range(partitions)]
         self.lag: dict[TopicPartition, int] = {}  # who is behind, and the time it committed
@@ -54,6 +54,9 @@ class World:
 
     def monotonic(self) -> float:
         return self.now
+
+    def now_ms(self) -> int:
+        return self.wall_ms
 
     def gave_up(self) -> None:
         self.held += 1
@@ -208,6 +211,32 @@ def test_all_that_are_behind_are_waited_for_together() -> None:
     assert world.taken() == []
     world.now = 1.0
     assert (world.taken(), world.held) == ([(0, 1000)], 1), "the third is near enough, and is waited for"
+
+
+def test_what_came_lately_does_not_wait_for_a_backlog() -> None:
+    """A partition was taken over, with an hour of records; payments of another one come now."""
+    world = World(2)
+    world.wall_ms = 5_000_000 + 1_500
+    world.queue.extend([chunk(tp(0), range(1_000)), chunk(tp(1), [5_000_000, 5_000_001])])
+    assert world.taken(100) == [(0, time) for time in range(100)]
+    world.now = 1.0
+    assert world.taken(4) == [(1, 5_000_000), (1, 5_000_001), (0, 100), (0, 101)]
+    assert world.held == 1
+    world.queue.extend([chunk(tp(1), range(5_000_002, 5_000_022), 2)])
+    assert world.taken(8) == [*((1, 5_000_002 + i) for i in range(6)), (0, 102), (0, 103)], "it goes on all the same"
+    world.queue.extend([chunk(tp(0), [5_000_003, 5_000_004], 1_000)])
+    while (0, 5_000_004) not in (taken := world.taken(8)):
+        assert taken
+    world.queue.extend([chunk(tp(0), [5_000_050], 1_002), chunk(tp(1), [5_000_049], 22)])
+    assert world.taken() == [(1, 5_000_049), (0, 5_000_050)], "it has caught up"
+
+
+def test_what_came_long_ago_waits_for_older_records() -> None:
+    world = World(2)
+    world.wall_ms = 5_000_000 + 60_000
+    world.queue.extend([chunk(tp(0), range(1_000)), chunk(tp(1), [5_000_000])])
+    world.now = 1.0
+    assert world.taken(10) == [(0, time) for time in range(10)]
 
 
 def test_a_partition_whose_last_record_is_taken_holds_back_what_comes_with_it() -> None:

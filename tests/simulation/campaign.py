@@ -102,7 +102,8 @@ def simulate(
     seen[f"worlds of {scenario.stages}"] += 1
     if scenario.stages > 1:
         seen["worlds of stages apart"] += scenario.apart
-        seen.update({among_stages(kind): count for kind, count in fired.items()})
+        for kind, count in fired.items():
+            seen[among_stages(kind)] += count
     return Outcome(seed, scenario.records, wrong, dict(fired), dict(seen), loop.trace, loop.steps, loop.time())
 
 

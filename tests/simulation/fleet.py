@@ -21,7 +21,7 @@ from streamproc.eventlog.contract import OutputRecords, TopicPartition, TopicSpe
 from streamproc.eventlog.simulated import Fault, SimulatedCluster, Timeouts, VirtualClock
 from streamproc.eventlog.simulated.group import Group
 from tests.simulation.judge import judge
-from tests.simulation.loop import SeededLoop, run_in
+from tests.simulation.loop import STEPS_MAX, SeededLoop, run_in
 from tests.simulation.pod import JumpingClock, Run, Shared
 from tests.simulation.scenario import Scenario
 from tests.simulation.traffic import Record
@@ -51,15 +51,15 @@ class Fleet:
         self.machines: list[_Machine] = []
         self._rng = rng
 
-    def feed(self, records: Sequence[Record]) -> None:
-        """All at once."""
+    def feed(self, records: Sequence[Record], *, ago_s: float = 0.0) -> None:
+        """All at once; they came to the log so long ago."""
         topic, partitions = self.shared.plans[0].stream.topic, self.shared.scenario.partitions
         cluster = self.shared.cluster
         cluster.ensure_topics([TopicSpec(topic, partitions)])
         for record in records:
             key = record.card.encode()
-            output = OutputRecords(TopicPartition(topic, partition_of(key, partitions)), [key], [record.value], 0)
-            cluster.append([msgspec.structs.replace(output, timestamp_ms=cluster.clock.now_ms())], None)
+            tp, logged_ms = TopicPartition(topic, partition_of(key, partitions)), cluster.clock.now_ms() - ago_s * 1000
+            cluster.append([OutputRecords(tp, [key], [record.value], round(logged_ms))], None)
 
     def start(self, *, slow_s: float = 0.0) -> None:
         """One more worker, on a machine of its own; each of its calls to the log takes `slow_s` longer."""
@@ -86,6 +86,15 @@ class Fleet:
         await asyncio.sleep(self.shared.scenario.timeouts.transaction_s)
         self.shared.cluster.tick()
         return list(ends)
+
+    def abort(self, topics: Sequence[str]) -> None:
+        """A transaction of somebody, in all of their partitions."""
+        cluster, owner = self.shared.cluster, ("somebody", self.shared.cluster.claim("somebody"))
+        for topic in topics:
+            for partition in range(self.shared.scenario.partitions):
+                tp = TopicPartition(topic, partition)
+                cluster.append([OutputRecords(tp, [b"k"] * 3, [b"{}"] * 3, cluster.clock.now_ms())], owner)
+        cluster.end(*owner, commit=False)
 
     def judge(self) -> list[str]:
         """What is wrong, when all have ended."""
@@ -123,7 +132,7 @@ def dealt_out_apart(seed: int) -> Iterator[None]:
 
 def run_fleet(make: Callable[[SeededLoop], Awaitable[R]], seed: int) -> R:
     """The result of what is made in a loop of the seed's."""
-    loop = SeededLoop(random.Random(f"loop {seed}"))
+    loop = SeededLoop(random.Random(f"loop {seed}"), steps_max=3 * STEPS_MAX)
 
     async def main() -> R:
         return await make(loop)

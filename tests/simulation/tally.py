@@ -23,8 +23,10 @@ REACHED = (
     "no partition is ours: other workers have them all",
 )  # fmt: skip
 """What the workers must have done in it: by their logs and metrics."""
+_RARE = {"delayed_into_later", *STEPS}
 IN_STAGES = (
-    "worlds of 2", "worlds of 3", "worlds of stages apart", "out of step", *(f"{kind} among stages" for kind in KINDS),
+    "worlds of 2", "worlds of 3", "worlds of stages apart", "out of step", "crash_at_step among stages",
+    *(f"{kind} among stages" for kind in KINDS if kind not in _RARE),
 )  # fmt: skip
 """And in worlds of several stages."""
 SEEDS_TELLING = 1_000
@@ -34,7 +36,7 @@ _COLUMNS = 4
 
 def among_stages(kind: str) -> str:
     """What a fault counts as that fired in a world of several stages."""
-    return f"{kind} among stages"
+    return f"{'crash_at_step' if kind in STEPS else kind} among stages"
 
 
 def missing(fired: Mapping[str, int]) -> list[str]:
