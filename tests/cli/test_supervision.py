@@ -377,8 +377,9 @@ def test_a_record_that_kills_in_the_second_stage(tmp_path: Path, workers: int) -
     seen = deaths(err)
     assert len(seen) == restarts._CRASHES_MAX + 1
     assert seen[-1]["computing"][0].startswith("chain.cards[")
-    letters = finish("tail", "dead_letters", *shared(pipeline), "--until-end").lines
-    crashed = [letter for letter in map(json.loads, letters) if letter["reason"] == "crashed_worker"]
+    told = finish("tail", "dead_letters", *shared(pipeline), "--until-end")
+    assert told.code == 0, told.err
+    crashed = [letter for letter in map(json.loads, told.lines) if letter["reason"] == "crashed_worker"]
     assert [letter["topic"] for letter in crashed] == ["chain.cards"]
     found = decided(pipeline, f"file:{tmp_path}/log")
     assert Counter(row["payment_id"] for row in found) == Counter(row["payment_id"] for row in expected)
