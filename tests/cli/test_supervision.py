@@ -364,7 +364,7 @@ def test_notes_come_back() -> None:
     notes.close()
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_record_that_kills_in_the_second_stage(tmp_path: Path, workers: int) -> None:
     """What the first stage has handed on is known by its place in the second one's topic; no other record is lost."""
@@ -372,7 +372,7 @@ def test_a_record_that_kills_in_the_second_stage(tmp_path: Path, workers: int) -
     done = start(
         "run", pipeline, "--log", f"file:{tmp_path}/log", "--until-end", "--workers", workers, "--log-level", "error"
     )
-    _, err = done.communicate(timeout=100)
+    _, err = done.communicate(timeout=200)
     assert done.returncode == 0, err
     seen = deaths(err)
     assert len(seen) == restarts._CRASHES_MAX + 1
