@@ -20,8 +20,8 @@ from streamproc.cli.processes import supervise
 from streamproc.cli.restarts import CRASHED, Death, Ledger, Patience
 from streamproc.eventlog.embedded.file import FILE_NAME
 from streamproc.runtime.notes import Notes, Orders, Portion
-from tests.cli.chain import Row, backtested, chain, decided, in_order, ndjson, rows
-from tests.cli.conftest import PIPELINE, Cli, finish, payments, start
+from tests.cli.chain import Row, backtested, chain, decided, finish, in_order, ndjson, rows
+from tests.cli.conftest import PIPELINE, Cli, payments, start
 from tests.cli.test_processes import gone, python
 
 OPERATOR = """
