@@ -19,7 +19,8 @@ def command(
         str,
         typer.Argument(
             metavar="TOPIC",
-            help="decisions, dead_letters, features, journal, or the name of a side output or of an input stream.",
+            help="decisions, dead_letters, features, journal, or the name of a side output, of an input stream or of a "
+            "stage.",
         ),
     ],
     pipeline: PipelineOption,

@@ -10,7 +10,7 @@ import msgspec
 
 from operators.block import block_records, read_block
 from operators.encode import json_encoder
-from operators.plan import Plan, streams_of
+from operators.plan import ROUTE, Plan, streams_of
 from operators.schema import Kind
 from state.errors import ConfigError
 from streamproc.eventlog.contract import Chunk, Headers
@@ -37,6 +37,11 @@ def topic_lines(topic: str, plans: Sequence[Plan]) -> tuple[str, Lines]:
     }
     for name, full in topics.side.items():
         known.setdefault(name, (full, _values))
+    for stage in plans[:-1]:
+        known |= {f"journal.{stage.stage}": (stage.topics.journal, _journal)}
+        known |= {f"features.{stage.stage}": (stage.topics.journal, _Features(stage))}
+    for stage in plans[1:]:
+        known.setdefault(stage.stage, (stage.stream.topic, _values))
     if topic in known:
         return known[topic]
     for full, lines in known.values():
@@ -66,7 +71,8 @@ class _Features:
     """The rows of the journal's feature blocks, with the partition that `offset` belongs to."""
 
     def __init__(self, plan: Plan) -> None:
-        names = dict.fromkeys((plan.stream.id, plan.stream.key))
+        key = plan.stream.key if plan.stream.key != ROUTE else plan.subject
+        names = dict.fromkeys((plan.stream.id, key))
         self._numbers = [name for name in names if plan.stream.field(name).type.kind is Kind.INT64]
 
     def __call__(self, chunk: Chunk) -> Sequence[bytes]:

@@ -33,7 +33,8 @@ async def prepare_topics(log: EventLog, *plans: Plan, replay_horizon_ms: int | N
         if found := await admin.partitions(stream.topic):
             source, partitions = stream.topic, found
             break
-    specs = [TopicSpec(name, partitions, plan.topic_config) for plan in plans for name in _names(plan)]
+    configs = {name: plan.topic_config for plan in plans for name in _names(plan)}
+    specs = [TopicSpec(name, partitions, config) for name, config in configs.items()]
     await admin.ensure_topics(specs)
     for spec in specs:
         found = await admin.partitions(spec.name)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from tests.cli.conftest import START, Outcome, finish
+from tests.cli.conftest import START, Outcome, start
 
 CHAIN = """\
 pipeline: chain
@@ -49,6 +49,17 @@ decision:
 """
 Row = dict[str, Any]
 NAMES = CHAIN.split("include: [")[1].split("]", maxsplit=1)[0].split(", ")
+
+
+_PATIENCE_SECONDS = 240
+"""Campaigns run beside much else."""
+
+
+def finish(*arguments: object) -> Outcome:
+    """The command line in a process of its own, awaited."""
+    process = start(*arguments)
+    out, err = process.communicate(timeout=_PATIENCE_SECONDS)
+    return Outcome(process.returncode, out, err)
 
 
 def chain(folder: Path, *changes: tuple[str, str], name: str = "chain") -> Path:

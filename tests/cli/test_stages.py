@@ -49,6 +49,22 @@ def test_what_is_decided_equals_a_backtest(whole: Path) -> None:
     assert {row["decision"] for row in expected} == {"approve", "review", "decline"}
 
 
+def test_tail_shows_what_lies_between_the_stages(cli: Cli, whole: Path) -> None:
+    def shown(topic: str) -> list[dict[str, Any]]:
+        where = ("--pipeline", whole / "chain.yaml", "--log", f"file:{whole}/log", "--until-end")
+        return [json.loads(line) for line in cli("tail", topic, *where).lines]
+
+    payments, handed, first, last = map(shown, ("payments", "cards", "features.shops", "features"))
+    assert (len(payments), len(handed)) == (420, 406)
+    fresh = {row["payment_id"]: row["shop_day_sum"] for row in first}
+    assert len(first) == len(last) == len(fresh) == 387
+    assert {row["payment_id"]: row["shop_day_sum"] for row in handed if row["share"] is not None} == fresh
+    assert {row["payment_id"]: row["card_day_count"] for row in last}.keys() == fresh.keys()
+    assert {row["shop"] for row in last} == {row["Shop"] for row in payments}
+    assert sum(entry["rejected"] for entry in shown("journal.shops")) == 14
+    assert sum(entry["duplicates"] for entry in shown("journal")) == 19
+
+
 def test_inspect_shows_all_stages_or_one(cli: Cli, whole: Path) -> None:
     where = (whole / "chain.yaml", "--state", whole / "state", "--log", f"file:{whole}/log")
     tasks = asked(cli, "state", "inspect", *where)["tasks"]

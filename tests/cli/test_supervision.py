@@ -20,6 +20,7 @@ from streamproc.cli.processes import supervise
 from streamproc.cli.restarts import CRASHED, Death, Ledger, Patience
 from streamproc.eventlog.embedded.file import FILE_NAME
 from streamproc.runtime.notes import Notes, Orders, Portion
+from tests.cli.chain import Row, backtested, chain, decided, finish, in_order, ndjson, rows
 from tests.cli.conftest import PIPELINE, Cli, payments, start
 from tests.cli.test_processes import gone, python
 
@@ -296,8 +297,8 @@ NOTHING = Orders({}, frozenset())
 
 def test_three_crashes_then_care_then_refusal() -> None:
     ledger = Ledger()
-    for rows in (10, 50):
-        ledger.enter(crash(portion(5, rows), portion(7, 3, 1)))
+    for size in (10, 50):
+        ledger.enter(crash(portion(5, size), portion(7, 3, 1)))
         assert ledger.orders == NOTHING
     ledger.enter(crash(portion(5, 40)))
     assert ledger.orders == Orders({SOURCE: 45}, frozenset())
@@ -361,3 +362,39 @@ def test_notes_come_back() -> None:
     assert notes.last() == ((), False)
     theirs.close()
     notes.close()
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_record_that_kills_in_the_second_stage(tmp_path: Path, workers: int) -> None:
+    """What the first stage has handed on is known by its place in the second one's topic; no other record is lost."""
+    pipeline, expected = poisoned_chain(tmp_path)
+    done = start(
+        "run", pipeline, "--log", f"file:{tmp_path}/log", "--until-end", "--workers", workers, "--log-level", "error"
+    )
+    _, err = done.communicate(timeout=200)
+    assert done.returncode == 0, err
+    seen = deaths(err)
+    assert len(seen) == restarts._CRASHES_MAX + 1
+    assert seen[-1]["computing"][0].startswith("chain.cards[")
+    told = finish("tail", "dead_letters", *shared(pipeline), "--until-end")
+    assert told.code == 0, told.err
+    crashed = [letter for letter in map(json.loads, told.lines) if letter["reason"] == "crashed_worker"]
+    assert [letter["topic"] for letter in crashed] == ["chain.cards"]
+    found = decided(pipeline, f"file:{tmp_path}/log")
+    assert Counter(row["payment_id"] for row in found) == Counter(row["payment_id"] for row in expected)
+    if workers == 1:
+        assert in_order(found) == in_order(expected)
+
+
+def poisoned_chain(folder: Path) -> tuple[Path, list[Row]]:
+    """A pipeline of two stages, fed with a payment that kills in the second; what a backtest says of all others."""
+    given = rows(300)
+    given.insert(140, {**given[140], "Payment": "abort", "Shop": "poisoned", "Card": 99, "Amount": 1.0})
+    file, safe = ndjson(folder / "a.ndjson", given), chain(folder, name="safe")
+    expected = backtested(safe, [file], folder / "expected.parquet")
+    (folder / "ops.py").write_text(OPERATOR.replace('"card")', '"shop")') + '\n\nMARK = ""\n')
+    declared = 'operators:\n  fragile: {operator: "./ops.py:Fragile"}\nrules:\n'
+    pipeline = chain(folder, ("rules:\n", declared), ("shop_day_count >= 8", "shop_day_count >= 8 and fragile = 1"))
+    assert finish("feed", "payments", file, *shared(pipeline)).code == 0
+    return pipeline, [row for row in expected if row["payment_id"] != "abort"]

@@ -39,7 +39,7 @@ def killed(folder: Path, number: int, place: str, *options: object) -> bool:
         words = [sys.executable, "-m", *map(str, command)]
         process = subprocess.Popen(words, cwd=ROOT, stderr=log, start_new_session=True)
         try:
-            code = process.wait(120)
+            code = process.wait(240)
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)

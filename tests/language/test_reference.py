@@ -9,11 +9,11 @@ import msgspec
 import pytest
 
 from operators.windows.spec import Aggregate
-from streamproc.language import model
+from streamproc.language import compile_stages, model, read_pipeline
 from tests.language.helpers import compiled
 
 REFERENCE = (Path(__file__).parents[2] / "docs" / "language" / "pipeline.md").read_text()
-NOT_KEYS = {"place", "places", "key_type", "match", "options"}
+NOT_KEYS = {"place", "places", "key_type", "match", "made", "options"}
 
 
 def keys() -> list[tuple[str, str]]:
@@ -35,6 +35,15 @@ def test_every_key_is_described(struct: str, key: str) -> None:
 @pytest.mark.parametrize("aggregate", list(Aggregate))
 def test_every_aggregate_is_described(aggregate: str) -> None:
     assert re.search(rf"^\|[^|]*`{aggregate}`", REFERENCE, re.MULTILINE)
+
+
+def test_the_example_of_several_stages_is_right() -> None:
+    text = REFERENCE.split("### Several stages")[1].split("```yaml\n", 1)[1].split("```", 1)[0]
+    shop, card = compile_stages(read_pipeline(text, "p.yaml"))
+    assert shop.handoff is not None
+    assert (shop.handoff.topic, shop.handoff.key, card.stream.topic) == ("shops.card", "user_id", "shops.card")
+    assert {"share", "amount"} <= set(shop.handoff.columns)
+    assert [rule.id for rule in card.rules] == ["burst"]
 
 
 def test_the_first_example_runs() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -170,3 +171,20 @@ def test_one_stage_of_several_is_enough_to_be_too_short(plan: Plan) -> None:
 
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         assert runner.run(scenario()) == 1.0
+
+
+def test_a_topic_of_several_stages_is_asked_for_once(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker refuses a request that names a topic twice."""
+    later = msgspec.structs.replace(plan, stream=msgspec.structs.replace(plan.stream, topic="later"))
+    asked: list[str] = []
+    make = SimulatedCluster.ensure_topics
+
+    def noted(self: SimulatedCluster, specs: Sequence[TopicSpec]) -> None:
+        asked.extend(spec.name for spec in specs)
+        make(self, specs)
+
+    monkeypatch.setattr(SimulatedCluster, "ensure_topics", noted)
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(prepare_topics(cluster().client("pod"), plan, later))
+    assert sorted(asked) == sorted(set(asked))
+    assert "later" in asked
