@@ -63,7 +63,7 @@ def test_a_second_run_starts_over_and_decides_the_same(tmp_path: Path) -> None:
         assert "each exactly once" in outcome.lines[0]
         assert "Try next" in outcome.out
         rules = [line.split() for line in outcome.out.partition("Rules hit\n")[2].partition("\n\n")[0].splitlines()]
-        assert len(rules) == 14 + 1  # those of the file, and the one that comes with its model
+        assert len(rules) == 32 + 1  # those of the file, and the one that comes with its model
         assert [words[1] for words in rules if words[0] == "night_abroad"] == ["(shadow)"]
         assert any(words[-1] == "0" for words in rules)
     assert len((folder / "decisions.ndjson").read_text().splitlines()) == 600
@@ -96,7 +96,7 @@ def test_ctrl_c_ends_it_with_what_there_is(tmp_path: Path, after: float) -> None
 
 
 def test_the_summary_of_nothing_is_one_line(tmp_path: Path) -> None:
-    plan, folder = load_stages(str(PIPELINE))[0], DemoFolder(tmp_path)
+    plan, folder = load_stages(str(PIPELINE))[-1], DemoFolder(tmp_path)
     log = open_log(f"file:{tmp_path}/log")
     reader = DecisionReader(log, plan, SystemClock())
     timing = Timing(started=0.0, interrupted=True)
@@ -132,7 +132,7 @@ def test_the_rule_for_stolen_cards_finds_the_planted_ones(seed: int, cli: Cli, t
     write_labels(traffic, tmp_path / "labels.parquet")
     output = tmp_path / "o.parquet"
     assert cli("backtest", PIPELINE, "--input", tmp_path / "payments.parquet", "--output", output).code == 0
-    reason = next(rule.reason for rule in load_stages(str(PIPELINE))[0].rules if rule.id == "stolen_card")
+    reason = next(rule.reason for rule in load_stages(str(PIPELINE))[-1].rules if rule.id == "stolen_card")
     decided = pq.read_table(output, columns=["transaction_id", "reasons"]).to_pylist()
     hit = {row["transaction_id"] for row in decided if reason in row["reasons"]}
     labels = {row["transaction_id"]: row for row in pq.read_table(tmp_path / "labels.parquet").to_pylist()}
