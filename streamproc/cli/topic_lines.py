@@ -36,6 +36,11 @@ def topic_lines(topic: str, plans: Sequence[Plan]) -> tuple[str, Lines]:
         "features": (topics.journal, _Features(plan)),
         **{name: (stream.topic, _input) for name, stream in streams_of(plans).items()},
     }
+    for stage in plans[:-1]:
+        known.setdefault(f"journal.{stage.stage}", (stage.topics.journal, _journal))
+        known.setdefault(f"features.{stage.stage}", (stage.topics.journal, _Features(stage)))
+    for stage in plans[1:]:
+        known.setdefault(stage.stage, (stage.stream.topic, _input))
     for name, full in topics.side.items():
         known.setdefault(name, (full, _values))
     if topic in known:
@@ -67,7 +72,7 @@ class _Features:
     """The rows of the journal's feature blocks, with the partition that `offset` belongs to."""
 
     def __init__(self, plan: Plan) -> None:
-        names = dict.fromkeys((plan.stream.id, plan.stream.key))
+        names = dict.fromkeys((plan.stream.id, plan.subject))
         self._numbers = [name for name in names if plan.stream.field(name).type.kind is Kind.INT64]
 
     def __call__(self, chunk: Chunk) -> Sequence[bytes]:

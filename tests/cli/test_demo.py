@@ -154,6 +154,12 @@ def test_its_payments_fed_again_are_known(cli: Cli, tmp_path: Path) -> None:
     rows = cli("tail", "transactions", *shared, "--until-end").lines
     assert len(rows) == 1200
     assert set(Counter(rows).values()) == {2}  # to the byte
+    handed = [json.loads(line) for line in cli("tail", "user", *shared, "--until-end").lines]
+    assert len(handed) == 600
+    assert handed[0].keys() >= {"merchant_count_15m", "device_count_15m"}
+    told = {stage: cli("tail", f"features.{stage}", *shared, "--until-end").lines for stage in ("merchant", "device")}
+    assert {stage: len(lines) for stage, lines in told.items()} == {"merchant": 600, "device": 600}
+    assert all("merchant_count_15m" in line for line in told["merchant"])
     state = ("--state", folder / "state", "--instance", "demo")
     assert finish("run", PIPELINE, "--log", f"file:{folder / 'log'}", *state, "--until-end").code == 0
     after = [json.loads(line) for line in cli("tail", "decisions", *shared, "--until-end").lines]
