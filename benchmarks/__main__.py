@@ -1,6 +1,7 @@
 """The whole suite, or parts of it.
 
     python -m benchmarks [--quick] [micro] [drain] [latency] [kill] [workers] [rebalance] [replay] [scale] [memory]
+                         [card_fraud]
 
 Writes benchmarks/results/<date>.json and .md; a full run of everything also docs/benchmarks.md. It measures and
 never asserts on a time: what was to be reached stands beside what was. Without Java or Kafka's jars (`make
@@ -19,13 +20,26 @@ from typing import Any
 
 import msgspec
 
-from benchmarks import drain, kill, latency, memory, micro, rebalance, reference, replay, report, scale, workers
+from benchmarks import (
+    card_fraud,
+    drain,
+    kill,
+    latency,
+    memory,
+    micro,
+    rebalance,
+    reference,
+    replay,
+    report,
+    scale,
+    workers,
+)
 from benchmarks.job import has_model
 from benchmarks.machine import facts
 from benchmarks.world import World, world
 from tests.kafka.broker import missing
 
-PARTS = ("drain", "latency", "kill", "workers", "rebalance", "replay", "scale", "memory", "micro")
+PARTS = ("drain", "latency", "kill", "workers", "rebalance", "replay", "scale", "memory", "card_fraud", "micro")
 RESULTS = Path(__file__).parent / "results"
 Result = dict[str, Any]
 
@@ -76,6 +90,9 @@ def parts_of(on: World, size: Size) -> dict[str, Callable[[], list[Result]]]:
         "replay": lambda: replay.run(size.records, size.repeats),
         "scale": lambda: scale.run(size.cards, size.skew_cards, size.scale_events),
         "memory": lambda: memory.run(quick=size == QUICK),
+        "card_fraud": lambda: card_fraud.run(
+            on, logs, size.records, size.repeats, warm_up=size.warm_up, seconds=size.seconds
+        ),
         "micro": lambda: micro.run(on, quick=size == QUICK),
     }
 
@@ -95,7 +112,7 @@ def main() -> None:
     if not has_model():
         print("without variant M: python -m benchmarks.make_bench_model makes its model", file=sys.stderr)
     with world(kafka=not problem) as on:
-        if {"drain", "latency", "kill", "workers", "rebalance"} & set(chosen.parts or PARTS):
+        if {"drain", "latency", "kill", "workers", "rebalance", "card_fraud"} & set(chosen.parts or PARTS):
             latency.warm(on)
         for part, measure in parts_of(on, size).items():
             if part in (chosen.parts or PARTS):

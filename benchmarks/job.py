@@ -54,6 +54,11 @@ class Job(msgspec.Struct, frozen=True):
     late: float = 0.0
     skew: float = 0.9
 
+    def unfinished(self, count: int, start: int) -> tuple[list[bytes], list[bytes]]:
+        """Keys and texts of events start .. start + count: complete a text with b"%d}" % its time in ms."""
+        drawn = list(events(self, count, start))
+        return [key for some in drawn for key in keys(some)], [text for some in drawn for text in texts(some)]
+
 
 class Events(NamedTuple):
     """Consecutive events, column by column; amounts in cents."""

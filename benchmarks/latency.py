@@ -19,14 +19,14 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from benchmarks import drain
-from benchmarks.job import PARTITIONS, Job, events, keys, pipeline, plan_of, texts
+from benchmarks.job import PARTITIONS, Job, pipeline, plan_of
 from benchmarks.machine import cpu_seconds
 from benchmarks.world import Worker, World, fresh, prepare_outputs, stages, world
 from streamproc.cli.compose import open_log
@@ -43,13 +43,19 @@ _WARM_SECONDS = 20.0
 _NUMBER = re.compile(rb'"transaction_id":"t(\d+)"')
 
 
+class Drawn(Protocol):
+    """Events that are made beforehand, but for the time at which they are sent; see `Job.unfinished`."""
+
+    def unfinished(self, count: int, start: int) -> tuple[list[bytes], list[bytes]]: ...
+
+
 class Task(msgspec.Struct, frozen=True):
     """One rate: events start .. start + count go to `source`, what arrives in `target` is timed."""
 
     url: str
     source: str
     target: str
-    job: Job
+    job: Drawn
     rate: int
     start: int
     count: int
@@ -103,9 +109,7 @@ async def feeding(task: Task) -> AsyncIterator[None]:
 
 
 async def _send(task: Task, parent: Connection) -> None:
-    drawn = list(events(task.job, task.count, task.start))
-    ids = [key for some in drawn for key in keys(some)]
-    values = [text for some in drawn for text in texts(some)]
+    ids, values = task.job.unfinished(task.count, task.start)
     log = open_log(task.url)
     appender, ticker = log.appender(), Ticker()
     await appender.append([])

@@ -19,6 +19,7 @@ _WHAT = {
     "rebalance": "A third pod takes one of four partitions and gives it back: ms without a commit",
     "replay": "Silent replay of all tasks from nothing, embedded log: CPU of an event, reading and applying apart",
     "scale": "The engine alone: CPU of an event, bytes of a card",
+    "card_fraud": "The shipped pipeline, all stages in a worker: engines by batch, a backlog, 1,000/s through two hops",
     "memory": "Cards on disk, a budget in memory: windows by hit ratio; a ttl of 30 days over 60",
 }
 

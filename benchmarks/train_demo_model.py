@@ -2,7 +2,7 @@
 
     python -m benchmarks.train_demo_model [FILE]     (configs/card_fraud/model.onnx by default; needs the extra `train`)
 
-Generated traffic goes through the very plan that `run` executes; in the model's place stands a recorder, which keeps
+Generated traffic goes through the very plans that `run` executes; in the model's place stands a recorder, which keeps
 the float32 rows that the model will be given: what it learns from is what it will see. Labels come from the generator
 by transaction id and touch nothing else. Worlds (seeds) differ between training, early look and the demo.
 The same seeds give the same file, byte for byte.
@@ -23,7 +23,7 @@ from onnxmltools import convert_lightgbm
 from onnxmltools.convert.common.data_types import FloatTensorType
 
 from streamproc.cli.replay_files import FileReplay
-from streamproc.language import compile_pipeline, load_pipeline
+from streamproc.language import compile_stages, load_pipeline
 from streamproc.services.generator import FRAUD_KINDS, GeneratorOptions, generate, write_ndjson
 
 PIPELINE = Path(__file__).parents[1] / "configs" / "card_fraud" / "pipeline.yaml"
@@ -62,12 +62,12 @@ def features(seed: int, events: int) -> tuple[Matrix, npt.NDArray[np.int64]]:
         recorders.append(Recorder(path))
         return recorders[-1]
 
-    plan = compile_pipeline(load_pipeline(str(PIPELINE)), models=recorder)
+    plans = compile_stages(load_pipeline(str(PIPELINE)), models=recorder)
     kinds: list[int] = []
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "payments.ndjson"
         write_ndjson(traffic, path)
-        for result in FileReplay([plan]).run([path]):
+        for result in FileReplay(plans).run([path]):
             ids = result.judged.rows.ids
             kinds += [kind_of[ids[row]] for row in result.judged.fresh.tolist()]
     (found,) = recorders

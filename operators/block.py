@@ -175,8 +175,14 @@ def _field(name: str, of_type: DataType) -> pa.Field[Any]:
 
 
 def _array(column: Column) -> Any:
-    mask = None if column.valid is None else ~column.valid
-    return pa.array(column.values, _ARROW_TYPES[column.type.kind], mask=mask)
+    """Of numbers with NULLs the buffers are given as they are: several times faster for few rows than a mask."""
+    kind, valid = _ARROW_TYPES[column.type.kind], column.valid
+    if valid is None or valid.all():
+        return pa.array(column.values, kind)
+    if column.values.dtype.kind in "if":
+        bits = pa.py_buffer(np.packbits(valid, bitorder="little").tobytes())
+        return pa.Array.from_buffers(kind, len(valid), [bits, pa.py_buffer(column.values.tobytes())])
+    return pa.array(column.values, kind, mask=~valid)
 
 
 def _column(field: pa.Field[Any], values: Any) -> Column:

@@ -1,16 +1,17 @@
-"""Rows -> the records that a stage hands on: one flat JSON object a row, its fields, features, route and digest.
+"""Rows -> the records that a stage hands on: one flat JSON object a row, its fields, features, digest and route.
 
-    {"payment_id": "p1", "amount": 12.5, "ip": null, "spend_count_5m": 7, "_route": "t17", "_digest": -81}
+    {"payment_id": "p1", "amount": 12.5, "ip": null, "spend_count_5m": 7, "_digest": -81, "_route": "t17"}
 
 Values are written as a decision's are: decimals as exact numbers, times as epoch milliseconds, NULL as null. A row that
-repeats an earlier one has no features.
+repeats an earlier one has no features. A later stage does not write again what it was handed: its features and the new
+route take the place of the old route, which stands last.
 """
 
 from __future__ import annotations
 
 __all__ = ["HandedOn", "HandoffEncoder"]
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,10 +20,13 @@ import numpy.typing as npt
 from operators.batch import Column
 from operators.encode import json_values, row_struct, write_rows
 from operators.plan import DIGEST, ROUTE, Handoff
+from state.errors import RecordError
 
 I64 = npt.NDArray[np.int64]
 _EMPTY = " "
 """The route of rows whose key is an empty text: a route is never empty."""
+
+_LAST = b',"%b":' % ROUTE.encode()
 
 
 class HandedOn(NamedTuple):
@@ -33,16 +37,23 @@ class HandedOn(NamedTuple):
 
 
 class HandoffEncoder:
-    """Writes the records of one handoff; `digests`: whether they carry one, for the next stage to know repeats by."""
+    """Writes the records of one handoff.
 
-    def __init__(self, handoff: Handoff, *, digests: bool) -> None:
-        self._handoff = handoff
-        self._digests = digests
-        self._struct = row_struct([*handoff.columns, ROUTE, *([DIGEST] if digests else [])], ())
+    Args:
+        handoff: what is written.
+        digests: whether records carry one, for the next stage to know repeats by.
+        passes: the rows were handed on by another stage: what it wrote is passed on.
+    """
+
+    def __init__(self, handoff: Handoff, *, digests: bool, passes: bool) -> None:
+        self._handoff, self._passes = handoff, passes
+        self._digests = digests and not passes
+        self._struct = row_struct([*handoff.columns, *([DIGEST] if self._digests else []), ROUTE], ())
 
     def encode(
-        self, ids: list[str], fields: Mapping[str, Column], features: Mapping[str, Column], fresh: I64, digests: I64
-    ) -> HandedOn:
+        self, ids: list[str], fields: Mapping[str, Column], features: Mapping[str, Column], *, fresh: I64, digests: I64,
+        values: Sequence[bytes | None],
+    ) -> HandedOn:  # fmt: skip
         """One record a row, in row order.
 
         Args:
@@ -51,22 +62,31 @@ class HandoffEncoder:
             features: columns of the rows that repeat none.
             fresh: the indices of these rows.
             digests: int64 (rows,), of the records as they first came.
+            values: the rows' records.
 
         Raises:
-            RecordError: a column holds text that is not Unicode.
+            RecordError: a column holds text that is not Unicode; or no stage wrote a record that was handed on.
         """
 
-        def values(name: str) -> list[Any]:
+        def of(name: str) -> list[Any]:
             if name in fields:
                 return json_values(fields[name])
             return _spread(json_values(features[name]), fresh, len(ids))
 
-        keys = values(self._handoff.key)
+        keys = of(self._handoff.key)
         routes = [ids[i] if key is None else str(key) or _EMPTY for i, key in enumerate(keys)]
-        parts = [*(values(name) for name in self._handoff.columns), routes]
-        if self._digests:
-            parts.append(digests.tolist())
-        return HandedOn(routes, write_rows(self._struct, parts))
+        parts = [*(of(name) for name in self._handoff.columns), *([digests.tolist()] if self._digests else []), routes]
+        texts = write_rows(self._struct, parts)
+        return HandedOn(routes, _passed_on(values, texts) if self._passes else texts)
+
+
+def _passed_on(values: Sequence[bytes | None], added: list[bytes]) -> list[bytes]:
+    """Records without their route, which stands last, and with the fields of `added`."""
+    heads = [(value or b"").rpartition(_LAST)[0] for value in values]
+    if not all(heads):
+        bad = tuple(i for i, head in enumerate(heads) if not head)
+        raise RecordError("not_handed_on", "no stage of this pipeline wrote the record", bad)
+    return [b"%b,%b" % (head, text[1:]) for head, text in zip(heads, added, strict=True)]
 
 
 def _spread(values: list[Any], places: I64, size: int) -> list[Any]:

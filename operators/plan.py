@@ -8,7 +8,18 @@ feeds them.
 
 from __future__ import annotations
 
-__all__ = ["DIGEST", "ROUTE", "STREAM", "DecisionSpec", "Handoff", "Plan", "RuleSpec", "replay_steps", "streams_of"]
+__all__ = [
+    "DIGEST",
+    "ROUTE",
+    "STREAM",
+    "DecisionSpec",
+    "Handoff",
+    "Plan",
+    "RuleSpec",
+    "lean",
+    "replay_steps",
+    "streams_of",
+]
 
 from collections.abc import Sequence
 
@@ -61,8 +72,8 @@ class Handoff(msgspec.Struct, frozen=True):
     """How a stage hands its rows on: to `topic`, keyed by the text of `key`, the id where that is NULL, a blank where
     it is empty.
 
-    `columns`: what a record carries, fields and features, by name. `in_step_ms`: how far partitions may be ahead of
-    each other in event time.
+    `columns`: what is written into a record, fields and features, by name. A later stage passes on what it was handed,
+    as it is, and writes only what it adds. `in_step_ms`: how far partitions may be ahead of each other in event time.
     """
 
     topic: str
@@ -109,6 +120,23 @@ class Plan(msgspec.Struct, frozen=True):
     def streams(self) -> tuple[StreamSchema, ...]:
         """All that enter the stage; the one that is decided first."""
         return (self.stream, *self.others)
+
+
+def lean(plan: Plan) -> Plan:
+    """The plan without the fields that a later stage only passes on, for who needs no other columns than its results.
+
+    A first stage judges records of strangers: it keeps all fields. What a later one reads, another stage wrote.
+    """
+    stream = plan.stream
+    if stream.key != ROUTE:
+        return plan
+    read = {stream.id, stream.key, stream.event_time, plan.subject, DIGEST, *plan.decision.include}
+    read.update(name for step in plan.steps for name in step.inputs)
+    read.update(field.name for field in plan.features)
+    if plan.handoff is not None:
+        read.add(plan.handoff.key)
+    fields = tuple(field for field in stream.fields if field.name in read)
+    return msgspec.structs.replace(plan, stream=msgspec.structs.replace(stream, fields=fields))
 
 
 def replay_steps(steps: Sequence[Operator]) -> tuple[Operator, ...]:

@@ -125,7 +125,7 @@ def _split_nulls(values: Values, kinds: set[type], blank: object) -> tuple[Value
     """`values` with `blank` for None, and the validity mask (None: no NULLs; costs nothing then)."""
     if NoneType not in kinds:
         return values, None
-    valid = np.fromiter((v is not None for v in values), np.bool_, len(values))
+    valid = np.array([v is not None for v in values], np.bool_)
     return [blank if v is None else v for v in values], valid
 
 

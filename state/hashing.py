@@ -27,6 +27,7 @@ import xxhash
 _M = 0x5BD1E995
 _SEED = 0x9747B28C
 _MASK = 0xFFFFFFFF
+_FEW = 16  # keys that are hashed one by one sooner than all together
 
 
 def stable_hash64(text: str) -> int:
@@ -84,7 +85,9 @@ def partition_of(key: bytes, partitions: int) -> int:
 
 
 def partitions_of(keys: Sequence[bytes], partitions: int) -> npt.NDArray[np.int64]:
-    """`partition_of` of each key, int64 (keys,); vectorised."""
+    """`partition_of` of each key, int64 (keys,); vectorised where that is faster."""
+    if len(keys) <= _FEW:
+        return np.array([partition_of(key, partitions) for key in keys], np.int64)
     lengths = np.fromiter(map(len, keys), np.int64, len(keys))
     begins = np.cumsum(lengths) - lengths
     flat = np.frombuffer(b"".join(keys) + bytes(4), np.uint8)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["FACTORIES", "build_kernel"]
+__all__ = ["FACTORIES", "build_kernel", "found_row"]
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
@@ -13,6 +13,8 @@ from operators.expressions import arithmetic, clock, logic, text
 from operators.expressions.casts import cast_kernel
 from operators.expressions.nodes import Call
 from operators.expressions.registers import OVERFLOW, Array, Kernel, Register, both, checked, strict
+from operators.prefixes import NONE as NO_ROW
+from operators.schema import DataType, Kind
 from operators.tables import LookupTable
 
 Lookups: TypeAlias = Mapping[str, LookupTable]
@@ -55,25 +57,26 @@ def _each(key: Array, times: Array) -> Array:
     return key if key.ndim else np.broadcast_to(key, times.shape)
 
 
-def _contains(call: Call, lookups: Lookups) -> Kernel:
+def found_row(call: Call) -> Call:
+    """What a call of "contains" or "lookup" is given in place of its key: the number of the row that the key finds."""
+    return Call("find", call.args, DataType(Kind.INT64), call.args[0].nullable, call.options[:1])
+
+
+def _find(call: Call, lookups: Lookups) -> Kernel:
     name = str(call.options[0])
     if len(call.args) > 1:
-        return strict(lambda values, times: lookups[name].contains(_each(values, times), times), 2)
-    return strict(lambda values: lookups[name].contains(values), 1)  # noqa: PLW0108  looked up at each batch
+        return strict(lambda values, times: lookups[name].rows(_each(values, times), times), 2)
+    return strict(lambda values: lookups[name].rows(values), 1)  # noqa: PLW0108  looked up at each batch
 
 
 def _lookup(call: Call, lookups: Lookups) -> Kernel:
     name, column = str(call.options[0]), str(call.options[1])
 
-    def run(key: Register) -> Register:
-        found = lookups[name].lookup(key[0], column)
-        return found.values, both(found.valid, key[1]), key[2]
+    def run(row: Register) -> Register:
+        found = lookups[name].column(column, row[0])
+        return found.values, both(found.valid, row[1]), row[2]
 
-    def run_timed(key: Register, time: Register) -> Register:
-        found = lookups[name].lookup(_each(key[0], time[0]), column, time[0])
-        return found.values, both(found.valid, key[1]), key[2]
-
-    return run_timed if len(call.args) > 1 else run
+    return run
 
 
 def _cast(call: Call, lookups: Lookups) -> Kernel:
@@ -129,7 +132,8 @@ FACTORIES: Final[dict[str, Factory]] = {
     "least": _fixed(logic.extreme(np.less_equal)),
     "greatest": _fixed(logic.extreme(np.greater_equal)),
     "member": lambda call, _: logic.member(_option(call)),
-    "contains": _contains,
+    "find": _find,
+    "contains": _plain(lambda rows: rows != NO_ROW),
     "lookup": _lookup,
     "cast": _cast,
     # timestamps

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from operators.batch import Batch, Column
-from operators.expressions.kernels import Lookups, build_kernel
+from operators.expressions.kernels import Lookups, build_kernel, found_row
 from operators.expressions.nodes import ROW_TIME, Call, ColumnRef, Compiled, Constant, Node
 from operators.expressions.registers import REASONS, Kernel, Register
 from operators.schema import DataType, Kind
@@ -86,9 +86,12 @@ class Program:
             return self._known[key]
         if node.kernel == "same":  # another type for the same physical values
             return self._place(node.args[0])
-        arguments = tuple([self._place(one) for one in node.args])
-        if all(isinstance(one, Constant) for one in node.args):  # not folded: it reads a table; kernels want a column
-            arguments = tuple([self._filled(one) for one in arguments])
+        if node.kernel in ("contains", "lookup"):  # of one key in one table: found once
+            arguments: tuple[int, ...] = (self._place(found_row(node)),)
+        else:
+            arguments = tuple([self._place(one) for one in node.args])
+            if all(isinstance(one, Constant) for one in node.args):  # not folded: a table's key; kernels want a column
+                arguments = tuple([self._filled(one) for one in arguments])
         key = (node.kernel, arguments, node.type, repr(node.options))
         if key not in self._known:
             kernel = build_kernel(node, self._lookups)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from operators.windows.distinct import walk
 from operators.windows.edges import View
 from operators.windows.frame import COUNTED, KNOWN, NOTHING
-from operators.windows.hashes import NONE, Finder, counted_sum
+from operators.windows.hashes import NONE, Finder, Rings, counted_sum
 from operators.windows.layout import I64, NOT_DELAYED, Lookup
 
 if TYPE_CHECKING:
@@ -36,9 +36,7 @@ class Disorder:
         self.value = frame.hashes[number]
         self.counted = (frame.states[number] & COUNTED) > 0
         self.known = (frame.states[number] & KNOWN) > 0
-        self.finder = Finder(
-            chunk.table, chunk.layout, frame.unique, heads=chunk.heads, row=chunk.row, column=self.column
-        )
+        self.finder = Finder(chunk.table, frame.unique, Rings.of(chunk.layout, chunk.heads, chunk.row), self.column)
         self.newest = np.full(frame.size, NONE)
         ask = np.flatnonzero(self.known)
         self.newest[ask] = self.finder.find(frame.group[ask], self.value[ask])

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from operators.windows.edges import View
 from operators.windows.frame import COUNTED, KNOWN, NOTHING, Frame
-from operators.windows.hashes import NONE, Finder, counted_sum
+from operators.windows.hashes import NONE, Finder, Rings, counted_sum
 from operators.windows.layout import I64, NOT_DELAYED, Lookup
 from state.ring import Ring
 from state.table import KeyedTable
@@ -28,19 +28,18 @@ from state.table import KeyedTable
 class Linker:
     """Links the rows of one hash column to each other and to the ring, for rows in order."""
 
-    def __init__(self, table: KeyedTable, frame: Frame, number: int, row: I64) -> None:
-        layout, ring = frame.layout, table.ring
-        assert ring is not None
+    def __init__(self, table: KeyedTable, frame: Frame, number: int, rings: Rings) -> None:
+        layout = frame.layout
         self.frame, self.table = frame, table
+        self.alone = len(frame.unique) == frame.size  # no two rows have a key
         self.column = layout.hash_column + 3 * number
         self.value = frame.hashes[number]
         self.counted = (frame.states[number] & COUNTED) > 0
         self.known = (frame.states[number] & KNOWN) > 0
-        heads = ring.heads[frame.unique]
-        self.finder = Finder(table, layout, frame.unique, heads=heads, row=row, column=self.column)
+        self.finder = Finder(table, frame.unique, rings, self.column)
         self.earlier, self.later = self._link()
         self.previous = np.full(frame.size, NONE)
-        ask = np.flatnonzero(self.known & (self.earlier < 0 if not layout.precision else True))
+        ask = (self.known & (self.earlier < 0 if not layout.precision else True)).nonzero()[0]
         self.previous[ask] = self.finder.find(frame.group[ask], self.value[ask])
 
     def new(self) -> npt.NDArray[np.bool_]:
@@ -48,7 +47,7 @@ class Linker:
         frame, ring = self.frame, self.finder.ring
         clock = frame.clock
         inside = self.earlier >= 0
-        old = np.flatnonzero(self.previous >= 0)
+        old = (self.previous >= 0).nonzero()[0]
         group = frame.group[old]
         at = self.finder.off[group] + (self.previous[old] & self.finder.mask[group])
         out: npt.NDArray[np.bool_] = self.counted & ~(inside & (clock[self.earlier] == clock))
@@ -60,12 +59,16 @@ class Linker:
     def place(self, heads: I64, view: View, own: I64, added: I64) -> None:
         """Where the rows lie: the heads (keys, 4), `own` position (rows); how many entries a key gets."""
         self.heads, self.view, self.own, self.added = heads, view, own, added
+        if self.alone:
+            return
         inside = self.earlier >= 0
         self.previous[inside] = own[self.earlier[inside]]
 
     def _link(self) -> tuple[I64, I64]:
         """Row numbers of the last counted row before and the next one after, same key and hash; NONE."""
         frame = self.frame
+        if self.alone:
+            return np.full(frame.size, NONE), np.full(frame.size, NONE)
         order = np.lexsort((self.value, frame.group))
         group, value = frame.group[order], self.value[order]
         new = np.ones(frame.size, np.bool_)
@@ -77,7 +80,7 @@ class Linker:
         fits = before >= begin
         earlier, later = np.full(frame.size, NONE), np.full(frame.size, NONE)
         earlier[order[fits]] = order[before[fits]]
-        linked = np.flatnonzero(self.counted & (earlier >= 0))
+        linked = (self.counted & (earlier >= 0)).nonzero()[0]
         later[earlier[linked]] = linked
         return earlier, later
 
@@ -86,26 +89,29 @@ class Linker:
         column, later = self.column, self.later
         entries[:, column] = self.value
         entries[:, column + 1] = np.where(self.counted, self.previous, NOTHING)
-        following = np.where(later >= 0, self.own[later], NOTHING)
+        following = NOTHING if self.alone else np.where(later >= 0, self.own[later], NOTHING)
         entries[:, column + 2] = np.where(self.counted, following, NONE)
 
     def join(self, ring: Ring) -> None:
         """Old entries learn of their next one; the index of long rings too. After `fill` was written."""
         frame = self.frame
         off, mask, start, stop = self.heads.T
-        first = np.flatnonzero(self.counted & (self.earlier < 0) & (self.previous >= start[frame.group]))
+        first = (self.counted & (self.earlier < 0) & (self.previous >= start[frame.group])).nonzero()[0]
         first = first[self.previous[first] >= 0]
-        group = frame.group[first]
-        at = off[group] + (self.previous[first] & mask[group])
-        lowest = stop.copy()
-        np.minimum.at(lowest, group, self.previous[first])
-        ring.changed_from(frame.unique, lowest)
-        ring.save(at)
-        ring.entries[at, self.column + 2] = self.own[first]
-        rows = np.flatnonzero(self.counted)
+        if first.size:
+            group = frame.group[first]
+            at = off[group] + (self.previous[first] & mask[group])
+            lowest = stop.copy()
+            np.minimum.at(lowest, group, self.previous[first])
+            ring.changed_from(frame.unique, lowest)
+            ring.save(at)
+            ring.entries[at, self.column + 2] = self.own[first]
+        if not self.finder.indices:
+            return
+        rows = self.counted.nonzero()[0]
         count = np.bincount(frame.group[rows], minlength=len(frame.unique))
         newest = frame.time[frame.last]
-        begin, stop = np.cumsum(count) - count, stop + self.added
+        begin, stop = count.cumsum() - count, stop + self.added
         self.finder.moved(begin, count, self.value[rows], self.own[rows], stop=stop, newest=newest)
 
     def distinct(self, lookup: Lookup, edges: I64, tails: I64, stored: I64) -> I64:
@@ -122,7 +128,7 @@ class Linker:
         else:
             entering = counted_sum(self.view, old_high, new_high, column=self.column + 1, bound=old_low, above=False)
         leaving = counted_sum(self.view, old_low, new_low, column=self.column + 2, bound=new_high, above=True)
-        change = np.cumsum(entering - leaving)
+        change = (entering - leaving).cumsum()
         found: I64 = change + (stored - np.concatenate(([0], change))[frame.first])[group]
         return found
 
@@ -149,7 +155,7 @@ class Linker:
 def walk(view: View, position: I64, high: I64, column: int) -> I64:
     """Follow `previous` from `position` until it lies below `high`."""
     position = position.copy()
-    while (live := np.flatnonzero(position >= high)).size:
+    while (live := (position >= high).nonzero()[0]).size:
         position[live] = view.of(live).read(position[live], column + 1)
     return position
 

@@ -42,13 +42,13 @@ def advance(view: View, tails: I64, limits: I64, own: I64) -> I64:
     `tails` (C order) is changed in place, and returned.
     """
     assert tails.flags.c_contiguous
-    moving = np.flatnonzero((view.read(tails) <= limits).ravel())
+    moving = ((view.read(tails) <= limits).ravel()).nonzero()[0]
     if not moving.size:
         return tails
     row = moving % len(own)
     low = tails.ravel()[moving] + 1
     tails.ravel()[moving] = low
-    live = np.flatnonzero(view.of(row).read(low) <= limits.ravel()[moving])
+    live = (view.of(row).read(low) <= limits.ravel()[moving]).nonzero()[0]
     if live.size:
         moving, row = moving[live], row[live]
         hunt = _Hunt(view.of(row), low[live] + 1, own[row], limits.ravel()[moving])
@@ -72,7 +72,7 @@ class _Hunt:
 
     def gallop(self) -> I64:
         """Look ahead in growing steps, then bisect: cheap when edges move little."""
-        live = np.flatnonzero(self.low < self.high)
+        live = (self.low < self.high).nonzero()[0]
         step = 1
         while live.size:
             low, high = self.low[live], self.high[live]

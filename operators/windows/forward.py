@@ -25,6 +25,7 @@ from operators.windows.buckets import new_buckets, new_extremes
 from operators.windows.distinct import Linker
 from operators.windows.edges import View, advance
 from operators.windows.frame import Frame
+from operators.windows.hashes import Rings
 from operators.windows.layout import I64
 from operators.windows.room import NEVER, dropped, make_room, set_dropped
 from operators.windows.totals import running
@@ -55,7 +56,8 @@ class _Forward:
         assert ring is not None
         self.table, self.frame, self.layout, self.ring = table, frame, layout, ring
         self.row = table.rows[frame.unique]
-        self.linkers = [Linker(table, frame, i, self.row) for i in range(len(layout.hashes))]
+        rings = Rings.of(layout, ring.heads[frame.unique], self.row) if layout.hashes else None
+        self.linkers = [Linker(table, frame, i, rings) for i in range(len(layout.hashes)) if rings]
         self.kept = self._kept() if layout.precision else None
         self.added = frame.count if self.kept is None else np.bincount(group[self.kept], minlength=len(frame.count))
         clock = frame.clock[frame.first]

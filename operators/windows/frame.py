@@ -42,13 +42,13 @@ class Frame:
         new = np.empty(size, np.bool_)
         new[:1] = True
         np.not_equal(slots[1:], slots[:-1], out=new[1:])
-        self.first = np.flatnonzero(new)
+        self.first = new.nonzero()[0]
         self.unique = slots[self.first]
         self.count = np.empty(len(self.first), np.int64)
         np.subtract(self.first[1:], self.first[:-1], out=self.count[:-1])
         self.count[-1:] = size - self.first[-1:]
         self.last = self.first + self.count - 1
-        self.group = np.cumsum(new) - 1
+        self.group = new.cumsum() - 1
         self.time = data[0]
         self.clock = layout.clock(self.time)
         at = 1 + len(layout.prefixes)
@@ -91,6 +91,7 @@ class _Loader:
         self.rows = rows
         self.size = batch.size if rows is None else len(rows)
         self.masks: dict[Source, Mask | None] = {}
+        self.texts: dict[str, I64] = {}
 
     def matrix(self, layout: Layout) -> I64:
         inputs = 1 + len(layout.prefixes) + len(layout.extremes) + 2 * (len(layout.hashes) + len(layout.carried))
@@ -166,7 +167,9 @@ class _Loader:
         column = self._column(source.of, source.nullable)
         mask = self._mask(source)
         if column.type.kind is Kind.STRING:
-            out[:] = _hashes(column)
+            if source.of not in self.texts:
+                self.texts[source.of] = _hashes(column)
+            out[:] = self.texts[source.of]
         elif column.type.kind is Kind.FLOAT64:
             out[:] = (column.values + 0.0).view(np.int64)
         else:

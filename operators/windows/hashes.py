@@ -7,7 +7,7 @@ newest event time, for this key), so after an undo, a reload or a reuse of the s
 
 from __future__ import annotations
 
-__all__ = ["Finder", "counted_sum"]
+__all__ = ["Finder", "Rings", "counted_sum"]
 
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
@@ -33,41 +33,62 @@ class _Index(NamedTuple):
 _INDICES: WeakKeyDictionary[KeyedTable, dict[tuple[int, int], _Index]] = WeakKeyDictionary()
 
 
+class Rings(NamedTuple):
+    """The rings of some keys as they are before a batch; `newest`: event times; `long`: which are kept an index of."""
+
+    off: I64
+    mask: I64
+    start: I64
+    stop: I64
+    newest: I64
+    long: list[int]
+
+    @staticmethod
+    def of(layout: Layout, heads: I64, row: I64) -> Rings:
+        """`heads` (keys, 4), `row` (keys, fields): the keys' state."""
+        off, mask, start, stop = heads.T.copy()
+        return Rings(off, mask, start, stop, row[:, layout.NEWEST].copy(), (stop - start > SHORT).nonzero()[0].tolist())
+
+
 class Finder:
-    """Newest positions by hash in the rings of some keys, as they were when it was made.
+    """Newest positions by hash in the rings of some keys; `column`: the arena column of the hash."""
 
-    `heads` (keys, 4), `row` (keys, fields): the keys' state; `column`: the arena column of the hash.
-    """
-
-    def __init__(self, table: KeyedTable, layout: Layout, slots: I64, *, heads: I64, row: I64, column: int) -> None:
+    def __init__(self, table: KeyedTable, slots: I64, rings: Rings, column: int) -> None:
         assert table.ring is not None
-        self.table, self.layout, self.column = table, layout, column
-        self.slots, self.ring, self.row = slots, table.ring, row
-        self.off, self.mask, self.start, self.stop = heads.T.copy()
-        self.newest = row[:, layout.NEWEST].copy()
-        self.long = np.flatnonzero(self.stop - self.start > SHORT)
-        self.indices = {int(key): self._index(int(key)) for key in self.long}
+        self.table, self.column = table, column
+        self.slots, self.ring = slots, table.ring
+        self.off, self.mask, self.start, self.stop, self.newest, long = rings
+        self.indices = {key: self._index(key) for key in long}
 
     def find(self, key: I64, value: I64) -> I64:
         """Position of the newest counted entry with hash `value` of key number `key`; NONE if there is none."""
+        if len(key) == 1 and not self.indices:
+            return self._find_one(int(key[0]), value[0])
         out = np.full(len(key), NONE)
         length = (self.stop - self.start)[key]
-        short = np.flatnonzero(length <= SHORT)
+        short = (length <= SHORT).nonzero()[0]
         if short.size:
             mine, count = key[short], length[short]
-            each = np.repeat(mine, count)
+            each = mine.repeat(count)
             position = spread(self.start[mine], count)
             entries = self.ring.entries[self.off[each] + (position & self.mask[each]), self.column : self.column + 2]
-            hit = (entries[:, 0] == np.repeat(value[short], count)) & (entries[:, 1] != NOTHING)
-            some = np.flatnonzero(count)
+            hit = (entries[:, 0] == value[short].repeat(count)) & (entries[:, 1] != NOTHING)
+            some = count.nonzero()[0]
             if some.size:
-                begins = (np.cumsum(count) - count)[some]
+                begins = (count.cumsum() - count)[some]
                 out[short[some]] = np.maximum.reduceat(np.where(hit, position, NONE), begins)
-        for i in np.flatnonzero(length > SHORT).tolist():
+        for i in (length > SHORT).nonzero()[0].tolist():
             group = int(key[i])
             position_ = self.indices[group].get(int(value[i]), NONE)
             out[i] = position_ if position_ >= self.start[group] else NONE
         return out
+
+    def _find_one(self, key: int, value: np.int64) -> I64:
+        """`find` of one row."""
+        start, stop = int(self.start[key]), int(self.stop[key])
+        entries = self.ring.entries[int(self.off[key]) + (np.arange(start, stop) & int(self.mask[key]))]
+        hits = ((entries[:, self.column] == value) & (entries[:, self.column + 1] != NOTHING)).nonzero()[0]
+        return hits[-1:] + start if hits.size else np.array([NONE])
 
     def moved(self, begin: I64, count: I64, value: I64, position: I64, *, stop: I64, newest: I64) -> None:
         """Each key has counted entries value[begin : begin + count] at `position`, which is new or changed."""
@@ -100,15 +121,15 @@ def counted_sum(view: View, low: I64, high: I64, *, column: int, bound: I64, abo
     """For each row, how many positions low..high have `column` >= bound (`above`) or < bound."""
     count = np.maximum(high - low, 0)
     out = np.zeros(len(count), np.int64)
-    ends = np.cumsum(count)
-    rows = np.flatnonzero(count)
+    ends = count.cumsum()
+    rows = count.nonzero()[0]
     while rows.size:  # in slices of bounded size
         reached = ends[rows] - (ends[rows[0]] - count[rows[0]])
         some = rows[: max(1, int(np.searchsorted(reached, _SLICE)))]
         rows = rows[len(some) :]
-        each = np.repeat(some, count[some])
+        each = some.repeat(count[some])
         values = view.of(each).read(spread(low[some], count[some]), column)
         hits = values >= bound[each] if above else values < bound[each]
-        begins = np.cumsum(count[some]) - count[some]
+        begins = count[some].cumsum() - count[some]
         out[some] = np.add.reduceat(hits, begins, dtype=np.int64)
     return out

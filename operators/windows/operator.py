@@ -103,7 +103,7 @@ class WindowOperator(Operator):
         key = batch.columns[self.spec.key]
         if key.valid is None or key.valid.all():
             return None, key.values.tolist(), batch.tasks
-        rows = np.flatnonzero(key.valid)
+        rows = key.valid.nonzero()[0]
         return rows, key.values[rows].tolist(), _spans(batch.tasks, rows)
 
     def _spread(
@@ -161,7 +161,7 @@ def _compute(table: KeyedTable, slots: I64, layout: Layout, data: I64, *, result
         forward(table, frame, out := np.empty_like(result))
         result[:, order] = out
         return
-    for process, mine in ((forward, np.flatnonzero(~behind)), (late, np.flatnonzero(behind))):
+    for process, mine in ((forward, (~behind).nonzero()[0]), (late, behind.nonzero()[0])):
         if mine.size:
             out = np.empty((layout.result_rows, len(mine)), np.int64)
             process(table, frame.take(mine), out)
@@ -175,7 +175,7 @@ def _replay(table: KeyedTable, slots: I64, layout: Layout, data: I64, stream: I6
     if behind is None:
         replay_forward(table, frame)
         return
-    for process, mine in ((replay_forward, np.flatnonzero(~behind)), (replay_late, np.flatnonzero(behind))):
+    for process, mine in ((replay_forward, (~behind).nonzero()[0]), (replay_late, behind.nonzero()[0])):
         if mine.size:
             process(table, frame.take(mine))
 
@@ -204,7 +204,7 @@ def _sorted(layout: Layout, slots: I64, data: I64) -> tuple[I64, Frame]:
 def _disordered(table: KeyedTable, frame: Frame) -> npt.NDArray[np.bool_]:
     """For each key of the batch: does one of its rows come behind the key's newest event time?"""
     out: npt.NDArray[np.bool_] = frame.time[frame.first] < _newest(table, frame.unique)
-    back = np.flatnonzero(frame.time[1:] < frame.time[:-1])
+    back = (frame.time[1:] < frame.time[:-1]).nonzero()[0]
     out[frame.group[back + 1][frame.group[back + 1] == frame.group[back]]] = True
     return out
 

@@ -37,7 +37,7 @@ def make_room(ring: Ring, layout: Layout, slots: I64, row: I64, *, counts: I64, 
     """
     heads = ring.heads[slots]
     stop = heads[:, ring.STOP]
-    small = np.flatnonzero(stop + counts - heads[:, ring.START] > heads[:, ring.MASK] + 1)
+    small = (stop + counts - heads[:, ring.START] > heads[:, ring.MASK] + 1).nonzero()[0]
     if not small.size:
         return heads
     mine = slots[small]
@@ -51,7 +51,7 @@ def make_room(ring: Ring, layout: Layout, slots: I64, row: I64, *, counts: I64, 
 
 def spread(begin: I64, count: I64) -> I64:
     """begin[0], begin[0] + 1, ... (count[0] of them), begin[1], ..."""
-    ends = np.cumsum(count)
+    ends = count.cumsum()
     out: I64 = np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(begin - ends + count, count)
     return out
 
@@ -65,7 +65,7 @@ def _expire(ring: Ring, layout: Layout, slots: I64, row: I64, *, heads: I64, clo
     new = np.maximum(new, stop - layout.spec.max_entries)
     if layout.distinct:  # the counters still need what leaves the windows
         new = np.minimum(new, np.maximum(row[:, layout.EDGES + len(layout.offsets) - 1], start))
-    gone = np.flatnonzero(new > start)
+    gone = (new > start).nonzero()[0]
     if not gone.size:
         return
     new, row_gone = new[gone], row[gone]

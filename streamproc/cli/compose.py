@@ -27,7 +27,7 @@ import structlog
 
 from operators.deduplicate import Deduplicator
 from operators.forms import open_decoder
-from operators.plan import Plan
+from operators.plan import Plan, lean
 from state.errors import BlobStoreError, ConfigError
 from state.worker_state import WorkerState
 from streamproc.cli.formats import prepared_log, schema_caches
@@ -217,7 +217,9 @@ class _StageBuilder:
 
         memory = shares(self._settings.state_memory_mb, count)
         key = await asyncio.to_thread(digest_key, self._options.state)
-        engine, state = build_engine(plan, key, probe=self._probe, memory_bytes=memory.keys, schemas=self._schemas)
+        engine, state = build_engine(
+            lean(plan), key, probe=self._probe, memory_bytes=memory.keys, schemas=self._schemas
+        )
         stores = await asyncio.to_thread(RocksRowStores.within, self._options.state / plan.home, memory)
         self._stack.push_async_callback(asyncio.to_thread, stores.close)
         states = StateKeeper(state, stores, plan.state_fingerprint, executor, plan.stream.topic)

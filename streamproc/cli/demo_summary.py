@@ -123,7 +123,7 @@ class DemoSummary(msgspec.Struct):
     def _rules(self) -> str:
         hits = sorted(self.rules.items(), key=lambda item: -item[1])
         shown = {rule: f"{rule} (shadow)" if rule in self.shadow_rules else rule for rule in self.rules}
-        return "\n".join(["Rules hit", *(f"  {shown[rule]:22}{count:>7,}" for rule, count in hits)])
+        return "\n".join(["Rules hit", *(f"  {shown[rule]:26}{count:>7,}" for rule, count in hits)])
 
     def _speed(self) -> str:
         if not self.latency_events:

@@ -128,7 +128,9 @@ def decision_fingerprint(pipeline: Pipeline, table_digests: Mapping[str, str], m
         "decision": [decision.severity, decision.otherwise, decision.include],
         "tables": dict(table_digests),
         "models": {
-            name: [model_digests[name], list(model.features), model.tiers] for name, model in pipeline.models.items()
+            name: [model_digests[name], list(model.features), model.tiers]
+            for name, model in pipeline.models.items()
+            if name in model_digests  # the last stage's only
         },
     }
     return _digest(meant)

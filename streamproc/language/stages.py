@@ -26,8 +26,9 @@ def handoff(
     """How rows of `stream`, with the stage's features added, reach the one that follows; None: none does."""
     if following is None:
         return None
-    fields = [name for name in stream.fields if name not in (ROUTE, DIGEST)]
-    columns = tuple(dict.fromkeys([*fields, *features]))
+    fields = [] if ROUTE in stream.fields else list(stream.fields)
+    added = [name for name in features if name not in stream.fields]
+    columns = (*fields, *added)
     return Handoff(f"{pipeline.pipeline}.{following.name}", following.partition_by, columns, stage.in_step)
 
 
@@ -38,8 +39,8 @@ def handed_on(stream: Stream, sent: Handoff, scope: Mapping[str, OutputField]) -
         name: FieldDeclaration(
             scope[name].type, name, required=_is_required(stream, scope[name]), made=_is_made(stream, name), place=place
         )
-        for name in sent.columns
-        if name in scope  # else it is wrong: that has been said
+        for name in dict.fromkeys([*stream.fields, *sent.columns])
+        if name in scope and name not in (ROUTE, DIGEST)  # what is in no scope is wrong: that has been said
     }
     fields[ROUTE] = FieldDeclaration(STRING, ROUTE, required=True, place=place)
     if stream.deduplicate:

@@ -58,7 +58,8 @@ class OutputEncoder:
         self._block = BlockEncoder(told, action_names)
         self._handoff: HandoffEncoder | None = None
         if plan.handoff is not None:
-            self._handoff = HandoffEncoder(plan.handoff, digests=plan.stream.deduplicate_ms > 0)
+            stream = plan.stream
+            self._handoff = HandoffEncoder(plan.handoff, digests=stream.deduplicate_ms > 0, passes=stream.key == ROUTE)
         self._digest_key = digest_key
         self.numerics = numerics_fingerprint()
         self._exact = tuple(
@@ -128,7 +129,9 @@ class OutputEncoder:
         """The JSON of each row, duplicates in their places; no routes where decisions are made."""
         batch, rows = judged.batch, judged.rows
         if self._handoff is not None:
-            return self._handoff.encode(rows.ids, rows.columns, batch.columns, judged.fresh, rows.digests())
+            return self._handoff.encode(
+                rows.ids, rows.columns, batch.columns, fresh=judged.fresh, digests=rows.digests(), values=rows.values
+            )
         if batch.size == rows.size:
             keys = rows.subjects(self._plan)
             return HandedOn([], self._decisions.encode(rows.ids, keys, rows.event_time, judged.decided, batch.columns))

@@ -63,7 +63,7 @@ def test_a_second_run_starts_over_and_decides_the_same(tmp_path: Path) -> None:
         assert "each exactly once" in outcome.lines[0]
         assert "Try next" in outcome.out
         rules = [line.split() for line in outcome.out.partition("Rules hit\n")[2].partition("\n\n")[0].splitlines()]
-        assert len(rules) == 14 + 1  # those of the file, and the one that comes with its model
+        assert len(rules) == 32 + 1  # those of the file, and the one that comes with its model
         assert [words[1] for words in rules if words[0] == "night_abroad"] == ["(shadow)"]
         assert any(words[-1] == "0" for words in rules)
     assert len((folder / "decisions.ndjson").read_text().splitlines()) == 600
@@ -96,7 +96,7 @@ def test_ctrl_c_ends_it_with_what_there_is(tmp_path: Path, after: float) -> None
 
 
 def test_the_summary_of_nothing_is_one_line(tmp_path: Path) -> None:
-    plan, folder = load_stages(str(PIPELINE))[0], DemoFolder(tmp_path)
+    plan, folder = load_stages(str(PIPELINE))[-1], DemoFolder(tmp_path)
     log = open_log(f"file:{tmp_path}/log")
     reader = DecisionReader(log, plan, SystemClock())
     timing = Timing(started=0.0, interrupted=True)
@@ -132,7 +132,7 @@ def test_the_rule_for_stolen_cards_finds_the_planted_ones(seed: int, cli: Cli, t
     write_labels(traffic, tmp_path / "labels.parquet")
     output = tmp_path / "o.parquet"
     assert cli("backtest", PIPELINE, "--input", tmp_path / "payments.parquet", "--output", output).code == 0
-    reason = next(rule.reason for rule in load_stages(str(PIPELINE))[0].rules if rule.id == "stolen_card")
+    reason = next(rule.reason for rule in load_stages(str(PIPELINE))[-1].rules if rule.id == "stolen_card")
     decided = pq.read_table(output, columns=["transaction_id", "reasons"]).to_pylist()
     hit = {row["transaction_id"] for row in decided if reason in row["reasons"]}
     labels = {row["transaction_id"]: row for row in pq.read_table(tmp_path / "labels.parquet").to_pylist()}
@@ -154,6 +154,12 @@ def test_its_payments_fed_again_are_known(cli: Cli, tmp_path: Path) -> None:
     rows = cli("tail", "transactions", *shared, "--until-end").lines
     assert len(rows) == 1200
     assert set(Counter(rows).values()) == {2}  # to the byte
+    handed = [json.loads(line) for line in cli("tail", "user", *shared, "--until-end").lines]
+    assert len(handed) == 600
+    assert handed[0].keys() >= {"merchant_count_15m", "device_count_15m"}
+    told = {stage: cli("tail", f"features.{stage}", *shared, "--until-end").lines for stage in ("merchant", "device")}
+    assert {stage: len(lines) for stage, lines in told.items()} == {"merchant": 600, "device": 600}
+    assert all("merchant_count_15m" in line for line in told["merchant"])
     state = ("--state", folder / "state", "--instance", "demo")
     assert finish("run", PIPELINE, "--log", f"file:{folder / 'log'}", *state, "--until-end").code == 0
     after = [json.loads(line) for line in cli("tail", "decisions", *shared, "--until-end").lines]

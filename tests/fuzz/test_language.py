@@ -11,7 +11,7 @@ import pytest
 
 from operators.plan import Plan
 from state.errors import ConfigError
-from streamproc.language import compile_pipeline, load_pipeline
+from streamproc.language import compile_stages, load_pipeline
 from tests.fuzz.kit import bounded, for_seconds, mutant, traced, wanted
 from tests.language.helpers import BASE, CONFIGS, FakeModel, compiled
 
@@ -156,9 +156,9 @@ def expression_of(seed: int) -> str:
     return data.decode("utf-8", "surrogateescape" if seed % 2 else "replace")
 
 
-def read_file(path: Path, data: bytes) -> Plan:
+def read_file(path: Path, data: bytes) -> tuple[Plan, ...]:
     path.write_bytes(data)
-    return compile_pipeline(load_pipeline(path), models=FakeModel)
+    return compile_stages(load_pipeline(path), models=FakeModel)
 
 
 def read_expression(text: str) -> Plan:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from operators.plan import Plan
-from streamproc.language import compile_pipeline, read_pipeline
+from streamproc.language import compile_pipeline, compile_stages, read_pipeline
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -50,6 +50,10 @@ class FakeModel:
 
 def compiled(text: str, file: str = "p.yaml") -> Plan:
     return compile_pipeline(read_pipeline(text, file), models=FakeModel)
+
+
+def compiled_stages(text: str, file: str = "p.yaml") -> tuple[Plan, ...]:
+    return compile_stages(read_pipeline(text, file), models=FakeModel)
 
 
 def changed(*changes: tuple[str, str]) -> str:

@@ -10,7 +10,7 @@ from operators.expressions import ExpressionOperator
 from operators.plan import Plan, replay_steps
 from operators.windows.operator import WindowOperator
 from operators.windows.spec import WindowSpec
-from tests.language.helpers import BASE, changed, compiled
+from tests.language.helpers import BASE, changed, compiled, compiled_stages
 
 
 def specs(plan: Plan) -> list[WindowSpec]:
@@ -86,6 +86,18 @@ def test_delay_precision_and_ttl_arrive() -> None:
 def test_first_seen_in_an_expression() -> None:
     plan = compiled(features("f: first_seen(country) or first_seen(country, '90d')"))
     assert [f.over_ms // 86_400_000 for f in specs(plan)[0].features[-2:]] == [30, 90]
+
+
+def test_models_and_rules_are_the_last_stages() -> None:
+    first = "stages:\n  - {name: country, partition_by: country, features: {n_1h: {count: '*', over: 1h}}}\n"
+    text = BASE.replace(
+        "partition_by: card_id\nfeatures:\n", f"{first}  - name: card\n    partition_by: card_id\n    features:\n"
+    )
+    text = text.replace("  spend: {of", "      spend: {of").replace("  jump: amount", "      jump: amount")
+    plans = compiled_stages(f"{text}models: {{fraud: {{file: m.onnx, features: [amount, n_1h]}}}}\n")
+    assert [plan.decision.score for plan in plans] == [None, "fraud.score"]
+    assert [len(plan.rules) for plan in plans] == [0, 2]
+    assert plans[0].decision_fingerprint != plans[1].decision_fingerprint
 
 
 def test_a_stage_may_be_written_as_a_list() -> None:

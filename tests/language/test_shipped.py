@@ -11,7 +11,7 @@ from operators.decode import RecordDecoder
 from operators.encode import DecisionEncoder
 from operators.expressions import ExpressionOperator
 from operators.windows.operator import WindowOperator
-from streamproc.language import compile_pipeline, explain, load_pipeline
+from streamproc.language import compile_pipeline, compile_stages, explain, load_pipeline
 from tests.language.helpers import CONFIGS, FakeModel
 
 BENCH = ["amount", "n_5m", "s_5m", "n_1h", "s_1h", "n_24h", "s_24h", "n_30s", "speed_kmh", "hour"]
@@ -24,13 +24,13 @@ def test_there_are_pipelines() -> None:
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_a_shipped_pipeline_compiles(path: Path) -> None:
-    plan = compile_pipeline(load_pipeline(path), models=FakeModel)
-    assert plan.pipeline in explain(plan)
-    types = {field.name: field.type for field in plan.stream.fields}
-    types |= {field.name: field.type for step in plan.steps for field in step.outputs}
-    RecordDecoder(plan.stream)
-    RuleDecider(plan.rules, plan.decision)
-    DecisionEncoder(plan.stream, plan.decision, types)
+    for plan in compile_stages(load_pipeline(path), models=FakeModel):
+        assert plan.pipeline in explain(plan)
+        types = {field.name: field.type for field in plan.stream.fields}
+        types |= {field.name: field.type for step in plan.steps for field in step.outputs}
+        RecordDecoder(plan.stream)
+        RuleDecider(plan.rules, plan.decision)
+        DecisionEncoder(plan.stream, plan.decision, types)
 
 
 @pytest.mark.parametrize(("file", "rules"), [("pipeline", 4), ("pipeline_model", 5)])
@@ -97,10 +97,22 @@ def test_the_handbook_has_the_golden_names() -> None:
 
 
 def test_card_fraud_shows_what_there_is() -> None:
-    plan = compile_pipeline(load_pipeline(CONFIGS / "card_fraud" / "pipeline.yaml"), models=FakeModel)
-    assert len(plan.features) >= 25
-    assert [rule.id for rule in plan.rules if rule.final] == ["blocked_card", "trusted_merchant"]
-    assert [rule.id for rule in plan.rules if rule.shadow] == ["night_abroad"]
-    assert plan.topics.side == {"high_risk": "card_fraud.high_risk"}
-    keys = {step.spec.key for step in plan.steps if isinstance(step, WindowOperator)}
-    assert keys == {"card_id", "user_id"}
+    plans = compile_stages(load_pipeline(CONFIGS / "card_fraud" / "pipeline.yaml"), models=FakeModel)
+    assert sum(len(plan.features) for plan in plans) == 92
+    last = plans[-1]
+    assert len(last.rules) == 32 + 1  # the last comes with the model
+    assert [rule.id for rule in last.rules if rule.reason == rule.id] == [], "each has its reason"
+    assert [rule.id for rule in last.rules if rule.final] == ["blocked_card", "trusted_merchant"]
+    assert [rule.id for rule in last.rules if rule.shadow] == ["night_abroad", "address_abroad"]
+    assert last.topics.side == {"high_risk": "card_fraud.high_risk"}
+    keys = [{step.spec.key for step in plan.steps if isinstance(step, WindowOperator)} for plan in plans]
+    assert keys == [{"merchant_id", "terminal_id", "address_at_merchant"}, {"device_id"}, {"card_id", "user_id"}]
+
+
+def test_card_fraud_has_a_page_that_names_every_feature_and_rule() -> None:
+    plans = compile_stages(load_pipeline(CONFIGS / "card_fraud" / "pipeline.yaml"), models=FakeModel)
+    text = (CONFIGS.parent / "docs" / "card-fraud.md").read_text()
+    rows = [line.split("|")[1] for line in text.partition("## Features")[2].splitlines() if line.startswith("| `")]
+    named = [name for cell in rows for name in cell.strip("` ").split("`, `")]
+    features = [field.name for plan in plans for field in plan.features]
+    assert sorted(named) == sorted([*features, *(rule.id for rule in plans[-1].rules)])

@@ -21,7 +21,7 @@ from state.memory import MemoryDisk
 from state.worker_state import FlushCut
 from streamproc.eventlog.contract import NO_OFFSET, Chunk, TopicPartition
 from streamproc.eventlog.simulated import Faults, VirtualTimeLoop
-from streamproc.language import compile_pipeline, load_pipeline
+from streamproc.language import compile_pipeline, compile_stages, load_pipeline
 from streamproc.runtime import recovery, state_keeper
 from streamproc.runtime.journal import JournalEntry, JournalHead, Rejected
 from streamproc.runtime.partition_task import PartitionTask, Phase
@@ -460,7 +460,7 @@ def test_the_offsets_metadata_names_the_journals_last_record_and_the_one_before(
 
 def test_replay_needs_no_model() -> None:
     """R: what later rows may see of a decision is journaled, so a restore on a pod without the model is exact."""
-    steps = compile_pipeline(load_pipeline(CARD_FRAUD)).steps
+    steps = compile_stages(load_pipeline(CARD_FRAUD))[-1].steps
     assert any(isinstance(step, ScoreOperator) for step in steps)
     silent = replay_steps(steps)
     assert silent

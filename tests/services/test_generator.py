@@ -17,7 +17,7 @@ import pytest
 
 from operators.decode import RecordDecoder
 from state.errors import ConfigError
-from streamproc.language import compile_pipeline, load_pipeline
+from streamproc.language import compile_stages, load_pipeline
 from streamproc.services.generator import (
     FRAUD_KINDS,
     GeneratorOptions,
@@ -127,16 +127,16 @@ def test_nothing_happens_in_the_future(events: int) -> None:
 
 def test_every_record_is_valid_for_the_pipeline(traffic: Traffic) -> None:
     records, keys = json_records(traffic)
-    plan = compile_pipeline(load_pipeline(str(CONFIGS / "card_fraud" / "pipeline.yaml")), models=FakeModel)
-    schema = plan.stream
+    plans = compile_stages(load_pipeline(str(CONFIGS / "card_fraud" / "pipeline.yaml")), models=FakeModel)
+    schema = plans[0].stream
     decoded = RecordDecoder(schema).decode(records, [START + OPTIONS.days * DAY] * len(records))
     assert not decoded.rejects
     names = {field.source for field in schema.fields}
-    required = names - {"device_id", "ip"}
+    required = names - {"device_id", "ip", "cvv_result"}
     for record, key in zip(records, keys, strict=True):
         payment = json.loads(record)
         assert required <= payment.keys() <= names
-        assert key.decode() == payment["user_id"]
+        assert key.decode() == payment["merchant_id"]
 
 
 def test_the_stream_says_nothing_of_frauds(payments: list[Payment]) -> None:

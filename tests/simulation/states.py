@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from operators.deduplicate import Deduplicator
+from operators.plan import ROUTE
 from state.checkpoint import Checkpoints
 from state.errors import StateCorruptedError, StreamprocError
 from state.memory import MemoryDisk, MemoryRowStores
@@ -177,6 +178,12 @@ class _Stage:
         return None
 
 
+def _written(row: dict[str, object]) -> bytes:
+    """As a stage writes it: without blanks, the route last."""
+    last = {ROUTE: row[ROUTE]} if ROUTE in row else {}
+    return json.dumps({name: row[name] for name in row if name != ROUTE} | last, separators=(",", ":")).encode()
+
+
 def _probes(records: Sequence[Record], key: str) -> list[Record]:
     """Some of the records again, and new ones of each key."""
     newest: dict[str, dict[str, object]] = {}
@@ -191,6 +198,6 @@ def _probes(records: Sequence[Record], key: str) -> list[Record]:
         for apart in _APART_MS:
             time = int(str(newest[name]["event_time"])) + apart
             named = {"transaction_id": f"probe-{number}-{apart}", "event_time": time}
-            values.append(json.dumps(newest[name] | named).encode())
+            values.append(_written(newest[name] | named))
     last = records[-1]
     return [Record(last.offset + 1 + i, value, last.timestamp, []) for i, value in enumerate(values)]

@@ -161,9 +161,13 @@ def _devices(
 
 
 def _addresses(world: World, user: Ints, random: np.random.Generator) -> Ints:
-    """At home, at work, or in a mobile network."""
+    """At home, at work, or in the mobile network of where they live."""
     draw = random.random(len(user))
-    mobile = 2 * world.users + random.integers(0, world.users, len(user))
+    order = np.argsort(world.user_city, kind="stable")
+    begin = np.searchsorted(world.user_city[order], np.arange(world.cities + 1))
+    city = world.user_city[user]
+    neighbour = begin[city] + random.integers(0, world.users, len(user)) % (begin[city + 1] - begin[city])
+    mobile = 2 * world.users + order[neighbour]
     return np.where(draw < 0.6, user * 2, np.where(draw < 0.85, user * 2 + 1, mobile))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["BERLIN", "CITIES", "MCCS", "MUMBAI", "distance_km"]
+__all__ = ["BERLIN", "CITIES", "MCCS", "MUMBAI", "bin_of", "distance_km", "home_ip", "hosted_ip", "mobile_ip"]
 
 from typing import NamedTuple
 
@@ -44,6 +44,26 @@ CITIES = (
     City("Lagos", "NG", 6.5244, 3.3792, 1),
 )
 MUMBAI, BERLIN = 0, 1
+
+
+def bin_of(city: int, product: int) -> str:
+    """The first six digits of cards issued in a city: what lists/bins.csv of configs/card_fraud knows by country."""
+    return f"4{city:02d}{product}00"
+
+
+def home_ip(city: int, number: int) -> str:
+    """An address of a city's fixed lines: see lists/networks.csv of configs/card_fraud."""
+    return f"10.{city}.{number >> 8 & 255}.{number & 255}"
+
+
+def mobile_ip(city: int, number: int) -> str:
+    """An address of a city's mobile network."""
+    return home_ip(64 + city, number)
+
+
+def hosted_ip(number: int) -> str:
+    """An address of a data centre; those below 10.199.0.0/16 are known to be proxies."""
+    return home_ip(192 + number % 16, number)
 
 
 class Mcc(NamedTuple):

@@ -16,8 +16,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from streamproc.services.generator.credentials import CVV_RESULTS, ENTRY_MODES, Credentials
 from streamproc.services.generator.options import FRAUD_KINDS
-from streamproc.services.generator.places import CITIES, MCCS
+from streamproc.services.generator.places import CITIES, MCCS, bin_of
 from streamproc.services.generator.rows import Rows
 from streamproc.services.generator.traffic import Traffic
 from streamproc.services.generator.world import PRODUCTS, REPUTATIONS
@@ -33,6 +34,7 @@ class _Payment(msgspec.Struct, gc=False, omit_defaults=True):
     transaction_id: str
     user_id: str
     card_id: str
+    bin: str
     card_product: str
     amount: float
     merchant_id: str
@@ -43,23 +45,26 @@ class _Payment(msgspec.Struct, gc=False, omit_defaults=True):
     lat: float
     lon: float
     channel: str
+    entry_mode: str
     event_time: int
     currency: str
     device_id: str | None = None
     ip: str | None = None
+    cvv_result: str | None = None
 
 
 def json_records(traffic: Traffic) -> tuple[list[bytes], list[bytes]]:
-    """Records and their keys (the user), in order of arrival."""
+    """Records and their keys (the merchant), in order of arrival."""
     names = _Columns(traffic)
     ids = traffic.ids
     records: list[bytes] = []
     keys: list[bytes] = []
     for start in range(0, len(traffic.arrival), _BLOCK):
         numbers = traffic.arrival[start : start + _BLOCK]
-        columns = names.of(traffic.rows.pick(numbers), [ids[number] for number in numbers.tolist()])
+        shown = traffic.credentials.pick(numbers)
+        columns = names.of(traffic.rows.pick(numbers), shown, [ids[number] for number in numbers.tolist()])
         records.extend(map(_encode, map(_Payment, *columns.values())))
-        keys.extend([user.encode() for user in columns["user_id"]])
+        keys.extend([merchant.encode() for merchant in columns["merchant_id"]])
     return records, keys
 
 
@@ -79,7 +84,8 @@ def write_parquet(traffic: Traffic, path: Path) -> None:
     numbers = traffic.arrival
     rows = traffic.rows.pick(numbers)
     ids = traffic.ids
-    columns: dict[str, Any] = _Columns(traffic).of(rows, [ids[number] for number in numbers.tolist()])
+    shown = traffic.credentials.pick(numbers)
+    columns: dict[str, Any] = _Columns(traffic).of(rows, shown, [ids[number] for number in numbers.tolist()])
     cents = pa.array(rows.cents).cast(pa.decimal128(19, 0))
     columns["amount"] = pc.multiply(cents, pa.scalar(Decimal("0.01"))).cast(pa.decimal128(12, 2))
     columns["event_time"] = pa.array(rows.time).cast(pa.timestamp("ms", "UTC"))
@@ -121,19 +127,23 @@ class _Columns:
         self._mccs = _table(MCCS[i].code for i in world.merchant_mcc.tolist())
         self._reputations = _table(REPUTATIONS[i] for i in world.merchant_reputation.tolist())
         self._products = _table(PRODUCTS[i] for i in world.card_product.tolist())
+        self._bins = _table(bin_of(city, i) for city, i in zip(*world.issued.tolist(), strict=True))
         self._countries = _table(city.country for city in CITIES)
         self._channels = _table(_CHANNELS)
+        self._entry_modes = _table(ENTRY_MODES)
+        self._cvv_results = _table([*CVV_RESULTS, None])  # the last: NONE
         self._addresses = _table([*world.addresses.tolist(), None])  # the last: NONE
         self._terminals = _sparse(rows.terminal, "terminal-{:06d}")
         self._devices = _sparse(rows.device, "device-{:07d}")
 
-    def of(self, rows: Rows, ids: Sequence[str]) -> dict[str, list[Any]]:
+    def of(self, rows: Rows, shown: Credentials, ids: Sequence[str]) -> dict[str, list[Any]]:
         """The columns of `rows`, in the order of `_Payment`."""
         count = len(rows.card)
         return {
             "transaction_id": list(ids),
             "user_id": self._users[self._world.card_user[rows.card]].tolist(),
             "card_id": self._cards[rows.card].tolist(),
+            "bin": self._bins[rows.card].tolist(),
             "card_product": self._products[rows.card].tolist(),
             "amount": (rows.cents / 100).tolist(),
             "merchant_id": self._merchants[rows.merchant].tolist(),
@@ -144,10 +154,12 @@ class _Columns:
             "lat": np.round(rows.lat, 4).tolist(),
             "lon": np.round(rows.lon, 4).tolist(),
             "channel": self._channels[rows.channel].tolist(),
+            "entry_mode": self._entry_modes[shown.entry].tolist(),
             "event_time": rows.time.tolist(),
             "currency": [_CURRENCY] * count,
             "device_id": self._devices(rows.device),
             "ip": self._addresses[rows.address].tolist(),
+            "cvv_result": self._cvv_results[shown.cvv].tolist(),
         }
 
 

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from streamproc.services.generator.credentials import Credentials, draw_credentials
 from streamproc.services.generator.frauds import fraud_rows
 from streamproc.services.generator.legitimate import legitimate_rows
 from streamproc.services.generator.options import DAY_MS, GeneratorOptions
@@ -19,18 +20,20 @@ Ints = npt.NDArray[np.int64]
 
 _SPARE = 1.12
 _QUIET_MS = DAY_MS
+_OF_CREDENTIALS = 1
 
 
 class Traffic(msgspec.Struct, frozen=True):
     """Generated payments.
 
-    `rows`: one a payment, in order of event time; its place is its number. `arrival`: numbers in the order in which
-    records arrive; a number that comes twice is a duplicate.
+    `rows`: one a payment, in order of event time; its place is its number. `credentials`: of each. `arrival`: numbers
+    in the order in which records arrive; a number that comes twice is a duplicate.
     """
 
     options: GeneratorOptions
     world: World
     rows: Rows
+    credentials: Credentials
     arrival: Ints
 
     @property
@@ -64,7 +67,8 @@ def generate(options: GeneratorOptions) -> Traffic:
     if options.fraud_share:
         rows = _with_frauds(world, rows, options, random)
     rows = rows.pick(np.argsort(rows.time, kind="stable"))
-    return Traffic(options, world, rows, _arrival(rows.time, options, random))
+    shown = draw_credentials(rows, np.random.Generator(np.random.SFC64([options.seed, _OF_CREDENTIALS])))
+    return Traffic(options, world, rows, shown, _arrival(rows.time, options, random))
 
 
 def _with_frauds(world: World, rows: Rows, options: GeneratorOptions, random: np.random.Generator) -> Rows:

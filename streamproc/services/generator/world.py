@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamproc.services.generator.options import GeneratorOptions
-from streamproc.services.generator.places import CITIES, MCCS, MUMBAI
+from streamproc.services.generator.places import CITIES, MCCS, MUMBAI, home_ip, hosted_ip, mobile_ip
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -61,7 +61,12 @@ class World(msgspec.Struct, frozen=True):
     atms: int
     shops: int
     shops_a_city: int
-    addresses: npt.NDArray[np.object_]  # IPs: two a user, then those of mobile networks and of strangers
+    addresses: npt.NDArray[np.object_]  # IPs: two a user, then one each in a mobile network, then those of strangers
+
+    @property
+    def issued(self) -> Ints:
+        """(2, cards): the cities where they were issued, and their products."""
+        return np.stack([self.user_city[self.card_user], self.card_product])
 
     @property
     def cards(self) -> int:
@@ -98,7 +103,7 @@ def make_world(options: GeneratorOptions, random: np.random.Generator) -> World:
         card_typical=np.array([1_800.0, 3_200.0, 6_000.0])[product] * np.exp(0.3 * random.standard_normal(cards)),
         card_activity=activity / activity.sum(),
         shops_a_city=shops_a_city,
-        addresses=_addresses(users * 4 + 4096, random),
+        addresses=_addresses(user_city, cities, users * 4 + 4096),
         **_merchants(cities, shops_a_city, cards, user_city, random),
     )
 
@@ -147,8 +152,12 @@ def _near(city: Ints, random: np.random.Generator) -> tuple[Floats, Floats]:
     return places[city, 0] + jitter[0], places[city, 1] + jitter[1]
 
 
-def _addresses(count: int, random: np.random.Generator) -> npt.NDArray[np.object_]:
-    parts = random.integers(1, 255, (4, count)).astype(str).tolist()
+def _addresses(user_city: Ints, cities: int, count: int) -> npt.NDArray[np.object_]:
+    """Strangers come from data centres and, every other one, from somebody's line in some city."""
+    home = [home_ip(city, 2 * i + which) for i, city in enumerate(user_city.tolist()) for which in (0, 1)]
+    mobile = [mobile_ip(city, i) for i, city in enumerate(user_city.tolist())]
+    room = range(count - 3 * len(user_city))
+    strange = [hosted_ip(i) if i % 2 else home_ip(i // 2 % cities, 0xFFFF - i // 2) for i in room]
     made = np.empty(count, np.object_)
-    made[:] = list(map(".".join, zip(*parts, strict=True)))
+    made[:] = home + mobile + strange
     return made

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from state.errors import ConfigError
 from streamproc.cli.case_runner import CaseRunner
 from streamproc.language.cases import read_cases
-from tests.language.helpers import CONFIGS, compiled
+from tests.language.helpers import CONFIGS, compiled_stages
 
 FOLDER = CONFIGS / "card_fraud"
-PLANS = [compiled((FOLDER / "pipeline.yaml").read_text(), str(FOLDER / "pipeline.yaml"))]
+PLANS = compiled_stages((FOLDER / "pipeline.yaml").read_text(), str(FOLDER / "pipeline.yaml"))
 RULES = (FOLDER / "tests" / "rules.yaml").read_text().split("\n\n")
 TEXT = "\n".join([(FOLDER / "tests" / "records.yaml").read_text(), *RULES[-3:]])
 TOKENS = re.findall(r"\w+|\W", TEXT)
