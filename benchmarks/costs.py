@@ -38,7 +38,7 @@ TABLE = Path(__file__).parents[1] / "streamproc" / "language" / "costing" / "cos
 
 
 def _explained(counts: Floats, found: Floats) -> Floats:
-    weights = np.maximum(found, found.max() / 1_000)
+    weights = np.maximum(found, max(found.max() / 1_000, 1e-9))
     solved: Floats = nnls(counts / weights[:, None], found / weights)[0]
     return solved
 
@@ -91,11 +91,13 @@ def measure(path: Path, records: Sequence[tuple[bytes, bytes]]) -> dict[int, flo
     half, now = len(records) // 2, time.time_ns() // 1_000_000
 
     def feed(some: Sequence[tuple[bytes, bytes]], size: int) -> float:
-        chain.cpu = 0.0
-        for at in range(0, len(some), size):
+        seconds = []
+        for at in range(0, len(some) - size + 1, size):
             keys, values = zip(*some[at : at + size], strict=True)
+            before = chain.cpu
             chain.feed(list(keys), list(values), now)
-        return chain.cpu / len(some) * 1e6
+            seconds.append(chain.cpu - before)
+        return float(np.median(seconds)) / size * 1e6
 
     feed(records[:half], BATCH)
     rest = min(2_000, half // 4)

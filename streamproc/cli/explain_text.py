@@ -31,6 +31,8 @@ def _head(prediction: Prediction) -> str:
 
 def _stage(stage: StagePrediction, prediction: Prediction) -> str:
     title = f"stage {stage.stage}: {stage.reads} by {stage.partition_by} -> {stage.to}\n"
+    if stage.also:
+        title += f"  its state is brought forward by {', '.join(stage.also)}, too: their events are not reckoned\n"
     rows = [
         [work.what, work.name, _figure(work.us, 2), _figure(work.us_alone, 0), str(work.hops), work.detail]
         for work in stage.work

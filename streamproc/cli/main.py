@@ -15,6 +15,7 @@ from streamproc.cli import (
     backtest,
     check,
     demo,
+    explain,
     feed,
     generate,
     new,
@@ -65,6 +66,7 @@ def _example(module: ModuleType) -> str:
 app.command("demo", epilog=_example(demo))(demo.command)
 app.command("new", epilog=_example(new))(new.command)
 app.command("validate", epilog=_example(validate), cls=EnvironmentCommand)(validate.command)
+app.command("explain", epilog=_example(explain))(explain.command)
 app.command("run", epilog=_example(run), cls=EnvironmentCommand)(run.command)
 app.command("feed", epilog=_example(feed), cls=EnvironmentCommand)(feed.command)
 app.command("tail", epilog=_example(tail), cls=EnvironmentCommand)(tail.command)

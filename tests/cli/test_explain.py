@@ -94,6 +94,15 @@ def test_state_at_a_rate(said: dict[str, Any]) -> None:
     assert card["bytes"] > terminal["bytes"]
 
 
+def test_a_stream_that_is_not_decided_is_named(cli: Cli, stages: Path) -> None:
+    more = "  logins: {id: login_id, event_time: at, fields: {login_id: string, card: string, at: timestamp}}\n"
+    one = STAGES.replace("partitions: 6\n", more + "partitions: 6\n").split("  - name: terminal")[0]
+    stages.write_text(one + "rules:\n  - {id: dear, when: spend_sum_24h > 9000, then: review}\n")
+    (stage,) = json.loads(cli("explain", stages, "--json").out)["stages"]
+    assert (stage["reads"], stage["also"]) == ("shop.payments", ["logins"])
+    assert "brought forward by logins, too" in cli("explain", stages).out
+
+
 def test_the_drawing(cli: Cli, stages: Path) -> None:
     done = cli("explain", stages)
     assert (done.code, done.err) == (0, "")

@@ -174,3 +174,6 @@ def test_a_wheel_makes_the_same_project(project: Path, tmp_path: Path) -> None:
         assert (elsewhere / "my-fraud" / path).read_bytes() == content, path
     checked = run(["sh", "check.sh"], elsewhere / "my-fraud", tmp_path / "unpacked")
     assert checked.returncode == 0, checked.stderr
+    words = [sys.executable, "-m", "streamproc.cli.main", "explain", "pipeline.yaml"]
+    explained = run(words, elsewhere / "my-fraud", tmp_path / "unpacked")
+    assert explained.stdout.startswith("pipeline my-fraud: "), explained.stderr

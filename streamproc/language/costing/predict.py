@@ -20,7 +20,7 @@ from streamproc.language.costing.state import ID_BYTES, key_state
 from streamproc.language.costing.units import Costs, Units, shipped_costs
 from streamproc.language.costing.windows import SHARED, window_units
 from streamproc.language.draft import KEY_TEXT
-from streamproc.language.explain import window_text
+from streamproc.language.explain import earlier_text, window_text
 from streamproc.language.model import Pipeline
 from streamproc.language.units import duration_text
 
@@ -69,6 +69,7 @@ class _Stage:
         return StagePrediction(
             stage=self._plan.stage,
             reads=self._plan.stream.topic,
+            also=tuple(stream.name for stream in self._plan.others),
             to=to,
             partition_by=partition_by,
             us=sum(part.us for part in work),
@@ -112,7 +113,7 @@ class _Stage:
 
     def _windows(self, layout: Layout) -> Iterator[Work]:
         details = {feature.name: window_text(feature) for feature in layout.features}
-        details |= {one.name: f"{one.of}, {one.n} row{'s' * (one.n > 1)} earlier" for one in layout.previous}
+        details |= {one.name: earlier_text(one) for one in layout.previous}
         for name, units in window_units(layout).items():
             if name == SHARED:
                 key = layout.spec.key.removeprefix(KEY_TEXT)

@@ -39,10 +39,14 @@ class KeyState(msgspec.Struct, frozen=True):
 
 
 class StagePrediction(msgspec.Struct, frozen=True):
-    """One stage. `reads`: its topic; `to`: what follows, a stage's name or `decisions`."""
+    """One stage. `reads`: its topic; `to`: what follows, a stage's name or `decisions`.
+
+    `also`: streams that enter it, too, and only bring state forward; their events are not in the sums.
+    """
 
     stage: str
     reads: str
+    also: tuple[str, ...]
     to: str
     partition_by: str
     us: float

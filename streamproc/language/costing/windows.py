@@ -23,7 +23,7 @@ def window_units(layout: Layout) -> dict[str, dict[str, float]]:
             users.setdefault(used, []).append(name)
     for previous in layout.previous:
         found[previous.name] = {}
-        users.setdefault(("window:previous", (previous.of, previous.n)), []).append(previous.name)
+        users.setdefault(("window:previous", (previous.of, previous.where, previous.n)), []).append(previous.name)
     for (unit, _), names in users.items():
         for name in dict.fromkeys(names):
             found[name][unit] = found[name].get(unit, 0.0) + 1 / len(set(names))

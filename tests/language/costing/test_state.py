@@ -20,7 +20,7 @@ from streamproc.cli.common import load_stages
 from streamproc.cli.compose import build_engine
 from streamproc.eventlog.contract import Chunk, TopicPartition
 from streamproc.language.costing.state import ID_BYTES, key_state, memory_bytes, stored_bytes
-from streamproc.runtime.rows import TaskInput, decode_rows
+from streamproc.runtime.rows import TaskInput
 from streamproc.services.generator import GeneratorOptions, generate, json_records
 
 CARD_FRAUD = Path(__file__).parents[3] / "configs" / "card_fraud" / "pipeline.yaml"
@@ -58,7 +58,7 @@ class Decided:
             values: list[bytes | None] = [records[i] for i in part]
             names: list[bytes | None] = [keys[i] for i in part]
             chunk = Chunk(tp, part, names, values, [now] * len(part), part.stop)
-            engine.judge(decode_rows(engine.decoder, [TaskInput(0, tp, [chunk])]))
+            engine.judge(engine.decode([TaskInput(0, tp, [chunk])]))
             engine.publish()
         self.tables = [self.state.table(spec.name) for spec in plan.tables]
         self.state.cut(0, b"meta").write(self.store)
