@@ -23,6 +23,7 @@ from operators.batch import Batch, Column, TaskRows
 from operators.block import BlockEncoder, BlockRows
 from operators.decide import RuleDecider
 from operators.decode import RecordDecoder
+from operators.deduplicate import Deduplicator, payload_digests
 from operators.encode import DecisionEncoder
 from operators.expressions import ExpressionOperator
 from operators.expressions.kernels import build_kernel
@@ -404,6 +405,32 @@ def windows() -> Iterator[Sample]:
         yield Sample(units, run(1, 600), full)
 
 
+# ---- deduplication
+
+
+def deduplicate() -> Iterator[Sample]:
+    """New ids, a hundred thousand remembered; the record's digest and the decided action are part of it."""
+    index, begin = Deduplicator(DAY), 0
+
+    def run(size: int, times: int) -> float:
+        nonlocal begin
+        seconds, nothing = [], np.zeros(size, np.uint8)
+        for _ in range(times):
+            ids = [f"t{i:012d}" for i in range(begin, begin + size)]
+            payloads, at = [b"x" * 350] * size, np.arange(begin, begin + size)
+            begin += size
+            begun = time.thread_time()
+            flags = index.check((TaskRows(0, 0, size),), ids, payload_digests(payloads), at)
+            index.record(flags, nothing)
+            index.publish()
+            seconds.append(time.thread_time() - begun)
+        return float(np.median(seconds)) / size * 1e6
+
+    run(BATCH, 50)
+    full = run(BATCH, 50)
+    yield Sample({"deduplicate": 1}, run(1, 600), full)
+
+
 # ---- the model
 
 
@@ -438,6 +465,7 @@ GROUPS = {
     "decide": decide,
     "expressions": outputs,
     "windows": windows,
+    "deduplicate": deduplicate,
     "score": score,
 }
 """The samples of units that are fitted together."""
