@@ -162,7 +162,7 @@ def block() -> Iterator[Sample]:
     for kind in (None, *Kind):
         features = tuple(OutputField(f"{kind}_{i}", TYPES[kind]) for i in range(MANY)) if kind else ()
         spec = DecisionSpec(("decline", "approve"), "approve")
-        plan = Plan("b", schema(()), TopicNames("d", "l", "j"), (), features, (), spec, "", "")
+        plan = Plan("b", schema(()), TopicNames("d", "l", "j"), (), features, (), spec, "", "", "b")
         decider = RuleDecider((), spec)
         encoder = BlockEncoder(plan, decider.action_names)
         timed = {}
