@@ -49,6 +49,11 @@ class RowFormat:
         self._head = np.frombuffer(_VERSION + self.fingerprint, np.uint8)
         self._width = len(self._head) + 8 * self.columns
 
+    @property
+    def row_bytes(self) -> int:
+        """Length of a row's value without the ring's tail and the blob."""
+        return self._width
+
     # ---- keys
 
     def row_keys(self, keys: list[str]) -> list[bytes]:

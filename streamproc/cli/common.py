@@ -34,15 +34,18 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
-def load_stages(path: str) -> tuple[Plan, ...]:
-    """The plans of a pipeline file's stages, in order.
+def load_stages(path: str, partitions: int | None = None) -> tuple[Plan, ...]:
+    """The plans of a pipeline file's stages, in order; `partitions`: of topics that are made, None: as the file says.
 
     Raises:
         ConfigError: with everything that is wrong in it.
     """
+    from msgspec.structs import replace
+
     from streamproc.language import load_pipeline
 
-    return compiled(load_pipeline(path))
+    plans = compiled(load_pipeline(path))
+    return plans if partitions is None else tuple(replace(plan, topic_partitions=partitions) for plan in plans)
 
 
 def compiled(pipeline: Pipeline) -> tuple[Plan, ...]:

@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
+from streamproc.cli.environment import EnvironmentName
 from streamproc.cli.loops import run_until_terminated, terminable
-from streamproc.cli.options import LogUrl, PipelineOption, load_stages
+from streamproc.cli.options import LogUrl, Partitions, PipelineOption, load_stages
 
 EXAMPLES = (
     "streamproc feed transactions may.parquet --pipeline configs/pipeline.yaml --log file:.streamproc --rate 500",
@@ -25,12 +26,14 @@ def command(
     pipeline: PipelineOption,
     log: LogUrl,
     *,
+    environment: EnvironmentName = None,
     rate: Annotated[
         float | None, typer.Option(metavar="N", min=0.001, help="Records a second; as fast as it goes if not given.")
     ] = None,
     skip: Annotated[
         int, typer.Option(metavar="N", min=0, help="Rows to leave out at the start, as a feed that broke off says.")
     ] = 0,
+    partitions: Partitions = None,
 ) -> None:
     """Feed files into a stream.
 
@@ -47,7 +50,7 @@ def command(
 
     configure_logs()
     with terminable():
-        plans = load_stages(pipeline)
+        plans = load_stages(pipeline, partitions)
         schema = find_stream(stream, plans)
         sizes = {path: path.stat().st_size for path in resolve_inputs(files, plans, stream)[stream]}
         survey(list(sizes), schema)

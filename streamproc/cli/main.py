@@ -15,7 +15,10 @@ from streamproc.cli import (
     backtest,
     check,
     demo,
+    explain,
     feed,
+    generate,
+    new,
     repartition,
     run,
     state_checkpoints,
@@ -26,6 +29,7 @@ from streamproc.cli import (
     test,
     validate,
 )
+from streamproc.cli.environment import EnvironmentCommand
 from streamproc.cli.errors import report
 
 _HELP = "Exactly-once decisions on streams of card transactions. Data goes to stdout, everything else to stderr."
@@ -60,19 +64,22 @@ def _example(module: ModuleType) -> str:
 
 
 app.command("demo", epilog=_example(demo))(demo.command)
-app.command("validate", epilog=_example(validate))(validate.command)
-app.command("run", epilog=_example(run))(run.command)
-app.command("feed", epilog=_example(feed))(feed.command)
-app.command("tail", epilog=_example(tail))(tail.command)
+app.command("new", epilog=_example(new))(new.command)
+app.command("validate", epilog=_example(validate), cls=EnvironmentCommand)(validate.command)
+app.command("explain", epilog=_example(explain))(explain.command)
+app.command("run", epilog=_example(run), cls=EnvironmentCommand)(run.command)
+app.command("feed", epilog=_example(feed), cls=EnvironmentCommand)(feed.command)
+app.command("tail", epilog=_example(tail), cls=EnvironmentCommand)(tail.command)
 app.command("backtest", epilog=_example(backtest), cls=backtest.BacktestCommand)(backtest.command)
 app.command("test", epilog=_example(test))(test.command)
+app.command("generate", epilog=_example(generate))(generate.command)
 app.command("check", epilog=_example(check))(check.command)
-app.command("repartition", epilog=_example(repartition))(repartition.command)
+app.command("repartition", epilog=_example(repartition), cls=EnvironmentCommand)(repartition.command)
 
 _state = typer.Typer(rich_markup_mode=None, help="Look at the state and its checkpoints; nothing is changed.")
-_state.command("inspect", epilog=_example(state_inspect))(state_inspect.command)
-_state.command("verify", epilog=_example(state_verify))(state_verify.command)
-_state.command("checkpoints", epilog=_example(state_checkpoints))(state_checkpoints.command)
+_state.command("inspect", epilog=_example(state_inspect), cls=EnvironmentCommand)(state_inspect.command)
+_state.command("verify", epilog=_example(state_verify), cls=EnvironmentCommand)(state_verify.command)
+_state.command("checkpoints", epilog=_example(state_checkpoints), cls=EnvironmentCommand)(state_checkpoints.command)
 app.add_typer(_state, name="state")
 
 _table = typer.Typer(rich_markup_mode=None, help="Look at a pipeline's tables; nothing is changed.")

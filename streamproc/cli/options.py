@@ -11,6 +11,7 @@ __all__ = [
     "LogUrl",
     "MetricsHost",
     "MetricsPort",
+    "Partitions",
     "PipelineOption",
     "PipelinePath",
     "StageName",
@@ -56,6 +57,12 @@ MetricsPort = Annotated[
     int | None,
     typer.Option(
         metavar="PORT", min=1, max=65535, help="Serve /metrics, /live and /ready; worker i has port PORT + i."
+    ),
+]
+Partitions = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", min=1, max=10_000, help="Of topics that are made. [default: `partitions` of the pipeline]"
     ),
 ]
 MetricsHost = Annotated[

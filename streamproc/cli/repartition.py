@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from streamproc.cli.environment import EnvironmentName
 from streamproc.cli.options import AsJson, Checkpoints, LogUrl, PipelinePath, load_stages, refuse_unless
 from streamproc.cli.stdout import write_json
 
@@ -34,6 +35,7 @@ def command(
     log: LogUrl,
     state: Annotated[Path, typer.Option(metavar="DIR", help="The state directory of both pipelines.")],
     checkpoints: Checkpoints = None,
+    environment: EnvironmentName = None,
     as_json: AsJson = False,
 ) -> None:
     """Move the state of a pipeline that has decided all of its input to one with another number of partitions.

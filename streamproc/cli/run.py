@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from state.budget import shares
+from streamproc.cli.environment import EnvironmentName
 from streamproc.cli.log_directory import make_directories
 from streamproc.cli.loops import leaving_quietly
 from streamproc.cli.options import (
@@ -22,6 +23,7 @@ from streamproc.cli.options import (
     LogUrl,
     MetricsHost,
     MetricsPort,
+    Partitions,
     PipelinePath,
     StateMemory,
     load_stages,
@@ -36,27 +38,32 @@ _STATE_OF_BROKERS = "streamproc-state"
 EXAMPLES = (
     "streamproc run configs/pipeline.yaml --log file:.streamproc",
     "streamproc run configs/pipeline.yaml --log kafka://localhost:9092 --workers 4",
+    "streamproc run configs/pipeline.yaml --env prod",
 )
+
+Instance = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Stable name of this pod. [default: $STREAMPROC_INSTANCE, else the host's]"),
+]
+StateDirectory = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Local state. [default: DIR/state of a file: log, else ./streamproc-state]"),
+]
 
 
 def command(
     pipeline: PipelinePath,
     log: LogUrl,
     *,
+    environment: EnvironmentName = None,
     workers: Annotated[int, typer.Option(metavar="N", min=1, max=256, help="Worker processes.")] = 1,
-    state: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Local state. [default: DIR/state of a file: log, else ./streamproc-state]"),
-    ] = None,
+    state: StateDirectory = None,
     until_end: Annotated[
         bool, typer.Option("--until-end", help="Stop when all that was there at the start is decided and committed.")
     ] = False,
     metrics_port: MetricsPort = None,
     metrics_host: MetricsHost = "127.0.0.1",
-    instance: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Stable name of this pod. [default: $STREAMPROC_INSTANCE, else the host's]"),
-    ] = None,
+    instance: Instance = None,
     checkpoints: Checkpoints = None,
     checkpoint_seconds: CheckpointSeconds = 30.0,
     leave: Annotated[
@@ -64,6 +71,7 @@ def command(
     ] = False,
     commit_interval: CommitInterval = 0.0,
     state_memory: StateMemory = 0,
+    partitions: Partitions = None,
     log_level: Annotated[LogLevel, typer.Option(help="What is logged, as JSON lines on stderr.")] = LogLevel.INFO,
     worker: Annotated[int | None, typer.Option(hidden=True)] = None,
     parent: Annotated[int | None, typer.Option(hidden=True)] = None,
@@ -79,7 +87,7 @@ def command(
         name = instance or os.environ.get(INSTANCE_VARIABLE) or socket.gethostname()
         share = Share(
             pipeline, log, state or _state_of(log), name, workers, until_end, metrics_port, log_level, checkpoints,
-            checkpoint_seconds, leave, commit_interval, metrics_host, state_memory,
+            checkpoint_seconds, leave, commit_interval, metrics_host, state_memory, partitions,
         )  # fmt: skip
         if worker is not None:
             return work(share, worker)
@@ -109,6 +117,7 @@ def _child(share: Share, index: int) -> list[str]:
         "--checkpoint-seconds": share.checkpoint_seconds,
         "--commit-interval": share.commit_interval_ms,
         "--state-memory": share.state_memory,
+        "--partitions": share.partitions,
         "--worker": index,
         "--parent": os.getpid(),
     }

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from streamproc.cli.environment import EnvironmentName
 from streamproc.cli.options import AsJson, PipelinePath, StageName, load_stages, stages_named
 from streamproc.cli.stdout import write_json
 
@@ -21,6 +22,7 @@ def command(
     *,
     checkpoints: Annotated[str, typer.Option(metavar="URL", help="The address that was given to `run`.")],
     stage: StageName = None,
+    environment: EnvironmentName = None,
     as_json: AsJson = False,
 ) -> int:
     """List the checkpoints of each task, newest first; exit with 1 if one cannot be read. Files are not read."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from streamproc.cli.environment import EnvironmentName
 from streamproc.cli.options import AsJson, PipelinePath, StageName, load_stages, stages_named
 from streamproc.cli.stdout import write_json
 
@@ -35,6 +36,7 @@ def command(
         typer.Option(metavar="URL", help="Also say what is committed there, and how far the state is behind."),
     ] = None,
     stage: StageName = None,
+    environment: EnvironmentName = None,
     as_json: AsJson = False,
 ) -> int:
     """Say what lies in a state directory: positions, rows, sizes. It is opened read-only; no worker may have it."""

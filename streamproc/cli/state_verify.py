@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from streamproc.cli.environment import EnvironmentName
 from streamproc.cli.options import (
     AsJson,
     Checkpoints,
@@ -41,6 +42,7 @@ def command(
     ] = None,
     checkpoints: Checkpoints = None,
     stage: StageName = None,
+    environment: EnvironmentName = None,
     as_json: AsJson = False,
 ) -> int:
     """Read every row and chunk of the state, and every file of its checkpoints; exit with 1 if any is damaged."""

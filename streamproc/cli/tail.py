@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from streamproc.cli.environment import EnvironmentName
 from streamproc.cli.loops import leaving_quietly, run_async
 from streamproc.cli.options import LogUrl, PipelineOption, load_stages
 
@@ -25,6 +26,8 @@ def command(
     ],
     pipeline: PipelineOption,
     log: LogUrl,
+    *,
+    environment: EnvironmentName = None,
     from_start: Annotated[bool, typer.Option("--from-start", help="Begin with the oldest record.")] = False,
     until_end: Annotated[
         bool, typer.Option("--until-end", help="Stop at what is there now (implies --from-start), instead of waiting.")

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 __all__ = ["EXAMPLES", "command"]
 
+from streamproc.cli.environment import EnvironmentName
 from streamproc.cli.options import PipelinePath, load_stages
 from streamproc.cli.stdout import writing_stdout
 
-EXAMPLES = ("streamproc validate configs/pipeline.yaml",)
+EXAMPLES = (
+    "streamproc validate configs/pipeline.yaml",
+    "streamproc validate configs/pipeline.yaml --env prod",
+)
 
 
-def command(pipeline: PipelinePath) -> None:
+def command(pipeline: PipelinePath, environment: EnvironmentName = None) -> None:
     """Check a pipeline and explain it.
 
     All that is wrong is said, each with file, line and column, structure first; then the exit code is 2. Nothing is

@@ -46,6 +46,7 @@ class Share(NamedTuple):
     commit_interval_ms: float = 0.0
     metrics_host: str = "127.0.0.1"
     state_memory: int = 0
+    partitions: int | None = None
 
 
 def work(share: Share, index: int) -> int:
@@ -75,7 +76,7 @@ def _work(share: Share, index: int) -> None:
     from streamproc.runtime.settings import WorkerSettings
 
     configure_logs(share.log_level)
-    plans = load_stages(share.pipeline)
+    plans = load_stages(share.pipeline, share.partitions)
     name = plans[0].pipeline
     make_directories(share.log, share.state, name)
     port = None if share.metrics_port is None else share.metrics_port + index
@@ -103,7 +104,7 @@ def _parse(arguments: Sequence[str]) -> tuple[Share, int, int]:
     while given[-1] in SWITCHES:
         switches.add(given.pop())
     values = dict(zip(given[0::2], given[1::2], strict=True))
-    port = values.get("--metrics-port")
+    port, partitions = values.get("--metrics-port"), values.get("--partitions")
     share = Share(
         pipeline,
         values["--log"],
@@ -119,6 +120,7 @@ def _parse(arguments: Sequence[str]) -> tuple[Share, int, int]:
         float(values["--commit-interval"]),
         values["--metrics-host"],
         int(values["--state-memory"]),
+        None if partitions is None else int(partitions),
     )
     return share, int(values["--worker"]), int(values["--parent"])
 

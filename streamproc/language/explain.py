@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["explain"]
+__all__ = ["earlier_text", "explain", "window_text"]
 
 from operators.expressions import ExpressionOperator
 from operators.operator import Operator
@@ -76,16 +76,18 @@ def _inputs(names: tuple[str, ...]) -> str:
 
 
 def _windows(spec: WindowSpec) -> list[str]:
-    lines = [f"{feature.name}: {_window(feature)}" for feature in spec.features]
-    return lines + [f"{p.name}: {_earlier(p)}" for p in spec.previous]
+    lines = [f"{feature.name}: {window_text(feature)}" for feature in spec.features]
+    return lines + [f"{p.name}: {earlier_text(p)}" for p in spec.previous]
 
 
-def _earlier(previous: PreviousFeature) -> str:
+def earlier_text(previous: PreviousFeature) -> str:
+    """An earlier value in words."""
     text = f"{previous.of}, {previous.n} row{'s' if previous.n > 1 else ''} earlier"
     return text + (f" where {previous.where}" if previous.where else "")
 
 
-def _window(feature: WindowFeature) -> str:
+def window_text(feature: WindowFeature) -> str:
+    """A window in words."""
     text = f"{feature.aggregate} of {feature.of or 'rows'} over {duration_text(feature.over_ms)}"
     if feature.where:
         text += f" where {feature.where}"

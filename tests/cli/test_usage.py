@@ -188,7 +188,13 @@ def test_validate_explains(cli: Cli, pipeline: Path) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_help_shows_an_example_that_can_be_parsed(name: str, cli: Cli) -> None:
+def test_help_shows_an_example_that_can_be_parsed(
+    name: str, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = tmp_path / "configs" / "environments" / "prod.yaml"
+    environment.parent.mkdir(parents=True)
+    environment.write_text("log: file:log\n")
+    monkeypatch.chdir(tmp_path)
     outcome = cli(*name.split(), "--help")
     assert (outcome.code, outcome.err) == (0, "")
     _, _, examples = outcome.out.partition("Example:\n")

@@ -1,0 +1,91 @@
+"""A prediction as text for a terminal."""
+
+from __future__ import annotations
+
+__all__ = ["explanation"]
+
+from collections.abc import Sequence
+
+from streamproc.language.costing import Prediction, StagePrediction
+from streamproc.language.units import duration_text
+
+_HOUR_MS, _DAY_MS = 3_600_000, 86_400_000
+
+
+def explanation(prediction: Prediction) -> str:
+    """The drawing, the stages, and where the figures come from."""
+    parts = [_head(prediction), *(_stage(stage, prediction) for stage in prediction.stages), _foot(prediction)]
+    return "\n".join(parts)
+
+
+def _head(prediction: Prediction) -> str:
+    boxes = [f"[{stage.stage} by {stage.partition_by}]" for stage in prediction.stages]
+    drawing = " -> ".join([prediction.stream, *boxes, "decisions"])
+    hops = f"{prediction.hops} hop{'s' * (prediction.hops != 1)}"
+    return (
+        f"pipeline {prediction.pipeline}: {hops}, {prediction.partitions} partitions\n\n  {drawing}\n\n"
+        f"  {prediction.us:.1f} us an event in full batches: {1e6 / prediction.us:,.0f} events a second of a core\n"
+        f"  {prediction.us_alone / 1000:.2f} ms for an event that comes alone\n"
+    )
+
+
+def _stage(stage: StagePrediction, prediction: Prediction) -> str:
+    title = f"stage {stage.stage}: {stage.reads} by {stage.partition_by} -> {stage.to}\n"
+    if stage.also:
+        title += f"  its state is brought forward by {', '.join(stage.also)}, too: their events are not reckoned\n"
+    rows = [
+        [work.what, work.name, _figure(work.us, 2), _figure(work.us_alone, 0), str(work.hops), work.detail]
+        for work in stage.work
+    ]
+    rows.append(["all", stage.stage, _figure(stage.us, 2), _figure(stage.us_alone, 0), str(stage.work[0].hops), ""])
+    text = title + _table(["part", "name", "us", "alone", "hops", ""], rows, "<<>>><")
+    return text + (_keys(stage, prediction) if stage.keys else "")
+
+
+def _figure(us: float, digits: int) -> str:
+    return f"{us:,.{digits}f}"
+
+
+def _keys(stage: StagePrediction, prediction: Prediction) -> str:
+    names = ["table", "bytes a key", "on disk", "entries", "bytes an entry", "kept", "forgotten after"]
+    rows = [
+        [
+            state.table, f"{state.bytes:,}", f"{state.stored_bytes:,}", f"{state.entries:,}", str(state.entry_bytes),
+            _kept(state.kept_ms), duration_text(state.ttl_ms) if state.ttl_ms else "never",
+        ]
+        for state in stage.keys
+    ]  # fmt: skip
+    events = f"{prediction.rate:g} event{'s' * (prediction.rate != 1)} a key a day"
+    return f"\nstate of stage {stage.stage}, at {events}\n" + _table(names, rows, "<>>>>>>")
+
+
+def _kept(milliseconds: int) -> str:
+    """Days and hours, where it is days.
+
+    >>> _kept(90 * 86_400_000 + 3_600_000), _kept(40_000)
+    ('90d 1h', '40s')
+    """
+    days, rest = divmod(milliseconds, _DAY_MS)
+    if not days:
+        return duration_text(milliseconds)
+    hours = round(rest / _HOUR_MS)
+    return f"{days}d {hours}h" if hours else f"{days}d"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], aligned: str) -> str:
+    """Lines of columns, `aligned` by a sign each: < to the left, > to the right."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = [
+        "  ".join(f"{cell:{sign}{width}}" for cell, sign, width in zip(row, aligned, widths, strict=True)).rstrip()
+        for row in (header, *rows)
+    ]
+    return "".join(f"  {line}\n" for line in lines)
+
+
+def _foot(prediction: Prediction) -> str:
+    machine = prediction.machine
+    ids = f"An id that is remembered takes {prediction.id_bytes} bytes.\n" if prediction.id_bytes else ""
+    return (
+        f"{ids}Without the log's own work, flushes and checkpoints. Full batches have {prediction.batch:,} rows.\n"
+        f"Costs: {machine['cpu']}, {machine['cores']} cores, Python {machine['python']}, {machine['date']}.\n"
+    )

@@ -1,0 +1,159 @@
+"""Plans -> what an event will cost in each part of them."""
+
+from __future__ import annotations
+
+__all__ = ["BATCH", "predict"]
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from operators.expressions import ExpressionOperator
+from operators.operator import Operator
+from operators.plan import Plan
+from operators.schema import DataType
+from operators.score import ScoreOperator
+from operators.windows.layout import Layout, layouts
+from operators.windows.operator import WindowOperator
+from streamproc.language.costing.expressions import expression_units
+from streamproc.language.costing.prediction import KeyState, Prediction, StagePrediction, Work
+from streamproc.language.costing.state import ID_BYTES, key_state
+from streamproc.language.costing.units import Costs, Units, shipped_costs
+from streamproc.language.costing.windows import SHARED, window_units
+from streamproc.language.draft import KEY_TEXT
+from streamproc.language.explain import earlier_text, window_text
+from streamproc.language.model import Pipeline
+from streamproc.language.units import duration_text
+
+BATCH = 2_000
+"""Rows of a full batch."""
+
+
+def predict(pipeline: Pipeline, plans: Sequence[Plan], rate: float = 1.0, costs: Costs | None = None) -> Prediction:
+    """What the pipeline of these plans will take: `rate` events a key a day; `costs`: by default those shipped.
+
+    It is what a worker computes: the log's own work, flushes and checkpoints are not in it.
+    """
+    table = costs or shipped_costs()
+    following = [plan.stage for plan in plans[1:]]
+    keyed = [plans[0].stream.key, *(plan.handoff.key for plan in plans if plan.handoff is not None)]
+    stages = tuple(
+        _Stage(pipeline, plan, hops, table).predict(keyed[hops], [*following, "decisions"][hops], rate)
+        for hops, plan in enumerate(plans)
+    )
+    return Prediction(
+        pipeline=pipeline.pipeline,
+        stream=plans[0].stream.name,
+        partitions=plans[0].topic_partitions,
+        hops=len(plans) - 1,
+        us=sum(stage.us for stage in stages),
+        us_alone=sum(stage.us_alone for stage in stages),
+        batch=BATCH,
+        rate=rate,
+        id_bytes=ID_BYTES if plans[0].stream.deduplicate_ms else 0,
+        stages=stages,
+        machine=table.machine,
+    )
+
+
+class _Stage:
+    """One stage; `hops`: of its rows until here."""
+
+    def __init__(self, pipeline: Pipeline, plan: Plan, hops: int, costs: Costs) -> None:
+        self._pipeline, self._plan, self._hops, self._costs = pipeline, plan, hops, costs
+        self._types: dict[str, DataType] = {spec.name: spec.type for spec in plan.stream.fields}
+        for step in plan.steps:
+            self._types |= {output.name: output.type for output in step.outputs}
+
+    def predict(self, partition_by: str, to: str, rate: float) -> StagePrediction:
+        work = tuple(self._work())
+        return StagePrediction(
+            stage=self._plan.stage,
+            reads=self._plan.stream.topic,
+            also=tuple(stream.name for stream in self._plan.others),
+            to=to,
+            partition_by=partition_by,
+            us=sum(part.us for part in work),
+            us_alone=sum(part.us_alone for part in work),
+            work=work,
+            keys=tuple(self._keys(rate)),
+        )
+
+    def _part(self, what: str, name: str, detail: str, units: Mapping[str, float]) -> Work:
+        cost = self._costs.of(units)
+        return Work(what, name, detail, cost.at(BATCH), cost.at(1), self._hops)
+
+    # ---- the parts, in the order in which a batch goes through them
+
+    def _work(self) -> Iterator[Work]:
+        plan = self._plan
+        fields = Units(f"decode:{spec.type.kind}" + ":pan" * spec.pan for spec in plan.stream.fields)
+        taken = "" if plan.stream.format == "json" else f", {plan.stream.format} taken as JSON"
+        yield self._part("decode", "", f"{len(plan.stream.fields)} fields{taken}", {"decode": 1, **fields})
+        if plan.stream.deduplicate_ms:
+            kept = duration_text(plan.stream.deduplicate_ms)
+            yield self._part("deduplicate", "", f"{plan.stream.id} within {kept}", {"deduplicate": 1})
+        for step in plan.steps:
+            yield from self._step(step)
+        yield from self._output()
+
+    def _step(self, step: Operator) -> Iterator[Work]:
+        if isinstance(step, WindowOperator):
+            for layout in layouts(step.spec):
+                yield from self._windows(layout)
+        elif isinstance(step, ExpressionOperator):
+            yield self._part("expressions", "", f"{len(step.expressions)} in one step", {"expressions": 1})
+            for name, units in expression_units(step).items():
+                what, _, shown = name.rpartition(":")
+                detail = "" if what else _hidden(name)
+                yield self._part(what or "feature", shown, detail, units)
+        elif isinstance(step, ScoreOperator):
+            yield self._score(step)
+        else:
+            yield Work("operator", type(step).__name__, "of your own: not measured", 0.0, 0.0, self._hops)
+
+    def _windows(self, layout: Layout) -> Iterator[Work]:
+        details = {feature.name: window_text(feature) for feature in layout.features}
+        details |= {one.name: earlier_text(one) for one in layout.previous}
+        for name, units in window_units(layout).items():
+            if name == SHARED:
+                key = layout.spec.key.removeprefix(KEY_TEXT)
+                yield self._part("key", key, "what all its windows share", units)
+            else:
+                yield self._part("feature", name, details[name], units)
+
+    def _score(self, step: ScoreOperator) -> Work:
+        (name,) = self._pipeline.models
+        file = Path(self._pipeline.folder) / self._pipeline.models[name].file
+        kb = file.stat().st_size / 1024 if file.is_file() else 0.0
+        units = {"score": 1, "score:feature": len(step.inputs), "score:kb": kb}
+        return self._part("score", name, f"{len(step.inputs)} features, {kb:,.0f} KiB", units)
+
+    def _output(self) -> Iterator[Work]:
+        plan = self._plan
+        if plan.handoff is not None:
+            kinds = Units(f"encode:{self._types[name].kind}" for name in plan.handoff.columns)
+            yield self._part("hop", "", _count(len(plan.handoff.columns), "column"), {"handoff": 1, **kinds})
+        else:
+            yield self._part(
+                "decide", "", _count(len(plan.rules), "rule"), {"decide": 1, "decide:rule": len(plan.rules)}
+            )
+            kinds = Units(f"encode:{self._types[name].kind}" for name in plan.decision.include)
+            yield self._part("encode", "", _count(len(plan.decision.include), "column"), {"encode": 1, **kinds})
+        kinds = Units(f"block:{field.type.kind}" for field in plan.features)
+        exact = sum(len(step.outputs) for step in plan.steps if step.tables)
+        units = {"journal": 1, "journal:exact": exact, "block": 1, **kinds}
+        yield self._part("journal", "", _count(len(plan.features), "feature"), units)
+
+    def _keys(self, rate: float) -> Iterator[KeyState]:
+        for step in self._plan.steps:
+            if isinstance(step, WindowOperator):
+                for layout in layouts(step.spec):
+                    yield key_state(layout, rate)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
+def _hidden(name: str) -> str:
+    return "made for other features" if name.startswith("_") else ""
