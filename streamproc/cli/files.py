@@ -79,7 +79,8 @@ def resolve_inputs(given: Sequence[str], plans: Sequence[Plan], stream: str = ""
     for text in given:
         name, separator, rest = text.partition("=")
         if separator and name.isidentifier() and not os.path.exists(text):
-            paths[name].append(check_file(Path(rest), find_stream(name, plans)))
+            found = find_stream(name, plans)
+            paths[name].append(check_file(Path(rest), found))
         else:
             name = stream or _called_after(Path(text), streams)
             paths[name].append(check_file(Path(text), streams[name]))
