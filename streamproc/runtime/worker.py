@@ -380,7 +380,8 @@ class Worker:
             if number not in self._ends:
                 self._ends[number] = await ends_now(self._log, stage.topics, stage.partitions)
             ends = self._ends[number]
-            if not await at_end(self._log, self._reader, self._clock, self._pipeline, ends=ends, own=self._inputs):
+            done = at_end(self._log, self._reader, self._clock, self._pipeline, ends=ends, own=self._inputs)
+            if not await done or not self._collector.idle:  # a poll meanwhile moves the position, and brings records
                 return False
         return True
 
