@@ -247,8 +247,7 @@ class Worker:
     async def _transact(self, parts: list[Part], membership: Membership) -> None:
         """Steps 5-8, and meanwhile steps 1-4 of the next batch if it is full."""
         started = self._clock.monotonic()
-        reached = self._queue.reached
-        offsets = {source: offset for part in parts for source, offset in part.offsets(reached).items()}
+        offsets = {tp: offset for part in parts for tp, offset in part.offsets(self._queue.reached).items()}
         outputs = [output for part in parts for output in part.computed.outputs]
         run = asyncio.ensure_future(self._protocol.run(outputs, offsets, membership))  # 5-7
         full = None if self._care or any(stage.restorer.active for stage in self._stages) else self._full
