@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import structlog
 
 from operators.deduplicate import Deduplicator
 from operators.plan import Plan
-from state.errors import ConfigError
+from state.errors import BlobStoreError, ConfigError
 from state.worker_state import WorkerState
 from streamproc.clock import SystemClock
 from streamproc.runtime.engine import Engine
@@ -264,7 +265,10 @@ async def _checkpointer(
     from streamproc.runtime.checkpointer import Checkpointer
 
     blobs = await asyncio.to_thread(open_blobs, options.checkpoints)
-    await asyncio.to_thread(check_blobs, blobs)
+    try:
+        await asyncio.to_thread(check_blobs, blobs)
+    except BlobStoreError as error:  # decisions go on without it, as they do when it fails later
+        structlog.get_logger("checkpoint").error("the checkpoints' store does not answer yet", reason=str(error))
     # Each worker's own: one may still be sending a task's files when another one of the pod copies them.
     directory = options.state / plan.pipeline / "checkpoints" / f"{settings.instance}-{settings.index}"
     await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)  # of a worker that was killed

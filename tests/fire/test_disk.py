@@ -172,24 +172,38 @@ def test_a_full_checkpoint_store_holds_nothing_up(make: Make, disk: SmallDisk) -
     store = disk.path / "blobs"
     subject = begun(make("--checkpoints", f"file:{store}", "--checkpoint-seconds", "1"))
 
-    def manifests() -> int:
-        return len(list(store.glob("*/*/manifests/*")))
-
-    def feed_until(reached: Callable[[], bool]) -> None:
-        """What is flushed with a batch goes into the next checkpoint."""
-        while not reached():
-            subject.feed(2_000)
-            subject.until_decided()
-
-    feed_until(lambda: manifests() >= 4)
+    feed_until(subject, lambda: _manifests(store) >= 4)
     disk.fill()
-    feed_until(lambda: subject.said("no checkpoint was written, will try again"))
-    whole = manifests()
+    feed_until(subject, lambda: subject.said("no checkpoint was written, will try again"))
+    whole = _manifests(store)
     disk.free()
-    feed_until(lambda: manifests() > whole)
+    feed_until(subject, lambda: _manifests(store) > whole)
     assert subject.stop() == 0, subject.campaign.logged()
     assert not subject.said("worker died")
     subject.finish()
+
+
+def test_a_checkpoint_store_that_is_full_at_the_start_holds_nothing_up(make: Make, disk: SmallDisk) -> None:
+    store = disk.path / "blobs"
+    store.mkdir()
+    disk.fill()
+    subject = begun(make("--checkpoints", f"file:{store}", "--checkpoint-seconds", "1"))
+    assert subject.said("the checkpoints' store does not answer yet")
+    disk.free()
+    feed_until(subject, lambda: _manifests(store) > 0)
+    assert subject.stop() == 0, subject.campaign.logged()
+    subject.finish()
+
+
+def _manifests(store: Path) -> int:
+    return len(list(store.glob("*/*/manifests/*")))
+
+
+def feed_until(subject: Subject, reached: Callable[[], bool]) -> None:
+    """What is flushed with a batch goes into the next checkpoint."""
+    while not reached():
+        subject.feed(2_000)
+        subject.until_decided()
 
 
 def test_writes_that_fail_with_another_error(make: Make, disk: SmallDisk) -> None:
