@@ -203,9 +203,7 @@ async def run_worker(
         stores = await _stores(home, memory, stack)
         executor = _executor(stack)
         states = StateKeeper(state, stores, plan.state_fingerprint, executor)
-        checkpointer = await _checkpointer(
-            plan, options, states, stack, clock=clock, metrics=metrics, settings=settings
-        )
+        checkpointer = await _checkpointer(plan, options, settings, states, stack, clock=clock, metrics=metrics)
         worker = Worker(
             plan.pipeline, log, [StageParts(plan, engine, states, checkpointer)], clock=clock, executor=executor,
             metrics=metrics, settings=settings, probe=timer, notes=notes, orders=orders,
@@ -253,8 +251,8 @@ def _hold(stack: contextlib.AsyncExitStack, home: Path, settings: WorkerSettings
 
 
 async def _checkpointer(
-    plan: Plan, options: RunOptions, states: StateKeeper, stack: AsyncExitStack, *, clock: Clock,
-    metrics: WorkerMetrics, settings: WorkerSettings,
+    plan: Plan, options: RunOptions, settings: WorkerSettings, states: StateKeeper, stack: AsyncExitStack, *,
+    clock: Clock, metrics: WorkerMetrics,
 ) -> Checkpointer | None:  # fmt: skip
     """Raises ConfigError if the store cannot be used."""
     if options.checkpoints is None:
