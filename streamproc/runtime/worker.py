@@ -341,7 +341,8 @@ class Worker:
         """With `until_end`: whether the group has decided and committed all that was there at the start."""
         if not self._settings.until_end or not self.ready or not self._collector.idle:
             return False
-        return await at_end(self._log, self._reader, self._clock, self._pipeline, ends=self._ends, own=self._tasks)
+        done = await at_end(self._log, self._reader, self._clock, self._pipeline, ends=self._ends, own=self._tasks)
+        return done and self._collector.idle  # a poll meanwhile moves the position, and brings records
 
     async def _close(self) -> None:
         """Leave nothing to replay: what is published is flushed; what is not is undone."""
