@@ -33,6 +33,7 @@ from state.table import KeyedTable, TableSpec
 _STEPS = 4  # of eviction, between two batches
 _OWED_MAX = 4  # steps of expiry that wait for a flush's end
 _SPARE = 8  # beside a flush, an eighth of the budget may be used on top of it
+_FAR_BYTES = 64 << 20
 
 
 class FlushCut:
@@ -228,8 +229,8 @@ class WorkerState:
 
     @property
     def far_over_budget(self) -> bool:
-        """Whether keys take twice what they should: what cannot be written can never leave."""
-        return self._is_over(2 * self.memory_bytes)
+        """Whether keys take twice what they should, and 64 MiB more: what cannot be written can never leave."""
+        return self._is_over(self.memory_bytes and self.memory_bytes + max(self.memory_bytes, _FAR_BYTES))
 
     def _is_over(self, most_bytes: int) -> bool:
         return 0 < most_bytes < sum(part.used_bytes for part in self._parts)

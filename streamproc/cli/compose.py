@@ -224,7 +224,7 @@ class _StageBuilder:
         self._stack.push_async_callback(asyncio.to_thread, stores.close)
         states = StateKeeper(state, stores, plan.state_fingerprint, executor, plan.stream.topic)
         checkpointer = await _checkpointer(
-            plan, self._options, states, self._stack, clock=self._clock, metrics=self._metrics, settings=self._settings
+            plan, self._options, self._settings, states, self._stack, clock=self._clock, metrics=self._metrics
         )
         self.states[plan.stage] = state
         if checkpointer is not None:
@@ -259,8 +259,8 @@ def _hold(stack: contextlib.AsyncExitStack, home: Path, settings: WorkerSettings
 
 
 async def _checkpointer(
-    plan: Plan, options: RunOptions, states: StateKeeper, stack: AsyncExitStack, *, clock: Clock,
-    metrics: WorkerMetrics, settings: WorkerSettings,
+    plan: Plan, options: RunOptions, settings: WorkerSettings, states: StateKeeper, stack: AsyncExitStack, *,
+    clock: Clock, metrics: WorkerMetrics,
 ) -> Checkpointer | None:  # fmt: skip
     """Raises ConfigError if the store cannot be used."""
     if options.checkpoints is None:

@@ -386,9 +386,9 @@ class Worker:
 
     async def _close(self) -> None:
         """Leave nothing to replay: what is published is flushed; what is not is undone."""
+        self._undo()  # before anybody else has a turn: a restore's slice publishes the whole state
         await self._collector.reset()
         await self._progress.close()
-        self._undo()
         try:
             for stage in self._stages:
                 await stage.finish(orderly=self._orderly)

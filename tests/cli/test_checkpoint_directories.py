@@ -50,8 +50,8 @@ def test_a_checkpoint_that_is_being_sent_is_left_alone(tmp_path: Path, same: str
             async def taken(sequence: int, index: int, between: Any = None) -> None:
                 states: Any = States(sequence, between)
                 made = await _checkpointer(
-                    plan, options, states, stack, clock=SystemClock(), metrics=WorkerMetrics(),
-                    settings=WorkerSettings(index=index),
+                    plan, options, WorkerSettings(index=index), states, stack,
+                    clock=SystemClock(), metrics=WorkerMetrics(),
                 )  # fmt: skip
                 assert made is not None
                 await made.take(task)

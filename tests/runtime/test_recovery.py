@@ -19,7 +19,7 @@ from state.errors import ConfigError, EventLogError
 from state.manifest import Cut, Manifest
 from state.memory import MemoryDisk
 from state.worker_state import FlushCut
-from streamproc.eventlog.contract import NO_OFFSET, Chunk, TopicPartition
+from streamproc.eventlog.contract import NO_OFFSET, Chunk, CommittedOffset, TopicPartition
 from streamproc.eventlog.simulated import Faults, VirtualTimeLoop
 from streamproc.language import compile_pipeline, compile_stages, load_pipeline
 from streamproc.runtime import recovery, state_keeper
@@ -358,6 +358,21 @@ def test_a_restore_is_stopped_while_a_checkpoint_is_fetched(plan: Plan) -> None:
     assert stopped
 
 
+async def committed_while_it_stood_still(
+    world: World, source: TopicPartition
+) -> tuple[CommittedOffset, CommittedOffset]:
+    """What a process asked for before it stood still, and what is committed since."""
+    records, admin = traffic(world.rng, 300, 12), world.client().admin()
+    found = []
+    for part in (records[:100], records[100:]):
+        await world.feed(part)
+        assert await world.work(batch_rows_max=5)
+        found.append((await admin.committed(world.plan.pipeline, [source]))[source])
+    then, now = found
+    assert JournalHead.parse(now.metadata).sequence > JournalHead.parse(then.metadata).sequence
+    return then, now
+
+
 @pytest.mark.parametrize("offsets_forgotten", [False, True])
 @pytest.mark.parametrize(("ahead", "removed"), [(0, False), (1, True)])
 def test_a_process_that_stood_still_removes_no_checkpoint_of_the_tasks_new_owner(
@@ -367,25 +382,17 @@ def test_a_process_that_stood_still_removes_no_checkpoint_of_the_tasks_new_owner
 
     async def run() -> None:
         world = World(plan, random.Random(3), Faults(random.Random(3)))
-        records = traffic(world.rng, 300, 12)
-        source = TopicPartition(plan.stream.topic, 0)
-        log = world.client()
-        await world.feed(records[:100])
-        assert await world.work(batch_rows_max=5)
-        then = await log.admin().committed(plan.pipeline, [source])
-        await world.feed(records[100:])
-        assert await world.work(batch_rows_max=5)
-        now = await log.admin().committed(plan.pipeline, [source])
+        source, log = TopicPartition(plan.stream.topic, 0), world.client()
+        then, now = await committed_while_it_stood_still(world, source)
         if offsets_forgotten:
             await forget_offsets(world)
-        assert JournalHead.parse(now[source].metadata).sequence > JournalHead.parse(then[source].metadata).sequence
-        checkpoints = OneCheckpoint(JournalHead.parse(now[source].metadata).sequence + ahead)
+        checkpoints = OneCheckpoint(JournalHead.parse(now.metadata).sequence + ahead)
         restoring = Recovery(
             log, Counting(), NoStates(), asyncio.Lock(), group=plan.pipeline, journal_topic=plan.topics.journal,
             state_fingerprint="", partitions=2, checkpoints=checkpoints,
         )  # fmt: skip
         with pytest.raises(ConfigError):  # the journal is of another plan
-            await restoring.restore(PartitionTask(0, source), then)
+            await restoring.restore(PartitionTask(0, source), {source: then})
         assert checkpoints.removed == removed
 
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
@@ -413,14 +420,8 @@ def test_a_process_that_stood_still_throws_no_state_of_the_tasks_new_owner_away(
 
     async def run() -> None:
         world = World(plan, random.Random(3), Faults(random.Random(3)))
-        records = traffic(world.rng, 300, 12)
         source, log = TopicPartition(plan.stream.topic, 0), world.client()
-        await world.feed(records[:100])
-        assert await world.work(batch_rows_max=5)
-        then = (await log.admin().committed(plan.pipeline, [source]))[source]
-        await world.feed(records[100:])
-        assert await world.work(batch_rows_max=5)
-        now = (await log.admin().committed(plan.pipeline, [source]))[source]
+        then, now = await committed_while_it_stood_still(world, source)
         states = OneState(JournalHead.parse(now.metadata).sequence + ahead)
         restoring = Recovery(
             log, Counting(), states, asyncio.Lock(), group=plan.pipeline, journal_topic=plan.topics.journal,
