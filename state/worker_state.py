@@ -226,6 +226,11 @@ class WorkerState:
         """Whether keys take more memory than they should; never without a budget."""
         return self._is_over(self.memory_bytes)
 
+    @property
+    def far_over_budget(self) -> bool:
+        """Whether keys take twice what they should: what cannot be written can never leave."""
+        return self._is_over(2 * self.memory_bytes)
+
     def _is_over(self, most_bytes: int) -> bool:
         return 0 < most_bytes < sum(part.used_bytes for part in self._parts)
 

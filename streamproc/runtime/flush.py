@@ -6,7 +6,8 @@
 2. once the cut's batch is published: encode and write the copy in one batch a task, with the journal position of that
    cut (in a thread)
 3. a failed write, or a batch that was undone, marks the rows dirty again; the next flush tries anew. A store that
-   turns out damaged is told by `damage`: the worker restores its task
+   turns out damaged is told by `damage`: the worker restores its task. What cannot be written cannot leave memory:
+   at twice the budget the worker ends, and a restart replays it
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Collection, Iterable
 
 import structlog
 
-from state.errors import StateCorruptedError
+from state.errors import StateCorruptedError, StateDiskError
 from state.worker_state import FlushCut
 from streamproc.clock import Clock
 from streamproc.runtime.executor import BlockingExecutor
@@ -149,6 +150,8 @@ class Flusher:
         self._not_before = self._clock.monotonic() + _RETRY_SECONDS
         if isinstance(error, StateCorruptedError):
             self.damage = error
+        elif self._states.far_over_budget:
+            raise StateDiskError(reason_of(error)) from error
         else:
             topic = self._writing[0][0].source.topic
             self._logger.error("state could not be written, will try again", topic=topic, error=reason_of(error))

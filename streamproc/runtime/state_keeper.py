@@ -141,6 +141,11 @@ class StateKeeper:
         )
         return meta.encode()
 
+    @property
+    def far_over_budget(self) -> bool:
+        """See `WorkerState`."""
+        return self._state.far_over_budget
+
     def relief(self, task: int, meta: LocalMeta) -> Awaitable[None] | None:
         """See `LocalStates`. Rows leave memory as they are written: by `WorkerState.evict`, if there is a budget."""
         enough = max(_RELIEF_ROWS_TIGHT if self._state.over_budget else _RELIEF_ROWS, 2 * self._unwritten)

@@ -247,8 +247,7 @@ class Worker:
     async def _transact(self, parts: list[Part], membership: Membership) -> None:
         """Steps 5-8, and meanwhile steps 1-4 of the next batch if it is full."""
         started = self._clock.monotonic()
-        reached = self._queue.reached
-        offsets = {source: offset for part in parts for source, offset in part.offsets(reached).items()}
+        offsets = {tp: offset for part in parts for tp, offset in part.offsets(self._queue.reached).items()}
         outputs = [output for part in parts for output in part.computed.outputs]
         run = asyncio.ensure_future(self._protocol.run(outputs, offsets, membership))  # 5-7
         full = None if self._care or any(stage.restorer.active for stage in self._stages) else self._full
@@ -380,7 +379,8 @@ class Worker:
             if number not in self._ends:
                 self._ends[number] = await ends_now(self._log, stage.topics, stage.partitions)
             ends = self._ends[number]
-            if not await at_end(self._log, self._reader, self._clock, self._pipeline, ends=ends, own=self._inputs):
+            done = at_end(self._log, self._reader, self._clock, self._pipeline, ends=ends, own=self._inputs)
+            if not await done or not self._collector.idle:  # a poll meanwhile moves the position, and brings records
                 return False
         return True
 

@@ -28,7 +28,7 @@ Name = tuple[Any, Any, Any]
 
 
 class PartitionData(NamedTuple):
-    """All committed records of one partition, and the group's offset with its metadata."""
+    """All committed records of one of a pipeline's `partitions`, and the group's offset with its metadata."""
 
     topic: str
     partition: int
@@ -37,6 +37,7 @@ class PartitionData(NamedTuple):
     dead_letters: list[Record]
     journal: list[Record]
     committed: tuple[int, str] | None
+    partitions: int
 
 
 @dataclass
@@ -218,7 +219,7 @@ class _Progress:
             yield "its rejects or duplicates are not the oracle's"
         if next(self._decisions, None) is not None:
             yield "there are decisions that no record of it covers"
-        named = f"1:{self.sequence}:{self.previous_offset}:{self.chain.hex()}"
+        named = f"1:{self.sequence}:{self.previous_offset}:{self.chain.hex()}:-1:{data.partitions}"
         if data.source and data.committed != (end, named):
             yield f"the group's offset is {data.committed}, expected {(end, named)}"
 

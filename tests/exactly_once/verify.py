@@ -38,7 +38,8 @@ def read_partition(log: LogReader, pipeline: str, partition: int) -> PartitionDa
     source, decisions, dead_letters, journal = (log.read(f"{pipeline}.{name}", partition) for name in TOPICS)
     topic = f"{pipeline}.transactions"
     committed = log.committed(pipeline, topic).get(partition)
-    return PartitionData(topic, partition, source, decisions, dead_letters, journal, committed)
+    partitions = log.partitions(topic)
+    return PartitionData(topic, partition, source, decisions, dead_letters, journal, committed, partitions)
 
 
 def report(found: Findings, records: int, seconds: float) -> dict[str, Any]:

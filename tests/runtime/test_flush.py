@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from state.errors import StateDiskError
 from streamproc.runtime.flush import Flusher
 from streamproc.runtime.partition_task import Phase
 
@@ -86,3 +88,29 @@ async def test_it_writes_until_its_thread_has_ended() -> None:
     assert not flusher.is_writing
     flusher.prepare([task])
     assert task.flushed == 0
+
+
+@pytest.mark.parametrize("far", [False, True])
+async def test_a_disk_that_takes_nothing_ends_the_worker_at_twice_the_budget(far: bool) -> None:
+    """Not before: decisions go on meanwhile, and no batch is undone."""
+    work: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    restored: list[bool] = []
+    cut = SimpleNamespace(meta=b"", restore_dirty=lambda: restored.append(True), rows=1, written=lambda: None)
+    keeper: Any = SimpleNamespace(
+        dirty_rows=lambda _: 100, cut=lambda _: cut, meta=lambda _: b"", store=lambda _: None, far_over_budget=far
+    )
+    executor: Any = SimpleNamespace(submit=lambda _: work)
+    clock: Any = Clock()
+    flusher = Flusher(keeper, executor, clock, 100, 1.0)
+    task: Any = SimpleNamespace(
+        task=0, source=SimpleNamespace(topic="t"), phase=Phase.RUNNING, computed=SimpleNamespace(sequence=0),
+        sequence=0, flushed=-1,
+    )  # fmt: skip
+    flusher.publish([task], newest=True)
+    work.set_exception(OSError(errno.ENOSPC, "No space left on device"))
+    if far:
+        with pytest.raises(StateDiskError, match="give it space"):
+            flusher.prepare([task])
+    else:
+        flusher.prepare([task])
+    assert (restored, task.flushed) == ([True], -1)
