@@ -27,6 +27,8 @@ import msgspec
 
 from operators.operator import Operator, OutputField
 from operators.schema import StreamSchema, TopicNames
+from operators.timed.operator import TimedOperator
+from operators.timed.spec import AlertSpec
 from state.table import TableSpec
 
 STREAM = "stream"
@@ -92,6 +94,8 @@ class Plan(msgspec.Struct, frozen=True):
     `state_fingerprint`: digest of what state depends on (streams, keys, features); `decision_fingerprint`: of
     rules, thresholds, tables and models, which change without a barrier. `topic_partitions`: co-partitioned count.
     `home`: what its state is called, below a state directory and in a checkpoints' store.
+    `alerts`: how what its timed steps say is told. `idle_ms`: how long a task's input rests before its clock goes on;
+    0: it never does.
     """
 
     pipeline: str
@@ -110,6 +114,13 @@ class Plan(msgspec.Struct, frozen=True):
     handoff: Handoff | None = None
     subject: str = ""
     others: tuple[StreamSchema, ...] = ()
+    alerts: tuple[AlertSpec, ...] = ()
+    idle_ms: int = 0
+
+    @property
+    def timed(self) -> tuple[TimedOperator, ...]:
+        """The steps whose results wait for time."""
+        return tuple(step for step in self.steps if isinstance(step, TimedOperator))
 
     @property
     def tables(self) -> tuple[TableSpec, ...]:

@@ -118,28 +118,41 @@ def _backtest(plans: Sequence[Plan], paths: Mapping[str, Sequence[Path]], output
     from streamproc.cli.progress import Progress
     from streamproc.cli.replay_files import FileReplay
     from streamproc.cli.side_rows import file_pieces
-    from streamproc.cli.summary import Summary, letters_beside
+    from streamproc.cli.summary import Summary, alerts_beside, late_beside, letters_beside
 
     summary = Summary(plans[-1])
     tables = DecisionTable(plans)
     decided, *others = streams_of(plans).items()
     now_ms = time.time_ns() // 1_000_000
     replay = FileReplay(plans, {name: file_pieces(stream, paths[name], now_ms) for name, stream in others})
-    letters = letters_beside(output)
+    letters, alerts, late = letters_beside(output), alerts_beside(output), late_beside(output)
     with (
         Progress("backtest", sum(path.stat().st_size for path in paths[decided[0]])) as progress,
         _replacing(letters) as letters_at,
+        _replacing(alerts) as alerts_at,
+        _replacing(late) as late_at,
         _replacing(output) as output_at,
+        open(alerts_at, "wb") as alerts_file,
+        open(late_at, "wb") as late_file,
         open(letters_at, "wb") as letters_file,
         _row_groups(output_at, tables.schema) as write,
     ):
+
+        def tell() -> None:
+            for file, lines in zip((alerts_file, late_file), summary.tell(replay.told()), strict=True):
+                file.writelines(lines)
+
         for result in replay.run(paths[decided[0]]):
             write(tables.table(result.judged))
             letters_file.writelines(summary.add(result))
+            tell()
             progress.update(result.progress, summary.rows)
+        replay.end()
+        tell()
     summary.side_rows = replay.side_rows
-    if not summary.dead_letters:
-        letters.unlink()
+    for path, counts in ((letters, summary.dead_letters), (alerts, summary.alerts), (late, summary.late)):
+        if not counts:
+            path.unlink()
     return summary
 
 

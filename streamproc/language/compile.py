@@ -127,6 +127,10 @@ class _StageCompiler:
         if not clear:
             problems.check()  # what there would be is not known
         features, refused = _features(stage, declared, draft, problems)
+        ids = list(dict.fromkeys(one.id for one in self._streams.values()))
+        for name, timed in stage.timed.items():
+            with problems.caught():
+                draft.timed(name, timed, ids, stage.watermark.disorder)
         refused |= wrong | ({stage.partition_by, stage.per} - _columns(stage, stream))
         if self._following is None:
             _scores_and_rules(pipeline, stream, draft, problems)
@@ -167,6 +171,8 @@ class _StageCompiler:
             handoff=handoff(pipeline, self._stream, stage, self._following, features),
             subject=pipeline.stages[0].partition_by,
             others=tuple(others),
+            alerts=tuple(builder.alerts),
+            idle_ms=stage.watermark.idle if builder.alerts else 0,
         )
 
 
@@ -350,7 +356,7 @@ def _topics(pipeline: Pipeline, stage: str) -> TopicNames:
     """`stage`: what its journal's name has behind the pipeline's journal's."""
     topics = pipeline.topics
     side = {} if stage else {rule.to: f"{pipeline.pipeline}.{rule.to}" for rule in pipeline.rules if rule.to}
-    return TopicNames(topics.decisions, topics.dead_letters, topics.journal + stage, side)
+    return TopicNames(topics.decisions, topics.dead_letters, topics.journal + stage, side, topics.alerts, topics.late)
 
 
 def _open_onnx(path: Path) -> LoadedModel:

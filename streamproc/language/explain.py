@@ -8,6 +8,8 @@ from operators.expressions import ExpressionOperator
 from operators.operator import Operator
 from operators.plan import Plan, replay_steps
 from operators.tables import LookupTable, Match
+from operators.timed.operator import TimedOperator
+from operators.timed.spec import AbsenceSpec, TimedSpec
 from operators.windows.operator import WindowOperator
 from operators.windows.spec import PreviousFeature, WindowFeature, WindowSpec
 from streamproc.language.units import duration_text
@@ -33,10 +35,16 @@ def explain(plan: Plan) -> str:
         lines.append(f"step {number}: {_title(step)}{kept}")
         lines += [f"  {line}" for line in _details(step)]
     lines += _rules(plan)
+    if plan.alerts:
+        lines.append(f"alerts to {plan.topics.alerts}, rows too late for them to {plan.topics.late}" + _idle(plan))
     names = ", ".join(field.name for field in plan.features)
     lines.append(f"features ({len(plan.features)}): {names}")
     lines.append(f"state {plan.state_fingerprint[:16]}, decision {plan.decision_fingerprint[:16]}")
     return "\n".join(lines)
+
+
+def _idle(plan: Plan) -> str:
+    return f"; without rows the clock goes on after {duration_text(plan.idle_ms)}" if plan.idle_ms else ""
 
 
 def _tables(plan: Plan) -> list[str]:
@@ -60,6 +68,9 @@ def _title(step: Operator) -> str:
         return f"windows per {step.spec.key}"
     if isinstance(step, ExpressionOperator):
         return "expressions"
+    if isinstance(step, TimedOperator):
+        what = "absence" if isinstance(step.spec.rule, AbsenceSpec) else "window"
+        return f"{what} {step.spec.name} per {step.spec.per}"
     return type(step).__name__
 
 
@@ -68,7 +79,19 @@ def _details(step: Operator) -> list[str]:
         return _windows(step.spec)
     if isinstance(step, ExpressionOperator):
         return [f"{name}: {compiled.type}, reads {_inputs(compiled.inputs)}" for name, compiled in step.expressions]
+    if isinstance(step, TimedOperator):
+        return [_timed(step.spec)]
     return [f"{field.name}: {field.type}" for field in step.outputs]
+
+
+def _timed(spec: TimedSpec) -> str:
+    rule = spec.rule
+    behind = f", the watermark {duration_text(spec.disorder)} behind" if spec.disorder else ""
+    if isinstance(rule, AbsenceSpec):
+        return f"after {rule.after} no {rule.without} within {duration_text(rule.within)}{behind}"
+    text = f"{rule.kind} {duration_text(rule.size)}" + (f" every {duration_text(rule.every)}" if rule.every else "")
+    text += f": {', '.join(rule.aggregates)} of {rule.of or 'rows'}" + (f" where {rule.where}" if rule.where else "")
+    return text + (f", {duration_text(rule.lateness)} of lateness" if rule.lateness else "") + behind
 
 
 def _inputs(names: tuple[str, ...]) -> str:

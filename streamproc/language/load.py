@@ -6,10 +6,13 @@ __all__ = ["load_pipeline", "read_pipeline", "read_text"]
 
 from pathlib import Path
 
+import msgspec
+
 from state.errors import ConfigError, Place
 from streamproc.language.expression import Expr, parse
 from streamproc.language.load_features import read_features
 from streamproc.language.load_streams import read_streams, read_tables
+from streamproc.language.load_timed import TIMED_KEYS, check_alerts, read_timed, read_watermark
 from streamproc.language.model import IN_STEP_MS, Decision, Model, Pipeline, Rule, Stage, Stream, Topics, UserOperator
 from streamproc.language.problems import Problems, nearest
 from streamproc.language.reader import (
@@ -75,8 +78,9 @@ def read_pipeline(content: str, file: str) -> Pipeline:
     models = {key: _model(section) for key, section in top.subsections("models", "model")}
     decision = _decision(top)
     rules = _rules(top, decision) + _without_score(models, decision, top.problems)
-    topics = _topics(top, name)
+    topics = _topics(top, name, timed=any(stage.timed for stage in stages))
     _check_topics(name, streams, stages, topics, rules, problems=problems)
+    check_alerts(stages, problems)
     partitions = top.get("partitions", whole(1, PARTITIONS_MAX), 4)
     retention = top.get("retention", duration, 0) or None
     tests = dict(zip(top.get("tests", names, _NONE), _places(top, "tests"), strict=False))
@@ -108,7 +112,7 @@ def _stages(top: Section, streams: dict[str, Stream]) -> tuple[Stage, ...]:
     if "stages" not in top:
         return (_stage(top, "main", next(iter(streams), "")),)
     node = top.node("stages")
-    for key in ("name", "partition_by", "per", "ttl", "in_step", "features"):
+    for key in ("name", "partition_by", "per", "ttl", "in_step", "features", *TIMED_KEYS):
         if top.node(key) is not None:
             top.problems.add(f"{key!r} stands beside 'stages'", top.key_place(key), "move it into the stage")
     items = node.items if isinstance(node, Items) else []
@@ -132,7 +136,8 @@ def _stage(section: Section, name: str, stream: str) -> Stage:
     in_step = section.get("in_step", duration, IN_STEP_MS)
     section.later("patterns", "patterns")
     named = section.node("per") or section.node("partition_by") or section
-    return Stage(name, partition_by, per, read_features(section), ttl, in_step, named.place)
+    features, watermark, timed = read_features(section), read_watermark(section), read_timed(section)
+    return Stage(name, partition_by, per, features, ttl, in_step, named.place, watermark, timed)
 
 
 def _operator(section: Section) -> UserOperator:
@@ -273,11 +278,9 @@ def _check_topics(
             problems.add(f"topic {stream.topic} is {uses[stream.topic]} topic too", stream.place, "give each its own")
         uses.setdefault(stream.topic, "the stream's" if len(streams) == 1 else f"the stream {name}'s")
     place = next((stream.place for stream in streams.values()), None)
-    for kind, topic in (
-        ("decisions", topics.decisions),
-        ("dead_letters", topics.dead_letters),
-        ("journal", topics.journal),
-    ):
+    for kind, topic in msgspec.structs.asdict(topics).items():
+        if not topic:
+            continue
         if topic in uses:
             problems.add(f"topics: {kind} is {uses[topic]} topic too", place, topic)
         uses.setdefault(topic, f"the {kind}")
@@ -290,9 +293,10 @@ def _check_topics(
             problems.add(f"rule {rule.id}: to: {topic} is {uses[topic]} topic", rule.place, "choose another name")
 
 
-def _topics(top: Section, pipeline: str) -> Topics:
+def _topics(top: Section, pipeline: str, *, timed: bool) -> Topics:
+    """Topics of alerts and late rows are there where something is `timed`."""
     section = Section(top.node("topics") or _NOTHING, "topics", top.problems)
-    kinds = ("decisions", "dead_letters", "journal")
+    kinds = ("decisions", "dead_letters", "journal", *(("alerts", "late") if timed else ()))
     found = Topics(**{kind: section.get(kind, topic_name, f"{pipeline}.{kind}") for kind in kinds})
     section.close()
     return found

@@ -7,6 +7,7 @@ docs/language/pipeline.md, which a test compares with this module.
 from __future__ import annotations
 
 __all__ = [
+    "Absence",
     "Decision",
     "ExpressionFeature",
     "Feature",
@@ -17,8 +18,11 @@ __all__ = [
     "Stage",
     "Stream",
     "Table",
+    "Timed",
+    "TimedWindow",
     "Topics",
     "UserOperator",
+    "Watermark",
     "WindowGroup",
     "window_names",
 ]
@@ -121,12 +125,52 @@ class WindowGroup(msgspec.Struct, frozen=True):
 Feature = ExpressionFeature | WindowGroup
 
 
+class Watermark(msgspec.Struct, frozen=True):
+    """How event time goes on: `disorder` ms behind the newest row; without rows, once input has rested `idle` ms."""
+
+    disorder: int = 0
+    idle: int = 0
+
+
+class TimedWindow(msgspec.Struct, frozen=True):
+    """Windows that are told when they close. `kind`: tumble, hop, session or cumulate; lengths in ms.
+
+    `of` None: rows are counted. `when`: over the results.
+    """
+
+    kind: str
+    size: int
+    aggregates: tuple[str, ...]
+    every: int = 0
+    offset: int = 0
+    lateness: int = 0
+    of: Expr | None = None
+    where: Expr | None = None
+    when: Expr | None = None
+    per: str | None = None
+    reason: str = ""
+    place: Place = Place("")
+
+
+class Absence(msgspec.Struct, frozen=True):
+    """After a row where `after` is true none where `without` is follows within `within` ms."""
+
+    after: Expr
+    without: Expr
+    within: int
+    per: str | None = None
+    reason: str = ""
+    place: Place = Place("")
+
+
+Timed = TimedWindow | Absence
+
+
 class Stage(msgspec.Struct, frozen=True):
     """Features of one partition key. `ttl` (ms): keys without a row for so long are forgotten; 0: never.
 
     `in_step` (ms): how far its partitions may be ahead of each other, if it hands its rows on.
-
-    `place` is where its key is named.
+    `timed`: windows and absences, by name. `place` is where its key is named.
     """
 
     name: str
@@ -136,6 +180,8 @@ class Stage(msgspec.Struct, frozen=True):
     ttl: int = 0
     in_step: int = IN_STEP_MS
     place: Place = Place("")
+    watermark: Watermark = Watermark()
+    timed: dict[str, Timed] = {}
 
 
 class UserOperator(msgspec.Struct, frozen=True):
@@ -189,6 +235,8 @@ class Topics(msgspec.Struct, frozen=True):
     decisions: str
     dead_letters: str
     journal: str
+    alerts: str = ""
+    late: str = ""
 
 
 class Pipeline(msgspec.Struct, frozen=True):

@@ -92,6 +92,9 @@ class WorkerMetrics:
         self.dead_letters = Counter(p + "dead_letters", "Records refused", ["reason"], registry=registry)
         self.duplicates = Counter(p + "duplicates", "Records that repeat an id", registry=registry)
         self.decisions = Counter(p + "decisions", "Decisions", ["decision"], registry=registry)
+        self.alerts = Counter(p + "alerts", "Alerts told, windows and absences", ["alert"], registry=registry)
+        self.late_rows = Counter(p + "late_rows", "Records too late for a window", ["window"], registry=registry)
+        self.clock_ticks = Counter(p + "clock_ticks", "Of partitions whose input rests", registry=registry)
         self.unknown_fields = Counter(p + "records_with_unknown_fields", "Estimated above one half", registry=registry)
         self.failed_transactions = Counter(p + "failed_transactions", "Settled after a failure", registry=registry)
         self.batch_rows = Histogram(p + "batch_rows", "Records a transaction", buckets=_ROWS, registry=registry)
@@ -164,8 +167,10 @@ class WorkerMetrics:
         self.transaction_seconds.observe(seconds)
         self._transactions += 1
         for judged in decided:
+            self._timed(judged)
             self._decided(judged, now_ms)
         for stage, judged in handed_on:
+            self._timed(judged)
             self.handed_on.labels(stage).inc(judged.rows.size)
             self._refused(judged)
         for judged in (*decided, *(judged for _, judged in handed_on)):
@@ -177,6 +182,11 @@ class WorkerMetrics:
     def _refused(self, judged: Judged) -> None:
         for letter in judged.rows.refused:
             self.dead_letters.labels(letter.reason).inc()
+
+    def _timed(self, judged: Judged) -> None:
+        self.clock_ticks.inc(len(judged.ran.ticks))
+        for (name, what), count in judged.told.items():
+            (self.late_rows if what == "late" else self.alerts).labels(name).inc(count)
 
     def _decided(self, judged: Judged, now_ms: int) -> None:
         self.records.inc(judged.rows.size)

@@ -123,6 +123,15 @@ class Stage:
         """How many its source has."""
         return self.engine.partitions
 
+    @property
+    def idle_ms(self) -> int:
+        """See `Plan`."""
+        return self.plan.idle_ms
+
+    def waits(self, task: int) -> tuple[int, int] | None:
+        """See `Engine.waits`."""
+        return self.engine.waits(task)
+
     def share(self, partitions: int) -> None:
         """So many partitions has its source, and so many tasks are shared out."""
         self.engine.partitions = self._states.partitions = self._recovery.partitions = partitions
