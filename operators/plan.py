@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from operators.call import CallSpec
 from operators.operator import Operator, OutputField
 from operators.schema import StreamSchema, TopicNames
 from state.table import TableSpec
@@ -48,6 +49,7 @@ class DecisionSpec(msgspec.Struct, frozen=True):
     `severity`: all actions, most severe first; the most severe live rule that hit wins, else `otherwise`.
     `include`: columns that the decision's JSON carries besides id, key, decision, score and reasons.
     `score`: the column of the score 0-100, if there is a model; `tier` that of the risk tier (string).
+    `calls`: the call steps before it, of which a decision says where one failed.
     """
 
     severity: tuple[str, ...]
@@ -55,6 +57,7 @@ class DecisionSpec(msgspec.Struct, frozen=True):
     include: tuple[str, ...] = ()
     score: str | None = None
     tier: str | None = None
+    calls: tuple[str, ...] = ()
 
 
 class Handoff(msgspec.Struct, frozen=True):
@@ -76,7 +79,8 @@ class Plan(msgspec.Struct, frozen=True):
 
     `stream` is the one whose rows are decided, or handed on; `others` only bring state forward. Their rows come by
     event time; at equal times `stream` comes first, the others in their order.
-    `handoff`: where its rows go; None: it is the last stage, and decides. `subject`: what decisions are keyed by.
+    `calls`: between the stage before and this one, in order. `handoff`: where its rows go; None: it is the last stage,
+    and decides. `subject`: what decisions are keyed by.
     `features`: the columns that the journal's block and a backtest carry, in the analyst's order.
     `state_fingerprint`: digest of what state depends on (streams, keys, features); `decision_fingerprint`: of
     rules, thresholds, tables and models, which change without a barrier. `topic_partitions`: co-partitioned count.
@@ -96,6 +100,7 @@ class Plan(msgspec.Struct, frozen=True):
     topic_partitions: int = 4
     topic_config: dict[str, str] = {}
     stage: str = "main"
+    calls: tuple[CallSpec, ...] = ()
     handoff: Handoff | None = None
     subject: str = ""
     others: tuple[StreamSchema, ...] = ()

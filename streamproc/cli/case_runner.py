@@ -14,6 +14,7 @@ import numpy as np
 
 from operators.plan import Plan
 from operators.schema import Kind
+from streamproc.cli.calls import given_answers
 from streamproc.cli.files import Piece
 from streamproc.cli.records import key_reader
 from streamproc.cli.replay_files import FileReplay
@@ -59,7 +60,8 @@ class CaseRunner:
         began = time.perf_counter()
         values = [given.value for given in case.given]
         piece = Piece(values, list(map(self._key_of, values)), range(1, len(values) + 1), (), 0)
-        judged, refused = FileReplay(self._plans).decide(piece, [given.logged for given in case.given])
+        replay = FileReplay(self._plans, answers=given_answers([given.answers for given in case.given]))
+        judged, refused = replay.decide(piece, [given.logged for given in case.given])
         found = _Found(self._plans[-1], judged, refused)
         differences = [*self._compare(case, found), *_unexpected(case, found)]
         return CaseOutcome(case, tuple(differences), found.all_hits(), time.perf_counter() - began)

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from operators.encode import failed_calls
 from operators.plan import Plan
 from streamproc.cli.refusals import Refusals
 from streamproc.cli.replay_files import Result
@@ -29,13 +30,14 @@ class Summary:
     """Counts of one backtest. `rows`: of the stream that is decided, decided or not; `side_rows`: of each other one."""
 
     def __init__(self, plan: Plan) -> None:
-        self._rules = plan.rules
+        self._rules, self._calls = plan.rules, plan.decision.calls
         self._started = time.monotonic()
         self.rows = 0
         self.side_rows: dict[str, int] = {}
         self.duplicates = 0
         self.decisions: Counter[str] = Counter()
         self.dead_letters: Counter[str] = Counter()
+        self.failed_calls: Counter[str] = Counter()
         self._refusals = Refusals()
         self._hits = np.zeros(len(plan.rules), np.int64)
         self._shadow_hits: Counter[str] = Counter()
@@ -51,6 +53,8 @@ class Summary:
         self._hits += bits[:, : len(self._rules)].sum(axis=0, dtype=np.int64)
         for shadow in judged.decided.shadow or ():
             self._shadow_hits.update(shadow)
+        for calls in failed_calls(self._calls, judged.batch.columns, judged.batch.size) or ():
+            self.failed_calls.update(calls)
         found = [(number, reason, "this row is no record") for number, reason in piece.skipped]
         found += [(piece.numbers[letter.offset], letter.reason, letter.detail) for letter in result.refused]
         letters = [SideLetter(result.path, *letter) for letter in sorted(found)]
@@ -74,6 +78,7 @@ class Summary:
             "duplicates": self.duplicates,
             "dead_letters": dict(self.dead_letters),
             "rules": self._by_rule(),
+            **({"failed_calls": {call: self.failed_calls[call] for call in self._calls}} if self._calls else {}),
             "seconds": round(seconds, 3),
             "rows_per_second": round(self.rows / max(seconds, 1e-9)),
         }
@@ -85,7 +90,8 @@ class Summary:
         lines = [f"{self.rows:,} rows in {seconds:.1f} s ({self.rows / max(seconds, 1e-9):,.0f} a second) -> {output}"]
         for title, counts in (
             ("other streams", self.side_rows),
-            ("decisions", self.decisions), ("rules hit", self._shown_rules()), ("dead letters", self.dead_letters),
+            ("decisions", self.decisions), ("rules hit", self._shown_rules()), ("failed calls", self.failed_calls),
+            ("dead letters", self.dead_letters),
         ):  # fmt: skip
             if counts:
                 lines.append(f"{title}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))

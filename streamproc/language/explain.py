@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["explain"]
 
+from operators.call import CallSpec
 from operators.expressions import ExpressionOperator
 from operators.operator import Operator
 from operators.plan import Plan, replay_steps
@@ -18,6 +19,7 @@ def explain(plan: Plan) -> str:
     stream = plan.stream
     lines = [
         f"pipeline {plan.pipeline}",
+        *(line for call in plan.calls for line in _call(call)),
         f"stream {stream.name}: topic {stream.topic}, {plan.topic_partitions} partitions by {stream.key}",
         f"  id {stream.id}, event time {stream.event_time}, {len(stream.fields)} fields"
         + (f" of {stream.format}" if stream.format != "json" else "")
@@ -37,6 +39,24 @@ def explain(plan: Plan) -> str:
     lines.append(f"features ({len(plan.features)}): {names}")
     lines.append(f"state {plan.state_fingerprint[:16]}, decision {plan.decision_fingerprint[:16]}")
     return "\n".join(lines)
+
+
+def _call(call: CallSpec) -> list[str]:
+    parts = call.http.url
+    url = "".join(part if place % 2 == 0 else f"{{{part}}}" for place, part in enumerate(parts))
+    kept = f", kept for {duration_text(call.cache_ms)}" if call.cache_ms else ""
+    return [
+        f"call {call.name}: {call.http.method} {url}",
+        f"  {duration_text(call.timeout_ms)} at most, {call.in_flight} at a time{kept}",
+        *(
+            f"  {field.name}: {field.type}, else {_shown(value)}"
+            for field, value in zip(call.returns, call.default, strict=True)
+        ),
+    ]
+
+
+def _shown(value: object) -> str:
+    return "NULL" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _tables(plan: Plan) -> list[str]:

@@ -131,6 +131,12 @@ def decision_fingerprint(pipeline: Pipeline, table_digests: Mapping[str, str], m
             name: [model_digests[name], list(model.features), model.tiers] for name, model in pipeline.models.items()
         },
     }
+    calls = [call for stage in pipeline.stages for call in stage.calls]
+    if calls:
+        meant["calls"] = [
+            [c.name, c.method, c.url, c.body, [[n, str(f.type), f.source, c.default[n]] for n, f in c.returns.items()]]
+            for c in calls
+        ]
     return _digest(meant)
 
 

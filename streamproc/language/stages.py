@@ -28,7 +28,8 @@ def handoff(
         return None
     fields = [name for name in stream.fields if name not in (ROUTE, DIGEST)]
     columns = tuple(dict.fromkeys([*fields, *features]))
-    return Handoff(f"{pipeline.pipeline}.{following.name}", following.partition_by, columns, stage.in_step)
+    first = following.calls[0].name if following.calls else following.name
+    return Handoff(f"{pipeline.pipeline}.{first}", following.partition_by, columns, stage.in_step)
 
 
 def handed_on(stream: Stream, sent: Handoff, scope: Mapping[str, OutputField]) -> Stream:

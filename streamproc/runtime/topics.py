@@ -29,7 +29,8 @@ async def prepare_topics(log: EventLog, *plans: Plan, replay_horizon_ms: int | N
         if found := await admin.partitions(stream.topic):
             source, partitions = stream.topic, found
             break
-    specs = [TopicSpec(name, partitions, plan.topic_config) for plan in plans for name in _names(plan)]
+    configs = {name: plan.topic_config for plan in plans for name in _names(plan)}
+    specs = [TopicSpec(name, partitions, config) for name, config in configs.items()]
     await admin.ensure_topics(specs)
     for spec in specs:
         found = await admin.partitions(spec.name)
@@ -48,5 +49,5 @@ async def prepare_topics(log: EventLog, *plans: Plan, replay_horizon_ms: int | N
 
 def _names(plan: Plan) -> list[str]:
     topics = plan.topics
-    sources = [stream.topic for stream in plan.streams]
+    sources = [*(call.source for call in plan.calls), *(stream.topic for stream in plan.streams)]
     return [*sources, topics.decisions, topics.dead_letters, topics.journal, *topics.side.values()]

@@ -11,7 +11,7 @@ __all__ = ["Worker"]
 
 import asyncio
 from collections import ChainMap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 import structlog
@@ -376,13 +376,19 @@ class Worker:
         """
         if not self._settings.until_end or not self.ready or not self._collector.idle:
             return False
-        for number, stage in enumerate(self._stages):
+        for number, (group, topics, own) in enumerate(self._legs()):
             if number not in self._ends:
-                self._ends[number] = await ends_now(self._log, stage.topics, stage.partitions)
+                self._ends[number] = await ends_now(self._log, topics, self._stages[0].partitions)
             ends = self._ends[number]
-            if not await at_end(self._log, self._reader, self._clock, self._pipeline, ends=ends, own=self._inputs):
+            if not await at_end(self._log, self._reader, self._clock, group, ends=ends, own=own):
                 return False
         return True
+
+    def _legs(self) -> Iterator[tuple[str, Sequence[str], Collection[TopicPartition]]]:
+        """Of a row's way: the group that does a part of it, the topics that it reads, and what of that is ours."""
+        for stage in self._stages:
+            yield from ((call.group, [call.source], ()) for call in stage.plan.calls)
+            yield self._pipeline, stage.topics, self._inputs
 
     async def _close(self) -> None:
         """Leave nothing to replay: what is published is flushed; what is not is undone."""

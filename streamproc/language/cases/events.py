@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-__all__ = ["WORDS", "Events", "read_base"]
+__all__ = ["WORDS", "Events", "read_base", "with_answers"]
 
+from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
-from operators.schema import Kind, StreamSchema
+from operators.call_values import ValueFaultError, as_declared
+from operators.plan import Plan
+from operators.schema import FieldSpec, Kind, StreamSchema
+from state.errors import ConfigError
 from streamproc.language.cases.model import Given
 from streamproc.language.cases.values import read_given, read_time
 from streamproc.language.reader import Reader, Section, duration, text, whole
@@ -23,6 +29,16 @@ WORDS = ("event", "at", "repeat", "every", "logged", "record", "fields")
 """What an event may say besides its fields."""
 
 Fields = dict[str, Node]
+
+
+def with_answers(plans: Sequence[Plan]) -> StreamSchema:
+    """What an event may give: the stream's fields, and what services that are called return; `plans`: of the stages."""
+    stream = plans[0].stream
+    return replace(stream, fields=(*stream.fields, *_returned(plans)))
+
+
+def _returned(plans: Sequence[Plan]) -> list[FieldSpec]:
+    return [field for plan in plans for call in plan.calls for field in call.returns]
 
 
 def read_base(section: Section, schema: StreamSchema, below: Fields, start: int) -> Fields:
@@ -63,9 +79,10 @@ class _Entry(NamedTuple):
 class Events:
     """Collects the records of one case. `labels`: the index of the record that a name in `expect:` stands for."""
 
-    def __init__(self, schema: StreamSchema, base: Fields, start: int) -> None:
-        """`start`: ms, what relative times count from."""
-        self._schema = schema
+    def __init__(self, plans: Sequence[Plan], base: Fields, start: int) -> None:
+        """`plans`: of the stages; `start`: ms, what relative times count from."""
+        self._schema = with_answers(plans)
+        self._answers = {field.name: field for field in _returned(plans)}
         self._base = base
         self._start = start
         self._clock = start
@@ -133,8 +150,9 @@ class Events:
         schema, after = self._schema, copy * entry.every
         given = clock if entry.at is None else entry.at
         time: int | None = given + after
+        values = self._values(entry, copy)
+        answers = self._answered(entry, values)
         if entry.record is None:
-            values = self._values(entry, copy)
             if schema.event_time in values:
                 time = None if (own := values[schema.event_time]) is None else own + after
             values[schema.event_time] = time
@@ -145,7 +163,19 @@ class Events:
         self._clock = clock if time is None else time
         logged = self._clock if entry.logged is None else entry.logged + after
         label = f"{entry.label}[{copy + 1}]" if entry.copies > 1 else entry.label
-        self.given.append(Given(label, value, logged))
+        self.given.append(Given(label, value, logged, answers))
+
+    def _answered(self, entry: _Entry, values: dict[str, Any]) -> dict[str, Any]:
+        """Takes what services say out of an event's values."""
+        found = {name: values.pop(name) for name in self._answers if values.get(name) is not None}
+        for name, value in found.items():
+            told = Decimal(bytes(value).decode()) if isinstance(value, msgspec.Raw) else value
+            try:
+                (found[name],) = as_declared([self._answers[name]], [told])
+            except ValueFaultError:
+                place = (self._base | entry.fields)[name].place
+                raise ConfigError(f"{name} is {self._answers[name].type}, no service can say this", place) from None
+        return found
 
     def _values(self, entry: _Entry, copy: int) -> dict[str, Any]:
         schema, number = self._schema, len(self.given)
