@@ -6,10 +6,10 @@ every transaction.
 
 from __future__ import annotations
 
-__all__ = ["Part", "Stage", "StageParts", "by_stage", "decided_and_handed_on", "merging"]
+__all__ = ["Part", "Stage", "StageParts", "by_stage", "decided_and_handed_on", "legs", "merging"]
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from functools import partial
 from typing import NamedTuple
 
@@ -265,6 +265,15 @@ def by_stage(stages: Iterable[Stage], inputs: Sequence[TaskInput]) -> list[tuple
     """A batch's inputs for each stage that has any."""
     found = [(stage, [given for given in inputs if given.source.topic == stage.source]) for stage in stages]
     return [(stage, mine) for stage, mine in found if mine]
+
+
+def legs(
+    stages: Iterable[Stage], own: Collection[TopicPartition]
+) -> Iterator[tuple[str, Sequence[str], Collection[TopicPartition]]]:
+    """Of a row's way: the group that does a part of it, the topics that it reads, and what of these is `own`."""
+    for stage in stages:
+        yield from ((call.group, [call.source], ()) for call in stage.plan.calls)
+        yield stage.plan.pipeline, stage.topics, own
 
 
 def decided_and_handed_on(parts: Iterable[Part]) -> tuple[list[Judged], list[tuple[str, Judged]]]:

@@ -11,7 +11,7 @@ __all__ = ["Worker"]
 
 import asyncio
 from collections import ChainMap
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 import structlog
@@ -34,7 +34,7 @@ from streamproc.runtime.patience import Patience
 from streamproc.runtime.progress import Progress
 from streamproc.runtime.rows import TaskInput, task_inputs
 from streamproc.runtime.settings import WorkerSettings
-from streamproc.runtime.stage import Part, Stage, StageParts, by_stage, decided_and_handed_on, merging
+from streamproc.runtime.stage import Part, Stage, StageParts, by_stage, decided_and_handed_on, legs, merging
 from streamproc.runtime.topics import prepare_topics
 from streamproc.runtime.transaction import Probe, TransactionProtocol
 
@@ -376,19 +376,13 @@ class Worker:
         """
         if not self._settings.until_end or not self.ready or not self._collector.idle:
             return False
-        for number, (group, topics, own) in enumerate(self._legs()):
+        for number, (group, topics, own) in enumerate(legs(self._stages, self._inputs)):
             if number not in self._ends:
                 self._ends[number] = await ends_now(self._log, topics, self._stages[0].partitions)
-            ends = self._ends[number]
-            if not await at_end(self._log, self._reader, self._clock, group, ends=ends, own=own):
+            done = at_end(self._log, self._reader, self._clock, group, ends=self._ends[number], own=own)
+            if not await done or not self._collector.idle:  # a poll meanwhile moves the position, and brings records
                 return False
         return True
-
-    def _legs(self) -> Iterator[tuple[str, Sequence[str], Collection[TopicPartition]]]:
-        """Of a row's way: the group that does a part of it, the topics that it reads, and what of that is ours."""
-        for stage in self._stages:
-            yield from ((call.group, [call.source], ()) for call in stage.plan.calls)
-            yield self._pipeline, stage.topics, self._inputs
 
     async def _close(self) -> None:
         """Leave nothing to replay: what is published is flushed; what is not is undone."""
