@@ -12,13 +12,14 @@ __all__ = ["FileReplay", "Result"]
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
 from operators.plan import Plan
 from operators.timed.alerts import Telling
 from state.rowstore import RowStore
+from streamproc.cli.calls import Answers, declared_defaults
 from streamproc.cli.compose import build_engine
 from streamproc.cli.files import Piece, read_file
 from streamproc.cli.formats import blocking_schemas
@@ -61,15 +62,19 @@ class _Rows(NamedTuple):
 class FileReplay:
     """Decides the rows of files, in order, on state of its own that dies with it."""
 
-    def __init__(self, plans: Sequence[Plan], sides: Mapping[str, Pieces] | None = None) -> None:
+    def __init__(
+        self, plans: Sequence[Plan], sides: Mapping[str, Pieces] | None = None, answers: Answers = declared_defaults
+    ) -> None:
         """Args:
             plans: of the stages, in order.
             sides: the pieces of the streams that are not decided, by name; a stream that is left out has no rows.
+            answers: in the place of services that are called between stages.
 
         Raises:
             ConfigError: a plan cannot be executed here.
         """
         self._stages = [_Stage(plan, sides or {}) for plan in plans]
+        self._answers = answers
         self._now_ms = time.time_ns() // 1_000_000
 
     @property
@@ -117,7 +122,11 @@ class FileReplay:
         judged = first.judge(_Rows(range(len(piece.rows)), piece.keys, piece.rows, times))
         before, refused = first, first.refused(judged)
         for stage in others:
-            judged = stage.judge(before.handed_on(judged, times))
+            rows = before.handed_on(judged, times)
+            for call in stage.plan.calls:
+                records = cast("Sequence[bytes]", rows.values)
+                rows = rows._replace(values=self._answers(call, rows.offsets, records))
+            judged = stage.judge(rows)
             before, refused = stage, refused + stage.refused(judged)
         return judged, sorted(refused, key=lambda letter: letter.offset)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from operators.encode import failed_calls
 from operators.plan import Plan
 from operators.timed.alerts import Telling
 from streamproc.cli.refusals import Refusals
@@ -40,7 +41,7 @@ class Summary:
     """Counts of one backtest. `rows`: of the stream that is decided, decided or not; `side_rows`: of each other one."""
 
     def __init__(self, plan: Plan) -> None:
-        self._rules = plan.rules
+        self._rules, self._calls = plan.rules, plan.decision.calls
         self._started = time.monotonic()
         self.rows = 0
         self.side_rows: dict[str, int] = {}
@@ -49,6 +50,7 @@ class Summary:
         self.dead_letters: Counter[str] = Counter()
         self.alerts: Counter[str] = Counter()
         self.late: Counter[str] = Counter()
+        self.failed_calls: Counter[str] = Counter()
         self._refusals = Refusals()
         self._hits = np.zeros(len(plan.rules), np.int64)
         self._shadow_hits: Counter[str] = Counter()
@@ -64,6 +66,8 @@ class Summary:
         self._hits += bits[:, : len(self._rules)].sum(axis=0, dtype=np.int64)
         for shadow in judged.decided.shadow or ():
             self._shadow_hits.update(shadow)
+        for calls in failed_calls(self._calls, judged.batch.columns, judged.batch.size) or ():
+            self.failed_calls.update(calls)
         found = [(number, reason, "this row is no record") for number, reason in piece.skipped]
         found += [(piece.numbers[letter.offset], letter.reason, letter.detail) for letter in result.refused]
         letters = [SideLetter(result.path, *letter) for letter in sorted(found)]
@@ -97,6 +101,7 @@ class Summary:
             "duplicates": self.duplicates,
             "dead_letters": dict(self.dead_letters),
             "rules": self._by_rule(),
+            **({"failed_calls": {call: self.failed_calls[call] for call in self._calls}} if self._calls else {}),
             "alerts": dict(self.alerts),
             "late": dict(self.late),
             "seconds": round(seconds, 3),
@@ -111,6 +116,7 @@ class Summary:
         for title, counts, listed in (
             ("other streams", self.side_rows, None),
             ("decisions", self.decisions, None), ("rules hit", self._shown_rules(), None),
+            ("failed calls", self.failed_calls, None),
             ("alerts", self.alerts, alerts_beside(output)), ("too late for windows", self.late, late_beside(output)),
             ("dead letters", self.dead_letters, letters_beside(output)),
         ):  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["earlier_text", "explain", "window_text"]
 
+from operators.call import CallSpec
 from operators.expressions import ExpressionOperator
 from operators.operator import Operator
 from operators.plan import Plan, replay_steps
@@ -20,6 +21,7 @@ def explain(plan: Plan) -> str:
     stream = plan.stream
     lines = [
         f"pipeline {plan.pipeline}",
+        *(line for call in plan.calls for line in _call(call)),
         f"stream {stream.name}: topic {stream.topic}, {plan.topic_partitions} partitions by {stream.key}",
         f"  id {stream.id}, event time {stream.event_time}, {len(stream.fields)} fields"
         + (f" of {stream.format}" if stream.format != "json" else "")
@@ -45,6 +47,24 @@ def explain(plan: Plan) -> str:
 
 def _idle(plan: Plan) -> str:
     return f"; without rows the clock goes on after {duration_text(plan.idle_ms)}" if plan.idle_ms else ""
+
+
+def _call(call: CallSpec) -> list[str]:
+    parts = call.http.url
+    url = "".join(part if place % 2 == 0 else f"{{{part}}}" for place, part in enumerate(parts))
+    kept = f", kept for {duration_text(call.cache_ms)}" if call.cache_ms else ""
+    return [
+        f"call {call.name}: {call.http.method} {url}",
+        f"  {duration_text(call.timeout_ms)} at most, {call.in_flight} at a time{kept}",
+        *(
+            f"  {field.name}: {field.type}, else {_shown(value)}"
+            for field, value in zip(call.returns, call.default, strict=True)
+        ),
+    ]
+
+
+def _shown(value: object) -> str:
+    return "NULL" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _tables(plan: Plan) -> list[str]:

@@ -140,6 +140,12 @@ def decision_fingerprint(pipeline: Pipeline, table_digests: Mapping[str, str], m
     }
     if alerts := {name: [t.reason, _when(t)] for stage in pipeline.stages for name, t in stage.timed.items()}:
         meant["alerts"] = alerts
+    calls = [call for stage in pipeline.stages for call in stage.calls]
+    if calls:
+        meant["calls"] = [
+            [c.name, c.method, c.url, c.body, [[n, str(f.type), f.source, c.default[n]] for n, f in c.returns.items()]]
+            for c in calls
+        ]
     return _digest(meant)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 __all__ = [
     "Absence",
+    "Call",
     "Decision",
     "ExpressionFeature",
     "Feature",
@@ -33,6 +34,7 @@ from typing import Any
 
 import msgspec
 
+from operators.call import Breaking
 from operators.schema import DataType
 from operators.tables import Match
 from state.errors import Place
@@ -166,11 +168,37 @@ class Absence(msgspec.Struct, frozen=True):
 Timed = TimedWindow | Absence
 
 
+class Call(msgspec.Struct, frozen=True):
+    """A service that is asked about each row between two stages; see `operators.call.CallSpec`. Durations are ms.
+
+    `url` as it is written; `headers`: `$NAME` is an environment variable; `body`: name -> column; `default`: JSON
+    values. `url_place` is the address's, `places` those of the columns of the body.
+    """
+
+    name: str
+    url: str
+    returns: dict[str, FieldDeclaration]
+    method: str = "GET"
+    headers: dict[str, str] = {}
+    body: dict[str, str] = {}
+    timeout: int = 100
+    in_flight: int = 1_000
+    cache: int = 0
+    retries: int = 1
+    retry_budget: float = 0.1
+    breaker: Breaking = Breaking()
+    default: dict[str, Any] = {}
+    place: Place = Place("")
+    url_place: Place = Place("")
+    places: dict[str, Place] = {}
+
+
 class Stage(msgspec.Struct, frozen=True):
     """Features of one partition key. `ttl` (ms): keys without a row for so long are forgotten; 0: never.
 
     `in_step` (ms): how far its partitions may be ahead of each other, if it hands its rows on.
-    `timed`: windows and absences, by name. `place` is where its key is named.
+    `timed`: windows and absences, by name. `calls`: services that are asked before it. `place` is where its key is
+    named.
     """
 
     name: str
@@ -182,6 +210,7 @@ class Stage(msgspec.Struct, frozen=True):
     place: Place = Place("")
     watermark: Watermark = Watermark()
     timed: dict[str, Timed] = {}
+    calls: tuple[Call, ...] = ()
 
 
 class UserOperator(msgspec.Struct, frozen=True):

@@ -107,12 +107,6 @@ class WorkerMetrics:
         self.out_of_step = Counter(
             p + "out_of_step", "Times a partition that is behind was waited for no longer", registry=registry
         )
-        self.checkpoint_seconds = Histogram(
-            p + "checkpoint_seconds", "Sending a checkpoint", ["stage"], buckets=_SECONDS, registry=registry
-        )
-        self.checkpoint_bytes = Counter(p + "checkpoint_bytes", "Sent for checkpoints", ["stage"], registry=registry)
-        self.failed_checkpoints = Counter(p + "failed_checkpoints", "To be tried again", ["stage"], registry=registry)
-        self.restored_tasks = Counter(p + "restored_tasks", "Taken over and restored", ["stage"], registry=registry)
         self.transaction_seconds = Histogram(
             p + "transaction_seconds", "Steps 5-7", buckets=_SECONDS, registry=registry
         )
@@ -124,16 +118,27 @@ class WorkerMetrics:
         self.lag = Gauge(
             p + "lag_records", "Records behind the end of the log", ["topic", "partition"], registry=registry
         )
+        self.hot_key_share = Gauge(
+            p + "hot_key_share", "Share of the most frequent key in a sampled batch", registry=registry
+        )
+        self.loop_lag_seconds = Gauge(p + "loop_lag_seconds", "Longest recent delay of the loop", registry=registry)
+        self._add_state(registry)
+        self.log_answers, self._seconds_per_row, self._transactions = True, 0.0, 0
+
+    def _add_state(self, registry: CollectorRegistry) -> None:
+        """Metrics of the tasks' state, and of its copies."""
+        p = "streamproc_"
+        self.checkpoint_seconds = Histogram(
+            p + "checkpoint_seconds", "Sending a checkpoint", ["stage"], buckets=_SECONDS, registry=registry
+        )
+        self.checkpoint_bytes = Counter(p + "checkpoint_bytes", "Sent for checkpoints", ["stage"], registry=registry)
+        self.failed_checkpoints = Counter(p + "failed_checkpoints", "To be tried again", ["stage"], registry=registry)
+        self.restored_tasks = Counter(p + "restored_tasks", "Taken over and restored", ["stage"], registry=registry)
         self.state_keys = Gauge(p + "state_keys", "Keys in memory", ["stage"], registry=registry)
         self.state_bytes = Gauge(p + "state_bytes", "Memory of the state, estimated", ["stage"], registry=registry)
         self.state_evicted_keys = Gauge(
             p + "state_evicted_keys", "Keys that left memory so far", ["stage"], registry=registry
         )
-        self.hot_key_share = Gauge(
-            p + "hot_key_share", "Share of the most frequent key in a sampled batch", registry=registry
-        )
-        self.loop_lag_seconds = Gauge(p + "loop_lag_seconds", "Longest recent delay of the loop", registry=registry)
-        self.log_answers, self._seconds_per_row, self._transactions = True, 0.0, 0
 
     def rows_for(self, work_ms: float) -> int:
         """How many rows are about `work_ms` of computing."""

@@ -22,6 +22,7 @@ from operators.plan import Plan
 from state.errors import PartitionsChangedError, StateCorruptedError
 from streamproc.clock import Clock
 from streamproc.eventlog.contract import Chunk, CommittedOffset, EventLog, GroupReader, TopicPartition
+from streamproc.runtime.ending import Leg
 from streamproc.runtime.engine import Engine
 from streamproc.runtime.event_times import EventTimes
 from streamproc.runtime.executor import BlockingExecutor
@@ -112,6 +113,12 @@ class Stage:
     def topics(self) -> list[str]:
         """All topics its tasks read, the one they decide first."""
         return [stream.topic for stream in self.plan.streams]
+
+    @property
+    def way(self) -> list[Leg]:
+        """How a row comes through it: the calls before it, in order, and itself."""
+        calls = [Leg(call.group, [call.source]) for call in self.plan.calls]
+        return [*calls, Leg(self.plan.pipeline, self.topics, self.inputs)]
 
     def merged(self, busy: Callable[[], bool] | None) -> MergedStage:
         """How its streams are merged; `busy`: whether stages before it have work; None: it is the first."""

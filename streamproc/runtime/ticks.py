@@ -4,7 +4,7 @@ A task whose input has brought nothing for `idle_ms`, and is read to its end, is
 its newest row and the time that has passed since it was decided. It ticks when something is due by then, and not else:
 a tick is a transaction, with a journal record and offsets, and a replay obeys it without looking at any clock. A worker
 counts only time that it has seen pass: what waited in the log while nobody read it is no rest. A later stage rests only
-if the stages before it have decided all there is.
+if the stages before it have decided all there is, and calls on the way are answered.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 
 from streamproc.clock import Clock
 from streamproc.eventlog.contract import Chunk, EventLog, GroupReader, TopicPartition
-from streamproc.runtime.ending import at_end, ends_now
+from streamproc.runtime.ending import Leg, at_end, ends_now
 from streamproc.runtime.partition_task import PartitionTask, Phase
 from streamproc.runtime.rows import TaskInput
 
@@ -37,6 +37,11 @@ class Resting(Protocol):
     def inputs(self) -> Mapping[TopicPartition, PartitionTask]: ...
     @property
     def partitions(self) -> int: ...
+    @property
+    def way(self) -> Sequence[Leg]:
+        """How a row comes through it; the stage itself is the last leg."""
+        ...
+
     def waits(self, task: int) -> tuple[int, int] | None:
         """(stream time, the stream time at which something may be due) of a task, ms; None: nothing waits."""
         ...
@@ -53,8 +58,8 @@ class _Mark(NamedTuple):
 class Clocks:
     """The clocks of a worker's tasks. `due`: the ticks to make in the next transaction."""
 
-    def __init__(self, log: EventLog, reader: GroupReader, clock: Clock, group: str, stages: Sequence[Resting]) -> None:
-        self._log, self._reader, self._clock, self._group, self._stages = log, reader, clock, group, stages
+    def __init__(self, log: EventLog, reader: GroupReader, clock: Clock, stages: Sequence[Resting]) -> None:
+        self._log, self._reader, self._clock, self._stages = log, reader, clock, stages
         self._marks: dict[TopicPartition, _Mark] = {}
         self._on = any(stage.idle_ms for stage in stages)
         self.due: list[TaskInput] = []
@@ -78,7 +83,7 @@ class Clocks:
         for number, stage in enumerate(self._stages):
             found = self._resting(stage, buffered) if stage.idle_ms else {}
             inputs = [tp for source in found for tp in stage.tasks[source].inputs]
-            if found and await self._read_to_the_end(inputs) and await self._nothing_comes(self._stages[:number]):
+            if found and await self._read_to_the_end(inputs) and await self._nothing_comes(number):
                 for source, time in sorted(found.items()):
                     at = stage.tasks[source].position
                     ticks.append(TaskInput(source.partition, source, [Chunk(source, [], [], [], [], at)], time))
@@ -106,10 +111,11 @@ class Clocks:
         reader = self._reader
         return all(reader.caught_up(tp) and reader.position(tp) >= ends.get(tp, 0) for tp in inputs)
 
-    async def _nothing_comes(self, before: Sequence[Resting]) -> bool:
-        """Whether the stages before have decided all that is in the log now."""
-        for stage in before:
-            ends = await ends_now(self._log, stage.topics, stage.partitions)
-            if not await at_end(self._log, self._reader, self._clock, self._group, ends=ends, own=stage.inputs):
+    async def _nothing_comes(self, number: int) -> bool:
+        """Whether all that is in the log now has come to this stage: decided by those before, answered by services."""
+        *before, _ = (leg for stage in self._stages[: number + 1] for leg in stage.way)
+        for leg in before:
+            ends = await ends_now(self._log, leg.topics, self._stages[0].partitions)
+            if not await at_end(self._log, self._reader, self._clock, leg, ends):
                 return False
         return True

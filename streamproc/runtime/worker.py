@@ -84,7 +84,7 @@ class Worker:
         self._progress = Progress(log, pipeline, clock)
         self._queue = self._made_queue()
         self._collector = Collector(self._reader, 2 * settings.batch_rows_max, self._queue)
-        self._clocks = Clocks(log, self._reader, clock, pipeline, self._stages)
+        self._clocks = Clocks(log, self._reader, clock, self._stages)
         self._protocol = TransactionProtocol(lambda: log.writer(name), clock, probe)
         self._probe, self._notes, self._care, self._patience = probe, notes, Care(orders), Patience(clock)
         self._rows_max = self._rows_cap = settings.batch_rows_max
@@ -375,11 +375,10 @@ class Worker:
         """
         if not self._settings.until_end or not self.ready or not self._collector.idle:
             return False
-        for number, stage in enumerate(self._stages):
+        for number, leg in enumerate(leg for stage in self._stages for leg in stage.way):
             if number not in self._ends:
-                self._ends[number] = await ends_now(self._log, stage.topics, stage.partitions)
-            ends = self._ends[number]
-            done = at_end(self._log, self._reader, self._clock, self._pipeline, ends=ends, own=self._inputs)
+                self._ends[number] = await ends_now(self._log, leg.topics, self._stages[0].partitions)
+            done = at_end(self._log, self._reader, self._clock, leg, self._ends[number])
             if not await done or not self._collector.idle:  # a poll meanwhile moves the position, and brings records
                 return False
         return True

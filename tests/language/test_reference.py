@@ -16,7 +16,8 @@ from tests.language.helpers import compiled
 PAGES = Path(__file__).parents[2] / "docs" / "language"
 REFERENCE = (PAGES / "pipeline.md").read_text()
 TIME = (PAGES / "time.md").read_text()
-NOT_KEYS = {"place", "places", "key_type", "match", "made", "options", "timed", "kind", "size"}
+CALLS = (PAGES / "calls.md").read_text()
+NOT_KEYS = {"place", "places", "url_place", "key_type", "match", "made", "options", "timed", "kind", "size"}
 
 
 def keys() -> list[tuple[str, str]]:
@@ -32,8 +33,14 @@ def keys() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("struct", "key"), keys())
 def test_every_key_is_described(struct: str, key: str) -> None:
-    page = TIME if struct in ("TimedWindow", "Absence", "Watermark") else REFERENCE
+    page = _page(struct, key)
     assert re.search(rf"^\|[^|]*`{key}`", page, re.MULTILINE), f"{struct}.{key}"
+
+
+def _page(struct: str, key: str) -> str:
+    if struct in ("TimedWindow", "Absence", "Watermark"):
+        return TIME
+    return CALLS if struct == "Call" or key == "calls" else REFERENCE
 
 
 @pytest.mark.parametrize("name", [*WindowKind, *TimedAggregate])

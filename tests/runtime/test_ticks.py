@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from streamproc.eventlog.contract import TopicPartition
+from streamproc.runtime.ending import Leg
 from streamproc.runtime.partition_task import PartitionTask, Phase, TaskHead
 from streamproc.runtime.ticks import Clocks
 
@@ -53,11 +54,16 @@ class Stage:
 
     def __init__(self, source: TopicPartition, idle_ms: int = IDLE_MS) -> None:
         self.topics, self.idle_ms = [source.topic], idle_ms
+        self.calls: list[Leg] = []
         self.waiting: tuple[int, int] | None = (50_000, 51_500)
         self.task = PartitionTask(0, source)
         self.task.enter(Phase.RUNNING)
         self.task.advance(TaskHead(5, 0, b""), 0)
         self.tasks = self.inputs = {source: self.task}
+
+    @property
+    def way(self) -> list[Leg]:
+        return [*self.calls, Leg("g", self.topics, self.inputs)]
 
     def waits(self, task: int) -> tuple[int, int] | None:
         return self.waiting
@@ -68,7 +74,7 @@ class Bench:
 
     def __init__(self, *stages: Stage) -> None:
         self.clock, self.log, self.stages = Clock(), Log(), stages or (Stage(SOURCE),)
-        self.clocks = Clocks(self.log, self.log, self.clock, "g", self.stages)  # type: ignore[arg-type]
+        self.clocks = Clocks(self.log, self.log, self.clock, self.stages)  # type: ignore[arg-type]
 
     async def after(self, seconds: float, buffered: Any = ()) -> list[tuple[TopicPartition, int | None]]:
         self.clock.seconds += seconds
