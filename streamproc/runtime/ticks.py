@@ -83,7 +83,7 @@ class Clocks:
         for number, stage in enumerate(self._stages):
             found = self._resting(stage, buffered) if stage.idle_ms else {}
             inputs = [tp for source in found for tp in stage.tasks[source].inputs]
-            if found and await self._read_to_the_end(inputs) and await self._nothing_comes(number):
+            if found and await self._nothing_comes(number, inputs, buffered):
                 for source, time in sorted(found.items()):
                     at = stage.tasks[source].position
                     ticks.append(TaskInput(source.partition, source, [Chunk(source, [], [], [], [], at)], time))
@@ -105,17 +105,29 @@ class Clocks:
                     found[source] = time
         return found
 
-    async def _read_to_the_end(self, inputs: Sequence[TopicPartition]) -> bool:
-        """Whether all is read and handed on to be decided: a stream that waits to be merged is not."""
-        ends = await self._log.admin().end_offsets(inputs)
-        reader = self._reader
-        return all(reader.caught_up(tp) and reader.position(tp) >= ends.get(tp, 0) for tp in inputs)
+    async def _nothing_comes(
+        self, number: int, inputs: Sequence[TopicPartition], buffered: Collection[TopicPartition]
+    ) -> bool:
+        """Whether all that is in the log now has come to these inputs of a stage, and through them: nothing of it waits
+        to be decided by the stages before, to be answered by services, or to be merged.
 
-    async def _nothing_comes(self, number: int) -> bool:
-        """Whether all that is in the log now has come to this stage: decided by those before, answered by services."""
-        *before, _ = (leg for stage in self._stages[: number + 1] for leg in stage.way)
-        for leg in before:
+        The way is looked at from its beginning: what moves on meanwhile is met again.
+        """
+        legs = [leg for stage in self._stages[: number + 1] for leg in stage.way]
+        ours = [tp for leg in legs for tp in leg.own]
+        if any(tp in buffered for tp in ours):
+            return False
+        read = self._read(ours)
+        for leg in legs[:-1]:
             ends = await ends_now(self._log, leg.topics, self._stages[0].partitions)
             if not await at_end(self._log, self._reader, self._clock, leg, ends):
                 return False
-        return True
+        reached = await self._log.admin().end_offsets(inputs)
+        reader = self._reader
+        if not all(reader.caught_up(tp) and reader.position(tp) >= reached.get(tp, 0) for tp in inputs):
+            return False
+        return self._read(ours) == read  # else a poll has brought records meanwhile
+
+    def _read(self, inputs: Sequence[TopicPartition]) -> list[int]:
+        """How far they were polled."""
+        return [self._reader.position(tp) for tp in inputs]

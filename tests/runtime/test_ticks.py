@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from streamproc.eventlog.contract import TopicPartition
+from streamproc.eventlog.contract import Chunk, CommittedOffset, TopicPartition
 from streamproc.runtime.ending import Leg
 from streamproc.runtime.partition_task import PartitionTask, Phase, TaskHead
 from streamproc.runtime.ticks import Clocks
@@ -22,6 +23,8 @@ class Clock:
     def monotonic(self) -> float:
         return self.seconds
 
+    async def sleep(self, seconds: float) -> None: ...
+
 
 class Log:
     """The log's ends, the group's commits and the reader's positions, all in one."""
@@ -29,16 +32,33 @@ class Log:
     def __init__(self) -> None:
         self.ends = {SOURCE: 5, NEXT: 3}
         self.positions = {SOURCE: 5, NEXT: 3}
+        self.answered: dict[TopicPartition, int] = {}
         self.is_caught_up = True
+        self.meanwhile: Callable[[], object] = lambda: None
 
     def admin(self) -> Log:
         return self
+
+    def scanner(self) -> Log:
+        return self
+
+    def seek(self, source: TopicPartition, offset: int) -> None: ...
+
+    async def poll(self, timeout_ms: int) -> list[Chunk]:
+        """Of each row that is not answered."""
+        return [Chunk(tp, [at], [b""], [b""], [0], at + 1) for tp, at in self.answered.items() if at < self.ends[tp]]
+
+    async def close(self) -> None: ...
 
     async def end_offsets(self, sources: list[TopicPartition]) -> dict[TopicPartition, int]:
         return {source: self.ends[source] for source in sources}
 
     async def begin_offsets(self, sources: list[TopicPartition]) -> dict[TopicPartition, int]:
+        self.meanwhile()
         return dict.fromkeys(sources, 0)
+
+    async def committed(self, group: str, sources: list[TopicPartition]) -> dict[TopicPartition, CommittedOffset]:
+        return {source: CommittedOffset(self.answered[source], "") for source in sources}
 
     def caught_up(self, source: TopicPartition) -> bool:
         return self.is_caught_up
@@ -139,4 +159,36 @@ async def test_a_later_stage_rests_only_when_nothing_comes_from_those_before() -
     bench.log.ends[SOURCE] = 6
     assert await bench.after(60) == []
     bench.log.positions[SOURCE] = 6
+    assert await bench.after(0) == [(NEXT, 110_000)]
+
+
+@pytest.mark.parametrize("what", ["handed on", "polled", "polled before", "buffered before"])
+async def test_what_comes_while_it_is_looked_is_no_rest(what: str) -> None:
+    """The stage before hands a row on just before it is found to have decided all; or a poll brings a row."""
+    bench = Bench(Stage(SOURCE, idle_ms=0), Stage(NEXT))
+    await bench.after(0)
+    log = bench.log
+
+    def meanwhile() -> None:
+        if what == "handed on":
+            log.ends[NEXT] = 4
+        if what == "polled":
+            log.ends[NEXT] = log.positions[NEXT] = 4
+        if what == "polled before":
+            log.ends[SOURCE] = log.positions[SOURCE] = 6
+
+    log.meanwhile = meanwhile
+    assert await bench.after(60, {SOURCE} if what == "buffered before" else ()) == []
+    log.positions, log.meanwhile = dict(log.ends), lambda: None
+    assert await bench.after(0) == [(NEXT, 110_000)]
+
+
+async def test_a_stage_rests_only_when_what_it_waits_for_is_answered() -> None:
+    asked = TopicPartition("asked", 0)
+    bench = Bench(Stage(SOURCE, idle_ms=0), Stage(NEXT))
+    bench.stages[1].calls = [Leg("g:call", ["asked"])]
+    bench.log.ends[asked], bench.log.answered[asked] = 8, 7
+    await bench.after(0)
+    assert await bench.after(60) == []
+    bench.log.answered[asked] = 8
     assert await bench.after(0) == [(NEXT, 110_000)]
