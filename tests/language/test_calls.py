@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from operators.call import Breaking, CallSpec, HttpRequest
-from operators.plan import Plan
+from operators.plan import Plan, lean
 from operators.schema import DataType, FieldSpec, Kind
 from state.errors import ConfigError
 from streamproc.cli.case_runner import CaseRunner
@@ -220,6 +220,43 @@ def test_a_key_that_is_returned_comes_too_late() -> None:
         stages(text)
 
 
+LATER = """\
+  - name: again
+    call: {url: "http://h.example/{card}/{spend_sum_1h}/{uses_count_1h}/{reputation}/{rep_failed}"}
+    returns: {verdict: string}
+  - {name: end, partition_by: card}
+rules:
+"""
+
+
+def later(*changes: tuple[str, str]) -> str:
+    """A call before a third stage, which is handed only what the second one adds to a row."""
+    uses = "    features: {uses: {of: amount, aggregates: [count], over: [1h]}}\n"
+    text = changed(("partition_by: device\n", "partition_by: device\n" + uses)).replace("rules:\n", LATER)
+    for old, new in changes:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    return text
+
+
+def test_a_call_asks_by_whatever_a_row_has() -> None:
+    *_, last = stages(later())
+    (call,) = last.calls
+    assert call.http.columns == ("card", "spend_sum_1h", "uses_count_1h", "reputation", "rep_failed")
+    assert last.decision.calls == ("rep", "again")
+
+
+def test_what_a_row_has_is_not_returned_again() -> None:
+    for name in ("amount", "spend_sum_1h", "uses_count_1h", "reputation", "rep_failed"):
+        with pytest.raises(ConfigError, match=f"'{name}' exists already"):
+            stages(later(("verdict", name)))
+
+
+def test_a_worker_reads_which_calls_failed() -> None:
+    """Though nothing in the last stage names these columns."""
+    assert {"rep_failed", "again_failed"} <= {field.name for field in lean(stages(later())[-1]).stream.fields}
+
+
 def test_a_call_stands_neither_first_nor_last() -> None:
     head, call = (
         TEXT.partition("stages:\n")[0] + "stages:\n",
@@ -257,6 +294,17 @@ def test_cases_say_what_services_answer() -> None:
     ]  # fmt: skip
     assert all(b"reputation" not in given.value for given in case.given)
     assert CaseRunner(plans).run(case).differences == ()
+
+
+def test_only_events_that_are_decided_have_answers() -> None:
+    logins = (
+        "  logins: {id: login_id, event_time: at, fields: {login_id: string, card: string, at: timestamp}}\nstages:\n"
+    )
+    plans = stages(changed(("stages:\n", logins)))
+    (case,) = read_cases(CASES, "t.yaml", plans)
+    assert CaseRunner(plans).run(case).differences == ()
+    with pytest.raises(ConfigError, match="unknown key 'known_bad' in the event"):
+        read_cases(CASES.replace("known_bad: true}\n", "stream: logins, known_bad: true}\n"), "t.yaml", plans)
 
 
 @pytest.mark.parametrize(
