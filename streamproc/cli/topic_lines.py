@@ -43,6 +43,8 @@ def topic_lines(topic: str, plans: Sequence[Plan]) -> tuple[str, Lines]:
         known |= {f"journal.{stage.stage}": (stage.topics.journal, _journal)}
         known |= {f"features.{stage.stage}": (stage.topics.journal, _Features(stage))}
     for stage in plans[1:]:
+        for call in stage.calls:
+            known.setdefault(call.name, (call.source, _values))
         known.setdefault(stage.stage, (stage.stream.topic, _values))
     if topic in known:
         return known[topic]

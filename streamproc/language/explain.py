@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["earlier_text", "explain", "window_text"]
+__all__ = ["earlier_text", "explain", "timed_text", "timed_what", "window_text"]
 
 from operators.call import CallSpec
 from operators.expressions import ExpressionOperator
@@ -89,8 +89,7 @@ def _title(step: Operator) -> str:
     if isinstance(step, ExpressionOperator):
         return "expressions"
     if isinstance(step, TimedOperator):
-        what = "absence" if isinstance(step.spec.rule, AbsenceSpec) else "window"
-        return f"{what} {step.spec.name} per {step.spec.per}"
+        return f"{timed_what(step.spec)} {step.spec.name} per {step.spec.per}"
     return type(step).__name__
 
 
@@ -100,11 +99,17 @@ def _details(step: Operator) -> list[str]:
     if isinstance(step, ExpressionOperator):
         return [f"{name}: {compiled.type}, reads {_inputs(compiled.inputs)}" for name, compiled in step.expressions]
     if isinstance(step, TimedOperator):
-        return [_timed(step.spec)]
+        return [timed_text(step.spec)]
     return [f"{field.name}: {field.type}" for field in step.outputs]
 
 
-def _timed(spec: TimedSpec) -> str:
+def timed_what(spec: TimedSpec) -> str:
+    """What it is called where it is declared."""
+    return "absence" if isinstance(spec.rule, AbsenceSpec) else "window"
+
+
+def timed_text(spec: TimedSpec) -> str:
+    """What waits for time, in words."""
     rule = spec.rule
     behind = f", the watermark {duration_text(spec.disorder)} behind" if spec.disorder else ""
     if isinstance(rule, AbsenceSpec):

@@ -99,6 +99,9 @@ def test_a_run_tells_what_a_backtest_tells(pipeline: Path, server: Server, tmp_p
     assert told_by_run(pipeline, log, "late") == []
     assert not output.with_suffix(".late.ndjson").exists()
     assert told_by_run(pipeline, log, "dead_letters") == []
+    on_their_way = [json.loads(line) for line in told_by_run(pipeline, log, "device_reputation")]
+    assert len(on_their_way) == len(rows)
+    assert not any("reputation" in row for row in on_their_way)
 
     fresh = rows[:400]  # the last ten repeat the first ones
     over = fresh[-1]["at"] // MINUTE * MINUTE
@@ -139,3 +142,19 @@ def test_a_later_stage_knows_which_call_failed(pipeline: Path, server: Server, t
     for row in rows[:50]:
         asked = ["device_reputation"] if row["device"] else None
         assert found[row["id"], False].get("failed_calls") == asked
+
+
+def test_explain_names_what_it_does_not_reckon(pipeline: Path, cli: Cli) -> None:
+    said = json.loads(cli("explain", pipeline, "--json").out)
+    card, device, shop = said["stages"]
+    assert [stage["to"] for stage in said["stages"]] == ["device_reputation", "shop", "decisions"]
+    assert (card["calls"], device["calls"], shop["calls"]) == ([], ["device_reputation"], [])
+    assert [{work["hops"] for work in stage["work"]} for stage in said["stages"]] == [{0}, {2}, {3}]
+    assert said["hops"] == 3
+    kinds = {(work["what"], work["name"]) for stage in said["stages"] for work in stage["work"]}
+    assert {("window", "spent"), ("window", "doubtful"), ("absence", "no_good"), ("window", "bad")} <= kinds
+    assert not any(what == "operator" for what, _ in kinds)
+    drawn = cli("explain", pipeline).lines[2]
+    assert drawn == (
+        "  payments -> [card by card] -> (device_reputation) -> [device by device] -> [shop by card] -> decisions"
+    )
