@@ -6,7 +6,7 @@ A stage hands its rows on to `source`; each is answered by the service, or by th
 
 from __future__ import annotations
 
-__all__ = ["Breaking", "CallSpec", "HttpRequest", "failed_column"]
+__all__ = ["Breaking", "CallSpec", "HttpRequest", "SqlQuery", "failed_column"]
 
 from typing import Any
 
@@ -33,6 +33,18 @@ class HttpRequest(msgspec.Struct, frozen=True):
         return tuple(dict.fromkeys([*self.url[1::2], *(column for _, column in self.body)]))
 
 
+class SqlQuery(msgspec.Struct, frozen=True):
+    """What a PostgreSQL database is asked.
+
+    `text`: a query of at most one row; `$1`, `$2` ... stand for the texts of `columns`. `database`: its address, or
+    `$NAME`, an environment variable's.
+    """
+
+    database: str
+    text: str
+    columns: tuple[str, ...]
+
+
 class Breaking(msgspec.Struct, frozen=True):
     """When a failing service is left alone: `failures` (share) of the last `calls` failed; for `pause_ms`."""
 
@@ -54,7 +66,7 @@ class CallSpec(msgspec.Struct, frozen=True):
     name: str
     source: str
     target: str
-    http: HttpRequest
+    asks: HttpRequest | SqlQuery
     returns: tuple[FieldSpec, ...]
     default: tuple[Any, ...]
     timeout_ms: int = 100

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import aiohttp
 from yarl import URL
 
-from operators.call import CallSpec
+from operators.call import CallSpec, HttpRequest
 from state.errors import ConfigError
 from streamproc.calls.request import Request
 from streamproc.calls.service import CallError
@@ -35,10 +35,11 @@ class HttpTransport:
     """
 
     def __init__(self, spec: CallSpec, environment: Mapping[str, str]) -> None:
-        headers = {name: _header(spec, name, value, environment) for name, value in spec.http.headers}
+        assert isinstance(spec.asks, HttpRequest)
+        headers = {name: _header(spec, name, value, environment) for name, value in spec.asks.headers}
         headers.setdefault("Accept", "application/json")
         headers["Accept-Encoding"] = "identity"
-        if spec.http.body:
+        if spec.asks.body:
             headers.setdefault("Content-Type", "application/json")
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=spec.in_flight),

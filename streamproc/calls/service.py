@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["CallError", "Service", "Transport"]
 
 import asyncio
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 
@@ -13,7 +13,7 @@ from operators.call import CallSpec
 from streamproc.calls.answer import AnswerReader, BadAnswerError
 from streamproc.calls.limits import AnswerCache, Breaker, RetryBudget
 from streamproc.calls.metrics import CallMetrics
-from streamproc.calls.request import Request, RequestWriter
+from streamproc.calls.request import Query, Request, writer_of
 from streamproc.clock import Clock
 
 _RETRY_PAUSE_SHARE, _RETRY_PAUSE_MAX_SECONDS = 0.1, 0.05
@@ -32,8 +32,8 @@ class CallError(Exception):
 class Transport(Protocol):
     """Sends requests. Takes care of no bound but the size of a reply."""
 
-    async def send(self, request: Request) -> bytes:
-        """The reply.
+    async def send(self, request: Any) -> bytes | None:
+        """The reply; None: there is nothing under what was asked. `request`: of the kind that it is made for.
 
         Raises:
             CallError: there is none, or not a good one.
@@ -48,7 +48,7 @@ class Service:
 
     def __init__(self, spec: CallSpec, transport: Transport, clock: Clock, metrics: CallMetrics) -> None:
         self._spec, self._transport, self._clock, self._metrics = spec, transport, clock, metrics
-        self._requests, self._answers = RequestWriter(spec.http), AnswerReader(spec)
+        self._requests, self._answers = writer_of(spec.asks), AnswerReader(spec)
         self._cache = AnswerCache(spec.cache_ms / 1000) if spec.cache_ms else None
         self._breaker, self._budget = Breaker(spec.breaking), RetryBudget(spec.retry_budget)
         self._slots = asyncio.Semaphore(spec.in_flight)
@@ -95,7 +95,7 @@ class Service:
         self._metrics.count(result)
         return members
 
-    def _begin(self, request: Request, digest: bytes | None) -> asyncio.Task[bytes]:
+    def _begin(self, request: Request | Query, digest: bytes | None) -> asyncio.Task[bytes]:
         task = asyncio.get_running_loop().create_task(self._asking(request, digest), name=f"call {self._spec.name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -104,7 +104,7 @@ class Service:
             task.add_done_callback(lambda _: self._asked.pop(digest))
         return task
 
-    async def _asking(self, request: Request, digest: bytes | None) -> bytes:
+    async def _asking(self, request: Request | Query, digest: bytes | None) -> bytes:
         async with self._slots:
             ticket = self._breaker.admit(self._clock.monotonic())
             if ticket is None:
@@ -130,12 +130,13 @@ class Service:
                 self._cache.put(digest, members, now)
             return self._told(result, members)
 
-    async def _attempts(self, request: Request) -> bytes:
+    async def _attempts(self, request: Request | Query) -> bytes:
         """The first good answer. Raises CallError or BadAnswerError of the last attempt."""
         self._budget.called()
         for left in range(self._spec.retries, -1, -1):
             try:
-                return self._answers.read(await self._transport.send(request))
+                reply = await self._transport.send(request)
+                return self._answers.nothing if reply is None else self._answers.read(reply)
             except CallError as error:
                 if not left or not error.retriable or not self._budget.take():
                     raise

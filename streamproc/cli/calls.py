@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from operators.call import CallSpec
+from operators.call import CallSpec, SqlQuery
 from operators.handoff import joined
 from operators.plan import Plan
 from streamproc.clock import Clock, SystemClock
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from streamproc.calls.metrics import CallRegistry
-    from streamproc.calls.service import Service
+    from streamproc.calls.service import Service, Transport
     from streamproc.eventlog.contract import EventLog
     from streamproc.runtime.caller import Caller
     from streamproc.runtime.settings import WorkerSettings
@@ -89,9 +89,9 @@ def _scripted(
     spec: CallSpec, places: Sequence[int], records: Sequence[bytes], said: Callable[[int], Mapping[str, Any]]
 ) -> list[bytes]:
     from streamproc.calls.answer import AnswerReader
-    from streamproc.calls.request import RequestWriter
+    from streamproc.calls.request import writer_of
 
-    requests, answers = RequestWriter(spec.http), AnswerReader(spec)
+    requests, answers = writer_of(spec.asks), AnswerReader(spec)
     names = {field.name for field in spec.returns}
 
     def members(place: int, record: bytes) -> bytes:
@@ -142,7 +142,16 @@ class LiveCalls:
 
 def _service(spec: CallSpec, clock: Clock, metrics: CallRegistry) -> Service:
     """To be called in a running loop."""
-    from streamproc.calls.http import HttpTransport
     from streamproc.calls.service import Service
 
-    return Service(spec, HttpTransport(spec, os.environ), clock, metrics.of(spec.name))
+    return Service(spec, _transport(spec), clock, metrics.of(spec.name))
+
+
+def _transport(spec: CallSpec) -> Transport:
+    if isinstance(spec.asks, SqlQuery):
+        from streamproc.calls.postgres import PostgresTransport
+
+        return PostgresTransport(spec, os.environ)
+    from streamproc.calls.http import HttpTransport
+
+    return HttpTransport(spec, os.environ)

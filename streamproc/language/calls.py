@@ -5,18 +5,26 @@ from __future__ import annotations
 __all__ = ["answered"]
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import msgspec
 
-from operators.call import CallSpec, HttpRequest, failed_column
+from operators.call import CallSpec, HttpRequest, SqlQuery, failed_column
 from operators.operator import BOOL
 from operators.plan import DIGEST, ROUTE, Handoff
-from operators.schema import FieldSpec
+from operators.schema import DataType, FieldSpec, Kind
 from streamproc.language.model import Call, FieldDeclaration, Stage, Stream
 from streamproc.language.problems import Problems, nearest
 
-_SLOT = re.compile(r"\{(\w+)\}")
+_SLOT = re.compile(r"\{([A-Za-z_]\w*)\}")
+_CASTS = {
+    Kind.STRING: "$%d::text",
+    Kind.INT64: "$%d::text::bigint",
+    Kind.FLOAT64: "$%d::text::float8",
+    Kind.DECIMAL: "$%d::text::numeric",
+    Kind.BOOL: "$%d::text::boolean",
+    Kind.TIMESTAMP: "to_timestamp($%d::text::numeric / 1000)",
+}
 
 
 def answered(
@@ -33,7 +41,7 @@ def answered(
         target = f"{pipeline}.{behind}"
         known = [*(name for name in fields if name not in (ROUTE, DIGEST)), *refused]
         _check(call, stage, known, problems)
-        specs.append(_spec(pipeline, call, source, target))
+        specs.append(_spec(pipeline, call, source, target, {name: field.type for name, field in fields.items()}))
         fields |= call.returns
         fields[failed_column(call.name)] = FieldDeclaration(
             BOOL, failed_column(call.name), required=True, place=call.place
@@ -48,7 +56,7 @@ def answered(
 
 def _check(call: Call, stage: Stage, known: Collection[str], problems: Problems) -> None:
     """Its columns exist, and it returns none that do; nor the key by which rows have come here."""
-    for column in _SLOT.findall(call.url):
+    for column in _SLOT.findall(call.url or call.sql):
         if column not in known:
             problems.add(f"call {call.name}: unknown column {column!r}", call.url_place, nearest(column, known))
     for column in call.body.values():
@@ -67,13 +75,13 @@ def _check(call: Call, stage: Stage, known: Collection[str], problems: Problems)
         problems.add(f"{failed_column(call.name)!r} exists already", call.place, "call the step otherwise")
 
 
-def _spec(pipeline: str, call: Call, source: str, target: str) -> CallSpec:
+def _spec(pipeline: str, call: Call, source: str, target: str, types: Mapping[str, DataType]) -> CallSpec:
     return CallSpec(
         pipeline=pipeline,
         name=call.name,
         source=source,
         target=target,
-        http=HttpRequest(_parts(call.url), call.method, tuple(call.headers.items()), tuple(call.body.items())),
+        asks=_query(call, types) if call.sql else _request(call),
         returns=tuple(FieldSpec(name, field.type, field.source) for name, field in call.returns.items()),
         default=tuple(call.default[name] for name in call.returns),
         timeout_ms=call.timeout,
@@ -83,6 +91,17 @@ def _spec(pipeline: str, call: Call, source: str, target: str) -> CallSpec:
         retry_budget=call.retry_budget,
         breaking=call.breaker,
     )
+
+
+def _request(call: Call) -> HttpRequest:
+    return HttpRequest(_parts(call.url), call.method, tuple(call.headers.items()), tuple(call.body.items()))
+
+
+def _query(call: Call, types: Mapping[str, DataType]) -> SqlQuery:
+    """Each column is bound as text, and cast to its own type."""
+    columns = tuple(dict.fromkeys(name for name in _SLOT.findall(call.sql) if name in types))
+    cast = {name: _CASTS[types[name].kind] % number for number, name in enumerate(columns, 1)}
+    return SqlQuery(call.database, _SLOT.sub(lambda slot: cast.get(slot[1], ""), call.sql), columns)
 
 
 def _parts(url: str) -> tuple[str, ...]:

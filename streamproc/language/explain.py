@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["earlier_text", "explain", "timed_text", "timed_what", "window_text"]
 
-from operators.call import CallSpec
+from operators.call import CallSpec, HttpRequest, SqlQuery
 from operators.expressions import ExpressionOperator
 from operators.operator import Operator
 from operators.plan import Plan, replay_steps
@@ -50,17 +50,21 @@ def _idle(plan: Plan) -> str:
 
 
 def _call(call: CallSpec) -> list[str]:
-    parts = call.http.url
-    url = "".join(part if place % 2 == 0 else f"{{{part}}}" for place, part in enumerate(parts))
     kept = f", kept for {duration_text(call.cache_ms)}" if call.cache_ms else ""
     return [
-        f"call {call.name}: {call.http.method} {url}",
+        f"call {call.name}: {_asked(call.asks)}",
         f"  {duration_text(call.timeout_ms)} at most, {call.in_flight} at a time{kept}",
         *(
             f"  {field.name}: {field.type}, else {_shown(value)}"
             for field, value in zip(call.returns, call.default, strict=True)
         ),
     ]
+
+
+def _asked(asks: HttpRequest | SqlQuery) -> str:
+    if isinstance(asks, SqlQuery):
+        return f"{asks.database}, {' '.join(asks.text.split())}"
+    return f"{asks.method} " + "".join(f"{{{part}}}" if place % 2 else part for place, part in enumerate(asks.url))
 
 
 def _shown(value: object) -> str:

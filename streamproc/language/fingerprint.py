@@ -143,7 +143,13 @@ def decision_fingerprint(pipeline: Pipeline, table_digests: Mapping[str, str], m
     calls = [call for stage in pipeline.stages for call in stage.calls]
     if calls:
         meant["calls"] = [
-            [c.name, c.method, c.url, c.body, [[n, str(f.type), f.source, c.default[n]] for n, f in c.returns.items()]]
+            [
+                c.name,
+                c.method,
+                c.url or c.sql,
+                c.body,
+                [[n, str(f.type), f.source, c.default[n]] for n, f in c.returns.items()],
+            ]
             for c in calls
         ]
     return _digest(meant)

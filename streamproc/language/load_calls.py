@@ -25,6 +25,8 @@ _OURS = ("host", "content-length", "connection", "transfer-encoding", "accept-en
 _SECRET = ("authorization", "proxy-authorization", "cookie")
 _TIMEOUT_MAX_MS = 60_000
 _IN_FLIGHT_MAX = 10_000
+_CONNECTIONS = 10
+"""Calls of a database at a time, unless told: each has a connection."""
 _RETRIES_MAX = 5
 _WINDOW_MAX = 10_000
 _EXAMPLE = '{url: "https://devices.example/reputation?device={device_id}", timeout: 100ms}'
@@ -33,19 +35,13 @@ _EXAMPLE = '{url: "https://devices.example/reputation?device={device_id}", timeo
 def read_call(section: Section, name: str) -> Call:
     """One call step; expressions there are none, its columns are looked up at compiling."""
     call = Section(section.node("call") or word("", section.place), f"call {name}", section.problems)
-    usual = Call(name, "", {})
-    method = call.get("method", choice("method", "GET", "POST", "PUT"), "")
-    body = call.get("body", _body, dict[str, str]())
-    if body and method == "GET":
-        call.problems.add("a GET has no body", call.key_place("body"), "method: POST")
+    asked = _query(call) if "sql" in call else _request(call)
+    usual = Call(name, "", {}, in_flight=_CONNECTIONS if "sql" in call else Call("", "", {}).in_flight)
     returns = read_fields(section, "returns", "returns: {reputation: float64, known_bad: bool}")
     found = Call(
         name=name,
-        url=call.need("url", _url, "", _EXAMPLE),
         returns=returns,
-        method=method or ("POST" if body else "GET"),
-        headers=call.get("headers", _headers, {}),
-        body=body,
+        **asked,
         timeout=call.get("timeout", _timeout, usual.timeout),
         in_flight=call.get("in_flight", whole(1, _IN_FLIGHT_MAX), usual.in_flight),
         cache=call.get("cache", duration, usual.cache),
@@ -54,12 +50,62 @@ def read_call(section: Section, name: str) -> Call:
         breaker=_breaker(call),
         default=_defaults(section, returns),
         place=section.place,
-        url_place=getattr(call.node("url"), "place", call.place),
-        places={column: node.place for column, node in _body_nodes(call.node("body"))},
     )
     call.close()
     _check_returns(section, found)
     return found
+
+
+def _request(call: Section) -> dict[str, Any]:
+    """What an HTTP service is asked: members of a `Call`."""
+    method = call.get("method", choice("method", "GET", "POST", "PUT"), "")
+    body = call.get("body", _body, dict[str, str]())
+    if body and method == "GET":
+        call.problems.add("a GET has no body", call.key_place("body"), "method: POST")
+    return {
+        "url": call.need("url", _url, "", _EXAMPLE),
+        "method": method or ("POST" if body else "GET"),
+        "headers": call.get("headers", _headers, dict[str, str]()),
+        "body": body,
+        "url_place": getattr(call.node("url"), "place", call.place),
+        "places": {column: node.place for column, node in _body_nodes(call.node("body"))},
+    }
+
+
+def _query(call: Section) -> dict[str, Any]:
+    """What a database is asked: members of a `Call`."""
+    example = "database: $DEVICES_DATABASE"
+    return {
+        "url": "",
+        "sql": call.need("sql", _sql, ""),
+        "database": call.need("database", _database, "", example),
+        "url_place": getattr(call.node("sql"), "place", call.place),
+    }
+
+
+def _sql(node: Node) -> str:
+    """A query; a column in it is a value of its own, never a piece of text."""
+    query = text(node).strip().removesuffix(";").rstrip()
+    if not query.lower().startswith(("select", "with", "values", "table")):
+        raise ConfigError("sql is a query", node.place, "sql: select risk from devices where id = {device_id}")
+    if re.search(r"\$\d", query):
+        raise ConfigError("values are given as {column}, not $1", node.place, "where id = {device_id}")
+    for slot in _SLOT.finditer(query):
+        if query.count("'", 0, slot.start()) % 2:
+            raise ConfigError(f"{slot[0]} stands in quotes: it is a value", node.place, f"where id = {slot[0]}")
+    return query
+
+
+def _database(node: Node) -> str:
+    address = text(node)
+    if address.startswith("$"):
+        return address
+    if not address.startswith(("postgresql://", "postgres://")):
+        scheme = address.partition("://")[0]
+        raise ConfigError(f"{scheme!r} begins no address of a database", node.place, "postgresql://host:port/name")
+    if re.match(r"\w+://[^/@]*:[^/@]*@", address) or "password" in address:
+        raise ConfigError("a password does not stand here", node.place, "database: $VARIABLE")
+    return address
 
 
 def _url(node: Node) -> str:

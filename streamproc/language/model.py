@@ -171,8 +171,8 @@ Timed = TimedWindow | Absence
 class Call(msgspec.Struct, frozen=True):
     """A service that is asked about each row between two stages; see `operators.call.CallSpec`. Durations are ms.
 
-    `url` as it is written; `headers`: `$NAME` is an environment variable; `body`: name -> column; `default`: JSON
-    values. `url_place` is the address's, `places` those of the columns of the body.
+    `url` as it is written, or `sql` and its `database`; `headers`: `$NAME` is an environment variable; `body`: name ->
+    column; `default`: JSON values. `url_place` is the address's or query's, `places` those of the columns of the body.
     """
 
     name: str
@@ -191,6 +191,8 @@ class Call(msgspec.Struct, frozen=True):
     place: Place = Place("")
     url_place: Place = Place("")
     places: dict[str, Place] = {}
+    sql: str = ""
+    database: str = ""
 
 
 class Stage(msgspec.Struct, frozen=True):

@@ -17,7 +17,7 @@ BASE = CallSpec(
     name="device",
     source="p.device",
     target="p.last",
-    http=HttpRequest(("http://127.0.0.1:9/reputation?device=", "device", "")),
+    asks=HttpRequest(("http://127.0.0.1:9/reputation?device=", "device", "")),
     returns=(
         FieldSpec("reputation", DataType(Kind.FLOAT64), "reputation"),
         FieldSpec("known_bad", DataType(Kind.BOOL), "known_bad"),
@@ -29,7 +29,7 @@ BASE = CallSpec(
 def spec(port: int = 9, path: str = "/reputation?device=", **changes: Any) -> CallSpec:
     """`BASE` with changes, at a port."""
     http = HttpRequest((f"http://127.0.0.1:{port}{path}", "device", ""))
-    return msgspec.structs.replace(BASE, **({"http": http} | changes))
+    return msgspec.structs.replace(BASE, **({"asks": http} | changes))
 
 
 def record(device: Any, **more: Any) -> bytes:

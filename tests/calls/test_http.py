@@ -192,7 +192,7 @@ async def test_who_cannot_prove_its_name_is_told_nothing(tmp_path: Path) -> None
     tls.load_cert_chain(self_signed(tmp_path))
     async with Server(tls=tls) as server:
         http = HttpRequest((f"https://127.0.0.1:{server.port}/r?device=", "device", ""))
-        async with Asking(server, http=http, retries=0) as asking:
+        async with Asking(server, asks=http, retries=0) as asking:
             assert await asking.told("d1") == [FAILED]
             assert asking.results() == {"no_connection": 1}
         assert server.requests == []
@@ -221,7 +221,7 @@ async def test_a_body_and_headers_are_sent() -> None:
             (f"http://127.0.0.1:{server.port}/score",), "POST", (("X-Key", "$KEY"), ("X-Who", "us")),
             (("device", "device"), ("amount", "amount")),
         )  # fmt: skip
-        async with Asking(server, {"KEY": "s3cret\n"}, http=http) as asking:
+        async with Asking(server, {"KEY": "s3cret\n"}, asks=http) as asking:
             answer = asking.service.answer(record("d1", amount=12.5))
             assert isinstance(answer, asyncio.Future)
             assert json.loads(b"{%b}" % await answer) == well("d1")
@@ -235,4 +235,4 @@ async def test_a_body_and_headers_are_sent() -> None:
 async def test_a_variable_that_is_not_set_is_refused() -> None:
     http = HttpRequest(("http://127.0.0.1:9/",), headers=(("Authorization", "$REPUTATION_TOKEN"),))
     with pytest.raises(ConfigError, match=r"header Authorization is \$REPUTATION_TOKEN.*has no REPUTATION_TOKEN"):
-        HttpTransport(spec(http=http), {"OTHER": "x"})
+        HttpTransport(spec(asks=http), {"OTHER": "x"})

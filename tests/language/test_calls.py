@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from operators.call import Breaking, CallSpec, HttpRequest
+from operators.call import Breaking, CallSpec, HttpRequest, SqlQuery
 from operators.plan import Plan, lean
 from operators.schema import DataType, FieldSpec, Kind
 from state.errors import ConfigError
@@ -57,7 +57,7 @@ def test_a_call_stands_between_two_stages() -> None:
             name="rep",
             source="p.rep",
             target="p.last",
-            http=HttpRequest(("https://h.example:9000/r?d=", "device", "&s=", "spend_sum_1h", "")),
+            asks=HttpRequest(("https://h.example:9000/r?d=", "device", "&s=", "spend_sum_1h", "")),
             returns=(
                 FieldSpec("reputation", DataType(Kind.FLOAT64), "reputation"),
                 FieldSpec("known_bad", DataType(Kind.BOOL), "known_bad"),
@@ -88,7 +88,7 @@ def test_all_keys() -> None:
         ("{reputation: 0.5}", "{reputation: 1.50, known_bad: true, at2: 2026-01-01T00:00:00Z}"),
     )
     (spec,) = stages(text)[1].calls
-    assert spec.http == HttpRequest(
+    assert spec.asks == HttpRequest(
         ("http://[::1]/score",), "PUT", (("Authorization", "$TOKEN"), ("X-Who", "us")),
         (("dev", "device"), ("amount", "amount")),
     )  # fmt: skip
@@ -108,10 +108,11 @@ def test_calls_follow_each_other() -> None:
     first, last = stages(changed(("  - name: last\n", more)))
     assert first.handoff is not None
     assert first.handoff.topic == "p.rep"
-    assert [(call.name, call.source, call.target, call.http.method) for call in last.calls] == [
-        ("rep", "p.rep", "p.second", "GET"), ("second", "p.second", "p.last", "POST"),
+    assert [(call.name, call.source, call.target) for call in last.calls] == [
+        ("rep", "p.rep", "p.second"), ("second", "p.second", "p.last"),
     ]  # fmt: skip
-    assert last.calls[1].http.url == ("http://h.example/",)
+    body = (("reputation", "reputation"), ("rep_failed", "rep_failed"))
+    assert last.calls[1].asks == HttpRequest(("http://h.example/",), "POST", body=body)
     assert last.stream.topic == "p.last"
     assert last.decision.calls == ("rep", "second")
 
@@ -220,6 +221,57 @@ def test_a_key_that_is_returned_comes_too_late() -> None:
         stages(text)
 
 
+SQL = """\
+    call:
+      sql: select reputation, known_bad from devices where id = {device} and low < {spend_sum_1h} and seen < {at};
+      database: $DEVICES
+"""
+
+
+def in_database(*changes: tuple[str, str]) -> str:
+    """The call of `TEXT`, of a database."""
+    head, call, tail = TEXT.partition("    call:")
+    text = head + SQL + tail.partition("\n")[2]
+    assert call
+    for old, new in changes:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    return text
+
+
+def test_a_database_is_asked_by_values_of_their_types() -> None:
+    (call,) = stages(in_database())[-1].calls
+    assert call.asks == SqlQuery(
+        "$DEVICES",
+        "select reputation, known_bad from devices where id = $1::text and low < $2::text::numeric"
+        " and seen < to_timestamp($3::text::numeric / 1000)",
+        ("device", "spend_sum_1h", "at"),
+    )
+    assert call.in_flight == 10, "each has a connection"
+    assert "call rep: $DEVICES, select reputation, known_bad from devices" in explain(stages(in_database())[-1])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("{device}", "{devise}", "p.yaml:14:12: call rep: unknown column 'devise' (did you mean device?)"),
+        ("{device}", "'{device}'", "p.yaml:14:12: {device} stands in quotes: it is a value (where id = {device})"),
+        ("{device}", "$1", "p.yaml:14:12: values are given as {column}, not $1 (where id = {device_id})"),
+        ("select reputation", "delete reputation", "p.yaml:14:12: sql is a query (sql: select risk from devices"),
+        ("      database: $DEVICES\n", "", "p.yaml:14:7: call rep lacks 'database' (database: $DEVICES_DATABASE"),
+        ("$DEVICES", "mysql://h/d", "p.yaml:15:17: 'mysql' begins no address of a database (postgresql://host:port"),
+        ("$DEVICES", "postgresql://me:secret@h/d", "a password does not stand here (database: $VARIABLE)"),
+        ("$DEVICES", "postgresql://h/d?password=secret", "a password does not stand here (database: $VARIABLE)"),
+        ("database: $DEVICES", "database: $DEVICES\n      method: GET", "unknown key 'method' in call rep"),
+    ],
+)
+def test_what_is_wrong_with_a_query_is_said(old: str, new: str, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        stages(in_database((old, new)))
+    assert says in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
 LATER = """\
   - name: again
     call: {url: "http://h.example/{card}/{spend_sum_1h}/{uses_count_1h}/{reputation}/{rep_failed}"}
@@ -242,7 +294,7 @@ def later(*changes: tuple[str, str]) -> str:
 def test_a_call_asks_by_whatever_a_row_has() -> None:
     *_, last = stages(later())
     (call,) = last.calls
-    assert call.http.columns == ("card", "spend_sum_1h", "uses_count_1h", "reputation", "rep_failed")
+    assert call.asks.columns == ("card", "spend_sum_1h", "uses_count_1h", "reputation", "rep_failed")
     assert last.decision.calls == ("rep", "again")
 
 
