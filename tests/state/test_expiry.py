@@ -24,7 +24,7 @@ SPEC = TableSpec("t", "key", ("last_seen", "count"), ring=RingSpec(("time",)), b
 TASK = 1
 Event = tuple[str, int]
 Step = tuple[str, list[Event]]
-OPERATIONS = ("batch", "batch", "undo", "pair", "flush", "copy", "write", "fail", "sweep", "evict", "reload")
+OPERATIONS = ("batch", "batch", "undo", "pair", "flush", "copy", "write", "fail", "fail_stored", "sweep", "evict", "reload")
 
 
 class Twin:
@@ -107,6 +107,12 @@ class Worker:
         if self.cut is not None:
             self.cut.restore_dirty()
             self.cut = None
+
+    def fail_stored(self) -> None:
+        """The write of another task failed, or its own sync: the store has it all the same."""
+        if self.cut is not None:
+            self.cut.write(self.store)
+        self.fail()
 
     def sweep(self) -> None:
         for part in self.state._parts:
