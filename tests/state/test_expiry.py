@@ -24,7 +24,9 @@ SPEC = TableSpec("t", "key", ("last_seen", "count"), ring=RingSpec(("time",)), b
 TASK = 1
 Event = tuple[str, int]
 Step = tuple[str, list[Event]]
-OPERATIONS = ("batch", "batch", "undo", "pair", "flush", "copy", "write", "fail", "fail_stored", "sweep", "evict", "reload")
+OPERATIONS = (
+    "batch", "batch", "undo", "pair", "flush", "copy", "write", "fail", "fail_stored", "sweep", "evict", "reload",
+)  # fmt: skip
 
 
 class Twin:
