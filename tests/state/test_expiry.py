@@ -219,6 +219,22 @@ def test_expired_rows_that_no_sweep_has_come_by_are_no_damage(monkeypatch: pytes
     assert list(damages(worker.store, [SPEC], [])) == ["table t: 1 rows cannot be read (a ring chunk is missing)"]
 
 
+def test_chunks_of_a_write_that_failed_and_is_stored_go_with_their_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else they stay for ever, and `state verify` takes them for damage."""
+    monkeypatch.setattr(Sweep, "next", lambda *_: [])
+    worker = Worker()
+    worker.apply([("a", time) for time in range(40)])
+    worker.state.publish()
+    worker.copy()
+    worker.fail_stored()
+    assert len(list(worker.store.scan(b"c"))) == 2
+    worker.apply([("a", 40 + 2 * TTL)])  # a life of its own
+    worker.state.publish()
+    worker.flush()
+    assert list(worker.store.scan(b"c")) == []
+    assert list(damages(worker.store, [SPEC], [])) == []
+
+
 @settings(deadline=None)
 @given(
     st.lists(
