@@ -189,7 +189,9 @@ async def run_worker(
         await _listen(health, options.metrics_host, options.metrics_port)
         admin, horizon_ms = log.admin(), settings.replay_horizon_ms
         watches = [watch_loop(clock, metrics.loop_lag_seconds)]
-        watches += [watch_tasks(admin, worker, builder.states, metrics=metrics, clock=clock, watchdog=watchdog)]
+        watches += [
+            watch_tasks(admin, worker, builder.states, metrics=metrics, clock=clock, watchdog=watchdog, callers=callers)
+        ]
         warns = settings.index == 0
         watches += [watch_retention(admin, plans, horizon_ms, metrics=metrics, clock=clock, warns=warns)]
         watches += builder.watches(worker)
