@@ -245,9 +245,12 @@ class Engine:
         """What was computed is in flight; the next batch may be computed on top of it."""
         self._state.seal()
 
-    def publish(self, *, is_writing: bool = False) -> None:
-        """The transaction committed; cold keys make room for the next batch's. `is_writing`: a flush; see `evict`."""
+    def publish(self) -> None:
+        """The transaction committed."""
         self._state.publish()
+
+    def make_room(self, *, is_writing: bool = False) -> None:
+        """Cold keys leave for the next batch's; to be called after each publish. `is_writing`: a flush; see `evict`."""
         self._state.evict(is_writing=is_writing)
 
     def undo(self) -> None:
