@@ -336,6 +336,7 @@ def _decision(pipeline: Pipeline, scope: dict[str, OutputField]) -> DecisionSpec
         include=pipeline.decision.include,
         score=f"{name}.score" if name else None,
         tier=f"{name}.tier" if name and f"{name}.tier" in scope else None,
+        deadline_ms=pipeline.deadline,
     )
 
 

@@ -90,6 +90,7 @@ class WorkerMetrics:
         self.state_records = Counter(p + "state_records", "Of streams not decided", ["topic"], registry=registry)
         self.gave_up_waiting = Counter(p + "gave_up_waiting", "A stream lagged longer than its wait", registry=registry)
         self.dead_letters = Counter(p + "dead_letters", "Records refused", ["reason"], registry=registry)
+        self.late_answers = Counter(p + "late_answers", "Decided past their deadline", registry=registry)
         self.duplicates = Counter(p + "duplicates", "Records that repeat an id", registry=registry)
         self.decisions = Counter(p + "decisions", "Decisions", ["decision"], registry=registry)
         self.unknown_fields = Counter(p + "records_with_unknown_fields", "Estimated above one half", registry=registry)
@@ -183,6 +184,8 @@ class WorkerMetrics:
         self._refused(judged)
         self.duplicates.inc(judged.rows.size - len(judged.fresh))
         self.unknown_fields.inc(judged.rows.extras)
+        if judged.batch.late is not None:
+            self.late_answers.inc(int(judged.batch.late.sum()))
         for code, count in enumerate(np.bincount(judged.actions).tolist()):
             if count:
                 self.decisions.labels(judged.decided.action_names[code]).inc(count)
