@@ -132,6 +132,8 @@ class Collector:
         Raises:
             EventLogError: polling failed.
         """
+        if self.queue.rows >= self._rows_max and self.queue.ready():
+            return True
         poll = self._polling()
         if self.queue.ready():
             await asyncio.sleep(0)  # what has arrived by now comes along
