@@ -2,20 +2,18 @@
 
 That is group commit: one waiting event makes a batch of one (no timer, no linger), and under load batches grow by
 themselves. `take` is bounded by rows; chunks are cut, and a partition's never reordered. In which order partitions
-come, and what must wait, is the queue's: as they came (`InArrivalOrder`), or in step (in_step.py).
+come, and what must wait, is the queue's: fresh ones first (fresh_first.py), or in step (in_step.py).
 """
 
 from __future__ import annotations
 
-__all__ = ["Collector", "InArrivalOrder", "Queue"]
+__all__ = ["Collector", "Queue"]
 
 import asyncio
-from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from streamproc.eventlog.contract import Chunk, GroupReader, TopicPartition
-from streamproc.runtime.chunks import split_chunk
 
 _POLL_TIMEOUT_MS = 200
 _HELD_SECONDS = 0.01
@@ -62,54 +60,6 @@ class Queue(Protocol):
     def clear(self) -> None:
         """Forget them: all partitions will be read again from where they stand."""
         ...
-
-
-class InArrivalOrder:
-    """A queue: first come, first taken."""
-
-    reached: Mapping[TopicPartition, int] = {}
-
-    def __init__(self) -> None:
-        self._chunks: deque[Chunk] = deque()
-        self.rows = 0
-
-    @property
-    def partitions(self) -> set[TopicPartition]:
-        """See `Queue`."""
-        return {chunk.tp for chunk in self._chunks}
-
-    @property
-    def head(self) -> Chunk | None:
-        """See `Queue`."""
-        return self._chunks[0] if self._chunks else None
-
-    def ready(self) -> bool:
-        """See `Queue`."""
-        return self.rows > 0
-
-    def extend(self, chunks: Iterable[Chunk]) -> None:
-        """See `Queue`."""
-        for chunk in chunks:
-            self._chunks.append(chunk)
-            self.rows += len(chunk.offsets)
-
-    def take(self, rows: int) -> list[Chunk]:
-        """See `Queue`."""
-        taken: list[Chunk] = []
-        while self._chunks and rows > 0:
-            chunk = self._chunks.popleft()
-            if len(chunk.offsets) > rows:
-                chunk, rest = split_chunk(chunk, rows)
-                self._chunks.appendleft(rest)
-            taken.append(chunk)
-            rows -= len(chunk.offsets)
-            self.rows -= len(chunk.offsets)
-        return taken
-
-    def clear(self) -> None:
-        """See `Queue`."""
-        self._chunks.clear()
-        self.rows = 0
 
 
 class Collector:

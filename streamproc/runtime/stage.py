@@ -26,6 +26,7 @@ from streamproc.runtime.engine import Engine
 from streamproc.runtime.event_times import EventTimes
 from streamproc.runtime.executor import BlockingExecutor
 from streamproc.runtime.flush import Flusher
+from streamproc.runtime.fresh_first import FreshFirst
 from streamproc.runtime.in_step import Lane
 from streamproc.runtime.merging_reader import MergedStage, MergingReader
 from streamproc.runtime.partition_task import PartitionTask, Phase
@@ -130,6 +131,12 @@ class Stage:
     def journal(self, source: TopicPartition) -> TopicPartition:
         """Where a task's transactions are journaled."""
         return TopicPartition(self.plan.topics.journal, source.partition)
+
+    def alone(
+        self, reader: GroupReader, clock: Clock, ours: Callable[[], Set[TopicPartition]], *, rows_max: int
+    ) -> FreshFirst:
+        """How its partitions come where there is no other stage."""
+        return FreshFirst(reader, clock.now_ms, ours, within_ms=self.plan.decision.deadline_ms, rows_max=rows_max)
 
     @property
     def lane(self) -> Lane:
