@@ -279,12 +279,9 @@ def by_stage(stages: Iterable[Stage], inputs: Sequence[TaskInput]) -> list[tuple
     return [(stage, mine) for stage, mine in found if mine]
 
 
-def decided_and_handed_on(parts: Iterable[Part]) -> tuple[list[Judged], list[tuple[str, Judged]]]:
-    """A transaction's rows: those of the last stage, and those of the others with its name."""
-    decided, handed_on = list[Judged](), list[tuple[str, Judged]]()
+def decided_and_handed_on(parts: Iterable[Part]) -> tuple[list[tuple[str, Judged]], list[tuple[str, Judged]]]:
+    """A transaction's rows: those of the last stage, and those of the others, each with its stage's name."""
+    decided, handed_on = list[tuple[str, Judged]](), list[tuple[str, Judged]]()
     for stage, computed in parts:
-        if stage.plan.handoff is None:
-            decided.append(computed.judged)
-        else:
-            handed_on.append((stage.plan.stage, computed.judged))
+        (handed_on if stage.plan.handoff else decided).append((stage.plan.stage, computed.judged))
     return decided, handed_on
