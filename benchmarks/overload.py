@@ -37,6 +37,7 @@ RATE = 1_000
 SIZES = (1, 64, 512)
 _BEFORE_SECONDS, _AFTER_SECONDS = 10.0, 30.0
 _CAUGHT_UP_MS = 250
+_SETTLE_SECONDS = 5.0
 _TS = re.compile(rb'"ts":(\d+)')
 
 
@@ -92,6 +93,12 @@ class Killed(msgspec.Struct):
     caught_up: float = 0.0
 
 
+def owned(worker: Worker) -> list[int]:
+    """The partitions that it has, by what it shows of their lag."""
+    shown = (re.search(r'^lag_records{.*partition="(\d+)"', name) for name in worker.metrics())
+    return sorted(int(found[1]) for found in shown if found)
+
+
 async def _kill(victim: Worker, lost: list[int], seen: Seen, killed: Killed) -> None:
     """In mid-feed; until the lost partitions' newest decisions are of payments just sent."""
     await asyncio.sleep(_BEFORE_SECONDS)
@@ -104,19 +111,18 @@ async def _kill(victim: Worker, lost: list[int], seen: Seen, killed: Killed) -> 
             killed.caught_up = time.time() * 1e3
 
 
-async def _measured(on: World, survivor: Worker, victim: Worker, task: latency.Task, before: int) -> Result:
+async def _measured(victim: Worker, task: latency.Task, before: int) -> Result:
     log, seen, killed = open_log(task.url), Seen(since=time.time() * 1e3), Killed()
-    mine = {int(number) for number in re.findall(r'"task": (\d)', survivor.log.read_text())}
-    lost = sorted(set(range(PARTITIONS)) - mine)
+    lost = owned(victim)
+    kept = sorted(set(range(PARTITIONS)) - set(lost))
     async with latency.feeding(task):
         killing = asyncio.create_task(_kill(victim, lost, seen, killed))
         await watch(log, task.target, lambda all_: all_.count >= before + task.count, on_chunks=seen.note)
         killing.cancel()
     await log.close()
-    if not killed.caught_up:
-        raise RuntimeError("the feed has ended before the lost partitions had caught up")
+    if not lost or not kept or not killed.caught_up:
+        raise RuntimeError("the pods did not share the partitions, or the feed ended before the lost ones caught up")
     taken = min((now for p in lost for now, _ in seen.at[p] if now > killed.kill + 1_000), default=killed.caught_up)
-    kept = sorted(mine)
     calm = [ms for p in kept for ms in seen.latencies(p, seen.since + 3_000, killed.kill)]
     beside = [ms for p in kept for ms in seen.latencies(p, taken - 3_000, killed.caught_up)]
     found: Result = {"what": "restored", "rate": task.rate, "replayed": before // 2, "partitions": len(lost)}
@@ -156,7 +162,8 @@ def restored(on: World, rate: int, count: int) -> Result:
         survivor.await_ready()
         victim.await_ready()
         run_async(decided())
-        found = run_async(_measured(on, survivor, victim, task, count))
+        time.sleep(_SETTLE_SECONDS)
+        found = run_async(_measured(victim, task, count))
     verdict = reference.check(reference.expected(job, count + live), run_async(read_back(url, plan.topics.decisions)))
     print(f"  overload: {found}", file=sys.stderr)
     return found | {wrong: getattr(verdict, wrong) for wrong in WRONG}

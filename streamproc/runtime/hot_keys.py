@@ -8,8 +8,8 @@ from __future__ import annotations
 
 __all__ = ["HotKeys"]
 
-from collections import Counter as Counts
-from collections.abc import Sequence
+import heapq
+from collections.abc import Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Gauge
 
@@ -17,7 +17,7 @@ from operators.decode import payload_digest
 
 INTERVAL_S = 10.0
 TOP = 5
-COUNTED_MAX = 512
+COUNTED_MAX = 256
 """Rows looked at of a batch."""
 KEYS_MAX = 20_000
 _KEPT = 1_000
@@ -37,20 +37,17 @@ class HotKeys:
         )
         self._share = Gauge(p + "share", "Share of the most frequent key, last interval", ["stage"], registry=registry)
         self._digest_key = digest_key
-        self._counts: dict[str, Counts[str]] = {}
+        self._counts: dict[str, dict[str, int]] = {}
         self._began: float | None = None
 
     def note(self, stage: str, keys: Sequence[str]) -> None:
         """A batch of the stage had rows of these keys."""
-        counts = self._counts.setdefault(stage, Counts())
-        step = -(-len(keys) // COUNTED_MAX)
-        if step <= 1:
-            counts.update(keys)
-        else:
-            for key in keys[::step]:
-                counts[key] += step
+        counts = self._counts.setdefault(stage, {})
+        step, known = max(1, -(-len(keys) // COUNTED_MAX)), counts.get
+        for key in keys[::step]:
+            counts[key] = known(key, 0) + step
         if len(counts) > KEYS_MAX:
-            self._counts[stage] = Counts(dict(counts.most_common(_KEPT)))
+            self._counts[stage] = dict(_most(counts, _KEPT))
 
     def look(self, now: float) -> None:
         """Show the interval and begin the next one, if it is over; `now`: s, monotonic."""
@@ -65,9 +62,14 @@ class HotKeys:
         self._rows.clear()
         self._share.clear()
         for stage, counts in self._counts.items():
-            top = counts.most_common(TOP)
+            top = _most(counts, TOP)
             for key, rows in top:
                 name = payload_digest(key.encode("utf-8", "surrogatepass"), self._digest_key)[:_NAME]
                 self._rows.labels(stage, name).set(rows)
             if top:
-                self._share.labels(stage).set(top[0][1] / counts.total())
+                self._share.labels(stage).set(top[0][1] / sum(counts.values()))
+
+
+def _most(counts: Mapping[str, int], number: int) -> list[tuple[str, int]]:
+    """The keys with the highest counts, the highest first."""
+    return heapq.nlargest(number, counts.items(), key=lambda item: item[1])

@@ -75,14 +75,15 @@ def test_no_key_is_shown_and_another_secret_gives_other_names() -> None:
 def test_of_large_batches_counts_are_near() -> None:
     hot, registry = made()
     rng = random.Random(1)
-    keys = [f"c{min(rng.randrange(500), rng.randrange(500), rng.randrange(500))}" for _ in range(40_000)]
+    hot_ones = rng.choices("abcde", (3, 4, 5, 6, 7), k=40_000)
+    keys = [hot_one if rng.random() < 0.25 else f"c{rng.randrange(5_000)}" for hot_one in hot_ones]
     for start in range(0, len(keys), 2_000):
         hot.note("main", keys[start : start + 2_000])
     hot.look(INTERVAL_S)
     real = {name(key): count for key, count in Counter(keys).items()}
     found = shown(registry)
-    assert len(found) == 5
-    assert all(abs(rows - real[key]) < 0.5 * real[key] for (_, key), rows in found.items())
+    assert {key for _, key in found} == {name(one) for one in "abcde"}
+    assert all(abs(rows - real[key]) < 0.2 * real[key] for (_, key), rows in found.items())
 
 
 def test_many_keys_take_bounded_memory_and_the_hot_one_stays() -> None:
@@ -137,7 +138,7 @@ def test_a_worker_of_two_stages_shows_lag_by_topic_and_partition_and_hot_keys_by
 
     def show(self: HotKeys) -> None:
         for stage, counts in self._counts.items():
-            best.update({(stage, key): rows for key, rows in counts.most_common(1)})
+            best.update({(stage, key): rows for key, rows in hot_keys._most(counts, 1)})
         real(self)
 
     with mock.patch.object(HotKeys, "_show", show):
