@@ -30,7 +30,8 @@ def handoff(
     fields = [] if ROUTE in stream.fields else list(stream.fields)
     added = [name for name in features if name not in stream.fields]
     columns = (*fields, *added)
-    topic, arrived = f"{pipeline.pipeline}.{following.name}", pipeline.deadline > 0
+    first = following.calls[0].name if following.calls else following.name
+    topic, arrived = f"{pipeline.pipeline}.{first}", pipeline.deadline > 0
     return Handoff(topic, following.partition_by, columns, stage.in_step, arrived)
 
 

@@ -2,18 +2,21 @@
 
 That is group commit: one waiting event makes a batch of one (no timer, no linger), and under load batches grow by
 themselves. `take` is bounded by rows; chunks are cut, and a partition's never reordered. In which order partitions
-come, and what must wait, is the queue's: fresh ones first (fresh_first.py), or in step (in_step.py).
+come, and what must wait, is the queue's: as they came (`InArrivalOrder`), fresh ones first (fresh_first.py), or in step
+(in_step.py).
 """
 
 from __future__ import annotations
 
-__all__ = ["Collector", "Queue"]
+__all__ = ["Collector", "InArrivalOrder", "Queue"]
 
 import asyncio
+from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from streamproc.eventlog.contract import Chunk, GroupReader, TopicPartition
+from streamproc.runtime.chunks import split_chunk
 
 _POLL_TIMEOUT_MS = 200
 _HELD_SECONDS = 0.01
@@ -62,6 +65,54 @@ class Queue(Protocol):
         ...
 
 
+class InArrivalOrder:
+    """A queue: first come, first taken."""
+
+    reached: Mapping[TopicPartition, int] = {}
+
+    def __init__(self) -> None:
+        self._chunks: deque[Chunk] = deque()
+        self.rows = 0
+
+    @property
+    def partitions(self) -> set[TopicPartition]:
+        """See `Queue`."""
+        return {chunk.tp for chunk in self._chunks}
+
+    @property
+    def head(self) -> Chunk | None:
+        """See `Queue`."""
+        return self._chunks[0] if self._chunks else None
+
+    def ready(self) -> bool:
+        """See `Queue`."""
+        return self.rows > 0
+
+    def extend(self, chunks: Iterable[Chunk]) -> None:
+        """See `Queue`."""
+        for chunk in chunks:
+            self._chunks.append(chunk)
+            self.rows += len(chunk.offsets)
+
+    def take(self, rows: int) -> list[Chunk]:
+        """See `Queue`."""
+        taken: list[Chunk] = []
+        while self._chunks and rows > 0:
+            chunk = self._chunks.popleft()
+            if len(chunk.offsets) > rows:
+                chunk, rest = split_chunk(chunk, rows)
+                self._chunks.appendleft(rest)
+            taken.append(chunk)
+            rows -= len(chunk.offsets)
+            self.rows -= len(chunk.offsets)
+        return taken
+
+    def clear(self) -> None:
+        """See `Queue`."""
+        self._chunks.clear()
+        self.rows = 0
+
+
 class Collector:
     """Buffers at most `rows_max` records beyond what one poll brings."""
 
@@ -76,8 +127,8 @@ class Collector:
         """Whether nothing waits, and no poll has brought anything that was not looked at yet."""
         return self.queue.rows == 0 and (self._poll is None or not self._poll.done())
 
-    async def wait(self, timeout_s: float = 0.1) -> bool:
-        """Whether anything waits that may be taken, after at most `timeout_s`.
+    async def wait(self, timeout_s: float = 0.1, sooner: asyncio.Future[Any] | None = None) -> bool:
+        """Whether anything waits that may be taken, after at most `timeout_s`, or when `sooner` is done.
 
         Raises:
             EventLogError: polling failed.
@@ -88,7 +139,9 @@ class Collector:
         if self.queue.ready():
             await asyncio.sleep(0)  # what has arrived by now comes along
         else:
-            await asyncio.wait([poll], timeout=_HELD_SECONDS if self.queue.rows else timeout_s)
+            either = [poll] if sooner is None else [poll, sooner]
+            timeout_s = _HELD_SECONDS if self.queue.rows else timeout_s
+            await asyncio.wait(either, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         self._harvest()
         return self.queue.ready()
 

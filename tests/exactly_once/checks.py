@@ -201,6 +201,7 @@ class _Entry(NamedTuple):
     exact: bytes
     output: bytes
     block: bytes
+    tick: int | None
     late: bytes
 
 

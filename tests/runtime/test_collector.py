@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from state.errors import EventLogError
 from streamproc.eventlog.contract import Chunk, GroupReader, TopicPartition
 from streamproc.runtime.chunks import split_chunk
-from streamproc.runtime.collector import Collector
-from tests.runtime.arrival import InArrivalOrder
+from streamproc.runtime.collector import Collector, InArrivalOrder
 
 TP = TopicPartition("t", 0)
 

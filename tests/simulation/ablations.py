@@ -28,12 +28,11 @@ from streamproc.eventlog.contract import GroupReader
 from streamproc.eventlog.simulated import Without
 from streamproc.eventlog.simulated.writer import SimulatedWriter
 from streamproc.runtime import outputs, reading, recovery, replay, rows, worker
-from streamproc.runtime.collector import Queue
+from streamproc.runtime.collector import InArrivalOrder, Queue
 from streamproc.runtime.journal import JournalEntry, JournalHead, encode_entry
 from streamproc.runtime.merging_reader import MergingReader
 from streamproc.runtime.partition_task import PartitionTask
 from streamproc.runtime.transaction import TransactionProtocol
-from tests.runtime.arrival import InArrivalOrder
 from tests.simulation.loop import NO_END
 from tests.simulation.seeds import run_seed
 

@@ -10,8 +10,8 @@ from unittest import mock
 import pytest
 
 from state.hashing import partition_of
+from streamproc.runtime.collector import InArrivalOrder
 from streamproc.runtime.stage import Stage
-from tests.runtime.arrival import InArrivalOrder
 from tests.simulation.deadlines import DEADLINE_MS, deadline_plans
 from tests.simulation.fleet import Fleet, run_fleet
 from tests.simulation.loop import SeededLoop
