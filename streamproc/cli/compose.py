@@ -163,7 +163,8 @@ async def run_worker(
     from streamproc.runtime.watchdog import Watchdog
     from streamproc.runtime.worker import Worker
 
-    clock, metrics, watchdog = SystemClock(), WorkerMetrics(), Watchdog()
+    clock, watchdog = SystemClock(), Watchdog()
+    metrics = WorkerMetrics(await asyncio.to_thread(digest_key, options.state))
     timer = StepTimer(metrics, clock, probe)
     home = options.state / plans[0].pipeline
     streams = {stream.topic: stream for plan in reversed(plans) for stream in plan.streams}

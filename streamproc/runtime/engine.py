@@ -33,6 +33,7 @@ from state.errors import RecordError, StreamprocError
 from state.hashing import partitions_of
 from state.worker_state import WorkerState
 from streamproc.eventlog.contract import OutputRecords, TopicPartition
+from streamproc.runtime.deadline import late_rows
 from streamproc.runtime.outputs import OutputEncoder
 from streamproc.runtime.partition_task import PartitionTask
 from streamproc.runtime.results import Computed, Judged, Merged
@@ -97,7 +98,8 @@ class Engine:
     def compute(
         self, inputs: Sequence[TaskInput], tasks: Mapping[TopicPartition, PartitionTask], now_ms: int
     ) -> Computed:
-        """Steps 2-4 over what was collected; `inputs` in task order, `now_ms` becomes the outputs' record time.
+        """Steps 2-4 over what was collected; `inputs` in task order. `now_ms` becomes the outputs' record time, and
+        deadlines go by it.
 
         Whatever it raises, the batch has left no trace in the state.
         """
@@ -112,6 +114,7 @@ class Engine:
     ) -> Computed:
         self._at(2)
         rows = self._in_place(self._decoded(inputs))
+        rows.late = late_rows(self.plan, rows, now_ms)
         self._at(3)
         judged = self.judge(rows)
         self._at(4)

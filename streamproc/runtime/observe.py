@@ -76,11 +76,12 @@ async def watch_tasks(
     callers: Sequence[Moving] = (),
 ) -> None:
     """For ever: lag of each task and caller behind the log's end, and whether a task advances; keys and bytes of the
-    state, which is given by stage; whether the log answers.
+    state, which is given by stage; the hottest keys; whether the log answers.
     """
     logger = structlog.get_logger("watch")
     while True:
         await clock.sleep(_WATCH_SECONDS)
+        metrics.hot_keys.look(clock.monotonic())
         for stage, state in states.items():
             metrics.state_keys.labels(stage).set(state.live_keys)
             metrics.state_bytes.labels(stage).set(state.bytes_estimate())

@@ -27,6 +27,7 @@ from streamproc.runtime.engine import Engine
 from streamproc.runtime.event_times import EventTimes
 from streamproc.runtime.executor import BlockingExecutor
 from streamproc.runtime.flush import Flusher
+from streamproc.runtime.fresh_first import FreshFirst
 from streamproc.runtime.in_step import Lane
 from streamproc.runtime.merging_reader import MergedStage, MergingReader
 from streamproc.runtime.partition_task import PartitionTask, Phase
@@ -146,6 +147,12 @@ class Stage:
     def journal(self, source: TopicPartition) -> TopicPartition:
         """Where a task's transactions are journaled."""
         return TopicPartition(self.plan.topics.journal, source.partition)
+
+    def alone(
+        self, reader: GroupReader, clock: Clock, ours: Callable[[], Set[TopicPartition]], *, rows_max: int
+    ) -> FreshFirst:
+        """How its partitions come where there is no other stage."""
+        return FreshFirst(reader, clock.now_ms, ours, within_ms=self.plan.decision.deadline_ms, rows_max=rows_max)
 
     @property
     def lane(self) -> Lane:
@@ -307,12 +314,9 @@ def by_stage(stages: Iterable[Stage], inputs: Sequence[TaskInput]) -> list[tuple
     return [(stage, mine) for stage, mine in found if mine]
 
 
-def decided_and_handed_on(parts: Iterable[Part]) -> tuple[list[Judged], list[tuple[str, Judged]]]:
-    """A transaction's rows: those of the last stage, and those of the others with its name."""
-    decided, handed_on = list[Judged](), list[tuple[str, Judged]]()
+def decided_and_handed_on(parts: Iterable[Part]) -> tuple[list[tuple[str, Judged]], list[tuple[str, Judged]]]:
+    """A transaction's rows: those of the last stage, and those of the others, each with its stage's name."""
+    decided, handed_on = list[tuple[str, Judged]](), list[tuple[str, Judged]]()
     for stage, computed in parts:
-        if stage.plan.handoff is None:
-            decided.append(computed.judged)
-        else:
-            handed_on.append((stage.plan.stage, computed.judged))
+        (handed_on if stage.plan.handoff else decided).append((stage.plan.stage, computed.judged))
     return decided, handed_on

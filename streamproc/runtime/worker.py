@@ -21,7 +21,7 @@ from streamproc.clock import Clock
 from streamproc.eventlog.contract import CommittedOffset, EventLog, GroupReader, Membership, TopicPartition
 from streamproc.runtime.assignment import Assignment
 from streamproc.runtime.care import Care
-from streamproc.runtime.collector import Collector, InArrivalOrder, Queue
+from streamproc.runtime.collector import Collector, Queue
 from streamproc.runtime.ending import at_end, ends_now
 from streamproc.runtime.engine import BatchTooBadError, BatchTooLargeError
 from streamproc.runtime.executor import BlockingExecutor
@@ -122,13 +122,12 @@ class Worker:
 
     def _made_queue(self) -> Queue:
         """Of several stages, partitions are kept in step."""
+        settings, ours = self._settings, lambda: self._assignment.partitions
         if len(self._stages) == 1:
-            return InArrivalOrder()
-        lanes, settings = [stage.lane for stage in self._stages], self._settings
+            return self._stages[0].alone(self._reader, self._clock, ours, rows_max=2 * settings.batch_rows_max)
         return InStep(
-            lanes, self._reader, self._progress, self._clock, rows_max=settings.batch_rows_max,
-            patience_s=settings.in_step_seconds, ours=lambda: self._assignment.partitions,
-            held=self._metrics.out_of_step.inc,
+            [stage.lane for stage in self._stages], self._reader, self._progress, self._clock, ours=ours,
+            rows_max=settings.batch_rows_max, patience_s=settings.in_step_seconds, held=self._metrics.out_of_step.inc,
         )  # fmt: skip
 
     # ---- the hot loop

@@ -38,6 +38,7 @@ from tests.simulation.seeds import run_seed
 
 SEEDS = 200
 _SLIPS = ("TypeError", "AttributeError", "NameError")
+_LATE = "tests/simulation/test_deadlines.py::test_what_is_late_is_decided_by_rules_alone_whatever_fails"
 _STEPS = "tests/simulation/test_in_step.py::test_what_a_fast_and_a_slow_worker_hand_on_is_in_step"
 _STREAMS = "tests/simulation/test_streams.py::test_decisions_equal_the_oracle_in_the_order_of_merging[0]"
 Switch = Callable[[], AbstractContextManager[object]]
@@ -253,6 +254,15 @@ def _no_offsets_of_other_streams() -> AbstractContextManager[object]:
     return mock.patch.object(PartitionTask, "commits_of", commits_of)
 
 
+def _no_late_rows() -> AbstractContextManager[object]:
+    return mock.patch.object(replay, "unpacked", return_value=None)
+
+
+def _the_clock_again() -> AbstractContextManager[object]:
+    """A restore asks how late a row is now: by then all are."""
+    return mock.patch.object(replay, "unpacked", lambda bits, rows: np.ones(rows, np.bool_))
+
+
 def _no_before_images() -> AbstractContextManager[object]:
     return mock.patch.object(KeyedTable, "touch", KeyedTable.mark_dirty)
 
@@ -347,6 +357,11 @@ ABLATIONS = (
         "offsets of all streams", "a transaction commits how far it has come in each", _no_offsets_of_other_streams,
         _STREAMS,
     ),
+    Ablation(
+        "journaled lateness", "a transaction that is computed again leaves out the model where it was left out",
+        _no_late_rows, f"{_LATE}[0]",
+    ),
+    Ablation("a clock that is read once", "and asks it where it was asked", _the_clock_again, f"{_LATE}[0]"),
     Ablation("before-images", "a batch that did not commit leaves no trace in the state", _no_before_images),
     Ablation(
         "position assert", "a record that the log delivers again is not decided again", _no_position_assert,
