@@ -223,6 +223,9 @@ class Layout:
         self.distinct_field = self.total_field + prefixes
         self.bucket_field = self.distinct_field + len(self.distinct)
         self.field_count = self.bucket_field + (len(self.extremes) if self.precision else 0)
+        self.hash_columns: I64 = self.hash_column + 3 * np.arange(len(self.hashes))
+        asked = [(lookup.column, *lookup.window) for lookup in self.distinct]
+        self.distinct_parts: I64 = np.array(asked, np.int64).reshape(-1, 3).T  # hash column, low and high edge of each
         self._stack()
 
     def _stack(self) -> None:
