@@ -42,9 +42,11 @@ class Stopwatch(SilentReplayer):
 
     cpu = longest = 0.0
 
-    def replay(self, task: int, chunks: list[Chunk], rejected: Rejected, actions: bytes) -> None:  # type: ignore[override]
+    def replay(  # type: ignore[override]
+        self, task: int, chunks: list[Chunk], rejected: Rejected, actions: bytes, tick: int | None
+    ) -> None:
         wall, cpu = time.perf_counter(), time.thread_time()
-        super().replay(task, chunks, rejected, actions)
+        super().replay(task, chunks, rejected, actions, tick)
         self.cpu += time.thread_time() - cpu
         self.longest = max(self.longest, time.perf_counter() - wall)
 

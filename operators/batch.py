@@ -6,7 +6,7 @@ add columns; they never reorder or drop rows.
 
 from __future__ import annotations
 
-__all__ = ["Batch", "Column", "TaskRows", "narrowed"]
+__all__ = ["Batch", "Column", "Emitted", "TaskRows", "TaskTick", "narrowed"]
 
 from typing import Any, NamedTuple
 
@@ -40,10 +40,32 @@ class TaskRows(NamedTuple):
     stop: int
 
 
+class TaskTick(NamedTuple):
+    """A task whose input rests: its clock has come to `time` (stream time, ms)."""
+
+    task: int
+    time: int
+
+
+class Emitted(NamedTuple):
+    """Said by the timed operator `name` about `key` of `task`, after `row` of the batch; its size: by a clock tick.
+
+    `said`: `operators.timed.logic.Fired` or `Missed`. `watermark`: ms, when it was said.
+    """
+
+    task: int
+    name: str
+    key: str
+    row: int
+    watermark: int
+    said: Any
+
+
 class Batch(msgspec.Struct):
     """Rows of one stage, by column.
 
     `event_time`: int64 (rows,), ms. `keys`: the partition key's text, one a row. `columns` grows as steps run.
+    `ticks` come after the rows. `emitted`: what timed operators say; it is no column, for it belongs to no row.
     """
 
     size: int
@@ -51,10 +73,12 @@ class Batch(msgspec.Struct):
     event_time: npt.NDArray[np.int64]
     keys: list[str]
     columns: dict[str, Column]
+    ticks: tuple[TaskTick, ...] = ()
+    emitted: list[Emitted] = []
 
 
 def narrowed(batch: Batch, rows: npt.NDArray[np.intp]) -> Batch:
-    """The batch of the rows at ascending indices `rows`, in a dictionary of its own."""
+    """The batch of the rows at ascending indices `rows`, in a dictionary of its own; nothing is emitted in it."""
     edges = np.searchsorted(rows, [[span.start, span.stop] for span in batch.tasks]).reshape(-1, 2).tolist()
     spans = tuple(TaskRows(span.task, a, b) for span, (a, b) in zip(batch.tasks, edges, strict=True) if b > a)
     columns = {name: column.take(rows) for name, column in batch.columns.items()}

@@ -4,8 +4,8 @@
      "reasons": ["five payments in 30 s"], "spend_count_5m": 7, "speed_kmh": null, "event_time": 1540000000000}
 
 Id and key stand under their own field names, the included columns under theirs. Decimals are exact JSON numbers,
-times epoch milliseconds, NULL is null. `duplicate` (true) and `shadow` (ids of shadow rules that hit) only appear
-where there is something to say.
+times epoch milliseconds, NULL is null. `duplicate` (true), `shadow` (ids of shadow rules that hit) and `failed_calls`
+(call steps whose defaults it has) only appear where there is something to say.
 
 Measured, 16 fields a row, 2,000 rows, us a row: one msgspec call a row over a generated Struct 0.59 (chosen),
 encode_lines and split 0.61, orjson over one dict a row 2.1, one orjson call over all dicts and split 1.3.
@@ -13,7 +13,7 @@ encode_lines and split 0.61, orjson over one dict a row 2.1, one orjson call ove
 
 from __future__ import annotations
 
-__all__ = ["DecisionEncoder", "json_encoder", "json_values", "row_struct", "write_rows"]
+__all__ = ["DecisionEncoder", "failed_calls", "json_encoder", "json_values", "row_struct", "write_rows"]
 
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from operators.batch import Column
+from operators.call import failed_column
 from operators.decide import Decided
 from operators.plan import DecisionSpec
 from operators.schema import DataType, Kind, StreamSchema
@@ -32,7 +33,7 @@ from state.errors import ConfigError, RecordError
 # A float64 tells all decimals of 15 digits apart, and its shortest text is the decimal itself; larger ones are
 # written from their digits.
 FLOAT_DIGITS_LIMIT = 10**15
-RESERVED = ("decision", "score", "risk_tier", "reasons", "event_time", "duplicate", "shadow")
+RESERVED = ("decision", "score", "risk_tier", "reasons", "event_time", "duplicate", "shadow", "failed_calls")
 
 json_encoder = msgspec.json.Encoder(decimal_format="number")
 
@@ -84,7 +85,7 @@ class DecisionEncoder:
         names += ["decision", "score", *(["risk_tier"] if decision.tier else []), "reasons"]
         names += [*self._include, "event_time"]
         self._plain = row_struct(names, ())
-        self._marked = row_struct(names, ("duplicate", "shadow"))
+        self._marked = row_struct(names, ("duplicate", "shadow", "failed_calls"))
 
     def encode(
         self,
@@ -119,11 +120,13 @@ class DecisionEncoder:
         parts.append(decided.reasons)
         parts += [json_values(columns[name]) for name in self._include]
         parts.append(event_time.tolist())
-        if duplicates is None and decided.shadow is None:
+        failed = failed_calls(self._decision.calls, columns, size)
+        if duplicates is None and decided.shadow is None and failed is None:
             return write_rows(self._plain, parts)
         flags = [False] * size if duplicates is None else duplicates.tolist()
         parts.append([flag or msgspec.UNSET for flag in flags])
         parts.append([hits or msgspec.UNSET for hits in decided.shadow or [[]] * size])
+        parts.append([names or msgspec.UNSET for names in failed or [[]] * size])
         return write_rows(self._marked, parts)
 
     def encode_duplicates(
@@ -138,11 +141,23 @@ class DecisionEncoder:
             parts.append(nothing)
         empty: list[str] = []
         parts += [[empty] * size, *[nothing] * len(self._include), event_time.tolist()]
-        parts += [[True] * size, [msgspec.UNSET] * size]
+        parts += [[True] * size, [msgspec.UNSET] * size, [msgspec.UNSET] * size]
         return write_rows(self._marked, parts)
 
     def _names(self, ids: list[str], keys: list[str]) -> list[Sequence[Any]]:
         return [self._as_id(ids)] if self._one_name else [self._as_id(ids), self._as_key(keys)]
+
+
+def failed_calls(calls: Sequence[str], columns: Mapping[str, Column], size: int) -> list[list[str]] | None:
+    """Of each row the calls that failed, in order; None: none did for any row."""
+    found = [(call, columns[failed_column(call)].values) for call in calls]
+    if not any(failed.any() for _, failed in found):
+        return None
+    rows: list[list[str]] = [[] for _ in range(size)]
+    for call, failed in found:
+        for row in np.flatnonzero(failed).tolist():
+            rows[row].append(call)
+    return rows
 
 
 def write_rows(struct: Callable[..., msgspec.Struct], parts: Sequence[Sequence[Any]]) -> list[bytes]:

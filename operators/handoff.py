@@ -9,7 +9,7 @@ route take the place of the old route, which stands last.
 
 from __future__ import annotations
 
-__all__ = ["HandedOn", "HandoffEncoder"]
+__all__ = ["HandedOn", "HandoffEncoder", "joined"]
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -78,6 +78,19 @@ class HandoffEncoder:
         parts = [*(of(name) for name in self._handoff.columns), *([digests.tolist()] if self._digests else []), routes]
         texts = write_rows(self._struct, parts)
         return HandedOn(routes, _passed_on(values, texts) if self._passes else texts)
+
+
+def joined(record: bytes, members: bytes) -> bytes:
+    """A record that a stage has handed on, with the members behind its own and before its route; without members, as
+    it is. One that no stage wrote gets them last.
+
+    >>> joined(b'{"id":"p1","_route":"t17"}', b'"reputation":0.5')
+    b'{"id":"p1","reputation":0.5,"_route":"t17"}'
+    """
+    if not members:
+        return record
+    head, last, route = record.rpartition(_LAST)
+    return b"%b,%b%b%b" % (head, members, last, route) if last else b"%b,%b}" % (record[:-1], members)
 
 
 def _passed_on(values: Sequence[bytes | None], added: list[bytes]) -> list[bytes]:

@@ -25,8 +25,11 @@ from collections.abc import Sequence
 
 import msgspec
 
+from operators.call import CallSpec, failed_column
 from operators.operator import Operator, OutputField
 from operators.schema import StreamSchema, TopicNames
+from operators.timed.operator import TimedOperator
+from operators.timed.spec import AlertSpec
 from state.table import TableSpec
 
 STREAM = "stream"
@@ -59,6 +62,7 @@ class DecisionSpec(msgspec.Struct, frozen=True):
     `severity`: all actions, most severe first; the most severe live rule that hit wins, else `otherwise`.
     `include`: columns that the decision's JSON carries besides id, key, decision, score and reasons.
     `score`: the column of the score 0-100, if there is a model; `tier` that of the risk tier (string).
+    `calls`: the call steps before it, of which a decision says where one failed.
     """
 
     severity: tuple[str, ...]
@@ -66,6 +70,7 @@ class DecisionSpec(msgspec.Struct, frozen=True):
     include: tuple[str, ...] = ()
     score: str | None = None
     tier: str | None = None
+    calls: tuple[str, ...] = ()
 
 
 class Handoff(msgspec.Struct, frozen=True):
@@ -87,11 +92,14 @@ class Plan(msgspec.Struct, frozen=True):
 
     `stream` is the one whose rows are decided, or handed on; `others` only bring state forward. Their rows come by
     event time; at equal times `stream` comes first, the others in their order.
-    `handoff`: where its rows go; None: it is the last stage, and decides. `subject`: what decisions are keyed by.
+    `calls`: between the stage before and this one, in order. `handoff`: where its rows go; None: it is the last stage,
+    and decides. `subject`: what decisions are keyed by.
     `features`: the columns that the journal's block and a backtest carry, in the analyst's order.
     `state_fingerprint`: digest of what state depends on (streams, keys, features); `decision_fingerprint`: of
     rules, thresholds, tables and models, which change without a barrier. `topic_partitions`: co-partitioned count.
     `home`: what its state is called, below a state directory and in a checkpoints' store.
+    `alerts`: how what its timed steps say is told. `idle_ms`: how long a task's input rests before its clock goes on;
+    0: it never does.
     """
 
     pipeline: str
@@ -107,9 +115,17 @@ class Plan(msgspec.Struct, frozen=True):
     topic_partitions: int = 4
     topic_config: dict[str, str] = {}
     stage: str = "main"
+    calls: tuple[CallSpec, ...] = ()
     handoff: Handoff | None = None
     subject: str = ""
     others: tuple[StreamSchema, ...] = ()
+    alerts: tuple[AlertSpec, ...] = ()
+    idle_ms: int = 0
+
+    @property
+    def timed(self) -> tuple[TimedOperator, ...]:
+        """The steps whose results wait for time."""
+        return tuple(step for step in self.steps if isinstance(step, TimedOperator))
 
     @property
     def tables(self) -> tuple[TableSpec, ...]:
@@ -133,6 +149,7 @@ def lean(plan: Plan) -> Plan:
     read = {stream.id, stream.key, stream.event_time, plan.subject, DIGEST, *plan.decision.include}
     read.update(name for step in plan.steps for name in step.inputs)
     read.update(field.name for field in plan.features)
+    read.update(map(failed_column, plan.decision.calls))
     if plan.handoff is not None:
         read.add(plan.handoff.key)
     fields = tuple(field for field in stream.fields if field.name in read)

@@ -103,12 +103,14 @@ class StreamSchema(msgspec.Struct, frozen=True):
 
 
 class TopicNames(msgspec.Struct, frozen=True):
-    """The topics a pipeline writes; side outputs (`to:`) by their name."""
+    """The topics a pipeline writes; side outputs (`to:`) by their name. `alerts`, `late`: "" where nothing is timed."""
 
     decisions: str
     dead_letters: str
     journal: str
     side: dict[str, str] = {}
+    alerts: str = ""
+    late: str = ""
 
 
 def check_stream(schema: StreamSchema, pan_key: bytes | None) -> None:

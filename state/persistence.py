@@ -15,6 +15,7 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 
+from state.due import DUE, WAITS
 from state.errors import StateCorruptedError
 from state.part import Adopt
 from state.ring import Ring
@@ -61,16 +62,32 @@ class Persistence:
         time = store.get_many([self.format.time_key])[0] if self.table.stream and not fresh else None
         if time is not None and len(time) != 8:
             raise self.format.corrupted("the stream time is cut short")
+        due = [] if fresh else self._stored_timers(store)
 
         def adopt(task: int) -> None:
             self._stores[task] = store
             self._sweeps[task] = Sweep(self.format, self.table.last_seen)
             if not fresh:
                 self._cold.add(task)
+            self.table.due.load(task, due)
             if self.table.stream and time is not None:
                 self.table.stream.put(task, int.from_bytes(time, "little", signed=True))
 
         return adopt
+
+    def _stored_timers(self, store: RowStore) -> list[tuple[int, str]]:
+        """(due, key) of all stored rows that wait, if rows of this table do."""
+        form, fields = self.format, self.format.spec.fields
+        if WAITS not in fields:
+            return []
+        found: list[tuple[int, str]] = []
+        pairs = store.scan(form.row_prefix)
+        while portion := list(islice(pairs, _LOAD_MAX)):
+            header, _ = form.unpack_rows([value for _, value in portion])
+            due = header[:, fields.index(DUE)].tolist()
+            waits: list[int] = np.flatnonzero(header[:, fields.index(WAITS)]).tolist()
+            found += [(due[at], form.row_key_text(portion[at][0])) for at in waits]
+        return found
 
     def drop_task(self, task: int) -> None:
         """Forget a task's keys."""

@@ -25,6 +25,7 @@ from typing import NamedTuple
 import numpy as np
 import xxhash
 
+from state.due import WAITS
 from state.entries import Entries
 from state.errors import ConfigError, StateCorruptedError
 from state.hashing import partitions_of
@@ -100,6 +101,9 @@ class Repartition:
             StateCorruptedError: a source is damaged.
             OSError: the disk failed.
         """
+        for form in self._formats:
+            if WAITS in form.spec.fields:
+                self._check_timers(form)
         for task, source in sorted(self._sources.items()):
             for form in self._formats:
                 self._rows(task, source, form)
@@ -113,6 +117,20 @@ class Repartition:
             target.write([(LAYOUT_KEY, layout) for layout in layouts if layout is not None], [])
 
     # ---- tables
+
+    def _check_timers(self, form: RowFormat) -> None:
+        """Keys that wait go on as they were only under the very time of the task they waited in, and once."""
+        hint = "give the new pipeline a multiple of the partitions, or replay the input under a new name"
+        if form.spec.name not in self._moved:
+            raise ConfigError(
+                f"table {form.spec.name}: what waits for time is not kept by the partition's key", hint=hint
+            )
+        for task in self._targets:
+            old = [self._sources[i] for i in contributors(task, self._old, self._new) if i in self._sources]
+            if len({source.get_many([form.time_key])[0] for source in old}) > 1:
+                raise ConfigError(
+                    f"table {form.spec.name}: partitions whose event times differ would be joined", hint=hint
+                )
 
     def _rows(self, task: int, source: RowStore, form: RowFormat) -> None:
         name = form.spec.name

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from state.budget import bytes_of_text
+from state.due import DueTimes
 from state.expiry import LAST_SEEN, StreamTimes, TaskSpan
 from state.ring import Ring, RingSpec
 
@@ -98,6 +99,8 @@ class KeyedTable:
         self._free: list[int] = []
         self.last_seen = next((i for i, name in enumerate(spec.fields) if name in LAST_SEEN), -1)
         self.stream = StreamTimes() if spec.ttl_ms else None
+        self.due = DueTimes()
+        self._times: list[DueTimes | StreamTimes] = [self.due, *([self.stream] if self.stream else [])]
         self._changes = _Changes()
         self._sealed: _Changes | None = None
 
@@ -238,8 +241,8 @@ class KeyedTable:
 
     def seal(self) -> None:
         """The batch is in flight: what changes from now on is the next one's."""
-        if self.stream:
-            self.stream.seal()
+        for times in self._times:
+            times.seal()
         self._sealed, self._changes = self._changes, _Changes()
         if self.ring:
             self.ring.seal()
@@ -249,15 +252,15 @@ class KeyedTable:
         assert self._sealed is not None
         assert not self._changes
         self._changes, self._sealed = self._sealed, None
-        if self.stream:
-            self.stream.unseal()
+        for times in self._times:
+            times.unseal()
         if self.ring:
             self.ring.unseal()
 
     def publish(self) -> None:
         """The oldest batch committed: forget its before-images, release the ring blocks it replaced."""
-        if self.stream:
-            self.stream.publish(sealed=self._sealed is not None)
+        for times in self._times:
+            times.publish(sealed=self._sealed is not None)
         if self._sealed is None:
             self._changes = _Changes()
         self._sealed = None
@@ -271,8 +274,8 @@ class KeyedTable:
         Rows stay marked dirty: writing an unchanged row again is harmless. Keys first seen by the batch go.
         """
         changes, self._changes = self._changes, _Changes()
-        if self.stream:
-            self.stream.undo()
+        for times in self._times:
+            times.undo()
         for slots, image in reversed(changes.images):
             self.rows[slots] = image
         for slot, blob in reversed(changes.blobs):
@@ -346,18 +349,17 @@ class KeyedTable:
     def drop_task(self, task: int) -> None:
         """Forget a task's keys (it moved away, or its state is discarded). An open batch may hold other tasks' rows."""
         assert not self._in_batch(task), "undo or publish first: blocks would be given back twice"
-        if self.stream:
-            self.stream.drop(task)
+        for times in self._times:
+            times.drop(task)
         mine = self._slot_of.pop(task, {})
         self._release(np.fromiter(mine.values(), np.int64, len(mine)))
 
     def _in_batch(self, task: int) -> bool:
         """Whether rows of a task are among what changed."""
-        open_ones = [changes for changes in (self._changes, self._sealed) if changes]
         return any(
             any(task == created for created, _, _ in changes.created)
             or any((self.task_of[slots] == task).any() for slots, _ in changes.images)
-            for changes in open_ones
+            for changes in filter(None, (self._changes, self._sealed))
         )
 
     @property
@@ -379,7 +381,7 @@ class KeyedTable:
     def used_bytes(self) -> int:
         """Memory of the live keys."""
         ring = self.ring.used_bytes if self.ring else 0
-        return self.live_keys * self.key_bytes + self.text_bytes + self.blob_bytes + ring
+        return self.live_keys * self.key_bytes + self.text_bytes + self.blob_bytes + ring + self.due.bytes
 
     @property
     def key_bytes(self) -> int:

@@ -229,7 +229,7 @@ class WorkerState:
 
     @property
     def far_over_budget(self) -> bool:
-        """Whether keys take twice what they should, and 64 MiB more: what cannot be written can never leave."""
+        """Whether keys take twice what they should, 64 MiB more at least: what cannot be written never leaves."""
         return self._is_over(self.memory_bytes and self.memory_bytes + max(self.memory_bytes, _FAR_BYTES))
 
     def _is_over(self, most_bytes: int) -> bool:

@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SIMULATED = ("streamproc/clock.py", "streamproc/eventlog/contract.py", "streamproc/eventlog/simulated",
+             "streamproc/calls",
              "streamproc/language", "streamproc/runtime", "operators", "models", "state")  # fmt: skip
 """All but the command line, the services and the logs of real machines."""
 PORTS = {

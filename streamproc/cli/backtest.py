@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperCommand
 
 from state.errors import ConfigError
+from streamproc.cli.common import CallsMode
 from streamproc.cli.loops import terminable
 from streamproc.cli.options import PipelinePath, load_stages, refuse_unless
 from streamproc.cli.stdout import writing_stdout
@@ -30,6 +31,7 @@ NOTHING_DECIDED = 1
 EXAMPLES = (
     "streamproc backtest configs/pipeline.yaml --input 2018-04.parquet 2018-05.parquet --output decided.parquet",
     "streamproc backtest bank.yaml --input payments.csv logins=may.csv --output decided.parquet",
+    "streamproc backtest configs/pipeline.yaml --input may.parquet --output decided.parquet --calls live",
 )
 
 
@@ -76,6 +78,10 @@ def command(
         ),
     ],
     output: Annotated[Path, typer.Option("--output", metavar="FILE.parquet", help="One row a decision.")],
+    calls: Annotated[
+        CallsMode,
+        typer.Option(help="Who answers call steps: the declared defaults, or the services, asked live."),
+    ] = CallsMode.DEFAULT,
     as_json: Annotated[bool, typer.Option("--json", help="Print a summary on stdout, as one line of JSON.")] = False,
 ) -> int:
     """Run a pipeline over files and write its decisions, with every feature, to a Parquet file.
@@ -102,44 +108,63 @@ def command(
         if not paths[name]:
             sys.stderr.write(f"warning: there is no file of the stream {name}: --input {name}=FILE\n")
     with terminable():
-        summary = _backtest(plans, paths, output)
+        summary = _backtest(plans, paths, output, calls)
     if as_json:
         with writing_stdout():
             sys.stdout.buffer.write(summary.line(plans[0], output))
     else:
         sys.stderr.write(summary.text(output))
     sys.stderr.write(summary.warning())
+    if plans[-1].decision.calls and calls is CallsMode.DEFAULT:
+        names = ", ".join(plans[-1].decision.calls)
+        sys.stderr.write(f"no service was asked: the declared defaults stand for {names} (--calls live asks)\n")
     return NOTHING_DECIDED if summary.rows and not summary.decisions.total() else 0
 
 
-def _backtest(plans: Sequence[Plan], paths: Mapping[str, Sequence[Path]], output: Path) -> Any:
+def _backtest(plans: Sequence[Plan], paths: Mapping[str, Sequence[Path]], output: Path, calls: CallsMode) -> Any:
     from operators.plan import streams_of
+    from streamproc.cli.calls import LiveCalls, declared_defaults
     from streamproc.cli.decision_table import DecisionTable
     from streamproc.cli.progress import Progress
     from streamproc.cli.replay_files import FileReplay
     from streamproc.cli.side_rows import file_pieces
-    from streamproc.cli.summary import Summary, letters_beside
+    from streamproc.cli.summary import Summary, alerts_beside, late_beside, letters_beside
 
     summary = Summary(plans[-1])
     tables = DecisionTable(plans)
     decided, *others = streams_of(plans).items()
     now_ms = time.time_ns() // 1_000_000
-    replay = FileReplay(plans, {name: file_pieces(stream, paths[name], now_ms) for name, stream in others})
-    letters = letters_beside(output)
+    sides = {name: file_pieces(stream, paths[name], now_ms) for name, stream in others}
+    letters, alerts, late = letters_beside(output), alerts_beside(output), late_beside(output)
     with (
+        LiveCalls() if calls is CallsMode.LIVE else nullcontext(declared_defaults) as answers,
         Progress("backtest", sum(path.stat().st_size for path in paths[decided[0]])) as progress,
         _replacing(letters) as letters_at,
+        _replacing(alerts) as alerts_at,
+        _replacing(late) as late_at,
         _replacing(output) as output_at,
+        open(alerts_at, "wb") as alerts_file,
+        open(late_at, "wb") as late_file,
         open(letters_at, "wb") as letters_file,
         _row_groups(output_at, tables.schema) as write,
     ):
+        replay = FileReplay(plans, sides, answers)
+
+        def tell() -> None:
+            for file, lines in zip((alerts_file, late_file), summary.tell(replay.told()), strict=True):
+                file.writelines(lines)
+
         for result in replay.run(paths[decided[0]]):
             write(tables.table(result.judged))
             letters_file.writelines(summary.add(result))
+            tell()
             progress.update(result.progress, summary.rows)
+        replay.end()
+        tell()
     summary.side_rows = replay.side_rows
-    if not summary.dead_letters:
-        letters.unlink()
+    for path, counts in ((letters, summary.dead_letters), (alerts, summary.alerts), (late, summary.late)):
+        if not counts:
+            path.unlink()
     return summary
 
 

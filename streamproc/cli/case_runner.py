@@ -15,6 +15,7 @@ import numpy as np
 
 from operators.plan import Plan, streams_of
 from operators.schema import Kind
+from streamproc.cli.calls import given_answers
 from streamproc.cli.files import Piece, line_form
 from streamproc.cli.records import key_reader
 from streamproc.cli.replay_files import FileReplay
@@ -60,11 +61,12 @@ class CaseRunner:
         """
         began = time.perf_counter()
         decided, *others = ((name, self._piece(case, name)) for name in self._key_of)
-        path = Path(case.place.file)
-        replay = FileReplay(self._plans, {name: iter([(path, piece, times)]) for name, (piece, times) in others})
-        judged, refused = replay.decide(*decided[1])
+        (piece, times), path = decided[1], Path(case.place.file)
+        sides = {name: iter([(path, *its)]) for name, its in others}
+        replay = FileReplay(self._plans, sides, given_answers([case.given[number].answers for number in piece.numbers]))
+        judged, refused = replay.decide(piece, times)
         letters = replay.rest()
-        found = _Found(self._plans[-1], judged, refused, decided[1][0].numbers, letters)
+        found = _Found(self._plans[-1], judged, refused, piece.numbers, letters)
         differences = [*self._compare(case, found), *_unexpected(case, found)]
         return CaseOutcome(case, tuple(differences), found.all_hits(), time.perf_counter() - began)
 

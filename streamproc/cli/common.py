@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["LogLevel", "compiled", "load_stages", "stages_named"]
+__all__ = ["CallsMode", "LogLevel", "compiled", "load_stages", "stages_named"]
 
 import re
 from collections.abc import Iterator, Sequence
@@ -32,6 +32,13 @@ class LogLevel(StrEnum):
     INFO = "info"
     WARNING = "warning"
     ERROR = "error"
+
+
+class CallsMode(StrEnum):
+    """Who answers call steps in a backtest."""
+
+    DEFAULT = "default"
+    LIVE = "live"
 
 
 def load_stages(path: str, partitions: int | None = None) -> tuple[Plan, ...]:

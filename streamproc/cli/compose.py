@@ -30,6 +30,7 @@ from operators.forms import open_decoder
 from operators.plan import Plan, lean
 from state.errors import BlobStoreError, ConfigError
 from state.worker_state import WorkerState
+from streamproc.cli.calls import beside, make_callers
 from streamproc.cli.formats import prepared_log, schema_caches
 from streamproc.cli.secrets import SECRET_VARIABLE, derived, digest_key, secret
 from streamproc.clock import SystemClock
@@ -179,6 +180,7 @@ async def run_worker(
             plans[0].pipeline, log, stages, clock=clock, executor=executor, metrics=metrics, settings=settings,
             probe=timer, notes=notes, orders=orders,
         )  # fmt: skip
+        callers = make_callers(plans, log, settings, stack, clock=clock, registry=metrics.registry)
         _stop_on_signals(worker.stop)
         if started is not None:
             started(worker.stop)
@@ -193,7 +195,7 @@ async def run_worker(
         watches += builder.watches(worker)
         stack.push_async_exit(_in_background(worker.stop, *watches))
         _calm_garbage_collector()
-        await worker.run()
+        await beside(worker, callers)
 
 
 class _StageBuilder:

@@ -1,8 +1,8 @@
 """Judged rows -> an Arrow table: one row a decision, as `backtest` writes it.
 
 Names are those of the decision's JSON; id, key, event_time, all features in the analyst's order, what else `include:`
-names, score, risk_tier, decision, reasons, shadow (only if the plan has shadow rules), duplicate. Decimals are exact
-(decimal128).
+names, score, risk_tier, decision, reasons, shadow (only if the plan has shadow rules), failed_calls (only if it has
+calls), duplicate. Decimals are exact (decimal128).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from operators.batch import Column
+from operators.encode import failed_calls
 from operators.plan import Plan
 from operators.schema import DataType, Kind
 from streamproc.runtime.results import Judged
@@ -56,6 +57,8 @@ class DecisionTable:
         self._shadow = any(rule.shadow for rule in plan.rules)
         if self._shadow:
             names["shadow"] = _TEXTS
+        if plan.decision.calls:
+            names["failed_calls"] = _TEXTS
         names["duplicate"] = pa.bool_()
         self.schema: pa.Schema = pa.schema([pa.field(name, kind) for name, kind in names.items()])
 
@@ -78,6 +81,9 @@ class DecisionTable:
         made["reasons"] = self._texts(judged.decided.reasons, judged)
         if self._shadow:
             made["shadow"] = self._texts(judged.decided.shadow or [[]] * judged.batch.size, judged)
+        if calls := self._plan.decision.calls:
+            size = judged.batch.size
+            made["failed_calls"] = self._texts(failed_calls(calls, columns, size) or [[]] * size, judged)
         made["duplicate"] = pa.array(judged.duplicate)
         table = pa.table([made[name] for name in self.schema.names], schema=self.schema)
         return table.take(np.argsort(rows.offsets, kind="stable"))

@@ -19,7 +19,11 @@ def explanation(prediction: Prediction) -> str:
 
 
 def _head(prediction: Prediction) -> str:
-    boxes = [f"[{stage.stage} by {stage.partition_by}]" for stage in prediction.stages]
+    boxes = [
+        box
+        for stage in prediction.stages
+        for box in (*(f"({call})" for call in stage.calls), f"[{stage.stage} by {stage.partition_by}]")
+    ]
     drawing = " -> ".join([prediction.stream, *boxes, "decisions"])
     hops = f"{prediction.hops} hop{'s' * (prediction.hops != 1)}"
     return (
@@ -31,6 +35,8 @@ def _head(prediction: Prediction) -> str:
 
 def _stage(stage: StagePrediction, prediction: Prediction) -> str:
     title = f"stage {stage.stage}: {stage.reads} by {stage.partition_by} -> {stage.to}\n"
+    if stage.calls:
+        title += f"  {', '.join(stage.calls)} {'is' if len(stage.calls) == 1 else 'are'} asked before: not reckoned\n"
     if stage.also:
         title += f"  its state is brought forward by {', '.join(stage.also)}, too: their events are not reckoned\n"
     rows = [

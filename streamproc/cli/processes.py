@@ -57,7 +57,15 @@ def supervise(commands: Sequence[Sequence[str]], entry: Entry | None = None) -> 
     With `entry` workers are forked, not executed: no second interpreter's start. The caller must still be small, for
     what it has loaded they have too; a process with threads is not forked.
     """
-    return _Supervisor(commands, entry if threading.active_count() == 1 else None).run()
+    return _Supervisor(commands, None if _has_threads() else entry).run()
+
+
+def _has_threads() -> bool:
+    """Also those of native libraries, such as RocksDB's: a fork has none of them, and would wait for them for ever."""
+    try:
+        return len(os.listdir("/proc/self/task")) > 1
+    except FileNotFoundError:  # not Linux: only Python's are known
+        return threading.active_count() > 1
 
 
 class _Fork:

@@ -12,12 +12,14 @@ __all__ = ["FileReplay", "Result"]
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
 from operators.plan import Plan
+from operators.timed.alerts import Telling
 from state.rowstore import RowStore
+from streamproc.cli.calls import Answers, declared_defaults
 from streamproc.cli.compose import build_engine
 from streamproc.cli.files import Piece, read_file
 from streamproc.cli.formats import blocking_schemas
@@ -28,6 +30,9 @@ from streamproc.eventlog.contract import Chunk, TopicPartition
 from streamproc.runtime.event_times import EventTimes
 from streamproc.runtime.results import Judged
 from streamproc.runtime.rows import Refused, TaskInput
+
+_END = 1 << 60
+"""A time that no record has, ms."""
 
 
 class Result(NamedTuple):
@@ -57,15 +62,19 @@ class _Rows(NamedTuple):
 class FileReplay:
     """Decides the rows of files, in order, on state of its own that dies with it."""
 
-    def __init__(self, plans: Sequence[Plan], sides: Mapping[str, Pieces] | None = None) -> None:
+    def __init__(
+        self, plans: Sequence[Plan], sides: Mapping[str, Pieces] | None = None, answers: Answers = declared_defaults
+    ) -> None:
         """Args:
             plans: of the stages, in order.
             sides: the pieces of the streams that are not decided, by name; a stream that is left out has no rows.
+            answers: in the place of services that are called between stages.
 
         Raises:
             ConfigError: a plan cannot be executed here.
         """
         self._stages = [_Stage(plan, sides or {}) for plan in plans]
+        self._answers = answers
         self._now_ms = time.time_ns() // 1_000_000
 
     @property
@@ -95,6 +104,15 @@ class FileReplay:
         for stage in self._stages:
             yield from stage.rest()
 
+    def told(self) -> list[Telling]:
+        """Alerts, and rows too late for them, since the last call; a piece's in input order, stage by stage."""
+        return [telling for stage in self._stages for telling in stage.told()]
+
+    def end(self) -> None:
+        """No record comes any more: where the clock goes on without, all that waits for time is told."""
+        for stage in self._stages:
+            stage.end()
+
     def decide(self, piece: Piece, times: Sequence[int]) -> tuple[Judged, list[Refused]]:
         """Decide the records of `piece`, whose log times are `times` (ms), on the state that all before have left.
 
@@ -104,7 +122,11 @@ class FileReplay:
         judged = first.judge(_Rows(range(len(piece.rows)), piece.keys, piece.rows, times))
         before, refused = first, first.refused(judged)
         for stage in others:
-            judged = stage.judge(before.handed_on(judged, times))
+            rows = before.handed_on(judged, times)
+            for call in stage.plan.calls:
+                records = cast("Sequence[bytes]", rows.values)
+                rows = rows._replace(values=self._answers(call, rows.offsets, records))
+            judged = stage.judge(rows)
             before, refused = stage, refused + stage.refused(judged)
         return judged, sorted(refused, key=lambda letter: letter.offset)
 
@@ -120,6 +142,7 @@ class _Stage:
         known = {topic: found for topic, found in schemas.items() if found is not None}
         self.plan = plan
         self._engine, state = build_engine(plan, bytes(32), schemas=known)
+        self._told: list[Telling] = []
         for task in range(plan.topic_partitions):
             state.add_task(task, NothingStored())
         self._times, *times = [EventTimes(decoder, stream).of for decoder, stream in self._engine.decoders]
@@ -157,7 +180,28 @@ class _Stage:
         self._engine.publish()
         for side in self.sides:
             side.refused(judged.rows.refused)
+        self._told += self._in_order(judged)
         return judged
+
+    def _in_order(self, judged: Judged) -> list[Telling]:
+        """What was told, in the order of the rows that were read; where streams are merged, task by task."""
+        found = self._engine.tellings(judged)
+        if judged.merged is not None:
+            return found
+        places = [*judged.rows.offsets[judged.fresh].tolist(), _END]
+        return sorted(found, key=lambda telling: places[telling.row])
+
+    def told(self) -> list[Telling]:
+        """Alerts, and rows too late for them, since the last call."""
+        found, self._told = self._told, []
+        return found
+
+    def end(self) -> None:
+        """See `FileReplay.end`."""
+        if self.plan.idle_ms:
+            sources = [TopicPartition(self.plan.stream.topic, task) for task in range(self.plan.topic_partitions)]
+            waits = [source for source in sources if self._engine.waits(source.partition) is not None]
+            self._judge([TaskInput(at.partition, at, [Chunk(at, [], [], [], [], 0)], _END) for at in waits])
 
     def refused(self, judged: Judged) -> list[Refused]:
         """The rows of the stream that is decided which were refused."""

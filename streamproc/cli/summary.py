@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-__all__ = ["Summary", "letters_beside"]
+__all__ = ["Summary", "alerts_beside", "late_beside", "letters_beside"]
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
+from operators.encode import failed_calls
 from operators.plan import Plan
+from operators.timed.alerts import Telling
 from streamproc.cli.refusals import Refusals
 from streamproc.cli.replay_files import Result
 from streamproc.cli.side_rows import SideLetter
@@ -25,17 +27,30 @@ def letters_beside(output: Path) -> Path:
     return output.with_suffix(".dead_letters.ndjson")
 
 
+def alerts_beside(output: Path) -> Path:
+    """Where a backtest lists its alerts."""
+    return output.with_suffix(".alerts.ndjson")
+
+
+def late_beside(output: Path) -> Path:
+    """Where a backtest lists the rows that came too late for a window."""
+    return output.with_suffix(".late.ndjson")
+
+
 class Summary:
     """Counts of one backtest. `rows`: of the stream that is decided, decided or not; `side_rows`: of each other one."""
 
     def __init__(self, plan: Plan) -> None:
-        self._rules = plan.rules
+        self._rules, self._calls = plan.rules, plan.decision.calls
         self._started = time.monotonic()
         self.rows = 0
         self.side_rows: dict[str, int] = {}
         self.duplicates = 0
         self.decisions: Counter[str] = Counter()
         self.dead_letters: Counter[str] = Counter()
+        self.alerts: Counter[str] = Counter()
+        self.late: Counter[str] = Counter()
+        self.failed_calls: Counter[str] = Counter()
         self._refusals = Refusals()
         self._hits = np.zeros(len(plan.rules), np.int64)
         self._shadow_hits: Counter[str] = Counter()
@@ -51,6 +66,8 @@ class Summary:
         self._hits += bits[:, : len(self._rules)].sum(axis=0, dtype=np.int64)
         for shadow in judged.decided.shadow or ():
             self._shadow_hits.update(shadow)
+        for calls in failed_calls(self._calls, judged.batch.columns, judged.batch.size) or ():
+            self.failed_calls.update(calls)
         found = [(number, reason, "this row is no record") for number, reason in piece.skipped]
         found += [(piece.numbers[letter.offset], letter.reason, letter.detail) for letter in result.refused]
         letters = [SideLetter(result.path, *letter) for letter in sorted(found)]
@@ -61,6 +78,14 @@ class Summary:
             said = {"file": str(letter.path), "row": letter.number, "reason": letter.reason, "detail": letter.detail}
             yield msgspec.json.encode(said) + b"\n"
 
+    def tell(self, told: Sequence[Telling]) -> tuple[list[bytes], list[bytes]]:
+        """Count alerts and rows that came too late for them; their lines."""
+        alerts, late = list[bytes](), list[bytes]()
+        for telling in told:
+            (self.late if telling.late else self.alerts)[telling.name] += 1
+            (late if telling.late else alerts).append(telling.text + b"\n")
+        return alerts, late
+
     def line(self, plan: Plan, output: Path) -> bytes:
         """One line of JSON."""
         seconds = time.monotonic() - self._started
@@ -68,12 +93,17 @@ class Summary:
             "pipeline": plan.pipeline,
             "output": str(output),
             "dead_letters_output": str(letters_beside(output)) if self.dead_letters else None,
+            "alerts_output": str(alerts_beside(output)) if self.alerts else None,
+            "late_output": str(late_beside(output)) if self.late else None,
             "rows": self.rows,
             **({"other_rows": self.side_rows} if self.side_rows else {}),
             "decisions": dict(self.decisions),
             "duplicates": self.duplicates,
             "dead_letters": dict(self.dead_letters),
             "rules": self._by_rule(),
+            **({"failed_calls": {call: self.failed_calls[call] for call in self._calls}} if self._calls else {}),
+            "alerts": dict(self.alerts),
+            "late": dict(self.late),
             "seconds": round(seconds, 3),
             "rows_per_second": round(self.rows / max(seconds, 1e-9)),
         }
@@ -83,14 +113,16 @@ class Summary:
         """The same for people."""
         seconds = time.monotonic() - self._started
         lines = [f"{self.rows:,} rows in {seconds:.1f} s ({self.rows / max(seconds, 1e-9):,.0f} a second) -> {output}"]
-        for title, counts in (
-            ("other streams", self.side_rows),
-            ("decisions", self.decisions), ("rules hit", self._shown_rules()), ("dead letters", self.dead_letters),
+        for title, counts, listed in (
+            ("other streams", self.side_rows, None),
+            ("decisions", self.decisions, None), ("rules hit", self._shown_rules(), None),
+            ("failed calls", self.failed_calls, None),
+            ("alerts", self.alerts, alerts_beside(output)), ("too late for windows", self.late, late_beside(output)),
+            ("dead letters", self.dead_letters, letters_beside(output)),
         ):  # fmt: skip
             if counts:
                 lines.append(f"{title}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
-        if self.dead_letters:
-            lines[-1] += f", listed in {letters_beside(output)}"
+                lines[-1] += f", listed in {listed}" if listed else ""
         return "\n".join(lines) + "\n"
 
     def warning(self) -> str:

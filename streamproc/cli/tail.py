@@ -12,7 +12,10 @@ from streamproc.cli.environment import EnvironmentName
 from streamproc.cli.loops import leaving_quietly, run_async
 from streamproc.cli.options import LogUrl, PipelineOption, load_stages
 
-EXAMPLES = ("streamproc tail decisions --pipeline configs/pipeline.yaml --log file:.streamproc --from-start",)
+EXAMPLES = (
+    "streamproc tail decisions --pipeline configs/pipeline.yaml --log file:.streamproc --from-start",
+    "streamproc tail alerts --pipeline configs/pipeline.yaml --log file:.streamproc",
+)
 
 
 def command(
@@ -20,8 +23,8 @@ def command(
         str,
         typer.Argument(
             metavar="TOPIC",
-            help="decisions, dead_letters, features, journal, or the name of a side output, of an input stream or of a "
-            "stage.",
+            help="decisions, alerts, late, dead_letters, features, journal, or the name of a side output, of an input "
+            "stream or of a stage.",
         ),
     ],
     pipeline: PipelineOption,
@@ -36,7 +39,7 @@ def command(
     """Print a topic's committed records as JSON lines, and wait for more.
 
     `features` are all features of each decision, read from the journal's blocks; `journal` says what each
-    transaction did.
+    transaction did. `alerts` are results of windows and absences, `late` rows that came too late for them.
     """
     with leaving_quietly():
         from streamproc.cli.log_directory import refuse_missing_log

@@ -35,12 +35,16 @@ def topic_lines(topic: str, plans: Sequence[Plan]) -> tuple[str, Lines]:
         "features": (topics.journal, _Features(plan)),
         **{name: (stream.topic, _input) for name, stream in streams_of(plans).items()},
     }
+    if topics.alerts:
+        known |= {"alerts": (topics.alerts, _values), "late": (topics.late, _values)}
     for name, full in topics.side.items():
         known.setdefault(name, (full, _values))
     for stage in plans[:-1]:
         known |= {f"journal.{stage.stage}": (stage.topics.journal, _journal)}
         known |= {f"features.{stage.stage}": (stage.topics.journal, _Features(stage))}
     for stage in plans[1:]:
+        for call in stage.calls:
+            known.setdefault(call.name, (call.source, _values))
         known.setdefault(stage.stage, (stage.stream.topic, _values))
     if topic in known:
         return known[topic]
@@ -100,6 +104,7 @@ def _entry(offset: int, headers: Headers) -> bytes:
         "decided": len(entry.actions) - len(entry.duplicates),
         "duplicates": len(entry.duplicates),
         "rejected": len(entry.rejected),
+        "tick": entry.tick,
         "state_fingerprint": entry.state_fingerprint,
         "decision_fingerprint": entry.decision_fingerprint,
         "numerics": entry.numerics,

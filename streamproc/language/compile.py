@@ -12,11 +12,15 @@ from collections.abc import Callable, Collection, Set
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
+from operators.call import CallSpec
 from operators.encode import RESERVED
 from operators.operator import STRING, OutputField
 from operators.plan import ROUTE, STREAM, DecisionSpec, Plan, RuleSpec
 from operators.schema import FieldSpec, Kind, StreamSchema, TopicNames
 from state.errors import ConfigError
+from streamproc.language.calls import answered
 from streamproc.language.csv_table import TableContents, empty_table, read_table
 from streamproc.language.draft import Draft, ScoreItem, UserItem, reads, writes
 from streamproc.language.expression import parse
@@ -71,15 +75,18 @@ def compile_stages(
     others = entering(pipeline, problems)
     plans: list[Plan] = []
     wrong: set[str] = set()
+    calls: tuple[CallSpec, ...] = ()
     for stage, following in zip(pipeline.stages, [*pipeline.stages[1:], None], strict=True):
         streams = {name: stream, **others[stage.name]}
         compiler = _StageCompiler(pipeline, stage, following, streams, tables=tables, problems=problems)
         compiled = compiler.compile(operators, models or _open_onnx, wrong)
         if not problems.errors:
-            plans.append(compiler.plan(compiled))
+            plans.append(msgspec.structs.replace(compiler.plan(compiled), calls=calls))
         wrong |= _columns(stage, stream) - compiled.builder.scope.keys()
-        if (sent := handoff(pipeline, stream, stage, following, compiled.features)) is not None:
+        sent = handoff(pipeline, stream, stage, following, compiled.features)
+        if following is not None and sent is not None:
             stream = handed_on(stream, sent, compiled.builder.scope)
+            stream, calls = answered(pipeline.pipeline, sent, following, stream, refused=wrong, problems=problems)
     problems.check()
     return tuple(plans)
 
@@ -127,6 +134,10 @@ class _StageCompiler:
         if not clear:
             problems.check()  # what there would be is not known
         features, refused = _features(stage, declared, draft, problems)
+        ids = list(dict.fromkeys(one.id for one in self._streams.values()))
+        for name, timed in stage.timed.items():
+            with problems.caught():
+                draft.timed(name, timed, ids, stage.watermark.disorder)
         refused |= wrong | ({stage.partition_by, stage.per} - _columns(stage, stream))
         if self._following is None:
             _scores_and_rules(pipeline, stream, draft, problems)
@@ -167,6 +178,8 @@ class _StageCompiler:
             handoff=handoff(pipeline, self._stream, stage, self._following, features),
             subject=pipeline.stages[0].partition_by,
             others=tuple(others),
+            alerts=tuple(builder.alerts),
+            idle_ms=stage.watermark.idle if builder.alerts else 0,
         )
 
 
@@ -336,6 +349,7 @@ def _decision(pipeline: Pipeline, scope: dict[str, OutputField]) -> DecisionSpec
         include=pipeline.decision.include,
         score=f"{name}.score" if name else None,
         tier=f"{name}.tier" if name and f"{name}.tier" in scope else None,
+        calls=tuple(call.name for stage in pipeline.stages for call in stage.calls),
     )
 
 
@@ -350,7 +364,7 @@ def _topics(pipeline: Pipeline, stage: str) -> TopicNames:
     """`stage`: what its journal's name has behind the pipeline's journal's."""
     topics = pipeline.topics
     side = {} if stage else {rule.to: f"{pipeline.pipeline}.{rule.to}" for rule in pipeline.rules if rule.to}
-    return TopicNames(topics.decisions, topics.dead_letters, topics.journal + stage, side)
+    return TopicNames(topics.decisions, topics.dead_letters, topics.journal + stage, side, topics.alerts, topics.late)
 
 
 def _open_onnx(path: Path) -> LoadedModel:

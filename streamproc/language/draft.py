@@ -13,6 +13,7 @@ __all__ = [
     "Item",
     "PreviousItem",
     "ScoreItem",
+    "TimedItem",
     "UserItem",
     "WindowItem",
     "reads",
@@ -21,7 +22,7 @@ __all__ = [
 
 import hashlib
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -29,7 +30,7 @@ from operators.operator import Operator
 from operators.windows.spec import PREVIOUS_MAX
 from state.errors import ConfigError, Place
 from streamproc.language.expression import CallNode, Expr, columns_of, parse, rewrite_calls
-from streamproc.language.model import ExpressionFeature, Model, WindowGroup, window_names
+from streamproc.language.model import Absence, ExpressionFeature, Model, Timed, WindowGroup, window_names
 from streamproc.language.sources import Sources
 from streamproc.language.units import duration_text, parse_duration
 
@@ -95,7 +96,27 @@ class UserItem(msgspec.Struct, frozen=True):
     place: Place
 
 
-Item = ExpressionItem | WindowItem | PreviousItem | ScoreItem | UserItem
+class TimedItem(msgspec.Struct, frozen=True):
+    """A window that is told when it closes, or an absence; `columns`: what it reads besides key and id.
+
+    Of a window: what is aggregated and which rows count, if said. Of an absence: its two conditions.
+    """
+
+    name: str
+    key: str
+    per: str
+    columns: tuple[str | None, str | None]
+    id: str
+    timed: Timed
+    disorder: int
+
+    @property
+    def place(self) -> Place:
+        """Where it is declared."""
+        return self.timed.place
+
+
+Item = ExpressionItem | WindowItem | PreviousItem | ScoreItem | TimedItem | UserItem
 
 
 def reads(item: Item) -> tuple[str, ...]:
@@ -109,6 +130,8 @@ def reads(item: Item) -> tuple[str, ...]:
             return tuple(column for column in (item.key, item.of, item.where) if column)
         case ScoreItem():
             return item.model.features
+        case TimedItem():
+            return tuple(column for column in (item.key, *item.columns, item.id) if column)
         case UserItem():
             return item.operator.inputs
 
@@ -119,6 +142,8 @@ def writes(item: Item) -> tuple[str, ...]:
         return (f"{item.name}.score", *([f"{item.name}.tier"] if item.model.tiers else []))
     if isinstance(item, UserItem):
         return tuple(field.name for field in item.operator.outputs)
+    if isinstance(item, TimedItem):
+        return ()
     return (item.name,)
 
 
@@ -171,6 +196,28 @@ class Draft:
             )
             made.append(column)
         return made
+
+    def timed(self, name: str, timed: Timed, ids: Sequence[str], disorder: int) -> None:
+        """A window that is told when it closes, or an absence; `ids`: the fields that identify rows, of each stream."""
+        key = timed.per or self.key
+        if isinstance(timed, Absence):
+            columns = [self._where(set(), None, one, timed.per, timed.place) for one in (timed.after, timed.without)]
+        else:
+            of = self.column(timed.of, timed.per) if timed.of else None
+            read = columns_of(timed.of) if timed.of else set()
+            columns = [of, self._where(read, None, timed.where, timed.per, timed.place)]
+        item = TimedItem(
+            f"timed:{name}", self._text_key(key, timed.place), key, (columns[0], columns[1]),
+            self._row_id(ids, timed.place), timed, disorder,
+        )  # fmt: skip
+        self.add(item)
+
+    def _row_id(self, ids: Sequence[str], place: Place) -> str:
+        """The column that says which row it is, of whichever stream."""
+        if len(ids) == 1:
+            return ids[0]
+        texts = ", ".join(f"CAST({one} AS varchar)" for one in ids)
+        return self.column(parse(f"COALESCE({texts})", place), None)
 
     def column(self, expr: Expr, per: str | None) -> str:
         """The column that holds `expr`: its own, or a hidden one that is shared by equal expressions."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["earlier_text", "explain", "window_text"]
+__all__ = ["earlier_text", "explain", "timed_text", "timed_what", "window_text"]
 
+from operators.call import CallSpec, HttpRequest, SqlQuery
 from operators.expressions import ExpressionOperator
 from operators.operator import Operator
 from operators.plan import Plan, replay_steps
 from operators.tables import LookupTable, Match
+from operators.timed.operator import TimedOperator
+from operators.timed.spec import AbsenceSpec, TimedSpec
 from operators.windows.operator import WindowOperator
 from operators.windows.spec import PreviousFeature, WindowFeature, WindowSpec
 from streamproc.language.units import duration_text
@@ -18,6 +21,7 @@ def explain(plan: Plan) -> str:
     stream = plan.stream
     lines = [
         f"pipeline {plan.pipeline}",
+        *(line for call in plan.calls for line in _call(call)),
         f"stream {stream.name}: topic {stream.topic}, {plan.topic_partitions} partitions by {stream.key}",
         f"  id {stream.id}, event time {stream.event_time}, {len(stream.fields)} fields"
         + (f" of {stream.format}" if stream.format != "json" else "")
@@ -33,10 +37,38 @@ def explain(plan: Plan) -> str:
         lines.append(f"step {number}: {_title(step)}{kept}")
         lines += [f"  {line}" for line in _details(step)]
     lines += _rules(plan)
+    if plan.alerts:
+        lines.append(f"alerts to {plan.topics.alerts}, rows too late for them to {plan.topics.late}" + _idle(plan))
     names = ", ".join(field.name for field in plan.features)
     lines.append(f"features ({len(plan.features)}): {names}")
     lines.append(f"state {plan.state_fingerprint[:16]}, decision {plan.decision_fingerprint[:16]}")
     return "\n".join(lines)
+
+
+def _idle(plan: Plan) -> str:
+    return f"; without rows the clock goes on after {duration_text(plan.idle_ms)}" if plan.idle_ms else ""
+
+
+def _call(call: CallSpec) -> list[str]:
+    kept = f", kept for {duration_text(call.cache_ms)}" if call.cache_ms else ""
+    return [
+        f"call {call.name}: {_asked(call.asks)}",
+        f"  {duration_text(call.timeout_ms)} at most, {call.in_flight} at a time{kept}",
+        *(
+            f"  {field.name}: {field.type}, else {_shown(value)}"
+            for field, value in zip(call.returns, call.default, strict=True)
+        ),
+    ]
+
+
+def _asked(asks: HttpRequest | SqlQuery) -> str:
+    if isinstance(asks, SqlQuery):
+        return f"{asks.database}, {' '.join(asks.text.split())}"
+    return f"{asks.method} " + "".join(f"{{{part}}}" if place % 2 else part for place, part in enumerate(asks.url))
+
+
+def _shown(value: object) -> str:
+    return "NULL" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _tables(plan: Plan) -> list[str]:
@@ -60,6 +92,8 @@ def _title(step: Operator) -> str:
         return f"windows per {step.spec.key}"
     if isinstance(step, ExpressionOperator):
         return "expressions"
+    if isinstance(step, TimedOperator):
+        return f"{timed_what(step.spec)} {step.spec.name} per {step.spec.per}"
     return type(step).__name__
 
 
@@ -68,7 +102,25 @@ def _details(step: Operator) -> list[str]:
         return _windows(step.spec)
     if isinstance(step, ExpressionOperator):
         return [f"{name}: {compiled.type}, reads {_inputs(compiled.inputs)}" for name, compiled in step.expressions]
+    if isinstance(step, TimedOperator):
+        return [timed_text(step.spec)]
     return [f"{field.name}: {field.type}" for field in step.outputs]
+
+
+def timed_what(spec: TimedSpec) -> str:
+    """What it is called where it is declared."""
+    return "absence" if isinstance(spec.rule, AbsenceSpec) else "window"
+
+
+def timed_text(spec: TimedSpec) -> str:
+    """What waits for time, in words."""
+    rule = spec.rule
+    behind = f", the watermark {duration_text(spec.disorder)} behind" if spec.disorder else ""
+    if isinstance(rule, AbsenceSpec):
+        return f"after {rule.after} no {rule.without} within {duration_text(rule.within)}{behind}"
+    text = f"{rule.kind} {duration_text(rule.size)}" + (f" every {duration_text(rule.every)}" if rule.every else "")
+    text += f": {', '.join(rule.aggregates)} of {rule.of or 'rows'}" + (f" where {rule.where}" if rule.where else "")
+    return text + (f", {duration_text(rule.lateness)} of lateness" if rule.lateness else "") + behind
 
 
 def _inputs(names: tuple[str, ...]) -> str:

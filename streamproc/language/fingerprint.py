@@ -18,8 +18,8 @@ from operators.expressions import ExpressionOperator
 from operators.operator import Operator
 from operators.plan import replay_steps
 from operators.schema import StreamSchema
-from streamproc.language.draft import ExpressionItem, Item, PreviousItem, UserItem, WindowItem
-from streamproc.language.model import Pipeline, Stage
+from streamproc.language.draft import ExpressionItem, Item, PreviousItem, TimedItem, UserItem, WindowItem
+from streamproc.language.model import Absence, Pipeline, Stage, Timed, TimedWindow
 
 _VERSION = 1
 """Raised when the meaning of a fingerprint changes."""
@@ -105,6 +105,11 @@ def _meaning(item: Item, pipeline: Pipeline) -> list[object]:
             return ["window", item.key, item.aggregate, item.over, item.of, item.where, item.delay, item.precision]
         case PreviousItem():
             return ["previous", item.key, item.of, item.n, *([item.where] if item.where else [])]
+        case TimedItem(timed=TimedWindow() as window):
+            lengths = [window.size, window.every, window.offset, window.lateness]
+            return ["timed", window.kind, item.key, *item.columns, *lengths, *window.aggregates, item.disorder]
+        case TimedItem(timed=Absence() as absence):
+            return ["absence", item.key, *item.columns, absence.within, item.disorder]
         case UserItem():
             declared = pipeline.operators[item.name.partition(":")[2]]
             options = msgspec.json.encode(declared.options, order="deterministic").decode()
@@ -123,7 +128,7 @@ def _source(reference: str, folder: Path) -> str:
 def decision_fingerprint(pipeline: Pipeline, table_digests: Mapping[str, str], model_digests: Mapping[str, str]) -> str:
     """Digest of rules (their order counts), actions, what decisions show, tables' and models' contents."""
     decision = pipeline.decision
-    meant = {
+    meant: dict[str, object] = {
         "rules": [[r.id, r.when.sql, r.then, r.reason, r.final, r.mode, r.to] for r in pipeline.rules],
         "decision": [decision.severity, decision.otherwise, decision.include],
         "tables": dict(table_digests),
@@ -133,7 +138,25 @@ def decision_fingerprint(pipeline: Pipeline, table_digests: Mapping[str, str], m
             if name in model_digests  # the last stage's only
         },
     }
+    if alerts := {name: [t.reason, _when(t)] for stage in pipeline.stages for name, t in stage.timed.items()}:
+        meant["alerts"] = alerts
+    calls = [call for stage in pipeline.stages for call in stage.calls]
+    if calls:
+        meant["calls"] = [
+            [
+                c.name,
+                c.method,
+                c.url or c.sql,
+                c.body,
+                [[n, str(f.type), f.source, c.default[n]] for n, f in c.returns.items()],
+            ]
+            for c in calls
+        ]
     return _digest(meant)
+
+
+def _when(timed: Timed) -> str:
+    return timed.when.sql if isinstance(timed, TimedWindow) and timed.when else ""
 
 
 def _digest(meant: dict[str, object]) -> str:

@@ -6,11 +6,26 @@ __all__ = ["load_pipeline", "read_pipeline", "read_text"]
 
 from pathlib import Path
 
+import msgspec
+
 from state.errors import ConfigError, Place
 from streamproc.language.expression import Expr, parse
+from streamproc.language.load_calls import read_call
 from streamproc.language.load_features import read_features
 from streamproc.language.load_streams import read_streams, read_tables
-from streamproc.language.model import IN_STEP_MS, Decision, Model, Pipeline, Rule, Stage, Stream, Topics, UserOperator
+from streamproc.language.load_timed import TIMED_KEYS, check_alerts, read_timed, read_watermark
+from streamproc.language.model import (
+    IN_STEP_MS,
+    Call,
+    Decision,
+    Model,
+    Pipeline,
+    Rule,
+    Stage,
+    Stream,
+    Topics,
+    UserOperator,
+)
 from streamproc.language.problems import Problems, nearest
 from streamproc.language.reader import (
     Section,
@@ -75,8 +90,9 @@ def read_pipeline(content: str, file: str) -> Pipeline:
     models = {key: _model(section) for key, section in top.subsections("models", "model")}
     decision = _decision(top)
     rules = _rules(top, decision) + _without_score(models, decision, top.problems)
-    topics = _topics(top, name)
+    topics = _topics(top, name, timed=any(stage.timed for stage in stages))
     _check_topics(name, streams, stages, topics, rules, problems=problems)
+    check_alerts(stages, problems)
     partitions = top.get("partitions", whole(1, PARTITIONS_MAX), 4)
     retention = top.get("retention", duration, 0) or None
     tests = dict(zip(top.get("tests", names, _NONE), _places(top, "tests"), strict=False))
@@ -108,31 +124,52 @@ def _stages(top: Section, streams: dict[str, Stream]) -> tuple[Stage, ...]:
     if "stages" not in top:
         return (_stage(top, "main", next(iter(streams), "")),)
     node = top.node("stages")
-    for key in ("name", "partition_by", "per", "ttl", "in_step", "features"):
+    for key in ("name", "partition_by", "per", "ttl", "in_step", "features", *TIMED_KEYS):
         if top.node(key) is not None:
             top.problems.add(f"{key!r} stands beside 'stages'", top.key_place(key), "move it into the stage")
     items = node.items if isinstance(node, Items) else []
     if not items:
         top.problems.add("stages must be a list of stages", top.key_place("stages"))
-    found: dict[str, Stage] = {}
+    found: list[Stage] = []
+    calls: list[Call] = []
+    known: set[str] = set()
     for item in items:
         section = Section(item, "the stage", top.problems)
-        stage = _stage(section, section.get("name", identifier, "main"), next(iter(streams), ""))
-        if stage.name in found:
-            top.problems.add(f"a stage {stage.name!r} exists already", item.place, "give each a name of its own")
-        found.setdefault(stage.name, stage)
+        is_call = "call" in section
+        name = section.get("name", identifier, "call" if is_call else "main")
+        if name in known:
+            top.problems.add(f"a stage {name!r} exists already", item.place, "give each a name of its own")
+        known.add(name)
+        if is_call:
+            section.what = f"call {name}"
+            calls.append(read_call(section, name))
+        else:
+            found.append(_stage(section, name, next(iter(streams), ""), tuple(calls)))
+            calls.clear()
         section.close()
-    return tuple(found.values())
+    _check_between(found, calls, top.problems)
+    return tuple(found)
 
 
-def _stage(section: Section, name: str, stream: str) -> Stage:
+def _check_between(stages: list[Stage], behind: list[Call], problems: Problems) -> None:
+    """A call has a stage before it, that hands the rows on, and one behind it, that decides by the answer."""
+    for call in stages[0].calls if stages else ():
+        problems.add(
+            f"call {call.name} has no stage before it", call.place, "- {name: first, partition_by: ...} before it"
+        )
+    for call in behind:
+        problems.add(f"call {call.name} has no stage behind it", call.place, "the last stage decides by the answer")
+
+
+def _stage(section: Section, name: str, stream: str, calls: tuple[Call, ...] = ()) -> Stage:
     partition_by = section.need("partition_by", identifier, "", f"the field of {stream or 'the stream'} that keys it")
     per = section.get("per", identifier, partition_by)
     ttl = section.get("ttl", duration, 0)
     in_step = section.get("in_step", duration, IN_STEP_MS)
     section.later("patterns", "patterns")
     named = section.node("per") or section.node("partition_by") or section
-    return Stage(name, partition_by, per, read_features(section), ttl, in_step, named.place)
+    features, watermark, timed = read_features(section), read_watermark(section), read_timed(section)
+    return Stage(name, partition_by, per, features, ttl, in_step, named.place, watermark, timed, calls)
 
 
 def _operator(section: Section) -> UserOperator:
@@ -273,26 +310,28 @@ def _check_topics(
             problems.add(f"topic {stream.topic} is {uses[stream.topic]} topic too", stream.place, "give each its own")
         uses.setdefault(stream.topic, "the stream's" if len(streams) == 1 else f"the stream {name}'s")
     place = next((stream.place for stream in streams.values()), None)
-    for kind, topic in (
-        ("decisions", topics.decisions),
-        ("dead_letters", topics.dead_letters),
-        ("journal", topics.journal),
-    ):
+    for kind, topic in msgspec.structs.asdict(topics).items():
+        if not topic:
+            continue
         if topic in uses:
             problems.add(f"topics: {kind} is {uses[topic]} topic too", place, topic)
         uses.setdefault(topic, f"the {kind}")
+    steps: list[tuple[str, Stage | Call]] = []
     for stage in stages[1:]:
-        if (topic := f"{pipeline}.{stage.name}") in uses:
-            problems.add(f"stage {stage.name}: {topic} is {uses[topic]} topic too", stage.place, "choose another name")
-        uses.setdefault(topic, f"the stage {stage.name}'s")
+        steps += [*(("call", call) for call in stage.calls), ("stage", stage)]
+    for what, step in steps:
+        if (topic := f"{pipeline}.{step.name}") in uses:
+            problems.add(f"{what} {step.name}: {topic} is {uses[topic]} topic too", step.place, "choose another name")
+        uses.setdefault(topic, f"the {what} {step.name}'s")
     for rule in rules:
         if rule.to and (topic := f"{pipeline}.{rule.to}") in uses:
             problems.add(f"rule {rule.id}: to: {topic} is {uses[topic]} topic", rule.place, "choose another name")
 
 
-def _topics(top: Section, pipeline: str) -> Topics:
+def _topics(top: Section, pipeline: str, *, timed: bool) -> Topics:
+    """Topics of alerts and late rows are there where something is `timed`."""
     section = Section(top.node("topics") or _NOTHING, "topics", top.problems)
-    kinds = ("decisions", "dead_letters", "journal")
+    kinds = ("decisions", "dead_letters", "journal", *(("alerts", "late") if timed else ()))
     found = Topics(**{kind: section.get(kind, topic_name, f"{pipeline}.{kind}") for kind in kinds})
     section.close()
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["read_features"]
+__all__ = ["SIMILAR_AGGREGATES", "read_features"]
 
 import re
 
@@ -18,7 +18,14 @@ from streamproc.language.yaml_tree import Items, Mapping, Node, Scalar, word
 _AGGREGATES = tuple(str(aggregate) for aggregate in Aggregate)
 _PLACEHOLDERS = ("group", "aggregate", "over")
 _BRACES = re.compile(r"\{([^{}]*)\}")
-_SIMILAR = {"avg": "mean", "average": "mean", "std": "stddev", "cnt": "count", "nunique": "distinct", "total": "sum"}
+SIMILAR_AGGREGATES = {
+    "avg": "mean",
+    "average": "mean",
+    "std": "stddev",
+    "cnt": "count",
+    "nunique": "distinct",
+    "total": "sum",
+}
 _WINDOWS_MAX = 1_000
 """Windows of one pipeline."""
 
@@ -79,8 +86,8 @@ def _windows(name: str, section: Section, place: Place) -> Feature:
         template = section.get("name", text, "{group}_{aggregate}_{over}")
     else:
         what = 'expression:, of: with aggregates:, or one aggregate such as {count: "*", over: 5m}'
-        wrong = next((key for key in section if key in _SIMILAR), None)
-        hint = f"did you mean {_SIMILAR[wrong]}?" if wrong else nearest(next(iter(section), ""), _AGGREGATES)
+        wrong = next((key for key in section if key in SIMILAR_AGGREGATES), None)
+        hint = f"did you mean {SIMILAR_AGGREGATES[wrong]}?" if wrong else nearest(next(iter(section), ""), _AGGREGATES)
         section.problems.add(f"feature {name} needs {what}", place, hint)
         return _nothing(place)
     group = WindowGroup(
@@ -121,8 +128,10 @@ def _aggregates(section: Section) -> dict[str, str]:
     for given, shown in _pairs(node):
         with section.problems.caught():
             word = text(given)
-            if word in _SIMILAR:
-                raise ConfigError(f"unknown aggregate {word!r}", given.place, f"did you mean {_SIMILAR[word]}?")
+            if word in SIMILAR_AGGREGATES:
+                raise ConfigError(
+                    f"unknown aggregate {word!r}", given.place, f"did you mean {SIMILAR_AGGREGATES[word]}?"
+                )
             aggregate = choice("aggregate", *_AGGREGATES)(given)
             if aggregate in found:
                 raise ConfigError(f"{aggregate} is listed twice", given.place)

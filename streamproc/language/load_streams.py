@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["read_streams", "read_tables"]
+__all__ = ["read_fields", "read_streams", "read_tables"]
 
 from operators.periods import EXPIRES, VALID_FROM
 from operators.schema import DataType, Kind
@@ -45,7 +45,7 @@ def read_streams(top: Section, pipeline: str) -> dict[str, Stream]:
 
 def _stream(section: Section, topic: str) -> Stream:
     format_ = section.get("format", choice("format", *FORMATS, later=("protobuf",)), "json")
-    fields = _fields(section, format_)
+    fields = read_fields(section, "fields", "fields: {card_id: string, ...}", format_)
     stream = Stream(
         fields=fields,
         event_time=section.need("event_time", text, "", "the timestamp field that says when it happened"),
@@ -82,10 +82,11 @@ def _check_role(section: Section, fields: dict[str, FieldDeclaration], key: str,
         section.problems.add(f"{key}: the field {name} is {fields[name].type}, not {right}", place)
 
 
-def _fields(section: Section, format_: str) -> dict[str, FieldDeclaration]:
-    node = section.node("fields")
+def read_fields(section: Section, key: str, example: str, format_: str = "json") -> dict[str, FieldDeclaration]:
+    """The fields that are declared under `key`; there must be some."""
+    node = section.node(key)
     if not isinstance(node, Mapping) or not node.entries:
-        section.problems.add(f"{section.what} needs its fields", section.place, "fields: {card_id: string, ...}")
+        section.problems.add(f"{section.what} needs its {key}", section.place, example)
         return {}
     found: dict[str, FieldDeclaration] = {}
     sources: dict[str, str] = {}

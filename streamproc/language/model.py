@@ -7,6 +7,8 @@ docs/language/pipeline.md, which a test compares with this module.
 from __future__ import annotations
 
 __all__ = [
+    "Absence",
+    "Call",
     "Decision",
     "ExpressionFeature",
     "Feature",
@@ -17,8 +19,11 @@ __all__ = [
     "Stage",
     "Stream",
     "Table",
+    "Timed",
+    "TimedWindow",
     "Topics",
     "UserOperator",
+    "Watermark",
     "WindowGroup",
     "window_names",
 ]
@@ -29,6 +34,7 @@ from typing import Any
 
 import msgspec
 
+from operators.call import Breaking
 from operators.schema import DataType
 from operators.tables import Match
 from state.errors import Place
@@ -121,12 +127,80 @@ class WindowGroup(msgspec.Struct, frozen=True):
 Feature = ExpressionFeature | WindowGroup
 
 
+class Watermark(msgspec.Struct, frozen=True):
+    """How event time goes on: `disorder` ms behind the newest row; without rows, once input has rested `idle` ms."""
+
+    disorder: int = 0
+    idle: int = 0
+
+
+class TimedWindow(msgspec.Struct, frozen=True):
+    """Windows that are told when they close. `kind`: tumble, hop, session or cumulate; lengths in ms.
+
+    `of` None: rows are counted. `when`: over the results.
+    """
+
+    kind: str
+    size: int
+    aggregates: tuple[str, ...]
+    every: int = 0
+    offset: int = 0
+    lateness: int = 0
+    of: Expr | None = None
+    where: Expr | None = None
+    when: Expr | None = None
+    per: str | None = None
+    reason: str = ""
+    place: Place = Place("")
+
+
+class Absence(msgspec.Struct, frozen=True):
+    """After a row where `after` is true none where `without` is follows within `within` ms."""
+
+    after: Expr
+    without: Expr
+    within: int
+    per: str | None = None
+    reason: str = ""
+    place: Place = Place("")
+
+
+Timed = TimedWindow | Absence
+
+
+class Call(msgspec.Struct, frozen=True):
+    """A service that is asked about each row between two stages; see `operators.call.CallSpec`. Durations are ms.
+
+    `url` as it is written, or `sql` and its `database`; `headers`: `$NAME` is an environment variable; `body`: name ->
+    column; `default`: JSON values. `url_place` is the address's or query's, `places` those of the columns of the body.
+    """
+
+    name: str
+    url: str
+    returns: dict[str, FieldDeclaration]
+    method: str = "GET"
+    headers: dict[str, str] = {}
+    body: dict[str, str] = {}
+    timeout: int = 100
+    in_flight: int = 1_000
+    cache: int = 0
+    retries: int = 1
+    retry_budget: float = 0.1
+    breaker: Breaking = Breaking()
+    default: dict[str, Any] = {}
+    place: Place = Place("")
+    url_place: Place = Place("")
+    places: dict[str, Place] = {}
+    sql: str = ""
+    database: str = ""
+
+
 class Stage(msgspec.Struct, frozen=True):
     """Features of one partition key. `ttl` (ms): keys without a row for so long are forgotten; 0: never.
 
     `in_step` (ms): how far its partitions may be ahead of each other, if it hands its rows on.
-
-    `place` is where its key is named.
+    `timed`: windows and absences, by name. `calls`: services that are asked before it. `place` is where its key is
+    named.
     """
 
     name: str
@@ -136,6 +210,9 @@ class Stage(msgspec.Struct, frozen=True):
     ttl: int = 0
     in_step: int = IN_STEP_MS
     place: Place = Place("")
+    watermark: Watermark = Watermark()
+    timed: dict[str, Timed] = {}
+    calls: tuple[Call, ...] = ()
 
 
 class UserOperator(msgspec.Struct, frozen=True):
@@ -189,6 +266,8 @@ class Topics(msgspec.Struct, frozen=True):
     decisions: str
     dead_letters: str
     journal: str
+    alerts: str = ""
+    late: str = ""
 
 
 class Pipeline(msgspec.Struct, frozen=True):

@@ -17,6 +17,7 @@ from streamproc.language.draft import (
     Item,
     PreviousItem,
     ScoreItem,
+    TimedItem,
     UserItem,
     WindowItem,
     reads,
@@ -78,7 +79,8 @@ def schedule(items: Mapping[str, Item], fields: Iterable[str]) -> list[Layer]:
     roots = [
         item
         for item in items.values()
-        if isinstance(item, WindowItem | PreviousItem) or (isinstance(item, UserItem) and item.operator.tables)
+        if isinstance(item, WindowItem | PreviousItem | TimedItem)
+        or (isinstance(item, UserItem) and item.operator.tables)
     ]
     stateful = _needed(roots, makers)
     if any(isinstance(items[name], ScoreItem) for name in stateful):
@@ -122,7 +124,7 @@ def _layers(items: list[Item], done: set[str], makers: Mapping[str, Item]) -> li
             if isinstance(item, WindowItem | PreviousItem):
                 by_key.setdefault(item.key, []).append(item)
         layers += by_key.values()
-        layers += [[item] for item in ready if isinstance(item, ScoreItem | UserItem)]
+        layers += [[item] for item in ready if isinstance(item, ScoreItem | TimedItem | UserItem)]
         done.update(column for item in ready for column in writes(item))
         if len(todo) == before:
             raise _circle(todo, makers)

@@ -29,7 +29,8 @@ def handoff(
     fields = [] if ROUTE in stream.fields else list(stream.fields)
     added = [name for name in features if name not in stream.fields]
     columns = (*fields, *added)
-    return Handoff(f"{pipeline.pipeline}.{following.name}", following.partition_by, columns, stage.in_step)
+    first = following.calls[0].name if following.calls else following.name
+    return Handoff(f"{pipeline.pipeline}.{first}", following.partition_by, columns, stage.in_step)
 
 
 def handed_on(stream: Stream, sent: Handoff, scope: Mapping[str, OutputField]) -> Stream:

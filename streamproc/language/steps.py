@@ -13,6 +13,7 @@ from operators.operator import Operator, OutputField
 from operators.schema import Kind
 from operators.score import Model, ScoreOperator
 from operators.tables import LookupTable
+from operators.timed.spec import AlertSpec
 from operators.windows import spec as windows
 from operators.windows.operator import WindowOperator
 from state.errors import ConfigError
@@ -22,12 +23,14 @@ from streamproc.language.draft import (
     Item,
     PreviousItem,
     ScoreItem,
+    TimedItem,
     UserItem,
     WindowItem,
     reads,
 )
 from streamproc.language.expression import compile_expression
 from streamproc.language.problems import Problems
+from streamproc.language.timed_steps import timed_step
 
 
 class LoadedModel(Model, Protocol):
@@ -54,6 +57,7 @@ class StepBuilder:
     ) -> None:
         self.scope: dict[str, OutputField] = dict(fields)
         self.steps: list[Operator] = []
+        self.alerts: list[AlertSpec] = []
         self.model_digests: dict[str, str] = {}
         self._lookups = lookups
         self._open_model = open_model
@@ -73,6 +77,11 @@ class StepBuilder:
                     self._windows([item for item in ready if isinstance(item, WindowItem | PreviousItem)])
                 case ScoreItem() as item if ready:
                     self._score(item)
+                case TimedItem() as item if ready:
+                    with self._problems.caught():
+                        step, alert = timed_step(item, self.scope, self._lookups)
+                        self._add(step)
+                        self.alerts.append(alert)
                 case UserItem() as item if ready:
                     self._add(item.operator)
                 case _:

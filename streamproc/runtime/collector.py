@@ -126,8 +126,8 @@ class Collector:
         """Whether nothing waits, and no poll has brought anything that was not looked at yet."""
         return self.queue.rows == 0 and (self._poll is None or not self._poll.done())
 
-    async def wait(self, timeout_s: float = 0.1) -> bool:
-        """Whether anything waits that may be taken, after at most `timeout_s`.
+    async def wait(self, timeout_s: float = 0.1, sooner: asyncio.Future[Any] | None = None) -> bool:
+        """Whether anything waits that may be taken, after at most `timeout_s`, or when `sooner` is done.
 
         Raises:
             EventLogError: polling failed.
@@ -136,7 +136,9 @@ class Collector:
         if self.queue.ready():
             await asyncio.sleep(0)  # what has arrived by now comes along
         else:
-            await asyncio.wait([poll], timeout=_HELD_SECONDS if self.queue.rows else timeout_s)
+            either = [poll] if sooner is None else [poll, sooner]
+            timeout_s = _HELD_SECONDS if self.queue.rows else timeout_s
+            await asyncio.wait(either, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         self._harvest()
         return self.queue.ready()
 

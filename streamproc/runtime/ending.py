@@ -6,9 +6,10 @@ the reader's position counts, which passes them; for other workers' tasks their 
 
 from __future__ import annotations
 
-__all__ = ["at_end", "ends_now", "nothing_between"]
+__all__ = ["Leg", "at_end", "ends_now", "nothing_between"]
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 from streamproc.clock import Clock
 from streamproc.eventlog.contract import EventLog, GroupReader, TopicPartition
@@ -18,29 +19,31 @@ _POLL_MS = 50
 _POLLS_MAX = 20
 
 
+class Leg(NamedTuple):
+    """A part of a row's way: the group that does it, the topics that it reads, and what of these we read ourselves."""
+
+    group: str
+    topics: Sequence[str]
+    own: Collection[TopicPartition] = ()
+
+
 async def at_end(
-    log: EventLog,
-    reader: GroupReader,
-    clock: Clock,
-    group: str,
-    *,
-    ends: Mapping[TopicPartition, int],
-    own: Collection[TopicPartition],
+    log: EventLog, reader: GroupReader, clock: Clock, leg: Leg, ends: Mapping[TopicPartition, int]
 ) -> bool:
-    """Whether the group has decided everything before `ends`; to be asked when nothing is buffered or in flight.
+    """Whether a leg has done everything before `ends`; to be asked when nothing is buffered or in flight.
 
     Raises:
         EventLogError: the log cannot be asked.
     """
-    if any(reader.position(tp) < end for tp, end in ends.items() if tp in own):
+    if any(reader.position(tp) < end for tp, end in ends.items() if tp in leg.own):
         return False
-    others = {tp: end for tp, end in ends.items() if tp not in own}
-    found = await _committed(log, group, others)
+    others = {tp: end for tp, end in ends.items() if tp not in leg.own}
+    found = await _committed(log, leg.group, others)
     short = [tp for tp, end in others.items() if found[tp] < end]
     if not short:
         return True
     await clock.sleep(_PROGRESS_SECONDS)
-    if await _committed(log, group, others) != found:
+    if await _committed(log, leg.group, others) != found:
         return False  # somebody is at work: look again later
     return await nothing_between(log, {tp: (found[tp], others[tp]) for tp in short})
 

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import structlog
 
-from operators.batch import Batch, narrowed
+from operators.batch import Batch, TaskTick, narrowed
 from operators.decide import RuleDecider
 from operators.decode import RecordDecoder
 from operators.deduplicate import Deduplicator, DuplicateFlags, record_actions
@@ -28,6 +28,7 @@ from operators.handoff import HandedOn
 from operators.operator import Operator, OperatorContext
 from operators.plan import Plan, replay_steps
 from operators.schema import StreamSchema
+from operators.timed.alerts import Telling
 from state.errors import RecordError, StreamprocError
 from state.hashing import partitions_of
 from state.worker_state import WorkerState
@@ -149,9 +150,12 @@ class Engine:
 
     def decode(self, inputs: Sequence[TaskInput]) -> Rows:
         """Step 2: every record of `inputs`; bad ones are refused one by one."""
-        if not self.plan.others:
-            return decode_rows(self.decoder, inputs)
-        return decode_union(self.plan.streams, (self.decoder, *self.other_decoders), inputs)
+        if self.plan.others:
+            rows = decode_union(self.plan.streams, (self.decoder, *self.other_decoders), inputs)
+        else:
+            rows = decode_rows(self.decoder, inputs)
+        rows.ticks = tuple(TaskTick(one.task, one.tick) for one in inputs if one.tick is not None)
+        return rows
 
     def judge(self, rows: Rows, attempts_max: int = _ATTEMPTS_MAX) -> Judged:
         """Decide rows. A row that an operator cannot compute is refused; the others are decided without it.
@@ -198,7 +202,7 @@ class Engine:
         for step in steps:
             step.process(batch, self._state)
         self._remember(flags, actions)
-        exact = self._outputs.exact_digest(rows.ids, self._outputs.exact_rows(batch))
+        exact = self._outputs.exact_digest(rows.ids, self._outputs.exact_rows(batch), batch.emitted)
         if not decide:
             return exact, None
         try:
@@ -212,9 +216,18 @@ class Engine:
             self._logger.warning("the last transaction cannot be decided again here", error=type(error).__name__)
             return exact, None
 
+    def tellings(self, judged: Judged) -> list[Telling]:
+        """What timed steps said of judged rows: alerts, and rows that came too late, in row order."""
+        return self._outputs.tellings(judged)
+
     def hand_on(self, judged: Judged) -> HandedOn:
         """What the next stage is given of judged rows, one record a row."""
         return self._outputs.texts(judged)
+
+    def waits(self, task: int) -> tuple[int, int] | None:
+        """(stream time of a task, the stream time at which a timed step has something due), ms; None: nothing waits."""
+        found = [waits for step in self.plan.timed if (waits := step.waits(self._state, task)) is not None]
+        return min(found, key=lambda waits: waits[1], default=None)
 
     @property
     def numerics(self) -> str:
@@ -287,7 +300,7 @@ class Engine:
         mine = np.flatnonzero(rows.streams == 0)
         return Judged(
             rows.take(mine), part, np.searchsorted(mine, fresh[picks]), duplicate[mine], decided, actions[mine],
-            Merged(rows, fresh, duplicate, actions, exact),
+            Merged(rows, fresh, duplicate, actions, exact, batch),
         )  # fmt: skip
 
     def _judged(

@@ -7,7 +7,7 @@
    cut (in a thread)
 3. a failed write, or a batch that was undone, marks the rows dirty again; the next flush tries anew. A store that
    turns out damaged is told by `damage`: the worker restores its task. What cannot be written cannot leave memory:
-   at twice the budget the worker ends, and a restart replays it
+   far over the budget the worker ends, and a restart replays it
 """
 
 from __future__ import annotations

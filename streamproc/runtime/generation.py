@@ -69,16 +69,30 @@ async def end_of_generation(log: EventLog, plan: Plan) -> tuple[int, dict[int, E
     partitions = await admin.partitions(topic)
     if not partitions:
         raise ConfigError(f"the log has no topic {topic}", hint="give the pipeline as it ran, and its log")
-    sources = [TopicPartition(topic, p) for p in range(partitions)]
-    committed = await admin.committed(plan.pipeline, sources)
-    begins, ends = await admin.begin_offsets(sources), await admin.end_offsets(sources)
-    for source in sources:
-        position = committed[source].offset if source in committed else begins[source]
-        await _refuse_undecided(log, source, position, ends[source])
+    for call in plan.calls:  # rows on their way to a service
+        await _all_committed(log, call.group, call.source, partitions)
+    committed = await _all_committed(log, plan.pipeline, topic, partitions)
     if not committed:
         raise ConfigError(f"pipeline {plan.home} has decided nothing yet", hint="just `run` the new one")
     heads = {tp.partition: Ending(found.offset, JournalHead.parse(found.metadata)) for tp, found in committed.items()}
     return partitions, heads
+
+
+async def _all_committed(
+    log: EventLog, group: str, topic: str, partitions: int
+) -> Mapping[TopicPartition, CommittedOffset]:
+    """What the group has committed: all there is.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    sources, admin = [TopicPartition(topic, p) for p in range(partitions)], log.admin()
+    committed = await admin.committed(group, sources)
+    begins, ends = await admin.begin_offsets(sources), await admin.end_offsets(sources)
+    for source in sources:
+        position = committed[source].offset if source in committed else begins[source]
+        await _refuse_undecided(log, source, position, ends[source])
+    return committed
 
 
 async def _refuse_undecided(log: EventLog, source: TopicPartition, position: int, end: int) -> None:

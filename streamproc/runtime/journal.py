@@ -53,7 +53,8 @@ class JournalEntry(msgspec.Struct, frozen=True, array_like=True):
 
     `ranges` in the order the rows were merged; `rejected` and `duplicates` are (range index, offset);
     `actions` holds one action code for each row that was not rejected, in row order; `exact` digests what must
-    come out equal on any machine, `output` the encoded decisions, `block` the record's value.
+    come out equal on any machine, `output` the encoded decisions, `block` the record's value. `tick`: the stream time
+    (ms) to which the task's clock came after the rows, while its input rested; its ranges are empty then.
     """
 
     version: int
@@ -69,6 +70,7 @@ class JournalEntry(msgspec.Struct, frozen=True, array_like=True):
     exact: bytes
     output: bytes
     block: bytes
+    tick: int | None = None
 
 
 Rejected = Mapping[str, Set[int]]

@@ -92,6 +92,9 @@ class WorkerMetrics:
         self.dead_letters = Counter(p + "dead_letters", "Records refused", ["reason"], registry=registry)
         self.duplicates = Counter(p + "duplicates", "Records that repeat an id", registry=registry)
         self.decisions = Counter(p + "decisions", "Decisions", ["decision"], registry=registry)
+        self.alerts = Counter(p + "alerts", "Alerts told, windows and absences", ["alert"], registry=registry)
+        self.late_rows = Counter(p + "late_rows", "Records too late for a window", ["window"], registry=registry)
+        self.clock_ticks = Counter(p + "clock_ticks", "Of partitions whose input rests", registry=registry)
         self.unknown_fields = Counter(p + "records_with_unknown_fields", "Estimated above one half", registry=registry)
         self.failed_transactions = Counter(p + "failed_transactions", "Settled after a failure", registry=registry)
         self.batch_rows = Histogram(p + "batch_rows", "Records a transaction", buckets=_ROWS, registry=registry)
@@ -104,12 +107,6 @@ class WorkerMetrics:
         self.out_of_step = Counter(
             p + "out_of_step", "Times a partition that is behind was waited for no longer", registry=registry
         )
-        self.checkpoint_seconds = Histogram(
-            p + "checkpoint_seconds", "Sending a checkpoint", ["stage"], buckets=_SECONDS, registry=registry
-        )
-        self.checkpoint_bytes = Counter(p + "checkpoint_bytes", "Sent for checkpoints", ["stage"], registry=registry)
-        self.failed_checkpoints = Counter(p + "failed_checkpoints", "To be tried again", ["stage"], registry=registry)
-        self.restored_tasks = Counter(p + "restored_tasks", "Taken over and restored", ["stage"], registry=registry)
         self.transaction_seconds = Histogram(
             p + "transaction_seconds", "Steps 5-7", buckets=_SECONDS, registry=registry
         )
@@ -121,16 +118,27 @@ class WorkerMetrics:
         self.lag = Gauge(
             p + "lag_records", "Records behind the end of the log", ["topic", "partition"], registry=registry
         )
+        self.hot_key_share = Gauge(
+            p + "hot_key_share", "Share of the most frequent key in a sampled batch", registry=registry
+        )
+        self.loop_lag_seconds = Gauge(p + "loop_lag_seconds", "Longest recent delay of the loop", registry=registry)
+        self._add_state(registry)
+        self.log_answers, self._seconds_per_row, self._transactions = True, 0.0, 0
+
+    def _add_state(self, registry: CollectorRegistry) -> None:
+        """Metrics of the tasks' state, and of its copies."""
+        p = "streamproc_"
+        self.checkpoint_seconds = Histogram(
+            p + "checkpoint_seconds", "Sending a checkpoint", ["stage"], buckets=_SECONDS, registry=registry
+        )
+        self.checkpoint_bytes = Counter(p + "checkpoint_bytes", "Sent for checkpoints", ["stage"], registry=registry)
+        self.failed_checkpoints = Counter(p + "failed_checkpoints", "To be tried again", ["stage"], registry=registry)
+        self.restored_tasks = Counter(p + "restored_tasks", "Taken over and restored", ["stage"], registry=registry)
         self.state_keys = Gauge(p + "state_keys", "Keys in memory", ["stage"], registry=registry)
         self.state_bytes = Gauge(p + "state_bytes", "Memory of the state, estimated", ["stage"], registry=registry)
         self.state_evicted_keys = Gauge(
             p + "state_evicted_keys", "Keys that left memory so far", ["stage"], registry=registry
         )
-        self.hot_key_share = Gauge(
-            p + "hot_key_share", "Share of the most frequent key in a sampled batch", registry=registry
-        )
-        self.loop_lag_seconds = Gauge(p + "loop_lag_seconds", "Longest recent delay of the loop", registry=registry)
-        self.log_answers, self._seconds_per_row, self._transactions = True, 0.0, 0
 
     def rows_for(self, work_ms: float, stages: int) -> int:
         """How many rows are about `work_ms` of computing; not so few that `stages` cost more than they."""
@@ -164,8 +172,10 @@ class WorkerMetrics:
         self.transaction_seconds.observe(seconds)
         self._transactions += 1
         for judged in decided:
+            self._timed(judged)
             self._decided(judged, now_ms)
         for stage, judged in handed_on:
+            self._timed(judged)
             self.handed_on.labels(stage).inc(judged.rows.size)
             self._refused(judged)
         for judged in (*decided, *(judged for _, judged in handed_on)):
@@ -177,6 +187,11 @@ class WorkerMetrics:
     def _refused(self, judged: Judged) -> None:
         for letter in judged.rows.refused:
             self.dead_letters.labels(letter.reason).inc()
+
+    def _timed(self, judged: Judged) -> None:
+        self.clock_ticks.inc(len(judged.ran.ticks))
+        for (name, what), count in judged.told.items():
+            (self.late_rows if what == "late" else self.alerts).labels(name).inc(count)
 
     def _decided(self, judged: Judged, now_ms: int) -> None:
         self.records.inc(judged.rows.size)

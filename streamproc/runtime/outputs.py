@@ -14,13 +14,14 @@ import numpy.typing as npt
 from msgspec.structs import replace
 from pyarrow import RecordBatch
 
-from operators.batch import Batch, TaskRows
+from operators.batch import Batch, Emitted, TaskRows
 from operators.block import BlockEncoder, BlockRows
 from operators.decode import payload_digest
 from operators.encode import DecisionEncoder, json_encoder
 from operators.handoff import HandedOn, HandoffEncoder
 from operators.plan import ROUTE, Plan
 from operators.schema import DataType, Kind
+from operators.timed.alerts import AlertEncoder, Telling
 from state.hashing import partitions_of
 from streamproc.eventlog.contract import OutputRecords, TopicPartition
 from streamproc.runtime.journal import JournalEntry, RangeOfInput, encode_entry, places_in
@@ -60,6 +61,7 @@ class OutputEncoder:
         if plan.handoff is not None:
             stream = plan.stream
             self._handoff = HandoffEncoder(plan.handoff, digests=stream.deduplicate_ms > 0, passes=stream.key == ROUTE)
+        self._alerts = AlertEncoder([step.spec for step in plan.timed], plan.alerts) if plan.timed else None
         self._digest_key = digest_key
         self.numerics = numerics_fingerprint()
         self._exact = tuple(
@@ -90,6 +92,7 @@ class OutputEncoder:
             journal = TopicPartition(self._plan.topics.journal, task.task)
             computed.outputs.append(OutputRecords(journal, [None], [block], now_ms, [headers]))
             computed.heads[task_input.source] = task.head_after(entry.ranges, entry.sequence, chain)
+        computed.outputs += self._told(judged, now_ms)
         if routes:
             order = _in_step(judged.rows).tolist()
             handed = HandedOn([routes[i] for i in order], [texts[i] for i in order])
@@ -112,11 +115,14 @@ class OutputEncoder:
                 out[:, count + i // 63] |= ~column.valid * np.int64(1 << i % 63)
         return out
 
-    @staticmethod
-    def exact_digest(ids: Sequence[str], exact: npt.NDArray[np.int64]) -> bytes:
-        """The journal's `exact` digest of one task: all its ids, and the exact rows of those that are no duplicates."""
+    def exact_digest(self, ids: Sequence[str], exact: npt.NDArray[np.int64], emitted: Sequence[Emitted] = ()) -> bytes:
+        """The journal's `exact` digest of one task: all its ids, the exact rows of those that are no duplicates, and
+        what its timed steps said.
+        """
         digest = hashlib.sha256("\n".join(ids).encode("utf-8", "surrogatepass"))
         digest.update(exact.data)
+        if emitted and self._alerts is not None:
+            digest.update(self._alerts.digest(emitted))
         return digest.digest()
 
     def output_digest(self, judged: Judged) -> bytes:
@@ -193,6 +199,7 @@ class OutputEncoder:
             exact=said.exact,
             output=_digest_of(shared.texts[span.start : span.stop]),
             block=hashlib.sha256(block).digest(),
+            tick=task_input.tick,
         )
         return entry, block
 
@@ -209,7 +216,8 @@ class OutputEncoder:
             mine = span.start + np.flatnonzero(of.duplicate[span.start : span.stop])
             topics = [""] * len(mine) if rows.streams is None else [rows.topics[n] for n in rows.streams[mine].tolist()]
             again = list(zip(topics, rows.offsets[mine].tolist(), strict=True))
-        exact = self.exact_digest(rows.ids[span.start : span.stop], shared.exact[start:stop])
+        emitted = [one for one in judged.ran.emitted if one.task == task]
+        exact = self.exact_digest(rows.ids[span.start : span.stop], shared.exact[start:stop], emitted)
         return _Said(places_in(ranges, again), of.actions[span.start : span.stop].tobytes(), exact)
 
     def _decided(self, shared: _Shared, span: TaskRows, now_ms: int) -> list[OutputRecords]:
@@ -225,6 +233,23 @@ class OutputEncoder:
                 tp = TopicPartition(topics.side[name], span.task)
                 outputs.append(OutputRecords(tp, [keys[i] for i in picked], [texts[i] for i in picked], now_ms))
         return outputs
+
+    def tellings(self, judged: Judged) -> list[Telling]:
+        """What timed steps said that is told: alerts, and rows that came too late for them."""
+        if self._alerts is None or not judged.ran.emitted:
+            return []
+        return self._alerts.encode(judged.ran)
+
+    def _told(self, judged: Judged, now_ms: int) -> list[OutputRecords]:
+        topics, found = self._plan.topics, dict[TopicPartition, list[Telling]]()
+        for telling in self.tellings(judged):
+            topic = topics.late if telling.late else topics.alerts
+            found.setdefault(TopicPartition(topic, telling.task), []).append(telling)
+            judged.told[telling.name, "late" if telling.late else "alert"] += 1
+        return [
+            OutputRecords(tp, [one.key for one in told], [one.text for one in told], now_ms)
+            for tp, told in found.items()
+        ]
 
     def _dead_letters(self, source: TopicPartition, refused: list[Refused], now_ms: int) -> OutputRecords:
         values = [

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["POLL_MS", "MergedFeed", "Silence", "joined", "portions"]
+__all__ = ["POLL_MS", "MergedFeed", "Silence", "joined", "portions", "ticked"]
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from state.errors import ConfigError, EventLogError
 from streamproc.eventlog.contract import Chunk, EventLog, TopicPartition
@@ -103,6 +103,8 @@ class InputFeed:
         Raises:
             ConfigError: the log no longer has them.
         """
+        if start == stop:  # of a clock tick
+            return []
         if self._at.get(tp) != start:
             begin = (await self._admin.begin_offsets([tp]))[tp]
             if begin > start:
@@ -185,3 +187,13 @@ def portions(
             part.append(chunk)
             room -= len(chunk.offsets)
     yield part, actions
+
+
+def ticked(
+    parts: Iterable[tuple[list[Chunk], bytes]], tick: int | None
+) -> Iterator[tuple[list[Chunk], bytes, int | None]]:
+    """The portions, and behind them the clock tick of the last transaction, if it made one: a portion of its own."""
+    for part, actions in parts:
+        yield part, actions, None
+    if tick is not None:
+        yield [], b"", tick

@@ -40,7 +40,7 @@ from streamproc.runtime.journal import (
 from streamproc.runtime.journal_end import End, begins_of, end_by_journal, positions_after
 from streamproc.runtime.journal_reading import Found, journal_records
 from streamproc.runtime.partition_task import PartitionTask, Phase
-from streamproc.runtime.reading import MergedFeed, portions
+from streamproc.runtime.reading import MergedFeed, portions, ticked
 from streamproc.runtime.stored_state import LocalMeta, LocalStates, NoCheckpoints, TaskCheckpoints
 
 _NEAR_ROWS = 100_000
@@ -52,7 +52,7 @@ _REPLAY_ROWS = 8192
 class Replayer(Protocol):
     """The engine's silent half: changes state, emits nothing. Each call ends published."""
 
-    def replay(self, task: int, chunks: list[Chunk], rejected: Rejected, actions: bytes) -> None: ...
+    def replay(self, task: int, chunks: list[Chunk], rejected: Rejected, actions: bytes, tick: int | None) -> None: ...
     def replay_last(self, task: int, chunks: list[Chunk], entry: JournalEntry) -> bool:
         """Also recompute the entry's `exact` digest; whether it is equal."""
         ...
@@ -340,7 +340,7 @@ class Recovery:
                     pending.append(held)
                     rows += sum(wanted.stop - wanted.start for wanted in held.entry.ranges)
                 held = found
-                if rows >= _REPLAY_ROWS:
+                if rows >= _REPLAY_ROWS or (pending and pending[-1].entry.tick is not None):
                     self._go_on()
                     await self._slice(task, feed, pending)
                     pending, rows = [], 0
@@ -363,9 +363,9 @@ class Recovery:
         actions = b"".join(found.entry.actions for found in pending)
         ranges = [wanted for found in pending for wanted in found.entry.ranges]
         chunks = await feed.read(ranges)
-        for part, decided in portions(chunks, rejected, actions, _REPLAY_ROWS):
+        for part, decided, tick in ticked(portions(chunks, rejected, actions, _REPLAY_ROWS), pending[-1].entry.tick):
             async with self._busy:
-                self._replayer.replay(task.task, part, rejected, decided)
+                self._replayer.replay(task.task, part, rejected, decided, tick)
             await asyncio.sleep(0)  # live tasks have their turn
         task.begin_at(positions_after(task, ranges))
         await self._relieve(task, pending[-1])

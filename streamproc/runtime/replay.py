@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import structlog
 
-from operators.batch import Column, TaskRows
+from operators.batch import Column, TaskRows, TaskTick
 from operators.decode import Decoded, Known, RecordDecoder
 from operators.deduplicate import payload_digests
 from operators.plan import DIGEST, replay_steps
@@ -48,15 +48,19 @@ class SilentReplayer:
         self._decoder = engine.decoder.only({DIGEST, *read})
         self._union = [_Again(decoder.only({DIGEST, *read}), stream) for decoder, stream in engine.decoders]
 
-    def replay(self, task: int, chunks: Sequence[Chunk], rejected: Rejected, actions: bytes) -> None:
-        """Run journaled records through the steps that keep state.
+    def replay(
+        self, task: int, chunks: Sequence[Chunk], rejected: Rejected, actions: bytes, tick: int | None = None
+    ) -> None:
+        """Run journaled records, and the clock tick after them, through the steps that keep state.
 
         Raises:
             StateCorruptedError: input and journal do not fit together.
         """
         lean = self._lean_union if self._engine.plan.others else self._lean
         rows, digests = lean(task, _accepted(chunks, rejected), len(actions))
-        if rows.size:
+        if tick is not None:
+            rows.ticks = (TaskTick(task, tick),)
+        if rows.size or rows.ticks:
             with self._published():
                 self._engine.rerun(rows, np.frombuffer(actions, np.uint8), self._runs, digests)
 
@@ -69,6 +73,8 @@ class SilentReplayer:
         """
         kept = _accepted(chunks, rejected_of([entry]))
         rows = self._engine.decode([TaskInput(task, kept[0].tp, kept)] if kept else [])
+        if entry.tick is not None:
+            rows.ticks = (TaskTick(task, entry.tick),)
         if rows.refused or rows.size != len(entry.actions):
             raise _differs(task)
         if self._engine.is_misplaced(rows):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 __all__ = ["Computed", "Judged", "Merged"]
 
+from collections import Counter
+
 import msgspec
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +29,7 @@ class Merged(msgspec.Struct):
     """Rows of all streams of a stage, of which only some are decided; what the journal says of them.
 
     `fresh`, `duplicate`, `actions`: as in `Judged`, of all rows. `exact`: int64 (fresh rows, columns), what must come
-    out equal on any machine.
+    out equal on any machine. `batch`: the fresh rows as the steps with state saw them.
     """
 
     rows: Rows
@@ -35,6 +37,7 @@ class Merged(msgspec.Struct):
     duplicate: npt.NDArray[np.bool_]
     actions: npt.NDArray[np.uint8]
     exact: npt.NDArray[np.int64]
+    batch: Batch
 
 
 class Judged(msgspec.Struct):
@@ -42,7 +45,8 @@ class Judged(msgspec.Struct):
 
     `batch` holds the rows that are no duplicates, with every column the plan added; `fresh` their indices
     among `rows`. `actions`: uint8, one action code a row of `rows`, duplicates included. `merged`: where several
-    streams enter the stage, all rows; those here are of the one that is decided.
+    streams enter the stage, all rows; those here are of the one that is decided. `told`: how many alerts and late rows
+    were encoded, by (name, "alert" or "late").
     """
 
     rows: Rows
@@ -52,8 +56,14 @@ class Judged(msgspec.Struct):
     decided: Decided
     actions: npt.NDArray[np.uint8]
     merged: Merged | None = None
+    told: Counter[tuple[str, str]] = msgspec.field(default_factory=Counter)
 
     @property
     def all_rows(self) -> Rows:
         """Of whichever stream."""
         return self.rows if self.merged is None else self.merged.rows
+
+    @property
+    def ran(self) -> Batch:
+        """What the steps with state saw."""
+        return self.batch if self.merged is None else self.merged.batch

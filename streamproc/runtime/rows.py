@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from operators.batch import Batch, Column, TaskRows
+from operators.batch import Batch, Column, TaskRows, TaskTick
 from operators.decode import RecordDecoder
 from operators.deduplicate import payload_digests
 from operators.plan import DIGEST, ROUTE, Plan
@@ -35,20 +35,23 @@ Condemned = Set[tuple[TopicPartition, int]]
 
 
 class TaskInput(msgspec.Struct):
-    """What one task decides in this transaction: chunks of its partition, in offset order.
+    """What one task decides in this transaction: chunks of its partition, in offset order; then a clock tick, maybe.
 
     Where several streams enter its stage, chunks of all of them in the order of merging; `source` is the topic of the
-    one that is decided.
+    one that is decided. `tick`: the stream time (ms) to which the clock of a task has come whose input rests; its one
+    chunk is empty.
     """
 
     task: int
     source: TopicPartition
     chunks: list[Chunk]
+    tick: int | None = None
 
     @property
     def start(self) -> int:
         """The first offset."""
-        return self.chunks[0].offsets[0]
+        first = self.chunks[0]
+        return first.offsets[0] if first.offsets else first.next_offset
 
     @property
     def stop(self) -> int:
@@ -121,7 +124,7 @@ class Rows(msgspec.Struct):
 
     Rows of a task lie together, in offset order; `spans` covers them all. `refused` is in no particular order.
     `streams`: where several streams enter the stage, the number of each row's, whose topic is in `topics`; the rows of
-    a task then are in the order of merging.
+    a task then are in the order of merging. `ticks` come after the rows.
     """
 
     spans: tuple[TaskRows, ...]
@@ -136,6 +139,7 @@ class Rows(msgspec.Struct):
     extras: int
     streams: Indices | None = None
     topics: tuple[str, ...] = ("",)
+    ticks: tuple[TaskTick, ...] = ()
 
     @property
     def size(self) -> int:
@@ -158,6 +162,7 @@ class Rows(msgspec.Struct):
             self.extras,
             None if self.streams is None else self.streams[rows],
             self.topics,
+            self.ticks,
         )
 
     def refuse(self, rows: Sequence[int], reason: str, detail: str) -> Rows:
@@ -191,7 +196,7 @@ class Rows(msgspec.Struct):
 
     def batch(self) -> Batch:
         """The rows as the plan's steps see them; steps add their columns to a dictionary of its own."""
-        return Batch(self.size, self.spans, self.event_time, self.keys, dict(self.columns))
+        return Batch(self.size, self.spans, self.event_time, self.keys, dict(self.columns), self.ticks)
 
 
 def decode_rows(decoder: RecordDecoder, inputs: Sequence[TaskInput]) -> Rows:
@@ -258,7 +263,7 @@ def set_aside(inputs: Sequence[TaskInput], condemned: Condemned) -> tuple[list[T
                 for i in bad
             ]
             chunks.append(without(chunk, set(bad)))
-        kept.append(TaskInput(task_input.task, task_input.source, chunks))
+        kept.append(TaskInput(task_input.task, task_input.source, chunks, task_input.tick))
     return kept, refused
 
 

@@ -22,6 +22,7 @@ from operators.plan import Plan
 from state.errors import PartitionsChangedError, StateCorruptedError
 from streamproc.clock import Clock
 from streamproc.eventlog.contract import Chunk, CommittedOffset, EventLog, GroupReader, TopicPartition
+from streamproc.runtime.ending import Leg
 from streamproc.runtime.engine import Engine
 from streamproc.runtime.event_times import EventTimes
 from streamproc.runtime.executor import BlockingExecutor
@@ -113,6 +114,12 @@ class Stage:
         """All topics its tasks read, the one they decide first."""
         return [stream.topic for stream in self.plan.streams]
 
+    @property
+    def way(self) -> list[Leg]:
+        """How a row comes through it: the calls before it, in order, and itself."""
+        calls = [Leg(call.group, [call.source]) for call in self.plan.calls]
+        return [*calls, Leg(self.plan.pipeline, self.topics, self.inputs)]
+
     def merged(self, busy: Callable[[], bool] | None) -> MergedStage:
         """How its streams are merged; `busy`: whether stages before it have work; None: it is the first."""
         times = {topic: reader.of for topic, reader in self._event_times.items()}
@@ -122,6 +129,15 @@ class Stage:
     def partitions(self) -> int:
         """How many its source has."""
         return self.engine.partitions
+
+    @property
+    def idle_ms(self) -> int:
+        """See `Plan`."""
+        return self.plan.idle_ms
+
+    def waits(self, task: int) -> tuple[int, int] | None:
+        """See `Engine.waits`."""
+        return self.engine.waits(task)
 
     def share(self, partitions: int) -> None:
         """So many partitions has its source, and so many tasks are shared out."""

@@ -71,5 +71,6 @@ async def _check_number(admin: Admin, plans: Sequence[Plan], partitions: int) ->
 
 def _names(plan: Plan) -> list[str]:
     topics = plan.topics
-    sources = [stream.topic for stream in plan.streams]
-    return [*sources, topics.decisions, topics.dead_letters, topics.journal, *topics.side.values()]
+    sources = [*(call.source for call in plan.calls), *(stream.topic for stream in plan.streams)]
+    timed = (topics.alerts, topics.late) if topics.alerts else ()
+    return [*sources, topics.decisions, topics.dead_letters, topics.journal, *topics.side.values(), *timed]

@@ -35,6 +35,7 @@ from streamproc.runtime.progress import Progress
 from streamproc.runtime.rows import TaskInput, task_inputs
 from streamproc.runtime.settings import WorkerSettings
 from streamproc.runtime.stage import Part, Stage, StageParts, by_stage, decided_and_handed_on, merging
+from streamproc.runtime.ticks import Clocks
 from streamproc.runtime.topics import prepare_topics
 from streamproc.runtime.transaction import Probe, TransactionProtocol
 
@@ -83,13 +84,12 @@ class Worker:
         self._progress = Progress(log, pipeline, clock)
         self._queue = self._made_queue()
         self._collector = Collector(self._reader, 2 * settings.batch_rows_max, self._queue)
+        self._clocks = Clocks(log, self._reader, clock, self._stages)
         self._protocol = TransactionProtocol(lambda: log.writer(name), clock, probe)
-        self._probe, self._notes = probe, notes
-        self._care, self._patience = Care(orders), Patience(clock)
+        self._probe, self._notes, self._care, self._patience = probe, notes, Care(orders), Patience(clock)
         self._rows_max = self._rows_cap = settings.batch_rows_max
         self._ahead: list[Part] | None = None
-        self._again, self._stopping, self._orderly = False, False, True
-        self._due = 0.0
+        self._again, self._stopping, self._orderly, self._due = False, False, True, 0.0
         self._ends: dict[int, dict[TopicPartition, int]] = {}
 
     @property
@@ -179,13 +179,14 @@ class Worker:
 
     async def _collect(self) -> bool:
         """Whether anything waits to be decided; the commit interval holds back what is no full batch."""
-        if not await self._collector.wait():
-            await self._rest()
-            return False
-        if (left := self._due - self._clock.monotonic()) > 0:
+        waits = await self._collector.wait()
+        if waits and (left := self._due - self._clock.monotonic()) > 0:
             pause = asyncio.ensure_future(self._clock.sleep(left))
             await self._collector.during(pause, self._full)
             pause.cancel()
+        if not (await self._clocks.look(self._queue.partitions) or waits):
+            await self._rest()
+            return False
         self._due = self._clock.monotonic() + self._settings.commit_interval_ms / 1000
         return True
 
@@ -204,18 +205,17 @@ class Worker:
     def _expected(self) -> list[TopicPartition]:
         """What the next transaction will write to, as far as that is known before it is computed."""
         waiting = self._queue.partitions
-        return [
-            tp
-            for stage in self._stages
-            for tp in stage.expected(sorted({stage.inputs[tp].source for tp in waiting & stage.inputs.keys()}))
-        ]
+        found = [stage.journal(one.source) for stage, due in by_stage(self._stages, self._clocks.due) for one in due]
+        for stage in self._stages:
+            found += stage.expected(sorted({stage.inputs[tp].source for tp in waiting & stage.inputs.keys()}))
+        return found
 
     def _next(self) -> list[Part] | None:
         """The next batch, computed; None if nothing is to be decided, or not so (`_again`)."""
         if self._probe is not None:
             self._probe(1)
         rows = self._care.rows(self._queue, self._full, self._inputs)
-        inputs = task_inputs(self._queue.take(rows), self._inputs)
+        inputs = task_inputs(self._queue.take(rows), self._inputs) + self._clocks.take()
         return self._compute(inputs) if inputs else None  # 2-4
 
     @property
@@ -227,7 +227,7 @@ class Worker:
         """Steps 2-4; None, and `_again`, if too many rows failed: the batch is read again in smaller ones."""
         started = self._clock.work()
         if self._notes is not None:
-            self._notes.begin([portion for given in inputs for portion in given.portions()])
+            self._notes.begin([portion for given in inputs if given.rows for portion in given.portions()])
         try:
             now_ms = self._clock.now_ms()
             parts = [stage.compute(mine, now_ms) for stage, mine in by_stage(self._stages, inputs)]
@@ -375,11 +375,10 @@ class Worker:
         """
         if not self._settings.until_end or not self.ready or not self._collector.idle:
             return False
-        for number, stage in enumerate(self._stages):
+        for number, leg in enumerate(leg for stage in self._stages for leg in stage.way):
             if number not in self._ends:
-                self._ends[number] = await ends_now(self._log, stage.topics, stage.partitions)
-            ends = self._ends[number]
-            done = at_end(self._log, self._reader, self._clock, self._pipeline, ends=ends, own=self._inputs)
+                self._ends[number] = await ends_now(self._log, leg.topics, self._stages[0].partitions)
+            done = at_end(self._log, self._reader, self._clock, leg, self._ends[number])
             if not await done or not self._collector.idle:  # a poll meanwhile moves the position, and brings records
                 return False
         return True

@@ -1,7 +1,8 @@
 """A producer in a process of its own: an open loop at a steady rate, until it is told to stop.
 
 `python -m tests.exactly_once.feeder --pipeline YAML --log URL --rate N --least N --most N --stop FILE --seed N`,
-after `--skip N` records; `--roll-call`: instead of what follows these, one more payment of every card.
+after `--skip N` records, of so many `--cards`; `--roll-call`: instead of what follows these, one more payment of every
+card.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from streamproc.clock import SystemClock
 from streamproc.eventlog.contract import EventLog
 from streamproc.eventlog.kafka import KafkaLog
 from streamproc.runtime.topics import prepare_topics
-from tests.exactly_once.traffic import BLOCK, blocks, roll_call
+from tests.exactly_once.traffic import BLOCK, CARDS, blocks, roll_call
 
 
 async def feed(arguments: argparse.Namespace) -> None:
@@ -29,7 +30,7 @@ async def feed(arguments: argparse.Namespace) -> None:
     partitions = await prepare_topics(log, plan)
     rate = arguments.rate or None
     sender = Sender(plan.stream.topic, partitions, log.appender(), SystemClock(), rate)
-    following = islice(blocks(arguments.seed), arguments.skip // BLOCK, None)
+    following = islice(blocks(arguments.seed, arguments.cards), arguments.skip // BLOCK, None)
     for block in roll_call(arguments.seed, arguments.skip) if arguments.roll_call else following:
         await sender.send(list(block.rows), list(block.keys))
         if sender.sent >= arguments.least and (arguments.stop.exists() or sender.sent + BLOCK > arguments.most):
@@ -55,6 +56,7 @@ def main() -> None:
     parser.add_argument("--skip", type=int, default=0)
     parser.add_argument("--roll-call", action="store_true")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--cards", type=int, default=CARDS)
     asyncio.run(feed(parser.parse_args()))
 
 

@@ -15,6 +15,7 @@ from tests.exactly_once.campaign import Campaign
 from tests.exactly_once.checks import Findings
 from tests.exactly_once.marks import Marks
 from tests.exactly_once.readers import open_reader
+from tests.exactly_once.traffic import CARDS
 from tests.fire.report import Running
 
 PARTITIONS = 4
@@ -44,9 +45,9 @@ class Subject:
         """Of all starts."""
         return self.marks.read(0).commits
 
-    def feed(self, records: int, seed: int = 3) -> None:
+    def feed(self, records: int, seed: int = 3, *, cards: int = CARDS) -> None:
         """Append the next records of the seed's stream."""
-        self.sent += self.campaign.feed(records, seed, skip=self.sent)
+        self.sent += self.campaign.feed(records, seed, skip=self.sent, extra=("--cards", str(cards)))
 
     def start(self, *given: object) -> None:
         """A `run` that goes on until `stop`; returns when it has committed something."""

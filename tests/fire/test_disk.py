@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 from collections.abc import Callable, Iterator
@@ -89,6 +90,24 @@ def test_a_full_state_disk_holds_nothing_up(make: Make, disk: SmallDisk) -> None
     subject.until_decided()
     assert subject.stop() == 0, subject.campaign.logged()
     assert "discarded" not in subject.finish().stderr
+
+
+def test_a_full_state_disk_ends_the_run_before_memory_does(make: Make, disk: SmallDisk) -> None:
+    """What cannot be written can never leave memory: at a budget and 64 MiB more it ends, and loses nothing."""
+    subject = begun(make("--state-memory", "8", state=disk.path / "state"))
+    assert subject.process is not None
+    pid = subject.worker()
+    memory = most = rss_mb(pid)
+    disk.fill()
+    while subject.process.poll() is None and subject.sent < 1_000_000:
+        subject.feed(40_000, cards=1_000_000)
+        with contextlib.suppress(OSError, IndexError):
+            most = max(most, rss_mb(pid))
+    assert subject.process.wait(60) == 1, subject.campaign.logged()
+    assert f"error: the state's disk fails: {NO_SPACE} (give it space" in subject.campaign.logged()
+    assert most < memory + 300
+    disk.free()
+    subject.finish()
 
 
 @pytest.mark.soak

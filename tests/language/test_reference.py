@@ -8,12 +8,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from operators.timed.spec import TimedAggregate, WindowKind
 from operators.windows.spec import Aggregate
 from streamproc.language import compile_stages, model, read_pipeline
 from tests.language.helpers import compiled
 
-REFERENCE = (Path(__file__).parents[2] / "docs" / "language" / "pipeline.md").read_text()
-NOT_KEYS = {"place", "places", "key_type", "match", "made", "options"}
+PAGES = Path(__file__).parents[2] / "docs" / "language"
+REFERENCE = (PAGES / "pipeline.md").read_text()
+TIME = (PAGES / "time.md").read_text()
+CALLS = (PAGES / "calls.md").read_text()
+NOT_KEYS = {"place", "places", "url_place", "key_type", "match", "made", "options", "timed", "kind", "size"}
 
 
 def keys() -> list[tuple[str, str]]:
@@ -29,7 +33,19 @@ def keys() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("struct", "key"), keys())
 def test_every_key_is_described(struct: str, key: str) -> None:
-    assert re.search(rf"^\| `{key}`", REFERENCE, re.MULTILINE), f"{struct}.{key}"
+    page = _page(struct, key)
+    assert re.search(rf"^\|[^|]*`{key}`", page, re.MULTILINE), f"{struct}.{key}"
+
+
+def _page(struct: str, key: str) -> str:
+    if struct in ("TimedWindow", "Absence", "Watermark"):
+        return TIME
+    return CALLS if struct == "Call" or key == "calls" else REFERENCE
+
+
+@pytest.mark.parametrize("name", [*WindowKind, *TimedAggregate])
+def test_what_waits_for_time_is_described(name: str) -> None:
+    assert re.search(rf"^\|.*`{name}`", TIME, re.MULTILINE)
 
 
 @pytest.mark.parametrize("aggregate", list(Aggregate))

@@ -83,6 +83,21 @@ def test_duplicates_and_shadow_hits_are_named_only_where_they_are() -> None:
     assert list(third) == ["id", "card", "decision", "score", "reasons", "event_time"]
 
 
+def test_failed_calls_are_named_only_where_they_are() -> None:
+    columns = {
+        "first_failed": column("bool", [False, True, True, False]),
+        "second_failed": column("bool", [False, False, True, True]),
+    }
+    calls = encoder(schema=None, calls=("first", "second"))
+    lines = calls.encode(["1", "2", "3", "4"], ["c"] * 4, times(4), decided([False] * 4), columns)
+    assert [json.loads(line).get("failed_calls") for line in lines] == [
+        None, ["first"], ["first", "second"], ["second"],
+    ]  # fmt: skip
+    well = {name: column("bool", [False]) for name in columns}
+    (line,) = calls.encode(["1"], ["c"], times(1), decided([False]), well)
+    assert b"failed_calls" not in line
+
+
 def test_a_bare_duplicate_repeats_the_action_and_nothing_else() -> None:
     made = encoder("n", score="fraud.score", tier="fraud.tier")
     (line,) = made.encode_duplicates(["a"], ["c"], times(1), ["decline"])

@@ -93,11 +93,16 @@ def test_all_features_equal_the_published_ones(tmp_path: Path, db: duckdb.DuckDB
 def online_equals_backtest(
     db: duckdb.DuckDBPyConnection, april: Path, log: str, tmp: Path, workers: int
 ) -> None:  # fmt: skip
-    """Feed April, run to the end, and compare decisions and the last stage's features with the backtest."""
-    month, common = MONTHS[0], ("--pipeline", PIPELINE, "--log", log)
+    """Feed April, run to the end, and compare decisions and the last stage's features with the backtest.
+
+    The pipeline has a name, and so topics, of its own: all runs share one broker.
+    """
+    pipeline = tmp / "pipeline.yaml"
+    pipeline.write_text(PIPELINE.read_text().replace("pipeline: handbook\n", f"pipeline: handbook_{workers}\n"))
+    month, common = MONTHS[0], ("--pipeline", pipeline, "--log", log)
     streamproc("feed", "transactions", month, *common)
     options = ("--state", tmp / "state", "--until-end", "--log-level", "warning", "--workers", str(workers))
-    streamproc("run", PIPELINE, "--log", log, *options)
+    streamproc("run", pipeline, "--log", log, *options)
     for topic, features in (("decisions", [*CUSTOMER, *TERMINAL]), ("features", TERMINAL)):
         lines = tmp / f"{topic}.ndjson"
         streamproc("tail", topic, *common, "--from-start", "--until-end", stdout=lines)

@@ -178,7 +178,7 @@ class Counting:
     def __init__(self) -> None:
         self.slices = 0
 
-    def replay(self, task: int, chunks: list[Chunk], rejected: Rejected, actions: bytes) -> None:
+    def replay(self, task: int, chunks: list[Chunk], rejected: Rejected, actions: bytes, tick: int | None) -> None:
         self.slices += 1
 
     def replay_last(self, task: int, chunks: list[Chunk], entry: JournalEntry) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+import orjson
 import pytest
 
 from state.hashing import partition_of
@@ -92,7 +93,8 @@ def offset_behind(shared: Shared, _: list[MemoryDisk]) -> None:
 def offset_of_another_record(shared: Shared, _: list[MemoryDisk]) -> None:
     offsets = shared.cluster.group(shared.pipeline).offsets
     tp, found = next(iter(offsets.items()))
-    offsets[tp] = CommittedOffset(found.offset, found.metadata[:-2] + "00")
+    *head, chain, time, partitions = found.metadata.split(":")
+    offsets[tp] = CommittedOffset(found.offset, ":".join([*head, chain[:-2] + "00", time, partitions]))
 
 
 def open_transaction(shared: Shared, _: list[MemoryDisk]) -> None:
@@ -148,7 +150,7 @@ def rewrite(shared: Shared, **fields: Any) -> None:
     """In the last batch of rows that were handed on."""
     topic = handed(shared)
     rows = [json.loads(value) for value in records(shared, topic).values]
-    change(shared, topic, values=[json.dumps(row | fields).encode() for row in rows])
+    change(shared, topic, values=[orjson.dumps(row | fields) for row in rows])
 
 
 def lost_row(shared: Shared, _: list[MemoryDisk]) -> None:
@@ -197,7 +199,7 @@ def wrong_digest(shared: Shared, _: list[MemoryDisk]) -> None:
     digest = json.loads(records(shared, topic).values[-1])["_digest"]
     for batch in batches(shared, topic):
         assert batch.records is not None
-        values = [json.dumps(row | {"_digest": digest}).encode() for row in records_of(batch)]
+        values = [orjson.dumps(row | {"_digest": digest}) for row in records_of(batch)]
         batch.records = msgspec.structs.replace(batch.records, values=values)
 
 

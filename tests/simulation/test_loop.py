@@ -79,15 +79,13 @@ def test_a_deadlock_raises() -> None:
         run(main())
 
 
-def test_a_loop_without_end_raises(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.simulation.loop._STEPS_MAX", 1_000)
-
+def test_a_loop_without_end_raises() -> None:
     async def main() -> None:
         while True:  # noqa: ASYNC110 - it is the point
             await asyncio.sleep(0)
 
-    with pytest.raises(SimulationError, match="no end after 1000 steps"):
-        run(main())
+    with pytest.raises(SimulationError, match="no end after 1001 steps"):
+        run_in(SeededLoop(random.Random(0), steps_max=1_000), main())
 
 
 def test_threads_are_refused() -> None:

@@ -107,8 +107,11 @@ class World:
         await appender.close()
         await log.close()
 
-    async def work(self, crash_at: tuple[int, int] | None = None, **settings: Any) -> bool:
-        """Run a worker to the end; `crash_at` (step, n) kills it the n-th time it comes to that step.
+    async def work(
+        self, crash_at: tuple[int, int] | None = None, *, seconds: float | None = None, **settings: Any
+    ) -> bool:
+        """Run a worker to the end, or for so many `seconds`; `crash_at` (step, n) kills it when it comes there the
+        n-th time.
 
         True if it ended by itself, False if it was killed or gave up.
         """
@@ -127,7 +130,10 @@ class World:
                 stores.kill()
                 raise Crash
 
-        worker, watch = self._worker(log, stores, lambda: not dead, probe, WorkerSettings(until_end=True, **settings))
+        given = WorkerSettings(until_end=seconds is None, **settings)
+        worker, watch = self._worker(log, stores, lambda: not dead, probe, given)
+        if seconds is not None:
+            asyncio.get_running_loop().call_later(seconds, worker.stop)
         try:
             await worker.run()
         except Crash:

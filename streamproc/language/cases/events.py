@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-__all__ = ["WORDS", "Events", "read_base"]
+__all__ = ["WORDS", "Events", "read_base", "streams_given"]
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
-from operators.schema import Kind, StreamSchema
+from operators.call_values import ValueFaultError, as_declared
+from operators.plan import Plan, streams_of
+from operators.schema import FieldSpec, Kind, StreamSchema
+from state.errors import ConfigError
 from streamproc.language.cases.change_events import change_event
 from streamproc.language.cases.model import Given
 from streamproc.language.cases.values import read_given, read_time
@@ -27,6 +32,19 @@ WORDS = ("event", "at", "repeat", "every", "logged", "record", "fields", "stream
 Fields = dict[str, Node]
 Streams = Mapping[str, StreamSchema]
 """By name, the one that is decided first."""
+
+
+def streams_given(plans: Sequence[Plan]) -> Streams:
+    """What events may give, by stream: its fields; of the one that is decided also what services that are called
+    return. `plans`: of the stages.
+    """
+    decided = plans[0].stream
+    with_answers = replace(decided, fields=(*decided.fields, *_returned(plans)))
+    return {**streams_of(plans), decided.name: with_answers}
+
+
+def _returned(plans: Sequence[Plan]) -> list[FieldSpec]:
+    return [field for plan in plans for call in plan.calls for field in call.returns]
 
 
 def read_base(section: Section, streams: Streams, below: Fields, start: int) -> Fields:
@@ -77,9 +95,10 @@ class _Entry(NamedTuple):
 class Events:
     """Collects the records of one case. `labels`: the index of the record that a name in `expect:` stands for."""
 
-    def __init__(self, streams: Streams, base: Fields, start: int) -> None:
-        """`start`: ms, what relative times count from."""
-        self._streams = streams
+    def __init__(self, plans: Sequence[Plan], base: Fields, start: int) -> None:
+        """`plans`: of the stages; `start`: ms, what relative times count from."""
+        self._streams = streams_given(plans)
+        self._answers = {field.name: field for field in _returned(plans)}
         self._base = base
         self._start = start
         self._clock = start
@@ -152,8 +171,9 @@ class Events:
         schema, after = entry.schema, copy * entry.every
         given = clock if entry.at is None else entry.at
         time: int | None = given + after
+        values = self._values(entry, copy)
+        answers = self._answered(entry, values)
         if entry.record is None:
-            values = self._values(entry, copy)
             if schema.event_time in values:
                 time = None if (own := values[schema.event_time]) is None else own + after
             values[schema.event_time] = time
@@ -163,7 +183,19 @@ class Events:
         self._clock = clock if time is None else time
         logged = self._clock if entry.logged is None else entry.logged + after
         label = f"{entry.label}[{copy + 1}]" if entry.copies > 1 else entry.label
-        self.given.append(Given(label, value, logged, schema.name))
+        self.given.append(Given(label, value, logged, schema.name, answers))
+
+    def _answered(self, entry: _Entry, values: dict[str, Any]) -> dict[str, Any]:
+        """Takes what services say out of an event's values."""
+        found = {name: values.pop(name) for name in self._answers if values.get(name) is not None}
+        for name, value in found.items():
+            told = Decimal(bytes(value).decode()) if isinstance(value, msgspec.Raw) else value
+            try:
+                (found[name],) = as_declared([self._answers[name]], [told])
+            except ValueFaultError:
+                place = (self._base | entry.fields)[name].place
+                raise ConfigError(f"{name} is {self._answers[name].type}, no service can say this", place) from None
+        return found
 
     def _values(self, entry: _Entry, copy: int) -> dict[str, Any]:
         schema, number = entry.schema, len(self.given)

@@ -8,9 +8,9 @@ import glob
 from collections.abc import Sequence
 from pathlib import Path
 
-from operators.plan import Plan, streams_of
+from operators.plan import Plan
 from state.errors import ConfigError
-from streamproc.language.cases.events import Events, Fields, read_base
+from streamproc.language.cases.events import Events, Fields, read_base, streams_given
 from streamproc.language.cases.expectations import read_expectations
 from streamproc.language.cases.model import Case, Expected
 from streamproc.language.cases.values import read_time
@@ -63,7 +63,7 @@ def read_cases(content: str, file: str, plans: Sequence[Plan]) -> tuple[Case, ..
     problems = Problems()
     top = Section(parse_yaml(content, file), "the case file", problems)
     start = _start(top, START_MS)
-    base = read_base(top, streams_of(plans), {}, start)
+    base = read_base(top, streams_given(plans), {}, start)
     node = top.node("cases")
     top.close()
     items = node.items if isinstance(node, Items) else []
@@ -84,8 +84,7 @@ def read_cases(content: str, file: str, plans: Sequence[Plan]) -> tuple[Case, ..
 def _case(section: Section, plans: Sequence[Plan], base: Fields, start: int) -> Case:
     name = section.need("name", text, "", "what it shows, in some words")
     start = _start(section, start)
-    streams = streams_of(plans)
-    events = Events(streams, read_base(section, streams, base, start), start)
+    events = Events(plans, read_base(section, streams_given(plans), base, start), start)
     node = section.node("events")
     items = node.items if isinstance(node, Items) else []
     if not items:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 __all__ = ["Case", "Expected", "Given"]
 
+from typing import Any
+
 import msgspec
 
 from state.errors import Place
@@ -11,12 +13,15 @@ from streamproc.language.cases.values import Value
 
 
 class Given(msgspec.Struct, frozen=True):
-    """One record. `label` names it to people; `logged`: its time in the log, ms; `stream`: whose it is."""
+    """One record. `label` names it to people; `logged`: its time in the log, ms; `stream`: whose it is; `answers`: what
+    services say of it.
+    """
 
     label: str
     value: bytes
     logged: int
     stream: str
+    answers: dict[str, Any] = {}
 
 
 class Expected(msgspec.Struct, frozen=True):

@@ -12,6 +12,7 @@ from operators.operator import Operator
 from operators.plan import Plan
 from operators.schema import DataType
 from operators.score import ScoreOperator
+from operators.timed.operator import TimedOperator
 from operators.windows.layout import Layout, layouts
 from operators.windows.operator import WindowOperator
 from streamproc.language.costing.expressions import expression_units
@@ -20,7 +21,7 @@ from streamproc.language.costing.state import ID_BYTES, key_state
 from streamproc.language.costing.units import Costs, Units, shipped_costs
 from streamproc.language.costing.windows import SHARED, window_units
 from streamproc.language.draft import KEY_TEXT
-from streamproc.language.explain import earlier_text, window_text
+from streamproc.language.explain import earlier_text, timed_text, timed_what, window_text
 from streamproc.language.model import Pipeline
 from streamproc.language.units import duration_text
 
@@ -34,17 +35,20 @@ def predict(pipeline: Pipeline, plans: Sequence[Plan], rate: float = 1.0, costs:
     It is what a worker computes: the log's own work, flushes and checkpoints are not in it.
     """
     table = costs or shipped_costs()
-    following = [plan.stage for plan in plans[1:]]
+    following = [plan.calls[0].name if plan.calls else plan.stage for plan in plans[1:]]
+    topics = [bool(number) + len(plan.calls) for number, plan in enumerate(plans)]
     keyed = [plans[0].stream.key, *(plan.handoff.key for plan in plans if plan.handoff is not None)]
     stages = tuple(
-        _Stage(pipeline, plan, hops, table).predict(keyed[hops], [*following, "decisions"][hops], rate)
-        for hops, plan in enumerate(plans)
+        _Stage(pipeline, plan, sum(topics[: number + 1]), table).predict(
+            keyed[number], [*following, "decisions"][number], rate
+        )
+        for number, plan in enumerate(plans)
     )
     return Prediction(
         pipeline=pipeline.pipeline,
         stream=plans[0].stream.name,
         partitions=plans[0].topic_partitions,
-        hops=len(plans) - 1,
+        hops=sum(topics),
         us=sum(stage.us for stage in stages),
         us_alone=sum(stage.us_alone for stage in stages),
         batch=BATCH,
@@ -69,6 +73,7 @@ class _Stage:
         return StagePrediction(
             stage=self._plan.stage,
             reads=self._plan.stream.topic,
+            calls=tuple(call.name for call in self._plan.calls),
             also=tuple(stream.name for stream in self._plan.others),
             to=to,
             partition_by=partition_by,
@@ -108,6 +113,9 @@ class _Stage:
                 yield self._part(what or "feature", shown, detail, units)
         elif isinstance(step, ScoreOperator):
             yield self._score(step)
+        elif isinstance(step, TimedOperator):
+            detail = f"{timed_text(step.spec)}: not reckoned"
+            yield Work(timed_what(step.spec), step.spec.name, detail, 0.0, 0.0, self._hops)
         else:
             yield Work("operator", type(step).__name__, "of your own: not measured", 0.0, 0.0, self._hops)
 

@@ -41,11 +41,13 @@ class KeyState(msgspec.Struct, frozen=True):
 class StagePrediction(msgspec.Struct, frozen=True):
     """One stage. `reads`: its topic; `to`: what follows, a stage's name or `decisions`.
 
+    `calls`: services that are asked before it, in order.
     `also`: streams that enter it, too, and only bring state forward; their events are not in the sums.
     """
 
     stage: str
     reads: str
+    calls: tuple[str, ...]
     also: tuple[str, ...]
     to: str
     partition_by: str

@@ -1,0 +1,159 @@
+"""A service, asked within its bounds. The shell around cache, breaker and budget; whoever sends is handed in."""
+
+from __future__ import annotations
+
+__all__ = ["CallError", "Service", "Transport"]
+
+import asyncio
+from typing import Any, Protocol
+
+import structlog
+
+from operators.call import CallSpec
+from streamproc.calls.answer import AnswerReader, BadAnswerError
+from streamproc.calls.limits import AnswerCache, Breaker, RetryBudget
+from streamproc.calls.metrics import CallMetrics
+from streamproc.calls.request import Query, Request, writer_of
+from streamproc.clock import Clock
+
+_RETRY_PAUSE_SHARE, _RETRY_PAUSE_MAX_SECONDS = 0.1, 0.05
+
+
+class CallError(Exception):
+    """A call failed. `reason`: a short stable word. `retriable`: another attempt may help. `well`: the service works,
+    but does not take this request. Never holds what was sent or replied.
+    """
+
+    def __init__(self, reason: str, *, retriable: bool = False, well: bool = False) -> None:
+        super().__init__(reason)
+        self.reason, self.retriable, self.well = reason, retriable, well
+
+
+class Transport(Protocol):
+    """Sends requests. Takes care of no bound but the size of a reply."""
+
+    async def send(self, request: Any) -> bytes | None:
+        """The reply; None: there is nothing under what was asked. `request`: of the kind that it is made for.
+
+        Raises:
+            CallError: there is none, or not a good one.
+        """
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Service:
+    """Answers the records of one call step. Each answer is the members that are added to the record."""
+
+    def __init__(self, spec: CallSpec, transport: Transport, clock: Clock, metrics: CallMetrics) -> None:
+        self._spec, self._transport, self._clock, self._metrics = spec, transport, clock, metrics
+        self._requests, self._answers = writer_of(spec.asks), AnswerReader(spec)
+        self._cache = AnswerCache(spec.cache_ms / 1000) if spec.cache_ms else None
+        self._breaker, self._budget = Breaker(spec.breaking), RetryBudget(spec.retry_budget)
+        self._slots = asyncio.Semaphore(spec.in_flight)
+        self._asked: dict[bytes, asyncio.Task[bytes]] = {}
+        self._tasks: set[asyncio.Task[bytes]] = set()
+        self._logger = structlog.get_logger("call").bind(call=spec.name)
+
+    def answer(self, record: bytes | None) -> bytes | asyncio.Future[bytes]:
+        """The answer, or what will be it: it never fails. Of equal requests at a time one is sent, with a cache.
+
+        A record that no stage has handed on gets none: the next stage says what is wrong with it.
+        """
+        try:
+            request = self._requests.write(record or b"")
+        except ValueError:
+            return b""
+        if request is None:
+            return self._told("nothing_to_ask", self._answers.nothing)
+        now = self._clock.monotonic()
+        digest = None
+        if self._cache is not None:
+            digest = request.digest
+            if (known := self._cache.get(digest, now)) is not None:
+                return self._told("cached", known)
+            if (asked := self._asked.get(digest)) is not None:
+                self._metrics.count("shared")
+                return asked
+        if self._breaker.blocks(now):
+            return self._told("breaker_open", self._answers.default)
+        return self._begin(request, digest)
+
+    def waiting(self, rows: int) -> None:
+        """So many rows are read and not handed on."""
+        self._metrics.waiting.set(rows)
+
+    async def close(self) -> None:
+        """End what is in flight."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._transport.close()
+
+    def _told(self, result: str, members: bytes) -> bytes:
+        self._metrics.count(result)
+        return members
+
+    def _begin(self, request: Request | Query, digest: bytes | None) -> asyncio.Task[bytes]:
+        task = asyncio.get_running_loop().create_task(self._asking(request, digest), name=f"call {self._spec.name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        if digest is not None:
+            self._asked[digest] = task
+            task.add_done_callback(lambda _: self._asked.pop(digest))
+        return task
+
+    async def _asking(self, request: Request | Query, digest: bytes | None) -> bytes:
+        async with self._slots:
+            ticket = self._breaker.admit(self._clock.monotonic())
+            if ticket is None:
+                return self._told("breaker_open", self._answers.default)
+            began, result, well, members = self._clock.monotonic(), "", None, self._answers.default
+            self._metrics.in_flight.inc()
+            try:
+                async with asyncio.timeout(self._spec.timeout_ms / 1000):
+                    members = await self._attempts(request)
+                result, well = "answered", True
+            except TimeoutError:
+                result, well = "timeout", False
+            except BadAnswerError:
+                result, well = "bad_answer", False
+            except CallError as error:
+                result, well = error.reason, error.well
+            finally:
+                now = self._clock.monotonic()
+                self._metrics.in_flight.dec()
+                self._settle(ticket, well, now)
+            self._metrics.seconds.observe(now - began)
+            if self._cache is not None and digest is not None and result == "answered":
+                self._cache.put(digest, members, now)
+            return self._told(result, members)
+
+    async def _attempts(self, request: Request | Query) -> bytes:
+        """The first good answer. Raises CallError or BadAnswerError of the last attempt."""
+        self._budget.called()
+        for left in range(self._spec.retries, -1, -1):
+            try:
+                reply = await self._transport.send(request)
+                return self._answers.nothing if reply is None else self._answers.read(reply)
+            except CallError as error:
+                if not left or not error.retriable or not self._budget.take():
+                    raise
+            self._metrics.retries.inc()
+            pause = _RETRY_PAUSE_SHARE * self._spec.timeout_ms / 1000
+            await self._clock.sleep(min(pause, _RETRY_PAUSE_MAX_SECONDS))
+        raise AssertionError("the last attempt returns or raises")
+
+    def _settle(self, ticket: int, well: bool | None, now: float) -> None:
+        before = self._breaker.is_closed
+        self._breaker.settle(ticket, well, now)
+        if self._breaker.is_closed is before:
+            return
+        self._metrics.breaker_open.set(before)
+        if before:
+            self._logger.warning(
+                "calls fail: the service is left alone for a while", seconds=self._spec.breaking.pause_ms / 1000
+            )
+        else:
+            self._logger.info("the service answers again")
