@@ -127,30 +127,32 @@ class RecordDecoder:
 
         None: a field does not, so these are other records.
         """
-        records = self._reread(values)
-        if records is None:
+        read = self._reread(values)
+        if read is None:
             return None
-        columns, faults = self._columns(records, cast("Sequence[bytes]", values))
+        columns, faults = self._columns(*read)
         if faults.rows:
             return None
         return Known(columns, _texts(columns[self._schema.id]), _texts(columns[self._schema.key]))
 
     def times(self, values: Sequence[bytes | None]) -> npt.NDArray[np.int64] | None:
         """The event times, ms, of what `again` would read, int64 (records,); None where it would say None."""
-        records, faults = self._reread(values), Faults()
-        if records is None:
+        read, faults = self._reread(values), Faults()
+        if read is None:
             return None
         spec, getter = next(
             (spec, getter)
             for spec, getter in zip(self._schema.fields, self._getters, strict=True)
             if spec.name == self._schema.event_time
         )
-        column = build_column(spec, list(map(getter, records)), faults, self._digits(getter, ()))
+        column = build_column(spec, list(map(getter, read[0])), faults, self._digits(getter, read[1]))
         return None if faults.rows else column.values
 
-    def _reread(self, values: Sequence[bytes | None]) -> list[Any] | None:
+    def _reread(self, values: Sequence[bytes | None]) -> tuple[list[Any], Sequence[bytes]] | None:
+        """Records and their payloads; None: they cannot be read."""
+        payloads = cast("Sequence[bytes]", values)
         try:
-            return list(map(self._lenient, cast("Sequence[bytes]", values)))
+            return list(map(self._lenient, payloads)), payloads
         except (*_FAILURES, TypeError):
             return None
 
