@@ -220,7 +220,7 @@ class Worker:
     @property
     def _full(self) -> int:
         """Rows of a full batch."""
-        return min(self._rows_cap, self._metrics.rows_for(self._settings.batch_ms))
+        return min(self._rows_cap, self._metrics.rows_for(self._settings.batch_ms, len(self._stages)))
 
     def _compute(self, inputs: list[TaskInput]) -> list[Part] | None:
         """Steps 2-4; None, and `_again`, if too many rows failed: the batch is read again in smaller ones."""
