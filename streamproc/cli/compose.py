@@ -193,8 +193,7 @@ async def run_worker(
         watches += [
             watch_tasks(admin, worker, builder.states, metrics=metrics, clock=clock, watchdog=watchdog, callers=callers)
         ]
-        warns = settings.index == 0
-        watches += [watch_retention(admin, plans, horizon_ms, metrics=metrics, clock=clock, warns=warns)]
+        watches += [watch_retention(admin, plans, horizon_ms, metrics=metrics, clock=clock, warns=settings.index == 0)]
         watches += builder.watches(worker)
         stack.push_async_exit(_in_background(worker.stop, *watches))
         _calm_garbage_collector()
