@@ -6,7 +6,7 @@ every transaction.
 
 from __future__ import annotations
 
-__all__ = ["Part", "Stage", "StageParts", "by_stage", "decided_and_handed_on", "merging"]
+__all__ = ["Part", "Stage", "StageParts", "by_stage", "decided_and_handed_on", "merging", "publish_all"]
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
@@ -190,9 +190,16 @@ class Stage:
         self.flusher.prepare(self.tasks.values())
         self.engine.seal()
 
-    def publish(self, *, newest: bool) -> None:
-        """What was sealed, or computed last, is committed; `newest`: nothing is computed on top of it."""
+    def publish(self) -> None:
+        """What was sealed, or computed last, is committed."""
         self.engine.publish(is_writing=self.flusher.is_writing)
+
+    def flush(self, *, newest: bool) -> None:
+        """Write what the last publish lets it write; `newest`: nothing is computed on top of that.
+
+        Raises:
+            StateDiskError: a flush before it has failed for good.
+        """
         self.flusher.publish(self.tasks.values(), newest=newest)
 
     @property
@@ -287,6 +294,17 @@ def merging(
         if len(stage.topics) > 1
     ]
     return MergingReader(reader, merged, clock, gave_up) if merged else reader
+
+
+def publish_all(stages: Sequence[Stage], *, newest: bool) -> None:
+    """All publish; only when all stand where their tasks say, flushes go on, one of which may end the worker.
+
+    `newest`: nothing is computed on top of it.
+    """
+    for stage in stages:
+        stage.publish()
+    for stage in stages:
+        stage.flush(newest=newest)
 
 
 def by_stage(stages: Iterable[Stage], inputs: Sequence[TaskInput]) -> list[tuple[Stage, list[TaskInput]]]:

@@ -34,7 +34,7 @@ from streamproc.runtime.patience import Patience
 from streamproc.runtime.progress import Progress
 from streamproc.runtime.rows import TaskInput, task_inputs
 from streamproc.runtime.settings import WorkerSettings
-from streamproc.runtime.stage import Part, Stage, StageParts, by_stage, decided_and_handed_on, merging
+from streamproc.runtime.stage import Part, Stage, StageParts, by_stage, decided_and_handed_on, merging, publish_all
 from streamproc.runtime.ticks import Clocks
 from streamproc.runtime.topics import prepare_topics
 from streamproc.runtime.transaction import Probe, TransactionProtocol
@@ -273,8 +273,7 @@ class Worker:
     def _publish(self, parts: list[Part], ends: dict[TopicPartition, int]) -> None:
         for part in parts:
             part.advance(ends)
-        for stage in self._stages:
-            stage.publish(newest=self._ahead is None and not self._again)
+        publish_all(self._stages, newest=self._ahead is None and not self._again)
 
     # ---- what is rare
 
