@@ -188,12 +188,12 @@ async def run_worker(
         health = HealthServer(metrics.registry, lambda: worker.ready and not watchdog.stalled)
         stack.push_async_callback(health.close)
         await _listen(health, options.metrics_host, options.metrics_port)
-        admin, horizon_ms, warns = log.admin(), settings.replay_horizon_ms, settings.index == 0
+        admin, horizon_ms = log.admin(), settings.replay_horizon_ms
         watches = [watch_loop(clock, metrics.loop_lag_seconds)]
         watches += [
             watch_tasks(admin, worker, builder.states, metrics=metrics, clock=clock, watchdog=watchdog, callers=callers)
         ]
-        watches += [watch_retention(admin, plans, horizon_ms, metrics=metrics, clock=clock, warns=warns)]
+        watches += [watch_retention(admin, plans, horizon_ms, metrics=metrics, clock=clock, warns=settings.index == 0)]
         watches += builder.watches(worker)
         stack.push_async_exit(_in_background(worker.stop, *watches))
         _calm_garbage_collector()

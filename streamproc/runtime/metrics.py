@@ -44,7 +44,7 @@ _LATENCY_BOUNDS_MS = (
 _SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1, 5)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 _ROWS_FIRST = 1024
-_ROWS_MIN = 1024  # below, a transaction costs more than its rows
+_ROWS_MIN = 1024  # for each stage: below, a batch of it and its share of a transaction cost more than its rows
 _ROWS_TELLING = 64
 _SMOOTHING = 0.2
 
@@ -138,11 +138,11 @@ class WorkerMetrics:
             p + "state_evicted_keys", "Keys that left memory so far", ["stage"], registry=registry
         )
 
-    def rows_for(self, work_ms: float) -> int:
-        """How many rows are about `work_ms` of computing."""
+    def rows_for(self, work_ms: float, stages: int) -> int:
+        """How many rows are about `work_ms` of computing; not so few that `stages` cost more than they."""
         if self._seconds_per_row == 0.0:
             return _ROWS_FIRST
-        return max(_ROWS_MIN, int(work_ms / 1000 / self._seconds_per_row))
+        return max(_ROWS_MIN * stages, int(work_ms / 1000 / self._seconds_per_row))
 
     def totals(self) -> dict[str, int]:
         """What this worker has decided."""

@@ -153,6 +153,7 @@ class SilentReplayer:
             self._engine.undo()
             raise
         self._engine.publish()
+        self._engine.make_room()
 
 
 class _NotAgainError(Exception):

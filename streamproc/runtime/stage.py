@@ -192,14 +192,15 @@ class Stage:
 
     def publish(self) -> None:
         """What was sealed, or computed last, is committed."""
-        self.engine.publish(is_writing=self.flusher.is_writing)
+        self.engine.publish()
 
     def flush(self, *, newest: bool) -> None:
-        """Write what the last publish lets it write; `newest`: nothing is computed on top of that.
+        """Make room, and write what the last publish lets it write; `newest`: nothing is computed on top of that.
 
         Raises:
             StateDiskError: a flush before it has failed for good.
         """
+        self.engine.make_room(is_writing=self.flusher.is_writing)
         self.flusher.publish(self.tasks.values(), newest=newest)
 
     @property

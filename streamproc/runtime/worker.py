@@ -23,7 +23,6 @@ from streamproc.runtime.assignment import Assignment
 from streamproc.runtime.care import Care
 from streamproc.runtime.collector import Collector, Queue
 from streamproc.runtime.ending import at_end, ends_now
-from streamproc.runtime.engine import BatchTooBadError, BatchTooLargeError
 from streamproc.runtime.executor import BlockingExecutor
 from streamproc.runtime.in_step import InStep
 from streamproc.runtime.journal_reading import locate_all
@@ -32,6 +31,7 @@ from streamproc.runtime.notes import Notes, Orders
 from streamproc.runtime.partition_task import PartitionTask, Phase
 from streamproc.runtime.patience import Patience
 from streamproc.runtime.progress import Progress
+from streamproc.runtime.results import BatchTooBadError, BatchTooLargeError
 from streamproc.runtime.rows import TaskInput, task_inputs
 from streamproc.runtime.settings import WorkerSettings
 from streamproc.runtime.stage import Part, Stage, StageParts, by_stage, decided_and_handed_on, merging, publish_all
@@ -220,7 +220,7 @@ class Worker:
     @property
     def _full(self) -> int:
         """Rows of a full batch."""
-        return min(self._rows_cap, self._metrics.rows_for(self._settings.batch_ms))
+        return min(self._rows_cap, self._metrics.rows_for(self._settings.batch_ms, len(self._stages)))
 
     def _compute(self, inputs: list[TaskInput]) -> list[Part] | None:
         """Steps 2-4; None, and `_again`, if too many rows failed: the batch is read again in smaller ones."""

@@ -37,8 +37,8 @@ from tests.simulation.loop import NO_END
 from tests.simulation.seeds import run_seed
 
 SEEDS = 200
-_LATE = "tests/simulation/test_deadlines.py::test_what_is_late_is_decided_by_rules_alone_whatever_fails"
 _SLIPS = ("TypeError", "AttributeError", "NameError")
+_LATE = "tests/simulation/test_deadlines.py::test_what_is_late_is_decided_by_rules_alone_whatever_fails"
 _STEPS = "tests/simulation/test_in_step.py::test_what_a_fast_and_a_slow_worker_hand_on_is_in_step"
 _STREAMS = "tests/simulation/test_streams.py::test_decisions_equal_the_oracle_in_the_order_of_merging[0]"
 Switch = Callable[[], AbstractContextManager[object]]
