@@ -149,13 +149,12 @@ class Reference:
         kinds = [compiled(text).type for text in texts]
         return [[_physical(kind, row[n]) for row in found] for n, kind in enumerate(kinds)]
 
-
     def is_full(self, text: str, data: Sequence[Row]) -> bool:
         """Whether DuckDB has no digit left for it, and so may drop decimals that we keep."""
         self._register(data)
         sql = duckdb_sql(parse(text, Place("test.yaml", 1, 1)))
-        found = self._connection.execute(f"SELECT typeof({sql}) FROM rows LIMIT 1").fetchone()
-        return found is not None and str(found[0]).startswith("DECIMAL(38,")
+        found = self._connection.execute(f"SELECT typeof({sql}) FROM rows LIMIT 1").fetchall()
+        return str(found[0][0]).startswith("DECIMAL(38,")
 
     def _register(self, data: Sequence[Row]) -> None:
         names = {**COLUMNS, "event_time": TIME}
