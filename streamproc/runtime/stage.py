@@ -6,9 +6,10 @@ every transaction.
 
 from __future__ import annotations
 
-__all__ = ["Part", "Stage", "StageParts", "by_stage", "decided_and_handed_on", "merging", "publish_all"]
+__all__ = ["Part", "Stage", "StageParts", "by_stage", "decided_and_handed_on", "finish", "merging", "publish"]
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from functools import partial
 from typing import NamedTuple
@@ -297,7 +298,7 @@ def merging(
     return MergingReader(reader, merged, clock, gave_up) if merged else reader
 
 
-def publish_all(stages: Sequence[Stage], *, newest: bool) -> None:
+def publish(stages: Sequence[Stage], *, newest: bool) -> None:
     """All publish; only when all stand where their tasks say, flushes go on, one of which may end the worker.
 
     `newest`: nothing is computed on top of it.
@@ -306,6 +307,13 @@ def publish_all(stages: Sequence[Stage], *, newest: bool) -> None:
         stage.publish()
     for stage in stages:
         stage.flush(newest=newest)
+
+
+async def finish(stages: Sequence[Stage], *, orderly: bool) -> None:
+    """Each stage finishes, also if one before it fails to."""
+    async with contextlib.AsyncExitStack() as stack:
+        for stage in reversed(stages):
+            stack.push_async_callback(stage.finish, orderly=orderly)
 
 
 def by_stage(stages: Iterable[Stage], inputs: Sequence[TaskInput]) -> list[tuple[Stage, list[TaskInput]]]:
