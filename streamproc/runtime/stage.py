@@ -30,6 +30,7 @@ from streamproc.runtime.executor import BlockingExecutor
 from streamproc.runtime.flush import Flusher
 from streamproc.runtime.fresh_first import FreshFirst
 from streamproc.runtime.in_step import Lane
+from streamproc.runtime.journal_end import is_as_committed
 from streamproc.runtime.merging_reader import MergedStage, MergingReader
 from streamproc.runtime.partition_task import PartitionTask, Phase
 from streamproc.runtime.recovery import Recovery
@@ -241,10 +242,7 @@ class Stage:
             raise PartitionsChangedError(f"topic {self.source} has more than {self.engine.partitions} partitions now")
         for tp, task in list(self.tasks.items()):
             kept = partitions >= set(task.inputs) and task.phase is Phase.RUNNING
-            if not kept or any(
-                one in committed and committed[one].offset != at
-                for one, at in zip(task.inputs, task.positions, strict=True)
-            ):
+            if not kept or not is_as_committed(task, committed):
                 await self._give_up(tp)
         new = [PartitionTask(tp.partition, tp, self._others_of(tp)) for tp in sorted(mine - self.tasks.keys())]
         self.tasks |= {task.source: task for task in new}
