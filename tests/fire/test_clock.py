@@ -41,14 +41,15 @@ class Jumping(SystemClock):
 
 
 def decide(subject: Subject) -> list[bytes]:
-    """In this process, with the clock of the composition root; the decisions' bytes."""
+    """In this process, with the clock of the composition root; the decisions' bytes, without whether they are late."""
     plan = load_stages(str(subject.campaign.yaml))[0]
     options = compose.RunOptions(subject.campaign.log_url, subject.campaign.state)
     asyncio.run(compose.run_worker([plan], options, WorkerSettings(until_end=True, batch_rows_max=100)))
     verdict = subject.campaign.verify(subject.sent)
     assert verdict["ok"], verdict
     reader = open_reader(subject.campaign.log_url)
-    return [record.value for p in range(PARTITIONS) for record in reader.read("bench_v1.decisions", p)]
+    found = [record.value for p in range(PARTITIONS) for record in reader.read("bench_v1.decisions", p)]
+    return [value.replace(b',"late_answer":true', b"") for value in found]  # that alone goes by the clock
 
 
 def test_decisions_do_not_depend_on_the_wall_clock(

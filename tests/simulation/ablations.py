@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from functools import partial
 from typing import Any, NamedTuple
 from unittest import mock
@@ -117,20 +118,19 @@ def _no_look_at_deliveries() -> AbstractContextManager[object]:
 
 @contextlib.contextmanager
 def _no_offsets_without_decisions() -> Iterator[None]:
-    real = TransactionProtocol.run
+    real, send = TransactionProtocol.run, SimulatedWriter.offsets
+    silent = ContextVar("silent", default=False)  # each transaction is a task of its own: several are under way at once
 
     async def run(self: TransactionProtocol, given: Sequence[Any], offsets: Mapping[Any, Any], member: Any) -> Any:
-        if any(output.tp.topic.endswith(".decisions") for output in given):
-            return await real(self, given, offsets, member)
-        with mock.patch.object(SimulatedWriter, "offsets", _nothing):
-            return await real(self, given, offsets, member)
+        silent.set(not any(output.tp.topic.endswith(".decisions") for output in given))
+        return await real(self, given, offsets, member)
 
-    with mock.patch.object(TransactionProtocol, "run", run):
+    async def sent(self: SimulatedWriter, *given: Any) -> None:
+        if not silent.get():
+            await send(self, *given)
+
+    with mock.patch.object(TransactionProtocol, "run", run), mock.patch.object(SimulatedWriter, "offsets", sent):
         yield
-
-
-async def _nothing(*_: Any) -> None:
-    return None
 
 
 # ---- stages
