@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from streamproc.runtime.settings import WorkerSettings
     from streamproc.runtime.stage import StageParts
     from streamproc.runtime.state_keeper import StateKeeper
+    from streamproc.runtime.topic_tables import TopicTables
     from streamproc.runtime.transaction import Probe
     from streamproc.runtime.worker import Worker
 
@@ -174,7 +175,8 @@ async def run_worker(
         stack.push_async_callback(log.close)
         executor = _executor(stack)
         builder = _StageBuilder(options, settings, stack, clock=clock, metrics=metrics, probe=timer, schemas=schemas)
-        stages = [await builder.build(plan, executor, len(plans)) for plan in plans]
+        tables = _topic_tables(log, plans, stack, clock=clock, metrics=metrics)
+        stages = [await builder.build(plan, executor, len(plans), tables) for plan in plans]
         notes, orders = _orders_of_parent(options.notes, [stage.engine for stage in stages])
         worker = Worker(
             plans[0].pipeline, log, stages, clock=clock, executor=executor, metrics=metrics, settings=settings,
@@ -192,7 +194,7 @@ async def run_worker(
         watches += [watch_tasks(admin, worker, builder.states, metrics=metrics, clock=clock, watchdog=watchdog)]
         warns = settings.index == 0
         watches += [watch_retention(admin, plans, horizon_ms, metrics=metrics, clock=clock, warns=warns)]
-        watches += builder.watches(worker)
+        watches += [*builder.watches(worker), *([tables.watch()] if tables else [])]
         stack.push_async_exit(_in_background(worker.stop, *watches))
         _calm_garbage_collector()
         await beside(worker, callers)
@@ -210,7 +212,7 @@ class _StageBuilder:
         self.states: dict[str, WorkerState] = {}
         self._checkpointers: list[tuple[str, Checkpointer]] = []
 
-    async def build(self, plan: Plan, executor: ThreadExecutor, count: int) -> StageParts:
+    async def build(self, plan: Plan, executor: ThreadExecutor, count: int, tables: TopicTables | None) -> StageParts:
         """Raises ConfigError if a plan cannot be executed here, or its checkpoints' store cannot be used."""
         from state.budget import shares
         from state.rocksdb import RocksRowStores
@@ -231,7 +233,7 @@ class _StageBuilder:
         self.states[plan.stage] = state
         if checkpointer is not None:
             self._checkpointers.append((plan.stream.topic, checkpointer))
-        return StageParts(plan, engine, states, checkpointer)
+        return StageParts(plan, engine, states, checkpointer, tables if plan.live else None)
 
     def watches(self, worker: Worker) -> list[Coroutine[Any, Any, None]]:
         """What takes checkpoints as they are due."""
@@ -240,6 +242,19 @@ class _StageBuilder:
             return lambda: [task for task in worker.tasks if task.source.topic == topic]
 
         return [checkpointer.watch(tasks_of(topic)) for topic, checkpointer in self._checkpointers]
+
+
+def _topic_tables(
+    log: EventLog, plans: Sequence[Plan], stack: AsyncExitStack, *, clock: Clock, metrics: WorkerMetrics
+) -> TopicTables | None:
+    """The tables that the stages read from topics, until `stack` ends; None: there are none."""
+    from streamproc.runtime.topic_tables import TopicTables
+
+    if not (live := [plan.live for plan in plans if plan.live is not None]):
+        return None
+    made = TopicTables(log, live, clock, metrics)
+    stack.push_async_callback(made.close)
+    return made
 
 
 def _executor(stack: AsyncExitStack) -> ThreadExecutor:

@@ -55,6 +55,7 @@ class JournalEntry(msgspec.Struct, frozen=True, array_like=True):
     `actions` holds one action code for each row that was not rejected, in row order; `exact` digests what must
     come out equal on any machine, `output` the encoded decisions, `block` the record's value. `tick`: the stream time
     (ms) to which the task's clock came after the rows, while its input rested; its ranges are empty then.
+    `tables`: (topic, offset) of each table that changes while the pipeline runs: what stands before had been read.
     """
 
     version: int
@@ -71,6 +72,7 @@ class JournalEntry(msgspec.Struct, frozen=True, array_like=True):
     output: bytes
     block: bytes
     tick: int | None = None
+    tables: tuple[tuple[str, int], ...] = ()
 
 
 Rejected = Mapping[str, Set[int]]

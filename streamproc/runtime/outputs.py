@@ -200,6 +200,7 @@ class OutputEncoder:
             output=_digest_of(shared.texts[span.start : span.stop]),
             block=hashlib.sha256(block).digest(),
             tick=task_input.tick,
+            tables=() if self._plan.live is None else self._plan.live.versions,
         )
         return entry, block
 

@@ -38,6 +38,7 @@ from streamproc.runtime.rows import TaskInput
 from streamproc.runtime.settings import WorkerSettings
 from streamproc.runtime.state_keeper import StateKeeper
 from streamproc.runtime.stored_state import NoCheckpoints, TaskCheckpoints
+from streamproc.runtime.topic_tables import TopicTables
 
 
 class StageParts(msgspec.Struct, frozen=True):
@@ -47,6 +48,7 @@ class StageParts(msgspec.Struct, frozen=True):
     engine: Engine
     states: StateKeeper
     checkpoints: TaskCheckpoints | None = None
+    tables: TopicTables | None = None
 
 
 class Part(NamedTuple):
@@ -90,6 +92,7 @@ class Stage:
         others: Callable[[], bool],
     ) -> None:  # fmt: skip
         self.plan, self.engine = parts.plan, parts.engine
+        self._tables = parts.tables
         self.tasks: dict[TopicPartition, PartitionTask] = {}
         self.inputs = self.tasks if not parts.plan.others else dict[TopicPartition, PartitionTask]()
         self.flusher = Flusher(parts.states, executor, clock, settings.flush_rows, settings.flush_seconds)
@@ -162,6 +165,8 @@ class Stage:
         Raises:
             StateCorruptedError: stored state is damaged: `is_damaged` from now on.
         """
+        if self.plan.live is not None:
+            self.plan.live.apply()
         try:
             computed = self.engine.compute(inputs, self.tasks, now_ms)
         except StateCorruptedError as error:
@@ -220,6 +225,8 @@ class Stage:
         Raises:
             PartitionsChangedError: the source has got more since the start.
         """
+        if self._tables is not None:
+            await self._tables.catch_up()  # to where it stands now: whoever had the tasks before saw no more
         mine = {tp for tp in partitions if tp.topic == self.source}
         if any(tp.partition >= self.engine.partitions for tp in mine):
             raise PartitionsChangedError(f"topic {self.source} has more than {self.engine.partitions} partitions now")
