@@ -60,7 +60,7 @@ def test_networks_have_the_spelling_of_the_ipaddress_module(
     address: ipaddress.IPv4Address | ipaddress.IPv6Address, bits: int
 ) -> None:
     network = ipaddress.ip_network(f"{address}/{min(bits, address.max_prefixlen)}", strict=False)
-    mapped = network.version == 6 and network.network_address.ipv4_mapped is not None  # type: ignore[union-attr]
+    mapped = network.version == 6 and network.network_address.ipv4_mapped is not None
     if mapped and network.prefixlen >= 96:
         return  # it is IPv4, and spelled so
     text = key_text(schema(Match.CIDR), str(network))
