@@ -1,7 +1,7 @@
 """The whole suite, or parts of it.
 
     python -m benchmarks [--quick] [micro] [drain] [latency] [kill] [workers] [rebalance] [replay] [scale] [memory]
-                         [card_fraud]
+                         [card_fraud] [overload]
 
 Writes benchmarks/results/<date>.json and .md; a full run of everything also docs/benchmarks.md. It measures and
 never asserts on a time: what was to be reached stands beside what was. Without Java or Kafka's jars (`make
@@ -27,6 +27,7 @@ from benchmarks import (
     latency,
     memory,
     micro,
+    overload,
     rebalance,
     reference,
     replay,
@@ -39,7 +40,19 @@ from benchmarks.machine import facts
 from benchmarks.world import World, world
 from tests.kafka.broker import missing
 
-PARTS = ("drain", "latency", "kill", "workers", "rebalance", "replay", "scale", "memory", "card_fraud", "micro")
+PARTS = (
+    "drain",
+    "latency",
+    "kill",
+    "workers",
+    "rebalance",
+    "replay",
+    "scale",
+    "memory",
+    "card_fraud",
+    "overload",
+    "micro",
+)
 RESULTS = Path(__file__).parent / "results"
 Result = dict[str, Any]
 
@@ -93,6 +106,7 @@ def parts_of(on: World, size: Size) -> dict[str, Callable[[], list[Result]]]:
         "card_fraud": lambda: card_fraud.run(
             on, logs, size.records, size.repeats, warm_up=size.warm_up, seconds=size.seconds
         ),
+        "overload": lambda: overload.run(on, overload.RATE, size.records, size.scale_events // 10),
         "micro": lambda: micro.run(on, quick=size == QUICK),
     }
 
@@ -112,7 +126,7 @@ def main() -> None:
     if not has_model():
         print("without variant M: python -m benchmarks.make_bench_model makes its model", file=sys.stderr)
     with world(kafka=not problem) as on:
-        if {"drain", "latency", "kill", "workers", "rebalance", "card_fraud"} & set(chosen.parts or PARTS):
+        if {"drain", "latency", "kill", "workers", "rebalance", "card_fraud", "overload"} & set(chosen.parts or PARTS):
             latency.warm(on)
         for part, measure in parts_of(on, size).items():
             if part in (chosen.parts or PARTS):

@@ -111,6 +111,7 @@ class Chain:
             begun = time.process_time()
             computed = engine.compute(inputs, tasks, _END_MS)
             engine.publish()
+            engine.make_room()
             self.cpu += time.process_time() - begun
             for tp, head in computed.heads.items():
                 tasks[tp].advance(head, head.sequence)

@@ -71,6 +71,7 @@ class _Stage:
     def compute(self, inputs: list[TaskInput], now_ms: int) -> list[OutputRecords]:
         computed = self._engine.compute(inputs, self._tasks, now_ms)
         self._engine.publish()
+        self._engine.make_room()
         for source, head in computed.heads.items():
             self._tasks[source].advance(head, head.sequence)
         return computed.outputs

@@ -20,6 +20,7 @@ _WHAT = {
     "replay": "Silent replay of all tasks from nothing, embedded log: CPU of an event, reading and applying apart",
     "scale": "The engine alone: CPU of an event, bytes of a card",
     "card_fraud": "The shipped pipeline, all stages in a worker: engines by batch, a backlog, 1,000/s through two hops",
+    "overload": "A payment in time and past its deadline; a take-over of half of the partitions beside the other half",
     "memory": "Cards on disk, a budget in memory: windows by hit ratio; a ttl of 30 days over 60",
 }
 

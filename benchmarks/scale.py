@@ -90,6 +90,7 @@ class Runner:
         begun = time.process_time()
         computed = self.engine.compute(inputs, self._tasks, EPOCH_MS)
         self.engine.publish()
+        self.engine.make_room()
         for source, head in computed.heads.items():
             self._tasks[source].advance(head, head.sequence)
         if sum(map(self.state.dirty_rows, range(PARTITIONS))) >= FLUSH_ROWS:

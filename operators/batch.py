@@ -66,6 +66,7 @@ class Batch(msgspec.Struct):
 
     `event_time`: int64 (rows,), ms. `keys`: the partition key's text, one a row. `columns` grows as steps run.
     `ticks` come after the rows. `emitted`: what timed operators say; it is no column, for it belongs to no row.
+    `late`: bool (rows,), rows that were taken after their deadline and are decided without a model; None: none was.
     """
 
     size: int
@@ -75,6 +76,7 @@ class Batch(msgspec.Struct):
     columns: dict[str, Column]
     ticks: tuple[TaskTick, ...] = ()
     emitted: list[Emitted] = []
+    late: npt.NDArray[np.bool_] | None = None
 
 
 def narrowed(batch: Batch, rows: npt.NDArray[np.intp]) -> Batch:
@@ -82,4 +84,5 @@ def narrowed(batch: Batch, rows: npt.NDArray[np.intp]) -> Batch:
     edges = np.searchsorted(rows, [[span.start, span.stop] for span in batch.tasks]).reshape(-1, 2).tolist()
     spans = tuple(TaskRows(span.task, a, b) for span, (a, b) in zip(batch.tasks, edges, strict=True) if b > a)
     columns = {name: column.take(rows) for name, column in batch.columns.items()}
-    return Batch(len(rows), spans, batch.event_time[rows], [batch.keys[i] for i in rows.tolist()], columns)
+    late = None if batch.late is None else batch.late[rows]
+    return Batch(len(rows), spans, batch.event_time[rows], [batch.keys[i] for i in rows.tolist()], columns, late=late)

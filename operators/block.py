@@ -177,7 +177,7 @@ def _field(name: str, of_type: DataType) -> pa.Field[Any]:
 def _array(column: Column) -> Any:
     """Of numbers with NULLs the buffers are given as they are: several times faster for few rows than a mask."""
     kind, valid = _ARROW_TYPES[column.type.kind], column.valid
-    if valid is None or valid.all():
+    if valid is None or np.count_nonzero(valid) == len(valid):
         return pa.array(column.values, kind)
     if column.values.dtype.kind in "if":
         bits = pa.py_buffer(np.packbits(valid, bitorder="little").tobytes())

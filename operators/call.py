@@ -59,7 +59,8 @@ class CallSpec(msgspec.Struct, frozen=True):
     `timeout_ms`: a row waits so long for its answer, retries included. `in_flight`: calls at a time, of one worker.
     `cache_ms`: how long an answer serves equal requests; 0: never. `retries`: more attempts of a call, while no more
     than the share `retry_budget` of all calls is retried. `returns`: what the answer adds to the row; a `source` with
-    dots leads into nested objects. `default`: JSON values in their place when the call fails, one each.
+    dots leads into nested objects. `default`: JSON values in their place when the call fails, one each. `deadline_ms`:
+    rows that came to the log longer ago are not asked about, they have the defaults; 0: all are.
     """
 
     pipeline: str
@@ -75,6 +76,7 @@ class CallSpec(msgspec.Struct, frozen=True):
     retries: int = 1
     retry_budget: float = 0.1
     breaking: Breaking = Breaking()
+    deadline_ms: int = 0
 
     @property
     def group(self) -> str:

@@ -24,15 +24,12 @@ import numpy as np
 import numpy.typing as npt
 
 from operators.batch import Column
-from operators.schema import FieldSpec, Kind, StreamSchema
+from operators.schema import FieldSpec, Kind, StreamSchema, check_stream
 from operators.values import TIME_MAX, Digits, Faults, Values, build_column
-from state.errors import ConfigError
 
 SAMPLE_EVERY = 64  # in sampling mode one record in so many is read strictly
 CLEAN_SAMPLES = 4  # so many samples in a row without extras end the sampling
 VALUE_BYTES_MAX = 256 * 1024
-SCALE_MAX = 15  # 10**15 minor units still lie below 2**53
-TOKEN_KEY_BYTES = range(16, 65)  # what keyed blake2b takes, without the keys one can guess
 
 _JSON_TYPES: dict[Kind, Any] = {
     Kind.INT64: int,
@@ -95,7 +92,7 @@ class RecordDecoder:
         Raises:
             ConfigError: the schema cannot be decoded, or has card numbers and no key to hash them with.
         """
-        _check_schema(schema, pan_key)
+        check_stream(schema, pan_key)
         self._bytes_max = value_bytes_max
         self._pan = hashlib.blake2b(digest_size=16, key=pan_key) if pan_key else None
         self._sampling = False
@@ -130,14 +127,34 @@ class RecordDecoder:
 
         None: a field does not, so these are other records.
         """
-        try:
-            records = list(map(self._lenient, cast("Sequence[bytes]", values)))
-        except (*_FAILURES, TypeError):
+        read = self._reread(values)
+        if read is None:
             return None
-        columns, faults = self._columns(records, cast("Sequence[bytes]", values))
+        columns, faults = self._columns(*read)
         if faults.rows:
             return None
         return Known(columns, _texts(columns[self._schema.id]), _texts(columns[self._schema.key]))
+
+    def times(self, values: Sequence[bytes | None]) -> npt.NDArray[np.int64] | None:
+        """The event times, ms, of what `again` would read, int64 (records,); None where it would say None."""
+        read, faults = self._reread(values), Faults()
+        if read is None:
+            return None
+        spec, getter = next(
+            (spec, getter)
+            for spec, getter in zip(self._schema.fields, self._getters, strict=True)
+            if spec.name == self._schema.event_time
+        )
+        column = build_column(spec, list(map(getter, read[0])), faults, self._digits(getter, read[1]))
+        return None if faults.rows else column.values
+
+    def _reread(self, values: Sequence[bytes | None]) -> tuple[list[Any], Sequence[bytes]] | None:
+        """Records and their payloads; None: they cannot be read."""
+        payloads = cast("Sequence[bytes]", values)
+        try:
+            return list(map(self._lenient, payloads)), payloads
+        except (*_FAILURES, TypeError):
+            return None
 
     def decode(self, values: Sequence[bytes | None], timestamps: Sequence[int]) -> Decoded:
         """Decode records.
@@ -366,35 +383,3 @@ def _texts(column: Column) -> list[str]:
     """An id or key column as text."""
     values: list[Any] = column.values.tolist()
     return values if column.type.kind is Kind.STRING else list(map(str, values))
-
-
-def _check_schema(schema: StreamSchema, pan_key: bytes | None) -> None:
-    """Refuse what cannot be decoded; the language refuses most of it earlier, with a place."""
-    names = [spec.name for spec in schema.fields]
-    sources = [spec.source for spec in schema.fields]
-    for what, given in (("name", names), ("source", sources)):
-        twice = sorted({name for name in given if given.count(name) > 1})
-        if twice:
-            raise ConfigError(f"stream {schema.name}: two fields have the {what} {twice[0]}")
-    wanted = {
-        "id": (schema.id, (Kind.STRING, Kind.INT64)),
-        "key": (schema.key, (Kind.STRING, Kind.INT64)),
-        "event_time": (schema.event_time, (Kind.TIMESTAMP,)),
-    }
-    for role, (name, kinds) in wanted.items():
-        if name not in names:
-            raise ConfigError(f"stream {schema.name}: {role} names no field: {name}", hint=f"declare {name}")
-        if schema.field(name).type.kind not in kinds:
-            expected = " or ".join(kinds)
-            raise ConfigError(f"stream {schema.name}: {role} {name} is {schema.field(name).type}, not {expected}")
-    for spec in schema.fields:
-        if spec.type.scale > SCALE_MAX:
-            raise ConfigError(f"stream {schema.name}: {spec.name} has more than {SCALE_MAX} decimals")
-        if spec.pan and spec.type.kind is not Kind.STRING:
-            raise ConfigError(f"stream {schema.name}: card number {spec.name} is {spec.type}, not string")
-    if any(spec.pan for spec in schema.fields) and (pan_key is None or len(pan_key) not in TOKEN_KEY_BYTES):
-        problem = "there is no key" if pan_key is None else "the key is not 16 to 64 bytes long"
-        raise ConfigError(
-            f"stream {schema.name} declares card numbers and {problem}",
-            hint="set pan_key (STREAMPROC_SECRET): 32 random bytes, the same in all workers",
-        )

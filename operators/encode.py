@@ -4,8 +4,9 @@
      "reasons": ["five payments in 30 s"], "spend_count_5m": 7, "speed_kmh": null, "event_time": 1540000000000}
 
 Id and key stand under their own field names, the included columns under theirs. Decimals are exact JSON numbers,
-times epoch milliseconds, NULL is null. `duplicate` (true), `shadow` (ids of shadow rules that hit) and `failed_calls`
-(call steps whose defaults it has) only appear where there is something to say.
+times epoch milliseconds, NULL is null. `duplicate` (true), `shadow` (ids of shadow rules that hit), `failed_calls`
+(call steps whose defaults it has) and `late_answer` (true: past its deadline, decided without the model) only appear
+where there is something to say.
 
 Measured, 16 fields a row, 2,000 rows, us a row: one msgspec call a row over a generated Struct 0.59 (chosen),
 encode_lines and split 0.61, orjson over one dict a row 2.1, one orjson call over all dicts and split 1.3.
@@ -33,7 +34,9 @@ from state.errors import ConfigError, RecordError
 # A float64 tells all decimals of 15 digits apart, and its shortest text is the decimal itself; larger ones are
 # written from their digits.
 FLOAT_DIGITS_LIMIT = 10**15
-RESERVED = ("decision", "score", "risk_tier", "reasons", "event_time", "duplicate", "shadow", "failed_calls")
+RESERVED = (
+    "decision", "score", "risk_tier", "reasons", "event_time", "duplicate", "shadow", "failed_calls", "late_answer",
+)  # fmt: skip
 
 json_encoder = msgspec.json.Encoder(decimal_format="number")
 
@@ -85,7 +88,7 @@ class DecisionEncoder:
         names += ["decision", "score", *(["risk_tier"] if decision.tier else []), "reasons"]
         names += [*self._include, "event_time"]
         self._plain = row_struct(names, ())
-        self._marked = row_struct(names, ("duplicate", "shadow", "failed_calls"))
+        self._marked = row_struct(names, ("duplicate", "shadow", "failed_calls", "late_answer"))
 
     def encode(
         self,
@@ -96,6 +99,7 @@ class DecisionEncoder:
         columns: Mapping[str, Column],
         *,
         duplicates: npt.NDArray[np.bool_] | None = None,
+        late: npt.NDArray[np.bool_] | None = None,
     ) -> list[bytes]:
         """One JSON object a row, in row order.
 
@@ -106,6 +110,7 @@ class DecisionEncoder:
             decided: the rows' decisions.
             columns: holds the included columns, and those of score and tier.
             duplicates: rows that repeat an earlier record; None: none does.
+            late: rows past their deadline; None: none is.
 
         Raises:
             RecordError: a column holds text that is not Unicode (only a user's operator can make that).
@@ -121,12 +126,12 @@ class DecisionEncoder:
         parts += [json_values(columns[name]) for name in self._include]
         parts.append(event_time.tolist())
         failed = failed_calls(self._decision.calls, columns, size)
-        if duplicates is None and decided.shadow is None and failed is None:
+        if duplicates is None and decided.shadow is None and failed is None and late is None:
             return write_rows(self._plain, parts)
-        flags = [False] * size if duplicates is None else duplicates.tolist()
-        parts.append([flag or msgspec.UNSET for flag in flags])
+        parts.append(_marks(duplicates, size))
         parts.append([hits or msgspec.UNSET for hits in decided.shadow or [[]] * size])
         parts.append([names or msgspec.UNSET for names in failed or [[]] * size])
+        parts.append(_marks(late, size))
         return write_rows(self._marked, parts)
 
     def encode_duplicates(
@@ -141,11 +146,16 @@ class DecisionEncoder:
             parts.append(nothing)
         empty: list[str] = []
         parts += [[empty] * size, *[nothing] * len(self._include), event_time.tolist()]
-        parts += [[True] * size, [msgspec.UNSET] * size, [msgspec.UNSET] * size]
+        parts += [[True] * size, *[[msgspec.UNSET] * size] * 3]
         return write_rows(self._marked, parts)
 
     def _names(self, ids: list[str], keys: list[str]) -> list[Sequence[Any]]:
         return [self._as_id(ids)] if self._one_name else [self._as_id(ids), self._as_key(keys)]
+
+
+def _marks(flags: npt.NDArray[np.bool_] | None, size: int) -> list[Any]:
+    """True, or nothing."""
+    return [msgspec.UNSET] * size if flags is None else [flag or msgspec.UNSET for flag in flags.tolist()]
 
 
 def failed_calls(calls: Sequence[str], columns: Mapping[str, Column], size: int) -> list[list[str]] | None:

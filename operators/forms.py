@@ -9,11 +9,11 @@ from __future__ import annotations
 __all__ = ["Form", "FormDecoder", "Schemas", "open_decoder"]
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from operators.decode import VALUE_BYTES_MAX, Decoded, Known, RecordDecoder, Reject
+from operators.decode import VALUE_BYTES_MAX, Decoded, RecordDecoder, Reject
 from operators.schema import StreamSchema
 from state.errors import ConfigError, RecordError
 
@@ -72,10 +72,10 @@ class FormDecoder(RecordDecoder):
         refused += [Reject(rows[reject.index], reject.reason, reject.detail) for reject in found.rejects]
         return found._replace(rows=index[found.rows], rejects=sorted(refused))
 
-    def again(self, values: Sequence[bytes | None]) -> Known | None:
-        """As `RecordDecoder.again`."""
+    def _reread(self, values: Sequence[bytes | None]) -> tuple[list[Any], Sequence[bytes]] | None:
+        """As `RecordDecoder._reread`, of the plain records."""
         try:
-            return super().again([self._plain(value) if value else value for value in values])
+            return super()._reread([self._plain(value) if value else value for value in values])
         except RecordError:
             return None
 

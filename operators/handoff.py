@@ -2,6 +2,8 @@
 
     {"payment_id": "p1", "amount": 12.5, "ip": null, "spend_count_5m": 7, "_digest": -81, "_route": "t17"}
 
+With a deadline `_arrived` stands before the route: when the record first came to the log, ms.
+
 Values are written as a decision's are: decimals as exact numbers, times as epoch milliseconds, NULL as null. A row that
 repeats an earlier one has no features. A later stage does not write again what it was handed: its features and the new
 route take the place of the old route, which stands last.
@@ -19,7 +21,7 @@ import numpy.typing as npt
 
 from operators.batch import Column
 from operators.encode import json_values, row_struct, write_rows
-from operators.plan import DIGEST, ROUTE, Handoff
+from operators.plan import ARRIVED, DIGEST, ROUTE, Handoff
 from state.errors import RecordError
 
 I64 = npt.NDArray[np.int64]
@@ -48,11 +50,13 @@ class HandoffEncoder:
     def __init__(self, handoff: Handoff, *, digests: bool, passes: bool) -> None:
         self._handoff, self._passes = handoff, passes
         self._digests = digests and not passes
-        self._struct = row_struct([*handoff.columns, *([DIGEST] if self._digests else []), ROUTE], ())
+        self._arrived = handoff.arrived and not passes
+        own = [*([DIGEST] if self._digests else []), *([ARRIVED] if self._arrived else []), ROUTE]
+        self._struct = row_struct([*handoff.columns, *own], ())
 
     def encode(
         self, ids: list[str], fields: Mapping[str, Column], features: Mapping[str, Column], *, fresh: I64, digests: I64,
-        values: Sequence[bytes | None],
+        values: Sequence[bytes | None], arrived: I64,
     ) -> HandedOn:  # fmt: skip
         """One record a row, in row order.
 
@@ -63,6 +67,7 @@ class HandoffEncoder:
             fresh: the indices of these rows.
             digests: int64 (rows,), of the records as they first came.
             values: the rows' records.
+            arrived: int64 (rows,), their log times, ms.
 
         Raises:
             RecordError: a column holds text that is not Unicode; or no stage wrote a record that was handed on.
@@ -75,7 +80,8 @@ class HandoffEncoder:
 
         keys = of(self._handoff.key)
         routes = [ids[i] if key is None else str(key) or _EMPTY for i, key in enumerate(keys)]
-        parts = [*(of(name) for name in self._handoff.columns), *([digests.tolist()] if self._digests else []), routes]
+        own = [*([digests.tolist()] if self._digests else []), *([arrived.tolist()] if self._arrived else []), routes]
+        parts = [*(of(name) for name in self._handoff.columns), *own]
         texts = write_rows(self._struct, parts)
         return HandedOn(routes, _passed_on(values, texts) if self._passes else texts)
 

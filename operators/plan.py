@@ -9,6 +9,7 @@ feeds them.
 from __future__ import annotations
 
 __all__ = [
+    "ARRIVED",
     "DIGEST",
     "ROUTE",
     "STREAM",
@@ -35,9 +36,9 @@ from state.table import TableSpec
 
 STREAM = "stream"
 """The column that says which stream a row is of, where several enter a stage."""
-ROUTE, DIGEST = "_route", "_digest"
-"""Fields of records that a stage hands on: the text that says which partition is theirs, never NULL; and, where repeats
-are found, the digest of the record as it first came."""
+ROUTE, DIGEST, ARRIVED = "_route", "_digest", "_arrived"
+"""Fields of records that a stage hands on: the text that says which partition is theirs, never NULL; where repeats
+are found, the digest of the record as it first came; where there is a deadline, the log time of that, ms."""
 
 
 class RuleSpec(msgspec.Struct, frozen=True):
@@ -64,6 +65,7 @@ class DecisionSpec(msgspec.Struct, frozen=True):
     `include`: columns that the decision's JSON carries besides id, key, decision, score and reasons.
     `score`: the column of the score 0-100, if there is a model; `tier` that of the risk tier (string).
     `calls`: the call steps before it, of which a decision says where one failed.
+    `deadline_ms`: rows taken more than that after they came to the log are decided without the model; 0: no deadline.
     """
 
     severity: tuple[str, ...]
@@ -72,6 +74,7 @@ class DecisionSpec(msgspec.Struct, frozen=True):
     score: str | None = None
     tier: str | None = None
     calls: tuple[str, ...] = ()
+    deadline_ms: int = 0
 
 
 class Handoff(msgspec.Struct, frozen=True):
@@ -80,12 +83,14 @@ class Handoff(msgspec.Struct, frozen=True):
 
     `columns`: what is written into a record, fields and features, by name. A later stage passes on what it was handed,
     as it is, and writes only what it adds. `in_step_ms`: how far partitions may be ahead of each other in event time.
+    `arrived`: whether records say when they first came to the log.
     """
 
     topic: str
     key: str
     columns: tuple[str, ...]
     in_step_ms: int = 60_000
+    arrived: bool = False
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -149,7 +154,7 @@ def lean(plan: Plan) -> Plan:
     stream = plan.stream
     if stream.key != ROUTE:
         return plan
-    read = {stream.id, stream.key, stream.event_time, plan.subject, DIGEST, *plan.decision.include}
+    read = {stream.id, stream.key, stream.event_time, plan.subject, DIGEST, ARRIVED, *plan.decision.include}
     read.update(name for step in plan.steps for name in step.inputs)
     read.update(field.name for field in plan.features)
     read.update(map(failed_column, plan.decision.calls))

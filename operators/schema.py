@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-__all__ = ["DataType", "FieldSpec", "Kind", "StreamSchema", "TopicNames"]
+__all__ = ["DataType", "FieldSpec", "Kind", "StreamSchema", "TopicNames", "check_stream"]
 
 from enum import StrEnum
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
+
+from state.errors import ConfigError
+
+_SCALE_MAX = 15  # 10**15 minor units still lie below 2**53
+_TOKEN_KEY_BYTES = range(16, 65)  # what keyed blake2b takes, without the keys one can guess
 
 
 class Kind(StrEnum):
@@ -106,3 +111,39 @@ class TopicNames(msgspec.Struct, frozen=True):
     side: dict[str, str] = {}
     alerts: str = ""
     late: str = ""
+
+
+def check_stream(schema: StreamSchema, pan_key: bytes | None) -> None:
+    """Refuse a stream that cannot be decoded; the language refuses most of it earlier, with a place.
+
+    Raises:
+        ConfigError: it contradicts itself, or its card numbers have no key.
+    """
+    names = [spec.name for spec in schema.fields]
+    sources = [spec.source for spec in schema.fields]
+    for what, given in (("name", names), ("source", sources)):
+        twice = sorted({name for name in given if given.count(name) > 1})
+        if twice:
+            raise ConfigError(f"stream {schema.name}: two fields have the {what} {twice[0]}")
+    wanted = {
+        "id": (schema.id, (Kind.STRING, Kind.INT64)),
+        "key": (schema.key, (Kind.STRING, Kind.INT64)),
+        "event_time": (schema.event_time, (Kind.TIMESTAMP,)),
+    }
+    for role, (name, kinds) in wanted.items():
+        if name not in names:
+            raise ConfigError(f"stream {schema.name}: {role} names no field: {name}", hint=f"declare {name}")
+        if schema.field(name).type.kind not in kinds:
+            expected = " or ".join(kinds)
+            raise ConfigError(f"stream {schema.name}: {role} {name} is {schema.field(name).type}, not {expected}")
+    for spec in schema.fields:
+        if spec.type.scale > _SCALE_MAX:
+            raise ConfigError(f"stream {schema.name}: {spec.name} has more than {_SCALE_MAX} decimals")
+        if spec.pan and spec.type.kind is not Kind.STRING:
+            raise ConfigError(f"stream {schema.name}: card number {spec.name} is {spec.type}, not string")
+    if any(spec.pan for spec in schema.fields) and (pan_key is None or len(pan_key) not in _TOKEN_KEY_BYTES):
+        problem = "there is no key" if pan_key is None else "the key is not 16 to 64 bytes long"
+        raise ConfigError(
+            f"stream {schema.name} declares card numbers and {problem}",
+            hint="set pan_key (STREAMPROC_SECRET): 32 random bytes, the same in all workers",
+        )

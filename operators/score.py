@@ -34,7 +34,8 @@ class ScoreOperator(Operator):
     """Adds `<name>.score` (float64, 0-100) and, where there are tiers, `<name>.tier` (string).
 
     The model sees float32: decimals in major units (12.34), bools as 0 and 1, NULL as NaN. A score the model
-    cannot give (NaN) is NULL, and so is its tier. A silent replay does not score: no state depends on it.
+    cannot give (NaN) is NULL, and so is its tier; so are those of rows past their deadline: it is not asked.
+    A silent replay does not score: no state depends on it.
     """
 
     def __init__(self, name: str, model: Model, features: Sequence[str], tiers: Mapping[str, float]) -> None:
@@ -74,7 +75,7 @@ class ScoreOperator(Operator):
         return (score, OutputField(self._tier, STRING)) if len(self._bounds) else (score,)
 
     def process(self, batch: Batch, context: OperatorContext) -> None:
-        scores = self._model.score(self._gather(batch))
+        scores = self._scores(batch)
         missing = np.isnan(scores)
         valid = None
         if missing.any():
@@ -90,6 +91,16 @@ class ScoreOperator(Operator):
 
     def replay(self, batch: Batch, context: OperatorContext) -> None:
         """Nothing: no state depends on scores."""
+
+    def _scores(self, batch: Batch) -> npt.NDArray[np.float64]:
+        """One a row; NaN where there is none."""
+        matrix = self._gather(batch)
+        if batch.late is None:
+            return self._model.score(matrix)
+        scores = np.full(batch.size, np.nan)
+        if not batch.late.all():
+            scores[~batch.late] = self._model.score(matrix[~batch.late])
+        return scores
 
     def _gather(self, batch: Batch) -> npt.NDArray[np.float32]:
         """The features as one float32 matrix (rows, features), valid until the next call."""

@@ -145,6 +145,10 @@ def _int_array(values: Values, low: int, high: int) -> tuple[npt.NDArray[np.int6
 
 
 def _int64(spec: FieldSpec, values: Values, faults: Faults, exact: Digits) -> Column:
+    try:
+        return Column(spec.type, np.fromiter(values, np.int64, len(values)))
+    except (TypeError, OverflowError):  # there are NULLs, or numbers that are too large
+        pass
     values, valid = _split_nulls(values, set(map(type, values)), 0)
     ints, bad = _int_array(values, INT64_MIN, INT64_MAX)
     faults.mark(bad, "out_of_range", f"{spec.name}: expected int64")
@@ -166,12 +170,13 @@ def _timestamp(spec: FieldSpec, values: Values, faults: Faults, exact: Digits) -
 
 
 def _float64(spec: FieldSpec, values: Values, faults: Faults, exact: Digits) -> Column:
-    values, valid = _split_nulls(values, set(map(type, values)), 0.0)
-    floats = np.fromiter(values, np.float64, len(values))
+    floats = np.fromiter(values, np.float64, len(values))  # NaN where there is NULL
     bad = ~np.isfinite(floats)
-    if bad.any():
-        faults.mark(bad, "out_of_range", f"{spec.name}: expected float64")
-        floats[bad] = 0.0
+    if not bad.any():
+        return Column(spec.type, floats)
+    floats[bad] = 0.0
+    _, valid = _split_nulls(values, set(map(type, values)), 0.0)
+    faults.mark(bad if valid is None else bad & valid, "out_of_range", f"{spec.name}: expected float64")
     return Column(spec.type, floats, valid)
 
 

@@ -15,6 +15,7 @@ __all__ = [
     "partitions_of",
     "payload_digest",
     "stable_hash64",
+    "stable_hashes64",
 ]
 
 import sys
@@ -33,6 +34,15 @@ _FEW = 16  # keys that are hashed one by one sooner than all together
 def stable_hash64(text: str) -> int:
     """Unsigned 64-bit hash (XXH3) of the UTF-8 bytes; a lone surrogate counts as its three bytes."""
     return xxhash.xxh3_64_intdigest(text.encode("utf-8", "surrogatepass"))
+
+
+def stable_hashes64(texts: Sequence[str]) -> npt.NDArray[np.int64]:
+    """`stable_hash64` of each text, its bits as int64 (texts,)."""
+    try:
+        data = b"".join(map(xxhash.xxh3_64_digest, map(str.encode, texts)))
+    except UnicodeEncodeError:
+        return np.array([stable_hash64(text) for text in texts], np.uint64).view(np.int64)
+    return np.frombuffer(data, ">i8").astype(np.int64)
 
 
 def digest64(data: bytes) -> bytes:

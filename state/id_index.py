@@ -127,14 +127,23 @@ class IdIndex:
 
     def put_one(self, lo: int, hi: int, number: int) -> None:
         """`put` for a single entry."""
-        for word in (lo, hi):
-            base = self._bucket_of(word) * _WAYS
+        bases = self._bucket_of(lo) * _WAYS, self._bucket_of(hi) * _WAYS
+        for base in bases:
             way = self._tags[base : base + _WAYS].tobytes().find(0)
             if way >= 0:
-                self._tags[base + way] = max(hi >> 56, 1)
-                self._low[base + way] = number & _LOW
+                self._set_one(base + way, hi, number)
                 return
+        last, size = self._log.stop - 1, len(self._log)
+        for base in bases:  # an entry that has left the log makes room, too
+            for slot, low in enumerate(self._low[base : base + _WAYS].tolist(), base):
+                if (last - low) & _LOW >= size:
+                    self._set_one(slot, hi, number)
+                    return
         self.put(np.array([lo], np.uint64), np.array([hi], np.uint64), np.array([number], np.int64))
+
+    def _set_one(self, slot: int, hi: int, number: int) -> None:
+        self._tags[slot] = max(hi >> 56, 1)
+        self._low[slot] = number & _LOW
 
     def _make_room(self, lo: int, hi: int) -> None:
         """Both buckets of a hash are full: one of their entries moves to its other bucket; else buckets are split."""

@@ -126,8 +126,9 @@ class RocksRowStore:
         try:
             cursor = self._db.iter()
         except DbClosedError:
-            with self._reopening:
-                cursor = self._db.iter()
+            if self._failed:  # it was closed to be opened anew, which another thread is at, or has not come to
+                self._reopen()
+            cursor = self._db.iter()
         cursor.seek(max(prefix, after + b"\0" if after else b""))
 
         def pairs() -> Iterator[tuple[bytes, bytes]]:
@@ -161,9 +162,8 @@ class RocksRowStore:
             return
         self._closed = True
         try:
-            self._db.close()
-        except DbClosedError:
-            pass
+            with contextlib.suppress(DbClosedError):
+                self._db.close()
         except Exception as error:
             raise _mapped(error) from error
         finally:

@@ -3,7 +3,8 @@
     d  name  s           version, fingerprint, first, stop, stream time, then (slice, first number) of each segment
     d  name  e  number   version, count (4), columns of `count` entries from `number` (8, big-endian) on
 
-`name` is preceded by its length (1). A flush appends a chunk; chunks of dropped segments are deleted.
+`name` is preceded by its length (1). A flush appends a chunk; chunks of dropped segments are deleted. A write that
+failed may be stored all the same: the next one deletes its chunks, which may begin elsewhere than those that it puts.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class SegmentStore:
         self.flushed = segments.stop  # entries below are stored
         self.state = self._pack_state()  # the state row as stored
         self.chunks: list[tuple[int, int]] = []  # (first number, count) of stored chunks
+        self.doubtful: frozenset[int] = frozenset()  # first numbers of chunks of writes that failed
 
     @property
     def dirty_rows(self) -> int:
@@ -50,7 +52,7 @@ class SegmentStore:
         return SegmentsCut(self)
 
     def take(self) -> tuple[list[tuple[bytes, Entries]], tuple[bytes, bytes], list[bytes]]:
-        """New chunks by key, the state row, keys of chunks that are wholly expired; counts them as stored."""
+        """New chunks by key, the state row, keys of chunks to delete before; counts them as stored."""
         segments = self._segments
         begin = max(self.flushed, segments.first)
         new = []
@@ -63,7 +65,9 @@ class SegmentStore:
         while gone < len(self.chunks) and sum(self.chunks[gone]) <= segments.first:
             gone += 1
         deletes = [self._chunk_key(number) for number, _ in self.chunks[:gone]]
+        deletes += [self._chunk_key(number) for number in sorted(self.doubtful)]
         del self.chunks[:gone]
+        self.doubtful = frozenset()
         self.flushed = segments.stop
         self.state = self._pack_state()
         return new, (self._prefix + b"s", self.state), deletes
@@ -128,7 +132,9 @@ class SegmentsCut:
         self._owner = owner
         self._before = owner.flushed, owner.state, list(owner.chunks)
         self.rows = owner.dirty_rows
+        begin, doubtful = owner.flushed, owner.doubtful
         self._new, self._state, self._deletes = owner.take()
+        self._doubtful = doubtful | {number for number, _ in owner.chunks if number >= begin}
 
     def encode(self) -> tuple[Puts, list[bytes]]:
         """Rows to put and keys to delete."""
@@ -145,6 +151,7 @@ class SegmentsCut:
     def restore_dirty(self) -> None:
         """The write did not happen."""
         self._owner.flushed, self._owner.state, self._owner.chunks = self._before
+        self._owner.doubtful = self._doubtful
 
 
 def _pack_chunk(entries: Entries) -> bytes:

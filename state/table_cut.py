@@ -174,10 +174,12 @@ class _RingCut:
         return puts, deletes
 
     def restore(self, slots: Slots, alive: npt.NDArray[np.bool_]) -> None:
-        """What is stored is what was stored before the cut."""
+        """What is stored is what was stored before the cut; its chunks may be, too, although the write failed."""
         mine = slots[alive]
         self._ring.flushed[mine] = np.minimum(self._ring.flushed[mine], self._flushed[alive])
-        self._ring.chunks[mine] = self._chunks[alive]
+        before, full = self._chunks[alive], self.bounds[alive, 1] // CHUNK
+        self._ring.chunks[mine, Ring.KEPT] = before[:, Ring.KEPT]
+        self._ring.chunks[mine, Ring.STORED] = np.maximum(before[:, Ring.STORED], full)
 
 
 def _pick(values: list[str] | list[bytes], at: list[int]) -> list:  # type: ignore[type-arg]

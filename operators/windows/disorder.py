@@ -36,10 +36,9 @@ class Disorder:
         self.value = frame.hashes[number]
         self.counted = (frame.states[number] & COUNTED) > 0
         self.known = (frame.states[number] & KNOWN) > 0
-        self.finder = Finder(chunk.table, frame.unique, Rings.of(chunk.layout, chunk.heads, chunk.row), self.column)
-        self.newest = np.full(frame.size, NONE)
-        ask = np.flatnonzero(self.known)
-        self.newest[ask] = self.finder.find(frame.group[ask], self.value[ask])
+        rings = Rings.of(chunk.layout, chunk.heads, chunk.row)
+        self.finder = Finder(chunk.table, frame.unique, rings, np.array([self.column]))
+        self.newest = self.finder.find(frame.group, self.value[None], self.known[None])[0]
 
     def _window(self, lookup: Lookup) -> tuple[I64, I64, npt.NDArray[np.bool_]]:
         """Static low and high of each row; which pairs lie in the window and count."""
@@ -123,7 +122,7 @@ class Disorder:
         stop = chunk.heads[:, 3] + weave.added
         newest = chunk.newest[frame.last]
         begin = np.cumsum(count) - count
-        self.finder.moved(begin, count, entries[at, self.column], weave.position[at], stop=stop, newest=newest)
+        self.finder.moved(0, begin, count, entries[at, self.column], weave.position[at], stop=stop, newest=newest)
 
     def counters(self, weave: Weave) -> None:
         """The stored number of distinct values in the windows of each key's newest row. After all is written."""

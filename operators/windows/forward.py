@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from operators.windows import extremes, previous
 from operators.windows.buckets import new_buckets, new_extremes
-from operators.windows.distinct import Linker
+from operators.windows.distinct import Links
 from operators.windows.edges import View, advance
 from operators.windows.frame import Frame
 from operators.windows.hashes import Rings
@@ -49,15 +49,19 @@ def replay_forward(table: KeyedTable, frame: Frame) -> None:
 
 
 class _Forward:
-    """Keys: `row`, `heads`, `stop`, `tails` (edges, keys). Rows: `view`, `own` (position), `edges`, `through`."""
+    """Keys: `row`, `heads`, `stop`, `tails` (edges, keys), `counters` (distinct, keys).
+
+    Rows: `view`, `own` (position), `edges`, `through`.
+    """
 
     def __init__(self, table: KeyedTable, frame: Frame) -> None:
         layout, ring, group = frame.layout, table.ring, frame.group
         assert ring is not None
         self.table, self.frame, self.layout, self.ring = table, frame, layout, ring
         self.row = table.rows[frame.unique]
-        rings = Rings.of(layout, ring.heads[frame.unique], self.row) if layout.hashes else None
-        self.linkers = [Linker(table, frame, i, rings) for i in range(len(layout.hashes)) if rings]
+        self.links: Links | None = None
+        if layout.hashes:
+            self.links = Links(table, frame, Rings.of(layout, ring.heads[frame.unique], self.row))
         self.kept = self._kept() if layout.precision else None
         self.added = frame.count if self.kept is None else np.bincount(group[self.kept], minlength=len(frame.count))
         clock = frame.clock[frame.first]
@@ -66,6 +70,7 @@ class _Forward:
         self.view = View(ring.entries.reshape(-1), layout.width, (off * layout.width)[group], mask[group])
         self.own = self._positions()
         self.tails = self.row[:, layout.EDGES : layout.EDGES + len(layout.offsets)].T
+        self.counters = self.row[:, layout.distinct_field : layout.distinct_field + len(layout.distinct)].T
 
     def _kept(self) -> npt.NDArray[np.intp] | None:
         """Rows that get an entry, by buckets.py; None: all."""
@@ -73,8 +78,8 @@ class _Forward:
         known = ring.heads[frame.unique, ring.STOP] > 0
         keep = fresh = new_buckets(frame, self.row, known)
         keep = keep | new_extremes(frame, self.row, fresh)
-        for linker in self.linkers:
-            keep |= linker.new()
+        if self.links:
+            keep |= self.links.new()
         return None if keep.all() else np.flatnonzero(keep)
 
     def _positions(self) -> I64:
@@ -107,8 +112,8 @@ class _Forward:
         """Append, and bring the table up to date."""
         layout, frame = self.layout, self.frame
         self._append(None)
-        for linker in self.linkers:
-            linker.join(self.ring)
+        if self.links:
+            self.links.join(self.ring)
         if not layout.offsets:
             self._keep(self.tails)
             return
@@ -118,9 +123,8 @@ class _Forward:
             floor, clock = self._cap(view, own, self.start)
             np.maximum(edges, floor, out=edges)
             set_dropped(layout, self.row, clock)
-        for i, lookup in enumerate(layout.distinct):
-            counter = self.row[:, layout.distinct_field + i]
-            counter[:] = self.linkers[lookup.column].counter(lookup, view, edges, self.tails, counter)
+        if self.links and layout.distinct:
+            self.counters[:] = self.links.counters(view, edges, self.tails, self.counters)
         self._keep(edges)
 
     def _keep(self, edges: I64) -> None:
@@ -146,9 +150,9 @@ class _Forward:
             previous.follow(frame, before, self.stop > 0, entries=entries, result=result)
             if self.kept is None:
                 extremes.append(frame, before, self.stop, self.own, entries)
-        for linker in self.linkers:
-            linker.place(self.heads, self.view, self.own, self.added)
-            linker.fill(entries)
+        if self.links:
+            self.links.place(self.heads, self.view, self.own, self.added)
+            self.links.fill(entries)
         index = self.view.base // layout.width + (self.own & self.view.mask)
         if self.kept is not None:
             index, entries = index[self.kept], entries[self.kept]
@@ -197,13 +201,13 @@ class _Forward:
 
     def _values(self, result: I64) -> None:
         """Distinct and first-seen results, and the counters of the rows."""
-        layout = self.layout
-        for linker in self.linkers:
-            linker.join(self.ring)
-        for i, lookup in enumerate(layout.distinct):
-            counter = self.row[:, layout.distinct_field + i]
-            found = self.linkers[lookup.column].distinct(lookup, self.edges, self.tails, counter)
-            result[layout.distinct_at + i] = found
-            counter[:] = found[self.frame.last]
+        layout, links = self.layout, self.links
+        if not links:
+            return
+        links.join(self.ring)
+        if layout.distinct:
+            found = links.distinct(self.edges, self.tails, self.counters)
+            result[layout.distinct_at : layout.first_seen_at] = found
+            self.counters[:] = found[:, self.frame.last]
         for i, lookup in enumerate(layout.first_seen, layout.first_seen_at):
-            result[i] = self.linkers[lookup.column].first_seen(lookup, self.edges)
+            result[i] = links.first_seen(lookup, self.edges)

@@ -18,7 +18,7 @@ from operators.batch import Batch, Column
 from operators.schema import Kind
 from operators.windows.layout import I64, Layout, Source
 from state.errors import RecordError
-from state.hashing import stable_hash64
+from state.hashing import stable_hashes64
 
 Mask = npt.NDArray[np.bool_]
 NOTHING = np.iinfo(np.int64).max  # in the extremes: larger than any value
@@ -200,6 +200,4 @@ def unordered(bits: I64) -> I64:
 
 
 def _hashes(column: Column) -> I64:
-    texts = column.values.tolist()
-    known = {text: stable_hash64(text) for text in set(texts)}
-    return np.array([known[text] for text in texts], np.uint64).view(np.int64)
+    return stable_hashes64(column.values.tolist())

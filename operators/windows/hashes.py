@@ -9,10 +9,12 @@ from __future__ import annotations
 
 __all__ = ["Finder", "Rings", "counted_sum"]
 
+from collections.abc import Iterator
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
+import numpy.typing as npt
 
 from operators.windows.edges import View
 from operators.windows.frame import NOTHING
@@ -22,7 +24,7 @@ from state.table import KeyedTable
 
 SHORT = 128
 NONE = -1  # no such position
-_SLICE = 1 << 20
+_SLICE = 1 << 18
 
 
 class _Index(NamedTuple):
@@ -51,85 +53,114 @@ class Rings(NamedTuple):
 
 
 class Finder:
-    """Newest positions by hash in the rings of some keys; `column`: the arena column of the hash."""
+    """Newest positions by hash in the rings of some keys; `columns`: the arena columns of the hashes."""
 
-    def __init__(self, table: KeyedTable, slots: I64, rings: Rings, column: int) -> None:
+    def __init__(self, table: KeyedTable, slots: I64, rings: Rings, columns: I64) -> None:
         assert table.ring is not None
-        self.table, self.column = table, column
+        self.table, self.columns = table, columns
         self.slots, self.ring = slots, table.ring
-        self.off, self.mask, self.start, self.stop, self.newest, long = rings
-        self.indices = {key: self._index(key) for key in long}
+        self.off, self.mask, self.start, self.stop, self.newest, self.long = rings
+        self.indices = [
+            {key: self._index(key, column) for key in self.long} for column in columns.tolist() if self.long
+        ]
 
-    def find(self, key: I64, value: I64) -> I64:
-        """Position of the newest counted entry with hash `value` of key number `key`; NONE if there is none."""
-        if len(key) == 1 and not self.indices:
-            return self._find_one(int(key[0]), value[0])
-        out = np.full(len(key), NONE)
-        length = (self.stop - self.start)[key]
-        short = (length <= SHORT).nonzero()[0]
-        if short.size:
-            mine, count = key[short], length[short]
-            each = mine.repeat(count)
-            position = spread(self.start[mine], count)
-            entries = self.ring.entries[self.off[each] + (position & self.mask[each]), self.column : self.column + 2]
-            hit = (entries[:, 0] == value[short].repeat(count)) & (entries[:, 1] != NOTHING)
-            some = count.nonzero()[0]
-            if some.size:
-                begins = (count.cumsum() - count)[some]
-                out[short[some]] = np.maximum.reduceat(np.where(hit, position, NONE), begins)
-        for i in (length > SHORT).nonzero()[0].tolist():
-            group = int(key[i])
-            position_ = self.indices[group].get(int(value[i]), NONE)
-            out[i] = position_ if position_ >= self.start[group] else NONE
+    def find(self, key: I64, value: I64, ask: npt.NDArray[np.bool_]) -> I64:
+        """Positions (columns, rows) of the newest counted entry with each hash; NONE where there is none, or not `ask`.
+
+        `key`: the key's number of each row; `value` and `ask`: (columns, rows).
+        """
+        out = np.full(value.shape, NONE)
+        rows = np.flatnonzero(ask.any(axis=0))
+        length = self.stop[key[rows]] - self.start[key[rows]]
+        if self.long:
+            is_long = length > SHORT
+            self._look_up(rows[is_long], key, value, out)
+            rows, length = rows[~is_long], length[~is_long]
+        for part in slices(length * len(value)):
+            self._compare(rows[part], length[part], key, value, out)
+        out[~ask] = NONE
         return out
 
-    def _find_one(self, key: int, value: np.int64) -> I64:
-        """`find` of one row."""
-        start, stop = int(self.start[key]), int(self.stop[key])
-        entries = self.ring.entries[int(self.off[key]) + (np.arange(start, stop) & int(self.mask[key]))]
-        hits = ((entries[:, self.column] == value) & (entries[:, self.column + 1] != NOTHING)).nonzero()[0]
-        return hits[-1:] + start if hits.size else np.array([NONE])
+    def _compare(self, rows: I64, length: I64, key: I64, value: I64, out: I64) -> None:
+        """Entry by entry, of short rings."""
+        each = key[rows].repeat(length)
+        position = spread(self.start[key[rows]], length)
+        flat, width = self.ring.entries.reshape(-1), self.ring.entries.shape[1]
+        at = (self.off[each] + (position & self.mask[each])) * width + self.columns[:, None]
+        column, hit = (flat.take(at) == value[:, rows].repeat(length, axis=1)).nonzero()
+        counted = flat.take(at[column, hit] + 1) != NOTHING
+        column, hit = column[counted], hit[counted]
+        out[column, rows.repeat(length)[hit]] = position[hit]  # they rise: of several the last one stays
 
-    def moved(self, begin: I64, count: I64, value: I64, position: I64, *, stop: I64, newest: I64) -> None:
-        """Each key has counted entries value[begin : begin + count] at `position`, which is new or changed."""
+    def _look_up(self, rows: I64, key: I64, value: I64, out: I64) -> None:
+        """In the indices, of long rings."""
+        for column, indices in enumerate(self.indices):
+            for row, group, wanted in zip(rows.tolist(), key[rows].tolist(), value[column, rows].tolist(), strict=True):
+                position = indices[group].get(wanted, NONE)
+                out[column, row] = position if position >= self.start[group] else NONE
+
+    def moved(
+        self, number: int, begin: I64, count: I64, value: I64, position: I64, *, stop: I64, newest: I64
+    ) -> None:  # fmt: skip
+        """Each key has counted entries value[begin : begin + count] of hash column `number` at `position`, which is new
+        or changed.
+        """
+        if not self.long:
+            return
+        column = int(self.columns[number])
         known = _INDICES.setdefault(self.table, {})
-        for key, index in self.indices.items():
+        for key, index in self.indices[number].items():
             rows = slice(int(begin[key]), int(begin[key] + count[key]))
             index.update(zip(value[rows].tolist(), position[rows].tolist(), strict=True))
             slot = int(self.slots[key])
             if len(index) > 2 * int(stop[key] - self.start[key]) + SHORT:
-                known.pop((self.column, slot), None)
+                known.pop((column, slot), None)
             else:
-                known[self.column, slot] = _Index(self._state(slot, int(stop[key]), int(newest[key])), index)
+                known[column, slot] = _Index(self._state(slot, int(stop[key]), int(newest[key])), index)
 
     def _state(self, slot: int, stop: int, newest: int) -> tuple[str, int, int, int]:
         return self.table.keys[slot], int(self.table.task_of[slot]), stop, newest
 
-    def _index(self, key: int) -> dict[int, int]:
+    def _index(self, key: int, column: int) -> dict[int, int]:
         slot = int(self.slots[key])
-        known = _INDICES.setdefault(self.table, {}).pop((self.column, slot), None)
+        known = _INDICES.setdefault(self.table, {}).pop((column, slot), None)
         if known and known.state == self._state(slot, int(self.stop[key]), int(self.newest[key])):
             return known.newest
         position = np.arange(self.start[key], self.stop[key])
         at = self.off[key] + (position & self.mask[key])
-        counted = self.ring.entries[at, self.column + 1] != NOTHING
-        values = self.ring.entries[at, self.column]
+        counted = self.ring.entries[at, column + 1] != NOTHING
+        values = self.ring.entries[at, column]
         return dict(zip(values[counted].tolist(), position[counted].tolist(), strict=True))
 
 
-def counted_sum(view: View, low: I64, high: I64, *, column: int, bound: I64, above: bool) -> I64:
-    """For each row, how many positions low..high have `column` >= bound (`above`) or < bound."""
-    count = np.maximum(high - low, 0)
+def counted_sum(view: View, low: I64, high: I64, *, column: int | I64, bound: I64, above: bool) -> I64:
+    """How many positions low..high have `column` >= bound (`above`) or < bound.
+
+    Of each row (rows), or of each row for several questions (questions, rows), each with a column of its own.
+    """
+    count = np.maximum(high - low, 0).ravel()
     out = np.zeros(len(count), np.int64)
+    some = count.nonzero()[0]
+    if some.size:
+        size = low.shape[-1]
+        low, bound, count = low.ravel()[some], bound.ravel()[some], count[some]
+        columns = np.broadcast_to(column, len(out) // size)
+        for part in slices(count):
+            begin, length = low[part], count[part]
+            each = some[part].repeat(length)
+            values = view.of(each % size).read(spread(begin, length), columns[each // size])
+            wanted = bound[part].repeat(length)
+            hits = values >= wanted if above else values < wanted
+            out[some[part]] = np.add.reduceat(hits, length.cumsum() - length, dtype=np.int64)
+    return out.reshape(high.shape)
+
+
+def slices(count: I64) -> Iterator[slice]:
+    """Parts of rows that have so many elements, each of about `_SLICE` elements at most, or of one row."""
     ends = count.cumsum()
-    rows = count.nonzero()[0]
-    while rows.size:  # in slices of bounded size
-        reached = ends[rows] - (ends[rows[0]] - count[rows[0]])
-        some = rows[: max(1, int(np.searchsorted(reached, _SLICE)))]
-        rows = rows[len(some) :]
-        each = some.repeat(count[some])
-        values = view.of(each).read(spread(low[some], count[some]), column)
-        hits = values >= bound[each] if above else values < bound[each]
-        begins = count[some].cumsum() - count[some]
-        out[some] = np.add.reduceat(hits, begins, dtype=np.int64)
-    return out
+    begin = 0
+    while begin < len(ends):
+        before = int(ends[begin - 1]) if begin else 0
+        end = len(ends) if int(ends[-1]) - before <= _SLICE else int(np.searchsorted(ends, before + _SLICE, "right"))
+        yield slice(begin, max(end, begin + 1))
+        begin = max(end, begin + 1)

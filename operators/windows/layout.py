@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from operators.schema import DataType
-from operators.windows.spec import HOUR_MS, Aggregate, PreviousFeature, WindowFeature, WindowSpec
+from operators.windows.spec import HOUR_MS, Aggregate, PreviousFeature, WindowFeature, WindowSpec, output_type
 from state.errors import ConfigError
 from state.ring import RingSpec
 from state.table import TableSpec
@@ -83,9 +83,10 @@ class Carried(NamedTuple):
 
 
 class FeaturePlan(NamedTuple):
-    """How one feature is read from the result matrix; rows of it, -1 where not needed."""
+    """How one feature, of `type`, is read from the result matrix; rows of it, -1 where not needed."""
 
     feature: WindowFeature
+    type: DataType
     value: int
     counted: int
     high: int
@@ -194,6 +195,8 @@ class Layout:
         self.flagged = any(c.depth > 1 or c.nullable or c.filter >= 0 for c in self.carried)
         if len(self.carried_rows) > 62:
             raise ConfigError(f"{self.spec.name}: more than 62 earlier values of one key")
+        number = {key: i for i, key in enumerate(self.carried_rows)}
+        self.previous_rows = tuple(number[p.of, p.where, p.n] for p in self.previous)
         self.valid_at = self.previous_at + len(self.carried_rows)
         self.incomplete_at = self.valid_at + len(self.carried_rows)
         self.result_rows = self.incomplete_at + 1
@@ -207,7 +210,9 @@ class Layout:
         ):
             if name in draft:
                 value = draft[name] + at
-        return FeaturePlan(feature, value, draft.get("count", -1), draft.get("high", -1), draft.get("low", -1))
+        return FeaturePlan(
+            feature, output_type(feature), value, draft.get("count", -1), draft.get("high", -1), draft.get("low", -1)
+        )
 
     # ---- entry and row
 
@@ -223,6 +228,9 @@ class Layout:
         self.distinct_field = self.total_field + prefixes
         self.bucket_field = self.distinct_field + len(self.distinct)
         self.field_count = self.bucket_field + (len(self.extremes) if self.precision else 0)
+        self.hash_columns: I64 = self.hash_column + 3 * np.arange(len(self.hashes))
+        asked = [(lookup.column, *lookup.window) for lookup in self.distinct]
+        self.distinct_parts: I64 = np.array(asked, np.int64).reshape(-1, 3).T  # hash column, low and high edge of each
         self._stack()
 
     def _stack(self) -> None:

@@ -101,7 +101,7 @@ class WindowOperator(Operator):
     def _keyed(self, batch: Batch) -> tuple[npt.NDArray[np.intp] | None, list[str], tuple[TaskRows, ...]]:
         """The rows with a key (None: all), their keys, and which are whose."""
         key = batch.columns[self.spec.key]
-        if key.valid is None or key.valid.all():
+        if key.valid is None or np.count_nonzero(key.valid) == batch.size:
             return None, key.values.tolist(), batch.tasks
         rows = key.valid.nonzero()[0]
         return rows, key.values[rows].tolist(), _spans(batch.tasks, rows)

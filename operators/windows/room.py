@@ -59,7 +59,10 @@ def spread(begin: I64, count: I64) -> I64:
 def _expire(ring: Ring, layout: Layout, slots: I64, row: I64, *, heads: I64, clock: I64) -> None:
     off, mask, start, stop = heads.T
     view = View(ring.entries.reshape(-1), layout.width, off * layout.width, mask)
-    new = search(view, start, stop, (clock - layout.horizon)[None])[0]
+    limit = clock - layout.horizon
+    if not ((stop > start) & (view.read(start) <= limit) | (stop - start > layout.spec.max_entries)).any():
+        return  # they only grow
+    new = search(view, start, stop, limit[None])[0]
     if layout.previous:
         new = np.maximum(new - 1, start)
     new = np.maximum(new, stop - layout.spec.max_entries)

@@ -5,17 +5,21 @@ from __future__ import annotations
 __all__ = ["CallError", "Service", "Transport"]
 
 import asyncio
+import re
 from typing import Any, Protocol
 
 import structlog
 
 from operators.call import CallSpec
+from operators.plan import ARRIVED
 from streamproc.calls.answer import AnswerReader, BadAnswerError
 from streamproc.calls.limits import AnswerCache, Breaker, RetryBudget
 from streamproc.calls.metrics import CallMetrics
 from streamproc.calls.request import Query, Request, writer_of
 from streamproc.clock import Clock
 
+_CAME = re.compile(rb',"%b":(\d+)' % ARRIVED.encode())
+"""In a text of JSON a quote is escaped: this is a member."""
 _RETRY_PAUSE_SHARE, _RETRY_PAUSE_MAX_SECONDS = 0.1, 0.05
 
 
@@ -67,6 +71,8 @@ class Service:
             return b""
         if request is None:
             return self._told("nothing_to_ask", self._answers.nothing)
+        if self._is_late(record or b""):
+            return self._told("past_deadline", self._answers.default)
         now = self._clock.monotonic()
         digest = None
         if self._cache is not None:
@@ -90,6 +96,13 @@ class Service:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._transport.close()
+
+    def _is_late(self, record: bytes) -> bool:
+        """Whether a stand-in has answered by now. It is asked once: what the record says then, nobody asks again."""
+        if not self._spec.deadline_ms:
+            return False
+        found = _CAME.search(record)
+        return found is not None and int(found[1]) + self._spec.deadline_ms < self._clock.now_ms()
 
     def _told(self, result: str, members: bytes) -> bytes:
         self._metrics.count(result)

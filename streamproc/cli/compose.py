@@ -164,7 +164,8 @@ async def run_worker(
     from streamproc.runtime.watchdog import Watchdog
     from streamproc.runtime.worker import Worker
 
-    clock, metrics, watchdog = SystemClock(), WorkerMetrics(), Watchdog()
+    clock, watchdog = SystemClock(), Watchdog()
+    metrics = WorkerMetrics(await asyncio.to_thread(digest_key, options.state))
     timer = StepTimer(metrics, clock, probe)
     home = options.state / plans[0].pipeline
     streams = {stream.topic: stream for plan in reversed(plans) for stream in plan.streams}
@@ -175,8 +176,7 @@ async def run_worker(
         stack.push_async_callback(log.close)
         executor = _executor(stack)
         builder = _StageBuilder(options, settings, stack, clock=clock, metrics=metrics, probe=timer, schemas=schemas)
-        tables = _topic_tables(log, plans, stack, clock=clock, metrics=metrics)
-        stages = [await builder.build(plan, executor, len(plans), tables) for plan in plans]
+        stages = await builder.build_all(plans, log, executor)
         notes, orders = _orders_of_parent(options.notes, [stage.engine for stage in stages])
         worker = Worker(
             plans[0].pipeline, log, stages, clock=clock, executor=executor, metrics=metrics, settings=settings,
@@ -191,10 +191,11 @@ async def run_worker(
         await _listen(health, options.metrics_host, options.metrics_port)
         admin, horizon_ms = log.admin(), settings.replay_horizon_ms
         watches = [watch_loop(clock, metrics.loop_lag_seconds)]
-        watches += [watch_tasks(admin, worker, builder.states, metrics=metrics, clock=clock, watchdog=watchdog)]
-        warns = settings.index == 0
-        watches += [watch_retention(admin, plans, horizon_ms, metrics=metrics, clock=clock, warns=warns)]
-        watches += [*builder.watches(worker), *([tables.watch()] if tables else [])]
+        watches += [
+            watch_tasks(admin, worker, builder.states, metrics=metrics, clock=clock, watchdog=watchdog, callers=callers)
+        ]
+        watches += [watch_retention(admin, plans, horizon_ms, metrics=metrics, clock=clock, warns=settings.index == 0)]
+        watches += builder.watches(worker)
         stack.push_async_exit(_in_background(worker.stop, *watches))
         _calm_garbage_collector()
         await beside(worker, callers)
@@ -211,8 +212,18 @@ class _StageBuilder:
         self._clock, self._metrics, self._probe = clock, metrics, probe
         self.states: dict[str, WorkerState] = {}
         self._checkpointers: list[tuple[str, Checkpointer]] = []
+        self._tables: TopicTables | None = None
 
-    async def build(self, plan: Plan, executor: ThreadExecutor, count: int, tables: TopicTables | None) -> StageParts:
+    async def build_all(self, plans: Sequence[Plan], log: EventLog, executor: ThreadExecutor) -> list[StageParts]:
+        """Raises ConfigError as `build`."""
+        from streamproc.runtime.topic_tables import TopicTables
+
+        if live := [plan.live for plan in plans if plan.live is not None]:
+            self._tables = TopicTables(log, live, _executor(self._stack), clock=self._clock, metrics=self._metrics)
+            self._stack.push_async_callback(self._tables.close)
+        return [await self.build(plan, executor, len(plans)) for plan in plans]
+
+    async def build(self, plan: Plan, executor: ThreadExecutor, count: int) -> StageParts:
         """Raises ConfigError if a plan cannot be executed here, or its checkpoints' store cannot be used."""
         from state.budget import shares
         from state.rocksdb import RocksRowStores
@@ -233,28 +244,16 @@ class _StageBuilder:
         self.states[plan.stage] = state
         if checkpointer is not None:
             self._checkpointers.append((plan.stream.topic, checkpointer))
-        return StageParts(plan, engine, states, checkpointer, tables if plan.live else None)
+        return StageParts(plan, engine, states, checkpointer, self._tables if plan.live else None)
 
     def watches(self, worker: Worker) -> list[Coroutine[Any, Any, None]]:
-        """What takes checkpoints as they are due."""
+        """What takes checkpoints as they are due, and what follows tables."""
 
         def tasks_of(topic: str) -> Callable[[], list[PartitionTask]]:
             return lambda: [task for task in worker.tasks if task.source.topic == topic]
 
-        return [checkpointer.watch(tasks_of(topic)) for topic, checkpointer in self._checkpointers]
-
-
-def _topic_tables(
-    log: EventLog, plans: Sequence[Plan], stack: AsyncExitStack, *, clock: Clock, metrics: WorkerMetrics
-) -> TopicTables | None:
-    """The tables that the stages read from topics, until `stack` ends; None: there are none."""
-    from streamproc.runtime.topic_tables import TopicTables
-
-    if not (live := [plan.live for plan in plans if plan.live is not None]):
-        return None
-    made = TopicTables(log, live, clock, metrics)
-    stack.push_async_callback(made.close)
-    return made
+        checkpoints = [checkpointer.watch(tasks_of(topic)) for topic, checkpointer in self._checkpointers]
+        return checkpoints if self._tables is None else [*checkpoints, self._tables.watch()]
 
 
 def _executor(stack: AsyncExitStack) -> ThreadExecutor:

@@ -178,6 +178,7 @@ class _Stage:
         rows = self._engine.decode(inputs)
         judged = self._engine.judge(rows, attempts_max=rows.size)  # nobody waits
         self._engine.publish()
+        self._engine.make_room()
         for side in self.sides:
             side.refused(judged.rows.refused)
         self._told += self._in_order(judged)

@@ -82,7 +82,8 @@ def compile_stages(
         compiler = _StageCompiler(pipeline, stage, following, streams, tables=tables, problems=problems)
         compiled = compiler.compile(operators, models or _open_onnx, wrong)
         if not problems.errors:
-            plans.append(msgspec.structs.replace(compiler.plan(compiled), calls=calls))
+            timed = tuple(msgspec.structs.replace(call, deadline_ms=pipeline.deadline) for call in calls)
+            plans.append(msgspec.structs.replace(compiler.plan(compiled), calls=timed))
         wrong |= _columns(stage, stream) - compiled.builder.scope.keys()
         sent = handoff(pipeline, stream, stage, following, compiled.features)
         if following is not None and sent is not None:
@@ -353,6 +354,7 @@ def _decision(pipeline: Pipeline, scope: dict[str, OutputField]) -> DecisionSpec
         score=f"{name}.score" if name else None,
         tier=f"{name}.tier" if name and f"{name}.tier" in scope else None,
         calls=tuple(call.name for stage in pipeline.stages for call in stage.calls),
+        deadline_ms=pipeline.deadline,
     )
 
 

@@ -16,8 +16,8 @@ import msgspec
 
 from operators.expressions import ExpressionOperator
 from operators.operator import Operator
-from operators.plan import replay_steps
-from operators.schema import StreamSchema
+from operators.plan import ARRIVED, replay_steps
+from operators.schema import FieldSpec, StreamSchema
 from streamproc.language.draft import ExpressionItem, Item, PreviousItem, TimedItem, UserItem, WindowItem
 from streamproc.language.model import Absence, Pipeline, Stage, Timed, TimedWindow
 
@@ -67,7 +67,7 @@ def state_fingerprint(
 def _stream(schema: StreamSchema) -> dict[str, object]:
     return {
         "name": schema.name,
-        "fields": sorted([f.name, str(f.type), f.source, f.pan, f.required] for f in schema.fields),
+        "fields": sorted([f.name, str(f.type), f.source, f.pan, f.required] for f in _kept(schema)),
         "id": schema.id,
         "event_time": schema.event_time,
         "deduplicate": schema.deduplicate_ms,
@@ -75,6 +75,11 @@ def _stream(schema: StreamSchema) -> dict[str, object]:
         "extra_refused": schema.extra_refused,
         **_format(schema),
     }
+
+
+def _kept(schema: StreamSchema) -> list[FieldSpec]:
+    """The fields without the one that only a deadline asks for: that comes and goes without a barrier."""
+    return [field for field in schema.fields if field.name != ARRIVED]
 
 
 def _chain(pipeline: Pipeline) -> dict[str, object]:
@@ -131,6 +136,7 @@ def decision_fingerprint(pipeline: Pipeline, table_digests: Mapping[str, str], m
     meant: dict[str, object] = {
         "rules": [[r.id, r.when.sql, r.then, r.reason, r.final, r.mode, r.to] for r in pipeline.rules],
         "decision": [decision.severity, decision.otherwise, decision.include],
+        **({"deadline": pipeline.deadline} if pipeline.deadline else {}),
         "tables": dict(table_digests),
         "models": {
             name: [model_digests[name], list(model.features), model.tiers]

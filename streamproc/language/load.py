@@ -95,6 +95,7 @@ def read_pipeline(content: str, file: str) -> Pipeline:
     check_alerts(stages, problems)
     partitions = top.get("partitions", whole(1, PARTITIONS_MAX), 4)
     retention = top.get("retention", duration, 0) or None
+    deadline = top.get("deadline", duration, 0)
     tests = dict(zip(top.get("tests", names, _NONE), _places(top, "tests"), strict=False))
     for key, what in _LATER.items():
         top.later(key, what)
@@ -114,6 +115,7 @@ def read_pipeline(content: str, file: str) -> Pipeline:
         topics,
         partitions,
         retention,
+        deadline,
         top.place,
         tests,
     )

@@ -275,7 +275,7 @@ class Topics(msgspec.Struct, frozen=True):
 class Pipeline(msgspec.Struct, frozen=True):
     """A whole pipeline file. The first of `streams` is the one that is decided, whatever their order in the file.
 
-    `retention` is in ms, None: kept for ever. `tests`: patterns of files -> places.
+    `retention` is in ms, None: kept for ever; `deadline` too, 0: there is none. `tests`: patterns of files -> places.
     """
 
     pipeline: str
@@ -289,6 +289,7 @@ class Pipeline(msgspec.Struct, frozen=True):
     topics: Topics
     partitions: int = 4
     retention: int | None = None
+    deadline: int = 0
     place: Place = Place("")
     tests: dict[str, Place] = {}
 

@@ -1,7 +1,8 @@
 """What a stage hands on, and the stream that the next one reads it as.
 
 A record of a repartition topic carries all fields of the stream, the features of the stages before, and two fields of
-its own: which partition it belongs to, and the digest of the record as it first came, by which repeats are known.
+its own: which partition it belongs to, and the digest of the record as it first came, by which repeats are known. Where
+there is a deadline, a third says when it came; no state depends on that.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from operators.operator import INT64, STRING, OutputField
-from operators.plan import DIGEST, ROUTE, Handoff
+from operators.plan import ARRIVED, DIGEST, ROUTE, Handoff
 from streamproc.language.model import FieldDeclaration, Pipeline, Stage, Stream
 
 _ANY_TIME = 1 << 62
@@ -30,7 +31,8 @@ def handoff(
     added = [name for name in features if name not in stream.fields]
     columns = (*fields, *added)
     first = following.calls[0].name if following.calls else following.name
-    return Handoff(f"{pipeline.pipeline}.{first}", following.partition_by, columns, stage.in_step)
+    topic, arrived = f"{pipeline.pipeline}.{first}", pipeline.deadline > 0
+    return Handoff(topic, following.partition_by, columns, stage.in_step, arrived)
 
 
 def handed_on(stream: Stream, sent: Handoff, scope: Mapping[str, OutputField]) -> Stream:
@@ -41,11 +43,13 @@ def handed_on(stream: Stream, sent: Handoff, scope: Mapping[str, OutputField]) -
             scope[name].type, name, required=_is_required(stream, scope[name]), made=_is_made(stream, name), place=place
         )
         for name in dict.fromkeys([*stream.fields, *sent.columns])
-        if name in scope and name not in (ROUTE, DIGEST)  # what is in no scope is wrong: that has been said
+        if name in scope and name not in (ROUTE, DIGEST, ARRIVED)  # what is in no scope is wrong: that has been said
     }
     fields[ROUTE] = FieldDeclaration(STRING, ROUTE, required=True, place=place)
     if stream.deduplicate:
         fields[DIGEST] = FieldDeclaration(INT64, DIGEST, required=True, place=place)
+    if sent.arrived:
+        fields[ARRIVED] = FieldDeclaration(INT64, ARRIVED, place=place)
     return msgspec.structs.replace(
         stream, fields=fields, topic=sent.topic, format="json", extra="ignore", max_ahead=_ANY_TIME
     )

@@ -68,6 +68,11 @@ class Caller:
         self._moment: asyncio.Future[None] | None = None
         self._stopping = False
 
+    @property
+    def positions(self) -> dict[TopicPartition, int]:
+        """Of what it has now: up to where rows have gone on."""
+        return {tp: line.position for tp, line in self._lines.items()}
+
     def stop(self) -> None:
         """Finish the transaction at hand, and return from `run`."""
         self._stopping = True
@@ -119,8 +124,8 @@ class Caller:
             self._assignment.changed.set()
             raise
         for tp in mine:
-            self._lines[tp] = Line()
-            self._reader.resume(tp, committed[tp].offset if tp in committed else begins[tp])
+            self._lines[tp] = Line(committed[tp].offset if tp in committed else begins[tp])
+            self._reader.resume(tp, self._lines[tp].position)
         self._logger.info("calls are made", tasks=[tp.partition for tp in mine])
         return True
 

@@ -2,7 +2,8 @@
 
 That is group commit: one waiting event makes a batch of one (no timer, no linger), and under load batches grow by
 themselves. `take` is bounded by rows; chunks are cut, and a partition's never reordered. In which order partitions
-come, and what must wait, is the queue's: as they came (`InArrivalOrder`), or in step (in_step.py).
+come, and what must wait, is the queue's: as they came (`InArrivalOrder`), fresh ones first (fresh_first.py), or in step
+(in_step.py).
 """
 
 from __future__ import annotations
@@ -132,6 +133,8 @@ class Collector:
         Raises:
             EventLogError: polling failed.
         """
+        if self.queue.rows >= self._rows_max and self.queue.ready():
+            return True
         poll = self._polling()
         if self.queue.ready():
             await asyncio.sleep(0)  # what has arrived by now comes along

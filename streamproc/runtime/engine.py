@@ -10,7 +10,7 @@ Worker, backtest and tests run this very code.
 
 from __future__ import annotations
 
-__all__ = ["BatchTooBadError", "BatchTooLargeError", "Engine"]
+__all__ = ["Engine"]
 
 import itertools
 import traceback
@@ -33,9 +33,10 @@ from state.errors import RecordError, StreamprocError
 from state.hashing import partitions_of
 from state.worker_state import WorkerState
 from streamproc.eventlog.contract import OutputRecords, TopicPartition
+from streamproc.runtime.deadline import late_rows
 from streamproc.runtime.outputs import OutputEncoder
 from streamproc.runtime.partition_task import PartitionTask
-from streamproc.runtime.results import Computed, Judged, Merged
+from streamproc.runtime.results import BatchTooBadError, BatchTooLargeError, Computed, Judged, Merged
 from streamproc.runtime.rows import Condemned, Rows, TaskInput, decode_rows, set_aside
 from streamproc.runtime.transaction import COMPUTED, Probe
 from streamproc.runtime.union_rows import decode_union, each_stream
@@ -44,24 +45,9 @@ Rerun = Callable[[Batch, OperatorContext], None]
 """`replay` of a step, or its `process` where a later step of a replay reads what it gives."""
 
 
-class BatchTooLargeError(StreamprocError):
-    """A feature block of the batch is larger than a record may be; `rows`: how many to take from now on."""
-
-    def __init__(self, rows: int) -> None:
-        super().__init__(f"a batch's feature block is too large, from now on {rows} rows a batch")
-        self.rows = max(1, rows)
-
-
 _ATTEMPTS_MAX = 16
 _BLOCK_BYTES_MAX = 900_000
 _BLOCK_BYTES_AIM = 512 * 1024
-
-
-class BatchTooBadError(StreamprocError):
-    """Too many rows of a batch fail to find them all in one go: undone; try again with fewer rows."""
-
-    def __init__(self) -> None:
-        super().__init__("too many rows of one batch fail in an operator")
 
 
 class Engine:
@@ -97,7 +83,8 @@ class Engine:
     def compute(
         self, inputs: Sequence[TaskInput], tasks: Mapping[TopicPartition, PartitionTask], now_ms: int
     ) -> Computed:
-        """Steps 2-4 over what was collected; `inputs` in task order, `now_ms` becomes the outputs' record time.
+        """Steps 2-4 over what was collected; `inputs` in task order. `now_ms` becomes the outputs' record time, and
+        deadlines go by it.
 
         Whatever it raises, the batch has left no trace in the state.
         """
@@ -112,6 +99,7 @@ class Engine:
     ) -> Computed:
         self._at(2)
         rows = self._in_place(self._decoded(inputs))
+        rows.late = late_rows(self.plan, rows, now_ms)
         self._at(3)
         judged = self.judge(rows)
         self._at(4)
@@ -245,9 +233,12 @@ class Engine:
         """What was computed is in flight; the next batch may be computed on top of it."""
         self._state.seal()
 
-    def publish(self, *, is_writing: bool = False) -> None:
-        """The transaction committed; cold keys make room for the next batch's. `is_writing`: a flush; see `evict`."""
+    def publish(self) -> None:
+        """The transaction committed."""
         self._state.publish()
+
+    def make_room(self, *, is_writing: bool = False) -> None:
+        """Cold keys leave for the next batch's; to be called after each publish. `is_writing`: a flush; see `evict`."""
         self._state.evict(is_writing=is_writing)
 
     def undo(self) -> None:

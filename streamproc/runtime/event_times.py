@@ -21,18 +21,14 @@ class EventTimes:
 
     def __init__(self, decoder: RecordDecoder, stream: StreamSchema) -> None:
         self._decoder = decoder.only(())
-        self._field, self._max_ahead_ms = stream.event_time, stream.max_ahead_ms
+        self._max_ahead_ms = stream.max_ahead_ms
 
     def of(self, chunk: Chunk) -> npt.NDArray[np.int64]:
         """Int64 (records,), ms; UNREADABLE where there is none."""
-        times = self._times(list(chunk.values))
+        times = self._decoder.times(list(chunk.values))
         if times is None:
-            alone = [self._times([value]) for value in chunk.values]
+            alone = [self._decoder.times([value]) for value in chunk.values]
             times = np.array([UNREADABLE if time is None else time[0] for time in alone], np.int64)
         logged = np.asarray(chunk.timestamps, np.int64)
         wrong = (times < 0) | (times > TIME_MAX) | ((times > logged + self._max_ahead_ms) & (logged >= 0))
         return np.where(wrong, UNREADABLE, times)
-
-    def _times(self, values: list[bytes | None]) -> npt.NDArray[np.int64] | None:
-        known = self._decoder.again(values)
-        return None if known is None else known.columns[self._field].values

@@ -143,10 +143,10 @@ class Flusher:
                 cut.written()
                 task.flushed = sequence
             return
-        if not isinstance(error, OSError | StateCorruptedError):
-            raise error
         for _, _, cut in self._writing:
             cut.restore_dirty()
+        if not isinstance(error, OSError | StateCorruptedError):
+            raise error  # which ends the worker, with one more flush
         self._not_before = self._clock.monotonic() + _RETRY_SECONDS
         if isinstance(error, StateCorruptedError):
             self.damage = error

@@ -82,6 +82,7 @@ class InStep:
     ) -> None:  # fmt: skip
         self._lanes = {topic: lane for lane in lanes for topic in (lane.topic, *lane.others)}
         self._first = lanes[0].topic
+        self._slack_ms = max((lane.slack_ms or 0 for lane in lanes), default=0)
         self._reader, self._progress, self._clock = reader, progress, clock
         self._rows_max, self._patience_s, self._held = rows_max, patience_s, held
         self._ours = ours
@@ -298,7 +299,7 @@ class InStep:
         for tp in list(self._ignored):
             reached = [at for other, at in (heads | self.reached).items() if other.topic == tp.topic and other != tp]
             time = heads.get(tp, behind.get(tp))
-            if time is None or (reached and time >= max(reached) - (self._lanes[tp.topic].slack_ms or 0)):
+            if time is None or (reached and time >= max(reached) - self._slack_of(tp)):
                 self._ignored.remove(tp)
         return behind
 
@@ -315,7 +316,12 @@ class InStep:
     def _before(self, time: int) -> set[TopicPartition]:
         """Partitions that are before an event time by more than the slack, waiting or behind."""
         times = self._behind() | {tp: self._time(tp) for tp in self._queues}
-        return {tp for tp, at in times.items() if at + (self._lanes[tp.topic].slack_ms or 0) < time}
+        return {tp for tp, at in times.items() if at + self._slack_of(tp) < time}
+
+    def _slack_of(self, tp: TopicPartition) -> int:
+        """How far from the others, ms, is not behind yet: what a stage hands on is apart by as much in the last one."""
+        slack = self._lanes[tp.topic].slack_ms
+        return self._slack_ms if slack is None else slack
 
     def _time(self, tp: TopicPartition) -> int:
         """Of the first record that waits."""

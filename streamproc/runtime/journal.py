@@ -54,7 +54,8 @@ class JournalEntry(msgspec.Struct, frozen=True, array_like=True):
     `ranges` in the order the rows were merged; `rejected` and `duplicates` are (range index, offset);
     `actions` holds one action code for each row that was not rejected, in row order; `exact` digests what must
     come out equal on any machine, `output` the encoded decisions, `block` the record's value. `tick`: the stream time
-    (ms) to which the task's clock came after the rows, while its input rested; its ranges are empty then.
+    (ms) to which the task's clock came after the rows, while its input rested; its ranges are empty then. `late`: a bit
+    for each action, set where the row was past its deadline; empty: none was.
     `tables`: (topic, offset) of each table that changes while the pipeline runs: what stands before had been read.
     """
 
@@ -72,6 +73,7 @@ class JournalEntry(msgspec.Struct, frozen=True, array_like=True):
     output: bytes
     block: bytes
     tick: int | None = None
+    late: bytes = b""
     tables: tuple[tuple[str, int], ...] = ()
 
 

@@ -34,9 +34,10 @@ class Row(msgspec.Struct):
 
 
 class Line:
-    """First come, first gone."""
+    """First come, first gone. `position`: where reading begins again for who has lost it."""
 
-    def __init__(self) -> None:
+    def __init__(self, position: int) -> None:
+        self.position = position
         self._rows: deque[Row] = deque()
 
     def __len__(self) -> int:
@@ -60,4 +61,4 @@ class Line:
     def drop(self, rows: int) -> None:
         """The first ones have gone."""
         for _ in range(rows):
-            self._rows.popleft()
+            self.position = self._rows.popleft().after

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ["LatencyHistogram", "WorkerMetrics"]
 
-from collections import Counter as Counts
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -13,6 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from streamproc.runtime.hot_keys import HotKeys
 from streamproc.runtime.results import Judged
 
 _LATENCY_BOUNDS_MS = (
@@ -44,10 +44,9 @@ _LATENCY_BOUNDS_MS = (
 _SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1, 5)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 _ROWS_FIRST = 1024
-_ROWS_MIN = 1024  # below, a transaction costs more than its rows
+_ROWS_MIN = 1024  # for each stage: below, a batch of it and its share of a transaction cost more than its rows
 _ROWS_TELLING = 64
 _SMOOTHING = 0.2
-_HOT_KEY_EVERY = 64
 
 
 class LatencyHistogram(Collector):
@@ -80,9 +79,9 @@ class LatencyHistogram(Collector):
 
 
 class WorkerMetrics:
-    """All metrics of one worker, and the estimate of what a row costs."""
+    """All metrics of one worker, and the estimate of what a row costs. `digest_key` keys the names of hot keys."""
 
-    def __init__(self) -> None:
+    def __init__(self, digest_key: bytes = b"") -> None:
         self.registry = registry = CollectorRegistry()
         p = "streamproc_"
         self.records = Counter(p + "records", "Records decided", registry=registry)
@@ -90,6 +89,7 @@ class WorkerMetrics:
         self.state_records = Counter(p + "state_records", "Of streams not decided", ["topic"], registry=registry)
         self.gave_up_waiting = Counter(p + "gave_up_waiting", "A stream lagged longer than its wait", registry=registry)
         self.dead_letters = Counter(p + "dead_letters", "Records refused", ["reason"], registry=registry)
+        self.late_answers = Counter(p + "late_answers", "Decided past their deadline", registry=registry)
         self.duplicates = Counter(p + "duplicates", "Records that repeat an id", registry=registry)
         self.decisions = Counter(p + "decisions", "Decisions", ["decision"], registry=registry)
         self.alerts = Counter(p + "alerts", "Alerts told, windows and absences", ["alert"], registry=registry)
@@ -118,13 +118,11 @@ class WorkerMetrics:
         self.lag = Gauge(
             p + "lag_records", "Records behind the end of the log", ["topic", "partition"], registry=registry
         )
-        self.hot_key_share = Gauge(
-            p + "hot_key_share", "Share of the most frequent key in a sampled batch", registry=registry
-        )
+        self.hot_keys = HotKeys(registry, digest_key)
         self.loop_lag_seconds = Gauge(p + "loop_lag_seconds", "Longest recent delay of the loop", registry=registry)
         self._add_state(registry)
         self._add_tables(registry)
-        self.log_answers, self._seconds_per_row, self._transactions = True, 0.0, 0
+        self.log_answers, self._seconds_per_row = True, 0.0
 
     def _add_state(self, registry: CollectorRegistry) -> None:
         """Metrics of the tasks' state, and of its copies."""
@@ -150,11 +148,11 @@ class WorkerMetrics:
             p + "refused_table_records", "Records that are none of the table's", ["table"], registry=registry
         )
 
-    def rows_for(self, work_ms: float) -> int:
-        """How many rows are about `work_ms` of computing."""
+    def rows_for(self, work_ms: float, stages: int) -> int:
+        """How many rows are about `work_ms` of computing; not so few that `stages` cost more than they."""
         if self._seconds_per_row == 0.0:
             return _ROWS_FIRST
-        return max(_ROWS_MIN, int(work_ms / 1000 / self._seconds_per_row))
+        return max(_ROWS_MIN * stages, int(work_ms / 1000 / self._seconds_per_row))
 
     def totals(self) -> dict[str, int]:
         """What this worker has decided."""
@@ -176,19 +174,20 @@ class WorkerMetrics:
             self._seconds_per_row = old + _SMOOTHING * (cost - old)
 
     def committed(
-        self, decided: Sequence[Judged], handed_on: Sequence[tuple[str, Judged]], seconds: float, now_ms: int
-    ) -> None:
-        """A transaction was published: rows that the last stage decided, and those that others, by name, handed on."""
+        self, decided: Sequence[tuple[str, Judged]], handed_on: Sequence[tuple[str, Judged]], seconds: float,
+        now_ms: int,
+    ) -> None:  # fmt: skip
+        """A transaction was published: rows that the last stage decided, and those handed on, with names of stages."""
         self.transaction_seconds.observe(seconds)
-        self._transactions += 1
-        for judged in decided:
+        for _, judged in decided:
             self._timed(judged)
             self._decided(judged, now_ms)
         for stage, judged in handed_on:
             self._timed(judged)
             self.handed_on.labels(stage).inc(judged.rows.size)
             self._refused(judged)
-        for judged in (*decided, *(judged for _, judged in handed_on)):
+        for stage, judged in (*decided, *handed_on):
+            self.hot_keys.note(stage, judged.rows.keys)
             if judged.merged is not None and judged.merged.rows.streams is not None:
                 counts = np.bincount(judged.merged.rows.streams).tolist()
                 for topic, count in zip(judged.merged.rows.topics[1:], counts[1:], strict=False):
@@ -208,9 +207,9 @@ class WorkerMetrics:
         self._refused(judged)
         self.duplicates.inc(judged.rows.size - len(judged.fresh))
         self.unknown_fields.inc(judged.rows.extras)
+        if judged.batch.late is not None:
+            self.late_answers.inc(int(judged.batch.late.sum()))
         for code, count in enumerate(np.bincount(judged.actions).tolist()):
             if count:
                 self.decisions.labels(judged.decided.action_names[code]).inc(count)
         self.latency.observe(now_ms - judged.rows.timestamps)
-        if self._transactions % _HOT_KEY_EVERY == 1 and judged.rows.size:
-            self.hot_key_share.set(max(Counts(judged.rows.keys).values()) / judged.rows.size)

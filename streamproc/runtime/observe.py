@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["STEPS", "StepTimer", "Watched", "watch_tasks"]
+__all__ = ["STEPS", "Moving", "StepTimer", "Watched", "watch_tasks"]
 
 import asyncio
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Protocol
 
 import structlog
@@ -58,6 +58,13 @@ class Watched(Protocol):
     def waiting(self, ends: Mapping[TopicPartition, int]) -> Set[TopicPartition]: ...
 
 
+class Moving(Protocol):
+    """What goes through partitions without tasks: a call step."""
+
+    @property
+    def positions(self) -> Mapping[TopicPartition, int]: ...
+
+
 async def watch_tasks(
     admin: Admin,
     worker: Watched,
@@ -66,13 +73,15 @@ async def watch_tasks(
     metrics: WorkerMetrics,
     clock: Clock,
     watchdog: Watchdog,
+    callers: Sequence[Moving] = (),
 ) -> None:
-    """For ever: lag of each task behind the log's end, and whether it advances; keys and bytes of the state, which is
-    given by stage; whether the log answers.
+    """For ever: lag of each task and caller behind the log's end, and whether a task advances; keys and bytes of the
+    state, which is given by stage; the hottest keys; whether the log answers.
     """
     logger = structlog.get_logger("watch")
     while True:
         await clock.sleep(_WATCH_SECONDS)
+        metrics.hot_keys.look(clock.monotonic())
         for stage, state in states.items():
             metrics.state_keys.labels(stage).set(state.live_keys)
             metrics.state_bytes.labels(stage).set(state.bytes_estimate())
@@ -80,7 +89,8 @@ async def watch_tasks(
         owned = {tp: task for task in worker.tasks for tp in task.inputs}
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
-                ends = await admin.end_offsets(list(owned))
+                moving = {tp: at for caller in callers for tp, at in caller.positions.items()}
+                ends = await admin.end_offsets([*owned, *moving])
             waiting = worker.waiting(ends)
         except (EventLogError, TimeoutError):
             if metrics.log_answers:
@@ -93,5 +103,6 @@ async def watch_tasks(
         watchdog.look(worker.tasks, waiting, ends)
         metrics.stalled_tasks.set(len(watchdog.stalled))
         metrics.lag.clear()
+        moving |= {tp: task.position_of(tp) for tp, task in owned.items()}
         for tp, end in ends.items():
-            metrics.lag.labels(tp.topic, str(tp.partition)).set(max(0, end - owned[tp].position_of(tp)))
+            metrics.lag.labels(tp.topic, str(tp.partition)).set(max(0, end - moving[tp]))

@@ -24,6 +24,7 @@ from operators.schema import DataType, Kind
 from operators.timed.alerts import AlertEncoder, Telling
 from state.hashing import partitions_of
 from streamproc.eventlog.contract import OutputRecords, TopicPartition
+from streamproc.runtime.deadline import packed
 from streamproc.runtime.journal import JournalEntry, RangeOfInput, encode_entry, places_in
 from streamproc.runtime.numerics import numerics_fingerprint
 from streamproc.runtime.partition_task import PartitionTask
@@ -136,21 +137,25 @@ class OutputEncoder:
         batch, rows = judged.batch, judged.rows
         if self._handoff is not None:
             return self._handoff.encode(
-                rows.ids, rows.columns, batch.columns, fresh=judged.fresh, digests=rows.digests(), values=rows.values
-            )
+                rows.ids, rows.columns, batch.columns, fresh=judged.fresh, digests=rows.digests(), values=rows.values,
+                arrived=rows.timestamps,
+            )  # fmt: skip
         if batch.size == rows.size:
             keys = rows.subjects(self._plan)
-            return HandedOn([], self._decisions.encode(rows.ids, keys, rows.event_time, judged.decided, batch.columns))
+            texts = self._decisions.encode(
+                rows.ids, keys, rows.event_time, judged.decided, batch.columns, late=batch.late
+            )
+            return HandedOn([], texts)
         fresh = rows.take(judged.fresh)
-        texts = np.empty(rows.size, np.object_)
-        texts[judged.fresh] = self._decisions.encode(
-            fresh.ids, fresh.subjects(self._plan), fresh.event_time, judged.decided, batch.columns
+        spread = np.empty(rows.size, np.object_)
+        spread[judged.fresh] = self._decisions.encode(
+            fresh.ids, fresh.subjects(self._plan), fresh.event_time, judged.decided, batch.columns, late=batch.late
         )
         again = np.flatnonzero(judged.duplicate)
         old = rows.take(again)
         actions = [self._actions[code] for code in judged.actions[again].tolist()]
-        texts[again] = self._decisions.encode_duplicates(old.ids, old.subjects(self._plan), old.event_time, actions)
-        return HandedOn([], texts.tolist())
+        spread[again] = self._decisions.encode_duplicates(old.ids, old.subjects(self._plan), old.event_time, actions)
+        return HandedOn([], spread.tolist())
 
     def _handed_on(self, handed: HandedOn, partitions: int, now_ms: int) -> list[OutputRecords]:
         """One output a partition of the next stage; rows stay in order."""
@@ -200,6 +205,7 @@ class OutputEncoder:
             output=_digest_of(shared.texts[span.start : span.stop]),
             block=hashlib.sha256(block).digest(),
             tick=task_input.tick,
+            late=said.late,
             tables=() if self._plan.live is None else self._plan.live.versions,
         )
         return entry, block
@@ -219,7 +225,8 @@ class OutputEncoder:
             again = list(zip(topics, rows.offsets[mine].tolist(), strict=True))
         emitted = [one for one in judged.ran.emitted if one.task == task]
         exact = self.exact_digest(rows.ids[span.start : span.stop], shared.exact[start:stop], emitted)
-        return _Said(places_in(ranges, again), of.actions[span.start : span.stop].tobytes(), exact)
+        late = packed(rows.late, span.start, span.stop)
+        return _Said(places_in(ranges, again), of.actions[span.start : span.stop].tobytes(), exact, late)
 
     def _decided(self, shared: _Shared, span: TaskRows, now_ms: int) -> list[OutputRecords]:
         """A task's decisions, and the copies that side outputs get."""
@@ -273,6 +280,7 @@ class _Said(NamedTuple):
     duplicates: tuple[tuple[int, int], ...]
     actions: bytes
     exact: bytes
+    late: bytes
 
 
 class _Shared(NamedTuple):

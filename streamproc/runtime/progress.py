@@ -23,6 +23,8 @@ from streamproc.runtime.journal import JournalHead
 
 LONG_AGO = -1
 _EVERY_SECONDS, _URGENT_SECONDS = 0.25, 0.01
+_SILENT_SECONDS = 5.0
+"""So long looks may fail before it is said."""
 _MARKS_MAX = 8
 
 
@@ -45,6 +47,8 @@ class Progress:
         self._empty: dict[TopicPartition, tuple[int, int]] = {}  # from, to: no record lies there
         self._running: asyncio.Task[_Look] | None = None
         self._begun = 0.0
+        self._failing_since: float | None = None
+        self._is_told = False
 
     @property
     def known(self) -> bool:
@@ -95,11 +99,24 @@ class Progress:
             return
         error = ended.exception()
         if isinstance(error, EventLogError):
-            structlog.get_logger("in_step").debug("the log did not say how far all are", error=str(error))
+            self._failed(error)
             return
+        self._failing_since, self._is_told = None, False
         found = ended.result()
         self._had = found.ends if self._last is None else self._last.ends
         self._last = found
+
+    def _failed(self, error: EventLogError) -> None:
+        """A look for nothing is borne; while all fail, partitions are held back by what was seen long ago."""
+        now = self._clock.monotonic()
+        if self._failing_since is None:
+            self._failing_since = now
+        logger, says = structlog.get_logger("in_step"), "the log did not say how far all are"
+        if self._is_told or now - self._failing_since < _SILENT_SECONDS:
+            logger.debug(says, error=str(error))
+            return
+        self._is_told = True
+        logger.warning(says, error=str(error), seconds=now - self._failing_since)
 
     async def _look(self) -> _Look:
         admin, tps = self._log.admin(), list(self.partitions)

@@ -1,6 +1,7 @@
 """The silent half of the engine: state is brought forward by re-running input, nothing is scored or emitted.
 
-Rejects are obeyed from the journal, never judged again; actions, which later rows may see, come from it too. Only
+Rejects are obeyed from the journal, never judged again; actions, which later rows may see, come from it too, and which
+rows were late. Only
 the last transaction is read and computed as it was decided, to compare its digests: `exact` must be equal; `output`,
 which floats enter, is compared where it should be (same rules, models and numerics), and a difference is reported.
 Before it, only the fields that steps with state read are decoded, and of features only those that such steps read.
@@ -25,6 +26,7 @@ from operators.plan import DIGEST, replay_steps
 from operators.schema import StreamSchema
 from state.errors import PartitionsChangedError, RecordError, StateCorruptedError
 from streamproc.eventlog.contract import Chunk
+from streamproc.runtime.deadline import unpacked
 from streamproc.runtime.engine import Engine
 from streamproc.runtime.journal import JournalEntry, Rejected, rejected_of
 from streamproc.runtime.rows import Rows, TaskInput, without
@@ -84,6 +86,7 @@ class SilentReplayer:
         decided_by = (entry.numerics, entry.decision_fingerprint, entry.tables)
         comparable = decided_by == (numerics, plan.decision_fingerprint, versions)
         coded = np.frombuffer(entry.actions, np.uint8)
+        rows.late = unpacked(entry.late, rows.size)
         with self._published():
             exact, output = self._engine.rerun_last(rows, coded, self._silent, decide=comparable)
         logger = self._logger.bind(task=task, sequence=entry.sequence, journal=entry.numerics, here=numerics)
@@ -152,6 +155,7 @@ class SilentReplayer:
             self._engine.undo()
             raise
         self._engine.publish()
+        self._engine.make_room()
 
 
 class _NotAgainError(Exception):

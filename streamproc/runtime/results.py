@@ -1,8 +1,10 @@
-"""What computing a transaction gives: plain data between engine, output encoder, transaction and metrics."""
+"""What computing a transaction gives: plain data between engine, output encoder, transaction and metrics; and why it
+may give nothing.
+"""
 
 from __future__ import annotations
 
-__all__ = ["Computed", "Judged", "Merged"]
+__all__ = ["BatchTooBadError", "BatchTooLargeError", "Computed", "Judged", "Merged"]
 
 from collections import Counter
 
@@ -12,6 +14,7 @@ import numpy.typing as npt
 
 from operators.batch import Batch
 from operators.decide import Decided
+from state.errors import StreamprocError
 from streamproc.eventlog.contract import OutputRecords, TopicPartition
 from streamproc.runtime.partition_task import TaskHead
 from streamproc.runtime.rows import Rows
@@ -67,3 +70,18 @@ class Judged(msgspec.Struct):
     def ran(self) -> Batch:
         """What the steps with state saw."""
         return self.batch if self.merged is None else self.merged.batch
+
+
+class BatchTooLargeError(StreamprocError):
+    """A feature block of the batch is larger than a record may be; `rows`: how many to take from now on."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__(f"a batch's feature block is too large, from now on {rows} rows a batch")
+        self.rows = max(1, rows)
+
+
+class BatchTooBadError(StreamprocError):
+    """Too many rows of a batch fail to find them all in one go: undone; try again with fewer rows."""
+
+    def __init__(self) -> None:
+        super().__init__("too many rows of one batch fail in an operator")

@@ -124,7 +124,8 @@ class Rows(msgspec.Struct):
 
     Rows of a task lie together, in offset order; `spans` covers them all. `refused` is in no particular order.
     `streams`: where several streams enter the stage, the number of each row's, whose topic is in `topics`; the rows of
-    a task then are in the order of merging. `ticks` come after the rows.
+    a task then are in the order of merging. `ticks` come after the rows. `late`: which rows are past their deadline
+    (deadline.py); None: none is.
     """
 
     spans: tuple[TaskRows, ...]
@@ -140,6 +141,7 @@ class Rows(msgspec.Struct):
     streams: Indices | None = None
     topics: tuple[str, ...] = ("",)
     ticks: tuple[TaskTick, ...] = ()
+    late: npt.NDArray[np.bool_] | None = None
 
     @property
     def size(self) -> int:
@@ -163,6 +165,7 @@ class Rows(msgspec.Struct):
             None if self.streams is None else self.streams[rows],
             self.topics,
             self.ticks,
+            None if self.late is None else self.late[rows],
         )
 
     def refuse(self, rows: Sequence[int], reason: str, detail: str) -> Rows:
@@ -196,7 +199,7 @@ class Rows(msgspec.Struct):
 
     def batch(self) -> Batch:
         """The rows as the plan's steps see them; steps add their columns to a dictionary of its own."""
-        return Batch(self.size, self.spans, self.event_time, self.keys, dict(self.columns), self.ticks)
+        return Batch(self.size, self.spans, self.event_time, self.keys, dict(self.columns), self.ticks, late=self.late)
 
 
 def decode_rows(decoder: RecordDecoder, inputs: Sequence[TaskInput]) -> Rows:

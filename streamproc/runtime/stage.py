@@ -6,7 +6,7 @@ every transaction.
 
 from __future__ import annotations
 
-__all__ = ["Part", "Stage", "StageParts", "by_stage", "decided_and_handed_on", "merging"]
+__all__ = ["Part", "Stage", "StageParts", "by_stage", "decided_and_handed_on", "merging", "publish_all"]
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
@@ -27,6 +27,7 @@ from streamproc.runtime.engine import Engine
 from streamproc.runtime.event_times import EventTimes
 from streamproc.runtime.executor import BlockingExecutor
 from streamproc.runtime.flush import Flusher
+from streamproc.runtime.fresh_first import FreshFirst
 from streamproc.runtime.in_step import Lane
 from streamproc.runtime.merging_reader import MergedStage, MergingReader
 from streamproc.runtime.partition_task import PartitionTask, Phase
@@ -150,6 +151,12 @@ class Stage:
         """Where a task's transactions are journaled."""
         return TopicPartition(self.plan.topics.journal, source.partition)
 
+    def alone(
+        self, reader: GroupReader, clock: Clock, ours: Callable[[], Set[TopicPartition]], *, rows_max: int
+    ) -> FreshFirst:
+        """How its partitions come where there is no other stage."""
+        return FreshFirst(reader, clock.now_ms, ours, within_ms=self.plan.decision.deadline_ms, rows_max=rows_max)
+
     @property
     def lane(self) -> Lane:
         """How its partitions are kept in step."""
@@ -188,9 +195,17 @@ class Stage:
         self.flusher.prepare(self.tasks.values())
         self.engine.seal()
 
-    def publish(self, *, newest: bool) -> None:
-        """What was sealed, or computed last, is committed; `newest`: nothing is computed on top of it."""
-        self.engine.publish(is_writing=self.flusher.is_writing)
+    def publish(self) -> None:
+        """What was sealed, or computed last, is committed."""
+        self.engine.publish()
+
+    def flush(self, *, newest: bool) -> None:
+        """Make room, and write what the last publish lets it write; `newest`: nothing is computed on top of that.
+
+        Raises:
+            StateDiskError: a flush before it has failed for good.
+        """
+        self.engine.make_room(is_writing=self.flusher.is_writing)
         self.flusher.publish(self.tasks.values(), newest=newest)
 
     @property
@@ -289,18 +304,26 @@ def merging(
     return MergingReader(reader, merged, clock, gave_up) if merged else reader
 
 
+def publish_all(stages: Sequence[Stage], *, newest: bool) -> None:
+    """All publish; only when all stand where their tasks say, flushes go on, one of which may end the worker.
+
+    `newest`: nothing is computed on top of it.
+    """
+    for stage in stages:
+        stage.publish()
+    for stage in stages:
+        stage.flush(newest=newest)
+
+
 def by_stage(stages: Iterable[Stage], inputs: Sequence[TaskInput]) -> list[tuple[Stage, list[TaskInput]]]:
     """A batch's inputs for each stage that has any."""
     found = [(stage, [given for given in inputs if given.source.topic == stage.source]) for stage in stages]
     return [(stage, mine) for stage, mine in found if mine]
 
 
-def decided_and_handed_on(parts: Iterable[Part]) -> tuple[list[Judged], list[tuple[str, Judged]]]:
-    """A transaction's rows: those of the last stage, and those of the others with its name."""
-    decided, handed_on = list[Judged](), list[tuple[str, Judged]]()
+def decided_and_handed_on(parts: Iterable[Part]) -> tuple[list[tuple[str, Judged]], list[tuple[str, Judged]]]:
+    """A transaction's rows: those of the last stage, and those of the others, each with its stage's name."""
+    decided, handed_on = list[tuple[str, Judged]](), list[tuple[str, Judged]]()
     for stage, computed in parts:
-        if stage.plan.handoff is None:
-            decided.append(computed.judged)
-        else:
-            handed_on.append((stage.plan.stage, computed.judged))
+        (handed_on if stage.plan.handoff else decided).append((stage.plan.stage, computed.judged))
     return decided, handed_on

@@ -10,13 +10,15 @@ __all__ = ["TopicTables", "prepare_table_topic", "read_table_topic"]
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import structlog
 
 from operators.live_tables import LiveTables, TableRows
 from state.errors import ConfigError, EventLogError
 from streamproc.clock import Clock
-from streamproc.eventlog.contract import Admin, EventLog, Scanner, TopicPartition, TopicSpec
+from streamproc.eventlog.contract import Admin, Chunk, EventLog, Scanner, TopicPartition, TopicSpec
+from streamproc.runtime.executor import BlockingExecutor, to_its_end
 from streamproc.runtime.metrics import WorkerMetrics
 
 _POLL_MS = 200
@@ -50,21 +52,29 @@ class _Followed:
     def __init__(self, live: LiveTables, rows: TableRows, tp: TopicPartition) -> None:
         self.live, self.rows, self.tp = live, rows, tp
         self.offset = self.put = -1
+        self.table = rows.snapshot()
+        self.faults: list[str] = []
 
-    def take(self, offsets: Sequence[int], keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> list[str]:
-        """Apply records; what was wrong with those that were refused."""
-        faults = []
-        for offset, key, value in zip(offsets, keys, values, strict=True):
+    def take(self, chunk: Chunk) -> None:
+        """Apply records; `faults`: what is wrong with those that are refused."""
+        for offset, key, value in zip(chunk.offsets, chunk.keys, chunk.values, strict=True):
             if (fault := self.rows.apply(key, value)) is not None:
-                faults.append(f"offset {offset}: {fault}")
-        return faults
+                self.faults.append(f"offset {offset}: {fault}")
+        self.offset = chunk.next_offset
+
+    def build(self) -> None:
+        """Make `table` what has been read."""
+        self.table = self.rows.snapshot()
 
 
 class TopicTables:
     """The tables of all stages of a worker. Not to be used by two tasks at once, but for `watch` beside `catch_up`."""
 
-    def __init__(self, log: EventLog, live: Sequence[LiveTables], clock: Clock, metrics: WorkerMetrics) -> None:
-        self._log, self._clock, self._metrics = log, clock, metrics
+    def __init__(
+        self, log: EventLog, live: Sequence[LiveTables], executor: BlockingExecutor, *, clock: Clock,
+        metrics: WorkerMetrics,
+    ) -> None:  # fmt: skip
+        self._log, self._executor, self._clock, self._metrics = log, executor, clock, metrics
         self._followed = [
             _Followed(one, TableRows(table.schema), TopicPartition(table.topic, 0))
             for one in live
@@ -125,13 +135,13 @@ class TopicTables:
         for chunk in chunks:
             for followed in self._followed:
                 if followed.tp == chunk.tp:
-                    faults = await asyncio.to_thread(followed.take, chunk.offsets, chunk.keys, chunk.values)
-                    self._refused(followed, faults)
-                    followed.offset = chunk.next_offset
+                    await to_its_end(self._executor.submit(partial(followed.take, chunk)))
+                    self._refused(followed)
         return bool(chunks)
 
-    def _refused(self, followed: _Followed, faults: list[str]) -> None:
-        if faults:
+    def _refused(self, followed: _Followed) -> None:
+        if faults := followed.faults:
+            followed.faults = []
             name = followed.rows.schema.name
             self._metrics.refused_table_records.labels(name).inc(len(faults))
             self._logger.error(
@@ -144,7 +154,8 @@ class TopicTables:
         for followed in self._followed:
             offset = max(followed.offset, 0)
             if offset != followed.put:
-                table = await asyncio.to_thread(followed.rows.snapshot)
+                await to_its_end(self._executor.submit(followed.build))
+                table = followed.table
                 followed.live.put(followed.tp.topic, table, offset)
                 followed.put = offset
                 self._metrics.table_rows.labels(table.name).set(len(table))

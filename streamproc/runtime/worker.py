@@ -21,9 +21,8 @@ from streamproc.clock import Clock
 from streamproc.eventlog.contract import CommittedOffset, EventLog, GroupReader, Membership, TopicPartition
 from streamproc.runtime.assignment import Assignment
 from streamproc.runtime.care import Care
-from streamproc.runtime.collector import Collector, InArrivalOrder, Queue
+from streamproc.runtime.collector import Collector, Queue
 from streamproc.runtime.ending import at_end, ends_now
-from streamproc.runtime.engine import BatchTooBadError, BatchTooLargeError
 from streamproc.runtime.executor import BlockingExecutor
 from streamproc.runtime.in_step import InStep
 from streamproc.runtime.journal_reading import locate_all
@@ -32,9 +31,10 @@ from streamproc.runtime.notes import Notes, Orders
 from streamproc.runtime.partition_task import PartitionTask, Phase
 from streamproc.runtime.patience import Patience
 from streamproc.runtime.progress import Progress
+from streamproc.runtime.results import BatchTooBadError, BatchTooLargeError
 from streamproc.runtime.rows import TaskInput, task_inputs
 from streamproc.runtime.settings import WorkerSettings
-from streamproc.runtime.stage import Part, Stage, StageParts, by_stage, decided_and_handed_on, merging
+from streamproc.runtime.stage import Part, Stage, StageParts, by_stage, decided_and_handed_on, merging, publish_all
 from streamproc.runtime.ticks import Clocks
 from streamproc.runtime.topics import prepare_topics
 from streamproc.runtime.transaction import Probe, TransactionProtocol
@@ -122,13 +122,12 @@ class Worker:
 
     def _made_queue(self) -> Queue:
         """Of several stages, partitions are kept in step."""
+        settings, ours = self._settings, lambda: self._assignment.partitions
         if len(self._stages) == 1:
-            return InArrivalOrder()
-        lanes, settings = [stage.lane for stage in self._stages], self._settings
+            return self._stages[0].alone(self._reader, self._clock, ours, rows_max=2 * settings.batch_rows_max)
         return InStep(
-            lanes, self._reader, self._progress, self._clock, rows_max=settings.batch_rows_max,
-            patience_s=settings.in_step_seconds, ours=lambda: self._assignment.partitions,
-            held=self._metrics.out_of_step.inc,
+            [stage.lane for stage in self._stages], self._reader, self._progress, self._clock, ours=ours,
+            rows_max=settings.batch_rows_max, patience_s=settings.in_step_seconds, held=self._metrics.out_of_step.inc,
         )  # fmt: skip
 
     # ---- the hot loop
@@ -221,7 +220,7 @@ class Worker:
     @property
     def _full(self) -> int:
         """Rows of a full batch."""
-        return min(self._rows_cap, self._metrics.rows_for(self._settings.batch_ms))
+        return min(self._rows_cap, self._metrics.rows_for(self._settings.batch_ms, len(self._stages)))
 
     def _compute(self, inputs: list[TaskInput]) -> list[Part] | None:
         """Steps 2-4; None, and `_again`, if too many rows failed: the batch is read again in smaller ones."""
@@ -274,8 +273,7 @@ class Worker:
     def _publish(self, parts: list[Part], ends: dict[TopicPartition, int]) -> None:
         for part in parts:
             part.advance(ends)
-        for stage in self._stages:
-            stage.publish(newest=self._ahead is None and not self._again)
+        publish_all(self._stages, newest=self._ahead is None and not self._again)
 
     # ---- what is rare
 

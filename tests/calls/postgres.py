@@ -26,8 +26,8 @@ def _bin() -> str:
 
 
 def missing() -> bool:
-    """Whether there is no server on this machine."""
-    return not _bin()
+    """Whether there is no server on this machine; on CI there has to be one."""
+    return not _bin() and os.environ.get("CI") != "true"
 
 
 class Postgres:

@@ -250,3 +250,44 @@ def test_the_end_leaves_nothing_open() -> None:
         assert (bench.scripted.open, bench.scripted.closed) == (0, True)
 
     run(scenario())
+
+
+def test_a_row_past_the_deadline_is_not_asked_about() -> None:
+    """What a text holds is no time; a row that does not say when it came is asked about."""
+
+    async def scenario() -> None:
+        bench = Bench(Scripted(), deadline_ms=80)
+        came = VirtualClock().now_ms()
+        await asyncio.sleep(0.08)
+        rows = [
+            record("a"),
+            stamped("b", came),
+            stamped('x,"_arrived":1', came),
+            stamped("c", 1),
+        ]
+        answers = [bench.service.answer(row) for row in rows]
+        told = [json.loads(b"{%b}" % await answered(answer)) for answer in answers]
+        assert told == [WELL, WELL, WELL, FAILED]
+        await asyncio.sleep(0.001)
+        assert json.loads(b"{%b}" % await answered(bench.service.answer(stamped("b", came)))) == FAILED
+        assert (bench.count("past_deadline"), len(bench.scripted.asked)) == (2, 3)
+
+    run(scenario())
+
+
+def test_without_a_deadline_nobody_is_late() -> None:
+    async def scenario() -> None:
+        bench = Bench(Scripted())
+        assert json.loads(b"{%b}" % await answered(bench.service.answer(stamped("a", 1)))) == WELL
+
+    run(scenario())
+
+
+async def answered(answer: bytes | asyncio.Future[bytes]) -> bytes:
+    return answer if isinstance(answer, bytes) else await answer
+
+
+def stamped(device: str, came_ms: int) -> bytes:
+    """As a stage writes it."""
+    row = {"id": "t1", "device": device, "_arrived": came_ms, "_route": "r"}
+    return json.dumps(row, separators=(",", ":")).encode()

@@ -217,7 +217,8 @@ def test_workers_that_run_follow_and_a_kill_brings_nothing_back(cli: Cli, shop: 
         shutil.rmtree(shop.parent / "state")
         process = start(*options)
         feed(cli, shop, log, at, *["10.9.9.9", "12.1.1.1"] * 5)
-        wait_for(process, cli, shop, log, f"p{at + 9}")
+        for n in range(10):
+            wait_for(process, cli, shop, log, f"p{at + n}")
     finally:
         process.terminate()
         _, errors = process.communicate()

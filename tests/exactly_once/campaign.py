@@ -26,6 +26,8 @@ from tests.exactly_once.victim import MODULE
 
 ROOT = Path(__file__).parents[2]
 PIPELINE = ROOT / "configs" / "bench_v1" / "pipeline.yaml"
+DEADLINE_MS = 80
+"""Of a live payment: after an outage all that waits is late."""
 START_SECONDS_MAX = 240.0
 DRAIN_SECONDS_MAX = 300.0
 _FIRST_EVENTS = 4_000
@@ -149,7 +151,8 @@ class Campaign:
         self.options = options
         self._started: list[subprocess.Popen[str]] = []
         directory.mkdir(parents=True, exist_ok=True)
-        self.yaml.write_text(PIPELINE.read_text().replace("pipeline: bench_v1", f"pipeline: {pipeline}"))
+        head = f"pipeline: {pipeline}\ndeadline: {DEADLINE_MS}ms\n"
+        self.yaml.write_text(PIPELINE.read_text().replace("pipeline: bench_v1\n", head))
 
     def run(self, plan: Plan) -> Report:
         """Kill as planned under the feed, then drain and verify."""
@@ -248,7 +251,7 @@ class Campaign:
         path.unlink(missing_ok=True)
         verifier = self.python(
             "tests.exactly_once.verify", "--log", self.log_url, "--pipeline", self.pipeline, "--records", sent,
-            "--report", path,
+            "--deadline-ms", DEADLINE_MS, "--report", path,
         )  # fmt: skip
         code = verifier.wait(DRAIN_SECONDS_MAX)
         assert path.exists(), self.logged()

@@ -11,6 +11,7 @@ __all__ = ["Findings", "PartitionData", "check_partition"]
 import hashlib
 import json
 import math
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
@@ -28,7 +29,10 @@ Name = tuple[Any, Any, Any]
 
 
 class PartitionData(NamedTuple):
-    """All committed records of one of a pipeline's `partitions`, and the group's offset with its metadata."""
+    """All committed records of one of a pipeline's `partitions`, and the group's offset with its metadata.
+
+    `deadline_ms`: decided more than that after it came to the log, a record is late; 0: none is.
+    """
 
     topic: str
     partition: int
@@ -38,6 +42,7 @@ class PartitionData(NamedTuple):
     journal: list[Record]
     committed: tuple[int, str] | None
     partitions: int
+    deadline_ms: int = 0
 
 
 @dataclass
@@ -48,6 +53,7 @@ class Findings:
     decisions: int = 0
     dead_letters: int = 0
     repeated: int = 0
+    late: int = 0
     transactions: int = 0
     actions: Counter[str] = field(default_factory=Counter)
     duplicates: int = 0
@@ -80,20 +86,43 @@ def check_partition(data: PartitionData) -> Findings:
     """I1, I2, I4, I5 and I7 of one partition."""
     expected = expect([(record.offset, record.value, record.timestamp) for record in data.source])
     found = Findings(len(data.source), len(data.decisions), len(data.dead_letters), len(expected.duplicates))
-    _check_decisions(data, expected, found)
+    late = _late(data, expected)
+    found.late = len(late - expected.duplicates)
+    _check_decisions(data, expected, late, found)
     _check_dead_letters(data, expected, found)
-    _check_journal(data, expected, found)
+    _check_journal(data, expected, late, found)
     return found
+
+
+def _late(data: PartitionData, expected: Expected) -> set[int]:
+    """The offsets of records that were decided past their deadline, by the times of the log's records."""
+    if not data.deadline_ms:
+        return set()
+    times: dict[Name, list[int]] = defaultdict(list)
+    for record in data.decisions:
+        times[_name(json.loads(record.value))].append(record.timestamp)
+    came = {record.offset: record.timestamp for record in data.source}
+    late, seen = set[int](), Counter[Name]()
+    for offset, decision in sorted(expected.decisions.items()):
+        name = _name(decision)
+        mine = times[name][seen[name] :]
+        seen[name] += 1
+        if mine and came[offset] + data.deadline_ms < mine[0]:
+            late.add(offset)
+    return late
 
 
 # ---- decisions
 
 
-def _check_decisions(data: PartitionData, expected: Expected, found: Findings) -> None:
+def _check_decisions(data: PartitionData, expected: Expected, late: set[int], found: Findings) -> None:
     wanted: dict[Name, list[dict[str, Any]]] = defaultdict(list)
     order: dict[Any, list[Name]] = defaultdict(list)
     for offset, decision in sorted(expected.decisions.items()):
-        decision = {**decision, "duplicate": True} if offset in expected.duplicates else decision
+        if offset in expected.duplicates:
+            decision = {**decision, "duplicate": True}
+        elif offset in late:
+            decision = {**decision, "late_answer": True}
         wanted[_name(decision)].append(decision)
         order[decision["card_id"]].append(_name(decision))
     got: dict[Name, list[dict[str, Any]]] = defaultdict(list)
@@ -172,12 +201,15 @@ class _Entry(NamedTuple):
     exact: bytes
     output: bytes
     block: bytes
+    tick: int | None
+    late: bytes
 
 
 class _Progress:
     """How far the journal has accounted for input and decisions."""
 
-    def __init__(self, data: PartitionData, expected: Expected) -> None:
+    def __init__(self, data: PartitionData, expected: Expected, late: set[int]) -> None:
+        self._decided, self._late = sorted(expected.decisions), late
         self.chain = bytes(32)
         self.sequence = -1
         self.position = data.source[0].offset if data.source else 0
@@ -205,6 +237,10 @@ class _Progress:
         start, stop = entry.ranges[0][1], entry.ranges[-1][2]
         if len(entry.actions) + len(entry.rejected) != stop - start:
             yield f"{len(entry.actions)} actions and {len(entry.rejected)} rejects for {start}..{stop}"
+        rows = self._decided[bisect_left(self._decided, start) : bisect_left(self._decided, stop)]
+        bits = int.from_bytes(entry.late, "little")
+        if bits != sum(1 << place for place, offset in enumerate(rows) if offset in self._late):
+            yield "other rows are late, by the times of the log, than those that it names"
         self.dead.update(offset for _, offset in entry.rejected)
         self.duplicates.update(offset for _, offset in entry.duplicates)
         self.chain, self.sequence, self.position = chain, entry.sequence, stop
@@ -224,8 +260,8 @@ class _Progress:
             yield f"the group's offset is {data.committed}, expected {(end, named)}"
 
 
-def _check_journal(data: PartitionData, expected: Expected, found: Findings) -> None:
-    progress = _Progress(data, expected)
+def _check_journal(data: PartitionData, expected: Expected, late: set[int], found: Findings) -> None:
+    progress = _Progress(data, expected, late)
     found.transactions = len(data.journal)
     for record in data.journal:
         for problem in progress.problems(data, record):

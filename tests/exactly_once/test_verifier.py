@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.exactly_once.campaign import Campaign
+from tests.exactly_once.campaign import DEADLINE_MS, Campaign
 from tests.exactly_once.checks import PartitionData, check_partition
 from tests.exactly_once.readers import Record, open_reader
 from tests.exactly_once.verify import read_partition
@@ -23,7 +23,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> PartitionData:
     campaign = Campaign(directory, f"file:{directory}/log", "bench_v1")
     campaign.feed(20_000, seed=1)
     campaign.drain()
-    return read_partition(open_reader(campaign.log_url), "bench_v1", 1)
+    return read_partition(open_reader(campaign.log_url), "bench_v1", 1, DEADLINE_MS)
 
 
 def middle(records: list[Record]) -> int:
@@ -62,6 +62,11 @@ def wrong(name: str, value: object) -> Change:
         return data._replace(decisions=replaced(data.decisions, at, edited(data.decisions[at], **{name: value})))
 
     return change
+
+
+def in_time(data: PartitionData) -> PartitionData:
+    """All decisions were made at once, whatever they say."""
+    return data._replace(decisions=[record._replace(timestamp=0) for record in data.decisions])
 
 
 def wrong_key(data: PartitionData) -> PartitionData:
@@ -147,9 +152,12 @@ FAULTS: list[tuple[str, Change]] = [
             ("decision", "pass"), ("reasons", ["x"]), ("score", 1.0), ("amount", 0.123), ("n_5m", 99), ("s_5m", 0.001),
             ("n_1h", 99), ("s_1h", 0.001), ("n_24h", 99), ("s_24h", 0.001), ("n_30s", 99), ("speed_kmh", 0.001),
             ("hour", 25), ("ts", -1), ("duplicate", True), ("more", 1),
+            ("late_answer", False),
         ]
     ],
     ("mismatches", wrong_key),
+    ("mismatches", in_time),
+    ("broken_journal", in_time),
     ("missing", wrong("event_time", 1)),
     ("missing", wrong("card_id", "c0x")),
     ("missing", wrong("transaction_id", "t0x")),
@@ -172,7 +180,7 @@ def test_good_data_pass(data: PartitionData) -> None:
     assert not any(found.faults.values()), found.examples
     assert found.transactions > 1
     assert found.decisions + found.dead_letters == found.records > 4_000
-    assert min(found.dead_letters, found.repeated) > 0
+    assert min(found.dead_letters, found.repeated, found.late) > 0
 
 
 @pytest.mark.parametrize(("kind", "change"), FAULTS, ids=[f"{kind}-{i}" for i, (kind, _) in enumerate(FAULTS)])

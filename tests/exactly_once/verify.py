@@ -21,25 +21,25 @@ from tests.exactly_once.readers import LogReader, open_reader
 TOPICS = ("transactions", "decisions", "dead_letters", "journal")
 
 
-def verify(log: LogReader, pipeline: str) -> Findings:
-    """All partitions of a pipeline that has come to rest."""
+def verify(log: LogReader, pipeline: str, deadline_ms: int = 0) -> Findings:
+    """All partitions of a pipeline that has come to rest; `deadline_ms`: its deadline, 0: it has none."""
     total = Findings()
     for name in TOPICS:
         for open_one in log.unsettled(f"{pipeline}.{name}"):
             total.broken_journal += 1
             total.say(f"unsettled: {open_one}")
     for partition in range(log.partitions(f"{pipeline}.transactions")):
-        total.add(check_partition(read_partition(log, pipeline, partition)))
+        total.add(check_partition(read_partition(log, pipeline, partition, deadline_ms)))
     return total
 
 
-def read_partition(log: LogReader, pipeline: str, partition: int) -> PartitionData:
+def read_partition(log: LogReader, pipeline: str, partition: int, deadline_ms: int = 0) -> PartitionData:
     """Everything of one partition."""
     source, decisions, dead_letters, journal = (log.read(f"{pipeline}.{name}", partition) for name in TOPICS)
     topic = f"{pipeline}.transactions"
     committed = log.committed(pipeline, topic).get(partition)
     partitions = log.partitions(topic)
-    return PartitionData(topic, partition, source, decisions, dead_letters, journal, committed, partitions)
+    return PartitionData(topic, partition, source, decisions, dead_letters, journal, committed, partitions, deadline_ms)
 
 
 def report(found: Findings, records: int, seconds: float) -> dict[str, Any]:
@@ -55,11 +55,12 @@ def main() -> int:
     parser.add_argument("--log", required=True)
     parser.add_argument("--pipeline", required=True)
     parser.add_argument("--records", type=int, required=True)
+    parser.add_argument("--deadline-ms", type=int, default=0)
     parser.add_argument("--report", type=Path, required=True)
     arguments = parser.parse_args()
     gc.disable()  # millions of small objects, no cycles
     started = time.monotonic()
-    found = verify(open_reader(arguments.log), arguments.pipeline)
+    found = verify(open_reader(arguments.log), arguments.pipeline, arguments.deadline_ms)
     result = report(found, arguments.records, time.monotonic() - started)
     arguments.report.write_text(json.dumps(result, indent=1))
     return 0 if result["ok"] else 1

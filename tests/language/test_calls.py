@@ -376,3 +376,11 @@ def test_an_answer_that_no_service_can_give_is_refused(old: str, new: str, says:
     with pytest.raises(ConfigError) as caught:
         read_cases(CASES.replace(old, new), "t.yaml", stages(TEXT))
     assert str(caught.value).startswith(says)
+
+
+def test_a_deadline_is_every_calls_too() -> None:
+    found = [
+        [call.deadline_ms for call in plan.calls] for plan in stages(TEXT.replace("stages:", "deadline: 80ms\nstages:"))
+    ]
+    assert found == [[], [80]]
+    assert [[call.deadline_ms for call in plan.calls] for plan in stages(TEXT)] == [[], [0]]

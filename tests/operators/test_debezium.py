@@ -421,6 +421,9 @@ def test_again_reads_what_was_kept() -> None:
     assert (known.ids, known.keys) == (decoded.ids, decoded.keys)
     assert known.columns["x"].values.tolist() == decoded.columns["x"].values.tolist() == [1529452800000, 0]
     assert decoder.only({"x"}).again([GOOD, b"{"]) is None
+    times = decoder.only(()).times(values)
+    assert times is not None
+    assert times.tolist() == decoded.event_time.tolist()
 
 
 ODD = st.one_of(

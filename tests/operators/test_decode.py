@@ -383,6 +383,9 @@ def test_again_gives_the_same_columns_of_the_fields_asked_for() -> None:
         assert column.values.tolist() == other.values.tolist()
         assert (column.valid is None) == (other.valid is None)
         assert column.valid is None or column.valid.tolist() == other.valid.tolist()  # type: ignore[union-attr]
+    times = decoder.only(()).times(values)
+    assert times is not None
+    assert times.tolist() == decoded.event_time.tolist()
 
 
 @pytest.mark.parametrize("value", [None, b"", b"{", with_field("lat", b'"x"'), without_field("id")])
@@ -390,3 +393,4 @@ def test_again_sees_records_that_were_never_kept(value: bytes | None) -> None:
     decoder = RecordDecoder(PAYMENT, PAN_KEY).only({"lat"})
     assert decoder.again([GOOD]) is not None
     assert decoder.again([GOOD, value]) is None
+    assert decoder.times([GOOD, value]) is None

@@ -6,7 +6,7 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from operators.batch import TaskRows
@@ -118,9 +118,18 @@ def start(stores: MemoryRowStores, horizon: int = HORIZON) -> tuple[WorkerState,
     return state, index, store
 
 
-steps = st.lists(st.tuples(st.sampled_from(["commit", "flush", "fail", "undo cut", "reload"]), rows), max_size=8)
+def fail_stored(state: WorkerState, store: RowStore) -> None:
+    """A write whose sync failed, or that of another task of the same flush: the store has it all the same."""
+    cut = state.cut(0, b"m")
+    cut.write(store)
+    cut.restore_dirty()
 
 
+whats = ["commit", "flush", "fail", "fail stored", "undo cut", "reload"]
+steps = st.lists(st.tuples(st.sampled_from(whats), rows), max_size=8)
+
+
+@settings(deadline=None)
 @given(steps)
 def test_flush_and_restart_at_any_point(program: list[tuple[str, list[Row]]]) -> None:
     stores = MemoryRowStores(MemoryDisk(random.Random(1)))
@@ -144,12 +153,35 @@ def test_flush_and_restart_at_any_point(program: list[tuple[str, list[Row]]]) ->
         begin += len(batch)
         if what == "fail":
             state.cut(0, b"m").restore_dirty()
+        if what == "fail stored":
+            fail_stored(state, store)
         if what in ("flush", "reload"):
             state.cut(0, b"m").write(store)
         if what == "reload":
             store.close()
             state, index, store = start(stores)
         assert state.digest(0) == whole.digest(0)
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_a_write_that_failed_and_is_stored_leaves_no_chunk_behind(failures: int) -> None:
+    """Time goes on before the next one: that begins within what is stored, at the oldest id still alive."""
+    stores = MemoryRowStores(MemoryDisk(random.Random(1)))
+    state, index, store = start(stores)
+    for clock in range(0, 20 * failures, 20):
+        check(index, [(f"{time}", 0, time) for time in range(clock, clock + 20)])
+        state.publish()
+        fail_stored(state, store)
+    clock = 10 + 20 * (failures - 1)
+    check(index, [("now", 0, clock + HORIZON + 5)])
+    state.publish()
+    cut = state.cut(0, b"m")
+    cut.write(store)
+    cut.written()
+    store.close()
+    state, index, store = start(stores)
+    assert check(index, [(f"{clock + 9}", 0, clock + 9)]).duplicate.all()
+    assert not check(index, [("0", 0, 0)]).duplicate.any()
 
 
 def test_tasks_of_one_batch_do_not_meet() -> None:

@@ -30,6 +30,7 @@ def test_a_mistake_in_a_form_costs_one_record() -> None:
     assert [(reject.index, reject.reason, reject.detail) for reject in found.rejects] == [(1, "unreadable", "KeyError")]
     assert found.rows.tolist() == [0, 2]
     assert decoder.again([GOOD, b"4111222233334444"]) is None
+    assert decoder.times([GOOD, b"4111222233334444"]) is None
 
 
 def test_tombstones_are_skipped_only_where_the_form_says_so() -> None:

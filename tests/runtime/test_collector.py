@@ -108,3 +108,24 @@ async def test_a_failed_poll_is_told_after_the_transaction() -> None:
         await collecting.wait(1.0)
     assert await collecting.wait(1.0)
     await collecting.reset()
+
+
+async def test_what_is_taken_between_two_polls_need_not_be_as_much_as_a_poll_brings() -> None:
+    """Ten times as much comes as is decided, for long: what waits stays below the bound and one poll's records."""
+    came = 0
+
+    def poll() -> list[Chunk]:
+        nonlocal came
+        came += 100
+        return [chunk(came - 100, came)]
+
+    collecting = collector(*[poll] * 1_000, rows_max=500)
+    waiting = []
+    for _ in range(300):
+        assert await collecting.wait()
+        collecting.queue.take(10)
+        await collecting.during(asyncio.ensure_future(work(0, 1)))
+        waiting.append(collecting.queue.rows)
+    assert 500 <= max(waiting) <= 600
+    assert min(waiting[100:]) > 400, "and it never runs dry"
+    await collecting.reset()

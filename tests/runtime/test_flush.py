@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import random
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pytest
 
+from operators.batch import TaskRows
 from state.errors import StateDiskError
+from state.memory import MemoryDisk, MemoryRowStores
+from state.table import TableSpec
+from state.worker_state import FlushCut, WorkerState
+from streamproc.clock import SystemClock
+from streamproc.eventlog.contract import TopicPartition
+from streamproc.runtime.executor import ThreadExecutor
 from streamproc.runtime.flush import Flusher
-from streamproc.runtime.partition_task import Phase
+from streamproc.runtime.partition_task import PartitionTask, Phase, TaskHead
+from streamproc.runtime.state_keeper import StateKeeper
 
 
 class Keeper:
@@ -88,6 +98,34 @@ async def test_it_writes_until_its_thread_has_ended() -> None:
     assert not flusher.is_writing
     flusher.prepare([task])
     assert task.flushed == 0
+
+
+async def test_whatever_a_write_fails_of_its_rows_are_written_by_the_next() -> None:
+    """The worker ends, and its last flush says how far it has come: with rows missing that would be a lie."""
+    rng = random.Random(1)
+    executor: Any = ThreadExecutor()
+    state = WorkerState([TableSpec("t", "key", ("count",))])
+    stores = MemoryRowStores(MemoryDisk(rng))
+    keeper = StateKeeper(state, stores, "plan", executor)
+    task = PartitionTask(0, TopicPartition("in", 0))
+    await keeper.open(0)
+    task.enter(Phase.RUNNING)
+    slots = state.table("t").slots([TaskRows(0, 0, 1)], ["a"])
+    state.table("t").touch(slots)
+    state.table("t").rows[slots] = 7
+    state.publish()
+    task.advance(TaskHead(1, 0, b"chain"), 0)
+    flusher = Flusher(keeper, executor, SystemClock(), 1, 1.0)
+    with mock.patch.object(FlushCut, "encode", side_effect=MemoryError):
+        flusher.publish([task], newest=True)
+        with pytest.raises(MemoryError):
+            await flusher.finish([task])
+    await flusher.finish([task])
+    await keeper.close(0)
+    await asyncio.to_thread(executor.close)
+    stored = WorkerState([TableSpec("t", "key", ("count",))])
+    assert stored.add_task(0, stores.open(0)) is not None
+    assert stored.table("t").rows[stored.table("t").slots([TaskRows(0, 0, 1)], ["a"])].item() == 7
 
 
 @pytest.mark.parametrize("far", [False, True])

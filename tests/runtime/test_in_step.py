@@ -239,6 +239,18 @@ def test_what_came_long_ago_waits_for_older_records() -> None:
     assert world.taken(10) == [(0, time) for time in range(10)]
 
 
+def test_what_the_stages_before_have_handed_on_is_no_backlog() -> None:
+    """Too many payments come for a while: those that are in a later stage already go on first."""
+    world = World(2)
+    world.wall_ms = 5_000_000 + 1_500
+    world.queue.extend([chunk(tp(0, LAST), [4_999_990, 4_999_991]), chunk(tp(1), [5_000_000, 5_000_001])])
+    world.now = 1.0
+    assert world.taken(3) == [(0, 4_999_990), (0, 4_999_991), (1, 5_000_000)]
+    assert world.held == 0
+    world.queue.extend([chunk(tp(0, LAST), [4_999_980], 2)])
+    assert (world.taken(), world.held) == ([(1, 5_000_001), (0, 4_999_980)], 1), "further behind than the slack"
+
+
 def test_a_partition_whose_last_record_is_taken_holds_back_what_comes_with_it() -> None:
     """In one batch: more of it may lie in the log."""
     world = World(2)

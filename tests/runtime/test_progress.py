@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from state.errors import EventLogError
 from streamproc.clock import Clock
@@ -125,6 +126,22 @@ async def test_what_has_just_come_makes_nobody_behind() -> None:
     assert progress.behind(TP, AWAY) is None
     await looked(progress, log)
     assert progress.behind(TP, AWAY) == 5, "it was there at the look before, too"
+
+
+async def test_looks_that_all_fail_are_told_once() -> None:
+    log = Log()
+    progress = watched(log)
+    log.broken = True
+    with capture_logs() as logs:
+        for _ in range(40):
+            await looked(progress, log)
+        assert [entry["log_level"] for entry in logs].count("warning") == 1
+        log.broken = False
+        await looked(progress, log)
+        log.broken = True
+        for _ in range(10):
+            await looked(progress, log)
+    assert [entry["log_level"] for entry in logs].count("warning") == 1, "three seconds since one that did not"
 
 
 async def test_marks_of_transactions_are_no_lag() -> None:

@@ -15,8 +15,11 @@ from streamproc.eventlog.contract import OutputRecords, TopicPartition
 from streamproc.eventlog.simulated import Faults, SimulatedCluster, SimulatedEventLog, VirtualClock, VirtualTimeLoop
 from streamproc.language import compile_stages, read_pipeline
 from streamproc.runtime.caller import Caller
+from streamproc.runtime.metrics import WorkerMetrics
+from streamproc.runtime.observe import watch_tasks
 from streamproc.runtime.settings import WorkerSettings
 from streamproc.runtime.topics import prepare_topics
+from streamproc.runtime.watchdog import Watchdog
 from tests.runtime.test_until_end_of_calls import worker_of
 
 PIPELINE = """\
@@ -70,6 +73,37 @@ async def feed(log: SimulatedEventLog, plans: Sequence[Plan], now_ms: int) -> No
     assert partition_of(b"d", 1) == 0
     values = [b'{"id":"first","device":"d","at":1000}', b'{"id":"second","device":"d","at":1500}']
     await log.appender().append([OutputRecords(TopicPartition("p.payments", 0), [b"d"] * 2, list(values), now_ms)])
+
+
+async def lags(seconds: float) -> float | None:
+    """Records of the call's topic that are said to wait, after so long."""
+    rng, clock, metrics = random.Random(1), VirtualClock(), WorkerMetrics()
+    log = SimulatedCluster(clock, rng, Faults(rng, latency_s=(0.01, 0.2))).client("one")
+    plans = compile_stages(read_pipeline(PIPELINE, "p.yaml"))
+    await feed(log, plans, clock.now_ms())
+    (spec,) = plans[1].calls
+    worker = worker_of(plans, log, rng, WorkerSettings())
+    caller = Caller(spec, plans, log, Slow(), clock=clock, settings=WorkerSettings())
+    running = asyncio.ensure_future(beside(worker, [caller]))
+    watching = asyncio.ensure_future(
+        watch_tasks(log.admin(), worker, {}, metrics=metrics, clock=clock, watchdog=Watchdog(), callers=[caller])
+    )
+    await asyncio.sleep(seconds)
+    worker.stop()
+    await running
+    watching.cancel()
+    await asyncio.wait([watching])
+    await log.close()
+    return metrics.registry.get_sample_value("streamproc_lag_records", {"topic": "p.reputation", "partition": "0"})
+
+
+def test_what_is_not_answered_is_seen_to_wait() -> None:
+    """The row that is asked about, and the mark of the transaction that wrote it, as in the lag of tasks."""
+    found = []
+    for seconds in (SLOW_SECONDS / 2, SLOW_SECONDS + 30):
+        with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+            found.append(runner.run(lags(seconds)))
+    assert found == [2, 0]
 
 
 async def told(seed: int, seconds: float) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -47,6 +47,8 @@ LOUD = {
     "checkpoint passed over: the journal does not have, or not any more, what it is of",
 }  # fmt: skip
 """What a worker says of state that is not what it should be: never without damage from outside."""
+NEVER = "the last transaction's decisions come out otherwise here, on equal exact state: decided is as it was"
+"""All workers have the same rules, models and numerics."""
 EARLY_MS = 18 * 3_600_000
 """So far ahead are the first records of staged traffic dated: many more come near the bound of a day, and a few are
 beyond it. A later stage, on a machine whose clock is behind, must not judge that anew.
@@ -93,6 +95,7 @@ def simulate(
         except Exception as error:  # whoever haunts or judges fell over what it met: the seed is still to be named
             wrong = [f"{type(error).__name__}: {error} at {place(error)}"]
     wrong += [f"nobody asked for: {stray}" for stray in loop.stray]
+    wrong += [f"the log says: {NEVER}"] * (seen[NEVER] > 0)
     fired = world.fired()
     if not DAMAGE & fired.keys():
         wrong += [f"nothing was damaged, but the log says: {said}" for said in sorted(LOUD & seen.keys())]

@@ -64,7 +64,7 @@ def judge_handoff(
     """
     wanted, got = defaultdict[tuple[int, int], list[_Row]](list), defaultdict[tuple[int, int], list[_Row]](list)
     for task, records in sources.items():
-        for row in _rows(KEYS[following.stage], number, records, expected[task]):
+        for row in _rows(plan, KEYS[following.stage], number, records, expected[task]):
             wanted[task, partition_of(row["_route"].encode(), len(found))].append(row)
     for task, records in found.items():
         for record in records:
@@ -78,7 +78,7 @@ def judge_handoff(
     return wrong
 
 
-def _rows(key: str, number: int, records: Sequence[Record], expected: Expected) -> Iterator[_Row]:
+def _rows(plan: Plan, key: str, number: int, records: Sequence[Record], expected: Expected) -> Iterator[_Row]:
     """What is to be handed on, in order."""
     for record in records:
         if record.offset in expected.dead:
@@ -86,6 +86,8 @@ def _rows(key: str, number: int, records: Sequence[Record], expected: Expected) 
         event = json.loads(record.value)
         if number == 0:
             event = {name: event.get(name) for name in DECLARED} | {"_digest": record.value}
+            if plan.handoff is not None and plan.handoff.arrived:
+                event["_arrived"] = record.timestamp
         yield event | expected.decisions[record.offset] | {"_route": _route(event, key)}
 
 

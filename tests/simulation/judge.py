@@ -17,6 +17,7 @@ from streamproc.eventlog.simulated.partition import Ending
 from streamproc.runtime.journal import CHAIN_START, JournalEntry, JournalHead, chain_after, decode_entry
 from tests.oracle.card_job import Expected
 from tests.simulation.handed_on import expect_stage, judge_handoff
+from tests.simulation.late import judge_bits, judge_late
 from tests.simulation.pod import Shared
 from tests.simulation.states import Record, judge_states
 
@@ -29,11 +30,14 @@ def judge(shared: Shared, disks: Sequence[MemoryDisk]) -> list[str]:
     read = [_source(shared, plan.stream.topic) for plan in shared.plans]
     for number, (plan, sources) in enumerate(zip(shared.plans, read, strict=True)):
         expected = {task: expect_stage(plan, number, records) for task, records in sources.items()}
+        late = {task: set[int]() for task in sources}
         for task, records in sources.items():
             told = _dead_letters(shared, plan, task, expected[task])
             if plan.handoff is None:
-                told += _decisions(expected[task], _found(shared, plan.topics.decisions, task))
-            told += _journal(shared, plan, task, expected[task], records)
+                decided = committed_records(shared.cluster, TopicPartition(plan.topics.decisions, task))
+                late[task] = judge_late(plan, number, expected[task], records, decided)
+                told += _decisions(expected[task], [json.loads(record.value) for record in decided])
+            told += _journal(shared, plan, task, expected[task], records, late=late[task])
             wrong += [f"{shared.name(plan)} {task}: {what}" for what in told]
         if plan.handoff is not None:
             following = shared.plans[number + 1]
@@ -42,7 +46,7 @@ def judge(shared: Shared, disks: Sequence[MemoryDisk]) -> list[str]:
             )  # fmt: skip
         elif number:
             wrong += [f"{plan.stage} {task}: refuses {one.dead}" for task, one in expected.items() if one.dead]
-        wrong += judge_states(shared, number, disks, sources)
+        wrong += judge_states(shared, number, disks, sources, late)
     return wrong
 
 
@@ -106,7 +110,9 @@ def _same(got: object, wanted: object) -> bool:
     return got == wanted
 
 
-def _journal(shared: Shared, plan: Plan, task: int, expected: Expected, source: list[Record]) -> list[str]:
+def _journal(
+    shared: Shared, plan: Plan, task: int, expected: Expected, source: list[Record], *, late: set[int]
+) -> list[str]:
     """I5, I6: an unbroken chain over all input, once, whose last record the group's offset names; nothing is open."""
     cluster = shared.cluster
     journal = TopicPartition(plan.topics.journal, task)
@@ -126,7 +132,7 @@ def _journal(shared: Shared, plan: Plan, task: int, expected: Expected, source: 
         previous, last = last, record.offset
         rejected |= {offset for _, offset in entry.rejected}
         duplicates |= {offset for _, offset in entry.duplicates}
-        wrong += _rows(number, entry, expected)
+        wrong += _rows(number, entry, expected) + judge_bits(number, entry, expected, late)
     if (rejected, duplicates) != (expected.dead, expected.duplicates):
         wrong.append("the journal's rejects and duplicates are not those of the input")
     tp = TopicPartition(plan.stream.topic, task)

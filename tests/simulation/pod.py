@@ -273,6 +273,8 @@ class Run:
         reached["failed transactions"] += int(metrics.failed_transactions._value.get())
         reached["evicted keys"] += sum(state.evicted for state in self.states)
         reached["out of step"] += int(metrics.out_of_step._value.get())
+        reached["late answers"] += int(metrics.late_answers._value.get())
+        reached["answers"] += int(metrics.records._value.get())
         self.ended.set_result(outcome)
 
     def pause(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["PIPELINE", "STAGES", "run_seed", "simulated_plans"]
+__all__ = ["PIPELINE", "STAGES", "run_seed", "simulated_plans", "without_a_stage"]
 
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -13,6 +13,7 @@ import msgspec
 from operators.plan import Plan
 from streamproc.eventlog.simulated import Without
 from streamproc.language import compile_stages, load_pipeline
+from streamproc.language.model import Pipeline
 from tests.simulation.campaign import Outcome, Told, simulate
 
 PIPELINE = Path(__file__).parents[2] / "configs" / "bench_v1" / "pipeline.yaml"
@@ -23,9 +24,14 @@ STAGES = Path(__file__).parent / "stages.yaml"
 def simulated_plans() -> Mapping[int, Sequence[Plan]]:
     """The plans that seeds run, by the number of their stages."""
     three = load_pipeline(STAGES)
+    one, two = load_pipeline(PIPELINE), without_a_stage(three)
+    return {1: compile_stages(one), 2: compile_stages(two), 3: compile_stages(three)}
+
+
+def without_a_stage(three: Pipeline) -> Pipeline:
+    """The one of three stages without its second."""
     first, _, last = three.stages
-    two = msgspec.structs.replace(three, stages=type(three.stages)([first, last]))
-    return {1: compile_stages(load_pipeline(PIPELINE)), 2: compile_stages(two), 3: compile_stages(three)}
+    return msgspec.structs.replace(three, stages=(first, last))
 
 
 def run_seed(seed: int, told: Told | None = None, *, without: frozenset[Without] = frozenset()) -> Outcome:

@@ -11,8 +11,10 @@ __all__ = ["Record", "judge_states"]
 import contextlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import NamedTuple
+
+import numpy as np
 
 from operators.deduplicate import Deduplicator
 from operators.plan import ROUTE
@@ -47,15 +49,17 @@ class Record(NamedTuple):
 
 
 def judge_states(
-    shared: Shared, stage: int, disks: Sequence[MemoryDisk], inputs: Mapping[int, list[Record]]
-) -> list[str]:
+    shared: Shared, stage: int, disks: Sequence[MemoryDisk], inputs: Mapping[int, list[Record]],
+    late: Mapping[int, Set[int]],
+) -> list[str]:  # fmt: skip
     """What is wrong with the stored state of a stage's tasks, and with its newest checkpoint if that is of the end.
 
     `disks`: all there are; what lies on one of them, unless damaged since it was read last, is of the end of the input.
+    `late`: the offsets that were decided past their deadline, by task.
     """
     inputs = {task: records for task, records in inputs.items() if records}
     one = _Stage(shared, stage)
-    wanted = one.reference(inputs)
+    wanted = one.reference(inputs, late)
     wrong: list[str] = []
     found: dict[int, MemoryDisk] = {}
     for task in inputs:
@@ -113,15 +117,17 @@ class _Stage:
             f"{self.name} {task}: its {what} decides otherwise (I3)" for task in found if found[task] != wanted[task]
         ]
 
-    def reference(self, inputs: Mapping[int, list[Record]]) -> Answers:
+    def reference(self, inputs: Mapping[int, list[Record]], late: Mapping[int, Set[int]]) -> Answers:
         """One batch of everything, without any fault."""
         state, deduplicator = self._shared.state(self._number)
         stores = MemoryRowStores(MemoryDisk(self._shared.rng))
         for task in inputs:
             state.add_task(task, stores.open(task))
         engine = Engine(self._plan, state, deduplicator, digest_key=DIGEST_KEY)
-        given = [self._input(task, records) for task, records in inputs.items()]
-        engine.compute(given, {one.source: PartitionTask(one.task, one.source) for one in given}, 0)
+        rows = engine.decode([self._input(task, records) for task, records in inputs.items()])
+        spans = [(late[span.task], rows.offsets[span.start : span.stop].tolist()) for span in rows.spans]
+        rows.late = np.array([offset in flagged for flagged, offsets in spans for offset in offsets], np.bool_)
+        engine.judge(rows, attempts_max=rows.size)
         engine.publish()
         return self._answers(state, deduplicator, inputs)
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
-from tests.simulation.ablation_table import recorded
+from streamproc.runtime.partition_task import PartitionTask
+from tests.simulation.ablation_table import fails_without, recorded
 from tests.simulation.ablations import ABLATIONS, SEEDS, Ablation, caught_by
 from tests.simulation.seeds import run_seed
 
@@ -41,6 +44,20 @@ def test_a_switch_leaves_nothing_behind() -> None:
         with ablation.off():
             pass
     assert run_seed(seed) == before
+
+
+def test_a_switch_that_fails_itself_is_noticed_by_nobody() -> None:
+    """Such as one that patches a method of which the arguments have changed since."""
+
+    def commits_of(self: PartitionTask, head: object) -> object:
+        raise AssertionError
+
+    def off() -> AbstractContextManager[object]:
+        return mock.patch.object(PartitionTask, "commits_of", commits_of)
+
+    assert caught_by(Ablation("a slip", "", off), [0]) is None
+    test = "tests/simulation/test_streams.py::test_in_whatever_order_they_were_taken_decisions_equal_the_oracle[0]"
+    assert not fails_without(Ablation("a slip", "", off, test))
 
 
 @pytest.mark.parametrize("ablation", NAMED, ids=lambda one: one.mechanism)

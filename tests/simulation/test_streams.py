@@ -10,6 +10,7 @@ from unittest import mock
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from operators.plan import Plan
 from streamproc.eventlog.simulated import Fault, Faults, VirtualTimeLoop
@@ -17,6 +18,7 @@ from streamproc.language import compile_pipeline, read_pipeline
 from streamproc.runtime import merging_reader, recovery
 from streamproc.runtime.merge import Lane, merge_heads
 from tests.bank import NAMES, PIPELINE, traffic
+from tests.simulation.campaign import NEVER
 from tests.simulation.streams_world import StreamsWorld, slow_partitions
 
 SEEDS = 60
@@ -102,3 +104,16 @@ def test_merging_by_stream_alone_is_seen(plan: Plan) -> None:
     with mock.patch.object(merging_reader, "merge_heads", by_stream):
         wrong = [simulate(plan, seed)[1] for seed in range(2)]
     assert all(lines for lines in wrong)
+
+
+def test_payments_past_their_deadline_among_other_streams_are_decided_again_as_they_were(plan: Plan) -> None:
+    decision = msgspec.structs.replace(plan.decision, deadline_ms=80)
+    late = 0.0
+    with capture_logs() as logs:
+        for seed in range(12):
+            world, wrong = simulate(msgspec.structs.replace(plan, decision=decision), seed)
+            assert not wrong, f"seed {seed}: {wrong[:3]}"
+            late += world.count("late_answers")
+    assert late > 0
+    assert sum(line["event"] == "task restored" and line["sequence"] >= 0 for line in logs) > 0
+    assert not [line for line in logs if line["event"] == NEVER]

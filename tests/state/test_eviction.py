@@ -19,7 +19,7 @@ from tests.oracle.state import Table
 from tests.state.driver import TASK, Driver, Row
 from tests.state.stores import make_stores
 
-OPERATIONS = ("batch", "undo", "pair", "pair undone", "copy", "write", "fail", "evict", "reload")
+OPERATIONS = ("batch", "undo", "pair", "pair undone", "copy", "write", "fail", "fail stored", "evict", "reload")
 names = st.sampled_from([f"k{i}" for i in range(6)])
 rows = st.lists(st.tuples(names, st.integers(-9, 9), st.integers(0, 3)), max_size=30)
 Step = tuple[str, list[Row]]
@@ -89,6 +89,12 @@ class Player:
         if self.cut is not None:
             self.cut.restore_dirty()
             self.cut = None
+
+    def fail_stored(self, batch: list[Row]) -> None:
+        """The write of another task failed, or its own sync: the store has it all the same."""
+        if self.cut is not None:
+            self.cut.write(self.driver.store)
+        self.fail(batch)
 
     def evict(self, batch: list[Row]) -> None:
         state = self.driver.state

@@ -24,7 +24,9 @@ SPEC = TableSpec("t", "key", ("last_seen", "count"), ring=RingSpec(("time",)), b
 TASK = 1
 Event = tuple[str, int]
 Step = tuple[str, list[Event]]
-OPERATIONS = ("batch", "batch", "undo", "pair", "flush", "copy", "write", "fail", "sweep", "evict", "reload")
+OPERATIONS = (
+    "batch", "batch", "undo", "pair", "flush", "copy", "write", "fail", "fail_stored", "sweep", "evict", "reload",
+)  # fmt: skip
 
 
 class Twin:
@@ -107,6 +109,12 @@ class Worker:
         if self.cut is not None:
             self.cut.restore_dirty()
             self.cut = None
+
+    def fail_stored(self) -> None:
+        """The write of another task failed, or its own sync: the store has it all the same."""
+        if self.cut is not None:
+            self.cut.write(self.store)
+        self.fail()
 
     def sweep(self) -> None:
         for part in self.state._parts:
@@ -209,6 +217,22 @@ def test_expired_rows_that_no_sweep_has_come_by_are_no_damage(monkeypatch: pytes
     assert list(damages(worker.store, [SPEC], [])) == []
     worker.store.write([], sorted(stored)[:1])
     assert list(damages(worker.store, [SPEC], [])) == ["table t: 1 rows cannot be read (a ring chunk is missing)"]
+
+
+def test_chunks_of_a_write_that_failed_and_is_stored_go_with_their_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else they stay for ever, and `state verify` takes them for damage."""
+    monkeypatch.setattr(Sweep, "next", lambda *_: [])
+    worker = Worker()
+    worker.apply([("a", time) for time in range(40)])
+    worker.state.publish()
+    worker.copy()
+    worker.fail_stored()
+    assert len(list(worker.store.scan(b"c"))) == 2
+    worker.apply([("a", 40 + 2 * TTL)])  # a life of its own
+    worker.state.publish()
+    worker.flush()
+    assert list(worker.store.scan(b"c")) == []
+    assert list(damages(worker.store, [SPEC], [])) == []
 
 
 @settings(deadline=None)

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from state.hashing import digest128, digests128, murmur2, partition_of, partitions_of, payload_digest, stable_hash64
+from state.hashing import (
+    digest128,
+    digests128,
+    murmur2,
+    partition_of,
+    partitions_of,
+    payload_digest,
+    stable_hash64,
+    stable_hashes64,
+)
 
 # apache/kafka clients/src/test/java/org/apache/kafka/common/utils/UtilsTest.java, testMurmur2
 KAFKA = {
@@ -36,6 +46,12 @@ def test_hashes_are_stable_over_releases() -> None:
     assert payload_digest(b"payload") == 3674482030930660731
 
 
+@given(st.lists(st.text(max_size=12)))
+def test_many_stable_hashes_at_once(texts: list[str]) -> None:
+    assert stable_hashes64(texts).view(np.uint64).tolist() == [stable_hash64(text) for text in texts]
+
+
 def test_lone_surrogates_hash_too() -> None:
+    assert stable_hashes64(["\ud800", "a"]).view(np.uint64).tolist() == [stable_hash64("\ud800"), stable_hash64("a")]
     words = digests128(["a", "\ud800"])
     assert words.tobytes() == digest128("a") + digest128("\ud800")

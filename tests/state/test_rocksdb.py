@@ -254,6 +254,33 @@ def test_what_is_stored_can_be_read_while_no_write_is_taken(tmp_path: Path, monk
     stores.close()
 
 
+def test_a_disk_that_nothing_can_be_read_from_fails_a_sweep_and_heals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A flush sweeps before it writes: a scan is what first meets a store that could not be opened again."""
+    stores = RocksRowStores(tmp_path)
+    store = stores.open(0)
+    store.write([(b"a", b"1")], [])
+
+    def fails() -> None:
+        raise OSError(errno.EIO, "input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "_open", fails)
+        patched.setattr(store, "_look", fails)
+        store._failed = True
+        for _ in range(2):
+            with pytest.raises(OSError, match="input/output"):
+                store.write([(b"b", b"2")], [])
+            with pytest.raises(OSError, match="input/output"):
+                store.scan(b"")
+    assert list(store.scan(b"")) == [(b"a", b"1")]
+    assert not store._failed
+    store.write([(b"b", b"2")], [])
+    assert list(store.scan(b"")) == [(b"a", b"1"), (b"b", b"2")]
+    stores.close()
+
+
 def test_a_damaged_store_that_does_not_close_either_is_damaged() -> None:
     class Broken:
         def iter(self) -> Any:

@@ -1,0 +1,55 @@
+"""A worker of several stages that ends in the midst of what follows a commit: its last flush tells the truth."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from state.errors import StateDiskError
+from streamproc.runtime.engine import Engine
+from streamproc.runtime.flush import Flusher
+from tests.simulation.fleet import Fleet, run_fleet
+from tests.simulation.loop import SeededLoop
+from tests.simulation.pod import Run
+from tests.simulation.seeds import simulated_plans
+from tests.simulation.traffic import staged_traffic
+
+pytestmark = [pytest.mark.blocking, pytest.mark.timeout(120)]
+START_MS = 1_600_000_000_000
+COUNT = 150
+STAGES = 2
+SEEDS = 6
+
+
+@pytest.mark.parametrize(("owner", "name"), [(Flusher, "publish"), (Engine, "make_room")], ids=["flush", "eviction"])
+@pytest.mark.parametrize("failing", range(STAGES))
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_what_follows_a_commit_fails_in_one_stage(owner: type, name: str, failing: int, seed: int) -> None:
+    """The others' state is of the transaction that has committed, or does not say so."""
+    real: Callable[..., None] = getattr(owner, name)
+    calls, last = 0, STAGES * (4 + 2 * seed) + failing
+
+    def fails(self: object, *given: Any, **more: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == last + 1:
+            raise StateDiskError("simulated")
+        real(self, *given, **more)
+
+    async def play(loop: SeededLoop) -> None:
+        settings = {"batch_rows_max": 10, "until_end": True, "flush_seconds": 0.05}
+        fleet = Fleet(simulated_plans()[STAGES], seed, loop, settings=settings)
+        fleet.feed(staged_traffic(random.Random(seed), COUNT, 12, START_MS))
+        with mock.patch.object(owner, name, fails):
+            fleet.start()
+            (ended,) = await fleet.ended()
+        assert ended.startswith("StateDiskError")
+        await Run(fleet.machines[0], 1, None).ended
+        assert await fleet.ended() == [ended, "stopped"]
+        assert fleet.judge() == []
+
+    run_fleet(play, seed)
