@@ -46,6 +46,7 @@ def compiled(folder: Path, feature: str, row: str = "s1") -> object:
         "bad: previous(table(blocked, shop).expires)",
         "bad: {expression: previous(amount), where: shop in table(blocked)}",
         "bad: {distinct: by, over: 1h}",
+        'one: not listed\n  two: not one\n  bad: {count: "*", over: 1h, where: two}',
     ],
 )
 def test_what_looks_back_cannot_read_them(tmp_path: Path, feature: str) -> None:
@@ -56,7 +57,7 @@ def test_what_looks_back_cannot_read_them(tmp_path: Path, feature: str) -> None:
     line = (tmp_path / "shop.yaml").read_text().splitlines()[caught.value.place.line - 1]
     assert "table(blocked" in line
     assert caught.value.place.column > 1
-    fixed = feature.replace("blocked", "fixed").replace("where: listed", "where: shop in table(fixed)")
+    fixed = feature.replace("blocked", "fixed").replace(" listed", " shop in table(fixed)")
     compiled(tmp_path, fixed.replace("distinct: by", "distinct: shop"))
 
 
