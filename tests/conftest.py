@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Generator, Iterator
 from typing import Any
 
+import hypothesis
 import pytest
 import structlog
 from blockbuster import BlockBuster, blockbuster_ctx
@@ -18,6 +19,9 @@ from tests.fire.report import Entry, Running, record
 from tests.kafka.broker import missing
 from tests.kafka.shared import Address, shared_broker
 from tests.simulation import tally
+
+hypothesis.settings.register_profile("no deadline", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("no deadline")
 
 OURS = ["streamproc", "operators", "models", "state"]
 SIMULATION: pytest.StashKey[Counter[str]] = pytest.StashKey()

@@ -143,13 +143,23 @@ class Reference:
 
     def values(self, texts: Sequence[str], data: Sequence[Row]) -> list[list[Any]]:
         """Each expression's values over the rows, in our physical form."""
-        names = {**COLUMNS, "event_time": TIME}
-        arrow = pa.table({name: _arrow(kind, [row[name] for row in data]) for name, kind in names.items()})
-        self._connection.register("rows", arrow)
+        self._register(data)
         items = ", ".join(duckdb_sql(parse(text, Place("test.yaml", 1, 1))) for text in texts)
         found = self._connection.execute(f"SELECT {items} FROM rows").fetchall()
         kinds = [compiled(text).type for text in texts]
         return [[_physical(kind, row[n]) for row in found] for n, kind in enumerate(kinds)]
+
+    def is_full(self, text: str, data: Sequence[Row]) -> bool:
+        """Whether DuckDB has no digit left for it, and so may drop decimals that we keep."""
+        self._register(data)
+        sql = duckdb_sql(parse(text, Place("test.yaml", 1, 1)))
+        found = self._connection.execute(f"SELECT typeof({sql}) FROM rows LIMIT 1").fetchall()
+        return str(found[0][0]).startswith("DECIMAL(38,")
+
+    def _register(self, data: Sequence[Row]) -> None:
+        names = {**COLUMNS, "event_time": TIME}
+        arrow = pa.table({name: _arrow(kind, [row[name] for row in data]) for name, kind in names.items()})
+        self._connection.register("rows", arrow)
 
 
 def _arrow(kind: DataType, values: Sequence[Any]) -> Any:
