@@ -166,7 +166,7 @@ class TopicTables:
 
 
 async def read_table_topic(
-    log: EventLog, topic: str, rows: TableRows, refused: Callable[[str], None] = lambda _: None
+    log: EventLog, topic: str, rows: TableRows, refused: Callable[[str], object] = lambda _: None
 ) -> None:
     """Apply all that `topic` holds now to `rows`; nothing, if there is none.
 

@@ -243,6 +243,13 @@ def test_a_record_that_is_none_of_the_tables_changes_nothing(cli: Cli, shop: Pat
     assert "secret" not in said
     found = decided(cli, shop, log)
     assert (found["p0"]["listed_by"], found["p1"]["why"]) == ("ana", "by another program")
+    done = cli("table", "show", shop, "networks", "13.7.7.7", "--log", log, "--json")
+    assert "secret" not in done.err
+    assert done.err.splitlines()[0] == "refused: offset 3: a value of expires is not timestamp"
+    (row,) = json.loads(done.out)["rows"]
+    assert (row["state"], row["columns"]["network"], row["columns"]["reason"]) == (
+        "holds", "13.0.0.0/8", "by another program",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("log", ["file"], indirect=True)
