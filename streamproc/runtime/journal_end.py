@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["End", "begins_of", "end_by_journal", "positions_after"]
+__all__ = ["End", "begins_of", "end_by_journal", "is_as_committed", "positions_after"]
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
@@ -39,6 +39,18 @@ class End(NamedTuple):
         """The same for the task."""
         position, *others = self.positions
         return TaskHead(position, self.head.sequence, self.head.chain, tuple(others))
+
+
+def is_as_committed(task: PartitionTask, committed: Mapping[TopicPartition, CommittedOffset]) -> bool:
+    """Whether nobody else has decided anything of a task; the offsets alone do not say so: a clock tick moves none.
+
+    Where the group's offsets are gone nobody has.
+    """
+    try:
+        end = End.of(task, committed)
+    except StateCorruptedError:
+        return False  # its restore says what is wrong
+    return end is None or end.task_head == TaskHead(task.position, task.sequence, task.chain, task.positions[1:])
 
 
 def positions_after(task: PartitionTask, ranges: Iterable[RangeOfInput]) -> list[int]:

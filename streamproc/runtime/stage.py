@@ -6,9 +6,10 @@ every transaction.
 
 from __future__ import annotations
 
-__all__ = ["Part", "Stage", "StageParts", "by_stage", "decided_and_handed_on", "merging", "publish_all"]
+__all__ = ["Part", "Stage", "StageParts", "by_stage", "decided_and_handed_on", "finish", "merging", "publish"]
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from functools import partial
 from typing import NamedTuple
@@ -29,6 +30,7 @@ from streamproc.runtime.executor import BlockingExecutor
 from streamproc.runtime.flush import Flusher
 from streamproc.runtime.fresh_first import FreshFirst
 from streamproc.runtime.in_step import Lane
+from streamproc.runtime.journal_end import is_as_committed
 from streamproc.runtime.merging_reader import MergedStage, MergingReader
 from streamproc.runtime.partition_task import PartitionTask, Phase
 from streamproc.runtime.recovery import Recovery
@@ -247,10 +249,7 @@ class Stage:
             raise PartitionsChangedError(f"topic {self.source} has more than {self.engine.partitions} partitions now")
         for tp, task in list(self.tasks.items()):
             kept = partitions >= set(task.inputs) and task.phase is Phase.RUNNING
-            if not kept or any(
-                one in committed and committed[one].offset != at
-                for one, at in zip(task.inputs, task.positions, strict=True)
-            ):
+            if not kept or not is_as_committed(task, committed):
                 await self._give_up(tp)
         new = [PartitionTask(tp.partition, tp, self._others_of(tp)) for tp in sorted(mine - self.tasks.keys())]
         self.tasks |= {task.source: task for task in new}
@@ -304,7 +303,7 @@ def merging(
     return MergingReader(reader, merged, clock, gave_up) if merged else reader
 
 
-def publish_all(stages: Sequence[Stage], *, newest: bool) -> None:
+def publish(stages: Sequence[Stage], *, newest: bool) -> None:
     """All publish; only when all stand where their tasks say, flushes go on, one of which may end the worker.
 
     `newest`: nothing is computed on top of it.
@@ -313,6 +312,13 @@ def publish_all(stages: Sequence[Stage], *, newest: bool) -> None:
         stage.publish()
     for stage in stages:
         stage.flush(newest=newest)
+
+
+async def finish(stages: Sequence[Stage], *, orderly: bool) -> None:
+    """Each stage finishes, also if one before it fails to."""
+    async with contextlib.AsyncExitStack() as stack:
+        for stage in reversed(stages):
+            stack.push_async_callback(stage.finish, orderly=orderly)
 
 
 def by_stage(stages: Iterable[Stage], inputs: Sequence[TaskInput]) -> list[tuple[Stage, list[TaskInput]]]:

@@ -34,7 +34,7 @@ from streamproc.runtime.progress import Progress
 from streamproc.runtime.results import BatchTooBadError, BatchTooLargeError
 from streamproc.runtime.rows import TaskInput, task_inputs
 from streamproc.runtime.settings import WorkerSettings
-from streamproc.runtime.stage import Part, Stage, StageParts, by_stage, decided_and_handed_on, merging, publish_all
+from streamproc.runtime.stage import Part, Stage, StageParts, by_stage, decided_and_handed_on, finish, merging, publish
 from streamproc.runtime.ticks import Clocks
 from streamproc.runtime.topics import prepare_topics
 from streamproc.runtime.transaction import Probe, TransactionProtocol
@@ -273,7 +273,7 @@ class Worker:
     def _publish(self, parts: list[Part], ends: dict[TopicPartition, int]) -> None:
         for part in parts:
             part.advance(ends)
-        publish_all(self._stages, newest=self._ahead is None and not self._again)
+        publish(self._stages, newest=self._ahead is None and not self._again)
 
     # ---- what is rare
 
@@ -387,8 +387,7 @@ class Worker:
         await self._collector.reset()
         await self._progress.close()
         try:
-            for stage in self._stages:
-                await stage.finish(orderly=self._orderly)
+            await finish(self._stages, orderly=self._orderly)
         finally:
             await self._protocol.close()
             for stage in self._stages:

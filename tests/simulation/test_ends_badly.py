@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -12,6 +13,7 @@ import pytest
 from state.errors import StateDiskError
 from streamproc.runtime.engine import Engine
 from streamproc.runtime.flush import Flusher
+from streamproc.runtime.stage import finish as finish_stages
 from tests.simulation.fleet import Fleet, run_fleet
 from tests.simulation.loop import SeededLoop
 from tests.simulation.pod import Run
@@ -53,3 +55,19 @@ def test_what_follows_a_commit_fails_in_one_stage(owner: type, name: str, failin
         assert fleet.judge() == []
 
     run_fleet(play, seed)
+
+
+async def test_each_stage_finishes_also_if_one_before_it_fails() -> None:
+    finished: list[int] = []
+
+    def stage(number: int) -> Any:
+        async def finish(*, orderly: bool) -> None:
+            finished.append(number)
+            if number == 0:
+                raise StateDiskError("simulated")
+
+        return SimpleNamespace(finish=finish)
+
+    with pytest.raises(StateDiskError):
+        await finish_stages([stage(0), stage(1)], orderly=True)
+    assert finished == [0, 1]
