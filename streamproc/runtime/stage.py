@@ -242,8 +242,6 @@ class Stage:
         Raises:
             PartitionsChangedError: the source has got more since the start.
         """
-        if self._tables is not None:
-            await self._tables.catch_up()  # to where it stands now: whoever had the tasks before saw no more
         mine = {tp for tp in partitions if tp.topic == self.source}
         if any(tp.partition >= self.engine.partitions for tp in mine):
             raise PartitionsChangedError(f"topic {self.source} has more than {self.engine.partitions} partitions now")
@@ -251,6 +249,8 @@ class Stage:
             kept = partitions >= set(task.inputs) and task.phase is Phase.RUNNING
             if not kept or not is_as_committed(task, committed):
                 await self._give_up(tp)
+        if self._tables is not None:
+            await self._tables.catch_up()  # to where it stands now: whoever had the tasks before saw no more
         new = [PartitionTask(tp.partition, tp, self._others_of(tp)) for tp in sorted(mine - self.tasks.keys())]
         self.tasks |= {task.source: task for task in new}
         self.inputs |= {tp: task for task in new for tp in task.inputs}
