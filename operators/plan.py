@@ -27,6 +27,7 @@ from collections.abc import Sequence
 import msgspec
 
 from operators.call import CallSpec, failed_column
+from operators.live_tables import LiveTables
 from operators.operator import Operator, OutputField
 from operators.schema import StreamSchema, TopicNames
 from operators.timed.operator import TimedOperator
@@ -103,6 +104,7 @@ class Plan(msgspec.Struct, frozen=True):
     `state_fingerprint`: digest of what state depends on (streams, keys, features); `decision_fingerprint`: of
     rules, thresholds, tables and models, which change without a barrier. `topic_partitions`: co-partitioned count.
     `home`: what its state is called, below a state directory and in a checkpoints' store.
+    `live`: the tables that its steps look up and that change while it runs; None: there are none.
     `alerts`: how what its timed steps say is told. `idle_ms`: how long a task's input rests before its clock goes on;
     0: it never does.
     """
@@ -126,6 +128,7 @@ class Plan(msgspec.Struct, frozen=True):
     others: tuple[StreamSchema, ...] = ()
     alerts: tuple[AlertSpec, ...] = ()
     idle_ms: int = 0
+    live: LiveTables | None = None
 
     @property
     def timed(self) -> tuple[TimedOperator, ...]:

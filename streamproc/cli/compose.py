@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from streamproc.runtime.settings import WorkerSettings
     from streamproc.runtime.stage import StageParts
     from streamproc.runtime.state_keeper import StateKeeper
+    from streamproc.runtime.topic_tables import TopicTables
     from streamproc.runtime.transaction import Probe
     from streamproc.runtime.worker import Worker
 
@@ -175,7 +176,7 @@ async def run_worker(
         stack.push_async_callback(log.close)
         executor = _executor(stack)
         builder = _StageBuilder(options, settings, stack, clock=clock, metrics=metrics, probe=timer, schemas=schemas)
-        stages = [await builder.build(plan, executor, len(plans)) for plan in plans]
+        stages = await builder.build_all(plans, log, executor)
         notes, orders = _orders_of_parent(options.notes, [stage.engine for stage in stages])
         worker = Worker(
             plans[0].pipeline, log, stages, clock=clock, executor=executor, metrics=metrics, settings=settings,
@@ -211,6 +212,16 @@ class _StageBuilder:
         self._clock, self._metrics, self._probe = clock, metrics, probe
         self.states: dict[str, WorkerState] = {}
         self._checkpointers: list[tuple[str, Checkpointer]] = []
+        self._tables: TopicTables | None = None
+
+    async def build_all(self, plans: Sequence[Plan], log: EventLog, executor: ThreadExecutor) -> list[StageParts]:
+        """Raises ConfigError as `build`."""
+        from streamproc.runtime.topic_tables import TopicTables
+
+        if live := [plan.live for plan in plans if plan.live is not None]:
+            self._tables = TopicTables(log, live, _executor(self._stack), clock=self._clock, metrics=self._metrics)
+            self._stack.push_async_callback(self._tables.close)
+        return [await self.build(plan, executor, len(plans)) for plan in plans]
 
     async def build(self, plan: Plan, executor: ThreadExecutor, count: int) -> StageParts:
         """Raises ConfigError if a plan cannot be executed here, or its checkpoints' store cannot be used."""
@@ -233,15 +244,16 @@ class _StageBuilder:
         self.states[plan.stage] = state
         if checkpointer is not None:
             self._checkpointers.append((plan.stream.topic, checkpointer))
-        return StageParts(plan, engine, states, checkpointer)
+        return StageParts(plan, engine, states, checkpointer, self._tables if plan.live else None)
 
     def watches(self, worker: Worker) -> list[Coroutine[Any, Any, None]]:
-        """What takes checkpoints as they are due."""
+        """What takes checkpoints as they are due, and what follows tables."""
 
         def tasks_of(topic: str) -> Callable[[], list[PartitionTask]]:
             return lambda: [task for task in worker.tasks if task.source.topic == topic]
 
-        return [checkpointer.watch(tasks_of(topic)) for topic, checkpointer in self._checkpointers]
+        checkpoints = [checkpointer.watch(tasks_of(topic)) for topic, checkpointer in self._checkpointers]
+        return checkpoints if self._tables is None else [*checkpoints, self._tables.watch()]
 
 
 def _executor(stack: AsyncExitStack) -> ThreadExecutor:

@@ -19,6 +19,7 @@ from streamproc.cli import (
     feed,
     generate,
     new,
+    publish_table,
     repartition,
     run,
     state_checkpoints,
@@ -69,6 +70,7 @@ app.command("validate", epilog=_example(validate), cls=EnvironmentCommand)(valid
 app.command("explain", epilog=_example(explain))(explain.command)
 app.command("run", epilog=_example(run), cls=EnvironmentCommand)(run.command)
 app.command("feed", epilog=_example(feed), cls=EnvironmentCommand)(feed.command)
+app.command("publish-table", epilog=_example(publish_table), cls=EnvironmentCommand)(publish_table.command)
 app.command("tail", epilog=_example(tail), cls=EnvironmentCommand)(tail.command)
 app.command("backtest", epilog=_example(backtest), cls=backtest.BacktestCommand)(backtest.command)
 app.command("test", epilog=_example(test))(test.command)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["RowLook", "TableLook", "look_at", "read", "time_of"]
+__all__ = ["RowLook", "TableLook", "look_at", "read", "read_topic", "time_of"]
 
 import re
+import sys
 import time
 from decimal import Decimal
 from pathlib import Path
@@ -15,14 +16,19 @@ import numpy as np
 from operators.batch import Column
 from operators.expressions.clock import format_timestamp, parse_timestamp
 from operators.expressions.registers import both
+from operators.live_tables import TableRows
 from operators.periods import EXPIRES, VALID_FROM
 from operators.prefixes import NONE, Numbers
 from operators.schema import Kind
 from operators.tables import LookupTable
 from state.errors import ConfigError, Place
+from streamproc.cli.compose import open_log
+from streamproc.cli.loops import run_async
 from streamproc.language import load_pipeline
-from streamproc.language.csv_table import cell_value, read_table
+from streamproc.language.csv_table import cell_value, empty_table, read_table
+from streamproc.language.model import Table
 from streamproc.language.problems import nearest
+from streamproc.runtime.topic_tables import read_table_topic
 
 _HOLDS, _EXPIRED, _LATER, _WIDER = "holds", "expired", "later", "wider"
 
@@ -63,10 +69,39 @@ def read(pipeline: str, name: str) -> LookupTable:
     Raises:
         ConfigError: the pipeline has no such table, or one of its files is wrong.
     """
+    table, folder = _declared(pipeline, name)
+    return read_table(name, table, folder).table
+
+
+def read_topic(pipeline: str, name: str, log_url: str) -> LookupTable:
+    """The table as it stands in its topic; stderr names records that are refused.
+
+    Raises:
+        ConfigError: the pipeline has no such table, or it has no topic.
+        EventLogError: the log cannot be read.
+    """
+    table, _ = _declared(pipeline, name)
+    if not table.topic:
+        raise ConfigError(f"table {name} has no topic", table.place, "leave --log out")
+    rows = TableRows(empty_table(name, table).table.schema)
+
+    async def all_of_it() -> None:
+        log = open_log(log_url)
+        try:
+            await read_table_topic(log, table.topic, rows, lambda fault: sys.stderr.write(f"refused: {fault}\n"))
+        finally:
+            await log.close()
+
+    run_async(all_of_it())
+    return rows.snapshot()
+
+
+def _declared(pipeline: str, name: str) -> tuple[Table, Path]:
+    """The table, and the folder that its file is relative to."""
     loaded = load_pipeline(pipeline)
     if name not in loaded.tables:
         raise ConfigError(f"{pipeline} has no table {name!r}", hint=nearest(name, loaded.tables))
-    return read_table(name, loaded.tables[name], Path(loaded.folder)).table
+    return loaded.tables[name], Path(loaded.folder)
 
 
 def look_at(table: LookupTable, key: str | None, at: int) -> TableLook:

@@ -31,13 +31,19 @@ def command(
         str | None,
         typer.Option(metavar="TIME", help="The event time that counts: RFC 3339, or ms since 1970. [default: now]"),
     ] = None,
+    log: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Of a table with a topic: what stands there. [default: the table's file]"),
+    ] = None,
     as_json: AsJson = False,
 ) -> int:
     """Show a table's rows, or those that a key finds, and which of them holds."""
     from operators.encode import json_encoder
-    from streamproc.cli.table_looks import look_at, read, time_of
+    from streamproc.cli.table_looks import look_at, read, read_topic, time_of
 
-    look = look_at(read(pipeline, table), key, time_of(at))
+    moment = time_of(at)
+    found = read(pipeline, table) if log is None else read_topic(pipeline, table, log)
+    look = look_at(found, key, moment)
     with writing_stdout():
         sys.stdout.write(json_encoder.encode(look).decode() + "\n" if as_json else _text(look))
     if key is None and not look.rows:

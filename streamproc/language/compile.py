@@ -26,6 +26,7 @@ from streamproc.language.draft import Draft, ScoreItem, UserItem, reads, writes
 from streamproc.language.expression import parse
 from streamproc.language.fingerprint import decision_fingerprint, state_fingerprint
 from streamproc.language.formats import read_schema_file, registry_of
+from streamproc.language.live import check_live, live_tables
 from streamproc.language.model import ExpressionFeature, Pipeline, Stage, Stream, WindowGroup, window_names
 from streamproc.language.problems import Problems, nearest
 from streamproc.language.schedule import check_names, schedule
@@ -149,6 +150,7 @@ class _StageCompiler:
         items = {name: item for name, item in draft.items.items() if name not in refused}
         with problems.caught():
             builder.build(schedule(items, set(fields) | refused))
+        check_live(pipeline, items, builder, problems)
         if self._following is None:
             _check_include(pipeline, builder.scope, refused | set(items), problems)
         return _Compiled(schemas, draft, features, builder)
@@ -181,6 +183,7 @@ class _StageCompiler:
             others=tuple(others),
             alerts=tuple(builder.alerts),
             idle_ms=stage.watermark.idle if builder.alerts else 0,
+            live=live_tables(pipeline, builder),
         )
 
 

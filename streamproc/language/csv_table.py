@@ -1,35 +1,30 @@
-"""Look-up tables from CSV files, read exactly: no float on the way to a decimal."""
+"""Look-up tables from files, CSV or JSON, read exactly: no float on the way to a decimal."""
 
 from __future__ import annotations
 
-__all__ = ["TableContents", "cell_value", "empty_table", "read_table"]
+__all__ = ["TableContents", "TableFile", "cell_value", "empty_table", "read_file", "read_table"]
 
 import csv
 import hashlib
-import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
 
+from operators.live_tables import IMPLIED, parse_cell
 from operators.periods import EXPIRES, VALID_FROM, bounds, overlap
 from operators.prefixes import PREFIX_BYTES_MAX
 from operators.schema import DataType, Kind
 from operators.tables import LookupTable, Match, TableSchema, normal_key
-from operators.values import parse_decimal, parse_timestamp
 from state.errors import ConfigError, Place
 from streamproc.language.model import Table
 from streamproc.language.problems import Problems, nearest
+from streamproc.language.table_lines import JSON_ENDINGS, Cells, csv_lines, json_lines
 
 ROWS_MAX = 5_000_000
 _ERRORS_MAX = 20
-_INTEGER = re.compile(r"-?\d{1,18}")
-_FLOAT = re.compile(r"-?\d+(\.\d+)?([eE][-+]?\d+)?")
-_MINOR_LIMIT = 2**53
-_STRING, _TIMESTAMP = DataType(Kind.STRING), DataType(Kind.TIMESTAMP)
-_IMPLIED = {VALID_FROM: _TIMESTAMP, EXPIRES: _TIMESTAMP, "added_by": _STRING, "added_at": _STRING, "reason": _STRING}
-"""Columns that need no declaration: when a row holds; who made it, when and why."""
 _RIGHT = {
     Match.CIDR: "10.0.0.0/8, 2001:db8::/32 or an address; no bits are set behind the prefix",
     Match.PREFIX: f"at most {PREFIX_BYTES_MAX} bytes",
@@ -43,36 +38,52 @@ class TableContents(NamedTuple):
     digest: str
 
 
+class TableFile(NamedTuple):
+    """A table's file as it was read: the types of the columns, those that the file has, and its rows (physical)."""
+
+    types: dict[str, DataType]
+    given: list[str]
+    rows: list[dict[str, Any]]
+
+
 def read_table(name: str, table: Table, folder: Path) -> TableContents:
-    """Read the declared columns, and those that `_IMPLIED` names; others are ignored, and so are empty lines.
+    """The table of a file, see `read_file`. Of one that has a topic, the contents are no part of the digest."""
+    types, _, rows = read_file(name, table, folder)
+    digest = f"topic {table.topic}" if table.topic else _digest(table, types, rows)
+    return TableContents(LookupTable(name, table.key, types, rows, table.match), digest)
+
+
+def read_file(name: str, table: Table, folder: Path) -> TableFile:
+    """Read the declared columns, and those that `IMPLIED` names; others are ignored, and so are empty lines.
 
     An empty cell is NULL.
 
     Raises:
         ConfigError: no such file, a missing column, a wrong value, a repeated key: with the file's line.
     """
-    path = folder / table.file
+    path, problems = folder / table.file, Problems()
     try:
         with open(path, encoding="utf-8-sig", newline="") as opened:
-            lines = csv.reader(opened, strict=True)
-            header = [title.strip() for title in next(lines, [])]
+            is_json = path.suffix.lower() in JSON_ENDINGS
+            header, lines = json_lines(opened, str(path), problems.note) if is_json else csv_lines(opened)
             types = _types(table, header)
-            rows = _rows(lines, _places(types, header, str(path)), types, table, str(path))
+            wanted = [name for name in types if name in header or name == table.key or name in table.columns]
+            rows = _rows(lines, _places(wanted, header, str(path)), _Keys(table, types), str(path), problems)
     except FileNotFoundError:
         raise ConfigError(f"table {name}: there is no file {table.file}", table.place) from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"table {name}: {table.file} cannot be read: {error}", table.place) from None
-    return TableContents(LookupTable(name, table.key, types, rows, table.match), _digest(table, types, rows))
+    return TableFile(types, wanted, rows)
 
 
 def empty_table(name: str, table: Table) -> TableContents:
     """A table without rows: what is compiled with it can be checked all the same."""
-    return TableContents(LookupTable(name, table.key, _types(table, list(_IMPLIED)), [], table.match), "")
+    return TableContents(LookupTable(name, table.key, _types(table, list(IMPLIED)), [], table.match), "")
 
 
 def _types(table: Table, header: list[str]) -> dict[str, DataType]:
     """The types of the declared columns, and of those that need no declaration."""
-    implied = {column: kind for column, kind in _IMPLIED.items() if column in header}
+    implied = {column: kind for column, kind in IMPLIED.items() if column in header or table.topic}
     return {table.key: table.key_type, **table.columns} | {
         column: kind for column, kind in implied.items() if column != table.key and column not in table.columns
     }
@@ -84,7 +95,7 @@ def _timed(table: Table, types: dict[str, DataType]) -> bool:
 
 def _digest(table: Table, types: dict[str, DataType], rows: list[dict[str, Any]]) -> str:
     columns = [(name, str(kind)) for name, kind in sorted(types.items())]
-    contents = [(row[table.key], [row[name] for name, _ in columns]) for row in rows]
+    contents = [(row[table.key], [row.get(name) for name, _ in columns]) for row in rows]
     contents.sort(key=lambda row: (row[0], msgspec.json.encode(row[1])))
     meant: list[object] = [table.key, columns, contents]
     timed = _timed(table, types)
@@ -93,29 +104,28 @@ def _digest(table: Table, types: dict[str, DataType], rows: list[dict[str, Any]]
     return hashlib.sha256(msgspec.json.encode(meant)).hexdigest()
 
 
-def _places(types: dict[str, DataType], header: list[str], file: str) -> dict[str, int]:
+def _places(wanted: list[str], header: list[str], file: str) -> dict[str, int]:
     """Where each column stands in a line."""
-    for column in types:
+    for column in wanted:
         if column not in header:
             raise ConfigError(f"there is no column {column!r}", Place(file, 1, 1), nearest(column, header))
-    return {column: header.index(column) for column in types}
+    return {column: header.index(column) for column in wanted}
 
 
 def _rows(
-    lines: Any, places: dict[str, int], types: dict[str, DataType], table: Table, file: str
+    lines: Iterator[Cells], places: dict[str, int], keys: _Keys, file: str, problems: Problems
 ) -> list[dict[str, Any]]:
-    problems = Problems()
     rows: list[dict[str, Any]] = []
-    keys = _Keys(table, _timed(table, types))
+    table, types = keys.table, keys.types
     words: dict[Any, Any] = {}  # reasons and names come again: each text is kept once
-    for cells in lines:
-        if not any(cell.strip() for cell in cells):
+    for number, cells in lines:
+        if not any(cells):
             continue
-        place = Place(file, lines.line_num, 1)
+        place = Place(file, number, 1)
         row: dict[str, Any] = {}
         for column, index in places.items():
             with problems.caught():
-                cell = cells[index].strip() if index < len(cells) else ""
+                cell = cells[index] if index < len(cells) else ""
                 value = cell_value(cell, types[column], column, place)
                 repeated = isinstance(value, str) and column != table.key
                 row[column] = words.setdefault(value, value) if repeated else value
@@ -134,23 +144,23 @@ def _rows(
 class _Keys:
     """The keys of a table as they are read: there, of their sort, and each once at a time."""
 
-    def __init__(self, table: Table, timed: bool) -> None:
-        self._table = table
-        self._timed = timed
+    def __init__(self, table: Table, types: dict[str, DataType]) -> None:
+        self.table, self.types = table, types
+        self._timed = _timed(table, types)
         self._first: dict[Any, int] = {}
         self._numbers: list[int] = []
         self._lines: list[int] = []
 
     def add(self, row: dict[str, Any], place: Place) -> None:
         """Take a row; ConfigError if it cannot be one."""
-        name = self._table.key
+        name = self.table.key
         if name not in row:
             return
         if row[name] is None:
             raise ConfigError(f"the key {name} is empty", place)
-        key = normal_key(self._table.match, row[name])
+        key = normal_key(self.table.match, row[name])
         if key is None:
-            raise ConfigError(f"a value of {name} is not {self._table.match}", place, _RIGHT[self._table.match])
+            raise ConfigError(f"a value of {name} is not {self.table.match}", place, _RIGHT[self.table.match])
         first = self._lines[self._first[key]] if key in self._first else 0
         self._numbers.append(self._first.setdefault(key, len(self._lines)))
         self._lines.append(place.line)
@@ -177,21 +187,7 @@ def cell_value(cell: str, kind: DataType, column: str, place: Place) -> int | fl
     """
     if not cell:
         return None
-    value: int | float | str | bool | None
-    match kind.kind:
-        case Kind.STRING:
-            return cell
-        case Kind.DECIMAL:
-            value = parse_decimal(cell, kind.scale)
-            value = value if value is None or abs(value) < _MINOR_LIMIT else None
-        case Kind.INT64:
-            value = int(cell) if _INTEGER.fullmatch(cell) else None
-        case Kind.FLOAT64:
-            value = float(cell) if _FLOAT.fullmatch(cell) else None
-        case Kind.TIMESTAMP:
-            value = int(cell) if _INTEGER.fullmatch(cell) else parse_timestamp(cell)
-        case Kind.BOOL:
-            value = {"true": True, "false": False}.get(cell.lower())
+    value = parse_cell(cell, kind)
     if value is None:
         hint = "2026-05-03T10:00:00Z, or ms since 1970" if kind.kind is Kind.TIMESTAMP else None
         raise ConfigError(f"a value of {column} is not {kind}", place, hint)

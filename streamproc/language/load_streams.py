@@ -123,7 +123,7 @@ def _field(section: Section, name: str, format_: str) -> FieldDeclaration:
 
 def read_tables(top: Section) -> dict[str, Table]:
     """The look-up tables, without their contents."""
-    found = {}
+    found: dict[str, Table] = {}
     for name, section in top.subsections("tables", "table"):
         key = section.need("key", identifier, "", "the column of the file that is looked up")
         if key in (EXPIRES, VALID_FROM):
@@ -138,9 +138,12 @@ def read_tables(top: Section) -> dict[str, Table]:
                     key_type, match = declared.need(column, _key_type, (_STRING, Match.EXACT))
                 else:
                     columns[column] = declared.need(column, _column_type(column), _STRING)
-        file = section.need("file", text, "", "a CSV file, relative to the pipeline")
+        file = section.need("file", text, "", "a CSV or NDJSON file, relative to the pipeline")
+        topic = section.get("topic", topic_name, "")
+        if topic and (other := next((other for other, table in found.items() if table.topic == topic), None)):
+            top.problems.add(f"the topic {topic} is that of the table {other}", section.key_place("topic"))
         section.close()
-        found[name] = Table(key, key_type, file, columns, match, section.place)
+        found[name] = Table(key, key_type, file, columns, match, topic, section.place)
     return found
 
 

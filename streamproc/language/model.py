@@ -82,8 +82,9 @@ class Stream(msgspec.Struct, frozen=True):
 
 
 class Table(msgspec.Struct, frozen=True):
-    """A list or look-up table from a CSV file; `columns` without the key's. Other columns of the file are comments.
+    """A list or look-up table from a file; `columns` without the key's. Other columns of the file are comments.
 
+    `topic`: where a worker reads its rows, and changes of them; "": in the file, at its start.
     `match`: how a value finds its key; the type `cidr` or `prefix` of the key says so.
     """
 
@@ -92,6 +93,7 @@ class Table(msgspec.Struct, frozen=True):
     file: str
     columns: dict[str, DataType]
     match: Match = Match.EXACT
+    topic: str = ""
     place: Place = Place("")
 
 

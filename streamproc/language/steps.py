@@ -59,7 +59,7 @@ class StepBuilder:
         self.steps: list[Operator] = []
         self.alerts: list[AlertSpec] = []
         self.model_digests: dict[str, str] = {}
-        self._lookups = lookups
+        self.lookups = lookups
         self._open_model = open_model
         self._folder = folder
         self._ttl = ttl
@@ -79,7 +79,7 @@ class StepBuilder:
                     self._score(item)
                 case TimedItem() as item if ready:
                     with self._problems.caught():
-                        step, alert = timed_step(item, self.scope, self._lookups)
+                        step, alert = timed_step(item, self.scope, self.lookups)
                         self._add(step)
                         self.alerts.append(alert)
                 case UserItem() as item if ready:
@@ -92,7 +92,7 @@ class StepBuilder:
         self.scope.update((field.name, field) for field in step.outputs)
 
     def _expressions(self, layer: list[ExpressionItem]) -> None:
-        schemas = {name: table.schema for name, table in self._lookups.items()}
+        schemas = {name: table.schema for name, table in self.lookups.items()}
         done: list[tuple[str, Compiled]] = []
         for item in layer:
             if not all(column in self.scope for column in reads(item)):
@@ -104,7 +104,7 @@ class StepBuilder:
                 self.scope[item.name] = OutputField(item.name, compiled.type, compiled.nullable)
                 done.append((item.name, compiled))
         if done:
-            self._add(ExpressionOperator(done, self._lookups))
+            self._add(ExpressionOperator(done, self.lookups))
 
     def _windows(self, layer: list[WindowItem | PreviousItem]) -> None:
         """One operator for the windows of one key; a second one of the same key is numbered."""

@@ -56,6 +56,7 @@ class JournalEntry(msgspec.Struct, frozen=True, array_like=True):
     come out equal on any machine, `output` the encoded decisions, `block` the record's value. `tick`: the stream time
     (ms) to which the task's clock came after the rows, while its input rested; its ranges are empty then. `late`: a bit
     for each action, set where the row was past its deadline; empty: none was.
+    `tables`: (topic, offset) of each table that changes while the pipeline runs: what stands before had been read.
     """
 
     version: int
@@ -73,6 +74,7 @@ class JournalEntry(msgspec.Struct, frozen=True, array_like=True):
     block: bytes
     tick: int | None = None
     late: bytes = b""
+    tables: tuple[tuple[str, int], ...] = ()
 
 
 Rejected = Mapping[str, Set[int]]

@@ -121,6 +121,7 @@ class WorkerMetrics:
         self.hot_keys = HotKeys(registry, digest_key)
         self.loop_lag_seconds = Gauge(p + "loop_lag_seconds", "Longest recent delay of the loop", registry=registry)
         self._add_state(registry)
+        self._add_tables(registry)
         self.log_answers, self._seconds_per_row = True, 0.0
 
     def _add_state(self, registry: CollectorRegistry) -> None:
@@ -136,6 +137,15 @@ class WorkerMetrics:
         self.state_bytes = Gauge(p + "state_bytes", "Memory of the state, estimated", ["stage"], registry=registry)
         self.state_evicted_keys = Gauge(
             p + "state_evicted_keys", "Keys that left memory so far", ["stage"], registry=registry
+        )
+
+    def _add_tables(self, registry: CollectorRegistry) -> None:
+        """Metrics of the tables that come from topics."""
+        p = "streamproc_"
+        self.table_rows = Gauge(p + "table_rows", "Rows of a table", ["table"], registry=registry)
+        self.table_versions = Counter(p + "table_versions", "Times a table has changed", ["table"], registry=registry)
+        self.refused_table_records = Counter(
+            p + "refused_table_records", "Records that are none of the table's", ["table"], registry=registry
         )
 
     def rows_for(self, work_ms: float, stages: int) -> int:

@@ -206,6 +206,7 @@ class OutputEncoder:
             block=hashlib.sha256(block).digest(),
             tick=task_input.tick,
             late=said.late,
+            tables=() if self._plan.live is None else self._plan.live.versions,
         )
         return entry, block
 

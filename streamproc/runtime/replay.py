@@ -82,7 +82,9 @@ class SilentReplayer:
         if self._engine.is_misplaced(rows):
             raise PartitionsChangedError(f"task {task} has decided records whose keys belong into other partitions now")
         numerics, plan = self._engine.numerics, self._engine.plan
-        comparable = (entry.numerics, entry.decision_fingerprint) == (numerics, plan.decision_fingerprint)
+        versions = () if plan.live is None else plan.live.versions
+        decided_by = (entry.numerics, entry.decision_fingerprint, entry.tables)
+        comparable = decided_by == (numerics, plan.decision_fingerprint, versions)
         coded = np.frombuffer(entry.actions, np.uint8)
         rows.late = unpacked(entry.late, rows.size)
         with self._published():

@@ -41,6 +41,7 @@ from streamproc.runtime.rows import TaskInput
 from streamproc.runtime.settings import WorkerSettings
 from streamproc.runtime.state_keeper import StateKeeper
 from streamproc.runtime.stored_state import NoCheckpoints, TaskCheckpoints
+from streamproc.runtime.topic_tables import TopicTables
 
 
 class StageParts(msgspec.Struct, frozen=True):
@@ -50,6 +51,7 @@ class StageParts(msgspec.Struct, frozen=True):
     engine: Engine
     states: StateKeeper
     checkpoints: TaskCheckpoints | None = None
+    tables: TopicTables | None = None
 
 
 class Part(NamedTuple):
@@ -93,6 +95,7 @@ class Stage:
         others: Callable[[], bool],
     ) -> None:  # fmt: skip
         self.plan, self.engine = parts.plan, parts.engine
+        self._tables = parts.tables
         self.tasks: dict[TopicPartition, PartitionTask] = {}
         self.inputs = self.tasks if not parts.plan.others else dict[TopicPartition, PartitionTask]()
         self.flusher = Flusher(parts.states, executor, clock, settings.flush_rows, settings.flush_seconds)
@@ -171,6 +174,8 @@ class Stage:
         Raises:
             StateCorruptedError: stored state is damaged: `is_damaged` from now on.
         """
+        if self.plan.live is not None:
+            self.plan.live.apply()
         try:
             computed = self.engine.compute(inputs, self.tasks, now_ms)
         except StateCorruptedError as error:
@@ -244,6 +249,8 @@ class Stage:
             kept = partitions >= set(task.inputs) and task.phase is Phase.RUNNING
             if not kept or not is_as_committed(task, committed):
                 await self._give_up(tp)
+        if self._tables is not None:
+            await self._tables.catch_up()  # to where it stands now: whoever had the tasks before saw no more
         new = [PartitionTask(tp.partition, tp, self._others_of(tp)) for tp in sorted(mine - self.tasks.keys())]
         self.tasks |= {task.source: task for task in new}
         self.inputs |= {tp: task for task in new for tp in task.inputs}

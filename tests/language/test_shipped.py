@@ -96,7 +96,7 @@ def test_the_handbook_has_the_golden_names() -> None:
 
 def test_card_fraud_shows_what_there_is() -> None:
     plans = compile_stages(load_pipeline(CONFIGS / "card_fraud" / "pipeline.yaml"), models=FakeModel)
-    assert sum(len(plan.features) for plan in plans) == 92
+    assert sum(len(plan.features) for plan in plans) == 95
     last = plans[-1]
     assert len(last.rules) == 32 + 1  # the last comes with the model
     assert [rule.id for rule in last.rules if rule.reason == rule.id] == [], "each has its reason"

@@ -85,6 +85,8 @@ card as (
         sum(j.amount) filter (d < 86400000 and j.channel = 'atm') as cash_24h,
         count(*) filter (d < 3600000 and j.cvv_result = 'mismatch') as cvv_wrong_1h,
         count(*) filter (d < 86400000 and j.entry_mode = 'fallback') as fallback_24h,
+        count(j.last_response) filter (d < 86400000) as answered_24h,
+        count(*) filter (d < 86400000 and j.last_response <> '00') as declined_24h,
         count(distinct j.merchant_id) filter (d < 3600000) as merchants_distinct_1h,
         count(distinct j.merchant_id) filter (d < 86400000) as merchants_distinct_24h,
         count(distinct j.country) filter (d < 86400000) as countries_24h,
@@ -124,7 +126,7 @@ networks as (
 select
     placed.* exclude (
         n, transaction_id, user_id, card_id, bin, card_product, currency, merchant_id, mcc, merchant_reputation,
-        terminal_id, device_id, ip, country, lat, lon, channel, entry_mode, cvv_result, event_time, t, lat0, lon0, t0,
+        terminal_id, device_id, ip, country, lat, lon, channel, entry_mode, cvv_result, last_response, event_time, t, lat0, lon0, t0,
         amount0, absent0, same_time, km, hours, address_at_merchant
     ),
     placed.transaction_id, placed.address_at_merchant,
@@ -139,6 +141,7 @@ select
     coalesce(device_cvv_wrong_1h, 0) as device_cvv_wrong_1h, device_idle_hours,
     person.* exclude (n, new_device, new_address),
     new_place_1h,
+    declined_24h / nullif(answered_24h, 0)::double as decline_ratio_24h,
     km as km_from_last, hours as hours_from_last, km / nullif(hours, 0) as speed_kmh,
     hour < 6 as night, isodow(event_time) >= 6 as weekend, hour // 6 as quarter,
     same_time / usual_count::double as same_time_share,

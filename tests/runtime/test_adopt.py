@@ -37,7 +37,7 @@ async def test_a_task_of_which_another_worker_has_decided_something_is_restored(
     given_up, begun = list[TopicPartition](), list[PartitionTask]()
     stage: Any = SimpleNamespace(
         source="in", engine=SimpleNamespace(partitions=1), tasks={TP: task}, inputs={}, _others_of=lambda _: (),
-        restorer=SimpleNamespace(begin=lambda tasks, _: begun.extend(tasks)),
+        _tables=None, restorer=SimpleNamespace(begin=lambda tasks, _: begun.extend(tasks)),
     )  # fmt: skip
 
     async def give_up(tp: TopicPartition) -> None:

@@ -1,4 +1,5 @@
-"""How a card presents itself: the entry mode at the terminal, and what the issuer said of the code on its back.
+"""How a card presents itself: the entry mode at the terminal, and what the issuer said of the code on its back, and of
+the payment before.
 
 Drawn after all payments are there, from random numbers of its own. Thieves who copied a stripe swipe it; thieves who
 only have numbers guess the code; owners mistype it now and then.
@@ -6,7 +7,7 @@ only have numbers guess the code; owners mistype it now and then.
 
 from __future__ import annotations
 
-__all__ = ["CVV_RESULTS", "ENTRY_MODES", "Credentials", "draw_credentials"]
+__all__ = ["CVV_RESULTS", "ENTRY_MODES", "RESPONSES", "Credentials", "draw_credentials"]
 
 from typing import NamedTuple
 
@@ -23,6 +24,8 @@ Floats = npt.NDArray[np.float64]
 ENTRY_MODES = ("chip", "contactless", "swipe", "fallback", "online", "wallet")
 """`fallback`: a stripe that was read because the chip could not be."""
 CVV_RESULTS = ("match", "mismatch")
+RESPONSES = ("00", "51", "N7")
+"""Approved; no funds; wrong code."""
 _MATCH, _MISMATCH = 0, 1
 _WALLET_SHARE = 0.2
 
@@ -35,14 +38,18 @@ _PRESENT = {
     "terminal_compromise": _COPIED_STRIPE,
 }
 _MISTYPED = 0.004
+_WITHOUT_FUNDS = 0.015
 _GUESSED = {"card_testing": 0.5, "distributed_attack": 0.4, "velocity_attack": 0.1}
 
 
 class Credentials(NamedTuple):
-    """One value a payment: index into ENTRY_MODES; index into CVV_RESULTS, or NONE where no code was asked for."""
+    """One value a payment: index into ENTRY_MODES; index into CVV_RESULTS, or NONE where no code was asked for;
+    index into RESPONSES of the answer to the card's payment before, or NONE if there was none.
+    """
 
     entry: Ints
     cvv: Ints
+    answered: Ints
 
     def pick(self, places: npt.NDArray[np.int64]) -> Credentials:
         """Those at `places`."""
@@ -68,4 +75,14 @@ def draw_credentials(rows: Rows, random: np.random.Generator) -> Credentials:
     # A phone at the till is contactless.
     entry = np.where((rows.channel == POS) & (rows.device != NONE) & (rows.kind == NONE), 1, entry)
     cvv = np.where(entry == online, np.where(again < wrong, _MISMATCH, _MATCH), NONE)
-    return Credentials(entry, cvv)
+    answer = np.where(cvv == _MISMATCH, 2, (random.random(count) < _WITHOUT_FUNDS).astype(np.int64))
+    return Credentials(entry, cvv, _before(rows.card, answer))
+
+
+def _before(cards: Ints, values: Ints) -> Ints:
+    """The value of each card's payment before; NONE for its first."""
+    order = np.argsort(cards, kind="stable")  # `cards` are in order of time
+    found = np.full(len(cards), NONE)
+    same = cards[order[1:]] == cards[order[:-1]]
+    found[order[1:][same]] = values[order[:-1][same]]
+    return found

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from streamproc.services.generator.credentials import CVV_RESULTS, ENTRY_MODES, Credentials
+from streamproc.services.generator.credentials import CVV_RESULTS, ENTRY_MODES, RESPONSES, Credentials
 from streamproc.services.generator.options import FRAUD_KINDS
 from streamproc.services.generator.places import CITIES, MCCS, bin_of
 from streamproc.services.generator.rows import Rows
@@ -51,6 +51,7 @@ class _Payment(msgspec.Struct, gc=False, omit_defaults=True):
     device_id: str | None = None
     ip: str | None = None
     cvv_result: str | None = None
+    last_response: str | None = None
 
 
 def json_records(traffic: Traffic) -> tuple[list[bytes], list[bytes]]:
@@ -132,6 +133,7 @@ class _Columns:
         self._channels = _table(_CHANNELS)
         self._entry_modes = _table(ENTRY_MODES)
         self._cvv_results = _table([*CVV_RESULTS, None])  # the last: NONE
+        self._responses = _table([*RESPONSES, None])  # the last: NONE
         self._addresses = _table([*world.addresses.tolist(), None])  # the last: NONE
         self._terminals = _sparse(rows.terminal, "terminal-{:06d}")
         self._devices = _sparse(rows.device, "device-{:07d}")
@@ -160,6 +162,7 @@ class _Columns:
             "device_id": self._devices(rows.device),
             "ip": self._addresses[rows.address].tolist(),
             "cvv_result": self._cvv_results[shown.cvv].tolist(),
+            "last_response": self._responses[shown.answered].tolist(),
         }
 
 

@@ -1,0 +1,68 @@
+"""The lines of a table's file, as texts: CSV with a header, or JSON, one object a line (NDJSON)."""
+
+from __future__ import annotations
+
+__all__ = ["JSON_ENDINGS", "Cells", "TableLines", "csv_lines", "json_lines"]
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from typing import IO, NamedTuple
+
+from state.errors import ConfigError, Place
+
+JSON_ENDINGS = (".ndjson", ".jsonl", ".json")
+Cells = tuple[int, list[str]]
+"""A line's number, and its texts in the order of the header."""
+
+
+class TableLines(NamedTuple):
+    """What the columns are called, and the lines below."""
+
+    header: list[str]
+    lines: Iterator[Cells]
+
+
+def csv_lines(opened: IO[str]) -> TableLines:
+    """Of a CSV file."""
+    reader = csv.reader(opened, strict=True)
+    header = [title.strip() for title in next(reader, [])]
+
+    def lines() -> Iterator[Cells]:
+        for cells in reader:
+            yield reader.line_num, [cell.strip() for cell in cells]
+
+    return TableLines(header, lines())
+
+
+def json_lines(opened: IO[str], file: str, note: Callable[[ConfigError], None]) -> TableLines:
+    """Of a file with one JSON object a line; the columns are those of all of them. Numbers stay as they are written.
+
+    `note`: told of lines that are none; these are left out.
+    """
+    objects: list[tuple[int, dict[str, str]]] = []
+    for number, line in enumerate(opened, 1):
+        if line.strip():
+            try:
+                objects.append((number, _object(line, Place(file, number, 1))))
+            except ConfigError as error:
+                note(error)
+    header = list(dict.fromkeys(name for _, one in objects for name in one))
+    return TableLines(header, ((number, [one.get(name, "") for name in header]) for number, one in objects))
+
+
+def _object(line: str, place: Place) -> dict[str, str]:
+    try:
+        told = json.loads(line.rstrip(), parse_float=str, parse_int=str, parse_constant=str)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"this is no JSON: {error.msg}", Place(place.file, place.line, error.colno)) from None
+    except RecursionError:
+        raise ConfigError("this is no JSON object of one row", place) from None
+    if not isinstance(told, dict):
+        raise ConfigError("this is no JSON object", place, "one a line: NDJSON")
+    cells = {}
+    for name, value in told.items():
+        if not isinstance(value, str | bool | None):
+            raise ConfigError(f"{name} is neither a text, a number, true, false nor null", place)
+        cells[name] = "" if value is None else str(value).lower() if isinstance(value, bool) else value
+    return cells
