@@ -203,6 +203,7 @@ class _Entry(NamedTuple):
     block: bytes
     tick: int | None
     late: bytes
+    tables: list[tuple[str, int]]
 
 
 class _Progress:
@@ -222,7 +223,11 @@ class _Progress:
     def problems(self, data: PartitionData, record: Record) -> Iterator[str]:
         """What is wrong with the next journal record, in words."""
         body, chain = record.headers.get("journal", b""), record.headers.get("chain", b"")
-        entry = msgspec.msgpack.decode(body, type=_Entry)
+        try:
+            entry = msgspec.msgpack.decode(body, type=_Entry)
+        except msgspec.DecodeError as error:
+            yield f"it cannot be read: {error}"
+            return
         if chain != hashlib.sha256(self.chain + body).digest():
             yield "its link does not follow from the one before"
         if (entry.task, entry.sequence) != (data.partition, self.sequence + 1):
