@@ -23,6 +23,7 @@ from operators.plan import Plan
 from state.errors import PartitionsChangedError, StateCorruptedError
 from streamproc.clock import Clock
 from streamproc.eventlog.contract import Chunk, CommittedOffset, EventLog, GroupReader, TopicPartition
+from streamproc.runtime.collector import InArrivalOrder, Queue
 from streamproc.runtime.ending import Leg
 from streamproc.runtime.engine import Engine
 from streamproc.runtime.event_times import EventTimes
@@ -155,8 +156,10 @@ class Stage:
 
     def alone(
         self, reader: GroupReader, clock: Clock, ours: Callable[[], Set[TopicPartition]], *, rows_max: int
-    ) -> FreshFirst:
-        """How its partitions come where there is no other stage."""
+    ) -> Queue:
+        """How its partitions come where there is no other stage; as they were merged, if it reads several streams."""
+        if len(self.topics) > 1:
+            return InArrivalOrder()
         return FreshFirst(reader, clock.now_ms, ours, within_ms=self.plan.decision.deadline_ms, rows_max=rows_max)
 
     @property

@@ -189,11 +189,13 @@ class SeededLoop(asyncio.BaseEventLoop):
         self._disposing = True
         self.set_exception_handler(lambda *_: None)
         ended: set[asyncio.Task[Any]] = set()
+        asyncio._set_running_loop(self)  # what a task begins while it ends is a task of this loop, and ends, too
         while left := asyncio.all_tasks(self) - ended:
             for task in left:
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
                 _exhaust(task.get_coro())
             ended |= left
+        asyncio._set_running_loop(None)
         self._ready.clear()
         self._scheduled.clear()
         self.close()
