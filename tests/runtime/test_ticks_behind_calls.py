@@ -20,7 +20,7 @@ from streamproc.runtime.observe import watch_tasks
 from streamproc.runtime.settings import WorkerSettings
 from streamproc.runtime.topics import prepare_topics
 from streamproc.runtime.watchdog import Watchdog
-from tests.runtime.test_until_end_of_calls import worker_of
+from tests.runtime.chain_world import worker_of
 
 PIPELINE = """\
 pipeline: p
