@@ -25,7 +25,7 @@ _LATELY_MS = 1_000
 
 
 class FreshFirst:
-    """A `Queue`, see collector.py, of one stage's records.
+    """A `Queue`, see collector.py, of the records of one stage that reads one topic.
 
     Args:
         reader: is told to pause.
@@ -44,7 +44,7 @@ class FreshFirst:
         self._reader, self._now_ms, self._ours = reader, now_ms, ours
         self._within_ms, self._rows_max = within_ms or _LATELY_MS, rows_max
         self._chunks: deque[Chunk] = deque()
-        self._paused: dict[int, dict[TopicPartition, int]] = {}
+        self._paused: dict[TopicPartition, int] = {}
         self.rows = 0
 
     @property
@@ -56,7 +56,7 @@ class FreshFirst:
     def head(self) -> Chunk | None:
         """See `Queue`."""
         behind = self._behind()
-        return next((chunk for chunk in self._chunks if chunk.tp.partition not in behind), None)
+        return next((chunk for chunk in self._chunks if chunk.tp not in behind), None)
 
     def ready(self) -> bool:
         """See `Queue`."""
@@ -76,7 +76,7 @@ class FreshFirst:
         share = rows // _SHARE if behind and head is not None and rows > len(head.offsets) else 0
         taken = self._take(rows - share, behind)
         if share:
-            taken += self._take(share, {chunk.tp.partition for chunk in self._chunks} - behind)
+            taken += self._take(share, {chunk.tp for chunk in self._chunks} - behind)
         self._let_go()
         return taken
 
@@ -86,12 +86,12 @@ class FreshFirst:
         self._paused.clear()
         self.rows = 0
 
-    def _take(self, rows: int, spared: Set[int]) -> list[Chunk]:
+    def _take(self, rows: int, spared: Set[TopicPartition]) -> list[Chunk]:
         """The first `rows` records of partitions that are not `spared`."""
         taken, kept = list[Chunk](), list[Chunk]()
         while self._chunks and rows > 0:
             chunk = self._chunks.popleft()
-            if chunk.tp.partition in spared:
+            if chunk.tp in spared:
                 kept.append(chunk)
                 continue
             if len(chunk.offsets) > rows:
@@ -103,26 +103,25 @@ class FreshFirst:
         self.rows -= sum(len(chunk.offsets) for chunk in taken)
         return taken
 
-    def _behind(self) -> set[int]:
+    def _behind(self) -> set[TopicPartition]:
         """1. and 3.: partitions that others go before."""
-        heads: dict[int, int] = {}
+        heads: dict[TopicPartition, int] = {}
         for chunk in self._chunks:
-            heads.setdefault(chunk.tp.partition, chunk.timestamps[0])
+            heads.setdefault(chunk.tp, chunk.timestamps[0])
         since = self._now_ms() - self._within_ms
-        behind = {partition for partition, came in heads.items() if came < since}
+        behind = {tp for tp, came in heads.items() if came < since}
         return behind if len(behind) < len(heads) else set()
 
     def _hold_back(self) -> None:
         """4. No more for now of partitions that are behind."""
         since = self._now_ms() - self._within_ms
-        late = {chunk.tp.partition for chunk in self._chunks if chunk.timestamps[0] < since}
+        late = {chunk.tp for chunk in self._chunks if chunk.timestamps[0] < since}
         ours = self._ours()
-        if all(tp.partition in late or not self._reader.caught_up(tp) for tp in ours):
+        if all(tp in late or not self._reader.caught_up(tp) for tp in ours):
             return
-        for partition in late - self._paused.keys():
-            inputs = {tp: self._reader.position(tp) for tp in ours if tp.partition == partition}
-            self._paused[partition] = {tp: at for tp, at in inputs.items() if at != NO_OFFSET}
-            for tp in self._paused[partition]:
+        for tp in sorted((late & ours) - self._paused.keys()):
+            if (at := self._reader.position(tp)) != NO_OFFSET:
+                self._paused[tp] = at
                 self._reader.pause(tp)
 
     def _let_go(self) -> None:
@@ -131,9 +130,8 @@ class FreshFirst:
             return
         waiting = dict.fromkeys(self._paused, 0)
         for chunk in self._chunks:
-            if chunk.tp.partition in waiting:
-                waiting[chunk.tp.partition] += len(chunk.offsets)
-        for partition, rows in waiting.items():
+            if chunk.tp in waiting:
+                waiting[chunk.tp] += len(chunk.offsets)
+        for tp, rows in waiting.items():
             if rows <= self._rows_max // 8:
-                for tp, offset in self._paused.pop(partition).items():
-                    self._reader.resume(tp, offset)
+                self._reader.resume(tp, self._paused.pop(tp))
