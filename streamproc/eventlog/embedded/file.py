@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["FILE_NAME", "connect", "translate"]
+__all__ = ["FILE_NAME", "TURN_S", "connect", "is_busy", "translate"]
 
 import sqlite3
+import time
 from pathlib import Path
 
 from state.errors import ConfigError, EventLogError
@@ -16,6 +17,8 @@ FORMAT = 1
 
 _PAGE_BYTES = 8192
 _CHECKPOINT_PAGES = 1000
+TURN_S = 0.0005
+"""Between two attempts while another holds the file: a commit takes one. SQLite's own handler waits up to 100 ms."""
 
 # chunks.id = partitions.id << 40 | base offset: one b-tree, appended to at each partition's end.
 _SCHEMA = (
@@ -72,23 +75,38 @@ def connect(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot make the directory of the event log: {error}", hint="name another one") from error
-    connection = sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None)
-    try:
-        connection.execute("BEGIN")  # another process may make it between two looks
+    deadline = time.monotonic() + busy_timeout_s
+    while True:
+        connection = sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None)
         try:
-            is_ours = _is_ours(connection, path)
-        finally:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-        if not is_ours:
-            _create(connection, path)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+            _prepare(connection, path)
+        except BaseException as error:
+            connection.close()
+            # SQLite does not wait for its turn where waiting could be a deadlock: two that change the journal's mode.
+            if not is_busy(error) or time.monotonic() > deadline:
+                raise
+        else:
+            return connection
+        time.sleep(TURN_S)
+
+
+def is_busy(error: BaseException) -> bool:
+    """Whether another connection, of any process, has its turn."""
+    return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    connection.execute("BEGIN")  # another process may make it between two looks
+    try:
+        is_ours = _is_ours(connection, path)
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+    if not is_ours:
+        _create(connection, path)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
 
 
 def _is_ours(connection: sqlite3.Connection, path: Path) -> bool:

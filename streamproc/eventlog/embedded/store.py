@@ -16,11 +16,10 @@ import msgspec
 from state.errors import ConfigError, EventLogError, FencedError, TaskMigratedError
 from streamproc.eventlog.contract import Chunk, CommittedOffset, Headers, TopicPartition, TopicSpec
 from streamproc.eventlog.embedded.codec import PackedChunk, damaged, unpack
-from streamproc.eventlog.embedded.file import connect
+from streamproc.eventlog.embedded.file import TURN_S, connect, is_busy
 
 _OFFSET_BITS = 40
 _OFFSET_MASK = (1 << _OFFSET_BITS) - 1
-_TURN_S = 0.0005
 
 
 class GroupMembership(NamedTuple):
@@ -340,17 +339,16 @@ class Store:
             raise
 
     def _begin_in_turn(self) -> None:
-        """SQLite's own busy handler waits up to 100 ms between attempts; a commit takes one."""
         deadline = time.monotonic() + self._busy_timeout_s
         while True:
             try:
                 self._db.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                if not is_busy(error) or time.monotonic() > deadline:
                     raise
             else:
                 return
-            time.sleep(_TURN_S)
+            time.sleep(TURN_S)
 
 
 def _spread(headers: Mapping[int, Sequence[Headers]], count: int) -> list[Headers] | None:

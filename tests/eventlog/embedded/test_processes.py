@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from streamproc.eventlog.contract import Scanner, TopicPartition, TopicSpec
 from streamproc.eventlog.embedded import EmbeddedEventLog
+from streamproc.eventlog.embedded.file import connect
 from tests.eventlog.embedded.process import LEFT, RECORDS, RIGHT
 
 ROOT = Path(__file__).parents[3]
@@ -83,6 +85,26 @@ async def test_a_killed_process_leaves_no_half_transaction(tmp_path: Path, seed:
     assert await heir.wait() == 0
     assert whole((await read(scanner))[LEFT]) == {"heir": 1}
     await log.close()
+
+
+def test_a_log_that_many_make_at_once_is_busy_for_none_of_them(tmp_path: Path) -> None:
+    errors: list[Exception] = []
+
+    def make(path: Path, start: threading.Barrier) -> None:
+        start.wait()
+        try:
+            connect(path, 20).close()
+        except Exception as error:
+            errors.append(error)
+
+    for attempt in range(100):
+        start = threading.Barrier(8)
+        threads = [threading.Thread(target=make, args=(tmp_path / f"{attempt}" / "log", start)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert errors == []
 
 
 async def test_many_processes_may_make_the_log_at_once(tmp_path: Path) -> None:
