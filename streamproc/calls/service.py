@@ -134,6 +134,9 @@ class Service:
                 result, well = "bad_answer", False
             except CallError as error:
                 result, well = error.reason, error.well
+            except Exception as error:  # a client has more ways to fail than it says: they concern this row only
+                self._logger.error("a call failed in an unknown way", error=type(error).__name__)
+                result, well = "failed", False
             finally:
                 now = self._clock.monotonic()
                 self._metrics.in_flight.dec()

@@ -35,7 +35,7 @@ def check_live(pipeline: Pipeline, items: Mapping[str, Item], builder: StepBuild
     while grown:
         before = len(kept)
         for item in items.values():
-            if isinstance(item, ExpressionItem) and not kept.isdisjoint(writes(item)):
+            if not _keeps_state(item) and not kept.isdisjoint(writes(item)):
                 kept.update(reads(item))
         grown = len(kept) > before
     for name, item in items.items():

@@ -11,7 +11,7 @@ from __future__ import annotations
 __all__ = ["Answering", "Caller"]
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import structlog
@@ -69,9 +69,14 @@ class Caller:
         self._stopping = False
 
     @property
-    def positions(self) -> dict[TopicPartition, int]:
-        """Of what it has now: up to where rows have gone on."""
-        return {tp: line.position for tp, line in self._lines.items()}
+    def tasks(self) -> Iterable[Line]:
+        """Of the partitions that it has now; their positions: up to where rows have gone on."""
+        return self._lines.values()
+
+    def waiting(self, ends: Mapping[TopicPartition, int]) -> set[TopicPartition]:
+        """Whose source, which ends there, holds what has not gone on; what only marks transactions does not count."""
+        read = self._reader.position
+        return {tp for tp, line in self._lines.items() if len(line) or max(read(tp), line.position) < ends.get(tp, 0)}
 
     def stop(self) -> None:
         """Finish the transaction at hand, and return from `run`."""
@@ -124,7 +129,7 @@ class Caller:
             self._assignment.changed.set()
             raise
         for tp in mine:
-            self._lines[tp] = Line(committed[tp].offset if tp in committed else begins[tp])
+            self._lines[tp] = Line(tp, committed[tp].offset if tp in committed else begins[tp])
             self._reader.resume(tp, self._lines[tp].position)
         self._logger.info("calls are made", tasks=[tp.partition for tp in mine])
         return True

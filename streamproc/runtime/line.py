@@ -11,7 +11,7 @@ from itertools import islice
 import msgspec
 
 from operators.handoff import joined
-from streamproc.eventlog.contract import Chunk
+from streamproc.eventlog.contract import Chunk, TopicPartition
 
 
 class Row(msgspec.Struct):
@@ -34,11 +34,32 @@ class Row(msgspec.Struct):
 
 
 class Line:
-    """First come, first gone. `position`: where reading begins again for who has lost it."""
+    """First come, first gone. `position`: where reading of `source` begins again for who has lost it."""
 
-    def __init__(self, position: int) -> None:
-        self.position = position
+    phase = "asking"
+
+    def __init__(self, source: TopicPartition, position: int) -> None:
+        self.source, self.position = source, position
         self._rows: deque[Row] = deque()
+
+    @property
+    def inputs(self) -> tuple[TopicPartition, ...]:
+        """Its one source."""
+        return (self.source,)
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """The position in it."""
+        return (self.position,)
+
+    def position_of(self, _: TopicPartition) -> int:
+        """The same, asked for by the source."""
+        return self.position
+
+    @property
+    def named(self) -> dict[str, object]:
+        """How the log names it."""
+        return {"topic": self.source.topic, "task": self.source.partition}
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["STEPS", "Moving", "StepTimer", "Watched", "watch_tasks"]
+__all__ = ["STEPS", "StepTimer", "Watched", "watch_tasks"]
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence, Set
@@ -15,9 +15,8 @@ from state.worker_state import WorkerState
 from streamproc.clock import Clock
 from streamproc.eventlog.contract import Admin, TopicPartition
 from streamproc.runtime.metrics import WorkerMetrics
-from streamproc.runtime.partition_task import PartitionTask
 from streamproc.runtime.transaction import COMPUTED, Probe
-from streamproc.runtime.watchdog import Watchdog
+from streamproc.runtime.watchdog import Standing, Watchdog
 
 STEPS = {2: "collect", 3: "decode", 4: "steps", COMPUTED: "encode", 6: "produce", 7: "deliver", 8: "commit"}
 _FLIGHT = 5
@@ -51,18 +50,11 @@ class StepTimer:
 
 
 class Watched(Protocol):
-    """What a watcher asks a worker."""
+    """What a watcher asks a worker, and a call step beside it."""
 
     @property
-    def tasks(self) -> Iterable[PartitionTask]: ...
+    def tasks(self) -> Iterable[Standing]: ...
     def waiting(self, ends: Mapping[TopicPartition, int]) -> Set[TopicPartition]: ...
-
-
-class Moving(Protocol):
-    """What goes through partitions without tasks: a call step."""
-
-    @property
-    def positions(self) -> Mapping[TopicPartition, int]: ...
 
 
 async def watch_tasks(
@@ -73,12 +65,13 @@ async def watch_tasks(
     metrics: WorkerMetrics,
     clock: Clock,
     watchdog: Watchdog,
-    callers: Sequence[Moving] = (),
+    callers: Sequence[Watched] = (),
 ) -> None:
-    """For ever: lag of each task and caller behind the log's end, and whether a task advances; keys and bytes of the
-    state, which is given by stage; the hottest keys; whether the log answers.
+    """For ever: lag of each task and caller behind the log's end, and whether it advances; keys and bytes of the state,
+    which is given by stage; the hottest keys; whether the log answers.
     """
     logger = structlog.get_logger("watch")
+    watched = (worker, *callers)
     while True:
         await clock.sleep(_WATCH_SECONDS)
         metrics.hot_keys.look(clock.monotonic())
@@ -86,12 +79,12 @@ async def watch_tasks(
             metrics.state_keys.labels(stage).set(state.live_keys)
             metrics.state_bytes.labels(stage).set(state.bytes_estimate())
             metrics.state_evicted_keys.labels(stage).set(state.evicted)
-        owned = {tp: task for task in worker.tasks for tp in task.inputs}
+        tasks = [task for one in watched for task in one.tasks]
+        owned = {tp: task for task in tasks for tp in task.inputs}
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
-                moving = {tp: at for caller in callers for tp, at in caller.positions.items()}
-                ends = await admin.end_offsets([*owned, *moving])
-            waiting = worker.waiting(ends)
+                ends = await admin.end_offsets(list(owned))
+            waiting = {tp for one in watched for tp in one.waiting(ends)}
         except (EventLogError, TimeoutError):
             if metrics.log_answers:
                 logger.error("the log does not answer")
@@ -100,9 +93,8 @@ async def watch_tasks(
         if not metrics.log_answers:
             logger.info("the log answers again")
         metrics.log_answers = True
-        watchdog.look(worker.tasks, waiting, ends)
+        watchdog.look(tasks, waiting, ends)
         metrics.stalled_tasks.set(len(watchdog.stalled))
         metrics.lag.clear()
-        moving |= {tp: task.position_of(tp) for tp, task in owned.items()}
         for tp, end in ends.items():
-            metrics.lag.labels(tp.topic, str(tp.partition)).set(max(0, end - moving[tp]))
+            metrics.lag.labels(tp.topic, str(tp.partition)).set(max(0, end - owned[tp].position_of(tp)))

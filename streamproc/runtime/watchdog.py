@@ -6,17 +6,35 @@ delivers nothing, a mistake of ours. It only says so; what ends a worker is boun
 
 from __future__ import annotations
 
-__all__ = ["Watchdog"]
+__all__ = ["Standing", "Watchdog"]
 
 from collections.abc import Iterable, Mapping, Set
+from typing import Protocol
 
 import structlog
 
 from streamproc.eventlog.contract import TopicPartition
-from streamproc.runtime.partition_task import PartitionTask
 
 _LOOKS_MAX = 15
 """Looks, not seconds: a process that was stopped has not looked. One every two seconds (observe.py)."""
+
+
+class Standing(Protocol):
+    """What can stand still: a task of a stage (see `PartitionTask`), a partition of a call step."""
+
+    @property
+    def source(self) -> TopicPartition: ...
+    @property
+    def inputs(self) -> tuple[TopicPartition, ...]: ...
+    @property
+    def position(self) -> int: ...
+    @property
+    def positions(self) -> tuple[int, ...]: ...
+    @property
+    def phase(self) -> str: ...
+    @property
+    def named(self) -> Mapping[str, object]: ...
+    def position_of(self, tp: TopicPartition) -> int: ...
 
 
 class Watchdog:
@@ -27,9 +45,7 @@ class Watchdog:
         self._seen: dict[TopicPartition, tuple[tuple[int, ...], int]] = {}  # positions, looks that found it there
         self._logger = structlog.get_logger("watchdog")
 
-    def look(
-        self, tasks: Iterable[PartitionTask], waiting: Set[TopicPartition], ends: Mapping[TopicPartition, int]
-    ) -> None:
+    def look(self, tasks: Iterable[Standing], waiting: Set[TopicPartition], ends: Mapping[TopicPartition, int]) -> None:
         """`waiting`: whose input has something to decide. `ends`: where it ends."""
         seen: dict[TopicPartition, tuple[tuple[int, ...], int]] = {}
         for task in tasks:

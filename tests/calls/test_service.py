@@ -26,7 +26,7 @@ FAILED = {"reputation": 0.5, "known_bad": None, "device_failed": True}
 class Scripted:
     """Answers after `seconds` as `script` says, attempt by attempt; the last one goes on for ever."""
 
-    def __init__(self, *script: bytes | CallError, seconds: float = 0.01) -> None:
+    def __init__(self, *script: bytes | Exception, seconds: float = 0.01) -> None:
         self.script, self.seconds = list(script) or [GOOD], seconds
         self.asked: list[str] = []
         self.open = self.at_once = 0
@@ -41,7 +41,7 @@ class Scripted:
             await asyncio.sleep(self.seconds)
         finally:
             self.open -= 1
-        if isinstance(said, CallError):
+        if isinstance(said, Exception):
             raise said
         return said
 
@@ -84,6 +84,23 @@ def test_a_row_gets_the_answer() -> None:
         assert bench.scripted.asked == ["d1", "d%202"]
         assert (bench.count("answered"), bench.count("nothing_to_ask"), bench.value("_seconds_count")) == (2, 1, 2)
         assert bench.service.answer(b"no JSON") == b""
+
+    run(scenario())
+
+
+def test_a_mistake_of_the_client_is_a_call_that_failed() -> None:
+    """It must not end the worker: the same row would end the next one."""
+
+    async def scenario() -> None:
+        bench = Bench(Scripted(RuntimeError("d1 is secret"), GOOD))
+        with capture_logs() as logs:
+            assert await bench.told("d1") == [FAILED]
+        assert [(line["event"], line["error"]) for line in logs] == [
+            ("a call failed in an unknown way", "RuntimeError")
+        ]
+        assert "secret" not in str(logs)
+        assert await bench.told("d2") == [WELL]
+        assert (bench.count("failed"), bench.count("answered"), bench.value("s_in_flight")) == (1, 1, 0)
 
     run(scenario())
 

@@ -61,6 +61,26 @@ def test_what_looks_back_cannot_read_them(tmp_path: Path, feature: str) -> None:
     compiled(tmp_path, fixed.replace("distinct: by", "distinct: shop"))
 
 
+OPERATORS = """\
+from operators.event_operator import BOOL, INT64, EventOperator, InputField, OutputField
+
+class Points(EventOperator):
+    inputs = (InputField("listed", BOOL),)
+    outputs = (OutputField("points", INT64),)
+
+    def on_event(self, event, state):
+        return (int(bool(event["listed"])),)
+"""
+
+
+def test_nor_can_it_by_way_of_an_operator_without_state(tmp_path: Path) -> None:
+    (tmp_path / "ops.py").write_text(OPERATORS)
+    operators = "\noperators: {points: {operator: './ops.py:Points'}}"
+    with pytest.raises(ConfigError, match="cannot read the table blocked: it has a topic"):
+        compiled(tmp_path, "bad: {of: points, aggregates: [sum], over: [1h]}" + operators)
+    compiled(tmp_path, "ok: points + 1" + operators)
+
+
 def test_other_features_and_rules_can(tmp_path: Path) -> None:
     plan = compiled(tmp_path, 'ok: {count: "*", over: 1h, where: amount > 5}')
     assert [table.topic for table in plan.live.tables] == ["shop.blocked"]  # type: ignore[attr-defined]

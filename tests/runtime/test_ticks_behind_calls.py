@@ -8,6 +8,8 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+from structlog.testing import capture_logs
+
 from operators.plan import Plan
 from state.hashing import partition_of
 from streamproc.cli.calls import beside
@@ -38,11 +40,14 @@ stages:
     windows: {paid: {tumble: 2s}}
     absences: {no_good: {after: reputation = 1, without: reputation = 2, within: 2s}}
 """
-SLOW_SECONDS, SEEDS = 20.0, 20
+SLOW_SECONDS, STALLED_SECONDS, SEEDS = 20.0, 45.0, 20
 
 
 class Slow:
     """Answers the first row at once, and the second long after it."""
+
+    def __init__(self, seconds: float = SLOW_SECONDS) -> None:
+        self.seconds = seconds
 
     def answer(self, record: bytes | None) -> bytes | asyncio.Future[bytes]:
         assert record is not None
@@ -53,7 +58,7 @@ class Slow:
     def waiting(self, rows: int) -> None: ...
 
     async def _later(self) -> bytes:
-        await asyncio.sleep(SLOW_SECONDS)
+        await asyncio.sleep(self.seconds)
         return b'"reputation":2,"reputation_failed":false'
 
 
@@ -75,15 +80,15 @@ async def feed(log: SimulatedEventLog, plans: Sequence[Plan], now_ms: int) -> No
     await log.appender().append([OutputRecords(TopicPartition("p.payments", 0), [b"d"] * 2, list(values), now_ms)])
 
 
-async def lags(seconds: float) -> float | None:
-    """Records of the call's topic that are said to wait, after so long."""
+async def lags(seconds: float) -> tuple[float | None, float | None]:
+    """Records of the call's topic that are said to wait, and partitions that are said to stand still, after so long."""
     rng, clock, metrics = random.Random(1), VirtualClock(), WorkerMetrics()
     log = SimulatedCluster(clock, rng, Faults(rng, latency_s=(0.01, 0.2))).client("one")
     plans = compile_stages(read_pipeline(PIPELINE, "p.yaml"))
     await feed(log, plans, clock.now_ms())
     (spec,) = plans[1].calls
     worker = worker_of(plans, log, rng, WorkerSettings())
-    caller = Caller(spec, plans, log, Slow(), clock=clock, settings=WorkerSettings())
+    caller = Caller(spec, plans, log, Slow(STALLED_SECONDS), clock=clock, settings=WorkerSettings())
     running = asyncio.ensure_future(beside(worker, [caller]))
     watching = asyncio.ensure_future(
         watch_tasks(log.admin(), worker, {}, metrics=metrics, clock=clock, watchdog=Watchdog(), callers=[caller])
@@ -94,16 +99,21 @@ async def lags(seconds: float) -> float | None:
     watching.cancel()
     await asyncio.wait([watching])
     await log.close()
-    return metrics.registry.get_sample_value("streamproc_lag_records", {"topic": "p.reputation", "partition": "0"})
+    said = metrics.registry.get_sample_value
+    lag = said("streamproc_lag_records", {"topic": "p.reputation", "partition": "0"})
+    return lag, said("streamproc_stalled_tasks")
 
 
 def test_what_is_not_answered_is_seen_to_wait() -> None:
     """The row that is asked about, and the mark of the transaction that wrote it, as in the lag of tasks."""
     found = []
-    for seconds in (SLOW_SECONDS / 2, SLOW_SECONDS + 30):
-        with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
-            found.append(runner.run(lags(seconds)))
-    assert found == [2, 0]
+    with capture_logs() as logs:
+        for seconds in (10, STALLED_SECONDS - 5, STALLED_SECONDS + 30):
+            with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+                found.append(runner.run(lags(seconds)))
+    assert found == [(2, 0), (2, 1), (0, 0)]
+    stood = [line for line in logs if line["event"] == "a task stands still"]
+    assert {(line["topic"], line["task"], line["phase"]) for line in stood} == {("p.reputation", 0, "asking")}
 
 
 async def told(seed: int, seconds: float) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

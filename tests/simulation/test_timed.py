@@ -15,8 +15,9 @@ import pytest
 from operators.plan import Plan
 from operators.timed.spec import AbsenceSpec, TimedSpec
 from state.hashing import partition_of
+from state.memory import MemoryDisk
 from streamproc.eventlog.contract import OutputRecords, TopicPartition
-from streamproc.eventlog.simulated import Fault, Faults, VirtualTimeLoop
+from streamproc.eventlog.simulated import Fault, Faults, SimulatedEventLog, VirtualTimeLoop
 from streamproc.language import compile_pipeline
 from streamproc.language.load import read_pipeline
 from streamproc.runtime.journal import decode_entry
@@ -210,3 +211,55 @@ def test_alerts_are_the_oracles_whatever_fails(plan: Plan) -> None:
             seen += runner.run(lived(plan, seed))
     assert seen["alerts"] > 3000
     assert min(seen["late"], seen["ticks"], seen["crashes"]) >= 10, seen
+
+
+class Shared(World):
+    """A world that knows its workers' connections."""
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.logs: list[SimulatedEventLog] = []
+
+    def _worker(self, log: SimulatedEventLog, *given: Any) -> Any:
+        self.logs.append(log)
+        return super()._worker(log, *given)
+
+
+async def shared(plan: Plan, seed: int) -> Counter[str]:
+    """Two workers with disks of their own, one of which comes, is taken for dead and goes; input rests meanwhile."""
+    rng = random.Random(f"shared {seed}")
+    faults = Faults(rng, latency_s=(0.0, 0.01), timeout_s=0.5)
+    world = Shared(plan, rng, faults)
+    world.memory_bytes = seed % 2
+    await feed(world, payments(rng, rng.randrange(10, 40), 0))
+    settings = {"batch_rows_max": rng.choice((1, 7, 64)), "flush_rows": rng.choice((1, 50))}
+    trickle = [(rng.uniform(0, 1.6), record) for record in payments(rng, 30, 5_000)]
+    works: list[asyncio.Future[Any]] = [asyncio.ensure_future(feed_slowly(world, trickle))]
+    for name in ("one", "two", "two"):
+        crash = (rng.randrange(1, 9), rng.randrange(1, 9)) if name == "two" and rng.random() < 0.5 else None
+        works.append(asyncio.ensure_future(world.work(crash, seconds=40.0, instance=name, **settings)))
+        await asyncio.sleep(rng.choice((0.0, 0.3, 5.0)))
+        log, world.disk = world.logs[-1], MemoryDisk(rng)
+        if name == "two":
+            for _ in range(rng.randrange(5)):
+                await asyncio.sleep(rng.uniform(0.05, 4.0))
+                log.forget()
+            await asyncio.wait([works[-1]], timeout=rng.uniform(0, 45))
+            if not works[-1].done():
+                break
+    await asyncio.gather(*works)
+    assert await world.work(batch_rows_max=64)
+    seen = await judge(world)
+    seen["restored"] = int(world.count("restored_tasks"))
+    return seen
+
+
+@pytest.mark.timeout(400)
+def test_alerts_are_the_oracles_though_partitions_change_hands(plan: Plan) -> None:
+    """Whoever restores a partition obeys the ticks that another's clock made."""
+    seen: Counter[str] = Counter()
+    for seed in range(SEEDS // 2):
+        with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+            seen += runner.run(shared(plan, seed))
+    assert min(seen["alerts"], seen["ticks"]) > 500
+    assert seen["restored"] > 60

@@ -116,14 +116,28 @@ def run(
 ) -> dict[int, list[tuple[Any, ...]]]:  # fmt: skip
     """What is said, by task; the indices are those of each task's own rows. `cut` 0: all rows at once.
 
-    `restore`: a new process between any two batches; `undo`: each batch first runs with the rows after it, and is
-    undone; `forget`: all keys leave memory between two batches.
+    `restore`: a new process between any two batches (of all rows at once: between any two rows, a run for each place;
+    all must say the same); `undo`: each batch first runs with the rows after it, and is undone; `forget`: all keys
+    leave memory between two batches.
     """
+    if cut or not restore:
+        return run_batches(rule, disorder, rows, cuts(rows, cut or max(1, len(rows))), restore, undo, forget)
+    said = run(rule, disorder, rows, 0, undo=undo, forget=forget)
+    for place in range(1, len(rows)):
+        parts = [part for half in (rows[:place], rows[place:]) for part in cuts(half, len(half))]
+        assert run_batches(rule, disorder, rows, parts, True, undo, forget) == said, f"restored before row {place}"
+    return said
+
+
+def run_batches(
+    rule: Any, disorder: int, rows: list[Row], parts: list[list[Row]], restore: bool, undo: bool, forget: bool
+) -> dict[int, list[tuple[Any, ...]]]:
+    """The same of rows that are cut into `parts`."""
     tasks = max((one["task"] for one in rows), default=0) + 1
     worker = Worker(TimedSpec("w", "key", "key", rule, disorder, "id"), tasks)
     said: dict[int, list[tuple[Any, ...]]] = {}
     seen = dict.fromkeys(range(tasks), 0)
-    for part in cuts(rows, cut or max(1, len(rows))):
+    for part in parts:
         if undo:
             worker.process(part)
             worker.state.undo()

@@ -1,6 +1,7 @@
 """What Flink, Kafka Streams and Beam say of the same rows, taken from their tests; where they disagree, our choice.
 
-Each case runs at batch sizes 1 and all, and with a restore between any two events. Values are 1 unless told.
+Each case runs at batch sizes 1 and all, and of both with a restore between any two events: of batches of one after
+each, of one batch of all at each place in turn. Values are 1 unless told.
 
 - Flink: a watermark w there is one of w + 1 here (there: no more rows up to w; here: none before it). Rows do not move
   it, so the disorder here is larger than all times, and ticks stand for watermarks.
@@ -17,7 +18,7 @@ from operators.timed.spec import TimedAggregate
 from tests.operators.timed.harness import Row, absence, results, row, run, tick, window
 
 FAR = 10_000_000
-HOW = pytest.mark.parametrize(("cut", "restore"), [(1, False), (1, True), (0, False)])
+HOW = pytest.mark.parametrize(("cut", "restore"), [(1, False), (1, True), (0, False), (0, True)])
 COUNT: dict[str, Any] = {"of": None, "aggregates": (TimedAggregate.COUNT,)}
 SUM: dict[str, Any] = {"aggregates": (TimedAggregate.SUM,)}
 
