@@ -1,10 +1,10 @@
 """Restore a task: bring its state to exactly what the committed offsets say, without emitting anything.
 
 1. the stable offset fetch names the journal's last record (its sequence and chain head)
-2. candidates: the local state and the checkpoints, the freshest first; one whose (sequence, chain head) does not stand
-   in the journal, or that is ahead of the committed position, is foreign: left behind, loudly, and the next older one
-   is taken. A checkpoint is judged before it takes the local state's place. The last candidate is the empty state, if
-   journal and input still begin at the first needed record
+2. candidates (candidates.py): the local state and the checkpoints, the freshest first; one whose (sequence, chain
+   head) does not stand in the journal, or that is ahead of the committed position, is foreign: left behind, loudly, and
+   the next older one is taken. A checkpoint is judged before it takes the local state's place. The last candidate is
+   the empty state, if journal and input still begin at the first needed record
 3. silent replay of the input in the journal's order, many journal records joined into one batch
 4. the last transaction alone: its `exact` digest must come out equal (`output` is only reported on: replay.py)
 5. the caller seeks the reader to the position and goes live
@@ -21,14 +21,11 @@ from typing import Protocol
 import structlog
 
 from state.errors import (
-    BlobStoreError,
     ConfigError,
-    PartitionsChangedError,
-    StateBarrierError,
     StateCorruptedError,
 )
-from state.manifest import Manifest
 from streamproc.eventlog.contract import Chunk, CommittedOffset, EventLog, Scanner, TopicPartition
+from streamproc.runtime.candidates import Candidates, ForeignTaskError, barrier
 from streamproc.runtime.journal import (
     CHAIN_START,
     JournalEntry,
@@ -43,8 +40,6 @@ from streamproc.runtime.partition_task import PartitionTask, Phase
 from streamproc.runtime.reading import MergedFeed, portions, ticked
 from streamproc.runtime.stored_state import LocalMeta, LocalStates, NoCheckpoints, TaskCheckpoints
 
-_NEAR_ROWS = 100_000
-"""Local state so near to the end is replayed, a fraction of a second, without asking for a fresher checkpoint."""
 _REPLAY_ROWS = 8192
 """Rows replayed at once, in about 20 ms: live tasks wait no longer. More at once is not faster."""
 
@@ -74,16 +69,27 @@ class Recovery:
         checkpoints: TaskCheckpoints | None = None,
     ) -> None:  # fmt: skip
         self._log = log
-        self._group = group
         self._replayer = replayer
         self._states = states
         self._journal_topic = journal_topic
         self._fingerprint = state_fingerprint
+        self._candidates = Candidates(
+            log, states, checkpoints or NoCheckpoints(), group=group, journal_topic=journal_topic,
+            state_fingerprint=state_fingerprint, go_on=self._go_on,
+        )  # fmt: skip
         self.partitions = partitions
-        self._checkpoints = checkpoints or NoCheckpoints()
         self._busy = busy
         self.stopping: Callable[[], bool] = lambda: False
         self._logger = structlog.get_logger("recovery")
+
+    @property
+    def partitions(self) -> int:
+        """How many the input has."""
+        return self._candidates.partitions
+
+    @partitions.setter
+    def partitions(self, count: int) -> None:
+        self._candidates.partitions = count
 
     async def restore(self, task: PartitionTask, committed: Mapping[TopicPartition, CommittedOffset]) -> bool:
         """Steps 2-4; afterwards the task's positions, sequence and chain are those committed.
@@ -97,7 +103,7 @@ class Recovery:
         """
         try:
             await self._restore(task, End.of(task, committed))
-        except _StoppedError:
+        except (_StoppedError, ForeignTaskError):
             return False
         task.enter(Phase.RUNNING)
         return True
@@ -112,99 +118,14 @@ class Recovery:
 
     async def _from_candidates(self, task: PartitionTask, end: End) -> None:
         """Steps 3-4 from the freshest candidate that leads to the journal's end."""
-        async for candidate in self._candidates(task, end):
+        async for candidate in self._candidates.of(task, end):
             try:
                 await self._replay_from(task, candidate, end)
                 return
             except StateCorruptedError as error:
                 if candidate is None:
                     raise
-                await self._discard(task, str(error))
-
-    async def _candidates(self, task: PartitionTask, end: End) -> AsyncIterator[LocalMeta | None]:
-        """Step 2: states to begin from, each in place as it is yielded; the last one is empty."""
-        head = end.head
-        local = await self._local(task, head)
-        if local is not None and await self._is_near(task, local, end):
-            yield local
-            local = None
-        for manifest in await self._manifests(task, local):
-            if local is not None and manifest.cut.sequence <= local.sequence:
-                break
-            installed = await self._installed(task, manifest, head)
-            if installed is not None or self._states.local_meta(task.task) is None:
-                local = None  # set aside
-            if installed is not None:
-                yield installed
-        if local is not None:
-            yield local
-        yield None
-
-    async def _is_near(self, task: PartitionTask, local: LocalMeta, end: End) -> bool:
-        """Whether no checkpoint need be asked for: little is to be replayed, and the inputs still have it."""
-        positions = (local.position, *local.others)
-        if sum(end.positions) - sum(positions) > _NEAR_ROWS:
-            return False
-        return all(begin <= at for begin, at in zip(await begins_of(self._log, task), positions, strict=True))
-
-    async def _installed(self, task: PartitionTask, manifest: Manifest, head: JournalHead) -> LocalMeta | None:
-        """A checkpoint in the place of the local state; None if it is of no use."""
-        cut, logger = manifest.cut, self._logger.bind(**task.named)
-        logger = logger.bind(checkpoint=manifest.name)
-        if cut.state_fingerprint != self._fingerprint:
-            logger.warning("checkpoint passed over: it is of another plan")
-            return None
-        if cut.sequence > head.sequence:
-            if await self._is_foreign(task, cut.sequence):
-                logger.error("checkpoint removed: it is ahead of the committed offsets, so of another history")
-                await self._checkpoints.discard(manifest)
-            else:
-                logger.warning("checkpoint passed over: another worker has the task by now")
-            return None
-        try:
-            if not await self._stands(task, LocalMeta.decode(cut.meta), head):
-                logger.error("checkpoint passed over: the journal does not have, or not any more, what it is of")
-                return None
-            return self._checked(await self._checkpoints.install(manifest, self._go_on))
-        except StateCorruptedError as error:
-            logger.error("checkpoint passed over: it is damaged", reason=str(error))
-            return None
-
-    async def _stands(self, task: PartitionTask, meta: LocalMeta, head: JournalHead) -> bool:
-        """Whether a replay can go on from there: else a sound local state must not be given up for it."""
-        stands = (meta.sequence, meta.chain)
-        if stands == (head.sequence, head.chain):
-            return True  # nothing to replay, nothing needed of the journal
-        tp, scanner = TopicPartition(self._journal_topic, task.task), self._log.scanner()
-        try:
-            if (await self._log.admin().begin_offsets([tp])).get(tp, 0) <= meta.journal_offset:
-                async for found in self._records(scanner, tp, meta.journal_offset):
-                    return (found.entry.sequence, found.chain) == stands
-        finally:
-            await scanner.close()
-        return False
-
-    async def _is_foreign(self, task: PartitionTask, sequence: int) -> bool:
-        """Whether a state is ahead of what is committed now, too, and not only of what this restore began with.
-
-        A process that stood still may have lost the task. What the new owner has written was committed before.
-        """
-        found = await self._log.admin().committed(self._group, task.inputs)
-        now = End.of(task, found) or await self._end_by_journal(task)
-        return now is None or sequence > now.head.sequence
-
-    async def _manifests(self, task: PartitionTask, local: LocalMeta | None) -> list[Manifest]:
-        try:
-            return await self._checkpoints.newest_first(task.task)
-        except BlobStoreError as error:
-            if local is None:
-                raise
-            self._logger.warning(
-                "checkpoints cannot be listed, going on from local state",
-                **task.named,
-                error=str(error),
-            )
-            return []
+                await self._candidates.discard(task, str(error))
 
     async def _end_by_journal(self, task: PartitionTask) -> End | None:
         """Where the group stood, from the journal's last record: brokers forget the offsets of a group that rests."""
@@ -223,48 +144,10 @@ class Recovery:
                 hint="nobody knows where it stood: restore both from a copy, or start under a new pipeline name",
             )
         if self._states.local_meta(task.task) is not None:
-            await self._discard(task, "local state exists, but the group has no committed offset for this partition")
-        task.begin_at(begins)
-
-    async def _local(self, task: PartitionTask, head: JournalHead) -> LocalMeta | None:
-        """Step 2: the local state, unless it is missing or foreign."""
-        stored = self._states.local_meta(task.task)
-        if stored is None:
-            return None
-        try:
-            local = self._checked(stored)
-        except StateCorruptedError as error:
-            await self._discard(task, str(error))
-            return None
-        if local is not None and local.sequence > head.sequence:
-            if not await self._is_foreign(task, local.sequence):
-                self._logger.warning("another worker of this pod has had the task since", task=task.task)
-                raise _StoppedError  # the next assignment says whose it is now
-            await self._discard(task, "local state is ahead of the committed offsets")
-            return None
-        return local
-
-    def _checked(self, stored: bytes | None) -> LocalMeta | None:
-        """A meta row that is of this plan and of as many partitions.
-
-        Raises:
-            ConfigError: it is not.
-            StateCorruptedError: it cannot be read.
-        """
-        if stored is None:
-            return None
-        local = LocalMeta.decode(stored)
-        if local.partitions != self.partitions:
-            raise PartitionsChangedError(
-                f"the state was kept with {local.partitions} partitions, the topic has {self.partitions}"
+            await self._candidates.discard(
+                task, "local state exists, but the group has no committed offset for this partition"
             )
-        if local.state_fingerprint != self._fingerprint:
-            raise _barrier()
-        return local
-
-    async def _discard(self, task: PartitionTask, reason: str) -> None:
-        self._logger.error("local state discarded", **task.named, reason=reason)
-        await self._states.discard(task.task)
+        task.begin_at(begins)
 
     async def _replay_from(self, task: PartitionTask, local: LocalMeta | None, end: End) -> None:
         head = end.head
@@ -326,7 +209,7 @@ class Recovery:
         if chain and found.chain != chain_after(chain, found.body):
             raise StateCorruptedError(f"the journal's chain breaks at record {entry.sequence}")
         if entry.state_fingerprint != self._fingerprint:
-            raise _barrier()
+            raise barrier()
 
     async def _replay(self, task: PartitionTask, entries: AsyncIterator[Found]) -> Found | None:
         """Step 3 for all but the last entry, step 4 for the last; the task's positions advance."""
@@ -390,11 +273,3 @@ class Recovery:
             raise StateCorruptedError(
                 "replaying the last transaction gave another exact digest than its journal record"
             )
-
-
-def _barrier() -> ConfigError:
-    return StateBarrierError(
-        "streams, keys or features changed since this state was written",
-        hint="no replay crosses that: run the changed pipeline under a new name, or take the change back; "
-        "if it is `partitions:`, see `streamproc repartition`",
-    )

@@ -21,8 +21,8 @@ from streamproc.clock import SystemClock
 from streamproc.eventlog.contract import TopicPartition
 from streamproc.eventlog.simulated import Faults, VirtualTimeLoop
 from streamproc.language import compile_pipeline, load_pipeline
+from streamproc.runtime import candidates
 from streamproc.runtime import checkpointer as checkpointing
-from streamproc.runtime import recovery
 from streamproc.runtime.checkpointer import Checkpointer
 from streamproc.runtime.executor import ThreadExecutor
 from streamproc.runtime.metrics import WorkerMetrics
@@ -172,7 +172,7 @@ def test_sound_local_state_is_not_given_up_for_a_checkpoint_of_another_history(
     plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is far behind, and the checkpoint seems fresher; without it there is nothing to begin from."""
-    monkeypatch.setattr(recovery, "_NEAR_ROWS", 0)
+    monkeypatch.setattr(candidates, "_NEAR_ROWS", 0)
 
     async def run() -> None:
         old = world_of(plan, tmp_path, 1)

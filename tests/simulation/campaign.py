@@ -25,7 +25,7 @@ from state.hashing import partition_of
 from state.memory import MemoryBlobs, MemoryDisk
 from streamproc.eventlog.contract import OutputRecords, TopicPartition, TopicSpec
 from streamproc.eventlog.simulated import SimulatedCluster, VirtualClock, Without
-from streamproc.runtime import recovery, state_keeper
+from streamproc.runtime import candidates, recovery, state_keeper
 from tests.simulation.fleet import dealt_out_apart
 from tests.simulation.judge import input_end, judge
 from tests.simulation.loop import PROCESS, STEPS_MAX, SeededLoop, SimulationError, run_in
@@ -227,7 +227,8 @@ def _small(seed: int) -> Iterator[None]:
     rng = random.Random(f"sizes {seed}")
     relief = rng.choice((1, 10, 200_000))
     with (
-        mock.patch.multiple(recovery, _REPLAY_ROWS=rng.choice((7, 30, 8192)), _NEAR_ROWS=rng.choice((0, 40, 100_000))),
+        mock.patch.multiple(recovery, _REPLAY_ROWS=rng.choice((7, 30, 8192))),
+        mock.patch.multiple(candidates, _NEAR_ROWS=rng.choice((0, 40, 100_000))),
         mock.patch.multiple(state_keeper, _RELIEF_ROWS=relief, _RELIEF_ROWS_TIGHT=relief),
     ):
         yield
