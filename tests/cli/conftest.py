@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import pytest
 import typer.main
 
-from streamproc.cli.main import app, run_command
+from streamproc.cli.commands import app
+from streamproc.cli.main import run_command
 
 PIPELINE = """\
 pipeline: shop

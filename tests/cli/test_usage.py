@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -311,3 +312,24 @@ def test_a_failing_file_is_named(path: str | Path, capsys: pytest.CaptureFixture
     assert capsys.readouterr().err.startswith("error: a/b: Permission denied, ")
     assert report(OSError(errno.ENOSPC, "x")) == 1
     assert "No space left on device, outside any code (free space, or name another place; " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("before", "code"), [("", -signal.SIGINT), ("signal.signal(signal.SIGINT, signal.SIG_IGN)", 0)]
+)
+def test_ctrl_c_while_it_is_imported_shows_no_traceback(before: str, code: int) -> None:
+    script = f"""
+import os, signal, sys
+from importlib.abc import MetaPathFinder
+class Interrupting(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "typer":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupting())
+{before}
+sys.argv[1:] = ["--version"]
+from streamproc.cli.main import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (code, "")

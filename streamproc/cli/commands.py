@@ -1,0 +1,86 @@
+"""`streamproc`: the commands and nothing else. A command imports what it needs when it runs."""
+
+from __future__ import annotations
+
+__all__ = ["app"]
+
+from types import ModuleType
+from typing import Annotated
+
+import typer
+
+from streamproc.cli import (
+    backtest,
+    check,
+    demo,
+    explain,
+    feed,
+    generate,
+    new,
+    publish_table,
+    repartition,
+    run,
+    state_checkpoints,
+    state_inspect,
+    state_verify,
+    table_show,
+    tail,
+    test,
+    validate,
+)
+from streamproc.cli.environment import EnvironmentCommand
+
+_HELP = "Exactly-once decisions on streams of card transactions. Data goes to stdout, everything else to stderr."
+
+app = typer.Typer(
+    name="streamproc",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"streamproc {version('streamproc')}")  # noqa: T201 - what was asked for
+        raise typer.Exit
+
+
+@app.callback(help=_HELP)
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """What stands before the command."""
+
+
+def _example(module: ModuleType) -> str:
+    return "\b\nExample:\n" + "\n".join(f"  {line}" for line in module.EXAMPLES)
+
+
+app.command("demo", epilog=_example(demo))(demo.command)
+app.command("new", epilog=_example(new))(new.command)
+app.command("validate", epilog=_example(validate), cls=EnvironmentCommand)(validate.command)
+app.command("explain", epilog=_example(explain))(explain.command)
+app.command("run", epilog=_example(run), cls=EnvironmentCommand)(run.command)
+app.command("feed", epilog=_example(feed), cls=EnvironmentCommand)(feed.command)
+app.command("publish-table", epilog=_example(publish_table), cls=EnvironmentCommand)(publish_table.command)
+app.command("tail", epilog=_example(tail), cls=EnvironmentCommand)(tail.command)
+app.command("backtest", epilog=_example(backtest), cls=backtest.BacktestCommand)(backtest.command)
+app.command("test", epilog=_example(test))(test.command)
+app.command("generate", epilog=_example(generate))(generate.command)
+app.command("check", epilog=_example(check))(check.command)
+app.command("repartition", epilog=_example(repartition), cls=EnvironmentCommand)(repartition.command)
+
+_state = typer.Typer(rich_markup_mode=None, help="Look at the state and its checkpoints; nothing is changed.")
+_state.command("inspect", epilog=_example(state_inspect), cls=EnvironmentCommand)(state_inspect.command)
+_state.command("verify", epilog=_example(state_verify), cls=EnvironmentCommand)(state_verify.command)
+_state.command("checkpoints", epilog=_example(state_checkpoints), cls=EnvironmentCommand)(state_checkpoints.command)
+app.add_typer(_state, name="state")
+
+_table = typer.Typer(rich_markup_mode=None, help="Look at a pipeline's tables; nothing is changed.")
+_table.command("show", epilog=_example(table_show))(table_show.command)
+app.add_typer(_table, name="table")
