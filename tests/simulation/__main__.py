@@ -18,7 +18,7 @@ import msgspec
 from tests.fire.report import SIMULATION, Running, record
 from tests.simulation.campaign import Outcome, reproduction
 from tests.simulation.seeds import run_seed
-from tests.simulation.tally import SEEDS_TELLING, missing, table
+from tests.simulation.tally import SEEDS_TELLING, missing, small, table
 
 _SEEDS_A_PROCESS = 500
 _SAY_SECONDS = 30.0
@@ -46,6 +46,7 @@ def many(outcomes: Iterable[Outcome], first: int = 0) -> int:
         running.events += outcome.records
         running.faults.update(outcome.fired)
         seen.update(outcome.seen)
+        outcome.wrong += small(outcome.seen)
         if outcome.wrong:
             running.violations[f"seed {outcome.seed} failed"] = 1
             print(reproduction(outcome.seed), flush=True)

@@ -33,7 +33,7 @@ from tests.simulation.nemesis import Nemesis
 from tests.simulation.pod import Pod, Shared, place
 from tests.simulation.scenario import Scenario, draw
 from tests.simulation.tally import among_stages
-from tests.simulation.traffic import staged_traffic, traffic
+from tests.simulation.traffic import staged_traffic, traffic, trouble
 
 CONVERGE_S = 90.0
 """Virtual seconds from the heal until everything is decided (I8)."""
@@ -101,13 +101,13 @@ def simulate(
         wrong += [f"nothing was damaged, but the log says: {said}" for said in sorted(LOUD & seen.keys())]
     if fired.keys() <= MILD:
         wrong.append("no fault has fired")
-    seen += world.shared.reached
+    seen += world.shared.reached + world.fed
     seen[f"worlds of {scenario.stages}"] += 1
     if scenario.stages > 1:
         seen["worlds of stages apart"] += scenario.apart
         for kind, count in fired.items():
             seen[among_stages(kind)] += count
-    return Outcome(seed, scenario.records, wrong, dict(fired), dict(seen), loop.trace, loop.steps, loop.time())
+    return Outcome(seed, world.fed["records"], wrong, dict(fired), dict(seen), loop.trace, loop.steps, loop.time())
 
 
 class _World:
@@ -126,6 +126,7 @@ class _World:
         blobs = MemoryBlobs(random.Random(f"blobs {scenario.seed}"))
         self.shared = Shared(plans, scenario, loop, cluster, blobs, directory)
         self.disks: list[MemoryDisk] = []
+        self.fed: Counter[str] = Counter()
 
     def fired(self) -> Counter[str]:
         """Faults by kind."""
@@ -172,6 +173,7 @@ class _World:
         records = traffic(rng, scenario.records, scenario.cards)
         if scenario.stages > 1:
             records = staged_traffic(rng, scenario.records, scenario.cards, shared.cluster.clock.now_ms() + EARLY_MS)
+        self.fed = trouble(records)
         topic = shared.plans[0].stream.topic
         while records:
             count = rng.choice((1, 5, 20, 60))

@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 from tests.conftest import SIMULATION
+from tests.simulation import tally
 from tests.simulation.campaign import Outcome
 
 
@@ -18,11 +19,12 @@ class Tally:
 
     def add(self, outcome: Outcome) -> None:
         """One more seed, its faults, and what its workers did."""
+        assert tally.small(outcome.seen) == [], f"seed {outcome.seed}"
         self._all["seeds"] += 1
         self._all.update(outcome.fired)
         self._all.update(outcome.seen)
 
 
-@pytest.fixture(scope="session")
-def tally(pytestconfig: pytest.Config) -> Tally:
+@pytest.fixture(scope="session", name="tally")
+def _tally(pytestconfig: pytest.Config) -> Tally:
     return Tally(pytestconfig.stash[SIMULATION])

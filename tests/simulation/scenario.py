@@ -77,9 +77,7 @@ def _staged(seed: int) -> Scenario | None:
         return None
     drawn = _drawn(seed, random.Random(f"scenario {seed}"))
     settings = drawn.settings | {"in_step_seconds": rng.choice((0.1, 0.4, 1.0))}
-    return msgspec.structs.replace(
-        drawn, stages=stages, records=rng.randint(100, 140), settings=settings, apart=rng.random() < 0.3
-    )
+    return msgspec.structs.replace(drawn, stages=stages, settings=settings, apart=rng.random() < 0.3)
 
 
 def _drawn(seed: int, rng: random.Random) -> Scenario:

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-__all__ = ["IN_STAGES", "KINDS", "REACHED", "SEEDS_TELLING", "among_stages", "missing", "table"]
+__all__ = [
+    "IN_STAGES",
+    "KINDS",
+    "REACHED",
+    "RECORDS_MIN",
+    "SEEDS_TELLING",
+    "TROUBLE",
+    "among_stages",
+    "missing",
+    "small",
+    "table",
+]
 
 from collections.abc import Mapping
 
@@ -15,7 +26,11 @@ KINDS = (
     "blob_lost_request", "blob_lost_reply", "blob_slow", "clock_hour_on", "clock_hour_back", "clock_day_on",
 )  # fmt: skip
 """Everything that a run of many seeds must have seen."""
+RECORDS_MIN = 300
+"""Each seed must have so many, and some of each kind of trouble."""
+TROUBLE = ("poison", "late records", "repeated records")
 REACHED = (
+    "records", *TROUBLE,
     "batches ahead", "failed transactions", "evicted keys", "task restored", "checkpoint", "checkpoint installed",
     "local state discarded", "checkpoint passed over: it is damaged", "checkpoints cannot be read",
     "state could not be written, will try again", "no checkpoint was written, will try again",
@@ -37,6 +52,14 @@ _COLUMNS = 4
 def among_stages(kind: str) -> str:
     """What a fault counts as that fired in a world of several stages."""
     return f"{'crash_at_step' if kind in STEPS else kind} among stages"
+
+
+def small(seen: Mapping[str, int]) -> list[str]:
+    """What one seed has too few of: such a seed has shown little."""
+    wrong = [f"has no {kind}" for kind in TROUBLE if not seen.get(kind)]
+    if (records := seen.get("records", 0)) < RECORDS_MIN:
+        wrong.append(f"has {records} records, {RECORDS_MIN} are wanted")
+    return wrong
 
 
 def missing(fired: Mapping[str, int]) -> list[str]:

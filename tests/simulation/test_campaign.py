@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from tests.simulation.conftest import Tally
 from tests.simulation.nemesis import Nemesis
 from tests.simulation.scenario import draw
 from tests.simulation.seeds import run_seed
-from tests.simulation.tally import IN_STAGES, KINDS, REACHED, SEEDS_TELLING
+from tests.simulation.tally import IN_STAGES, KINDS, REACHED, RECORDS_MIN, SEEDS_TELLING, TROUBLE
 
 ROOT = Path(__file__).parents[2]
 SEEDS = 1_000
@@ -40,7 +41,7 @@ def test_whatever_fails_it_comes_out_as_if_nothing_had(block: int, tally: Tally)
 def test_each_seed_is_a_world_of_its_own() -> None:
     drawn = [draw(seed) for seed in range(200)]
     assert all(one.pods >= 2 and one.partitions >= 2 for one in drawn)
-    assert all(one.records >= (300 if one.stages == 1 else 100) for one in drawn)
+    assert all(one.records >= RECORDS_MIN for one in drawn)
     assert 50 <= sum(one.stages > 1 for one in drawn) <= 90
     assert len({(str(one.settings), one.timeouts, one.actions) for one in drawn}) == len(drawn)
     assert [draw(seed) for seed in range(200)] == drawn
@@ -89,7 +90,8 @@ def test_whoever_dies_beside_the_workers_is_told(
 
 
 def outcome(seed: int, *wrong: str, **fired: int) -> Outcome:
-    return Outcome(seed, 300, list(wrong), fired, {}, "", 0, 0.0)
+    seen = {"records": RECORDS_MIN, **dict.fromkeys(TROUBLE, 1)}
+    return Outcome(seed, RECORDS_MIN, list(wrong), fired, seen, "", 0, 0.0)
 
 
 def test_a_failed_seed_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,6 +99,16 @@ def test_a_failed_seed_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "python -m tests.simulation --seed 17"
     assert sum("--seed" in line for line in said) == 1
+
+
+@pytest.mark.parametrize("what", ["records", *TROUBLE])
+def test_a_seed_that_is_too_small_fails(what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    small = outcome(3)
+    small.seen[what] -= 1
+    with pytest.raises(AssertionError, match="seed 3"):
+        Tally(Counter()).add(small)
+    assert many([outcome(1), small]) == 1
+    assert "--seed 3\n" in capsys.readouterr().out
 
 
 def test_a_kind_that_never_fired_fails_a_long_run(capsys: pytest.CaptureFixture[str]) -> None:

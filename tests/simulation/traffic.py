@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["START_MS", "Record", "staged_traffic", "traffic"]
+__all__ = ["START_MS", "Record", "staged_traffic", "traffic", "trouble"]
 
 import json
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -52,6 +53,22 @@ def staged_traffic(rng: random.Random, count: int, cards: int, start_ms: int) ->
         return device, {"device_id": device, "terminal_id": terminal, **huge}
 
     return _traffic(rng, count, cards, start_ms, _STAGED_POISON, places)
+
+
+def trouble(records: Sequence[Record]) -> Counter[str]:
+    """How many there are, and how many of each kind that a seed must have, in the order in which they come."""
+    found = Counter({"records": len(records)})
+    newest, seen = 0, set[bytes]()
+    for _, value in records:
+        if value in POISON or value in _STAGED_POISON:
+            found["poison"] += 1
+            continue
+        found["repeated records"] += value in seen
+        seen.add(value)
+        time = json.loads(value)["event_time"]
+        found["late records"] += time < newest
+        newest = max(newest, time)
+    return found
 
 
 def _traffic(
