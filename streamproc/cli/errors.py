@@ -72,7 +72,9 @@ def _of_typer(error: BaseException) -> int | None:
 
 
 def _say(text: str, hint: str = "") -> None:
-    sys.stderr.write(f"error: {text}" + (f" ({hint})\n" if hint else "\n"))
+    said = f"error: {text}" + (f" ({hint})" if hint else "")
+    plain = (sign if sign.isprintable() else ascii(sign)[1:-1] for sign in said)  # a file may call a column ESC [2J
+    sys.stderr.write("".join(plain) + "\n")
 
 
 def _one_line(text: str) -> str:

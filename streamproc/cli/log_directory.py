@@ -68,7 +68,7 @@ def _claim(home: Path, log_url: str) -> None:
         noted = mark.read_text().split("\n")[:-1] if mark.exists() else addresses
         if not set(noted) & set(addresses):
             raise ConfigError(
-                f"--state: {home} is kept for the log {', '.join(noted)}, not for {log_url}",
+                f"--state: {home} is kept for the log {', '.join(_shown(noted, home))}, not for {log_url}",
                 hint=f"give this log a --state of its own; if it is the same log elsewhere, remove {mark}",
             )
         if noted != addresses or not mark.exists():
@@ -85,6 +85,15 @@ def _addresses(log_url: str, home: Path) -> list[str]:
         return [f"{_SCHEME}{os.path.relpath(directory.resolve(), home.resolve())}"]
     brokers = [address.lower().rpartition(":") for address in log_url.removeprefix(_KAFKA).rstrip("/").split(",")]
     return sorted({f"{_KAFKA}{'localhost' if host in _THIS_HOST else host}:{port}" for host, _, port in brokers})
+
+
+def _shown(noted: list[str], home: Path) -> list[str]:
+    """The addresses, directories in full: as seen from `home` they tell nobody anything."""
+    directories = [_directory(address) for address in noted]
+    return [
+        f"{_SCHEME}{(home / directory).resolve()}" if directory else address
+        for directory, address in zip(directories, noted, strict=True)
+    ]
 
 
 def _make(path: Path, option: str) -> None:

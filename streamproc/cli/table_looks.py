@@ -23,6 +23,7 @@ from operators.schema import Kind
 from operators.tables import LookupTable
 from state.errors import ConfigError, Place
 from streamproc.cli.compose import open_log
+from streamproc.cli.log_directory import refuse_missing_log
 from streamproc.cli.loops import run_async
 from streamproc.language import load_pipeline
 from streamproc.language.csv_table import cell_value, empty_table, read_table
@@ -77,12 +78,13 @@ def read_topic(pipeline: str, name: str, log_url: str) -> LookupTable:
     """The table as it stands in its topic; stderr names records that are refused.
 
     Raises:
-        ConfigError: the pipeline has no such table, or it has no topic.
+        ConfigError: the pipeline has no such table, or it has no topic; the log is an embedded one that is not there.
         EventLogError: the log cannot be read.
     """
     table, _ = _declared(pipeline, name)
     if not table.topic:
         raise ConfigError(f"table {name} has no topic", table.place, "leave --log out")
+    refuse_missing_log(log_url)
     rows = TableRows(empty_table(name, table).table.schema)
 
     async def all_of_it() -> None:

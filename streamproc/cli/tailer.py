@@ -49,8 +49,9 @@ async def _copy(log: EventLog, topic: str, lines: Lines, from_start: bool, until
     begins = await log.admin().begin_offsets(partitions) if from_start else ends
     scanner = log.scanner()
     left = {tp for tp in partitions if begins[tp] < ends[tp]} if until_end else set(partitions)
-    for tp in left:
-        scanner.seek(tp, begins[tp])
+    for tp in partitions:  # in their order: the same log is printed alike each time
+        if tp in left:
+            scanner.seek(tp, begins[tp])
     try:
         while left:
             chunks = await scanner.poll(_POLL_MS)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ["TableContents", "TableFile", "cell_value", "empty_table", "read_file", "read_table"]
 
-import csv
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,14 +64,16 @@ def read_file(name: str, table: Table, folder: Path) -> TableFile:
     try:
         with open(path, encoding="utf-8-sig", newline="") as opened:
             is_json = path.suffix.lower() in JSON_ENDINGS
-            header, lines = json_lines(opened, str(path), problems.note) if is_json else csv_lines(opened)
+            header, lines = json_lines(opened, str(path), problems.note) if is_json else csv_lines(opened, str(path))
             types = _types(table, header)
             wanted = [name for name in types if name in header or name == table.key or name in table.columns]
             rows = _rows(lines, _places(wanted, header, str(path)), _Keys(table, types), str(path), problems)
     except FileNotFoundError:
         raise ConfigError(f"table {name}: there is no file {table.file}", table.place) from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"table {name}: {table.file} cannot be read: {error}", table.place) from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"table {name}: {table.file} is not UTF-8 text", table.place, "save it as UTF-8") from None
+    except OSError as error:
+        raise ConfigError(f"table {name}: {table.file} cannot be read: {error.strerror}", table.place) from None
     return TableFile(types, wanted, rows)
 
 

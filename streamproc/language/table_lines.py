@@ -16,6 +16,9 @@ Cells = tuple[int, list[str]]
 """A line's number, and its texts in the order of the header."""
 
 
+_QUOTES = 'a cell in quotes ends with one, a quote in it is written ""'
+
+
 class TableLines(NamedTuple):
     """What the columns are called, and the lines below."""
 
@@ -23,16 +26,24 @@ class TableLines(NamedTuple):
     lines: Iterator[Cells]
 
 
-def csv_lines(opened: IO[str]) -> TableLines:
-    """Of a CSV file."""
+def csv_lines(opened: IO[str], file: str) -> TableLines:
+    """Of a CSV file. Wrong quotes are a ConfigError with the line where the row begins, now or where it is read."""
     reader = csv.reader(opened, strict=True)
-    header = [title.strip() for title in next(reader, [])]
 
     def lines() -> Iterator[Cells]:
-        for cells in reader:
+        while True:
+            begin = reader.line_num + 1
+            try:
+                cells = next(reader, None)
+            except csv.Error as error:
+                raise ConfigError(f"this is no row of CSV: {error}", Place(file, begin, 1), _QUOTES) from None
+            if cells is None:
+                return
             yield reader.line_num, [cell.strip() for cell in cells]
 
-    return TableLines(header, lines())
+    rows = lines()
+    _, header = next(rows, (0, []))
+    return TableLines(header, rows)
 
 
 def json_lines(opened: IO[str], file: str, note: Callable[[ConfigError], None]) -> TableLines:

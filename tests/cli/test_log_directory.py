@@ -24,7 +24,7 @@ def test_a_run_on_another_log_leaves_the_state_alone(cli: Cli, pipeline: Path, t
         refused = finish(*run, second, *more)
         assert refused.code == 2
         assert refused.err == (
-            f"error: --state: {state}/shop is kept for the log file:../../first, not for {second} (give this log a"
+            f"error: --state: {state}/shop is kept for the log {first}, not for {second} (give this log a"
             f" --state of its own; if it is the same log elsewhere, remove {state}/shop/log-address)\n"
         )
     again = finish(*run, first)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import signal
 import time
 from collections import Counter
@@ -211,6 +212,17 @@ def test_run_stops_on_a_signal_and_goes_on_where_it_stopped(cli: Cli, pipeline: 
     assert len(cli("tail", "decisions", *shared, "--until-end").lines) == 420 + 52
     for process in (running, tailing):
         process.communicate()
+
+
+def test_tail_prints_the_same_log_alike_each_time(cli: Cli, pipeline: Path, tmp_path: Path) -> None:
+    given = ["--pipeline", pipeline, "--log", f"file:{tmp_path}/log"]
+    assert cli("feed", "payments", ndjson(tmp_path / "x.ndjson", payments(40)), *given).code == 0
+    told = set()
+    for seed in range(3):
+        process = start("tail", "payments", *given, "--until-end", env=os.environ | {"PYTHONHASHSEED": str(seed)})
+        told.add(process.communicate(timeout=50)[0])
+    assert len(told) == 1
+    assert told.pop().count("\n") >= 40
 
 
 def test_tail_ends_when_its_reader_has_gone(cli: Cli, pipeline: Path, tmp_path: Path) -> None:

@@ -116,6 +116,14 @@ def test_a_wrong_file(cli: Cli, shop: Path) -> None:
     assert "nets.csv:2:1: a value of network is not cidr" in outcome.err
 
 
+def test_a_log_that_is_not_there_is_refused_and_not_made(cli: Cli, shop: Path) -> None:
+    shop.write_text(shop.read_text().replace("file: nets.csv,", "file: nets.csv, topic: nets,"))
+    outcome = cli("table", "show", shop, "nets", "--log", f"file:{shop.parent / 'typo'}")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith(f"error: --log: there is no event log in {shop.parent / 'typo'} (")
+    assert not (shop.parent / "typo").exists()
+
+
 @pytest.mark.timeout(120)
 def test_a_run_and_a_backtest_look_the_same_up(cli: Cli, tmp_path: Path) -> None:
     """The example of docs/language/tables.md, whose backtest is checked there, through an event log."""

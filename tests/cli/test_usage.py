@@ -306,6 +306,14 @@ def test_checkpoints_are_looked_at_where_nothing_can_be_written(cli: Cli, pipeli
     assert outcome == (0, "", "no checkpoints of pipeline shop there yet\n")
 
 
+def test_what_a_file_says_does_not_reach_the_terminal_as_it_is(cli: Cli, pipeline: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("\x1b[2JPayment\x07,Carte bancaire é\n")
+    outcome = cli("feed", "payments", tmp_path / "x.csv", "--pipeline", pipeline, "--log", f"file:{tmp_path}/log")
+    assert outcome.code == 2
+    assert r"\x1b[2JPayment\x07, Carte bancaire é" in outcome.err
+    assert outcome.err.removesuffix("\n").isprintable()
+
+
 @pytest.mark.parametrize("path", ["a/b", Path("a/b")])
 def test_a_failing_file_is_named(path: str | Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert report(PermissionError(errno.EACCES, "x", path)) == 1

@@ -197,6 +197,29 @@ def test_a_wrong_row_is_refused_with_its_line(folder: Path, file: str, old: str,
     assert [line[: len(error)] for line in refused(folder)] == [error]
 
 
+@pytest.mark.parametrize(
+    ("contents", "error"),
+    [
+        (
+            b'network\n10.0.0.0/8\n"10.1.0.0/16\n10.2.0.0/16\n',
+            "nets.csv:3:1: this is no row of CSV: unexpected end of data (",
+        ),
+        (b'network\n10.0.0.0/8\n"10.1.0.0/16" x\n', "nets.csv:3:1: this is no row of CSV: "),
+        (b'"network\n', "nets.csv:1:1: this is no row of CSV: "),
+        (b"network\n10.0.0.0/8\xe9\n", "table nets: nets.csv is not UTF-8 text (save it as UTF-8)"),
+        (None, "table nets: nets.csv cannot be read: Is a directory"),
+    ],
+)
+def test_a_file_that_is_no_table(folder: Path, contents: bytes | None, error: str) -> None:
+    (folder / "nets.csv").unlink()
+    if contents is None:
+        (folder / "nets.csv").mkdir()
+    else:
+        (folder / "nets.csv").write_bytes(contents)
+    (said,) = refused(folder)
+    assert error in said
+
+
 def test_a_wrong_file_does_not_make_its_columns_unknown(folder: Path) -> None:
     (folder / "nets.csv").write_text("network,reason\n10.0.0.1/8,x\n")
     errors = refused(folder, feature("table(nets, country).reason"))
