@@ -28,8 +28,9 @@ from scipy.optimize import nnls
 from benchmarks import machine
 from benchmarks.chain import Chain, compiled
 from benchmarks.cost_samples import CARDS, GROUPS, NOW, Sample, kernels, split
+from benchmarks.cost_waits import calls, timed
 from streamproc.language import load_pipeline
-from streamproc.language.costing import BATCH, Cost, Costs, predict
+from streamproc.language.costing import BATCH, Cost, Costs, predict, shipped_costs
 from streamproc.language.costing.state import memory_bytes
 from streamproc.services.generator import GeneratorOptions, generate, json_records
 
@@ -118,7 +119,27 @@ def measured() -> dict[str, Cost]:
             explained = sum((costs[unit].times(n).at(BATCH) for unit, n in sample.units.items()), 0.0)
             print(f"  measured {sample.full:7.3f} fitted {explained:7.3f}", file=sys.stderr)
     costs |= kernels()
-    return costs | fitted(list(engine(costs)))
+    costs |= fitted(list(engine(costs)))
+    return costs | waits()
+
+
+def waits() -> dict[str, Cost]:
+    """Of what waits for time, and for services."""
+    return timed_costs(list(timed())) | fitted(list(calls()))
+
+
+def timed_costs(samples: Sequence[Sample]) -> dict[str, Cost]:
+    """Rows are looked at one by one: what a batch costs besides is one price. A sample's rows that came alone were too
+    few for windows to end: they hold no results.
+    """
+    names = sorted({name for sample in samples for name in sample.units})
+    counts = np.array([[sample.units.get(name, 0.0) for name in names] for sample in samples])
+    rows = dict(zip(names, _explained(counts, np.array([s.full for s in samples])).tolist(), strict=True))
+    quiet = [sum(rows[name] * n for name, n in s.units.items() if name != "timed:result") for s in samples]
+    call = float(np.median([s.alone - us for s, us in zip(samples, quiet, strict=True)]))
+    for sample, us in zip(samples, counts @ [rows[name] for name in names], strict=True):
+        print(f"  timed: measured {sample.full:7.3f} fitted {us:7.3f}, alone {sample.alone:5.0f}", file=sys.stderr)
+    return {name: Cost(max(0.0, call) if name == "timed" else 0.0, row) for name, row in rows.items()}
 
 
 def write(costs: dict[str, Cost]) -> None:
@@ -164,11 +185,14 @@ def check(path: Path, events: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.costs", description="What units of work cost.")
     parser.add_argument("--write", action="store_true", help="measure, and write the table that the package ships")
+    parser.add_argument("--waits", action="store_true", help="anew for what waits only, for time and for services")
     parser.add_argument("--check", type=Path, metavar="PIPELINE", help="how right its prediction is")
     parser.add_argument("--events", type=int, default=60_000)
     chosen = parser.parse_args()
     if chosen.write:
         write(measured())
+    if chosen.waits:
+        write(shipped_costs().units | waits())
     if chosen.check:
         print(json.dumps(check(chosen.check, chosen.events), indent=2))
 

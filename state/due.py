@@ -8,13 +8,13 @@ batch puts here needs no undoing, only what it takes.
 
 from __future__ import annotations
 
-__all__ = ["DUE", "WAITS", "DueTimes"]
+__all__ = ["DUE", "ENTRY_BYTES", "WAITS", "DueTimes"]
 
 import heapq
 from collections.abc import Iterable
 
 DUE, WAITS = "due", "waits"
-_ENTRY_BYTES = 250
+ENTRY_BYTES = 250
 """Measured: an entry of the heap, its tuple, its int and its place in the dictionary."""
 
 
@@ -33,7 +33,7 @@ class DueTimes:
     @property
     def bytes(self) -> int:
         """Memory in use, about."""
-        return _ENTRY_BYTES * len(self)
+        return ENTRY_BYTES * len(self)
 
     def next(self, task: int) -> int | None:
         """The earliest time of a task; None: nothing waits. It may be earlier than what really is due."""

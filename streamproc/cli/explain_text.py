@@ -35,15 +35,13 @@ def _head(prediction: Prediction) -> str:
 
 def _stage(stage: StagePrediction, prediction: Prediction) -> str:
     title = f"stage {stage.stage}: {stage.reads} by {stage.partition_by} -> {stage.to}\n"
-    if stage.calls:
-        title += f"  {', '.join(stage.calls)} {'is' if len(stage.calls) == 1 else 'are'} asked before: not reckoned\n"
     if stage.also:
         title += f"  its state is brought forward by {', '.join(stage.also)}, too: their events are not reckoned\n"
     rows = [
         [work.what, work.name, _figure(work.us, 2), _figure(work.us_alone, 0), str(work.hops), work.detail]
         for work in stage.work
     ]
-    rows.append(["all", stage.stage, _figure(stage.us, 2), _figure(stage.us_alone, 0), str(stage.work[0].hops), ""])
+    rows.append(["all", stage.stage, _figure(stage.us, 2), _figure(stage.us_alone, 0), str(stage.work[-1].hops), ""])
     text = title + _table(["part", "name", "us", "alone", "hops", ""], rows, "<<>>><")
     return text + (_keys(stage, prediction) if stage.keys else "")
 

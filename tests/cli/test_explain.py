@@ -136,6 +136,45 @@ def test_what_is_not_measured_says_so(cli: Cli, stages: Path, tmp_path: Path) ->
     assert "of your own: not measured" in done.out, done.err
 
 
+WAITING = """\
+pipeline: shop
+streams:
+  payments:
+    {id: id, event_time: at, fields: {id: string, card: string, device: string, amount: decimal(2), at: timestamp}}
+stages:
+  - {name: card, partition_by: card, features: {n: {count: "*", over: 1h}}}
+  - name: reputation
+    call: {url: "http://127.0.0.1:9/?d={device}", cache: 1m}
+    returns: {reputation: float64}
+  - name: owner
+    call: {sql: "select owner from devices where id = {device}", database: "postgresql://a@127.0.0.1/a"}
+    returns: {owner: string}
+  - name: device
+    partition_by: device
+    windows: {turnover: {tumble: 1h, of: amount, aggregates: [sum]}}
+    absences: {quiet: {after: amount > 500, without: amount < 1, within: 10m}}
+rules:
+  - {id: bad, when: reputation < 0.2, then: decline}
+"""
+
+
+def test_explain_reckons_calls_and_what_waits(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "shop.yaml"
+    path.write_text(WAITING)
+    told = json.loads(cli("explain", path, "--rate", 3, "--json").out)
+    device: dict[str, Any] = told["stages"][1]
+    parts = {(work["what"], work["name"]): work for work in device["work"]}
+    waits = [("call", "reputation"), ("call", "owner"), ("window", "turnover"), ("absence", "quiet")]
+    assert [parts[one]["hops"] for one in waits] == [1, 2, 3, 3]
+    assert min(min(parts[one]["us"], parts[one]["us_alone"]) for one in waits) > 0
+    assert device["us"] == pytest.approx(sum(work["us"] for work in device["work"]))
+    assert [key["table"] for key in device["keys"]] == ["timed.turnover", "timed.quiet"]
+    assert min(key["bytes"] for key in device["keys"]) > 100
+    text = cli("explain", path).out
+    assert "not reckoned" not in text
+    assert "a request for each row, but for those the cache answers" in text
+
+
 @pytest.mark.parametrize("rate", ["0", "-1", "many"])
 def test_a_wrong_rate(rate: str, cli: Cli, stages: Path) -> None:
     done = cli("explain", stages, "--rate", rate)

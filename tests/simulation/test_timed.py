@@ -8,14 +8,16 @@ import asyncio
 import json
 import random
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from operators.plan import Plan
 from operators.timed.spec import AbsenceSpec, TimedSpec
 from state.hashing import partition_of
-from state.memory import MemoryDisk
+from state.memory import MemoryBlobs, MemoryDisk
 from streamproc.eventlog.contract import OutputRecords, TopicPartition
 from streamproc.eventlog.simulated import Fault, Faults, SimulatedEventLog, VirtualTimeLoop
 from streamproc.language import compile_pipeline
@@ -225,12 +227,16 @@ class Shared(World):
         return super()._worker(log, *given)
 
 
-async def shared(plan: Plan, seed: int) -> Counter[str]:
-    """Two workers with disks of their own, one of which comes, is taken for dead and goes; input rests meanwhile."""
+async def shared(plan: Plan, seed: int, directory: Path) -> Counter[str]:
+    """Two workers with disks of their own, one of which comes, is taken for dead and goes; input rests meanwhile. Two
+    of three seeds have checkpoints.
+    """
     rng = random.Random(f"shared {seed}")
     faults = Faults(rng, latency_s=(0.0, 0.01), timeout_s=0.5)
     world = Shared(plan, rng, faults)
     world.memory_bytes = seed % 2
+    if seed % 3:
+        world.blobs, world.directory = MemoryBlobs(rng), directory
     await feed(world, payments(rng, rng.randrange(10, 40), 0))
     settings = {"batch_rows_max": rng.choice((1, 7, 64)), "flush_rows": rng.choice((1, 50))}
     trickle = [(rng.uniform(0, 1.6), record) for record in payments(rng, 30, 5_000)]
@@ -254,12 +260,15 @@ async def shared(plan: Plan, seed: int) -> Counter[str]:
     return seen
 
 
+@pytest.mark.blocking
 @pytest.mark.timeout(400)
-def test_alerts_are_the_oracles_though_partitions_change_hands(plan: Plan) -> None:
+def test_alerts_are_the_oracles_though_partitions_change_hands(plan: Plan, tmp_path: Path) -> None:
     """Whoever restores a partition obeys the ticks that another's clock made."""
     seen: Counter[str] = Counter()
-    for seed in range(SEEDS // 2):
-        with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
-            seen += runner.run(shared(plan, seed))
+    with capture_logs() as logs:
+        for seed in range(SEEDS // 2):
+            with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+                seen += runner.run(shared(plan, seed, tmp_path / str(seed)))
+    assert sum(line["event"] == "checkpoint installed" for line in logs) >= 5
     assert min(seen["alerts"], seen["ticks"]) > 500
     assert seen["restored"] > 60

@@ -317,3 +317,25 @@ def test_memory_levels_off_whatever_a_flush_takes(transactions: int, monkeypatch
             worker.copy()
         sizes.append(worker.state.live_keys)
     assert max(sizes[200:]) <= max(sizes[:200])
+
+
+FLINK: list[tuple[Event, list[int]]] = [
+    (("k", 0), [0]), (("k", 50), [0, 50]), (("clock", 120), [0, 50]), (("k", 170), [170]), (("clock", 220), [170]),
+    (("clock", 300), []),
+]  # fmt: skip
+"""Flink's TtlStateTestBase, ttl 100, renewed by writes: what is left of "k" after each; other keys move the time."""
+
+
+@pytest.mark.parametrize("evicted", [False, True])
+@pytest.mark.parametrize("cuts", [{*range(1, len(FLINK))}, *({at} for at in range(1, len(FLINK))), set()], ids=str)
+def test_flinks_ttl_with_a_restore_between_any_two_events(cuts: set[int], evicted: bool) -> None:
+    """At batches of one with a restore after each, and of all with one at each place, and with none."""
+    worker, begin = Worker(), 0
+    for end in [*sorted(cuts), len(FLINK)]:
+        worker.apply([event for event, _ in FLINK[begin:end]])
+        worker.state.publish()
+        assert worker.seen().get("k", (0, []))[1] == FLINK[end - 1][1]
+        worker.reload()
+        if evicted:
+            worker.evict()
+        begin = end

@@ -7,6 +7,7 @@ __all__ = ["BATCH", "predict"]
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from operators.call import SqlQuery
 from operators.expressions import ExpressionOperator
 from operators.operator import Operator
 from operators.plan import Plan
@@ -18,6 +19,7 @@ from operators.windows.operator import WindowOperator
 from streamproc.language.costing.expressions import expression_units
 from streamproc.language.costing.prediction import KeyState, Prediction, StagePrediction, Work
 from streamproc.language.costing.state import ID_BYTES, key_state
+from streamproc.language.costing.timed import timed_state, timed_units
 from streamproc.language.costing.units import Costs, Units, shipped_costs
 from streamproc.language.costing.windows import SHARED, window_units
 from streamproc.language.draft import KEY_TEXT
@@ -39,8 +41,8 @@ def predict(pipeline: Pipeline, plans: Sequence[Plan], rate: float = 1.0, costs:
     topics = [bool(number) + len(plan.calls) for number, plan in enumerate(plans)]
     keyed = [plans[0].stream.key, *(plan.handoff.key for plan in plans if plan.handoff is not None)]
     stages = tuple(
-        _Stage(pipeline, plan, sum(topics[: number + 1]), table).predict(
-            keyed[number], [*following, "decisions"][number], rate
+        _Stage(pipeline, plan, sum(topics[: number + 1]), table, rate).predict(
+            keyed[number], [*following, "decisions"][number]
         )
         for number, plan in enumerate(plans)
     )
@@ -60,15 +62,15 @@ def predict(pipeline: Pipeline, plans: Sequence[Plan], rate: float = 1.0, costs:
 
 
 class _Stage:
-    """One stage; `hops`: of its rows until here."""
+    """One stage; `hops`: of its rows until here; `rate`: events a key a day."""
 
-    def __init__(self, pipeline: Pipeline, plan: Plan, hops: int, costs: Costs) -> None:
-        self._pipeline, self._plan, self._hops, self._costs = pipeline, plan, hops, costs
+    def __init__(self, pipeline: Pipeline, plan: Plan, hops: int, costs: Costs, rate: float) -> None:
+        self._pipeline, self._plan, self._hops, self._costs, self._rate = pipeline, plan, hops, costs, rate
         self._types: dict[str, DataType] = {spec.name: spec.type for spec in plan.stream.fields}
         for step in plan.steps:
             self._types |= {output.name: output.type for output in step.outputs}
 
-    def predict(self, partition_by: str, to: str, rate: float) -> StagePrediction:
+    def predict(self, partition_by: str, to: str) -> StagePrediction:
         work = tuple(self._work())
         return StagePrediction(
             stage=self._plan.stage,
@@ -80,17 +82,22 @@ class _Stage:
             us=sum(part.us for part in work),
             us_alone=sum(part.us_alone for part in work),
             work=work,
-            keys=tuple(self._keys(rate)),
+            keys=tuple(self._keys()),
         )
 
-    def _part(self, what: str, name: str, detail: str, units: Mapping[str, float]) -> Work:
+    def _part(self, what: str, name: str, detail: str, units: Mapping[str, float], before: int = 0) -> Work:
+        """`before`: so many hops before the stage."""
         cost = self._costs.of(units)
-        return Work(what, name, detail, cost.at(BATCH), cost.at(1), self._hops)
+        return Work(what, name, detail, cost.at(BATCH), cost.at(1), self._hops - before)
 
     # ---- the parts, in the order in which a batch goes through them
 
     def _work(self) -> Iterator[Work]:
         plan = self._plan
+        for number, call in enumerate(plan.calls):
+            kind, detail = ("sql", "a query") if isinstance(call.asks, SqlQuery) else ("http", "a request")
+            detail += " for each row" + (", but for those the cache answers" if call.cache_ms else "")
+            yield self._part("call", call.name, detail, {f"call:{kind}": 1}, len(plan.calls) - number)
         fields = Units(f"decode:{spec.type.kind}" + ":pan" * spec.pan for spec in plan.stream.fields)
         taken = "" if plan.stream.format == "json" else f", {plan.stream.format} taken as JSON"
         yield self._part("decode", "", f"{len(plan.stream.fields)} fields{taken}", {"decode": 1, **fields})
@@ -114,8 +121,8 @@ class _Stage:
         elif isinstance(step, ScoreOperator):
             yield self._score(step)
         elif isinstance(step, TimedOperator):
-            detail = f"{timed_text(step.spec)}: not reckoned"
-            yield Work(timed_what(step.spec), step.spec.name, detail, 0.0, 0.0, self._hops)
+            units = timed_units(step.spec, self._rate)
+            yield self._part(timed_what(step.spec), step.spec.name, timed_text(step.spec), units)
         else:
             yield Work("operator", type(step).__name__, "of your own: not measured", 0.0, 0.0, self._hops)
 
@@ -152,11 +159,13 @@ class _Stage:
         units = {"journal": 1, "journal:exact": exact, "block": 1, **kinds}
         yield self._part("journal", "", _count(len(plan.features), "feature"), units)
 
-    def _keys(self, rate: float) -> Iterator[KeyState]:
+    def _keys(self) -> Iterator[KeyState]:
         for step in self._plan.steps:
             if isinstance(step, WindowOperator):
                 for layout in layouts(step.spec):
-                    yield key_state(layout, rate)
+                    yield key_state(layout, self._rate)
+            elif isinstance(step, TimedOperator):
+                yield timed_state(step, self._rate)
 
 
 def _count(number: int, what: str) -> str:

@@ -10,7 +10,8 @@ import msgspec
 class Work(msgspec.Struct, frozen=True):
     """A part of what an event takes: `us` in full batches, `us_alone` when it comes alone.
 
-    `what`: `feature`, `rule`, `key` (what a key's windows share), `decode`, `deduplicate`, `score`, `encode` ...
+    `what`: `feature`, `rule`, `key` (what a key's windows share), `window`, `absence`, `call`, `decode`, `deduplicate`,
+    `score`, `encode` ...
     `hops`: how many repartition topics the event has been through before.
     """
 
