@@ -58,16 +58,19 @@ def test_what_follows_a_commit_fails_in_one_stage(owner: type, name: str, failin
 
 
 async def test_each_stage_finishes_also_if_one_before_it_fails() -> None:
-    finished: list[int] = []
+    finished, taken = list[int](), list[int]()
 
     def stage(number: int) -> Any:
-        async def finish(*, orderly: bool) -> None:
+        async def finish() -> None:
             finished.append(number)
             if number == 0:
                 raise StateDiskError("simulated")
 
-        return SimpleNamespace(finish=finish)
+        async def take_last() -> None:
+            taken.append(number)
+
+        return SimpleNamespace(finish=finish, take_last=take_last)
 
     with pytest.raises(StateDiskError):
         await finish_stages([stage(0), stage(1)], orderly=True)
-    assert finished == [0, 1]
+    assert (finished, taken) == ([0, 1], [0, 1])
