@@ -4,6 +4,7 @@
     ├── ConfigError           refuse to start; says file, line, column and the nearest right name
     │   ├── StateBarrierError the state was written by another plan: refuse, and say where it lies
     │   ├── PartitionsChangedError  keys may have moved away from their state: the worker ends, in any case
+    │   ├── InputGoneError    retention took what a replay needs: try a fresher checkpoint, else refuse
     │   └── StateLockedError  another process holds the task's state: wait a moment, then refuse
     ├── RecordError           one record becomes a dead letter, its neighbours go on
     ├── StateCorruptedError   discard the task's local state and restore it
@@ -25,6 +26,7 @@ __all__ = [
     "ConfigError",
     "EventLogError",
     "FencedError",
+    "InputGoneError",
     "PartitionsChangedError",
     "Place",
     "RecordError",
@@ -78,6 +80,17 @@ class ConfigError(StreamprocError):
 
 class StateBarrierError(ConfigError):
     """No replay leads from the stored state to what the plan needs now."""
+
+
+class InputGoneError(ConfigError):
+    """The log does not have, or not any more, what a replay needs of the input."""
+
+    def __init__(self, where: str, begin: int, needed: int) -> None:
+        super().__init__(
+            f"{where} begins at offset {begin}, but a replay needs {needed}",
+            hint="restore the state directory from a copy, or start under a new pipeline name; "
+            "and raise the topic's retention.ms",
+        )
 
 
 class PartitionsChangedError(ConfigError):

@@ -17,8 +17,9 @@ from __future__ import annotations
 
 __all__ = ["FlushCut", "LoadedTask", "WorkerState"]
 
+import contextlib
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -118,6 +119,8 @@ class WorkerState:
             _reserve(table, memory_bytes)
         self._stores: dict[int, RowStore] = {}
         self._sealed = False  # a batch is in flight, another may be open on top of it
+        self.lost = False
+        """Whether a step came to no end: it is of no batch any more, nothing may be decided by it, nothing written."""
 
     def table(self, name: str) -> KeyedTable:
         """The table called `name`; KeyError says which there are."""
@@ -175,34 +178,49 @@ class WorkerState:
     def drop_task(self, task: int) -> None:
         """Forget a task's state in memory; the caller closes its store. No open batch may hold its rows."""
         del self._stores[task]
-        for part in self._parts:
+        for part in () if self.lost else self._parts:
             part.drop_task(task)
 
     def seal(self) -> None:
         """The batch is in flight; the next one may be computed, and undone without it."""
-        for part in self._parts:
-            part.seal()
-        self._sealed = True
+        with self._whole():
+            for part in self._parts:
+                part.seal()
+            self._sealed = True
 
     def publish(self) -> None:
         """The oldest open batch committed: its before-images go."""
-        for part in self._parts:
-            part.publish()
-        self._sealed = False
+        with self._whole():
+            for part in self._parts:
+                part.publish()
+            self._sealed = False
 
     def undo(self) -> None:
         """The newest open batch is not to be: everything is as before it."""
-        for part in reversed(self._parts):
-            part.undo()
+        with self._whole():
+            for part in reversed(self._parts):
+                part.undo()
 
     def undo_all(self) -> None:
-        """Everything is as at the last publish."""
+        """Everything is as at the last publish. What is `lost` stays so."""
+        if self.lost:
+            return
         self.undo()
         if self._sealed:
-            for part in self._parts:
-                part.unseal()
-            self._sealed = False
+            with self._whole():
+                for part in self._parts:
+                    part.unseal()
+                self._sealed = False
             self.undo()
+
+    @contextlib.contextmanager
+    def _whole(self) -> Iterator[None]:
+        """All parts take a step, or everything is lost: whatever it is that fails."""
+        try:
+            yield
+        except BaseException:
+            self.lost = True
+            raise
 
     def cut(self, task: int, meta: bytes = b"") -> FlushCut:
         """Copy what is dirty of `task`; `meta` is opaque here (`FlushCut.meta` may also be set before `encode`)."""

@@ -15,7 +15,7 @@ SIMULATED = ("streamproc/clock.py", "streamproc/eventlog/contract.py", "streampr
 """All but the command line, the services and the logs of real machines."""
 PORTS = {
     "streamproc/clock.py": {"time"},  # the clock
-    "streamproc/runtime/executor.py": {"concurrent", "run_in_executor"},  # the state thread
+    "streamproc/runtime/executor.py": {"concurrent", "run_in_executor", "threading"},  # threads
     "state/blobs.py": {"secrets"},  # names of uploads in a directory
     "state/checkpoint.py": {"secrets"},  # the nonce, if none is given
     "state/rocksdb.py": {"threading"},  # the row store

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from streamproc.clock import Clock
     from streamproc.eventlog.contract import EventLog
     from streamproc.runtime.checkpointer import Checkpointer
-    from streamproc.runtime.executor import ThreadExecutor
+    from streamproc.runtime.executor import NetworkExecutor, ThreadExecutor
     from streamproc.runtime.health import HealthServer
     from streamproc.runtime.metrics import WorkerMetrics
     from streamproc.runtime.notes import Notes, Orders
@@ -265,6 +265,15 @@ def _executor(stack: AsyncExitStack) -> ThreadExecutor:
     return made
 
 
+def _sender(stack: AsyncExitStack) -> NetworkExecutor:
+    """A thread for requests, until `stack` ends."""
+    from streamproc.runtime.executor import NetworkExecutor
+
+    made = NetworkExecutor()
+    stack.push_async_callback(asyncio.to_thread, made.close)
+    return made
+
+
 def _hold(stack: contextlib.AsyncExitStack, home: Path, settings: WorkerSettings, run: int) -> None:
     """Lock what nobody else may have at the same time, until `stack` ends; `run`: the run's process. Blocks."""
     from streamproc.runtime.identity import hold_identity, hold_run
@@ -295,7 +304,7 @@ async def _checkpointer(
     directory = options.state / plan.home / "checkpoints" / f"{settings.instance}-{settings.index}"
     await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)  # of a worker that was killed
     return Checkpointer(
-        Checkpoints(blobs, plan.home), states, sender=_executor(stack), clock=clock, metrics=metrics,
+        Checkpoints(blobs, plan.home), states, sender=_sender(stack), clock=clock, metrics=metrics,
         directory=directory, every_s=options.checkpoint_seconds, stage=plan.stage, topic=plan.stream.topic,
     )  # fmt: skip
 

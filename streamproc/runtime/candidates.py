@@ -60,7 +60,7 @@ class Candidates:
             yield local
             local = None
         try:
-            for manifest in await self._checkpoints.newest_first(task.task):
+            for manifest in await self._checkpoints.newest_first(task.task, self._go_on):
                 if local is not None and manifest.cut.sequence <= local.sequence:
                     break
                 installed = await self._installed(task, manifest, head)

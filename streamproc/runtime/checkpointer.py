@@ -39,7 +39,7 @@ class Checkpointer:
 
     Args:
         checkpoints: the pipeline's; used by `sender`'s thread only.
-        sender: where network calls block; not the thread that flushes.
+        sender: where network calls block, or hang; not the thread that flushes.
         directory: for snapshots and downloads, on the disk that holds the state (hard links).
         every_s: seconds between two checkpoints of a task.
         stage, topic: of the tasks, for metrics and the log.
@@ -127,7 +127,7 @@ class Checkpointer:
             begun = self._clock.monotonic()
             written = await self._blocking(lambda: self._checkpoints.write(task, cut, work))
         finally:
-            await asyncio.shield(self._sender.submit(lambda: shutil.rmtree(work, ignore_errors=True)))
+            await self._cleared(work)
         self._seconds.observe(self._clock.monotonic() - begun)
         self._bytes.inc(written.bytes_sent)
         self._logger.info("checkpoint", task=task, sequence=meta.sequence, bytes_sent=written.bytes_sent)
@@ -143,9 +143,9 @@ class Checkpointer:
 
     # ---- restoring
 
-    async def newest_first(self, task: int) -> list[Manifest]:
+    async def newest_first(self, task: int, go_on: Callable[[], None]) -> list[Manifest]:
         """See `TaskCheckpoints`."""
-        listing = await self._blocking(lambda: self._checkpoints.checkpoints(task))
+        listing = await self._asked(lambda: self._checkpoints.checkpoints(task), go_on)
         if listing.unreadable:
             self._logger.error("checkpoints cannot be read", task=task, count=len(listing.unreadable))
         return listing.found
@@ -156,7 +156,7 @@ class Checkpointer:
         work = self._directory / f"task-{task:05d}.restore"
         await self._blocking(lambda: shutil.rmtree(work, ignore_errors=True))
         try:
-            await self._blocking(lambda: self._checkpoints.restore(manifest, work, go_on))
+            await self._asked(lambda: self._checkpoints.restore(manifest, work, go_on), go_on)
             if not (work / "db").is_dir():
                 raise StateCorruptedError(f"checkpoint {manifest.name} of task {task} holds no database")
             try:
@@ -165,7 +165,7 @@ class Checkpointer:
                 await self._states.discard(task)
                 raise
         finally:
-            await self._blocking(lambda: shutil.rmtree(work, ignore_errors=True))
+            await self._cleared(work)
         self._logger.info("checkpoint installed", task=task, sequence=manifest.cut.sequence)
         return self._states.local_meta(task)
 
@@ -173,6 +173,21 @@ class Checkpointer:
         """See `TaskCheckpoints`; a failure is no reason not to restore."""
         with contextlib.suppress(BlobStoreError):
             await self._blocking(lambda: self._checkpoints.discard(manifest))
+
+    async def _asked(self, call: Callable[[], T], go_on: Callable[[], None]) -> T:
+        """What `call` gives; `go_on` is called now and then, and may raise: then a request that hangs is left alone."""
+        asking = asyncio.ensure_future(self._blocking(call))
+        try:
+            while not (await asyncio.wait([asking], timeout=_LOOK_SECONDS))[0]:
+                go_on()
+        finally:
+            asking.cancel()  # does nothing to one that has ended
+        return asking.result()
+
+    async def _cleared(self, work: Path) -> None:
+        """Remove `work` when its turn comes; nobody who stops waits for a request before it that hangs."""
+        cleared = self._sender.submit(lambda: shutil.rmtree(work, ignore_errors=True))
+        await asyncio.wait([cleared], timeout=_LOOK_SECONDS)
 
     async def _blocking(self, call: Callable[[], T]) -> T:
         results: list[T] = []

@@ -1,12 +1,14 @@
-"""Where blocking work on the row stores runs: one thread; in simulations, the virtual loop itself."""
+"""Where blocking work runs: a thread for the row stores, others for the network; in simulations, the virtual loop."""
 
 from __future__ import annotations
 
-__all__ = ["BlockingExecutor", "ThreadExecutor", "to_its_end"]
+__all__ = ["BlockingExecutor", "NetworkExecutor", "ThreadExecutor", "to_its_end"]
 
 import asyncio
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Protocol
 
 
@@ -18,7 +20,7 @@ class BlockingExecutor(Protocol):
         ...
 
     def close(self) -> None:
-        """Wait for what was submitted."""
+        """Wait for what was submitted, if it is sure to end."""
         ...
 
 
@@ -35,6 +37,42 @@ class ThreadExecutor:
     def close(self) -> None:
         """Wait for what was submitted."""
         self._pool.shutdown()
+
+
+class NetworkExecutor:
+    """A thread for requests, of which any may hang: no end of a process waits for it.
+
+    `close_s`: seconds that `close` waits at most.
+    """
+
+    def __init__(self, close_s: float = 2.0) -> None:
+        self._close_s = close_s
+        self._queue = SimpleQueue[tuple[Future[None], Callable[[], None]] | None]()
+        self._thread = threading.Thread(target=self._run, name="network", daemon=True)  # a pool's are joined at exit
+        self._thread.start()
+
+    def submit(self, work: Callable[[], None]) -> asyncio.Future[None]:
+        """Run `work` in the thread."""
+        future = Future[None]()
+        self._queue.put((future, work))
+        return asyncio.wrap_future(future)
+
+    def close(self) -> None:
+        """Wait for what was submitted, for a bounded time."""
+        self._queue.put(None)
+        self._thread.join(self._close_s)
+
+    def _run(self) -> None:
+        while (job := self._queue.get()) is not None:
+            future, work = job
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                work()
+            except BaseException as error:
+                future.set_exception(error)
+            else:
+                future.set_result(None)
 
 
 async def to_its_end(work: asyncio.Future[None]) -> None:

@@ -111,7 +111,9 @@ class Flusher:
             self._end()
 
     def _cut(self, tasks: Iterable[PartitionTask]) -> list[tuple[PartitionTask, FlushCut]]:
-        """Tasks that have not decided anything have nothing to write, not even a position."""
+        """Tasks that have not decided anything have nothing to write, not even a position; lost state has neither."""
+        if self._states.lost:
+            return []
         running = (task for task in tasks if task.phase is Phase.RUNNING and task.computed.sequence >= 0)
         return [(task, self._states.cut(task)) for task in running]
 

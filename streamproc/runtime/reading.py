@@ -7,7 +7,7 @@ __all__ = ["POLL_MS", "MergedFeed", "Silence", "joined", "portions", "ticked"]
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 
-from state.errors import ConfigError, EventLogError
+from state.errors import EventLogError, InputGoneError
 from streamproc.eventlog.contract import Chunk, EventLog, TopicPartition
 from streamproc.runtime.chunks import rows_of, split_chunk
 from streamproc.runtime.journal import RangeOfInput, Rejected
@@ -47,7 +47,7 @@ class MergedFeed:
         """The records of `ranges`, in their order.
 
         Raises:
-            ConfigError: the log no longer has them.
+            InputGoneError: the log no longer has them.
         """
         wanted = joined(ranges)
         if len({topic for topic, _, _ in wanted}) < 2:
@@ -101,24 +101,19 @@ class InputFeed:
         """The records start..stop.
 
         Raises:
-            ConfigError: the log no longer has them.
+            InputGoneError: the log no longer has them.
         """
         if start == stop:  # of a clock tick
             return []
         if self._at.get(tp) != start:
-            begin = (await self._admin.begin_offsets([tp]))[tp]
-            if begin > start:
-                raise ConfigError(
-                    f"{tp.topic}[{tp.partition}] begins at offset {begin}, but a replay needs {start}",
-                    hint="restore the state directory from a copy, or start under a new pipeline name",
-                )
+            await self._check_begin(tp, start)
             self._scanner.seek(tp, start)
             self._rest = []
         out: list[Chunk] = []
         at, silence = start, Silence(tp)
         while at < stop:
             if not self._rest:
-                self._rest = [chunk for chunk in await self._scanner.poll(POLL_MS) if chunk.tp == tp]
+                self._rest = await self._polled(tp, at)
                 if not self._rest and self._scanner.position(tp) >= stop:
                     break
                 silence.check(self._rest)
@@ -131,6 +126,18 @@ class InputFeed:
             at = rest.offsets[0] if rest is not None else (chunk.next_offset if chunk else stop)
         self._at[tp] = stop
         return out
+
+    async def _polled(self, tp: TopicPartition, at: int) -> list[Chunk]:
+        try:
+            return [chunk for chunk in await self._scanner.poll(POLL_MS) if chunk.tp == tp]
+        except EventLogError:
+            await self._check_begin(tp, at)  # retention goes on while a replay reads
+            raise
+
+    async def _check_begin(self, tp: TopicPartition, start: int) -> None:
+        begin = (await self._admin.begin_offsets([tp]))[tp]
+        if begin > start:
+            raise InputGoneError(f"{tp.topic}[{tp.partition}]", begin, start)
 
     async def close(self) -> None:
         await self._scanner.close()

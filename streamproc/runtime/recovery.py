@@ -22,6 +22,7 @@ import structlog
 
 from state.errors import (
     ConfigError,
+    InputGoneError,
     StateCorruptedError,
 )
 from streamproc.eventlog.contract import Chunk, CommittedOffset, EventLog, Scanner, TopicPartition
@@ -117,11 +118,22 @@ class Recovery:
             await self._from_candidates(task, end)
 
     async def _from_candidates(self, task: PartitionTask, end: End) -> None:
-        """Steps 3-4 from the freshest candidate that leads to the journal's end."""
+        """Steps 3-4 from the freshest candidate that leads to the journal's end.
+
+        Retention may take input in the midst of a replay: a checkpoint may need less of it, the empty state never does.
+        """
+        gone: InputGoneError | None = None
         async for candidate in self._candidates.of(task, end):
+            if candidate is None and gone is not None:
+                raise gone
             try:
                 await self._replay_from(task, candidate, end)
                 return
+            except InputGoneError as error:
+                if candidate is None:
+                    raise
+                gone = error
+                self._logger.error("the log has no longer what a replay needs", **task.named, reason=str(error))
             except StateCorruptedError as error:
                 if candidate is None:
                     raise

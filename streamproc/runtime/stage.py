@@ -182,6 +182,8 @@ class Stage:
         Raises:
             StateCorruptedError: stored state is damaged: `is_damaged` from now on.
         """
+        if self._states.lost:
+            raise RuntimeError("a step of the state came to no end before")
         if self.plan.live is not None:
             self.plan.live.apply()
         try:
@@ -214,6 +216,11 @@ class Stage:
     def publish(self) -> None:
         """What was sealed, or computed last, is committed."""
         self.engine.publish()
+
+    def give_up(self) -> None:
+        """Nothing of the state in memory is to be written any more; the worker ends."""
+        self._logger.error("a commit could not be taken over: state in memory is given up, the next start replays it")
+        self._states.give_up()
 
     def flush(self, *, newest: bool) -> None:
         """Make room, and write what the last publish lets it write; `newest`: nothing is computed on top of that.
@@ -287,12 +294,14 @@ class Stage:
             await self._states.close(task.task)
         task.enter(Phase.CLOSED)
 
-    async def finish(self, *, orderly: bool) -> None:
-        """Flush what is published; at a clean stop, a checkpoint of it too."""
+    async def finish(self) -> None:
+        """Flush what is published."""
         await self.restorer.stop()
         await self.flusher.finish(list(self.tasks.values()))
-        if orderly:
-            await self._checkpoints.take_last(self.tasks.values())
+
+    async def take_last(self) -> None:
+        """See `TaskCheckpoints`."""
+        await self._checkpoints.take_last(self.tasks.values())
 
     async def close(self) -> None:
         """Give the tasks' stores up."""
@@ -317,22 +326,41 @@ def merging(
     return MergingReader(reader, merged, clock, gave_up) if merged else reader
 
 
-def publish(stages: Sequence[Stage], *, newest: bool) -> None:
-    """All publish; only when all stand where their tasks say, flushes go on, one of which may end the worker.
+def publish(
+    stages: Sequence[Stage], parts: Sequence[Part], ends: Mapping[TopicPartition, int], *, newest: bool
+) -> None:
+    """A transaction of `parts` is committed (`ends`: see `Part.advance`): all publish; only when all stand where their
+    tasks say, flushes go on, one of which may end the worker. If something fails before, the worker ends, and its state
+    is given up: tasks say one thing, tables another.
 
     `newest`: nothing is computed on top of it.
     """
-    for stage in stages:
-        stage.publish()
+    try:
+        for part in parts:
+            part.advance(ends)
+        for stage in stages:
+            stage.publish()
+    except BaseException:
+        for stage in stages:
+            stage.give_up()
+        raise
     for stage in stages:
         stage.flush(newest=newest)
 
 
 async def finish(stages: Sequence[Stage], *, orderly: bool) -> None:
-    """Each stage finishes, also if one before it fails to."""
+    """Each stage finishes, also if one before it fails to; at a clean stop, checkpoints of all of them, at once: many
+    stages take no longer to stop than one does.
+    """
     async with contextlib.AsyncExitStack() as stack:
+        if orderly:
+            stack.push_async_callback(_take_last, stages)
         for stage in reversed(stages):
-            stack.push_async_callback(stage.finish, orderly=orderly)
+            stack.push_async_callback(stage.finish)
+
+
+async def _take_last(stages: Sequence[Stage]) -> None:
+    await asyncio.gather(*(stage.take_last() for stage in stages))
 
 
 def by_stage(stages: Iterable[Stage], inputs: Sequence[TaskInput]) -> list[tuple[Stage, list[TaskInput]]]:

@@ -142,6 +142,15 @@ class StateKeeper:
         return meta.encode()
 
     @property
+    def lost(self) -> bool:
+        """See `WorkerState`."""
+        return self._state.lost
+
+    def give_up(self) -> None:
+        """What is in memory is of no transaction: nothing of it may be written, so that a restore replays it."""
+        self._state.lost = True
+
+    @property
     def far_over_budget(self) -> bool:
         """See `WorkerState`."""
         return self._state.far_over_budget

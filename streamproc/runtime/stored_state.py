@@ -65,8 +65,8 @@ class TaskCheckpoints(Protocol):
         """At a clean stop: copy what was flushed last, within a bounded time; a failure is logged."""
         ...
 
-    async def newest_first(self, task: int) -> list[Manifest]:
-        """What there is; what cannot be read is logged.
+    async def newest_first(self, task: int, go_on: Callable[[], None]) -> list[Manifest]:
+        """What there is; what cannot be read is logged. `go_on`: as for `install`.
 
         Raises:
             BlobStoreError: the store cannot be asked.
@@ -76,7 +76,8 @@ class TaskCheckpoints(Protocol):
     async def install(self, manifest: Manifest, go_on: Callable[[], None]) -> bytes | None:
         """Put a checkpoint in the place of the task's local state; its meta row.
 
-        `go_on` is called now and then while it is fetched, in a thread; what it raises ends that, and comes out here.
+        `go_on` is called now and then while it is fetched, in a thread and here; what it raises ends that, or leaves a
+        request that hangs alone, and comes out here.
 
         Raises:
             StateCorruptedError: it is damaged; the local state is as before, or empty.
@@ -94,7 +95,7 @@ class NoCheckpoints:
 
     async def take_last(self, tasks: Iterable[PartitionTask]) -> None: ...
 
-    async def newest_first(self, task: int) -> list[Manifest]:
+    async def newest_first(self, task: int, go_on: Callable[[], None]) -> list[Manifest]:
         return []
 
     async def install(self, manifest: Manifest, go_on: Callable[[], None]) -> bytes | None:

@@ -272,9 +272,7 @@ class Worker:
         self._metrics.committed(*decided_and_handed_on(parts), self._clock.monotonic() - started, self._clock.now_ms())
 
     def _publish(self, parts: list[Part], ends: dict[TopicPartition, int]) -> None:
-        for part in parts:
-            part.advance(ends)
-        publish(self._stages, newest=self._ahead is None and not self._again)
+        publish(self._stages, parts, ends, newest=self._ahead is None and not self._again)
 
     # ---- what is rare
 

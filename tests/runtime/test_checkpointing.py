@@ -315,7 +315,7 @@ def test_a_restore_is_stopped_while_its_checkpoint_is_fetched(tmp_path: Path) ->
     async def run() -> None:
         checkpointer, sender = checkpointer_of(MemoryBlobs(random.Random(0)), tmp_path / "work", bytes(5000))
         await checkpointer.take(running_task())
-        (manifest,) = await checkpointer.newest_first(0)
+        (manifest,) = await checkpointer.newest_first(0, lambda: None)
         pieces = 0
 
         def go_on() -> None:

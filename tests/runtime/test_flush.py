@@ -27,6 +27,8 @@ from streamproc.runtime.state_keeper import StateKeeper
 class Keeper:
     """Tasks with so many dirty rows, and which of them were copied."""
 
+    lost = False
+
     def __init__(self, dirty: list[int]) -> None:
         self.dirty = dirty
         self.copied: list[int] = []
@@ -135,7 +137,12 @@ async def test_a_disk_that_takes_nothing_ends_the_worker_at_twice_the_budget(far
     restored: list[bool] = []
     cut = SimpleNamespace(meta=b"", restore_dirty=lambda: restored.append(True), rows=1, written=lambda: None)
     keeper: Any = SimpleNamespace(
-        dirty_rows=lambda _: 100, cut=lambda _: cut, meta=lambda _: b"", store=lambda _: None, far_over_budget=far
+        dirty_rows=lambda _: 100,
+        cut=lambda _: cut,
+        meta=lambda _: b"",
+        store=lambda _: None,
+        far_over_budget=far,
+        lost=False,
     )
     executor: Any = SimpleNamespace(submit=lambda _: work)
     clock: Any = Clock()

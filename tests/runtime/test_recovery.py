@@ -321,7 +321,7 @@ class OneCheckpoint(NoCheckpoints):
         self.manifest = Manifest(version=1, pipeline="", task=0, name="n", cut=cut, files=())
         self.removed = False
 
-    async def newest_first(self, task: int) -> list[Manifest]:
+    async def newest_first(self, task: int, go_on: Callable[[], None]) -> list[Manifest]:
         return [self.manifest]
 
     async def discard(self, manifest: Manifest) -> None:

@@ -10,9 +10,13 @@ from unittest import mock
 
 import pytest
 
+from operators.deduplicate import Deduplicator
 from state.errors import StateDiskError
+from state.persistence import Persistence
+from state.worker_state import WorkerState
 from streamproc.runtime.engine import Engine
 from streamproc.runtime.flush import Flusher
+from streamproc.runtime.stage import Part
 from streamproc.runtime.stage import finish as finish_stages
 from tests.simulation.fleet import Fleet, run_fleet
 from tests.simulation.loop import SeededLoop
@@ -58,16 +62,64 @@ def test_what_follows_a_commit_fails_in_one_stage(owner: type, name: str, failin
 
 
 async def test_each_stage_finishes_also_if_one_before_it_fails() -> None:
-    finished: list[int] = []
+    finished, taken = list[int](), list[int]()
 
     def stage(number: int) -> Any:
-        async def finish(*, orderly: bool) -> None:
+        async def finish() -> None:
             finished.append(number)
             if number == 0:
                 raise StateDiskError("simulated")
 
-        return SimpleNamespace(finish=finish)
+        async def take_last() -> None:
+            taken.append(number)
+
+        return SimpleNamespace(finish=finish, take_last=take_last)
 
     with pytest.raises(StateDiskError):
         await finish_stages([stage(0), stage(1)], orderly=True)
-    assert finished == [0, 1]
+    assert (finished, taken) == ([0, 1], [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (Persistence, "publish"),
+        (Deduplicator, "publish"),
+        (Part, "advance"),
+        (WorkerState, "publish"),
+        (Persistence, "seal"),
+    ],
+    ids=["table", "ids", "task", "state", "seal"],
+)
+@pytest.mark.parametrize("seed", range(8))
+def test_a_commit_that_is_not_taken_over_whole_is_not_written(owner: type, name: str, seed: int) -> None:
+    """No memory left in its midst, or a mistake of ours: the state in memory is of no transaction then."""
+    real: Callable[..., None] = getattr(owner, name)
+    calls, last, after = 0, (1 if name == "seal" else 4) + seed, seed % 2
+
+    def fails(self: object, *given: Any, **more: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if after:
+            real(self, *given, **more)
+        if calls == last + 1:
+            raise MemoryError("simulated")
+        if not after:
+            real(self, *given, **more)
+
+    async def play(loop: SeededLoop) -> None:
+        settings = {"batch_rows_max": 10, "until_end": True, "flush_seconds": 0.05}
+        fleet = Fleet(simulated_plans()[STAGES], seed, loop, settings=settings)
+        fleet.feed(staged_traffic(random.Random(seed), COUNT, 12, START_MS))
+        with mock.patch.object(owner, name, fails):
+            fleet.start()
+            (ended,) = await fleet.ended()
+        if calls <= last:
+            assert name == "seal"  # which is rare
+            return
+        assert ended.startswith("BUG MemoryError")
+        await Run(fleet.machines[0], 1, None).ended
+        assert await fleet.ended() == [ended, "stopped"]
+        assert fleet.judge() == []
+
+    run_fleet(play, seed)
