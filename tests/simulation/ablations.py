@@ -35,6 +35,7 @@ from streamproc.runtime.transaction import TransactionProtocol
 from tests.simulation.loop import NO_END
 from tests.simulation.seeds import run_seed
 from tests.simulation.switches import (
+    any_tables,
     no_catching_up,
     no_digests,
     no_order_of_answers,
@@ -324,6 +325,7 @@ ABLATIONS = (
         "tables named in the journal", "who computes a transaction again knows whether it was decided by these tables",
         no_table_versions,
     ),
+    Ablation("tables compared in a replay", "and does not report a difference that they make", any_tables),
     Ablation(
         "tables read to their end before a task is taken over", "no task decides by older rows than it has before",
         no_catching_up,

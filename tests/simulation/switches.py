@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["no_catching_up", "no_digests", "no_order_of_answers", "no_table_versions", "nobody_is_behind"]
+__all__ = ["any_tables", "no_catching_up", "no_digests", "no_order_of_answers", "no_table_versions", "nobody_is_behind"]
 
 import contextlib
 import hashlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 from unittest import mock
@@ -15,10 +15,12 @@ from unittest import mock
 import msgspec
 
 from state import checkpoint
+from streamproc.eventlog.contract import Chunk
 from streamproc.runtime import outputs
 from streamproc.runtime.journal import JournalEntry, encode_entry
 from streamproc.runtime.line import Line, Row
 from streamproc.runtime.progress import Progress
+from streamproc.runtime.replay import SilentReplayer
 from streamproc.runtime.topic_tables import TopicTables
 
 
@@ -40,6 +42,17 @@ def no_catching_up() -> AbstractContextManager[object]:
             await real(self)
 
     return mock.patch.object(TopicTables, "catch_up", catch_up)
+
+
+def any_tables() -> AbstractContextManager[object]:
+    """A restore compares decisions that were made by other tables."""
+    real = SilentReplayer.replay_last
+
+    def replay_last(self: SilentReplayer, task: int, chunks: Sequence[Chunk], entry: JournalEntry) -> bool:
+        live = self._engine.plan.live
+        return real(self, task, chunks, entry if live is None else msgspec.structs.replace(entry, tables=live.versions))
+
+    return mock.patch.object(SilentReplayer, "replay_last", replay_last)
 
 
 def no_order_of_answers() -> AbstractContextManager[object]:
