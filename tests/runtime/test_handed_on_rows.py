@@ -16,7 +16,7 @@ from streamproc.runtime.engine import Engine
 from streamproc.runtime.partition_task import PartitionTask
 from streamproc.runtime.results import Computed
 from streamproc.runtime.rows import TaskInput
-from tests.simulation.seeds import STAGES
+from tests.simulation.variants import STAGES
 
 DAY_MS = 86_400_000
 NOW_MS = 1_700_000_000_000

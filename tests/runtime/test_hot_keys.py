@@ -18,9 +18,9 @@ from streamproc.runtime.observe import watch_tasks
 from streamproc.runtime.watchdog import Watchdog
 from tests.simulation.fleet import Fleet, run_fleet
 from tests.simulation.loop import SeededLoop
-from tests.simulation.seeds import simulated_plans
 from tests.simulation.test_in_step import steady
 from tests.simulation.traffic import Record
+from tests.simulation.variants import simulated_plans
 
 KEY = b"k" * 32
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 __all__ = ["ABLATIONS", "Ablation", "caught_by", "is_slip"]
 
 import contextlib
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
@@ -20,7 +19,6 @@ from unittest import mock
 import msgspec
 import numpy as np
 
-from state import checkpoint
 from state.rowformat import META_KEY
 from state.table import KeyedTable
 from state.table_cut import TableCut
@@ -36,6 +34,14 @@ from streamproc.runtime.partition_task import PartitionTask
 from streamproc.runtime.transaction import TransactionProtocol
 from tests.simulation.loop import NO_END
 from tests.simulation.seeds import run_seed
+from tests.simulation.switches import (
+    any_tables,
+    no_catching_up,
+    no_digests,
+    no_order_of_answers,
+    no_table_versions,
+    nobody_is_behind,
+)
 
 SEEDS = 200
 _SLIPS = ("TypeError", "AttributeError", "NameError")
@@ -271,39 +277,6 @@ def _no_position_assert() -> AbstractContextManager[object]:
     return mock.patch.object(PartitionTask, "expect")
 
 
-@contextlib.contextmanager
-def _no_digests() -> Iterator[None]:
-    """Files are taken as they come."""
-    with mock.patch.object(checkpoint, "hashlib", _Hashes):
-        yield
-
-
-class _Hash:
-    def __init__(self, data: bytes = b"") -> None:
-        self._real = hashlib.sha256(data)
-        self.update = self._real.update
-
-    def hexdigest(self) -> str:
-        return _Anything(self._real.hexdigest())
-
-
-class _Hashes:
-    sha256 = _Hash
-    file_digest = staticmethod(hashlib.file_digest)
-
-
-class _Anything(str):
-    """Equal to all."""
-
-    __hash__ = str.__hash__
-
-    def __eq__(self, other: object) -> bool:
-        return True
-
-    def __ne__(self, other: object) -> bool:
-        return False
-
-
 ABLATIONS = (
     Ablation(
         "generation fencing", "a worker whose partitions went to another cannot commit any more",
@@ -344,6 +317,20 @@ ABLATIONS = (
         "the event time in the offsets", "workers know how far another's partition has come, and wait for it",
         _no_time_in_offsets, f"{_STEPS}[0-2-10]",
     ),
+    Ablation(
+        "waiting for who is behind", "a stage hands on nothing that is far ahead of it", nobody_is_behind,
+        f"{_STEPS}[0-2-10]",
+    ),
+    Ablation(
+        "tables named in the journal", "who computes a transaction again knows whether it was decided by these tables",
+        no_table_versions,
+    ),
+    Ablation("tables compared in a replay", "and does not report a difference that they make", any_tables),
+    Ablation(
+        "tables read to their end before a task is taken over", "no task decides by older rows than it has before",
+        no_catching_up,
+    ),
+    Ablation("the order of answers", "rows leave a call in the order in which they came", no_order_of_answers),
     Ablation("read_committed", "a restore does not read what was aborted", _without(Without.READ_COMMITTED)),
     Ablation("position in the flush", "a restore replays exactly what the rows do not hold yet", _no_position_in_flush),
     Ablation("the cut of the flush", "all stored rows are of one batch", _no_cut),
@@ -368,7 +355,7 @@ ABLATIONS = (
         "tests/runtime/test_redelivery.py::test_a_record_delivered_again_ends_the_worker_and_is_not_decided_again",
     ),
     Ablation(
-        "manifest digests", "a damaged checkpoint is not restored", _no_digests,
+        "manifest digests", "a damaged checkpoint is not restored", no_digests,
         "tests/state/test_checkpoint.py::test_a_damaged_file_is_found_and_the_next_older_checkpoint_is_whole",
     ),
 )  # fmt: skip

@@ -11,7 +11,7 @@ import random
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,14 +26,17 @@ from state.memory import MemoryBlobs, MemoryDisk
 from streamproc.eventlog.contract import OutputRecords, TopicPartition, TopicSpec
 from streamproc.eventlog.simulated import SimulatedCluster, VirtualClock, Without
 from streamproc.runtime import candidates, recovery, state_keeper
+from tests.simulation.calls import calls_behind
+from tests.simulation.committed import input_end
 from tests.simulation.fleet import dealt_out_apart
-from tests.simulation.judge import input_end, judge
+from tests.simulation.judge import judge
 from tests.simulation.loop import PROCESS, STEPS_MAX, SeededLoop, SimulationError, run_in
 from tests.simulation.nemesis import Nemesis
 from tests.simulation.pod import Pod, Shared, place
-from tests.simulation.scenario import Scenario, draw
+from tests.simulation.scenario import MORE, Scenario
 from tests.simulation.tally import among_stages
 from tests.simulation.traffic import staged_traffic, traffic, trouble
+from tests.simulation.variants import plans_of_a_process, simulated_plans
 
 CONVERGE_S = 90.0
 """Virtual seconds from the heal until everything is decided (I8)."""
@@ -76,18 +79,15 @@ def reproduction(seed: int) -> str:
     return f"python -m tests.simulation --seed {seed}"
 
 
-def simulate(
-    plans: Mapping[int, Sequence[Plan]], seed: int, *, told: Told | None = None,
-    without: frozenset[Without] = frozenset(),
-) -> Outcome:  # fmt: skip
-    """Run `seed`; `told` hears of every step and every line of the log. `plans`: by the number of stages."""
-    scenario = draw(seed)
+def simulate(scenario: Scenario, *, told: Told | None = None, without: frozenset[Without] = frozenset()) -> Outcome:
+    """Run it; `told` hears of every step and every line of the log."""
+    seed = scenario.seed
     loop = SeededLoop(random.Random(f"loop {seed}"), told, steps_max=scenario.stages * STEPS_MAX)
     seen: Counter[str] = Counter()
     with ExitStack() as more, _directory() as directory, _logs(loop, seen, told), _small(seed):
         if scenario.apart:
             more.enter_context(dealt_out_apart(seed))
-        world = _World(plans[scenario.stages], scenario, loop, directory, without)
+        world = _World(scenario, loop, directory, without)
         try:
             wrong = run_in(loop, world.play())
         except SimulationError as error:
@@ -103,6 +103,8 @@ def simulate(
         wrong.append("no fault has fired")
     seen += world.shared.reached + world.fed
     seen[f"worlds of {scenario.stages}"] += 1
+    seen.update(f"worlds with a {what}" for what in scenario.more)
+    seen["worlds with all of these"] += scenario.more == MORE.keys()
     if scenario.stages > 1:
         seen["worlds of stages apart"] += scenario.apart
         for kind, count in fired.items():
@@ -111,11 +113,9 @@ def simulate(
 
 
 class _World:
-    def __init__(
-        self, plans: Sequence[Plan], scenario: Scenario, loop: SeededLoop, directory: Path, without: frozenset[Without]
-    ) -> None:
+    def __init__(self, scenario: Scenario, loop: SeededLoop, directory: Path, without: frozenset[Without]) -> None:
         self.scenario, self.loop = scenario, loop
-        plans = [msgspec.structs.replace(plan, topic_partitions=scenario.partitions) for plan in plans]
+        plans = self._partitioned(simulated_plans(scenario.more)[scenario.stages])
         clock = VirtualClock()
         cluster = SimulatedCluster(
             clock, random.Random(f"cluster {scenario.seed}"),
@@ -124,9 +124,16 @@ class _World:
             without=without,
         )  # fmt: skip
         blobs = MemoryBlobs(random.Random(f"blobs {scenario.seed}"))
-        self.shared = Shared(plans, scenario, loop, cluster, blobs, directory)
+        fresh = self._fresh if "table" in scenario.more else None
+        self.shared = Shared(plans, scenario, loop, cluster, blobs, directory, fresh)
         self.disks: list[MemoryDisk] = []
         self.fed: Counter[str] = Counter()
+
+    def _partitioned(self, plans: Sequence[Plan]) -> list[Plan]:
+        return [msgspec.structs.replace(plan, topic_partitions=self.scenario.partitions) for plan in plans]
+
+    def _fresh(self) -> list[Plan]:
+        return self._partitioned(plans_of_a_process(self.scenario.stages, self.scenario.more, len(self.shared.runs)))
 
     def fired(self) -> Counter[str]:
         """Faults by kind."""
@@ -145,6 +152,7 @@ class _World:
         pods = self._pods()
         nemesis = Nemesis(shared, pods)
         haunting = asyncio.ensure_future(nemesis.haunt())
+        changing = asyncio.ensure_future(self._change_limits())
         await self._feed()
         while self.fired().keys() <= MILD:  # noqa: ASYNC110 - virtual time is cheap
             await asyncio.sleep(_LOOK_S)
@@ -152,6 +160,7 @@ class _World:
             haunting.result()  # before `cancel`, which would forget its error
         haunting.cancel()
         nemesis.heal()
+        changing.cancel()
         late = await self._converged(pods)
         if late or shared.wrong:
             return shared.wrong + late
@@ -185,6 +194,13 @@ class _World:
             del records[:count]
             await asyncio.sleep(rng.expovariate(16 / scenario.feed_s))
 
+    async def _change_limits(self) -> None:
+        scenario = self.scenario
+        rng = random.Random(f"limits {scenario.seed}")
+        while "table" in scenario.more:
+            self.shared.limits.change(rng, scenario.cards)
+            await asyncio.sleep(rng.expovariate(20 / scenario.feed_s))
+
     async def _converged(self, pods: list[Pod]) -> list[str]:
         """I8: lag 0, and all workers ready, within a bound."""
         deadline = self.loop.time() + CONVERGE_S
@@ -207,9 +223,12 @@ class _World:
                 end = input_end(shared.cluster, tp)
                 if end and (tp not in offsets or offsets[tp].offset < end):
                     lag[f"{shared.name(plan)} {task}"] = (offsets.get(tp), end)
+                lag |= calls_behind(shared.cluster, plan, task)
         for pod in pods:
             if pod.run is None or not pod.run.worker.ready:
                 lag[pod.name] = "not ready"
+            elif not shared.limits.followed(pod.run.plans):
+                lag[pod.name] = "has old tables"
         return lag
 
     async def _ended(self, pods: list[Pod]) -> list[str]:

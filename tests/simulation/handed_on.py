@@ -13,7 +13,7 @@ from operators.plan import Plan
 from state.hashing import partition_of
 from tests.oracle.card_job import Expected, expect
 from tests.oracle.hand_on import DECLARED, KEYS, expect_features
-from tests.simulation.states import Record
+from tests.simulation.committed import Record
 
 _ALWAYS = 1 << 62
 """A log time before which everything has happened: times are checked when a record first comes."""

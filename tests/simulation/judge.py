@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-__all__ = ["committed_records", "input_end", "judge"]
+__all__ = ["judge"]
 
 import json
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from operators.plan import Plan
 from state.memory import MemoryDisk
 from streamproc.eventlog.contract import NO_OFFSET, TopicPartition
-from streamproc.eventlog.simulated import SimulatedCluster
-from streamproc.eventlog.simulated.partition import Ending
 from streamproc.runtime.journal import CHAIN_START, JournalEntry, JournalHead, chain_after, decode_entry
 from tests.oracle.card_job import Expected
+from tests.oracle.limits import answer
+from tests.simulation.calls import without_answers
+from tests.simulation.committed import Record, committed_records
 from tests.simulation.handed_on import expect_stage, judge_handoff
 from tests.simulation.late import judge_bits, judge_late
 from tests.simulation.pod import Shared
-from tests.simulation.states import Record, judge_states
+from tests.simulation.states import judge_states
 
 _CLOSE = 1e-9
 
@@ -29,11 +31,16 @@ def judge(shared: Shared, disks: Sequence[MemoryDisk]) -> list[str]:
     wrong: list[str] = []
     read = [_source(shared, plan.stream.topic) for plan in shared.plans]
     for number, (plan, sources) in enumerate(zip(shared.plans, read, strict=True)):
+        versions = {task: shared.limits.versions(shared.cluster, plan, task) for task in sources}
         expected = {task: expect_stage(plan, number, records) for task, records in sources.items()}
         late = {task: set[int]() for task in sources}
         for task, records in sources.items():
             told = _dead_letters(shared, plan, task, expected[task])
             if plan.handoff is None:
+                told += shared.limits.judge(plan, versions[task])
+                called, limit = "call" in shared.scenario.more, partial(shared.limits.of, versions[task])
+                answer(expected[task], records, limit, called=called)
+                shared.reached["tables changed under decisions"] += len({by for _, by in versions[task]} - {-1}) > 1
                 decided = committed_records(shared.cluster, TopicPartition(plan.topics.decisions, task))
                 late[task] = judge_late(plan, number, expected[task], records, decided)
                 told += _decisions(expected[task], [json.loads(record.value) for record in decided])
@@ -41,12 +48,13 @@ def judge(shared: Shared, disks: Sequence[MemoryDisk]) -> list[str]:
             wrong += [f"{shared.name(plan)} {task}: {what}" for what in told]
         if plan.handoff is not None:
             following = shared.plans[number + 1]
-            wrong += judge_handoff(
-                plan, following, number, sources=sources, expected=expected, found=read[number + 1]
+            found, said = without_answers(following, read[number + 1])
+            wrong += said + judge_handoff(
+                plan, following, number, sources=sources, expected=expected, found=found
             )  # fmt: skip
         elif number:
             wrong += [f"{plan.stage} {task}: refuses {one.dead}" for task, one in expected.items() if one.dead]
-        wrong += judge_states(shared, number, disks, sources, late)
+        wrong += judge_states(shared, number, disks, sources, late, versions)
     return wrong
 
 
@@ -67,28 +75,6 @@ def _dead_letters(shared: Shared, plan: Plan, task: int, expected: Expected) -> 
     if {letter["topic"] for letter in letters} - {known.stream.topic for known in shared.plans}:
         wrong.append("dead letters of another topic")
     return wrong
-
-
-def input_end(cluster: SimulatedCluster, tp: TopicPartition) -> int:
-    """Behind the last record that is committed, or may still be: what follows marks transactions."""
-    partition = cluster._partition(tp)
-    for batch in reversed(partition.batches):
-        if batch.records is not None and (batch.transaction is None or batch.transaction.ending is not Ending.ABORTED):
-            return batch.end
-    return partition.begin
-
-
-def committed_records(cluster: SimulatedCluster, tp: TopicPartition) -> list[Record]:
-    """All records but those of transactions that are not committed."""
-    out = []
-    for batch in cluster._partition(tp).batches:
-        records = batch.records
-        if records is None or (batch.transaction is not None and batch.transaction.ending is not Ending.COMMITTED):
-            continue
-        headers = records.headers or [[] for _ in records.keys]
-        for i, (value, header) in enumerate(zip(records.values, headers, strict=True)):
-            out.append(Record(batch.base + i, value or b"", records.timestamp_ms, header))
-    return out
 
 
 def _decisions(expected: Expected, found: list[dict[str, Any]]) -> list[str]:
@@ -142,7 +128,8 @@ def _journal(
         wrong.append(f"the group's offset is {offset}, the journal ends at {at}, the input at {end}")
     if offset is not None and JournalHead.parse(offset.metadata)[1:3] != (chain, previous):
         wrong.append("the group's offset does not name the journal's last record")
-    for topic in (plan.stream.topic, plan.topics.decisions, plan.topics.dead_letters, plan.topics.journal):
+    called = [call.source for call in plan.calls]
+    for topic in (*called, plan.stream.topic, plan.topics.decisions, plan.topics.dead_letters, plan.topics.journal):
         if cluster._partition(TopicPartition(topic, task)).open:
             wrong.append(f"{topic} has an open transaction")
     return wrong

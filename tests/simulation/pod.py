@@ -27,7 +27,10 @@ from streamproc.runtime.partition_task import PartitionTask
 from streamproc.runtime.settings import WorkerSettings
 from streamproc.runtime.stage import StageParts
 from streamproc.runtime.state_keeper import StateKeeper
+from streamproc.runtime.topic_tables import TopicTables
 from streamproc.runtime.worker import Worker
+from tests.simulation.calls import Calls
+from tests.simulation.limits import Limits
 from tests.simulation.loop import PROCESS, Process, SeededLoop
 from tests.simulation.scenario import Scenario
 
@@ -100,8 +103,10 @@ class Shared:
 
     def __init__(
         self, plans: Sequence[Plan], scenario: Scenario, loop: SeededLoop, cluster: SimulatedCluster,
-        blobs: MemoryBlobs, directory: Path,
+        blobs: MemoryBlobs, directory: Path, fresh: Callable[[], Sequence[Plan]] | None = None,
     ) -> None:  # fmt: skip
+        self.fresh = fresh or (lambda: plans)
+        """The plans of one more process: it shares no tables with the others."""
         self.plans, self.scenario, self.loop = plans, scenario, loop
         self.pipeline = plans[0].pipeline
         self.cluster, self.blobs, self.directory = cluster, blobs, directory
@@ -112,6 +117,7 @@ class Shared:
         self.wrong: list[str] = []
         self.blob_slow_s = 0.0
         self.runs: list[Run] = []
+        self.limits = Limits(cluster)
 
     def running(self) -> Run | None:
         """The process whose callback runs now."""
@@ -168,7 +174,10 @@ class Run:
         self._executors: list[ChainedExecutor] = []
         self._checkpointers: list[Checkpointer] = []
         self.states: list[WorkerState] = []
+        self.plans = shared.fresh()
+        self.tables = self._tables()
         self.worker = self._worker()
+        self._calls = Calls(self.plans, self.log, self._settings(), clock=pod.clock, rng=shared.rng, probe=self._probe)
         shared.runs.append(self)
         shared.loop.start(self.process, self._main())
 
@@ -179,17 +188,29 @@ class Run:
         stages = [self._stage(number, executor, nonces) for number in range(len(shared.plans))]
         return Worker(
             shared.pipeline, self.log, stages, clock=self.pod.clock, executor=executor, metrics=self.metrics,
-            settings=WorkerSettings(instance=self.pod.name, **scenario.settings), probe=self._probe,
+            settings=self._settings(), probe=self._probe,
         )  # fmt: skip
 
+    def _settings(self) -> WorkerSettings:
+        return WorkerSettings(instance=self.pod.name, **self.shared.scenario.settings)
+
+    def _tables(self) -> TopicTables | None:
+        live = [plan.live for plan in self.plans if plan.live is not None]
+        if not live:
+            return None
+        slow_s = self.shared.rng.choice((0.03, 0.5, 1.5))  # a large table takes its time
+        executor = self._executor(lambda: self.shared.rng.uniform(0, slow_s))
+        return TopicTables(self.log, live, executor, clock=self.pod.clock, metrics=self.metrics)
+
     def _stage(self, number: int, executor: ChainedExecutor, nonces: random.Random) -> StageParts:
-        shared, plan = self.shared, self.shared.plans[number]
+        shared, plan = self.shared, self.plans[number]
+        tables = self.tables if plan.live is not None else None
         state, deduplicator = shared.state(number, shared.scenario.memory_bytes)
         self.states.append(state)
         engine = Engine(plan, state, deduplicator, digest_key=DIGEST_KEY, probe=self._probe)
         states = StateKeeper(state, StageStores(self.stores, number), plan.state_fingerprint, executor)
         if not shared.scenario.checkpoint_s:
-            return StageParts(plan, engine, states)
+            return StageParts(plan, engine, states, tables=tables)
         checkpoints = Checkpoints(
             shared.blobs, shared.home(number), grace_ms=3, nonce=lambda: f"{nonces.getrandbits(64):016x}"
         )
@@ -199,14 +220,15 @@ class Run:
             every_s=shared.scenario.checkpoint_s,
         )  # fmt: skip
         self._checkpointers.append(checkpointer)
-        return StageParts(plan, engine, states, checkpointer)
+        return StageParts(plan, engine, states, checkpointer, tables)
 
     def _watches(self) -> list[Coroutine[Any, Any, None]]:
-        """What takes checkpoints as they are due."""
+        """What takes checkpoints as they are due, and what follows tables."""
         topics = [plan.stream.topic for plan in self.shared.plans]
-        return [
+        found = [
             one.watch(partial(self._tasks_of, topic)) for topic, one in zip(topics, self._checkpointers, strict=False)
         ]
+        return found if self.tables is None else [*found, self.tables.watch()]
 
     def _tasks_of(self, topic: str) -> list[PartitionTask]:
         return [task for task in self.worker.tasks if task.source.topic == topic]
@@ -220,7 +242,7 @@ class Run:
         watches = [loop.create_task(watch) for watch in self._watches()]
         outcome = "stopped"
         try:
-            await self.worker.run()
+            await self._calls.beside(self.worker)
         except StreamprocError as error:
             outcome = f"{type(error).__name__}: {error} at {place(error)}"
         except Crash:
@@ -229,8 +251,9 @@ class Run:
             outcome = f"BUG {type(error).__name__}: {error} at {place(error)}"
         for watch in watches:
             if watch.done():  # `cancel` would forget its error
-                outcome = f"BUG the checkpointer died: {watch.exception()!r}"
+                outcome = f"BUG what runs beside the worker died: {watch.exception()!r}"
             watch.cancel()
+        await self._calls.close()
         for executor in self._executors:
             await executor.finish()
         self.stores.close()
@@ -274,6 +297,7 @@ class Run:
         reached["evicted keys"] += sum(state.evicted for state in self.states)
         reached["out of step"] += int(metrics.out_of_step._value.get())
         reached["late answers"] += int(metrics.late_answers._value.get())
+        reached += self._calls.results()
         reached["answers"] += int(metrics.records._value.get())
         self.ended.set_result(outcome)
 

@@ -31,6 +31,8 @@ ACTIONS = (
 )  # fmt: skip
 """What the nemesis does now and then."""
 STAGES = (1, 1, 1, 1, 2, 3)
+MORE = {"deadline": 0.2, "table": 0.25, "call": 0.5}
+"""What worlds have besides, by its share; calls stand between stages."""
 
 
 class Scenario(msgspec.Struct, frozen=True):
@@ -55,6 +57,7 @@ class Scenario(msgspec.Struct, frozen=True):
     actions: tuple[str, ...]
     pause_s: float  # between two actions, on average
     apart: bool = False  # who gets a partition of one stage need not get that of another
+    more: frozenset[str] = frozenset()  # see `variants.made_plans`
 
     def faults(self, rng: random.Random) -> Faults:
         """The faults of calls."""
@@ -66,7 +69,10 @@ class Scenario(msgspec.Struct, frozen=True):
 
 def draw(seed: int) -> Scenario:
     """All that `seed` decides beforehand."""
-    return _staged(seed) or _drawn(seed, random.Random(f"scenario {seed}"))
+    found = _staged(seed) or _drawn(seed, random.Random(f"scenario {seed}"))
+    rng = random.Random(f"more {seed}")
+    more = {what for what, share in MORE.items() if rng.random() < share}
+    return msgspec.structs.replace(found, more=frozenset(more if found.stages > 1 else more - {"call"}))
 
 
 def _staged(seed: int) -> Scenario | None:

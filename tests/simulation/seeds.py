@@ -1,39 +1,14 @@
-"""A seed in any process: the plan is compiled once."""
+"""A seed in any process: the plans are compiled once."""
 
 from __future__ import annotations
 
-__all__ = ["PIPELINE", "STAGES", "run_seed", "simulated_plans", "without_a_stage"]
+__all__ = ["run_seed"]
 
-from collections.abc import Mapping, Sequence
-from functools import cache
-from pathlib import Path
-
-import msgspec
-
-from operators.plan import Plan
 from streamproc.eventlog.simulated import Without
-from streamproc.language import compile_stages, load_pipeline
-from streamproc.language.model import Pipeline
 from tests.simulation.campaign import Outcome, Told, simulate
-
-PIPELINE = Path(__file__).parents[2] / "configs" / "bench_v1" / "pipeline.yaml"
-STAGES = Path(__file__).parent / "stages.yaml"
-
-
-@cache
-def simulated_plans() -> Mapping[int, Sequence[Plan]]:
-    """The plans that seeds run, by the number of their stages."""
-    three = load_pipeline(STAGES)
-    one, two = load_pipeline(PIPELINE), without_a_stage(three)
-    return {1: compile_stages(one), 2: compile_stages(two), 3: compile_stages(three)}
-
-
-def without_a_stage(three: Pipeline) -> Pipeline:
-    """The one of three stages without its second."""
-    first, _, last = three.stages
-    return msgspec.structs.replace(three, stages=(first, last))
+from tests.simulation.scenario import draw
 
 
 def run_seed(seed: int, told: Told | None = None, *, without: frozenset[Without] = frozenset()) -> Outcome:
-    """`simulate` on those plans."""
-    return simulate(simulated_plans(), seed, told=told, without=without)
+    """`simulate` what the seed draws."""
+    return simulate(draw(seed), told=told, without=without)

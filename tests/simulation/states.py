@@ -6,13 +6,12 @@ same: each is asked about records seen before, and about new ones of every card,
 
 from __future__ import annotations
 
-__all__ = ["Record", "judge_states"]
+__all__ = ["judge_states"]
 
 import contextlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence, Set
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence, Set
 
 import numpy as np
 
@@ -23,13 +22,14 @@ from state.errors import StateCorruptedError, StreamprocError
 from state.memory import MemoryDisk, MemoryRowStores
 from state.rowformat import META_KEY
 from state.worker_state import WorkerState
-from streamproc.eventlog.contract import NO_OFFSET, Chunk, Headers, TopicPartition
+from streamproc.eventlog.contract import NO_OFFSET, Chunk, TopicPartition
 from streamproc.runtime.engine import Engine
 from streamproc.runtime.journal import decode_entry
 from streamproc.runtime.partition_task import PartitionTask
 from streamproc.runtime.rows import TaskInput
 from streamproc.runtime.stored_state import LocalMeta
 from tests.oracle.hand_on import KEYS
+from tests.simulation.committed import Record
 from tests.simulation.pod import DIGEST_KEY, Shared, StageStores
 
 DAMAGED = -2
@@ -39,27 +39,18 @@ Answers = dict[int, tuple[bytes, bytes, bytes]]
 """What a task's state says to its probes: the exact digest, the output digest, the ids it remembers."""
 
 
-class Record(NamedTuple):
-    """A committed record."""
-
-    offset: int
-    value: bytes
-    timestamp: int
-    headers: Headers
-
-
 def judge_states(
     shared: Shared, stage: int, disks: Sequence[MemoryDisk], inputs: Mapping[int, list[Record]],
-    late: Mapping[int, Set[int]],
+    late: Mapping[int, Set[int]], versions: Mapping[int, Sequence[tuple[int, int]]],
 ) -> list[str]:  # fmt: skip
     """What is wrong with the stored state of a stage's tasks, and with its newest checkpoint if that is of the end.
 
     `disks`: all there are; what lies on one of them, unless damaged since it was read last, is of the end of the input.
-    `late`: the offsets that were decided past their deadline, by task.
+    `late`: the offsets that were decided past their deadline, by task; `versions`: by which table, see `Limits`.
     """
     inputs = {task: records for task, records in inputs.items() if records}
     one = _Stage(shared, stage)
-    wanted = one.reference(inputs, late)
+    wanted = one.reference(inputs, late, versions)
     wrong: list[str] = []
     found: dict[int, MemoryDisk] = {}
     for task in inputs:
@@ -117,19 +108,41 @@ class _Stage:
             f"{self.name} {task}: its {what} decides otherwise (I3)" for task in found if found[task] != wanted[task]
         ]
 
-    def reference(self, inputs: Mapping[int, list[Record]], late: Mapping[int, Set[int]]) -> Answers:
-        """One batch of everything, without any fault."""
+    def reference(
+        self, inputs: Mapping[int, list[Record]], late: Mapping[int, Set[int]],
+        versions: Mapping[int, Sequence[tuple[int, int]]],
+    ) -> Answers:  # fmt: skip
+        """One batch of everything that was decided by equal tables, without any fault."""
         state, deduplicator = self._shared.state(self._number)
         stores = MemoryRowStores(MemoryDisk(self._shared.rng))
         for task in inputs:
             state.add_task(task, stores.open(task))
         engine = Engine(self._plan, state, deduplicator, digest_key=DIGEST_KEY)
-        rows = engine.decode([self._input(task, records) for task, records in inputs.items()])
-        spans = [(late[span.task], rows.offsets[span.start : span.stop].tolist()) for span in rows.spans]
-        rows.late = np.array([offset in flagged for flagged, offsets in spans for offset in offsets], np.bool_)
-        engine.judge(rows, attempts_max=rows.size)
-        engine.publish()
+        for given in self._batches(inputs, versions):
+            rows = engine.decode(given)
+            spans = [(late[span.task], rows.offsets[span.start : span.stop].tolist()) for span in rows.spans]
+            rows.late = np.array([offset in flagged for flagged, offsets in spans for offset in offsets], np.bool_)
+            engine.judge(rows, attempts_max=rows.size)
+            engine.publish()
         return self._answers(state, deduplicator, inputs)
+
+    def _batches(
+        self, inputs: Mapping[int, list[Record]], versions: Mapping[int, Sequence[tuple[int, int]]]
+    ) -> Iterator[list[TaskInput]]:
+        """Its tables change between two of them."""
+        live = self._plan.live
+        if live is None:
+            yield [self._input(task, records) for task, records in inputs.items()]
+            return
+        for task, records in inputs.items():
+            start = 0
+            for stop, version in versions[task]:
+                (table,) = live.tables
+                live.put(table.topic, self._shared.limits.table(table.schema, version), version)
+                live.apply()
+                if some := [record for record in records if start <= record.offset < stop]:
+                    yield [self._input(task, some)]
+                start = stop
 
     def _answers(self, state: WorkerState, deduplicator: Deduplicator, inputs: Mapping[int, list[Record]]) -> Answers:
         if not inputs:

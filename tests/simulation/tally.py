@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = [
     "IN_STAGES",
+    "IN_WORLDS",
     "KINDS",
     "REACHED",
     "RECORDS_MIN",
@@ -38,6 +39,13 @@ REACHED = (
     "no partition is ours: other workers have them all",
 )  # fmt: skip
 """What the workers must have done in it: by their logs and metrics."""
+IN_WORLDS = (
+    "worlds with a deadline", "worlds with a table", "worlds with a call", "worlds with all of these", "late answers",
+    "table read", "records of a table are refused: rows of their keys stay as they were",
+    "tables changed under decisions", "call answered", "call refused", "call timeout", "call past_deadline",
+    "call breaker_open",
+)  # fmt: skip
+"""And in worlds with more than stages."""
 _RARE = {"delayed_into_later", *STEPS}
 IN_STAGES = (
     "worlds of 2", "worlds of 3", "worlds of stages apart", "out of step", "crash_at_step among stages",
@@ -64,7 +72,7 @@ def small(seen: Mapping[str, int]) -> list[str]:
 
 def missing(fired: Mapping[str, int]) -> list[str]:
     """Kinds that never fired, and what no worker ever did."""
-    return [kind for kind in (*KINDS, *REACHED, *IN_STAGES) if not fired.get(kind)]
+    return [kind for kind in (*KINDS, *REACHED, *IN_WORLDS, *IN_STAGES) if not fired.get(kind)]
 
 
 def table(seeds: int, fired: Mapping[str, int]) -> list[str]:
@@ -75,6 +83,6 @@ def table(seeds: int, fired: Mapping[str, int]) -> list[str]:
     return [
         f"simulation: {seeds} seeds, {faults} faults",
         *rows,
-        *(f"{what}: {fired.get(what, 0)}" for what in (*REACHED, *IN_STAGES[:4])),
+        *(f"{what}: {fired.get(what, 0)}" for what in (*REACHED, *IN_WORLDS, *IN_STAGES[:4])),
         f"faults among stages: {sum(fired.get(kind, 0) for kind in IN_STAGES[4:])}",
     ]

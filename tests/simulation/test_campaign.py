@@ -17,9 +17,9 @@ from tests.simulation.__main__ import many
 from tests.simulation.campaign import Outcome, reproduction
 from tests.simulation.conftest import Tally
 from tests.simulation.nemesis import Nemesis
-from tests.simulation.scenario import draw
+from tests.simulation.scenario import MORE, draw
 from tests.simulation.seeds import run_seed
-from tests.simulation.tally import IN_STAGES, KINDS, REACHED, RECORDS_MIN, SEEDS_TELLING, TROUBLE
+from tests.simulation.tally import IN_STAGES, IN_WORLDS, KINDS, REACHED, RECORDS_MIN, SEEDS_TELLING, TROUBLE
 
 ROOT = Path(__file__).parents[2]
 SEEDS = 1_000
@@ -43,6 +43,7 @@ def test_each_seed_is_a_world_of_its_own() -> None:
     assert all(one.pods >= 2 and one.partitions >= 2 for one in drawn)
     assert all(one.records >= RECORDS_MIN for one in drawn)
     assert 50 <= sum(one.stages > 1 for one in drawn) <= 90
+    assert all(15 <= sum(what in one.more for one in drawn) <= 70 for what in MORE)
     assert len({(str(one.settings), one.timeouts, one.actions) for one in drawn}) == len(drawn)
     assert [draw(seed) for seed in range(200)] == drawn
 
@@ -112,9 +113,9 @@ def test_a_seed_that_is_too_small_fails(what: str, capsys: pytest.CaptureFixture
 
 
 def test_a_kind_that_never_fired_fails_a_long_run(capsys: pytest.CaptureFixture[str]) -> None:
-    all_seen = dict.fromkeys((*KINDS, *REACHED, *IN_STAGES), 1)
+    all_seen = dict.fromkeys((*KINDS, *REACHED, *IN_WORLDS, *IN_STAGES), 1)
     assert many([outcome(seed, **all_seen) for seed in range(SEEDS_TELLING)]) == 0
-    for kind in ("pause", "pause among stages"):
+    for kind in ("pause", "pause among stages", "worlds with all of these", "call refused"):
         some_seen = {name: count for name, count in all_seen.items() if name != kind}
         assert many([outcome(seed, **some_seen) for seed in range(SEEDS_TELLING)]) == 1
         assert f"never seen: {kind}\n" in capsys.readouterr().out

@@ -6,24 +6,34 @@ from __future__ import annotations
 
 from collections import Counter
 
+import msgspec
 import pytest
 
 from streamproc.runtime import engine
-from tests.simulation.campaign import NEVER, simulate
-from tests.simulation.deadlines import deadline_plans
+from tests.simulation.campaign import NEVER, Outcome, simulate
+from tests.simulation.scenario import MORE, draw
 
 pytestmark = [pytest.mark.blocking, pytest.mark.timeout(240)]
 BLOCKS = 6
-SEEDS = 90
+SEEDS = 102
+
+
+def world(seed: int) -> Outcome:
+    """With a deadline, a table that changes, and a call if there is a stage before."""
+    drawn = draw(seed)
+    more = MORE.keys() if drawn.stages > 1 else MORE.keys() - {"call"}
+    return simulate(msgspec.structs.replace(drawn, more=frozenset(more)))
 
 
 @pytest.mark.parametrize("block", range(BLOCKS))
 def test_what_is_late_is_decided_by_rules_alone_whatever_fails(block: int) -> None:
     seen: Counter[str] = Counter()
     for seed in range(block, SEEDS, BLOCKS):
-        outcome = simulate(deadline_plans(), seed)
+        outcome = world(seed)
         assert outcome.wrong == [], f"seed {seed}: {outcome.wrong[:3]}"
         seen.update(outcome.seen)
+    for kind in ("worlds with all of these", "tables changed under decisions", "call past_deadline"):
+        assert seen[kind], kind
     assert seen["answers"] / 10 < seen["late answers"] < seen["answers"] * 9 / 10
     assert seen["worlds of 1"]
     assert seen["worlds of 2"] + seen["worlds of 3"]
@@ -32,7 +42,8 @@ def test_what_is_late_is_decided_by_rules_alone_whatever_fails(block: int) -> No
 def test_lateness_that_is_not_journaled_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """By the judge, and by restores, which compute the last transaction again."""
     monkeypatch.setattr("streamproc.runtime.outputs.packed", lambda late, start, stop: b"")
-    wrong = [line for seed in range(3) for line in simulate(deadline_plans(), seed).wrong]
+    drawn = [msgspec.structs.replace(draw(seed), more=frozenset({"deadline"})) for seed in range(3)]
+    wrong = [line for one in drawn for line in simulate(one).wrong]
     assert any("are late, not" in line for line in wrong)
     assert any(NEVER in line for line in wrong)
 
@@ -40,4 +51,4 @@ def test_lateness_that_is_not_journaled_is_seen(monkeypatch: pytest.MonkeyPatch)
 def test_a_deadline_that_is_not_kept_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """All rows are scored, however late."""
     monkeypatch.setattr(engine, "late_rows", lambda plan, rows, now_ms: None)
-    assert any("expected" in line for line in simulate(deadline_plans(), 0).wrong)
+    assert any("expected" in line for line in world(0).wrong)

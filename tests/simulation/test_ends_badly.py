@@ -21,8 +21,8 @@ from streamproc.runtime.stage import finish as finish_stages
 from tests.simulation.fleet import Fleet, run_fleet
 from tests.simulation.loop import SeededLoop
 from tests.simulation.pod import Run
-from tests.simulation.seeds import simulated_plans
 from tests.simulation.traffic import staged_traffic
+from tests.simulation.variants import simulated_plans
 
 pytestmark = [pytest.mark.blocking, pytest.mark.timeout(120)]
 START_MS = 1_600_000_000_000

@@ -12,11 +12,11 @@ import pytest
 from state.hashing import partition_of
 from streamproc.runtime.collector import InArrivalOrder
 from streamproc.runtime.stage import Stage
-from tests.simulation.deadlines import DEADLINE_MS, deadline_plans
 from tests.simulation.fleet import Fleet, run_fleet
 from tests.simulation.loop import SeededLoop
 from tests.simulation.test_in_step import decided_at
 from tests.simulation.traffic import START_MS, Record
+from tests.simulation.variants import DEADLINE_MS, deadline_plans
 
 pytestmark = [pytest.mark.blocking, pytest.mark.timeout(240)]
 PARTITIONS, BACKLOGGED = 4, 2

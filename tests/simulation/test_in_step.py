@@ -14,11 +14,11 @@ import pytest
 from state.hashing import partition_of
 from streamproc.eventlog.contract import TopicPartition
 from streamproc.eventlog.simulated import Fault
+from tests.simulation.committed import committed_records
 from tests.simulation.fleet import Fleet, dealt_out_apart, run_fleet
-from tests.simulation.judge import committed_records
 from tests.simulation.loop import SeededLoop
-from tests.simulation.seeds import simulated_plans
 from tests.simulation.traffic import Record, staged_traffic
+from tests.simulation.variants import simulated_plans
 
 pytestmark = [pytest.mark.blocking, pytest.mark.timeout(240)]
 APART_MS = 2_000

@@ -13,11 +13,11 @@ import pytest
 
 from streamproc.runtime.collector import Collector
 from streamproc.runtime.restorer import Restorer
-from tests.simulation.deadlines import deadline_plans
 from tests.simulation.fleet import Fleet, run_fleet
 from tests.simulation.loop import SeededLoop
 from tests.simulation.test_in_step import steady
 from tests.simulation.traffic import Record
+from tests.simulation.variants import deadline_plans
 
 pytestmark = [pytest.mark.blocking, pytest.mark.timeout(240)]
 BATCH = 20

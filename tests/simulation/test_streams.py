@@ -21,8 +21,21 @@ from tests.bank import NAMES, PIPELINE, traffic
 from tests.simulation.campaign import NEVER
 from tests.simulation.streams_world import StreamsWorld, slow_partitions
 
-SEEDS = 60
+SEEDS = 102
 BLOCKS = 6
+ROWS, ROWS_MIN = 140, 300
+RATES = {
+    Fault.LOST_REQUEST: 0.01,
+    Fault.LOST_REPLY: 0.01,
+    Fault.TORN: 0.03,
+    Fault.UNDELIVERED: 0.03,
+    Fault.DELAYED: 0.03,
+    Fault.MARKERS_LAG: 0.1,
+    Fault.COORDINATOR_MOVES: 0.01,
+    Fault.CRASH_BEFORE: 0.003,
+    Fault.CRASH_AFTER: 0.003,
+}
+"""The chance at each call; each block of seeds must have seen all kinds."""
 CALLS = ("open", "begin", "append", "offsets", "delivered", "commit", "poll", "committed")
 INCLUDE = f"decision: {{severity: [decline, review, approve], otherwise: approve, include: [{', '.join(NAMES)}]}}\n"
 pytestmark = pytest.mark.timeout(240)
@@ -36,7 +49,7 @@ def plan() -> Plan:
 def simulate(plan: Plan, seed: int, *, patient: bool = True) -> tuple[StreamsWorld, list[str]]:
     """One seed, and what is wrong; not `patient`: streams wait for each other a moment only."""
     rng = random.Random(f"streams {seed}")
-    faults = Faults(rng, latency_s=(0.0, 0.01), timeout_s=0.5)
+    faults = Faults(rng, RATES, latency_s=(0.0, 0.01), timeout_s=0.5, delay_s=(0.05, 3.0))
     if not patient:
         streams = [msgspec.structs.replace(stream, wait_ms=rng.choice((0, 15, 40))) for stream in plan.streams]
         plan = msgspec.structs.replace(plan, stream=streams[0], others=tuple(streams[1:]))
@@ -51,7 +64,8 @@ async def _campaign(
     world = StreamsWorld(plan, rng, faults)
     world.cluster._poll_bytes_max = rng.choice((300, 2_000, 1 << 20))
     world.memory_bytes = seed % 2
-    await world.feed_streams(traffic(seed, 90))
+    await world.feed_streams(traffic(seed, ROWS))
+    assert sum(map(len, world.rows.values())) >= ROWS_MIN
     for attempt in range(3):
         crash = ((seed + attempt) % 8 + 1, rng.randrange(1, 6)) if rng.random() < 0.7 else None
         for _ in range(rng.randrange(3)):
@@ -69,19 +83,23 @@ async def _campaign(
 @pytest.mark.parametrize("block", range(BLOCKS))
 def test_decisions_equal_the_oracle_in_the_order_of_merging(plan: Plan, block: int) -> None:
     crashes: Counter[int] = Counter()
+    fired: Counter[Fault] = Counter()
     failed = 0.0
     for seed in range(block, SEEDS, BLOCKS):
         world, wrong = simulate(plan, seed)
         assert not wrong, f"seed {seed}: {wrong[:3]}"
         crashes += world.crashes
+        for (_, fault), count in world.faults.fired.items():
+            fired[fault] += count
         failed += world.count("failed_transactions")
     assert failed > 0
     assert len(crashes) >= 4
+    assert fired.keys() >= RATES.keys()
 
 
 @pytest.mark.parametrize("block", range(3))
 def test_in_whatever_order_they_were_taken_decisions_equal_the_oracle(plan: Plan, block: int) -> None:
-    for seed in range(block, SEEDS // 2, 3):
+    for seed in range(block, SEEDS // 4, 3):
         _, wrong = simulate(plan, seed, patient=False)
         assert not wrong, f"seed {seed}: {wrong[:3]}"
 

@@ -1,0 +1,42 @@
+"""What a simulated log holds that is committed, past all clients."""
+
+from __future__ import annotations
+
+__all__ = ["Record", "committed_records", "input_end"]
+
+from typing import NamedTuple
+
+from streamproc.eventlog.contract import Headers, TopicPartition
+from streamproc.eventlog.simulated import SimulatedCluster
+from streamproc.eventlog.simulated.partition import Ending
+
+
+class Record(NamedTuple):
+    """A committed record."""
+
+    offset: int
+    value: bytes
+    timestamp: int
+    headers: Headers
+
+
+def input_end(cluster: SimulatedCluster, tp: TopicPartition) -> int:
+    """Behind the last record that is committed, or may still be: what follows marks transactions."""
+    partition = cluster._partition(tp)
+    for batch in reversed(partition.batches):
+        if batch.records is not None and (batch.transaction is None or batch.transaction.ending is not Ending.ABORTED):
+            return batch.end
+    return partition.begin
+
+
+def committed_records(cluster: SimulatedCluster, tp: TopicPartition) -> list[Record]:
+    """All records but those of transactions that are not committed."""
+    out = []
+    for batch in cluster._partition(tp).batches:
+        records = batch.records
+        if records is None or (batch.transaction is not None and batch.transaction.ending is not Ending.COMMITTED):
+            continue
+        headers = records.headers or [[] for _ in records.keys]
+        for i, (value, header) in enumerate(zip(records.values, headers, strict=True)):
+            out.append(Record(batch.base + i, value or b"", records.timestamp_ms, header))
+    return out
