@@ -146,8 +146,10 @@ class _Forward:
         entries[:, layout.prefix_at : layout.extreme_column] = exclusive.T
         before = self.row
         if layout.carried or layout.extremes:
+            known = self.stop > 0
             before = ring.entries[self.heads[:, ring.OFF] + ((self.stop - 1) & self.heads[:, ring.MASK])]
-            previous.follow(frame, before, self.stop > 0, entries=entries, result=result)
+            before *= known[:, None]  # an undone batch may have left anything there
+            previous.follow(frame, before, known, entries=entries, result=result)
             if self.kept is None:
                 extremes.append(frame, before, self.stop, self.own, entries)
         if self.links:

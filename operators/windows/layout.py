@@ -219,6 +219,7 @@ class Layout:
     def _place(self) -> None:
         prefixes, edges = len(self.prefixes), len(self.offsets)
         self.prefix_at = 1
+        self.low_limbs = tuple(i for i, prefix in enumerate(self.prefixes) if prefix.part == "low")
         self.extreme_column = 1 + prefixes
         self.hash_column = self.extreme_column + 3 * len(self.extremes)
         self.carried_column = self.hash_column + 3 * len(self.hashes)
