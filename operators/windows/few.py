@@ -165,7 +165,7 @@ class _Row:
     def _extremes(self, entry: list[int], at: int) -> None:
         """Values and their running minima since the blocks' starts."""
         ring, column = self.ring, self.layout.extreme_column
-        short, long = extremes.BLOCKS
+        short, long = extremes.BLOCKS if ring.start < self.own else (1, 1)
         for value in self.inputs[at : at + len(self.layout.extremes)]:
             small = ring.last(column + 1) if self.own & (short - 1) else NOTHING
             large = ring.last(column + 2) if self.own & (long - 1) else NOTHING
