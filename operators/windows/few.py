@@ -20,9 +20,10 @@ from operators.windows.one_ring import OneRing
 from operators.windows.room import NEVER, make_room
 from operators.windows.totals import TOTAL_MAX
 from state.errors import RecordError
+from state.ring import Ring
 from state.table import KeyedTable
 
-FEW = 10  # up to so many rows one by one is faster than columns
+FEW = 15  # up to so many rows one by one is faster than columns
 _LOW = 0xFFFF_FFFF
 
 
@@ -45,20 +46,30 @@ def few(table: KeyedTable, layout: Layout, slots: I64, data: I64, *, result: I64
     table.touch(unique)
     table.ring.touch(unique)
     dropped = _with_room(table, layout, rings, keys, rows)
-    flat = table.ring.entries.reshape(-1).data
+    flat, kept = table.ring.entries.reshape(-1).data, list[tuple[int, bytes]]()
     for ring in rings.values():
-        ring.flat = flat
-    result[:] = np.array(
-        [
+        ring.flat, ring.kept = flat, kept
+    try:
+        found = [
             _Row(layout, rings[key], row).process(dropped.get(i))
             for i, (key, row) in enumerate(zip(keys, rows, strict=True))
         ]
-    ).T
+    finally:
+        _save(table.ring, kept)
+    result[:] = np.array(found).T
     table.rows[unique] = [ring.row for ring in rings.values()]
     table.ring.heads[unique, table.ring.STOP] = [ring.stop for ring in rings.values()]
     if layout.hashes:
         table.ring.changed_from(unique, np.array([ring.changed for ring in rings.values()]))
     return True
+
+
+def _save(ring: Ring, kept: list[tuple[int, bytes]]) -> None:
+    """Give the ring what an undo needs; of an entry that was kept twice the older one counts."""
+    if kept:
+        images = dict(reversed(kept))
+        image = np.frombuffer(b"".join(images.values()), np.int64).reshape(len(images), -1)
+        ring.save_as(np.array(list(images)), image)
 
 
 def _opened(
@@ -124,29 +135,39 @@ class _Row:
 
     def process(self, dropped: list[int] | None) -> list[int]:
         """Append, find the windows; what stands in the row's column of the result matrix. `dropped`: see `links_of`."""
-        layout, ring = self.layout, self.ring
+        layout, ring, own = self.layout, self.ring, self.own
+        row, flat, base, mask, width = ring.row, ring.flat, ring.base, ring.mask, ring.width
         at = 1 + len(layout.prefixes)
         entry = [self.time, *self._totals(self.inputs[1:at])]
-        self._extremes(entry, at)
-        links = links_of(layout, ring, self.inputs, entry, dropped)
-        earlier, valid = self._previous(entry)
+        if layout.extremes:
+            self._extremes(entry, at)
+        links = links_of(layout, ring, self.inputs, entry, dropped) if layout.hashes else []
+        earlier, valid = self._previous(entry) if layout.carried else ([], [])
         ring.append(entry)
-        link(ring, links)
-        before = ring.row[layout.EDGES : layout.total_field]
-        edges = [ring.after(tail, self.time - offset) for tail, offset in zip(before, layout.offsets, strict=True)]
-        out = self._differences(edges)
+        if links:
+            link(ring, links)
+        time, before = self.time, row[layout.EDGES : layout.total_field]
+        edges = [
+            tail if flat[base + (tail & mask) * width] > time - offset else ring.after(tail + 1, time - offset)
+            for tail, offset in zip(before, layout.offsets, strict=True)
+        ]
+        parts = [own + 1, *edges, *self.through]
+        if layout.reads:
+            starts = [base + (edge & mask) * width + layout.prefix_at for edge in edges]
+            parts += [flat[starts[edge] + column] for edge, column in layout.reads]
+        out = [parts[upper] - parts[lower] for upper, lower in layout.pairs]
         for column, window in layout.extreme_lookups:
-            low, high = edges[window.lo], self.own + 1 if window.hi == NOT_DELAYED else edges[window.hi]
+            low, high = edges[window.lo], own + 1 if window.hi == NOT_DELAYED else edges[window.hi]
             out.append(ring.least(layout.extreme_column + 3 * column, low, high))
-        counters = self._distinct(links, before, edges)
+        counters = self._distinct(links, before, edges) if layout.distinct else []
         out += counters
         out += [self._first_seen(links[lookup.column], lookup, edges) for lookup in layout.first_seen]
         out += earlier
         out += valid
-        lost = ring.row[layout.DROPPED] ^ NEVER
-        out.append(int(bool(layout.offsets) and lost > self.time - layout.offsets[-1]))
-        ring.row[layout.NEWEST] = self.time
-        ring.row[layout.EDGES : layout.bucket_field] = [*edges, *self.through, *counters]
+        lost = row[layout.DROPPED] ^ NEVER
+        out.append(int(bool(layout.offsets) and lost > time - layout.offsets[-1]))
+        row[layout.NEWEST] = time
+        row[layout.EDGES : layout.bucket_field] = [*edges, *self.through, *counters]
         return out
 
     def _totals(self, values: list[int]) -> list[int]:
@@ -176,8 +197,6 @@ class _Row:
         """Earlier values and whether they are known; what the entry carries of them is put into it."""
         layout, ring = self.layout, self.ring
         earlier, valid = list[int](), list[int]()
-        if not layout.carried:
-            return earlier, valid
         flags = 0 if not self.own else ring.last(layout.flags_column) if layout.flagged else -1
         at = len(self.inputs) - 2 * len(layout.carried)
         bits = bit = 0
@@ -193,14 +212,6 @@ class _Row:
         if layout.flagged:
             entry.append(bits)
         return earlier, valid
-
-    def _differences(self, edges: list[int]) -> list[int]:
-        """Of positions, and of prefixes read at the edges: see `Layout`."""
-        layout, ring = self.layout, self.ring
-        at = [ring.place(edge) + layout.prefix_at for edge in edges] if layout.reads else []
-        flat = ring.flat
-        parts = [self.own + 1, *edges, *self.through, *[flat[at[edge] + column] for edge, column in layout.reads]]
-        return [parts[upper] - parts[lower] for upper, lower in zip(layout.upper, layout.lower, strict=True)]
 
     def _distinct(self, links: list[Link], before: list[int], edges: list[int]) -> list[int]:
         layout = self.layout

@@ -6,8 +6,6 @@ __all__ = ["Link", "distinct", "found_in", "link", "links_of"]
 
 from typing import NamedTuple
 
-import numpy as np
-
 from operators.windows.frame import COUNTED, I64, KNOWN, NOTHING
 from operators.windows.hashes import NONE, keep_index, take_index
 from operators.windows.layout import NOT_DELAYED, Layout, Window
@@ -37,8 +35,6 @@ def links_of(
     `dropped`: what `found_in` said before entries were taken out for this batch: links may lead to them.
     """
     count = len(layout.hashes)
-    if not count:
-        return []
     found = found_in(layout, ring, inputs)
     values, at = _hashes(layout, inputs), 1 + len(layout.prefixes) + len(layout.extremes) + count
     out = []
@@ -58,15 +54,13 @@ def links_of(
 
 def link(ring: OneRing, links: list[Link]) -> None:
     """Old entries learn of the one that was appended."""
-    old = [one for one in links if one.counted and one.previous >= ring.start and one.previous >= 0]
-    if not old:
-        return
-    arena = ring.table.ring
-    assert arena is not None
-    arena.save(np.array([ring.place(one.previous) // ring.width for one in old]))
-    for one in old:
-        ring.flat[ring.place(one.previous) + one.column + 2] = ring.stop - 1
-    ring.changed = min(ring.changed, *[one.previous for one in old])
+    start, new = ring.start, ring.stop - 1
+    for column, counted, _, previous in links:
+        if counted and previous >= start and previous >= 0:
+            at = ring.place(previous)
+            ring.keep(at)
+            ring.flat[at + column + 2] = new
+            ring.changed = min(ring.changed, previous)
 
 
 def distinct(
@@ -78,11 +72,12 @@ def distinct(
         new_high = own + 1
         change = int(found.counted and found.previous < old_low)
     else:
-        new_high = edges[window.hi]
-        column = found.column + 1
-        change = sum(ring.read(position, column) < old_low for position in range(before[window.hi], new_high))
-    column = found.column + 2
-    return change - sum(ring.read(position, column) >= new_high for position in range(old_low, new_low))
+        new_high, change = edges[window.hi], 0
+        for position in range(before[window.hi], new_high):
+            change += ring.read(position, found.column + 1) < old_low
+    for position in range(old_low, new_low):
+        change -= ring.read(position, found.column + 2) >= new_high
+    return change
 
 
 def _compare(layout: Layout, ring: OneRing, values: list[int]) -> list[int]:
@@ -96,10 +91,15 @@ def _compare(layout: Layout, ring: OneRing, values: list[int]) -> list[int]:
     if (begin := ring.start & ring.mask) >= end:  # they go round
         parts.append((begin, ring.mask + 1))
     blocks = [(arena.entries[off + begin : off + end], end) for begin, end in parts]
-    newest = []
-    for column, value in enumerate(values):
-        place = _newest(blocks, layout.hash_column + 3 * column, value)
-        newest.append(NONE if place < 0 else ring.stop - 1 - (ring.stop - 1 - place & ring.mask))
+    newest, last, flat = [], ring.stop - 1, ring.flat
+    at = ring.place(last) + layout.hash_column
+    for number, value in enumerate(values):
+        if flat[at] == value and flat[at + 1] != NOTHING:  # the same as in the row before
+            newest.append(last)
+        else:
+            place = _newest(blocks, layout.hash_column + 3 * number, value)
+            newest.append(NONE if place < 0 else last - (last - place & ring.mask))
+        at += 3
     return newest
 
 

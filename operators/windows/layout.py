@@ -249,6 +249,7 @@ class Layout:
                 else:
                     out.append(1 + edges + prefixes + _index(self.reads, (edge, column)))
 
+        self.pairs = tuple(zip(self.upper, self.lower, strict=True))
         self.read_edges, columns = np.array(self.reads, np.int64).reshape(-1, 2).T
         self.read_columns: I64 = columns + self.prefix_at
 

@@ -11,12 +11,13 @@ from state.table import KeyedTable
 
 
 class OneRing:
-    """`row`: the key's fields; `flat`: the arena; live are the positions `start` .. `stop`; `coming`: how many entries
-    will be appended; `changed`: lowest position for `Ring.changed_from`; `is_long`: it has an index, see `Rings`.
+    """`row`: the key's fields; `flat`: the arena; `kept`: entries of it as they were. Live are the positions `start` ..
+    `stop`; `coming`: how many will be appended; `changed`: the lowest for `Ring.changed_from`; `is_long`: see `Rings`.
     """
 
     __slots__ = (
-        "base", "changed", "coming", "flat", "is_long", "mask", "row", "slot", "start", "stop", "table", "width",
+        "base", "changed", "coming", "flat", "is_long", "kept",
+        "mask", "row", "slot", "start", "stop", "table", "width",
     )  # fmt: skip
 
     def __init__(self, table: KeyedTable, layout: Layout, slot: int, row: list[int], head: list[int]) -> None:
@@ -26,6 +27,7 @@ class OneRing:
         self.changed = self.stop
         self.is_long = self.stop - self.start > hashes.SHORT
         self.flat: memoryview[int]
+        self.kept: list[tuple[int, bytes]]
 
     def move(self, row: list[int], head: list[int]) -> None:
         """Row and ring as they stand now."""
@@ -55,6 +57,10 @@ class OneRing:
         assert self.table.ring is not None
         self.table.ring.entries[self.place(self.stop) // self.width] = entry
         self.stop += 1
+
+    def keep(self, place: int) -> None:
+        """Keep the entry at a place of the arena: it is about to be changed."""
+        self.kept.append((place // self.width, self.flat[place : place + self.width].tobytes()))
 
     def after(self, tail: int, limit: int) -> int:
         """The first position from `tail` on whose clock is above `limit`; the newest entry's is."""
