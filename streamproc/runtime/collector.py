@@ -23,6 +23,8 @@ _HELD_SECONDS = 0.01
 """Until what waits, and may not be taken yet, is looked at again."""
 _PAUSE_SECONDS = 0.002
 """Between two polls while a transaction is in flight: what comes meanwhile waits for its end anyway."""
+_OWN_SECONDS = 0.005
+"""How long to wait for what was committed here for ourselves: readers see it a moment later."""
 
 
 class Queue(Protocol):
@@ -121,6 +123,7 @@ class Collector:
         self._rows_max = rows_max
         self.queue = queue
         self._poll: asyncio.Task[list[Chunk]] | None = None
+        self._own: dict[TopicPartition, int] = {}
 
     @property
     def idle(self) -> bool:
@@ -135,6 +138,7 @@ class Collector:
         """
         if self.queue.rows >= self._rows_max and self.queue.ready():
             return True
+        await self._collect_own()
         poll = self._polling()
         if self.queue.ready():
             await asyncio.sleep(0)  # what has arrived by now comes along
@@ -164,6 +168,26 @@ class Collector:
                 await asyncio.wait([work], timeout=_PAUSE_SECONDS)
         return True
 
+    def expect(self, ends: Mapping[TopicPartition, int]) -> None:
+        """The last offsets of what a transaction has just handed on to partitions that are read here: `wait` collects
+        it first, for a batch that begins without it makes it wait for a whole transaction.
+        """
+        self._own = {tp: end for tp, end in ends.items() if self._is_to_come(tp, end)}
+
+    def _is_to_come(self, tp: TopicPartition, end: int) -> bool:
+        return 0 <= self._reader.position(tp) <= end
+
+    async def _collect_own(self) -> None:
+        deadline = asyncio.get_running_loop().time() + _OWN_SECONDS
+        while self._own and (left := deadline - asyncio.get_running_loop().time()) > 0:
+            poll = self._polling()
+            await asyncio.wait([poll], timeout=left)
+            if poll.done() and poll.exception() is not None:
+                break
+            self._harvest()
+            self._own = {tp: end for tp, end in self._own.items() if self._is_to_come(tp, end)}
+        self._own = {}
+
     async def reset(self) -> None:
         """Forget what waits and end a poll under way; the reader is then told where to go on."""
         if self._poll is not None:
@@ -171,6 +195,7 @@ class Collector:
             await asyncio.gather(self._poll, return_exceptions=True)
             self._poll = None
         self.queue.clear()
+        self._own = {}
 
     def _polling(self) -> asyncio.Task[list[Chunk]]:
         if self._poll is None:

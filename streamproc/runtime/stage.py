@@ -10,6 +10,7 @@ __all__ = ["Part", "Stage", "StageParts", "by_stage", "decided_and_handed_on", "
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from functools import partial
 from typing import NamedTuple
@@ -43,6 +44,9 @@ from streamproc.runtime.settings import WorkerSettings
 from streamproc.runtime.state_keeper import StateKeeper
 from streamproc.runtime.stored_state import NoCheckpoints, TaskCheckpoints
 from streamproc.runtime.topic_tables import TopicTables
+
+_BATCHES_ALIKE = 4
+"""So many batches before one tell what it will write to."""
 
 
 class StageParts(msgspec.Struct, frozen=True):
@@ -108,6 +112,7 @@ class Stage:
         )  # fmt: skip
         self.restorer = Restorer(self._recovery, parts.states, clock, restored=restored, failed=failed, others=others)
         self._event_times = {stream.topic: EventTimes(decoder, stream) for decoder, stream in parts.engine.decoders}
+        self._handed_to: deque[list[TopicPartition]] = deque(maxlen=_BATCHES_ALIKE)
         self._damage: StateCorruptedError | None = None
         self._logger = structlog.get_logger("worker").bind(worker=settings.index)
 
@@ -186,14 +191,20 @@ class Stage:
             raise
         for source, head in computed.heads.items():
             self.tasks[source].computed = head
+        if self.plan.handoff is not None:
+            self._handed_to.append([out.tp for out in computed.outputs if out.tp.topic == self.plan.handoff.topic])
         return Part(self, computed)
 
-    def expected(self, sources: Iterable[TopicPartition]) -> list[TopicPartition]:
-        """What a transaction over records of these will write to, as far as that is known in advance."""
+    def expected(self, sources: Sequence[TopicPartition]) -> list[TopicPartition]:
+        """What a transaction over records of these will write to, as far as that is known in advance.
+
+        Rows are handed on to the partitions that those before them went to, more or less.
+        """
         topics = (
             [self.plan.topics.journal] if self.plan.handoff else [self.plan.topics.decisions, self.plan.topics.journal]
         )
-        return [TopicPartition(topic, source.partition) for topic in topics for source in sources]
+        own = [TopicPartition(topic, source.partition) for topic in topics for source in sources]
+        return own + sorted({tp for tps in self._handed_to for tp in tps}) if own else own
 
     def seal(self) -> None:
         """What was computed is in flight: the next batch may be computed on top of it."""

@@ -1,0 +1,103 @@
+"""What a stage hands on is decided in the very next transaction, and announced to the log before it is computed."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from streamproc.eventlog.contract import OutputRecords, TopicPartition
+from streamproc.runtime.stage import Part
+from streamproc.runtime.transaction import TransactionProtocol
+from streamproc.runtime.worker import Worker
+from tests.simulation.deadlines import deadline_plans
+from tests.simulation.fleet import Fleet, run_fleet
+from tests.simulation.loop import SeededLoop
+from tests.simulation.test_in_step import steady
+from tests.simulation.test_overload import payments_by
+
+pytestmark = [pytest.mark.blocking, pytest.mark.timeout(120)]
+COUNT = 400
+APART_S = 0.003
+
+
+class Transactions:
+    """What a worker of two stages did: rows of each stage, what was announced, and what was written."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[int, int]] = []
+        self.announced: list[set[TopicPartition]] = []
+        self.written: list[set[TopicPartition]] = []
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        transact, announce, run = Worker._transact, TransactionProtocol.announce, TransactionProtocol.run
+
+        async def transacting(worker: Worker, parts: list[Part], *args: Any) -> None:
+            rows = {part.stage: part.computed.judged.rows.size for part in parts}
+            first, second = (rows.get(stage, 0) for stage in worker._stages)
+            await transact(worker, parts, *args)
+            self.rows.append((first, second))
+
+        async def announcing(own: TransactionProtocol, expected: list[TopicPartition], *args: Any) -> None:
+            self.announced.append(set(expected))
+            await announce(own, expected, *args)
+
+        async def running(
+            own: TransactionProtocol, outputs: list[OutputRecords], *args: Any
+        ) -> dict[TopicPartition, int]:
+            self.written.append({output.tp for output in outputs})
+            return await run(own, outputs, *args)
+
+        with (
+            mock.patch.object(Worker, "_transact", transacting),
+            mock.patch.object(TransactionProtocol, "announce", announcing),
+            mock.patch.object(TransactionProtocol, "run", running),
+        ):
+            yield
+
+
+def steadily_fed(seed: int) -> Transactions:
+    """A worker of two stages, while one payment after the other comes."""
+
+    async def play(loop: SeededLoop) -> None:
+        fleet = Fleet(deadline_plans()[2], seed, loop, settings={})
+        fleet.feed([])
+        fleet.start()
+        await asyncio.sleep(2.0)
+        for record in payments_by("device_id", steady(random.Random(seed), COUNT, apart_ms=50)):
+            fleet.feed([record])
+            await asyncio.sleep(APART_S)
+        await asyncio.sleep(5.0)
+        fleet.stop()
+        assert await fleet.ended() == ["stopped"]
+        assert fleet.judge() == []
+
+    found = Transactions()
+    with found.watched():
+        run_fleet(play, seed)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_row_takes_one_transaction_a_stage(seed: int) -> None:
+    found = steadily_fed(seed).rows
+    handed_on, waited, left = 0, 0, 0
+    for first, second in found:
+        waited += max(0, left - second)  # those of the transaction before that did not come along
+        left = max(0, left - second) + first
+        handed_on += first
+    assert handed_on == sum(second for _, second in found) == COUNT
+    assert waited <= COUNT // 20
+
+
+def test_what_is_handed_on_is_announced_for_the_most_part() -> None:
+    found = steadily_fed(1)
+    missed = sum(bool(wrote - told) for told, wrote in zip(found.announced, found.written, strict=True))
+    assert len(found.written) > 50
+    assert missed <= len(found.written) // 4
