@@ -4,8 +4,7 @@ It is the value of the journal's record; audit, archive, training, explanations 
 says itself how to read it: a decimal is an int64 in minor units whose field has metadata "scale", a timestamp an
 int64 in ms; the schema's metadata names the actions that `decision` counts and the rules whose bits `rules` has.
 
-A transaction's arrays are made once and cut per task: with 10 features about 45 us for all tasks and 8 a task; a
-stream writer a task took 48 us each.
+A transaction's arrays are made once and cut per task; record_batches.py writes them.
 Importing pyarrow takes 28 ms, so it is not put off.
 """
 
@@ -25,6 +24,7 @@ from operators.batch import Column
 from operators.decide import Decided
 from operators.encode import json_values
 from operators.plan import Plan
+from operators.record_batches import BatchWriter, Prepared
 from operators.schema import DataType, Kind
 from state.errors import ConfigError, RecordError, StateCorruptedError
 
@@ -83,36 +83,33 @@ class BlockEncoder:
         }
         self._schema = pa.schema(fields, metadata=described)
         self._head = self._schema.serialize().to_pybytes()
+        self._writer = BatchWriter(self._schema)
 
-    def arrays(self, rows: BlockRows, decided: Decided, columns: Mapping[str, Column]) -> pa.RecordBatch:
-        """All rows of a batch as Arrow arrays, made once for all its tasks.
+    def arrays(self, rows: BlockRows, decided: Decided, columns: Mapping[str, Column]) -> Prepared:
+        """All rows of a batch as they will be written, made once for all its tasks.
 
         Raises:
             RecordError: a column holds text that is not Unicode (only a user's operator can make that).
         """
-        ids = pa.array(rows.ids, pa.string())
-        arrays: list[Any] = [ids] if self._one_name else [ids, pa.array(rows.keys, pa.string())]
-        arrays += [pa.array(rows.offsets), pa.array(rows.event_time)]
+        size = len(rows.ids)
+        found: list[Any] = [(rows.ids, None)] if self._one_name else [(rows.ids, None), (rows.keys, None)]
+        found += [(rows.offsets, None), (rows.event_time, None)]
+        found += [columns[name][1:] for name in self._features]
+        found += [columns[self._score][1:] if self._score else (np.zeros(size), None)]
+        found += [(decided.action, None), (self._hits(decided.live), None)]
         try:
-            arrays += [_array(columns[name]) for name in self._features]
+            return self._writer.prepare(found, size)
         except UnicodeEncodeError:
             raise RecordError("not_unicode", "a feature holds text that is not Unicode") from None
-        arrays.append(_array(columns[self._score]) if self._score else pa.array(np.zeros(len(rows.ids))))
-        arrays += [pa.array(decided.action), self._hits(decided.live)]
-        return pa.RecordBatch.from_arrays(arrays, schema=self._schema)
 
-    def encode(self, arrays: pa.RecordBatch, start: int = 0, stop: int | None = None) -> bytes:
+    def encode(self, arrays: Prepared, start: int = 0, stop: int | None = None) -> bytes:
         """The block of rows start..stop (exclusive; None: the end): an Arrow IPC stream of one batch."""
-        end = arrays.num_rows if stop is None else stop
-        message = arrays.slice(start, end - start).serialize().to_pybytes()
+        message = self._writer.write(arrays, start, arrays.words.shape[1] if stop is None else stop)
         return b"".join((self._head, message, _END_OF_STREAM))
 
-    def _hits(self, live: npt.NDArray[np.uint64]) -> Any:
+    def _hits(self, live: npt.NDArray[np.uint64]) -> npt.NDArray[Any]:
         """The rules that hit: a uint64 a row, or 8 bytes a word (little endian) for more than 64 rules."""
-        if self._words == 1:
-            return pa.array(live[:, 0])
-        packed = pa.py_buffer(live.astype("<u8").tobytes())
-        return pa.Array.from_buffers(pa.binary(8 * self._words), len(live), [None, packed])
+        return live[:, 0].view(np.int64) if self._words == 1 else live.astype("<u8")
 
 
 def read_block(block: bytes) -> pa.Table:
@@ -172,17 +169,6 @@ def _field(name: str, of_type: DataType) -> pa.Field[Any]:
     if of_type.kind is Kind.DECIMAL:
         metadata = {"scale": str(of_type.scale)}
     return pa.field(name, _ARROW_TYPES[of_type.kind], metadata=metadata)
-
-
-def _array(column: Column) -> Any:
-    """Of numbers with NULLs the buffers are given as they are: several times faster for few rows than a mask."""
-    kind, valid = _ARROW_TYPES[column.type.kind], column.valid
-    if valid is None or np.count_nonzero(valid) == len(valid):
-        return pa.array(column.values, kind)
-    if column.values.dtype.kind in "if":
-        bits = pa.py_buffer(np.packbits(valid, bitorder="little").tobytes())
-        return pa.Array.from_buffers(kind, len(valid), [bits, pa.py_buffer(column.values.tobytes())])
-    return pa.array(column.values, kind, mask=~valid)
 
 
 def _column(field: pa.Field[Any], values: Any) -> Column:

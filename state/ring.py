@@ -118,7 +118,11 @@ class Ring:
 
     def save(self, indices: I64) -> None:
         """Keep the entries at arena `indices` for undo; call before changing live entries in place."""
-        self._changes.images.append((indices, self.entries[indices]))
+        self.save_as(indices, self.entries[indices])
+
+    def save_as(self, indices: I64, image: I64) -> None:
+        """As `save`, of entries that have been changed already: what they were."""
+        self._changes.images.append((indices, image))
 
     def changed_from(self, slots: I64, positions: I64) -> None:
         """Entries of `slots` (unique) at or above `positions` changed in place: the next flush rewrites them."""

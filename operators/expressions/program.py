@@ -67,7 +67,10 @@ class Program:
             )
         with np.errstate(all="ignore"):
             for kernel, arguments, position in self._steps:
-                registers[position] = kernel(*[registers[one] for one in arguments])
+                if len(arguments) == 2:  # most have two
+                    registers[position] = kernel(registers[arguments[0]], registers[arguments[1]])
+                else:
+                    registers[position] = kernel(*[registers[one] for one in arguments])
         return {name: _column(name, kind, registers[at], batch.size) for name, kind, at in self._outputs}
 
     def _place(self, node: Node) -> int:

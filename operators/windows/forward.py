@@ -24,7 +24,7 @@ from operators.windows import extremes, previous
 from operators.windows.buckets import new_buckets, new_extremes
 from operators.windows.distinct import Links
 from operators.windows.edges import View, advance
-from operators.windows.frame import Frame
+from operators.windows.frame import NOTHING, Frame
 from operators.windows.hashes import Rings
 from operators.windows.layout import I64
 from operators.windows.room import NEVER, dropped, make_room, set_dropped
@@ -146,8 +146,12 @@ class _Forward:
         entries[:, layout.prefix_at : layout.extreme_column] = exclusive.T
         before = self.row
         if layout.carried or layout.extremes:
+            known = self.stop > 0
             before = ring.entries[self.heads[:, ring.OFF] + ((self.stop - 1) & self.heads[:, ring.MASK])]
-            previous.follow(frame, before, self.stop > 0, entries=entries, result=result)
+            before *= known[:, None]  # an undone batch may have left anything there
+            previous.follow(frame, before, known, entries=entries, result=result)
+            gone = self.stop == self.start  # then also the newest entry is not there any more, perhaps
+            before[gone, layout.extreme_column : layout.hash_column] = NOTHING
             if self.kept is None:
                 extremes.append(frame, before, self.stop, self.own, entries)
         if self.links:

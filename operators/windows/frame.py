@@ -91,6 +91,8 @@ class _Loader:
         self.rows = rows
         self.size = batch.size if rows is None else len(rows)
         self.masks: dict[Source, Mask | None] = {}
+        self.values: dict[Source, I64] = {}  # of rows that count, else 0
+        self.squares: dict[Source, tuple[I64, I64]] = {}
         self.texts: dict[str, I64] = {}
 
     def matrix(self, layout: Layout) -> I64:
@@ -147,11 +149,16 @@ class _Loader:
         if part == "count":
             out[:] = 1 if mask is None else mask
             return
-        assert source.of is not None
-        values = self._column(source.of, source.nullable).values
-        if mask is not None:
-            values = np.where(mask, values, 0)
-        out[:] = values if part == "sum" else _square(values)[part == "low"]
+        if source not in self.values:
+            assert source.of is not None
+            values = self._column(source.of, source.nullable).values
+            self.values[source] = values if mask is None else np.where(mask, values, 0)
+        if part == "sum":
+            out[:] = self.values[source]
+            return
+        if source not in self.squares:
+            self.squares[source] = _square(self.values[source])
+        out[:] = self.squares[source][part == "low"]
 
     def _extreme(self, source: Source, largest: bool, out: I64) -> None:
         assert source.of is not None

@@ -7,7 +7,7 @@ newest event time, for this key), so after an undo, a reload or a reuse of the s
 
 from __future__ import annotations
 
-__all__ = ["Finder", "Rings", "counted_sum"]
+__all__ = ["Finder", "Rings", "counted_sum", "keep_index", "take_index"]
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -108,29 +108,47 @@ class Finder:
         if not self.long:
             return
         column = int(self.columns[number])
-        known = _INDICES.setdefault(self.table, {})
         for key, index in self.indices[number].items():
             rows = slice(int(begin[key]), int(begin[key] + count[key]))
             index.update(zip(value[rows].tolist(), position[rows].tolist(), strict=True))
-            slot = int(self.slots[key])
-            if len(index) > 2 * int(stop[key] - self.start[key]) + SHORT:
-                known.pop((column, slot), None)
-            else:
-                known[column, slot] = _Index(self._state(slot, int(stop[key]), int(newest[key])), index)
-
-    def _state(self, slot: int, stop: int, newest: int) -> tuple[str, int, int, int]:
-        return self.table.keys[slot], int(self.table.task_of[slot]), stop, newest
+            length = int(stop[key] - self.start[key])
+            keep_index(
+                self.table, int(self.slots[key]), column, index, length=length, stop=int(stop[key]),
+                newest=int(newest[key]),
+            )  # fmt: skip
 
     def _index(self, key: int, column: int) -> dict[int, int]:
-        slot = int(self.slots[key])
-        known = _INDICES.setdefault(self.table, {}).pop((column, slot), None)
-        if known and known.state == self._state(slot, int(self.stop[key]), int(self.newest[key])):
-            return known.newest
-        position = np.arange(self.start[key], self.stop[key])
-        at = self.off[key] + (position & self.mask[key])
-        counted = self.ring.entries[at, column + 1] != NOTHING
-        values = self.ring.entries[at, column]
-        return dict(zip(values[counted].tolist(), position[counted].tolist(), strict=True))
+        return take_index(
+            self.table, int(self.slots[key]), column, off=int(self.off[key]), mask=int(self.mask[key]),
+            start=int(self.start[key]), stop=int(self.stop[key]), newest=int(self.newest[key]),
+        )  # fmt: skip
+
+
+def take_index(
+    table: KeyedTable, slot: int, column: int, *, off: int, mask: int, start: int, stop: int, newest: int
+) -> dict[int, int]:
+    """Hash -> newest counted position in a long ring; the caller has it for itself, see `keep_index`."""
+    known = _INDICES.setdefault(table, {}).pop((column, slot), None)
+    if known and known.state == _state(table, slot, stop, newest):
+        return known.newest
+    assert table.ring is not None
+    position = np.arange(start, stop)
+    at = off + (position & mask)
+    counted = table.ring.entries[at, column + 1] != NOTHING
+    values = table.ring.entries[at, column]
+    return dict(zip(values[counted].tolist(), position[counted].tolist(), strict=True))
+
+
+def keep_index(
+    table: KeyedTable, slot: int, column: int, index: dict[int, int], *, length: int, stop: int, newest: int
+) -> None:
+    """Keep the index of a ring of `length` entries for the batch that finds it at `stop` with this `newest` time."""
+    if len(index) <= 2 * length + SHORT:
+        _INDICES.setdefault(table, {})[column, slot] = _Index(_state(table, slot, stop, newest), index)
+
+
+def _state(table: KeyedTable, slot: int, stop: int, newest: int) -> tuple[str, int, int, int]:
+    return table.keys[slot], int(table.task_of[slot]), stop, newest
 
 
 def counted_sum(view: View, low: I64, high: I64, *, column: int | I64, bound: I64, above: bool) -> I64:

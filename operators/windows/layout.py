@@ -219,6 +219,7 @@ class Layout:
     def _place(self) -> None:
         prefixes, edges = len(self.prefixes), len(self.offsets)
         self.prefix_at = 1
+        self.low_limbs = tuple(i for i, prefix in enumerate(self.prefixes) if prefix.part == "low")
         self.extreme_column = 1 + prefixes
         self.hash_column = self.extreme_column + 3 * len(self.extremes)
         self.carried_column = self.hash_column + 3 * len(self.hashes)
@@ -248,6 +249,7 @@ class Layout:
                 else:
                     out.append(1 + edges + prefixes + _index(self.reads, (edge, column)))
 
+        self.pairs = tuple(zip(self.upper, self.lower, strict=True))
         self.read_edges, columns = np.array(self.reads, np.int64).reshape(-1, 2).T
         self.read_columns: I64 = columns + self.prefix_at
 

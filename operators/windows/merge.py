@@ -171,10 +171,7 @@ class Weave:
         chunk = self.chunk
         before = self.ring.entries[chunk.off[rows] + ((chunk.place[rows] - 1) & chunk.view.mask[rows])]
         columns = slice(layout.carried_column, layout.width)
-        entries[self.new, columns] = before[:, columns]
-        known = chunk.known[rows]
-        if layout.flagged:
-            entries[self.new, layout.flags_column] *= known
+        entries[self.new, columns] = before[:, columns] * chunk.known[rows][:, None]  # others may hold anything
 
     def _shift(self, entries: I64, rows: dict[int, tuple[I64, I64]]) -> None:
         """Put rows, by filter (their numbers (depth, entries), and how many), before what the entries carry."""

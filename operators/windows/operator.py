@@ -1,6 +1,7 @@
 """The operator: all look-back features of one key in one pass over the batch.
 
     keys -> slots; rows sorted by slot (stable), a matrix of inputs
+      a few rows, all in order      -> few.py
       keys whose rows are in order  -> forward.py
       keys with a late row          -> late.py
     result matrix, back in row order -> columns (results.py)
@@ -23,6 +24,7 @@ import numpy.typing as npt
 from operators.batch import Batch, Column, TaskRows
 from operators.operator import Operator, OperatorContext, OutputField
 from operators.schema import DataType, Kind
+from operators.windows.few import FEW, few
 from operators.windows.forward import forward, replay_forward
 from operators.windows.frame import I64, Frame, load
 from operators.windows.late import late, replay_late
@@ -76,11 +78,12 @@ class WindowOperator(Operator):
             streams = _stream(table, batch, rows)
             if keys:
                 slots, data = table.slots(tasks, keys), load(layout, batch, rows)
-                for home, mine, some, stream in _passes(table, slots, data[0], streams, results=True):
-                    part = result[:, some]
-                    _compute(home, mine, layout, data[:, some], result=part, stream=stream)
-                    if not isinstance(some, slice):
-                        result[:, some] = part
+                if len(keys) > FEW or not few(table, layout, slots, data, result=result, stream=streams):
+                    for home, mine, some, stream in _passes(table, slots, data[0], streams, results=True):
+                        part = result[:, some]
+                        _compute(home, mine, layout, data[:, some], result=part, stream=stream)
+                        if not isinstance(some, slice):
+                            result[:, some] = part
             found = columns(layout, result)
             batch.columns.update(found if rows is None else self._spread(found, rows, batch.size))
             incomplete = result[layout.incomplete_at].astype(np.bool_)

@@ -36,10 +36,9 @@ def running(layout: Layout, values: I64, totals: I64, first: I64, group: I64) ->
 
 def normalise(layout: Layout, totals: I64) -> None:
     """Bring pairs of limbs (rows of `totals`) into normal form."""
-    for i, prefix in enumerate(layout.prefixes):
-        if prefix.part == "low":
-            totals[i - 1] += totals[i] >> 32
-            totals[i] &= 0xFFFF_FFFF
+    for i in layout.low_limbs:
+        totals[i - 1] += totals[i] >> 32
+        totals[i] &= 0xFFFF_FFFF
 
 
 def guard(values: I64, totals: I64, through: I64) -> None:

@@ -12,7 +12,6 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 from msgspec.structs import replace
-from pyarrow import RecordBatch
 
 from operators.batch import Batch, Emitted, TaskRows
 from operators.block import BlockEncoder, BlockRows
@@ -20,6 +19,7 @@ from operators.decode import payload_digest
 from operators.encode import DecisionEncoder, json_encoder
 from operators.handoff import HandedOn, HandoffEncoder
 from operators.plan import ROUTE, Plan
+from operators.record_batches import Prepared
 from operators.schema import DataType, Kind
 from operators.timed.alerts import AlertEncoder, Telling
 from state.hashing import partitions_of
@@ -284,11 +284,11 @@ class _Said(NamedTuple):
 
 
 class _Shared(NamedTuple):
-    """What all tasks of a transaction share: one text a row; the batch as Arrow arrays and as exact rows."""
+    """What all tasks of a transaction share: one text a row; the batch as Arrow's columns and as exact rows."""
 
     judged: Judged
     texts: list[bytes]
-    arrays: RecordBatch
+    arrays: Prepared
     exact: npt.NDArray[np.int64]
 
 

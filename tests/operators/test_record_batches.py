@@ -1,0 +1,64 @@
+"""What is written of a range of rows is what pyarrow writes for these rows alone, byte by byte."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from operators.record_batches import BatchWriter, Values
+from tests.operators.samples import examples
+
+TYPES: dict[str, tuple[pa.DataType, Any, st.SearchStrategy[Any]]] = {
+    "int": (pa.int64(), np.int64, st.integers(-(2**63), 2**63 - 1)),
+    "float": (pa.float64(), np.float64, st.floats()),
+    "unsigned": (pa.uint64(), np.uint64, st.integers(0, 2**64 - 1)),
+    "byte": (pa.uint8(), np.uint8, st.integers(0, 255)),
+    "bool": (pa.bool_(), np.bool_, st.booleans()),
+    "text": (pa.string(), np.object_, st.text(max_size=4)),
+    "binary": (pa.binary(16), "S16", st.binary(min_size=16, max_size=16)),
+}
+NULLABLE = {"int", "float", "bool", "text"}
+
+
+def _column(kind: str, values: list[Any], valid: list[bool]) -> tuple[Values, Any]:
+    """As we hold it, and as Arrow does: a number under a NULL is written as it is."""
+    type_, dtype, _ = TYPES[kind]
+    if kind == "binary":
+        array = np.frombuffer(b"".join(values), "<u8").reshape(len(values), 2)
+        return (array, None), pa.array(values, type_)
+    array = np.array(values, dtype)
+    mask = None if kind not in NULLABLE else np.array(valid, np.bool_)
+    if kind in ("int", "float") and mask is not None and not mask.all():
+        bits = pa.py_buffer(np.packbits(mask, bitorder="little").tobytes())
+        return (array, mask), pa.Array.from_buffers(type_, len(values), [bits, pa.py_buffer(array.tobytes())])
+    return (array, mask), pa.array(array, type_, mask=None if mask is None else ~mask)
+
+
+@examples(150)
+@given(st.lists(st.sampled_from(sorted(TYPES)), min_size=1, max_size=9), st.integers(1, 70), st.data())
+def test_bytes_are_those_of_pyarrow(kinds: list[str], size: int, data: st.DataObject) -> None:
+    schema = pa.schema([pa.field(f"c{i}", TYPES[kind][0]) for i, kind in enumerate(kinds)], metadata={"a": "b"})
+    seed = data.draw(st.integers(0, 1 << 32))
+    values, valid = [], []
+    for kind in kinds:
+        few = data.draw(st.lists(TYPES[kind][2], min_size=1, max_size=5))
+        values.append([few[i % len(few)] for i in range(size)])
+        share = data.draw(st.sampled_from([0.0, 0.1, 1.0]))
+        valid.append((np.random.default_rng(seed).random(size) >= share).tolist())
+    start = data.draw(st.integers(0, size - 1))
+    stop = data.draw(st.integers(start + 1, size))
+    writer = BatchWriter(schema)
+    rows = writer.prepare([_column(*one)[0] for one in zip(kinds, values, valid, strict=True)], size)
+    mine = [_column(k, v[start:stop], ok[start:stop])[1] for k, v, ok in zip(kinds, values, valid, strict=True)]
+    want = pa.RecordBatch.from_arrays(mine, schema=schema).serialize().to_pybytes()
+    assert writer.write(rows, start, stop) == want
+
+
+def test_text_that_is_not_unicode_is_refused() -> None:
+    with pytest.raises(UnicodeEncodeError):
+        BatchWriter(pa.schema([("s", pa.string())])).prepare([(np.array(["\ud800"], np.object_), None)], 1)
