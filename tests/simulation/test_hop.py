@@ -15,11 +15,11 @@ from streamproc.eventlog.contract import OutputRecords, TopicPartition
 from streamproc.runtime.stage import Part
 from streamproc.runtime.transaction import TransactionProtocol
 from streamproc.runtime.worker import Worker
-from tests.simulation.deadlines import deadline_plans
 from tests.simulation.fleet import Fleet, run_fleet
 from tests.simulation.loop import SeededLoop
 from tests.simulation.test_in_step import steady
 from tests.simulation.test_overload import payments_by
+from tests.simulation.variants import deadline_plans
 
 pytestmark = [pytest.mark.blocking, pytest.mark.timeout(120)]
 COUNT = 400
