@@ -19,9 +19,9 @@ SEEDS = 102
 
 
 def world(seed: int) -> Outcome:
-    """With a deadline, a table that changes, and a call if there is a stage before."""
+    """With a deadline; each second of a block has a table that changes, too, and a call if there is a stage before."""
     drawn = draw(seed)
-    more = MORE.keys() if drawn.stages > 1 else MORE.keys() - {"call"}
+    more = {"deadline"} if seed // BLOCKS % 2 == 0 else MORE.keys() - ({"call"} if drawn.stages == 1 else set())
     return simulate(msgspec.structs.replace(drawn, more=frozenset(more)))
 
 
