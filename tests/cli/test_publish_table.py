@@ -298,3 +298,15 @@ def test_a_dry_run_makes_no_log(cli: Cli, shop: Path, log: str) -> None:
     assert not (shop.parent / "log").exists()
     wrong = cli("publish-table", "networks", "--dry-run", "--pipeline", shop, "--log", "nowhere")
     assert (wrong.code, "names no event log" in wrong.err) == (2, True)
+
+
+@pytest.mark.parametrize("log", ["file"], indirect=True)
+def test_a_tables_topic_is_shown_by_its_full_name(cli: Cli, shop: Path, log: str) -> None:
+    publish(cli, shop, log, "bins")
+    (shop.parent / "fewer.csv").write_text("bin,top\n4,10.50\n")
+    publish(cli, shop, log, "bins", shop.parent / "fewer.csv")
+    done = cli("tail", f"{name_of(shop)}.bins", "--pipeline", shop, "--log", log, "--until-end")
+    assert done.code == 0, done.err
+    first, *_, last = map(json.loads, done.lines)
+    assert (first["key"], first["rows"]["added_by"]) == ("4", "eva")
+    assert last == {"key": "4571", "rows": None}
