@@ -108,6 +108,13 @@ async def test_a_hanging_service_holds_nobody_up(mode: str) -> None:
         server.mode = "well"
 
 
+async def test_who_waits_for_a_slot_waits_no_longer_than_the_time_out() -> None:
+    async with Server("hangs") as server, Asking(server, timeout_ms=200, in_flight=2) as asking:
+        assert await asking.told(*(f"d{n}" for n in range(40))) == [FAILED] * 40
+        assert asking.results() == {"timeout": 2, "busy": 38}
+        assert len(server.asked) <= 2
+
+
 @pytest.mark.parametrize(
     ("mode", "result", "attempts"),
     [
