@@ -83,7 +83,7 @@ async def test_a_value_in_the_path_stays_there() -> None:
 
 async def test_a_thousand_at_a_time_and_no_more() -> None:
     devices = [f"d{n}" for n in range(2_500)]
-    async with Server(delay_s=0.3) as server, Asking(server, in_flight=1_000) as asking:
+    async with Server(delay_s=0.3) as server, Asking(server, in_flight=1_000, timeout_ms=60_000) as asking:
         assert await asking.told(*devices) == [well(device) for device in devices]
         assert 900 <= server.at_once <= 1_000
         assert server.connections <= 1_000
