@@ -37,7 +37,7 @@ stages:
 """
 APART_S, ALONE_MS, WITHIN_MS, IDLE_MS = 0.005, 1000, 2000, 500
 BOUND_S = 1.5
-SEEDS = 6
+SEEDS = 3
 
 
 def key_of(prefix: str, partition: int) -> str:
