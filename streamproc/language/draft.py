@@ -140,7 +140,7 @@ def reads(item: Item) -> tuple[str, ...]:
 def writes(item: Item) -> tuple[str, ...]:
     """The columns that an item adds."""
     if isinstance(item, ScoreItem):
-        return (f"{item.name}.score", *([f"{item.name}.tier"] if item.model.tiers else []))
+        return (f"{item.name}.score", f"{item.name}.failed", *([f"{item.name}.tier"] if item.model.tiers else []))
     if isinstance(item, UserItem):
         return tuple(field.name for field in item.operator.outputs)
     if isinstance(item, TimedItem):
