@@ -1,6 +1,6 @@
 """How far the group has come in all partitions of its topics, whoever has them: a look at the log now and then.
 
-A partition is behind if what was there at the look before the last one is not decided. Its event time is that of the
+A partition is behind if what was there at the look before the last one is not decided, or what was written here. Its event time is that of the
 last commit (`JournalHead.time`), or long ago. Offsets that no record will ever have, of transactions' marks, are no
 lag.
 """
@@ -44,6 +44,7 @@ class Progress:
         self.partitions: Sequence[TopicPartition] = ()
         self._last: _Look | None = None
         self._had: dict[TopicPartition, int] = {}
+        self._wrote: dict[TopicPartition, int] = {}
         self._empty: dict[TopicPartition, tuple[int, int]] = {}  # from, to: no record lies there
         self._running: asyncio.Task[_Look] | None = None
         self._begun = 0.0
@@ -63,7 +64,13 @@ class Progress:
         if self._last is None:
             return LONG_AGO
         position = max(self._last.positions[tp], read)
-        return None if position >= self._had[tp] else self._last.times[tp]
+        return None if position >= max(self._had[tp], self._wrote.get(tp, 0)) else self._last.times[tp]
+
+    def wrote(self, ends: Mapping[TopicPartition, int]) -> None:
+        """The last offsets of what was committed here for our own partitions: no look is needed to know of it, and a
+        backlog would have gone through the next stage before one tells.
+        """
+        self._wrote |= {tp: end + 1 for tp, end in ends.items()}
 
     def time(self, tp: TopicPartition) -> int:
         """The event time, ms, up to which the group has come, as its last commit says; long ago if it does not."""
@@ -83,6 +90,7 @@ class Progress:
     def forget(self) -> None:
         """Partitions change hands: nothing is known until the next look, which begins after this."""
         self._last = None
+        self._wrote = {}
         if self._running is not None:
             self._running.cancel()
             self._running = None

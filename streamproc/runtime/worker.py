@@ -269,7 +269,9 @@ class Worker:
         if ends is None:
             return
         self._publish(parts, ends)  # 8
-        self._collector.expect({tp: end for tp, end in ends.items() if tp in self._inputs})
+        own = {tp: end for tp, end in ends.items() if tp in self._inputs}
+        self._collector.expect(own)
+        self._progress.wrote(own)
         self._metrics.committed(*decided_and_handed_on(parts), self._clock.monotonic() - started, self._clock.now_ms())
 
     def _publish(self, parts: list[Part], ends: dict[TopicPartition, int]) -> None:
