@@ -18,6 +18,7 @@ class Record(NamedTuple):
     value: bytes
     timestamp: int
     headers: Headers
+    key: bytes | None = None
 
 
 def input_end(cluster: SimulatedCluster, tp: TopicPartition) -> int:
@@ -37,6 +38,6 @@ def committed_records(cluster: SimulatedCluster, tp: TopicPartition) -> list[Rec
         if records is None or (batch.transaction is not None and batch.transaction.ending is not Ending.COMMITTED):
             continue
         headers = records.headers or [[] for _ in records.keys]
-        for i, (value, header) in enumerate(zip(records.values, headers, strict=True)):
-            out.append(Record(batch.base + i, value or b"", records.timestamp_ms, header))
+        for i, (key, value, header) in enumerate(zip(records.keys, records.values, headers, strict=True)):
+            out.append(Record(batch.base + i, value or b"", records.timestamp_ms, header, key))
     return out
