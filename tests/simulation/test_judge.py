@@ -99,7 +99,7 @@ def other_features(shared: Shared, _: list[MemoryDisk]) -> None:
     change(shared, topic, values=[*records(shared, topic).values[:-1], b"x"])
 
 
-def other_action(shared: Shared, _: list[MemoryDisk]) -> None:
+def other_action(shared: Shared, disks: list[MemoryDisk]) -> None:
     """The last journal record says so of a decision, in a chain that is whole, and named by the group's offset."""
     journal = shared.plans[-1].topics.journal
     found = records(shared, journal)
