@@ -47,7 +47,7 @@ def judge(shared: Shared, disks: Sequence[MemoryDisk]) -> list[str]:
                 decided = committed_records(shared.cluster, TopicPartition(plan.topics.decisions, task))
                 late[task] = judge_late(plan, number, expected[task], records, decided)
                 told += _decisions(expected[task], decided, "device_id" if number else "card_id")
-                told += _covered(shared, plan, task, decided)
+                told += _covered(shared, plan, task, decided) + _copies(shared, plan, task, decided)
             told += _journal(shared, plan, task, expected[task], records, late=late[task])
             wrong += [f"{shared.name(plan)} {task}: {what}" for what in told]
         if plan.handoff is not None:
@@ -111,6 +111,19 @@ def _covered(shared: Shared, plan: Plan, task: int, decided: Sequence[Record]) -
         if (entry.output, entry.block) != digests or said != [json.loads(value)["decision"] for value in mine]:
             return [f"journal record {number} is not of the decisions that it covers"]
     return [] if at == len(decided) else [f"the journal covers {at} decisions of {len(decided)}"]
+
+
+def _copies(shared: Shared, plan: Plan, task: int, decided: Sequence[Record]) -> list[str]:
+    """I1, I2: a side output has a copy of each decision that one of its rules made, once, in order."""
+    wrong = []
+    for name, topic in plan.topics.side.items():
+        rules = {rule.id for rule in plan.rules if rule.to == name}
+        wanted = [(one.key, one.value) for one in decided if rules & {*json.loads(one.value)["reasons"]}]
+        found = [(one.key, one.value) for one in committed_records(shared.cluster, TopicPartition(topic, task))]
+        shared.reached["copies"] += len(wanted)
+        if found != wanted:
+            wrong.append(f"{name} has {len(found)} decisions, expected {len(wanted)}, or others")
+    return wrong
 
 
 def _same(got: object, wanted: object) -> bool:

@@ -25,7 +25,7 @@ SEED, STAGED = 5, 7
 Damage = Callable[[Shared, list[MemoryDisk]], None]
 
 
-def told_of(damage: Damage, monkeypatch: pytest.MonkeyPatch, seed: int = SEED) -> list[str]:
+def told_of(damage: Damage, monkeypatch: pytest.MonkeyPatch, seed: int = SEED, *more: str) -> list[str]:
     """What the judge says of a world that went well and was damaged then."""
 
     def judged(shared: Shared, disks: list[MemoryDisk]) -> list[str]:
@@ -34,7 +34,7 @@ def told_of(damage: Damage, monkeypatch: pytest.MonkeyPatch, seed: int = SEED) -
         return judge(shared, disks)
 
     monkeypatch.setattr(campaign, "judge", judged)
-    return campaign.simulate(msgspec.structs.replace(draw(seed), more=frozenset())).wrong
+    return campaign.simulate(msgspec.structs.replace(draw(seed), more=frozenset(more))).wrong
 
 
 def batches(shared: Shared, topic: str) -> list[Batch]:
@@ -186,6 +186,21 @@ def older_rows(_: Shared, disks: list[MemoryDisk]) -> None:
 def test_the_judge_tells(damage: Damage, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = told_of(damage, monkeypatch)
     assert any(words in one for one in wrong), wrong
+
+
+def lost_copy(shared: Shared, _: list[MemoryDisk]) -> None:
+    batches(shared, shared.plans[-1].topics.side["checked"])[0].records = None
+
+
+def second_copy(shared: Shared, _: list[MemoryDisk]) -> None:
+    last = records(shared, shared.plans[-1].topics.side["checked"])
+    shared.cluster.append([OutputRecords(last.tp, last.keys[-1:], last.values[-1:], 0)], None)
+
+
+@pytest.mark.parametrize("damage", [lost_copy, second_copy])
+def test_the_judge_tells_of_side_outputs(damage: Damage, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = told_of(damage, monkeypatch, SEED, "side")
+    assert any("checked has" in one for one in wrong), wrong
 
 
 # ---- stages: what is damaged is the second of three, or what it reads
