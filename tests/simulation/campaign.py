@@ -74,9 +74,9 @@ class Outcome(msgspec.Struct):
     virtual_s: float
 
 
-def reproduction(seed: int) -> str:
-    """The line that runs a seed again."""
-    return f"python -m tests.simulation --seed {seed}"
+def reproduction(seed: int, more: frozenset[str] | None = None) -> str:
+    """The line that runs a seed again; `more`: see `run_seed`."""
+    return f"python -m tests.simulation --seed {seed}" + ("" if more is None else f" --more={','.join(sorted(more))}")
 
 
 def simulate(scenario: Scenario, *, told: Told | None = None, without: frozenset[Without] = frozenset()) -> Outcome:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from streamproc.runtime.checkpointer import Checkpointer
+from tests.simulation import __main__ as main
 from tests.simulation import campaign, pod
 from tests.simulation.__main__ import many
 from tests.simulation.campaign import Outcome, reproduction
@@ -70,6 +71,20 @@ def test_what_is_written_is_in_the_trace(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_the_line_of_a_seed_runs_it_again() -> None:
     _, *line = reproduction(7).split()
     assert f"trace {run_seed(7).trace}" in in_a_process("random", *line)
+
+
+def test_the_line_of_a_seed_with_more_names_the_same_world(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def run(seed: int, told: object, *, more: frozenset[str] | None) -> Outcome:
+        asked.append((seed, more))
+        return outcome(seed)
+
+    monkeypatch.setattr(main, "run_seed", run)
+    for more in (None, frozenset[str](), frozenset({"side"}), frozenset({"deadline", "table"})):
+        monkeypatch.setattr(sys, "argv", reproduction(7, more).split()[2:])
+        assert main.main() == 0
+        assert asked.pop() == (7, more)
 
 
 def in_a_process(hash_seed: str, *arguments: str) -> str:

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 
-import msgspec
 import pytest
 
-from tests.simulation.campaign import Outcome, simulate
-from tests.simulation.scenario import draw
+from tests.simulation.campaign import reproduction
+from tests.simulation.seeds import run_seed
 
 pytestmark = [pytest.mark.blocking, pytest.mark.timeout(240)]
 SEEDS = 16
-
-
-def world(seed: int) -> Outcome:
-    return simulate(msgspec.structs.replace(draw(seed), more=frozenset({"side"})))
+MORE = frozenset({"side"})
 
 
 def test_copies_come_once_whatever_fails() -> None:
     seen: Counter[str] = Counter()
     for seed in range(SEEDS):
-        outcome = world(seed)
-        assert outcome.wrong == [], f"seed {seed}: {outcome.wrong[:3]}"
+        outcome = run_seed(seed, more=MORE)
+        assert outcome.wrong == [], f"{reproduction(seed, MORE)}\n{outcome.wrong[:3]}"
         seen.update(outcome.seen)
     assert seen["copies"] > 200
     assert seen["failed transactions"]
