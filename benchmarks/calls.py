@@ -46,6 +46,7 @@ from tests.calls.server import Server
 Result = dict[str, Any]
 _WARM_UP = 5.0
 _AT_ONCE = 1_000
+_SLOW_SECONDS = 0.5
 _STREAM = """\
 pipeline: NAME
 streams:
@@ -178,12 +179,17 @@ async def _asked(spec: CallSpec, records: list[bytes], at_once: int = 2 * _AT_ON
 
 
 def alone(on: World, calls: int) -> Iterator[Result]:
-    """Each row asked about; all but a hundredth of them answered by the cache; nobody there. And of a database."""
+    """Each row asked about; all but a hundredth of them answered by the cache; nobody there; a slow service:
+    how many calls are in flight. And of a database.
+    """
     some, few = _records(calls, calls), _records(calls, calls // 100)
     with served(on.cores.others, 0.0) as port, _worker_core(on):
         given = [("asked", http_spec(port), some), ("cached", http_spec(port, cache_ms=600_000), few)]
         for what, spec, records in (*given, ("left alone", http_spec(9), some)):
             yield _row(what, spec, records)
+    with served(on.cores.others, _SLOW_SECONDS) as port, _worker_core(on):
+        found = _row("asked, a slow service", http_spec(port), some)
+        yield found | {"in_flight": round(found["rows_per_s"] * _SLOW_SECONDS)}  # Little's law
     if not missing():
         with queried(on.cores.others) as url, _worker_core(on):
             yield _row("asked, a database", sql_spec(url), some)

@@ -56,11 +56,12 @@ class Breaking(msgspec.Struct, frozen=True):
 class CallSpec(msgspec.Struct, frozen=True):
     """A call step.
 
-    `timeout_ms`: a row waits so long for its answer, retries included. `in_flight`: calls at a time, of one worker.
+    `timeout_ms`: a row waits so long for its answer, retries and the wait for a slot included. `in_flight`: slots, that
+    is calls at a time, of one worker.
     `cache_ms`: how long an answer serves equal requests; 0: never. `retries`: more attempts of a call, while no more
     than the share `retry_budget` of all calls is retried. `returns`: what the answer adds to the row; a `source` with
     dots leads into nested objects. `default`: JSON values in their place when the call fails, one each. `deadline_ms`:
-    rows that came to the log longer ago are not asked about, they have the defaults; 0: all are.
+    rows that came to the log longer ago when a call would begin have the defaults, nobody is asked; 0: all are.
     """
 
     pipeline: str

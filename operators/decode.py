@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from operators.batch import Column
+from operators.expressions.clock import duration_text
 from operators.schema import FieldSpec, Kind, StreamSchema, check_stream
 from operators.values import TIME_MAX, Digits, Faults, Values, build_column
 
@@ -333,8 +334,9 @@ class RecordDecoder:
         times = columns[name].values
         faults.mark((times < 0) | (times > TIME_MAX), "bad_time", f"{name}: expected a time in the years 1970 to 9999")
         log_times = np.asarray(timestamps, np.int64)[index]
+        ahead_text = duration_text(self._schema.max_ahead_ms)
         ahead = (times > log_times + self._schema.max_ahead_ms) & (log_times >= 0)
-        faults.mark(ahead, "future_time", f"{name}: more than {self._schema.max_ahead_ms} ms after the log's time")
+        faults.mark(ahead, "future_time", f"{name}: more than {ahead_text} after the log's time")
 
     def _tokens(self, values: Values) -> Values:
         """Card numbers, without blanks and dashes, as keyed 128-bit hashes; an empty one is NULL."""

@@ -16,6 +16,7 @@ from operators.operator import Operator, OperatorContext, OutputField
 from operators.schema import DataType, Kind
 from state.errors import ConfigError
 
+BOOL = DataType(Kind.BOOL)
 FLOAT64 = DataType(Kind.FLOAT64)
 STRING = DataType(Kind.STRING)
 
@@ -31,11 +32,11 @@ class Model(Protocol):
 
 
 class ScoreOperator(Operator):
-    """Adds `<name>.score` (float64, 0-100) and, where there are tiers, `<name>.tier` (string).
+    """Adds `<name>.score` (float64, 0-100), `<name>.failed` (bool) and, where there are tiers, `<name>.tier` (string).
 
     The model sees float32: decimals in major units (12.34), bools as 0 and 1, NULL as NaN. A score the model
-    cannot give (NaN) is NULL, and so is its tier; so are those of rows past their deadline: it is not asked.
-    A silent replay does not score: no state depends on it.
+    cannot give (NaN) is NULL, and so is its tier; then it has failed. Of rows past their deadline it is not asked:
+    all three are NULL. A silent replay does not score: no state depends on it.
     """
 
     def __init__(self, name: str, model: Model, features: Sequence[str], tiers: Mapping[str, float]) -> None:
@@ -58,7 +59,7 @@ class ScoreOperator(Operator):
         bounds = list(tiers.values())
         if any(low >= high for low, high in pairwise(bounds)):
             raise ConfigError(f"model {name}: tiers must rise", hint="tiers: {low: 0, medium: 40, high: 80}")
-        self._score, self._tier = f"{name}.score", f"{name}.tier"
+        self._score, self._failed, self._tier = f"{name}.score", f"{name}.failed", f"{name}.tier"
         self._model = model
         self._features = tuple(features)
         self._bounds = np.array(bounds, np.float64)
@@ -71,8 +72,8 @@ class ScoreOperator(Operator):
 
     @property
     def outputs(self) -> tuple[OutputField, ...]:
-        score = OutputField(self._score, FLOAT64)
-        return (score, OutputField(self._tier, STRING)) if len(self._bounds) else (score,)
+        always = OutputField(self._score, FLOAT64), OutputField(self._failed, BOOL)
+        return (*always, OutputField(self._tier, STRING)) if len(self._bounds) else always
 
     def process(self, batch: Batch, context: OperatorContext) -> None:
         scores = self._scores(batch)
@@ -82,6 +83,8 @@ class ScoreOperator(Operator):
             valid = ~missing
             scores[missing] = 0.0
         batch.columns[self._score] = Column(FLOAT64, scores, valid)
+        asked = None if batch.late is None else ~batch.late
+        batch.columns[self._failed] = Column(BOOL, missing if asked is None else missing & asked, asked)
         if len(self._bounds):
             tier = np.searchsorted(self._bounds, scores, side="right")
             if valid is not None:

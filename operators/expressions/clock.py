@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["PARTS", "TRUNCATIONS", "UNIT_MS", "elapsed", "parse_timestamp"]
+__all__ = ["PARTS", "TRUNCATIONS", "UNIT_MS", "duration_text", "elapsed", "parse_timestamp"]
 
 import re
 from collections.abc import Callable
@@ -145,3 +145,15 @@ def parse_timestamp(text: str) -> int | None:
 def format_timestamp(value: int) -> str:
     """Ms as RFC 3339 with milliseconds: 2026-05-03T10:00:00.000Z."""
     return str(np.datetime_as_string(np.datetime64(value, "ms"))) + "Z"
+
+
+def duration_text(milliseconds: int) -> str:
+    """The shortest way to write a duration.
+
+    >>> duration_text(86_400_000), duration_text(90_000)
+    ('1d', '90s')
+    """
+    for unit in ("day", "hour", "minute", "second"):
+        if milliseconds and milliseconds % UNIT_MS[unit] == 0:
+            return f"{milliseconds // UNIT_MS[unit]}{unit[0]}"
+    return f"{milliseconds}ms"

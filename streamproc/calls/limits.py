@@ -1,8 +1,10 @@
-"""What keeps calls within bounds: a cache, a circuit breaker, a budget of retries. Pure: time is given, in seconds."""
+"""What keeps calls within bounds: a cache, a circuit breaker, a budget of retries, how long a call takes. Pure: time is
+given, in seconds.
+"""
 
 from __future__ import annotations
 
-__all__ = ["AnswerCache", "Breaker", "RetryBudget"]
+__all__ = ["AnswerCache", "Breaker", "RetryBudget", "UsualTime"]
 
 from collections import OrderedDict, deque
 
@@ -10,6 +12,7 @@ from operators.call import Breaking
 
 ENTRIES_MAX = 100_000
 _TRIALS = 3
+_MEAN_SHARE, _SPREAD_SHARE, _SPREADS = 1 / 8, 1 / 4, 2
 _RESERVE = 10.0
 
 
@@ -59,6 +62,30 @@ class RetryBudget:
             return False
         self._left -= 1
         return True
+
+
+class UsualTime:
+    """How long calls take, of late: their mean and twice their mean deviation from it, both of them moving, as TCP
+    reckons the time of a round trip. Nothing, while no call has ended.
+    """
+
+    def __init__(self) -> None:
+        self._mean: float | None = None
+        self._spread = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """A call that has less time than this will hardly end in it."""
+        return (self._mean or 0.0) + _SPREADS * self._spread
+
+    def took(self, seconds: float) -> None:
+        """A call ended after so long."""
+        if self._mean is None:
+            self._mean = seconds
+            return
+        error = seconds - self._mean
+        self._mean += _MEAN_SHARE * error
+        self._spread += _SPREAD_SHARE * (abs(error) - self._spread)
 
 
 class Breaker:

@@ -13,7 +13,7 @@ import structlog
 from operators.call import CallSpec
 from operators.plan import ARRIVED
 from streamproc.calls.answer import AnswerReader, BadAnswerError
-from streamproc.calls.limits import AnswerCache, Breaker, RetryBudget
+from streamproc.calls.limits import AnswerCache, Breaker, RetryBudget, UsualTime
 from streamproc.calls.metrics import CallMetrics
 from streamproc.calls.request import Query, Request, writer_of
 from streamproc.clock import Clock
@@ -47,6 +47,15 @@ class Transport(Protocol):
     async def close(self) -> None: ...
 
 
+class _Call:
+    """A call that is to be made, or under way. `record`: the last of those that it is for."""
+
+    __slots__ = ("record", "request")
+
+    def __init__(self, request: Request | Query, record: bytes) -> None:
+        self.request, self.record = request, record
+
+
 class Service:
     """Answers the records of one call step. Each answer is the members that are added to the record."""
 
@@ -55,13 +64,14 @@ class Service:
         self._requests, self._answers = writer_of(spec.asks), AnswerReader(spec)
         self._cache = AnswerCache(spec.cache_ms / 1000) if spec.cache_ms else None
         self._breaker, self._budget = Breaker(spec.breaking), RetryBudget(spec.retry_budget)
-        self._slots = asyncio.Semaphore(spec.in_flight)
-        self._asked: dict[bytes, asyncio.Task[bytes]] = {}
+        self._slots, self._usual = asyncio.Semaphore(spec.in_flight), UsualTime()
+        self._asked: dict[bytes, tuple[_Call, asyncio.Task[bytes]]] = {}
         self._tasks: set[asyncio.Task[bytes]] = set()
         self._logger = structlog.get_logger("call").bind(call=spec.name)
 
     def answer(self, record: bytes | None) -> bytes | asyncio.Future[bytes]:
-        """The answer, or what will be it: it never fails. Of equal requests at a time one is sent, with a cache.
+        """The answer, or what will be it after `timeout_ms` at most: it never fails. Of equal requests at a time one is
+        sent, with a cache.
 
         A record that no stage has handed on gets none: the next stage says what is wrong with it.
         """
@@ -71,7 +81,8 @@ class Service:
             return b""
         if request is None:
             return self._told("nothing_to_ask", self._answers.nothing)
-        if self._is_late(record or b""):
+        record = record or b""
+        if self._is_late(record):
             return self._told("past_deadline", self._answers.default)
         now = self._clock.monotonic()
         digest = None
@@ -80,11 +91,12 @@ class Service:
             if (known := self._cache.get(digest, now)) is not None:
                 return self._told("cached", known)
             if (asked := self._asked.get(digest)) is not None:
+                asked[0].record = record
                 self._metrics.count("shared")
-                return asked
+                return asked[1]
         if self._breaker.blocks(now):
             return self._told("breaker_open", self._answers.default)
-        return self._begin(request, digest)
+        return self._begin(_Call(request, record), digest)
 
     def waiting(self, rows: int) -> None:
         """So many rows are read and not handed on."""
@@ -98,7 +110,7 @@ class Service:
         await self._transport.close()
 
     def _is_late(self, record: bytes) -> bool:
-        """Whether a stand-in has answered by now. It is asked once: what the record says then, nobody asks again."""
+        """Whether a stand-in has answered by now. The record says what follows from it, so that no replay asks."""
         if not self._spec.deadline_ms:
             return False
         found = _CAME.search(record)
@@ -108,43 +120,80 @@ class Service:
         self._metrics.count(result)
         return members
 
-    def _begin(self, request: Request | Query, digest: bytes | None) -> asyncio.Task[bytes]:
-        task = asyncio.get_running_loop().create_task(self._asking(request, digest), name=f"call {self._spec.name}")
+    def _begin(self, call: _Call, digest: bytes | None) -> asyncio.Task[bytes]:
+        task = asyncio.get_running_loop().create_task(self._asking(call, digest), name=f"call {self._spec.name}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         if digest is not None:
-            self._asked[digest] = task
+            self._asked[digest] = (call, task)
             task.add_done_callback(lambda _: self._asked.pop(digest))
         return task
 
-    async def _asking(self, request: Request | Query, digest: bytes | None) -> bytes:
-        async with self._slots:
+    async def _asking(self, call: _Call, digest: bytes | None) -> bytes:
+        waits, until = self._slots.locked(), self._clock.monotonic() + self._spec.timeout_ms / 1000
+        if waits and not await self._slot(until):
+            return self._told("busy", self._answers.default)
+        if not waits:
+            await self._slots.acquire()
+        try:
+            if self._is_late(call.record):
+                return self._told("past_deadline", self._answers.default)
             ticket = self._breaker.admit(self._clock.monotonic())
             if ticket is None:
                 return self._told("breaker_open", self._answers.default)
-            began, result, well, members = self._clock.monotonic(), "", None, self._answers.default
-            self._metrics.in_flight.inc()
-            try:
-                async with asyncio.timeout(self._spec.timeout_ms / 1000):
-                    members = await self._attempts(request)
-                result, well = "answered", True
-            except TimeoutError:
-                result, well = "timeout", False
-            except BadAnswerError:
-                result, well = "bad_answer", False
-            except CallError as error:
-                result, well = error.reason, error.well
-            except Exception as error:  # a client has more ways to fail than it says: they concern this row only
-                self._logger.error("a call failed in an unknown way", error=type(error).__name__)
-                result, well = "failed", False
-            finally:
-                now = self._clock.monotonic()
-                self._metrics.in_flight.dec()
-                self._settle(ticket, well, now)
-            self._metrics.seconds.observe(now - began)
-            if self._cache is not None and digest is not None and result == "answered":
-                self._cache.put(digest, members, now)
-            return self._told(result, members)
+            result, members = await self._asked_in_time(call.request, ticket, until, waits)
+        finally:
+            self._slots.release()
+        if self._cache is not None and digest is not None and result == "answered":
+            self._cache.put(digest, members, self._clock.monotonic())
+        return self._told(result, members)
+
+    async def _slot(self, until: float) -> bool:
+        """Wait for one; whether it came while there was as much time left as a call usually takes: else it would be of
+        no use to the row, and keep others from theirs. Who need not wait is always asked about: that shows what is
+        usual.
+        """
+        try:
+            async with asyncio.timeout(max(self._patience(until), 0.0)):
+                await self._slots.acquire()
+        except TimeoutError:
+            return False
+        if self._patience(until) >= 0:
+            return True
+        self._slots.release()
+        return False
+
+    def _patience(self, until: float) -> float:
+        return until - self._clock.monotonic() - self._usual.seconds
+
+    async def _asked_in_time(
+        self, request: Request | Query, ticket: int, until: float, waited: bool
+    ) -> tuple[str, bytes]:
+        """How the call ended, and what the row has of it. That little time was left is not the service's fault."""
+        began, result, well, members = self._clock.monotonic(), "", None, self._answers.default
+        self._metrics.in_flight.inc()
+        try:
+            async with asyncio.timeout(until - began):
+                members = await self._attempts(request)
+            result, well = "answered", True
+        except TimeoutError:
+            result, well = "timeout", None if waited else False
+            self._usual.took(self._spec.timeout_ms / 1000)  # at least: it was cut off
+        except BadAnswerError:
+            result, well = "bad_answer", False
+        except CallError as error:
+            result, well = error.reason, error.well
+        except Exception as error:  # a client has more ways to fail than it says: they concern this row only
+            self._logger.error("a call failed in an unknown way", error=type(error).__name__)
+            result, well = "failed", False
+        finally:
+            now = self._clock.monotonic()
+            self._metrics.in_flight.dec()
+            self._settle(ticket, well, now)
+        self._metrics.seconds.observe(now - began)
+        if well:
+            self._usual.took(now - began)
+        return result, members
 
     async def _attempts(self, request: Request | Query) -> bytes:
         """The first good answer. Raises CallError or BadAnswerError of the last attempt."""

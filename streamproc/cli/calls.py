@@ -127,8 +127,15 @@ class LiveCalls:
 
     async def _answered(self, spec: CallSpec, records: Sequence[bytes]) -> list[bytes]:
         service = self._services.get(spec.name) or self._open(spec)
-        answers = [service.answer(record) for record in records]
-        await asyncio.gather(*{answer for answer in answers if isinstance(answer, asyncio.Future)})
+        answers: list[bytes | asyncio.Future[bytes]] = []
+        asked: set[asyncio.Future[bytes]] = set()
+        for record in records:
+            if len(asked) >= spec.in_flight:  # the time-out is for the call: nobody waits for a slot, there is time
+                _, asked = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+            answers.append(answer := service.answer(record))
+            if isinstance(answer, asyncio.Future):
+                asked.add(answer)
+        await asyncio.gather(*asked)
         members = [answer if isinstance(answer, bytes) else answer.result() for answer in answers]
         return list(map(joined, records, members))
 

@@ -64,7 +64,8 @@ class CaseRunner:
         (piece, times), path = decided[1], Path(case.place.file)
         sides = {name: iter([(path, *its)]) for name, its in others}
         replay = FileReplay(self._plans, sides, given_answers([case.given[number].answers for number in piece.numbers]))
-        judged, refused = replay.decide(piece, times)
+        late = [place for place, number in enumerate(piece.numbers) if case.given[number].late]
+        judged, refused = replay.decide(piece, times, late)
         letters = replay.rest()
         found = _Found(self._plans[-1], judged, refused, piece.numbers, letters)
         differences = [*self._compare(case, found), *_unexpected(case, found)]

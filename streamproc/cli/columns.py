@@ -7,14 +7,18 @@ __all__ = ["absent_columns", "check_columns", "file_columns", "survey"]
 import csv
 import io
 import sys
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
 from operators.schema import FieldSpec, StreamSchema
 from state.errors import ConfigError, Place
+from streamproc.language.table_lines import JSON_ENDINGS, commas_hint
 
 _LISTED_MAX = 40
+_LOOK_BYTES = 4096
+_UTF16_MARKS = (BOM_UTF16_LE, BOM_UTF16_BE)
 _CLOSE = 0.8
 """As alike must two names be for one to be proposed: columns of a file have much in common (`user_id`, `card_id`)."""
 
@@ -23,15 +27,37 @@ def survey(paths: Sequence[Path], schema: StreamSchema) -> None:
     """Look at the columns of all files before anything is done with one, and warn on stderr of what is missing.
 
     Raises:
-        ConfigError: a file cannot be read, or lacks a column that every record needs.
+        ConfigError: a file cannot be read, is no text of its kind, or lacks a column that every record needs.
     """
     for path in dict.fromkeys(paths):
+        _check_text(path)
         names = file_columns(path)
         if names is None:
             continue
         check_columns(names, schema, path)
         if line := absent_columns(names, schema):
             sys.stderr.write(f"warning: {path}: {line}\n")
+
+
+def _check_text(path: Path) -> None:
+    """Refuse a file of which each line would become a dead letter: UTF-16, or one JSON array.
+
+    Raises:
+        ConfigError: it is such a file, or cannot be read.
+    """
+    suffix = path.suffix.lower()
+    if suffix != ".csv" and suffix not in JSON_ENDINGS:
+        return
+    try:
+        with open(path, "rb") as file:
+            begin = file.read(_LOOK_BYTES)
+    except OSError as error:
+        raise ConfigError(f"the file cannot be read: {error.strerror or error}", Place(str(path))) from error
+    if begin.startswith(_UTF16_MARKS) or b"\0" in begin[:4]:
+        raise ConfigError("this is UTF-16, not UTF-8 text", Place(str(path)), "save it as UTF-8")
+    if suffix in JSON_ENDINGS and begin.removeprefix(BOM_UTF8).lstrip().startswith(b"["):
+        hint = f"jq -c '.[]' {path.name} > {path.stem}-lines.ndjson"
+        raise ConfigError("this is a JSON array; a file of records has one object a line", Place(str(path), 1), hint)
 
 
 def file_columns(path: Path) -> list[str] | None:
@@ -84,6 +110,8 @@ def absent_columns(names: Sequence[str], schema: StreamSchema) -> str:
 
 def _hint(missing: Sequence[FieldSpec], names: Sequence[str], schema: StreamSchema) -> str:
     """The nearest columns that no field has taken, else what there is."""
+    if separated := commas_hint(names):
+        return separated
     taken = {spec.source for spec in schema.fields}
     free = {name.lower(): name for name in names if name not in taken}
     near = {}

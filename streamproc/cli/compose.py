@@ -32,7 +32,7 @@ from state.errors import BlobStoreError, ConfigError
 from state.worker_state import WorkerState
 from streamproc.cli.calls import beside, make_callers
 from streamproc.cli.formats import prepared_log, schema_caches
-from streamproc.cli.secrets import SECRET_VARIABLE, derived, digest_key, secret
+from streamproc.cli.secrets import derived, digest_key, pan_secret
 from streamproc.clock import SystemClock
 from streamproc.runtime.engine import Engine
 
@@ -113,11 +113,8 @@ def build_engine(
     deduplicator, *others = deduplicators = deduplicators_of(plan)
     parts = tuple(part for part in deduplicators if part is not None)
     state = WorkerState(plan.tables, parts, memory_bytes=memory_bytes)
-    master = secret()
-    has_pan = any(field.pan for stream in plan.streams for field in stream.fields)
-    if has_pan and master is None:
-        raise ConfigError("the stream has card numbers (pan)", hint=f"set {SECRET_VARIABLE} to hash them with")
-    pan_key = derived(b"card numbers", master) if has_pan and master else None
+    master = pan_secret(plan)
+    pan_key = None if master is None else derived(b"card numbers", master)
     engine = Engine(
         plan, state, deduplicator, digest_key=key, pan_key=pan_key, partitions=partitions, probe=probe,
         other_deduplicators=others,

@@ -6,8 +6,8 @@ __all__ = ["explanation"]
 
 from collections.abc import Sequence
 
+from operators.expressions.clock import duration_text
 from streamproc.language.costing import Prediction, StagePrediction
-from streamproc.language.units import duration_text
 
 _HOUR_MS, _DAY_MS = 3_600_000, 86_400_000
 

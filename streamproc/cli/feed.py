@@ -56,5 +56,8 @@ def command(
         survey(list(sizes), schema)
         make_directories(log)
         with Progress(f"feed {stream}", sum(sizes.values())) as progress:
-            fed = run_until_terminated(feed(plans, schema, sizes, log, rate=rate, skip=skip, progress=progress.update))
+            feeding = feed(
+                plans, schema, sizes, log, rate=rate, skip=skip, progress=progress.update, partitions=partitions
+            )
+            fed = run_until_terminated(feeding)
         sys.stderr.write(fed.text())

@@ -63,8 +63,11 @@ async def feed(
     rate: float | None,
     skip: int,
     progress: Callable[[int, int], None],
+    partitions: int | None = None,
 ) -> Fed:
     """Append the records of the files (with their sizes in bytes), in order, but not of the first `skip` rows.
+
+    `partitions`: how many were asked for; a warning says if the topics have others.
 
     Raises:
         ConfigError: a file cannot be read.
@@ -72,8 +75,10 @@ async def feed(
     """
     log = open_log(log_url)
     try:
-        partitions = await prepare_topics(log, *plans)
-        sender = Sender(stream.topic, partitions, log.appender(), SystemClock(), rate)
+        found = await prepare_topics(log, *plans)
+        if partitions not in (None, found):
+            sys.stderr.write(f"warning: --partitions {partitions}: the topics are there already, with {found} each\n")
+        sender = Sender(stream.topic, found, log.appender(), SystemClock(), rate)
         job = await asyncio.to_thread(_Feed, stream, sender, skip)
         try:
             await job.run(sizes, progress)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-__all__ = ["make_directories", "refuse_missing_log"]
+__all__ = ["has_log", "make_directories", "make_run_directories", "refuse_missing_log"]
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from state.errors import ConfigError
+from streamproc.cli.secrets import pan_secret
+
+if TYPE_CHECKING:
+    from operators.plan import Plan
 
 _SCHEME, _KAFKA = "file:", "kafka://"
 _MARK = "log-address"
@@ -24,10 +30,45 @@ def make_directories(log_url: str, state: Path | None = None, pipeline: str = ""
     if directory is None:
         _check_address(log_url)
     else:
+        _refuse_under_file(directory, "--log")
+    if state is not None:  # before a log is made that nobody wants
+        _refuse_under_file(state, "--state")
+        _refuse_another_log(state / pipeline, log_url)
+    if directory is not None:
         _make(directory, "--log")
     if state is not None:
         _make(state, "--state")
         _claim(state / pipeline, log_url)
+
+
+def make_run_directories(plans: Sequence[Plan], log_url: str, state: Path, checkpoints: str | None) -> None:
+    """The same for a run of `plans`, once all else that can be looked at before is fine: a refused one leaves nothing.
+
+    Raises:
+        ConfigError: as `make_directories`; card numbers lack their secret; checkpoints cannot go to `checkpoints`.
+        BlobStoreError: its directory cannot be made now.
+    """
+    from state.objectstore import open_blobs
+
+    for plan in plans:
+        pan_secret(plan)
+    if checkpoints is not None:
+        open_blobs(checkpoints)
+    make_directories(log_url, state, plans[0].pipeline)
+
+
+def has_log(log_url: str) -> bool:
+    """Whether there is a log to read; of brokers, who have to be asked, True.
+
+    Raises:
+        ConfigError: the log's address is wrong.
+    """
+    from streamproc.eventlog.embedded.file import FILE_NAME
+
+    directory = _directory(log_url)
+    if directory is None:
+        _check_address(log_url)
+    return directory is None or (directory / FILE_NAME).is_file()
 
 
 def refuse_missing_log(log_url: str) -> None:
@@ -36,11 +77,8 @@ def refuse_missing_log(log_url: str) -> None:
     Raises:
         ConfigError: there is none.
     """
-    from streamproc.eventlog.embedded.file import FILE_NAME
-
-    directory = _directory(log_url)
-    if directory and not (directory / FILE_NAME).is_file():
-        raise ConfigError(f"--log: there is no event log in {directory}", hint="`run` and `feed` make it")
+    if not has_log(log_url):
+        raise ConfigError(f"--log: there is no event log in {_directory(log_url)}", hint="`run` and `feed` make it")
 
 
 def _directory(log_url: str) -> Path | None:
@@ -58,23 +96,33 @@ def _check_address(log_url: str) -> None:
 
 
 def _claim(home: Path, log_url: str) -> None:
-    """Note in `home` whose log its state goes with: with another one it would be worthless, and be thrown away.
-
-    Kafka is known again by any one of its addresses: they are added and taken away one after the other.
-    """
+    """Note in `home` whose log its state goes with: with another one it would be worthless, and be thrown away."""
     _make(home, "--state")
     mark, addresses = home / _MARK, _addresses(log_url, home)
     try:
-        noted = mark.read_text().split("\n")[:-1] if mark.exists() else addresses
-        if not set(noted) & set(addresses):
-            raise ConfigError(
-                f"--state: {home} is kept for the log {', '.join(_shown(noted, home))}, not for {log_url}",
-                hint=f"give this log a --state of its own; if it is the same log elsewhere, remove {mark}",
-            )
-        if noted != addresses or not mark.exists():
+        if _noted(mark) != addresses:
             draft = home / f"{_MARK}.{os.getpid()}"
             draft.write_text("".join(f"{address}\n" for address in addresses))
             draft.replace(mark)
+    except OSError as error:
+        raise ConfigError(f"--state: {mark} cannot be used: {error.strerror}") from None
+
+
+def _refuse_another_log(home: Path, log_url: str) -> None:
+    """Kafka is known again by any one of its addresses: they are added and taken away one after the other."""
+    mark = home / _MARK
+    noted = _noted(mark)
+    if noted and not set(noted) & set(_addresses(log_url, home)):
+        raise ConfigError(
+            f"--state: {home} is kept for the log {', '.join(_shown(noted, home))}, not for {log_url}",
+            hint=f"give this log a --state of its own; if it is the same log elsewhere, remove {mark}",
+        )
+
+
+def _noted(mark: Path) -> list[str]:
+    """The addresses of the log that state is kept for; none, if it is new."""
+    try:
+        return mark.read_text().split("\n")[:-1] if mark.exists() else []
     except OSError as error:
         raise ConfigError(f"--state: {mark} cannot be used: {error.strerror}") from None
 
@@ -96,10 +144,19 @@ def _shown(noted: list[str], home: Path) -> list[str]:
     ]
 
 
+def _refuse_under_file(path: Path, option: str) -> None:
+    if not next((one for one in (path, *path.parents) if one.exists()), Path()).is_dir():
+        raise _no_directory(path, option)
+
+
+def _no_directory(path: Path, option: str) -> ConfigError:
+    return ConfigError(f"{option}: {path} is no directory, or lies under a file", hint="name a directory")
+
+
 def _make(path: Path, option: str) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        raise ConfigError(f"{option}: {path} is no directory, or lies under a file", hint="name a directory") from None
+        raise _no_directory(path, option) from None
     except OSError as error:
         raise ConfigError(f"{option}: the directory {path} cannot be made: {error.strerror}") from None

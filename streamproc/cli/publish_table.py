@@ -33,6 +33,9 @@ def command(
         str | None, typer.Option(metavar="TEXT", help="Why; kept as the reason of rows without one.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")] = False,
+    allow_empty: Annotated[
+        bool, typer.Option("--allow-empty", help="A file without rows removes all rows; refused otherwise.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a table's topic hold the rows of a file: new and changed ones go in, those that the file lacks are removed.
@@ -40,7 +43,7 @@ def command(
     What is equal already is left alone. Workers see all changes together, and look them up in their next batch.
     """
     from operators.encode import json_encoder
-    from streamproc.cli.log_directory import make_directories
+    from streamproc.cli.log_directory import has_log, make_directories
     from streamproc.cli.logs import configure_logs
     from streamproc.cli.stdout import writing_stdout
     from streamproc.cli.table_publisher import Who, publish, read
@@ -48,8 +51,11 @@ def command(
     configure_logs()
     with terminable():
         given = read(pipeline, table, file)
-        make_directories(log)
-        told = run_until_terminated(publish(given, log, Who.now(by, why), dry_run=dry_run))
+        if not dry_run:
+            make_directories(log)
+        known = log if has_log(log) or not dry_run else None
+        publishing = publish(given, known, Who.now(by, why), dry_run=dry_run, allow_empty=allow_empty)
+        told = run_until_terminated(publishing)
         if as_json:
             with writing_stdout():
                 sys.stdout.write(json_encoder.encode(told).decode() + "\n")

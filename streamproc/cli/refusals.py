@@ -7,12 +7,12 @@ __all__ = ["Refusals", "Sampler"]
 from collections import Counter
 from collections.abc import Sequence
 
+from operators.expressions.clock import duration_text
 from operators.forms import open_decoder
 from operators.schema import StreamSchema
 from streamproc.cli.formats import blocking_schemas
 from streamproc.cli.records import Row
 from streamproc.clock import SystemClock
-from streamproc.language.units import duration_text
 
 _KINDS_MAX = 1_000
 _SAMPLE_ROWS = 256

@@ -113,20 +113,22 @@ class FileReplay:
         for stage in self._stages:
             stage.end()
 
-    def decide(self, piece: Piece, times: Sequence[int]) -> tuple[Judged, list[Refused]]:
+    def decide(self, piece: Piece, times: Sequence[int], late: Sequence[int] = ()) -> tuple[Judged, list[Refused]]:
         """Decide the records of `piece`, whose log times are `times` (ms), on the state that all before have left.
+
+        `late`: the places of those that are past the deadline; there is no clock that would tell.
 
         The rows as the last stage has them, and what any of them refused; offsets are places in the piece.
         """
         first, *others = self._stages
-        judged = first.judge(_Rows(range(len(piece.rows)), piece.keys, piece.rows, times))
+        judged = first.judge(_Rows(range(len(piece.rows)), piece.keys, piece.rows, times), late)
         before, refused = first, first.refused(judged)
         for stage in others:
             rows = before.handed_on(judged, times)
             for call in stage.plan.calls:
                 records = cast("Sequence[bytes]", rows.values)
                 rows = rows._replace(values=self._answers(call, rows.offsets, records))
-            judged = stage.judge(rows)
+            judged = stage.judge(rows, late)
             before, refused = stage, refused + stage.refused(judged)
         return judged, sorted(refused, key=lambda letter: letter.offset)
 
@@ -151,7 +153,7 @@ class _Stage:
             for stream, its_times in zip(plan.others, times, strict=True)
         ]
 
-    def judge(self, rows: _Rows) -> Judged:
+    def judge(self, rows: _Rows, late: Sequence[int] = ()) -> Judged:
         """Decide rows of the stream that is decided; what comes before them of the others brings state forward."""
         places = partition_places(rows.keys, self.plan.topic_partitions)
         inputs = []
@@ -163,7 +165,7 @@ class _Stage:
             chunk = Chunk(tp, offsets, keys, [rows.values[i] for i in mine], logged, offsets[-1] + 1)
             chunks = merged_chunks(chunk, self._times(chunk), self.sides, task) if self.sides else [chunk]
             inputs.append(TaskInput(task, tp, chunks))
-        return self._judge(inputs)
+        return self._judge(inputs, late)
 
     def rest(self) -> Iterator[Judged]:
         """Bring state forward by what comes behind all rows; nothing is decided by it."""
@@ -174,8 +176,11 @@ class _Stage:
             merged = {TopicPartition(self.plan.stream.topic, task): rest_of(self.sides, task) for task in tasks}
             yield self._judge([TaskInput(tp.partition, tp, chunks) for tp, chunks in merged.items() if chunks])
 
-    def _judge(self, inputs: list[TaskInput]) -> Judged:
+    def _judge(self, inputs: list[TaskInput], late: Sequence[int] = ()) -> Judged:
         rows = self._engine.decode(inputs)
+        if late:
+            decided = rows.streams is None or rows.streams == 0
+            rows.late = np.isin(rows.offsets, late) & decided
         judged = self._engine.judge(rows, attempts_max=rows.size)  # nobody waits
         self._engine.publish()
         self._engine.make_room()

@@ -13,7 +13,7 @@ import typer
 
 from state.budget import shares
 from streamproc.cli.environment import EnvironmentName
-from streamproc.cli.log_directory import make_directories
+from streamproc.cli.log_directory import make_run_directories
 from streamproc.cli.loops import leaving_quietly
 from streamproc.cli.options import (
     Checkpoints,
@@ -94,9 +94,9 @@ def command(
         commands = [_child(share, index) for index in range(workers)]
         if workers == 1:  # its worker checks and locks
             return supervise(commands, forked if commands[0][: len(COMMAND)] == COMMAND else None)
-        plan = load_stages(pipeline)[0]  # what is wrong is said once, before anything starts
-        make_directories(log, share.state, plan.pipeline)
-        held = hold_run(share.state / plan.pipeline, name, os.getpid())
+        plans = load_stages(pipeline)  # what is wrong is said once, before anything starts
+        make_run_directories(plans, log, share.state, checkpoints)
+        held = hold_run(share.state / plans[0].pipeline, name, os.getpid())
         try:
             return supervise(commands)
         finally:

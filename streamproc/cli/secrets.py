@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-__all__ = ["SECRET_VARIABLE", "derived", "digest_key", "secret"]
+__all__ = ["SECRET_VARIABLE", "derived", "digest_key", "pan_secret", "secret"]
 
 import contextlib
 import hashlib
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from state.errors import ConfigError
+
+if TYPE_CHECKING:
+    from operators.plan import Plan
 
 SECRET_VARIABLE = "STREAMPROC_SECRET"  # noqa: S105 - the variable's name
 _SECRET_BYTES_MIN = 16
@@ -28,6 +32,20 @@ def secret() -> bytes | None:
     if len(text) < _SECRET_BYTES_MIN:
         raise ConfigError(f"{SECRET_VARIABLE} is shorter than {_SECRET_BYTES_MIN} characters")
     return text.encode()
+
+
+def pan_secret(plan: Plan) -> bytes | None:
+    """The secret, if the plan has card numbers to hash with it.
+
+    Raises:
+        ConfigError: there is none, or it is too short.
+    """
+    if not any(field.pan for stream in plan.streams for field in stream.fields):
+        return None
+    master = secret()
+    if master is None:
+        raise ConfigError("the stream has card numbers (pan)", hint=f"set {SECRET_VARIABLE} to hash them with")
+    return master
 
 
 def derived(purpose: bytes, master: bytes) -> bytes:

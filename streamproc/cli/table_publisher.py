@@ -91,17 +91,24 @@ def read(pipeline: str, name: str, file: str | None) -> Given:
     return Given(TopicTable(table.topic, TableSchema(name, table.key, found.types, table.match)), found)
 
 
-async def publish(given: Given, log_url: str, who: Who, *, dry_run: bool = False) -> Published:
-    """Bring the topic to what is given.
+async def publish(
+    given: Given, log_url: str | None, who: Who, *, dry_run: bool = False, allow_empty: bool = False
+) -> Published:
+    """Bring the topic to what is given; `log_url` is None for a dry run without a log: opening one makes it.
 
     Raises:
-        ConfigError: the topic cannot be one of a table.
+        ConfigError: the topic cannot be one of a table; or nothing is given, which would remove all of its rows.
         EventLogError: the log failed; what was committed before stays, and the next try does the rest.
     """
-    log, (table, file) = open_log(log_url), given
+    (table, file), old = given, TableRows(given.table.schema)
+    if log_url is None:
+        added = len({key_text(table.schema, row[table.schema.key]) for row in file.rows})
+        return Published(table.schema.name, table.topic, added, changed=0, removed=0, equal=0, published=False)
+    log = open_log(log_url)
     try:
-        old = TableRows(table.schema)
         await read_table_topic(log, table.topic, old)
+        if not (file.rows or allow_empty):
+            _refuse_to_empty(table, old)
         counts = dict.fromkeys(("added", "changed", "removed"), 0)
         records: list[tuple[bytes, bytes | None]] = []
         for what, key, rows in changes(table.schema, file, old.of, who):
@@ -114,6 +121,15 @@ async def publish(given: Given, log_url: str, who: Who, *, dry_run: bool = False
         return Published(table.schema.name, table.topic, **counts, equal=equal, published=not dry_run)
     finally:
         await log.close()
+
+
+def _refuse_to_empty(table: TopicTable, old: TableRows) -> None:
+    """An export that failed has a header and no rows: it must not open a block list."""
+    if old.of:
+        raise ConfigError(
+            f"table {table.schema.name}: the file has no rows, and would remove all {len(old.of):,} keys",
+            hint="look at what made the file; if the table is to be empty: --allow-empty",
+        )
 
 
 def changes(

@@ -84,7 +84,8 @@ def _before(chunk: Chunk, end: int) -> Chunk:
     if keep == len(chunk.offsets):
         return chunk
     headers = chunk.headers and chunk.headers[:keep]
-    return replace(chunk, offsets=chunk.offsets[:keep], values=chunk.values[:keep], headers=headers)
+    keys, values = chunk.keys[:keep], chunk.values[:keep]
+    return replace(chunk, offsets=chunk.offsets[:keep], keys=keys, values=values, headers=headers)
 
 
 async def _print(lines: Sequence[bytes]) -> None:

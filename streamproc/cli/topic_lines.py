@@ -51,11 +51,35 @@ def topic_lines(topic: str, plans: Sequence[Plan]) -> tuple[str, Lines]:
     for full, lines in known.values():
         if topic == full:
             return full, lines
+    if any(topic == table.topic for stage in plans if stage.live for table in stage.live.tables):
+        return topic, _rows
     raise ConfigError(f"the pipeline {plan.pipeline} has no topic {topic}", hint=nearest(topic, known))
 
 
 def _values(chunk: Chunk) -> Sequence[bytes]:
     return [value for value in chunk.values if value]
+
+
+def _rows(chunk: Chunk) -> Sequence[bytes]:
+    """Records of a table: what a key's rows are from now on, null if it has none any more."""
+    return [
+        msgspec.json.encode(
+            {"key": _text(key), "rows": msgspec.Raw(value) if value and _is_json(value) else _text(value)}
+        )
+        for key, value in zip(chunk.keys, chunk.values, strict=True)
+    ]
+
+
+def _is_json(value: bytes) -> bool:
+    try:
+        msgspec.json.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return b"\n" not in value
+
+
+def _text(value: bytes | None) -> str | None:
+    return value.decode("utf-8", "backslashreplace") if value else None
 
 
 def _input(chunk: Chunk) -> Sequence[bytes]:

@@ -71,14 +71,14 @@ def work(share: Share, index: int) -> int:
 
 def _work(share: Share, index: int) -> None:
     from streamproc.cli.compose import RunOptions, replay_horizon_ms, run_worker
-    from streamproc.cli.log_directory import make_directories
+    from streamproc.cli.log_directory import make_run_directories
     from streamproc.cli.logs import configure_logs
     from streamproc.runtime.settings import WorkerSettings
 
     configure_logs(share.log_level)
     plans = load_stages(share.pipeline, share.partitions)
     name = plans[0].pipeline
-    make_directories(share.log, share.state, name)
+    make_run_directories(plans, share.log, share.state, share.checkpoints)
     port = None if share.metrics_port is None else share.metrics_port + index
     notes = os.environ.pop(NOTES_VARIABLE, None)
     options = RunOptions(

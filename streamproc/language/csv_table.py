@@ -20,7 +20,7 @@ from operators.tables import LookupTable, Match, TableSchema, normal_key
 from state.errors import ConfigError, Place
 from streamproc.language.model import Table
 from streamproc.language.problems import Problems, nearest
-from streamproc.language.table_lines import JSON_ENDINGS, Cells, csv_lines, json_lines
+from streamproc.language.table_lines import JSON_ENDINGS, Cells, commas_hint, csv_lines, json_lines
 
 ROWS_MAX = 5_000_000
 _ERRORS_MAX = 20
@@ -109,7 +109,9 @@ def _places(wanted: list[str], header: list[str], file: str) -> dict[str, int]:
     """Where each column stands in a line."""
     for column in wanted:
         if column not in header:
-            raise ConfigError(f"there is no column {column!r}", Place(file, 1, 1), nearest(column, header))
+            raise ConfigError(
+                f"there is no column {column!r}", Place(file, 1, 1), commas_hint(header) or nearest(column, header)
+            )
     return {column: header.index(column) for column in wanted}
 
 

@@ -26,13 +26,14 @@ from collections.abc import Collection, Sequence
 
 import msgspec
 
+from operators.expressions.clock import duration_text
 from operators.operator import Operator
 from operators.windows.spec import PREVIOUS_MAX
 from state.errors import ConfigError, Place
 from streamproc.language.expression import CallNode, Expr, columns_of, parse, rewrite_calls
 from streamproc.language.model import Absence, ExpressionFeature, Model, Timed, WindowGroup, window_names
 from streamproc.language.sources import Sources
-from streamproc.language.units import duration_text, parse_duration
+from streamproc.language.units import parse_duration
 
 FIRST_SEEN_MS = 30 * 86_400_000
 """How far first_seen(x) looks back unless it says."""
@@ -139,7 +140,7 @@ def reads(item: Item) -> tuple[str, ...]:
 def writes(item: Item) -> tuple[str, ...]:
     """The columns that an item adds."""
     if isinstance(item, ScoreItem):
-        return (f"{item.name}.score", *([f"{item.name}.tier"] if item.model.tiers else []))
+        return (f"{item.name}.score", f"{item.name}.failed", *([f"{item.name}.tier"] if item.model.tiers else []))
     if isinstance(item, UserItem):
         return tuple(field.name for field in item.operator.outputs)
     if isinstance(item, TimedItem):

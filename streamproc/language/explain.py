@@ -6,6 +6,7 @@ __all__ = ["earlier_text", "explain", "timed_text", "timed_what", "window_text"]
 
 from operators.call import CallSpec, HttpRequest, SqlQuery
 from operators.expressions import ExpressionOperator
+from operators.expressions.clock import duration_text
 from operators.operator import Operator
 from operators.plan import Plan, replay_steps
 from operators.tables import LookupTable, Match
@@ -13,7 +14,6 @@ from operators.timed.operator import TimedOperator
 from operators.timed.spec import AbsenceSpec, TimedSpec
 from operators.windows.operator import WindowOperator
 from operators.windows.spec import PreviousFeature, WindowFeature, WindowSpec
-from streamproc.language.units import duration_text
 
 
 def explain(plan: Plan) -> str:

@@ -262,7 +262,10 @@ def _rules(top: Section, decision: Decision) -> tuple[Rule, ...]:
 
 
 def _without_score(models: dict[str, Model], decision: Decision, problems: Problems) -> tuple[Rule, ...]:
-    """The last rule of a pipeline with a model: a row without a score is never approved as if it had a low one."""
+    """The last rule of a pipeline with a model: a row that it fails on is never approved as if it had a low score.
+
+    A late row is none: it was not scored on purpose, for others have answered it.
+    """
     rules = []
     for name, model in models.items():
         action = model.no_score
@@ -272,7 +275,7 @@ def _without_score(models: dict[str, Model], decision: Decision, problems: Probl
             )
         elif not action and decision.otherwise in decision.severity:
             action = decision.severity[max(decision.severity.index(decision.otherwise) - 1, 0)]
-        when = parse(f"{name}.score is null", model.place)
+        when = parse(f"{name}.failed", model.place)
         rules.append(Rule(id=NO_SCORE, when=when, then=action, reason="the model gives no score", place=model.place))
     return tuple(rules)
 

@@ -228,7 +228,7 @@ class UserOperator(msgspec.Struct, frozen=True):
 class Model(msgspec.Struct, frozen=True):
     """A scoring model; `tiers`: name -> score (0-100) from which on it holds. `places`: of each of the features.
 
-    `no_score`: the action for rows that it gives no score; "": the next more severe one than `otherwise`.
+    `no_score`: the action for rows that it fails on; "": the next more severe one than `otherwise`.
     """
 
     file: str

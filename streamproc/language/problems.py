@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["PipelineError", "Problems", "nearest"]
+__all__ = ["PipelineError", "Problems", "fullwidth_hint", "nearest"]
 
 import difflib
 from collections.abc import Iterable, Iterator
@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from state.errors import ConfigError, Place
 
+_FULLWIDTH = {chr(ord(sign) + 0xFEE0): sign for sign in ":,;{}[]()\"'#-|=<>"}
 _LISTED_MAX = 12
 
 
@@ -60,6 +61,16 @@ class Problems:
         """
         if self.errors:
             raise PipelineError(self.errors)
+
+
+def fullwidth_hint(text: str) -> str | None:
+    """What to do about the signs of an East Asian keyboard, which look like YAML's and mean nothing; None: no such.
+
+    >>> fullwidth_hint("then\uff1a decline")
+    "'\uff1a' is a full-width sign: write ':'"
+    """
+    found = next((sign for sign in text if sign in _FULLWIDTH), None)
+    return found and f"{found!r} is a full-width sign: write {_FULLWIDTH[found]!r}"
 
 
 def nearest(name: str, names: Iterable[str]) -> str | None:

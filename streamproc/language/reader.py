@@ -27,7 +27,7 @@ from typing import TypeVar
 from operators.schema import DataType
 from state.errors import ConfigError, Place
 from streamproc.language.expression import Expr, parse
-from streamproc.language.problems import Problems, nearest
+from streamproc.language.problems import Problems, fullwidth_hint, nearest
 from streamproc.language.units import parse_duration, parse_type
 from streamproc.language.yaml_tree import Items, Mapping, Node, Scalar
 
@@ -179,7 +179,8 @@ class Section:
         self._missing: list[tuple[str, str | None]] = []
         self._node = node if isinstance(node, Mapping) else Mapping({}, {}, node.place)
         if not isinstance(node, Mapping) and not (isinstance(node, Scalar) and node.empty):
-            problems.add(f"{what} must be a mapping of keys to values", node.place)
+            hint = fullwidth_hint(node.text) if isinstance(node, Scalar) else None
+            problems.add(f"{what} must be a mapping of keys to values", node.place, hint)
 
     def __contains__(self, key: str) -> bool:
         return key in self._node.entries
@@ -239,7 +240,7 @@ class Section:
                 hint = nearest(key, self._known)
                 misspelt.add(hint)
                 if self._node.flow and isinstance(value, Scalar) and value.empty:
-                    hint = "a comma ends a value inside { }: quote it"
+                    hint = fullwidth_hint(key) or "a comma ends a value inside { }: quote it"
                 self.problems.add(f"unknown key {key!r} in {self.what}", self.key_place(key), hint)
         for key, hint in self._missing:
             if f"did you mean {key}?" not in misspelt:

@@ -47,9 +47,18 @@ def check_names(items: Mapping[str, Item], fields: Iterable[str], refused: set[s
     for item in items.values():
         for column in reads(item):
             if column not in makers and column not in refused:
-                problems.add(f"unknown column {column!r}", _find(item, column), nearest(column, shown))
+                problems.add(f"unknown column {column!r}", _find(item, column), _hint(item, column, shown))
                 wrong |= {item.name, *writes(item)}
     return wrong
+
+
+def _hint(item: Item, column: str, shown: list[str]) -> str | None:
+    """The nearest column; of a name in double quotes, that it may be meant as a text."""
+    near = nearest(column, shown)
+    if not isinstance(item, ExpressionItem) or f'"{column}"' not in item.expr.text.replace("\\", ""):
+        return near
+    text = "text stands in single quotes: '" + column.replace("'", "''") + "'"
+    return f"{text}; {near}" if near and near.startswith("did you mean") else text
 
 
 def _find(item: Item, column: str) -> Place:

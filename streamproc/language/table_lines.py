@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["JSON_ENDINGS", "Cells", "TableLines", "csv_lines", "json_lines"]
+__all__ = ["JSON_ENDINGS", "Cells", "TableLines", "commas_hint", "csv_lines", "json_lines"]
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO, NamedTuple
 
 from state.errors import ConfigError, Place
@@ -24,6 +24,12 @@ class TableLines(NamedTuple):
 
     header: list[str]
     lines: Iterator[Cells]
+
+
+def commas_hint(names: Sequence[str]) -> str | None:
+    """What to do about a header that other signs than commas separate; None: it has none."""
+    found = next((sign for sign in ";\t|" if len(names) == 1 and sign in names[0]), None)
+    return found and f"cells are separated by commas, not by {'tabs' if found == chr(9) else found}"
 
 
 def csv_lines(opened: IO[str], file: str) -> TableLines:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["duration_text", "parse_duration", "parse_type"]
+__all__ = ["parse_duration", "parse_type"]
 
 import re
 from collections.abc import Iterable
@@ -40,18 +40,6 @@ def parse_duration(text: str) -> int:
     if not 0 < value <= DURATION_MAX_MS:
         raise ValueError(f"the duration {text!r} must be more than 0 and at most ten years")
     return value
-
-
-def duration_text(milliseconds: int) -> str:
-    """The shortest way to write a duration.
-
-    >>> duration_text(86_400_000), duration_text(90_000)
-    ('1d', '90s')
-    """
-    for unit in ("d", "h", "m", "s"):
-        if milliseconds and milliseconds % _UNITS[unit] == 0:
-            return f"{milliseconds // _UNITS[unit]}{unit}"
-    return f"{milliseconds}ms"
 
 
 def parse_type(text: str, also: Iterable[str] = ()) -> DataType:

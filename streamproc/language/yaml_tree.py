@@ -14,6 +14,7 @@ import msgspec
 import yaml
 
 from state.errors import ConfigError, Place
+from streamproc.language.problems import fullwidth_hint
 
 SIZE_MAX = 1 << 20
 """Characters of one file."""
@@ -159,6 +160,11 @@ def word(text: str, place: Place) -> Scalar:
     return Scalar(text, place, True, text, place)
 
 
+def _sign_hint(text: str, mark: Any) -> str | None:
+    """Of the line where the parser gave up and the one before, which it may have taken for the beginning of a key."""
+    return mark and fullwidth_hint("\n".join(text.split("\n")[max(mark.line - 1, 0) : mark.line + 1]))
+
+
 def parse_yaml(text: str, file: str) -> Node:
     """The tree of one document.
 
@@ -173,7 +179,9 @@ def parse_yaml(text: str, file: str) -> Node:
             builder.event(event)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise ConfigError(f"not YAML: {error.problem or error.context}", builder.place(mark)) from None
+        raise ConfigError(
+            f"not YAML: {error.problem or error.context}", builder.place(mark), _sign_hint(text, mark)
+        ) from None
     except (ValueError, OverflowError):  # PyYAML's own conversions of escapes and versions
         raise ConfigError("not YAML: an escape or a version with an impossible number", Place(file)) from None
     except yaml.YAMLError as error:

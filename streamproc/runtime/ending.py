@@ -6,7 +6,7 @@ the reader's position counts, which passes them; for other workers' tasks their 
 
 from __future__ import annotations
 
-__all__ = ["Leg", "at_end", "ends_now", "nothing_between"]
+__all__ = ["Leg", "at_end", "committed_or_begin", "ends_now", "nothing_between"]
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
@@ -38,17 +38,17 @@ async def at_end(
     if any(reader.position(tp) < end for tp, end in ends.items() if tp in leg.own):
         return False
     others = {tp: end for tp, end in ends.items() if tp not in leg.own}
-    found = await _committed(log, leg.group, others)
+    found = await committed_or_begin(log, leg.group, others)
     short = [tp for tp, end in others.items() if found[tp] < end]
     if not short:
         return True
     await clock.sleep(_PROGRESS_SECONDS)
-    if await _committed(log, leg.group, others) != found:
+    if await committed_or_begin(log, leg.group, others) != found:
         return False  # somebody is at work: look again later
     return await nothing_between(log, {tp: (found[tp], others[tp]) for tp in short})
 
 
-async def _committed(log: EventLog, group: str, tps: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+async def committed_or_begin(log: EventLog, group: str, tps: Collection[TopicPartition]) -> dict[TopicPartition, int]:
     """The group's offsets; where reading begins, if there is none."""
     if not tps:
         return {}

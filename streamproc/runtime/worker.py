@@ -214,7 +214,8 @@ class Worker:
         if self._probe is not None:
             self._probe(1)
         rows = self._care.rows(self._queue, self._full, self._inputs)
-        inputs = task_inputs(self._queue.take(rows), self._inputs) + self._clocks.take()
+        taken = task_inputs(self._queue.take(rows), self._inputs)
+        inputs = sorted([*taken, *self._clocks.take()], key=lambda one: one.source)
         return self._compute(inputs) if inputs else None  # 2-4
 
     @property

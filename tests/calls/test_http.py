@@ -83,7 +83,7 @@ async def test_a_value_in_the_path_stays_there() -> None:
 
 async def test_a_thousand_at_a_time_and_no_more() -> None:
     devices = [f"d{n}" for n in range(2_500)]
-    async with Server(delay_s=0.3) as server, Asking(server, in_flight=1_000) as asking:
+    async with Server(delay_s=0.3) as server, Asking(server, in_flight=1_000, timeout_ms=60_000) as asking:
         assert await asking.told(*devices) == [well(device) for device in devices]
         assert 900 <= server.at_once <= 1_000
         assert server.connections <= 1_000
@@ -106,6 +106,13 @@ async def test_a_hanging_service_holds_nobody_up(mode: str) -> None:
         assert asking.results() == {"timeout": 200, "breaker_open": 200}
         assert "e1" not in server.asked
         server.mode = "well"
+
+
+async def test_who_waits_for_a_slot_waits_no_longer_than_the_time_out() -> None:
+    async with Server("hangs") as server, Asking(server, timeout_ms=200, in_flight=2) as asking:
+        assert await asking.told(*(f"d{n}" for n in range(40))) == [FAILED] * 40
+        assert asking.results() == {"timeout": 2, "busy": 38}
+        assert len(server.asked) <= 2
 
 
 @pytest.mark.parametrize(

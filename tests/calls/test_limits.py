@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from operators.call import Breaking
-from streamproc.calls.limits import AnswerCache, Breaker, RetryBudget
+from streamproc.calls.limits import AnswerCache, Breaker, RetryBudget, UsualTime
 
 
 def test_an_answer_serves_until_its_time_is_over() -> None:
@@ -133,3 +133,15 @@ def test_stragglers_change_nothing() -> None:
     breaker.settle(trial, True, 5.0)
     assert told(breaker, "++", 5.0) == "++"
     assert breaker.is_closed
+
+
+def test_what_calls_usually_take_follows_what_they_took() -> None:
+    usual = UsualTime()
+    assert usual.seconds == 0.0
+    usual.took(0.08)
+    assert usual.seconds == 0.08
+    usual.took(0.16)  # mean 0.08 + 0.08 / 8, deviation 0.08 / 4
+    assert usual.seconds == pytest.approx(0.09 + 2 * 0.02)
+    for _ in range(100):
+        usual.took(0.001)
+    assert usual.seconds == pytest.approx(0.001, abs=1e-5)

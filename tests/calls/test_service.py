@@ -142,12 +142,85 @@ def test_no_row_waits_longer_than_the_time_out(retries: int) -> None:
 
 def test_no_more_calls_at_a_time_than_are_allowed() -> None:
     async def scenario() -> None:
-        bench = Bench(Scripted(seconds=0.05), in_flight=20)
+        bench = Bench(Scripted(seconds=0.05), in_flight=20, timeout_ms=300)
         began = now()
         assert await bench.told(*range(100)) == [WELL] * 100
         assert bench.scripted.at_once == 20
         assert now() - began == pytest.approx(0.25)  # five rounds: all of them are used
         assert bench.value("s_in_flight") == 0
+
+    run(scenario())
+
+
+def test_waiting_for_a_slot_is_part_of_the_time_out() -> None:
+    """The service works, but is slow: who does not get to it in time has the defaults."""
+
+    async def scenario() -> None:
+        bench = Bench(Scripted(seconds=0.09), in_flight=10, timeout_ms=100)
+        began = now()
+        assert await bench.told(*range(500)) == [WELL] * 10 + [FAILED] * 490
+        assert now() - began <= 0.1 + 1e-9
+        assert (bench.count("answered"), bench.count("busy"), len(bench.scripted.asked)) == (10, 490, 10)
+        assert bench.value("_seconds_count") == 10
+
+    run(scenario())
+
+
+async def arriving(bench: Bench, rows: int) -> list[float]:
+    """One row a millisecond; how long each waited."""
+    waited: list[float] = []
+
+    async def one(number: int) -> None:
+        began = now()
+        await answered(bench.service.answer(record(number)))
+        waited.append(now() - began)
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(rows):
+            group.create_task(one(number))
+            await asyncio.sleep(0.001)
+    return waited
+
+
+@pytest.mark.parametrize("seconds", [0.01, 0.04, 0.06, 0.09])
+def test_too_much_for_a_service_costs_it_no_answers(seconds: float) -> None:
+    """Who would not get the answer in time is not asked about: what is asked is answered, and the breaker is still."""
+
+    async def scenario() -> None:
+        bench = Bench(Scripted(seconds=seconds), in_flight=5, timeout_ms=100)
+        assert max(await arriving(bench, 5_000)) <= 0.1 + 1e-9
+        assert bench.count("answered") + bench.count("busy") + bench.count("timeout") == 5_000
+        assert bench.count("answered") >= 0.9 * min(5_000, 5 * 5 / seconds)
+        assert bench.count("timeout") <= 10  # before it is known how long a call takes
+        assert bench.service._breaker.is_closed
+
+    run(scenario())
+
+
+def test_a_hanging_service_is_left_alone_and_asked_again_with_few_slots() -> None:
+    async def scenario() -> None:
+        scripted = Scripted(seconds=3600)
+        bench = Bench(scripted, in_flight=5, timeout_ms=100, breaking=Breaking(0.5, 20, 1_000))
+        assert max(await arriving(bench, 1_000)) <= 0.1 + 1e-9
+        assert (bench.count("timeout"), len(scripted.asked)) == (20 + 4, 20 + 4)  # four were on their way
+        scripted.seconds = 0.001
+        await asyncio.sleep(1)
+        before = bench.count("answered")
+        await arriving(bench, 1_000)
+        assert bench.count("answered") - before >= 950
+
+    run(scenario())
+
+
+def test_what_was_cut_off_because_it_had_waited_is_no_failure_of_the_service() -> None:
+    async def scenario() -> None:
+        scripted = Scripted(seconds=0.03)
+        bench = Bench(scripted, in_flight=1, timeout_ms=100, breaking=Breaking(0.5, 2))
+        answers = [bench.service.answer(record(device)) for device in "ab"]
+        await asyncio.sleep(0.01)
+        scripted.seconds = 0.09  # b has 0.07 left
+        assert [json.loads(b"{%b}" % await answered(answer)) for answer in answers] == [WELL, FAILED]
+        assert (bench.count("timeout"), bench.value("_breaker_open")) == (1, 0)
 
     run(scenario())
 
@@ -288,6 +361,33 @@ def test_a_row_past_the_deadline_is_not_asked_about() -> None:
         await asyncio.sleep(0.001)
         assert json.loads(b"{%b}" % await answered(bench.service.answer(stamped("b", came)))) == FAILED
         assert (bench.count("past_deadline"), len(bench.scripted.asked)) == (2, 3)
+
+    run(scenario())
+
+
+def test_who_is_late_when_a_slot_is_free_is_not_asked_about() -> None:
+    async def scenario() -> None:
+        bench = Bench(Scripted(seconds=0.05), in_flight=1, timeout_ms=60_000, deadline_ms=80)
+        came = VirtualClock().now_ms()
+        answers = [bench.service.answer(stamped(device, came)) for device in "abcd"]
+        told = [json.loads(b"{%b}" % await answered(answer)) for answer in answers]
+        assert (told, bench.scripted.asked) == ([WELL, WELL, FAILED, FAILED], ["a", "b"])
+        assert bench.count("past_deadline") == 2
+
+    run(scenario())
+
+
+def test_who_is_in_time_is_asked_about_although_another_is_late() -> None:
+    """Equal requests share a call: it is made as long as one of the rows can use it."""
+
+    async def scenario() -> None:
+        bench = Bench(Scripted(seconds=0.1), in_flight=1, timeout_ms=60_000, deadline_ms=80, cache_ms=60_000)
+        came = VirtualClock().now_ms()
+        answers = [bench.service.answer(stamped(device, came)) for device in "ab"]
+        await asyncio.sleep(0.05)
+        answers.append(bench.service.answer(stamped("b", came + 50)))
+        assert [json.loads(b"{%b}" % await answered(answer)) for answer in answers] == [WELL] * 3
+        assert (bench.count("shared"), bench.count("past_deadline")) == (1, 0)
 
     run(scenario())
 

@@ -84,3 +84,41 @@ def test_missing_optional_columns_are_one_warning(cli: Cli, pipeline: Path, feed
     outcome = cli("feed", "payments", path, *feed)
     assert f"{said} (the file has Payment, Card, At)\n" in outcome.err
     assert outcome.err.count("warning") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "contents", "said"),
+    [
+        (
+            "x.ndjson",
+            b'\n [\n{"Payment": "p1"}]\n',
+            "this is a JSON array; a file of records has one object a line (jq",
+        ),
+        ("x.json", b'\xef\xbb\xbf[{"Payment": "p1"}]', "this is a JSON array"),
+        ("x.csv", "Payment,Card\n".encode("utf-16"), "this is UTF-16, not UTF-8 text (save it as UTF-8)"),
+        ("x.ndjson", '{"Payment": 1}'.encode("utf-16-le"), "this is UTF-16, not UTF-8 text (save it as UTF-8)"),
+        ("x.csv", b"Payment;Card;Amount;At\n", "(cells are separated by commas, not by ;)"),
+        ("x.csv", b"Payment\tCard\tAmount\tAt\n", "(cells are separated by commas, not by tabs)"),
+    ],
+)
+def test_a_file_of_another_form_is_refused_with_what_to_do(
+    name: str, contents: bytes, said: str, cli: Cli, pipeline: Path, feed: list[object], tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(contents)
+    for outcome in (
+        cli("backtest", pipeline, "--input", path, "--output", tmp_path / "o.parquet"),
+        cli("feed", "payments", path, *feed),
+    ):
+        assert outcome.code == 2
+        assert said in outcome.err
+    assert not (tmp_path / "log").exists()
+
+
+def test_other_partitions_than_the_topics_have_are_warned_of(cli: Cli, feed: list[object], tmp_path: Path) -> None:
+    path = csv(tmp_path / "x.csv", Country="be")
+    assert "warning" not in cli("feed", "payments", path, *feed, "--partitions", 5).err
+    assert "warning" not in cli("feed", "payments", path, *feed).err
+    outcome = cli("feed", "payments", path, *feed, "--partitions", 7)
+    assert outcome.code == 0
+    assert "warning: --partitions 7: the topics are there already, with 5 each\n" in outcome.err

@@ -50,7 +50,7 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Share]:
         return 0
 
     monkeypatch.setattr(run, "supervise", supervise)
-    monkeypatch.setattr(run, "make_directories", lambda *_: None)
+    monkeypatch.setattr(run, "make_run_directories", lambda *_: None)
     monkeypatch.setattr(run, "hold_run", lambda *_: os.open(tmp_path / "held", os.O_CREAT))
     return found
 

@@ -29,6 +29,28 @@ def test_a_run_on_another_log_leaves_the_state_alone(cli: Cli, pipeline: Path, t
         )
     again = finish(*run, first)
     assert (again.code, again.err) == (0, "")
+    assert finish(*run, f"file:{tmp_path / 'third'}").code == 2
+    assert not (tmp_path / "third").exists()
+
+
+@pytest.mark.parametrize("more", [["--checkpoints", "s4://x"], ["--state", "shop.yaml/s"]])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_refused_run_makes_no_log(pipeline: Path, tmp_path: Path, more: list[str], workers: int) -> None:
+    more = [part.replace("shop.yaml", str(pipeline)) for part in more]
+    refused = finish("run", pipeline, "--log", f"file:{tmp_path}/log", "--workers", workers, "--until-end", *more)
+    assert refused.code == 2
+    assert not (tmp_path / "log").exists()
+
+
+def test_a_run_without_the_secret_makes_no_log(pipeline: Path, tmp_path: Path) -> None:
+    pipeline.write_text(
+        pipeline.read_text().replace("{type: string, from: Card}", "{type: string, from: Card, pan: true}")
+    )
+    for workers in (1, 2):
+        refused = finish("run", pipeline, "--log", f"file:{tmp_path}/log", "--workers", workers, "--until-end")
+        assert refused.code == 2
+        assert refused.err.startswith("error: the stream has card numbers (pan) (set STREAMPROC_SECRET")
+        assert not (tmp_path / "log").exists()
 
 
 def test_state_of_a_changed_pipeline_is_refused_by_name(cli: Cli, pipeline: Path, tmp_path: Path) -> None:

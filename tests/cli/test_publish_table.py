@@ -273,3 +273,40 @@ def test_what_publish_table_refuses(cli: Cli, shop: Path, log: str, tmp_path: Pa
     place = next(n for n, line in enumerate(shop.read_text().splitlines(), 1) if "bins.ndjson" in line)
     assert f"shop.yaml:{place}:" in refused("bins")
     assert "table bins has no topic" in refused("bins")
+
+
+@pytest.mark.parametrize("log", ["file"], indirect=True)
+def test_a_file_without_rows_removes_all_only_if_that_is_allowed(
+    cli: Cli, shop: Path, log: str, tmp_path: Path
+) -> None:
+    (tmp_path / "empty.csv").write_text("network,expires\n")
+    assert publish(cli, shop, log, "networks", tmp_path / "empty.csv") == (0, 0, 0, 0)  # it has none yet
+    publish(cli, shop, log, "networks")
+    for more in ([], ["--dry-run"]):
+        done = cli("publish-table", "networks", tmp_path / "empty.csv", *more, "--pipeline", shop, "--log", log)
+        assert done.code == 2
+        assert "table networks: the file has no rows, and would remove all 3 keys" in done.err
+        assert "--allow-empty" in done.err
+    assert publish(cli, shop, log, "networks") == (0, 0, 0, 3)
+    assert publish(cli, shop, log, "networks", tmp_path / "empty.csv", "--allow-empty", "--dry-run") == (0, 0, 3, 0)
+    assert publish(cli, shop, log, "networks", tmp_path / "empty.csv", "--allow-empty") == (0, 0, 3, 0)
+
+
+@pytest.mark.parametrize("log", ["file"], indirect=True)
+def test_a_dry_run_makes_no_log(cli: Cli, shop: Path, log: str) -> None:
+    assert publish(cli, shop, log, "networks", "--dry-run") == (3, 0, 0, 0)
+    assert not (shop.parent / "log").exists()
+    wrong = cli("publish-table", "networks", "--dry-run", "--pipeline", shop, "--log", "nowhere")
+    assert (wrong.code, "names no event log" in wrong.err) == (2, True)
+
+
+@pytest.mark.parametrize("log", ["file"], indirect=True)
+def test_a_tables_topic_is_shown_by_its_full_name(cli: Cli, shop: Path, log: str) -> None:
+    publish(cli, shop, log, "bins")
+    (shop.parent / "fewer.csv").write_text("bin,top\n4,10.50\n")
+    publish(cli, shop, log, "bins", shop.parent / "fewer.csv")
+    done = cli("tail", f"{name_of(shop)}.bins", "--pipeline", shop, "--log", log, "--until-end")
+    assert done.code == 0, done.err
+    first, *_, last = map(json.loads, done.lines)
+    assert (first["key"], first["rows"]["added_by"]) == ("4", "eva")
+    assert last == {"key": "4571", "rows": None}

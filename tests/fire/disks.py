@@ -44,6 +44,11 @@ class SmallDisk:
         """Space again."""
         self._ballast.unlink(missing_ok=True)
 
+    def grow(self, megabytes: int) -> None:
+        """A larger disk from now on, with what is on it."""
+        options = f"remount,size={megabytes}m"
+        subprocess.run(["mount", "-o", options, str(self.path)], check=True, capture_output=True)
+
     def read_only(self, only: bool) -> None:
         """Mounted anew; what is open for writing keeps that from happening."""
         mode = "ro" if only else "rw"

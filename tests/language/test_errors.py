@@ -30,6 +30,22 @@ CASES = [
     ("pipeline: cards", "pipeline: cards\ntopics: {outputs: x}", "p.yaml:2:10: unknown key 'outputs' in topics"),
     ("pipeline: cards", "pipeline: cards\npipeline: b", "p.yaml:2:1: 'pipeline' is given twice (first in line 1)"),
     ("partition_by: card_id\n", "", "p.yaml:1:1: the pipeline lacks 'partition_by' (the field of transactions that"),
+    (
+        "pipeline: cards",
+        "pipeline\uff1acards",
+        "mapping values are not allowed here ('\uff1a' is a full-width sign: write ':')",
+    ),
+    (
+        "then: decline",
+        "then\uff1adecline",
+        "'then\uff1adecline' in rule burst ('\uff1a' is a full-width sign: write ':')",
+    ),
+    ("spend_count_1m >= 5", 'card_id = "x"', "unknown column 'x' (text stands in single quotes: 'x')"),
+    (
+        "spend_count_1m >= 5",
+        'amount > "amonut"',
+        "unknown column 'amonut' (text stands in single quotes: 'amonut'; did you mean amount?)",
+    ),
     # streams
     ("amount: decimal(2)", "amount: decimal", "unknown type 'decimal'; did you mean decimal(2)?"),
     ("amount: decimal(2)", "amount: flaot64", "p.yaml:9:15: unknown type 'flaot64'; did you mean float64?"),

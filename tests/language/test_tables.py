@@ -207,6 +207,8 @@ def test_a_wrong_row_is_refused_with_its_line(folder: Path, file: str, old: str,
         (b'network\n10.0.0.0/8\n"10.1.0.0/16" x\n', "nets.csv:3:1: this is no row of CSV: "),
         (b'"network\n', "nets.csv:1:1: this is no row of CSV: "),
         (b"network\n10.0.0.0/8\xe9\n", "table nets: nets.csv is not UTF-8 text (save it as UTF-8)"),
+        (NETS.encode("utf-16"), "table nets: nets.csv is not UTF-8 text (save it as UTF-8)"),
+        (NETS.replace(",", ";").encode(), "no column 'network' (cells are separated by commas, not by ;)"),
         (None, "table nets: nets.csv cannot be read: Is a directory"),
     ],
 )
@@ -243,6 +245,11 @@ TEXTS = [
         "spend_count_1m >= 5",
         "'table(nets, country).resaon is null'",
         "p.yaml:21:24: there is no column of the table nets",
+    ),
+    (
+        "spend_count_1m >= 5",
+        "'table(nets, country).added_by is null'",
+        "p.yaml:21:24: the file of the table nets has no column added_by",
     ),
     ("spend_count_1m >= 5", "country in table(netz)", "p.yaml:21:34: there is no table netz (did you mean nets?)"),
 ]

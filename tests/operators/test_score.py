@@ -86,7 +86,7 @@ def test_scores_and_tiers_of_a_batch(path: Path) -> None:
     operator = ScoreOperator("fraud", OnnxModel.load(path, NAMES), NAMES, tiers)
     assert operator.inputs == NAMES
     assert [(field.name, str(field.type)) for field in operator.outputs] == [
-        ("fraud.score", "float64"), ("fraud.tier", "string"),
+        ("fraud.score", "float64"), ("fraud.failed", "bool"), ("fraud.tier", "string"),
     ]  # fmt: skip
     rows = batch({
         "amount": column("decimal(2)", [100, 250, -900, 100]),
@@ -100,6 +100,8 @@ def test_scores_and_tiers_of_a_batch(path: Path) -> None:
     assert score.values.dtype == np.float64
     assert score.valid is not None
     assert score.valid.tolist() == [True, True, True, False]  # a NULL feature is NaN to the model
+    assert rows.columns["fraud.failed"].values.tolist() == [False, False, False, True]
+    assert rows.columns["fraud.failed"].valid is None
     assert tier.values.tolist() == ["medium", "high", "", ""]
     assert tier.valid is not None
     assert tier.valid.tolist() == [True, True, False, False]
@@ -107,13 +109,26 @@ def test_scores_and_tiers_of_a_batch(path: Path) -> None:
 
 def test_without_tiers_there_is_only_a_score(path: Path) -> None:
     operator = ScoreOperator("m", OnnxModel(path), NAMES, {})
-    assert [field.name for field in operator.outputs] == ["m.score"]
+    assert [field.name for field in operator.outputs] == ["m.score", "m.failed"]
     rows = batch({name: column("float64", [0.0]) for name in NAMES})
     operator.replay(rows, NO_CONTEXT)
     assert set(rows.columns) == set(NAMES)
     operator.process(rows, NO_CONTEXT)
-    assert set(rows.columns) == {*NAMES, "m.score"}
+    assert set(rows.columns) == {*NAMES, "m.score", "m.failed"}
     assert rows.columns["m.score"] == Column(DataType(Kind.FLOAT64), np.array([50.0]), None)
+
+
+def test_a_late_row_has_neither_score_nor_failed(path: Path) -> None:
+    """Whether the model could have scored it or not: nobody asked it."""
+    rows = batch({name: column("float64", [0.0, None, 0.0, None]) for name in NAMES})
+    rows.late = np.array([True, True, False, False])
+    ScoreOperator("m", OnnxModel(path), NAMES, {}).process(rows, NO_CONTEXT)
+    score, failed = rows.columns["m.score"], rows.columns["m.failed"]
+    assert score.valid is not None
+    assert failed.valid is not None
+    assert score.valid.tolist() == [False, False, True, False]
+    assert failed.valid.tolist() == [False, False, True, True]
+    assert failed.values.tolist() == [False, False, False, True]
 
 
 def test_no_rows(path: Path) -> None:

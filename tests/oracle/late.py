@@ -1,19 +1,18 @@
 """What a model and a deadline add to the benchmark's job: by the log's times alone. Imports nothing of ours.
 
 The model gives 95 to amounts above 100, and 5 to the others; its rule reviews what has more than 90. A payment that was
-decided more than the deadline after it came to the log has no score.
+decided more than the deadline after it came to the log has no score, and what its other rules say.
 """
 
 from __future__ import annotations
 
-__all__ = ["ABOVE", "HIGH", "LOW", "NO_SCORE", "answer"]
+__all__ = ["ABOVE", "HIGH", "LOW", "answer"]
 
 from collections.abc import Mapping
 
 from tests.oracle.card_job import Expected
 
 ABOVE, HIGH, LOW = 100, 95.0, 5.0
-NO_SCORE = "the model gives no score"
 
 
 def answer(expected: Expected, came: Mapping[int, int], decided: Mapping[int, int], deadline_ms: int) -> set[int]:
@@ -27,9 +26,8 @@ def answer(expected: Expected, came: Mapping[int, int], decided: Mapping[int, in
             decision |= {"decision": actions[name], "score": None, "late_answer": None}
             continue
         score = None if offset in late else HIGH if decision["amount"] > ABOVE else LOW
-        hit = NO_SCORE if score is None else "score" if score == HIGH else None
-        if hit is not None:
-            decision["reasons"].append(hit)
+        if score == HIGH:
+            decision["reasons"].append("score")
             decision["decision"] = "review" if decision["decision"] == "approve" else decision["decision"]
         decision |= {"score": score, "late_answer": score is None or None}
         actions[name] = decision["decision"]

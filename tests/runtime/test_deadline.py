@@ -131,7 +131,7 @@ def test_a_payment_is_late_from_behind_its_deadline_on(waited: int, late: bool) 
     (decision,) = stage.decided(stage.compute([payment(1)], [0], at=waited))
     assert decision.get("late_answer", False) is late
     assert (decision["score"], decision["risk_tier"]) == ((None, None) if late else (100.0, "high"))
-    assert decision["reasons"] == (["the model gives no score"] if late else ["scored"])
+    assert (decision["decision"], decision["reasons"]) == (("approve", []) if late else ("review", ["scored"]))
     assert Model.asked == [] if late else [1]
 
 
@@ -145,7 +145,7 @@ def test_late_ones_among_others_have_their_rules_and_features_and_the_model_is_n
     assert [row["score"] for row in decided] == [None, 100.0, 100.0, None, None, 100.0]
     assert [row["spend_count_1h"] for row in decided] == [1, 2, 1, None, 3, 4]
     assert decided[3]["duplicate"] is True
-    assert decided[3]["decision"] == decided[0]["decision"] == "challenge"
+    assert decided[3]["decision"] == decided[0]["decision"] == "approve"
     assert decided[5]["reasons"] == ["burst", "scored"]
     assert Model.asked == [3]
     said = unpacked(stage.journaled(computed).late, 6)

@@ -33,7 +33,7 @@ class Log:
         self.ends = {SOURCE: 5, NEXT: 3}
         self.positions = {SOURCE: 5, NEXT: 3}
         self.answered: dict[TopicPartition, int] = {}
-        self.is_caught_up = True
+        self.is_caught_up = self.records = True
         self.meanwhile: Callable[[], object] = lambda: None
 
     def admin(self) -> Log:
@@ -46,7 +46,8 @@ class Log:
 
     async def poll(self, timeout_ms: int) -> list[Chunk]:
         """Of each row that is not answered."""
-        return [Chunk(tp, [at], [b""], [b""], [0], at + 1) for tp, at in self.answered.items() if at < self.ends[tp]]
+        waits = [(tp, at) for tp, at in self.answered.items() if self.records and at < self.ends[tp]]
+        return [Chunk(tp, [at], [b""], [b""], [0], at + 1) for tp, at in waits]
 
     async def close(self) -> None: ...
 
@@ -192,3 +193,38 @@ async def test_a_stage_rests_only_when_what_it_waits_for_is_answered() -> None:
     assert await bench.after(60) == []
     bench.log.answered[asked] = 8
     assert await bench.after(0) == [(NEXT, 110_000)]
+
+
+async def test_while_the_stage_before_always_has_work_a_later_one_ticks_as_far_as_that_has_come() -> None:
+    bench = Bench(Stage(SOURCE, idle_ms=0), Stage(NEXT))
+    before, log = bench.stages[0].task, bench.log
+    await bench.after(0)
+    log.ends[SOURCE] = log.positions[SOURCE] = 7
+    assert await bench.after(2, {SOURCE}) == []
+    log.ends[SOURCE] = log.positions[SOURCE] = 9
+    assert await bench.after(1, {SOURCE}) == [], "what was there two seconds ago is polled, and not decided"
+    before.advance(TaskHead(7, 1, b""), 1)
+    assert await bench.after(1, {SOURCE}) == [(NEXT, 52_000)], "until then it rested; nobody knows more"
+    bench.stages[1].waiting = (52_000, 52_500)
+    assert await bench.after(1, {SOURCE}) == [], "the same is asked anew: 9 is the end now"
+    before.advance(TaskHead(9, 2, b""), 2)
+    assert await bench.after(1, {SOURCE}) == [(NEXT, 55_000)]
+
+
+@pytest.mark.parametrize("what", ["stands still", "goes on", "ends with control records"])
+async def test_under_load_what_waits_for_an_answer_is_still_to_come(what: str) -> None:
+    asked = TopicPartition("asked", 0)
+    bench = Bench(Stage(SOURCE, idle_ms=0), Stage(NEXT))
+    bench.stages[1].calls = [Leg("g:call", ["asked"])]
+    log = bench.log
+    log.ends[asked], log.answered[asked] = 9, 6
+    await bench.after(0)
+    for _ in range(8):
+        if what == "goes on" and log.answered[asked] < 8:
+            log.answered[asked] += 1
+        assert await bench.after(1, {SOURCE}) == []
+    if what == "ends with control records":
+        log.records, log.positions[asked] = False, 9
+    else:
+        log.answered[asked], log.ends[asked] = 9, 20
+    assert await bench.after(1, {SOURCE}) == [(NEXT, 52_000)]

@@ -18,7 +18,7 @@ from state.errors import ConfigError
 from streamproc.language.cases.change_events import change_event
 from streamproc.language.cases.model import Given
 from streamproc.language.cases.values import read_given, read_time
-from streamproc.language.reader import Reader, Section, choice, duration, text, whole
+from streamproc.language.reader import Reader, Section, choice, duration, flag, text, whole
 from streamproc.language.yaml_tree import Node
 
 REPEAT_MAX = 10_000
@@ -26,7 +26,7 @@ RECORDS_MAX = 20_000
 """Records of one case."""
 _FIRST_NUMBER = 1_000_000_001
 """Ids that the case does not give count from here where they are numbers."""
-WORDS = ("event", "at", "repeat", "every", "logged", "record", "fields", "stream")
+WORDS = ("event", "at", "repeat", "every", "logged", "record", "fields", "stream", "late_answer")
 """What an event may say besides its fields."""
 
 Fields = dict[str, Node]
@@ -88,6 +88,7 @@ class _Entry(NamedTuple):
     at: int | None
     logged: int | None
     record: str | None
+    late: bool
     fields: Fields
     schema: StreamSchema
 
@@ -100,6 +101,7 @@ class Events:
         self._streams = streams_given(plans)
         self._answers = {field.name: field for field in _returned(plans)}
         self._base = base
+        self._deadline = plans[-1].decision.deadline_ms
         self._start = start
         self._clock = start
         self._entries = 0
@@ -140,12 +142,16 @@ class Events:
             at=section.get("at", self._time("at"), None),
             logged=section.get("logged", self._time("logged"), None),
             record=section.get("record", text, None),
+            late=section.get("late_answer", flag, False),
             fields=self._own(section, schema),
             schema=schema,
         )
         section.close()
         if "every" in section and "repeat" not in section:
             section.problems.add("every: without repeat", section.key_place("every"), "repeat: 5, every: 10s")
+        if entry.late and (not self._deadline or schema is not next(iter(streams.values()))):
+            what = "this stream is not decided" if self._deadline else "the pipeline has no deadline"
+            section.problems.add(f"late_answer: {what}", section.key_place("late_answer"))
         if entry.record is not None and entry.fields:
             name = next(iter(entry.fields))
             section.problems.add(f"{name} stands beside record", section.key_place(name), "its text is all there is")
@@ -183,7 +189,7 @@ class Events:
         self._clock = clock if time is None else time
         logged = self._clock if entry.logged is None else entry.logged + after
         label = f"{entry.label}[{copy + 1}]" if entry.copies > 1 else entry.label
-        self.given.append(Given(label, value, logged, schema.name, answers))
+        self.given.append(Given(label, value, logged, schema.name, answers, entry.late))
 
     def _answered(self, entry: _Entry, values: dict[str, Any]) -> dict[str, Any]:
         """Takes what services say out of an event's values."""

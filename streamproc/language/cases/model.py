@@ -14,7 +14,7 @@ from streamproc.language.cases.values import Value
 
 class Given(msgspec.Struct, frozen=True):
     """One record. `label` names it to people; `logged`: its time in the log, ms; `stream`: whose it is; `answers`: what
-    services say of it.
+    services say of it; `late`: it is past the pipeline's deadline when it is decided.
     """
 
     label: str
@@ -22,6 +22,7 @@ class Given(msgspec.Struct, frozen=True):
     logged: int
     stream: str
     answers: dict[str, Any] = {}
+    late: bool = False
 
 
 class Expected(msgspec.Struct, frozen=True):

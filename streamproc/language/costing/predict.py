@@ -9,6 +9,7 @@ from pathlib import Path
 
 from operators.call import SqlQuery
 from operators.expressions import ExpressionOperator
+from operators.expressions.clock import duration_text
 from operators.operator import Operator
 from operators.plan import Plan
 from operators.schema import DataType
@@ -25,7 +26,6 @@ from streamproc.language.costing.windows import SHARED, window_units
 from streamproc.language.draft import KEY_TEXT
 from streamproc.language.explain import earlier_text, timed_text, timed_what, window_text
 from streamproc.language.model import Pipeline
-from streamproc.language.units import duration_text
 
 BATCH = 2_000
 """Rows of a full batch."""

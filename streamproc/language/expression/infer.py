@@ -12,6 +12,7 @@ from sqlglot import exp
 
 from operators.expressions.clock import UNIT_MS
 from operators.expressions.nodes import ROW_TIME, ColumnRef, Compiled, Constant, Node
+from operators.live_tables import IMPLIED
 from operators.schema import DataType, Kind
 from operators.tables import Match, TableSchema
 from state.errors import ConfigError, RecordError
@@ -174,6 +175,8 @@ class _Checker:
             self.refuse(node, f"write table({schema.name}, <key>).<column>")
         kind = schema.columns.get(node.expression.name)
         if kind is None:
+            if node.expression.name in IMPLIED:  # of a table without a topic, if its file has it
+                self.refuse(node, f"the file of the table {schema.name} has no column {node.expression.name}")
             self.unknown(node, f"column of the table {schema.name}", node.expression.name, schema.columns)
         options = (schema.name, node.expression.name)
         key = self.key(schema, keys[0])
