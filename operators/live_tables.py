@@ -13,6 +13,7 @@ __all__ = ["IMPLIED", "LiveTables", "Row", "TableRows", "TopicTable", "cell_text
 
 import ipaddress
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -62,7 +63,8 @@ def parse_cell(cell: str, kind: DataType) -> int | float | str | bool | None:
         case Kind.INT64:
             return int(cell) if _INTEGER.fullmatch(cell) else None
         case Kind.FLOAT64:
-            return float(cell) if _FLOAT.fullmatch(cell) else None
+            number = float(cell) if _FLOAT.fullmatch(cell) else math.inf
+            return number if math.isfinite(number) else None
         case Kind.TIMESTAMP:
             return int(cell) if _INTEGER.fullmatch(cell) else parse_timestamp(cell)
         case Kind.BOOL:
@@ -152,7 +154,7 @@ class TableRows:
                 continue
             text = str(cell).lower() if isinstance(cell, bool) else cell
             value = parse_cell(text, kind) if isinstance(text, str) else None
-            if value is None:
+            if value is None or (isinstance(value, str) and not _writable(value)):
                 return f"a value of {name} is not {kind}"
             if name == self.schema.key and normal_key(self.schema.match, value) != normal_key(self.schema.match, key):
                 return f"its {name} is another one than its key"
@@ -204,3 +206,12 @@ def _text(key: bytes | None) -> str | None:
         return None if key is None else key.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
         return None
+
+
+def _writable(text: str) -> bool:
+    """Whether UTF-8 has it: JSON may hold half a pair of surrogates, a decision cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,7 +1,7 @@
 """Many seeds, or one again.
 
 python -m tests.simulation --seeds 0:50000 [--minutes 60] [--jobs 2]    prints one line for each seed that failed
-python -m tests.simulation --seed 17 [--trace]                          that line: what was wrong, step by step
+python -m tests.simulation --seed 17 [--more=deadline] [--trace]         that line: what was wrong, step by step
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _SEEDS_A_PROCESS = 500
 _SAY_SECONDS = 30.0
 
 
-def one(seed: int, *, trace: bool) -> int:
+def one(seed: int, *, trace: bool, more: str | None = None) -> int:
     """Run one seed and say what was wrong."""
     told = (lambda at, process, what: print(f"{at:10.6f} {process:8} {what}")) if trace else None
-    outcome = run_seed(seed, told)
+    outcome = run_seed(seed, told, more=None if more is None else frozenset(filter(None, more.split(","))))
     for line in outcome.wrong:
         print(line)
     print(f"seed {seed}: trace {outcome.trace}, {outcome.steps} steps, {outcome.virtual_s:.1f} virtual seconds")
@@ -83,11 +83,12 @@ def main() -> int:
     chosen.add_argument("--seed", type=int)
     chosen.add_argument("--seeds", help="FROM:TO, TO is not among them")
     parser.add_argument("--trace", action="store_true", help="print every step and what the workers log")
+    parser.add_argument("--more", help="with --seed: what its world has besides, such as deadline,table")
     parser.add_argument("--minutes", type=float, help="end after so many")
     parser.add_argument("--jobs", type=int, default=multiprocessing.cpu_count())
     given = parser.parse_args()
     if given.seed is not None:
-        return one(given.seed, trace=given.trace)
+        return one(given.seed, trace=given.trace, more=given.more)
     begin, _, end = given.seeds.partition(":")
     seeds = range(int(begin), int(end))
     return many(_outcomes(seeds, given.jobs, given.minutes), seeds.start)

@@ -48,6 +48,8 @@ _SLIPS = ("TypeError", "AttributeError", "NameError")
 _LATE = "tests/simulation/test_deadlines.py::test_what_is_late_is_decided_by_rules_alone_whatever_fails"
 _STEPS = "tests/simulation/test_in_step.py::test_what_a_fast_and_a_slow_worker_hand_on_is_in_step"
 _STREAMS = "tests/simulation/test_streams.py::test_decisions_equal_the_oracle_in_the_order_of_merging[0]"
+_TICKS = "tests/simulation/test_timed.py::test_alerts_are_the_oracles_whatever_fails"
+_OF_ROWS = (".decisions", ".dead_letters")
 Switch = Callable[[], AbstractContextManager[object]]
 
 
@@ -122,13 +124,22 @@ def _no_look_at_deliveries() -> AbstractContextManager[object]:
     return mock.patch.object(SimulatedWriter, "delivered", delivered)
 
 
+def _no_offsets_without_decisions() -> AbstractContextManager[None]:
+    return _no_offsets(lambda given: not any(output.tp.topic.endswith(".decisions") for output in given))
+
+
+def _no_offsets_of_ticks() -> AbstractContextManager[None]:
+    """Where no row is decided or refused."""
+    return _no_offsets(lambda given: not any(output.tp.topic.endswith(_OF_ROWS) and output.keys for output in given))
+
+
 @contextlib.contextmanager
-def _no_offsets_without_decisions() -> Iterator[None]:
+def _no_offsets(where: Callable[[Sequence[Any]], bool]) -> Iterator[None]:
     real, send = TransactionProtocol.run, SimulatedWriter.offsets
     silent = ContextVar("silent", default=False)  # each transaction is a task of its own: several are under way at once
 
     async def run(self: TransactionProtocol, given: Sequence[Any], offsets: Mapping[Any, Any], member: Any) -> Any:
-        silent.set(not any(output.tp.topic.endswith(".decisions") for output in given))
+        silent.set(where(given))
         return await real(self, given, offsets, member)
 
     async def sent(self: SimulatedWriter, *given: Any) -> None:
@@ -302,6 +313,10 @@ ABLATIONS = (
     Ablation(
         "offsets in transactions without decisions", "they are fenced, and not made twice",
         _no_offsets_without_decisions
+    ),
+    Ablation(
+        "offsets in transactions of clock ticks alone", "nobody else's tick follows the same journal record",
+        _no_offsets_of_ticks, _TICKS,
     ),
     Ablation(
         "offsets of each stage", "no stage decides again what a transaction had of it beside another's",

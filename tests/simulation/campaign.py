@@ -27,7 +27,7 @@ from streamproc.eventlog.contract import OutputRecords, TopicPartition, TopicSpe
 from streamproc.eventlog.simulated import SimulatedCluster, VirtualClock, Without
 from streamproc.runtime import candidates, recovery, state_keeper
 from tests.simulation.calls import calls_behind
-from tests.simulation.committed import input_end
+from tests.simulation.committed import digest, input_end
 from tests.simulation.fleet import dealt_out_apart
 from tests.simulation.judge import judge
 from tests.simulation.loop import PROCESS, STEPS_MAX, SeededLoop, SimulationError, run_in
@@ -62,7 +62,7 @@ Told = Callable[[float, str, str], None]
 
 
 class Outcome(msgspec.Struct):
-    """What one seed came to; nothing `wrong` is the only good one."""
+    """What one seed came to; nothing `wrong` is the only good one. `trace`: digests of all steps, and of the log."""
 
     seed: int
     records: int
@@ -74,9 +74,9 @@ class Outcome(msgspec.Struct):
     virtual_s: float
 
 
-def reproduction(seed: int) -> str:
-    """The line that runs a seed again."""
-    return f"python -m tests.simulation --seed {seed}"
+def reproduction(seed: int, more: frozenset[str] | None = None) -> str:
+    """The line that runs a seed again; `more`: see `run_seed`."""
+    return f"python -m tests.simulation --seed {seed}" + ("" if more is None else f" --more={','.join(sorted(more))}")
 
 
 def simulate(scenario: Scenario, *, told: Told | None = None, without: frozenset[Without] = frozenset()) -> Outcome:
@@ -109,7 +109,8 @@ def simulate(scenario: Scenario, *, told: Told | None = None, without: frozenset
         seen["worlds of stages apart"] += scenario.apart
         for kind, count in fired.items():
             seen[among_stages(kind)] += count
-    return Outcome(seed, world.fed["records"], wrong, dict(fired), dict(seen), loop.trace, loop.steps, loop.time())
+    trace = f"{loop.trace}-{digest(world.shared.cluster)}"
+    return Outcome(seed, world.fed["records"], wrong, dict(fired), dict(seen), trace, loop.steps, loop.time())
 
 
 class _World:

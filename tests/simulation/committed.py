@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["Record", "committed_records", "input_end"]
+__all__ = ["Record", "committed_records", "digest", "input_end"]
 
+import hashlib
 from typing import NamedTuple
 
 from streamproc.eventlog.contract import Headers, TopicPartition
@@ -18,6 +19,7 @@ class Record(NamedTuple):
     value: bytes
     timestamp: int
     headers: Headers
+    key: bytes | None = None
 
 
 def input_end(cluster: SimulatedCluster, tp: TopicPartition) -> int:
@@ -37,6 +39,18 @@ def committed_records(cluster: SimulatedCluster, tp: TopicPartition) -> list[Rec
         if records is None or (batch.transaction is not None and batch.transaction.ending is not Ending.COMMITTED):
             continue
         headers = records.headers or [[] for _ in records.keys]
-        for i, (value, header) in enumerate(zip(records.values, headers, strict=True)):
-            out.append(Record(batch.base + i, value or b"", records.timestamp_ms, header))
+        for i, (key, value, header) in enumerate(zip(records.keys, records.values, headers, strict=True)):
+            out.append(Record(batch.base + i, value or b"", records.timestamp_ms, header, key))
     return out
+
+
+def digest(cluster: SimulatedCluster) -> str:
+    """Of every byte that the log holds, what was aborted, too."""
+    found = hashlib.blake2b(digest_size=16)
+    for tp, partition in sorted(cluster._partitions.items()):
+        found.update(f"{tp}\n".encode())
+        for batch in partition.batches:
+            ending = batch.transaction and batch.transaction.ending
+            parts = batch.records and (batch.records.keys, batch.records.values, batch.records.headers)
+            found.update(f"{batch.base} {ending} {parts}\n".encode())
+    return found.hexdigest()

@@ -1,4 +1,4 @@
-"""What came out, judged by its own read_committed reader against a sequential, fault-free run (I1-I6)."""
+"""What came out, judged by its own read_committed reader against a sequential, fault-free run (I1-I7)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Sequence
 from functools import partial
+from hashlib import sha256
 from typing import Any
 
 from operators.plan import Plan
@@ -24,6 +25,8 @@ from tests.simulation.pod import Shared
 from tests.simulation.states import judge_states
 
 _CLOSE = 1e-9
+_MORE = {"duplicate", "failed_calls"}
+"""What a decision may say besides what the oracle makes of its record."""
 
 
 def judge(shared: Shared, disks: Sequence[MemoryDisk]) -> list[str]:
@@ -43,7 +46,8 @@ def judge(shared: Shared, disks: Sequence[MemoryDisk]) -> list[str]:
                 shared.reached["tables changed under decisions"] += len({by for _, by in versions[task]} - {-1}) > 1
                 decided = committed_records(shared.cluster, TopicPartition(plan.topics.decisions, task))
                 late[task] = judge_late(plan, number, expected[task], records, decided)
-                told += _decisions(expected[task], [json.loads(record.value) for record in decided])
+                told += _decisions(expected[task], decided, "device_id" if number else "card_id")
+                told += _covered(shared, plan, task, decided) + _copies(shared, plan, task, decided)
             told += _journal(shared, plan, task, expected[task], records, late=late[task])
             wrong += [f"{shared.name(plan)} {task}: {what}" for what in told]
         if plan.handoff is not None:
@@ -77,16 +81,48 @@ def _dead_letters(shared: Shared, plan: Plan, task: int, expected: Expected) -> 
     return wrong
 
 
-def _decisions(expected: Expected, found: list[dict[str, Any]]) -> list[str]:
-    """I1, I2, I4: one decision a valid offset, in offset order, equal in every field."""
-    wrong = []
+def _decisions(expected: Expected, records: list[Record], key: str) -> list[str]:
+    """I1, I2, I4: one decision a valid offset, in offset order, equal in every field, under the `key` of its row."""
+    wrong, found = [], [json.loads(record.value) for record in records]
+    for record, got in zip(records, found, strict=True):
+        if record.key != str(got.get(key)).encode():
+            wrong.append(f"decision {record.offset} of {key} {got.get(key)} has the key {record.key!r}")
+            break
     if len(found) != len(expected.decisions):
         wrong.append(f"{len(found)} decisions, expected {len(expected.decisions)}")
     for (offset, wanted), got in zip(sorted(expected.decisions.items()), found, strict=False):
         repeated = offset in expected.duplicates
-        if got.get("duplicate", False) != repeated or not all(_same(got.get(k), v) for k, v in wanted.items()):
+        same = all(_same(got.get(k), v) for k, v in wanted.items()) and got.keys() <= wanted.keys() | _MORE
+        if got.get("duplicate", False) != repeated or not same:
             wrong.append(f"offset {offset}: {got}, expected {wanted}, duplicate {repeated}")
             break
+    return wrong
+
+
+def _covered(shared: Shared, plan: Plan, task: int, decided: Sequence[Record]) -> list[str]:
+    """I7: the journal's records account for the decisions one by one: their bytes, their actions, their features."""
+    at = 0
+    for number, record in enumerate(committed_records(shared.cluster, TopicPartition(plan.topics.journal, task))):
+        entry, _, _ = decode_entry(record.headers)
+        mine = [one.value for one in decided[at : at + len(entry.actions)]]
+        at += len(entry.actions)
+        said = [plan.decision.severity[code] for code in entry.actions]
+        digests = sha256(b"\n".join(mine)).digest(), sha256(record.value).digest()
+        if (entry.output, entry.block) != digests or said != [json.loads(value)["decision"] for value in mine]:
+            return [f"journal record {number} is not of the decisions that it covers"]
+    return [] if at == len(decided) else [f"the journal covers {at} decisions of {len(decided)}"]
+
+
+def _copies(shared: Shared, plan: Plan, task: int, decided: Sequence[Record]) -> list[str]:
+    """I1, I2: a side output has a copy of each decision that one of its rules made, once, in order."""
+    wrong = []
+    for name, topic in plan.topics.side.items():
+        rules = {rule.id for rule in plan.rules if rule.to == name}
+        wanted = [(one.key, one.value) for one in decided if rules & {*json.loads(one.value)["reasons"]}]
+        found = [(one.key, one.value) for one in committed_records(shared.cluster, TopicPartition(topic, task))]
+        shared.reached["copies"] += len(wanted)
+        if found != wanted:
+            wrong.append(f"{name} has {len(found)} decisions, expected {len(wanted)}, or others")
     return wrong
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from streamproc.runtime.checkpointer import Checkpointer
-from tests.simulation import campaign
+from tests.simulation import __main__ as main
+from tests.simulation import campaign, pod
 from tests.simulation.__main__ import many
 from tests.simulation.campaign import Outcome, reproduction
 from tests.simulation.conftest import Tally
@@ -49,17 +50,41 @@ def test_each_seed_is_a_world_of_its_own() -> None:
 
 
 def test_a_seed_has_one_trace_whatever_the_hash_seed() -> None:
-    seeds = (3, 4, 7)
-    assert [draw(seed).stages for seed in seeds] == [1, 2, 3]
+    seeds = (3, 4, 6, 7, 11)
+    drawn = [draw(seed) for seed in seeds]
+    assert {one.stages for one in drawn} == {1, 2, 3}
+    assert set().union(*(one.more for one in drawn)) == MORE.keys()
     code = f"from tests.simulation.seeds import run_seed; print([run_seed(seed).trace for seed in {seeds}])"
     found = {in_a_process(hash_seed, "-c", code) for hash_seed in ("0", "1", "random")}
     assert len(found) == 1
     assert found.pop().count("'") == 2 * len(seeds)
 
 
+def test_what_is_written_is_in_the_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = run_seed(3)
+    monkeypatch.setattr(pod, "DIGEST_KEY", b"j" * 32)
+    after = run_seed(3)
+    assert (after.wrong, after.steps, after.virtual_s) == ([], before.steps, before.virtual_s)
+    assert after.trace != before.trace
+
+
 def test_the_line_of_a_seed_runs_it_again() -> None:
     _, *line = reproduction(7).split()
     assert f"trace {run_seed(7).trace}" in in_a_process("random", *line)
+
+
+def test_the_line_of_a_seed_with_more_names_the_same_world(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def run(seed: int, told: object, *, more: frozenset[str] | None) -> Outcome:
+        asked.append((seed, more))
+        return outcome(seed)
+
+    monkeypatch.setattr(main, "run_seed", run)
+    for more in (None, frozenset[str](), frozenset({"side"}), frozenset({"deadline", "table"})):
+        monkeypatch.setattr(sys, "argv", reproduction(7, more).split()[2:])
+        assert main.main() == 0
+        assert asked.pop() == (7, more)
 
 
 def in_a_process(hash_seed: str, *arguments: str) -> str:

@@ -10,19 +10,23 @@ import msgspec
 import pytest
 
 from streamproc.runtime import engine
-from tests.simulation.campaign import NEVER, Outcome, simulate
+from tests.simulation.campaign import NEVER, Outcome, reproduction, simulate
 from tests.simulation.scenario import MORE, draw
+from tests.simulation.seeds import run_seed
 
 pytestmark = [pytest.mark.blocking, pytest.mark.timeout(240)]
 BLOCKS = 6
 SEEDS = 102
 
 
+def more_of(seed: int) -> frozenset[str]:
+    """A deadline; each second of a block has a table that changes, too, and a call if there is a stage before."""
+    all_of_them = MORE.keys() - ({"call"} if draw(seed).stages == 1 else set())
+    return frozenset({"deadline"} if seed // BLOCKS % 2 == 0 else all_of_them)
+
+
 def world(seed: int) -> Outcome:
-    """With a deadline; each second of a block has a table that changes, too, and a call if there is a stage before."""
-    drawn = draw(seed)
-    more = {"deadline"} if seed // BLOCKS % 2 == 0 else MORE.keys() - ({"call"} if drawn.stages == 1 else set())
-    return simulate(msgspec.structs.replace(drawn, more=frozenset(more)))
+    return run_seed(seed, more=more_of(seed))
 
 
 @pytest.mark.parametrize("block", range(BLOCKS))
@@ -30,7 +34,7 @@ def test_what_is_late_is_decided_by_rules_alone_whatever_fails(block: int) -> No
     seen: Counter[str] = Counter()
     for seed in range(block, SEEDS, BLOCKS):
         outcome = world(seed)
-        assert outcome.wrong == [], f"seed {seed}: {outcome.wrong[:3]}"
+        assert outcome.wrong == [], f"{reproduction(seed, more_of(seed))}\n{outcome.wrong[:3]}"
         seen.update(outcome.seen)
     for kind in ("worlds with all of these", "tables changed under decisions", "call past_deadline"):
         assert seen[kind], kind

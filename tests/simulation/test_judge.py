@@ -14,6 +14,7 @@ from state.hashing import partition_of
 from state.memory import MemoryDisk
 from streamproc.eventlog.contract import CommittedOffset, OutputRecords, TopicPartition
 from streamproc.eventlog.simulated.partition import Batch
+from streamproc.runtime.journal import decode_entry, encode_entry
 from tests.simulation import campaign
 from tests.simulation.judge import judge
 from tests.simulation.pod import Shared
@@ -24,7 +25,7 @@ SEED, STAGED = 5, 7
 Damage = Callable[[Shared, list[MemoryDisk]], None]
 
 
-def told_of(damage: Damage, monkeypatch: pytest.MonkeyPatch, seed: int = SEED) -> list[str]:
+def told_of(damage: Damage, monkeypatch: pytest.MonkeyPatch, seed: int = SEED, *more: str) -> list[str]:
     """What the judge says of a world that went well and was damaged then."""
 
     def judged(shared: Shared, disks: list[MemoryDisk]) -> list[str]:
@@ -33,7 +34,7 @@ def told_of(damage: Damage, monkeypatch: pytest.MonkeyPatch, seed: int = SEED) -
         return judge(shared, disks)
 
     monkeypatch.setattr(campaign, "judge", judged)
-    return campaign.simulate(msgspec.structs.replace(draw(seed), more=frozenset())).wrong
+    return campaign.simulate(msgspec.structs.replace(draw(seed), more=frozenset(more))).wrong
 
 
 def batches(shared: Shared, topic: str) -> list[Batch]:
@@ -73,6 +74,51 @@ def wrong_score(shared: Shared, _: list[MemoryDisk]) -> None:
     topic = shared.plans[-1].topics.decisions
     values = list(records(shared, topic).values)
     change(shared, topic, values=[value.replace(b'"score":0.0', b'"score":9.0') for value in values])
+
+
+def wrong_key(shared: Shared, _: list[MemoryDisk]) -> None:
+    topic = shared.plans[-1].topics.decisions
+    change(shared, topic, keys=[b"another", *records(shared, topic).keys[1:]])
+
+
+def rewritten(old: bytes, new: bytes) -> Damage:
+    """All decisions of a batch."""
+
+    def damage(shared: Shared, _: list[MemoryDisk]) -> None:
+        topic = shared.plans[-1].topics.decisions
+        values = records(shared, topic).values
+        assert old in values[0]
+        change(shared, topic, values=[value.replace(old, new) for value in values])
+
+    return damage
+
+
+def other_features(shared: Shared, _: list[MemoryDisk]) -> None:
+    """A journal record's block of features is not the one that it names."""
+    topic = shared.plans[-1].topics.journal
+    change(shared, topic, values=[*records(shared, topic).values[:-1], b"x"])
+
+
+def other_action(shared: Shared, disks: list[MemoryDisk]) -> None:
+    """The last journal record says so of a decision, in a chain that is whole, and named by the group's offset."""
+    journal = shared.plans[-1].topics.journal
+    found = records(shared, journal)
+    entry, _, chain = decode_entry(found.headers[-1])
+    before = decode_entry(records_before(shared, journal))[2]
+    changed = msgspec.structs.replace(entry, actions=bytes([entry.actions[0] ^ 1]) + entry.actions[1:])
+    headers, after = encode_entry(changed, before)
+    change(shared, journal, headers=[*found.headers[:-1], headers])
+    offsets = shared.cluster.group(shared.pipeline).offsets
+    tp = TopicPartition(shared.plans[-1].stream.topic, found.tp.partition)
+    offsets[tp] = CommittedOffset(offsets[tp].offset, offsets[tp].metadata.replace(chain.hex(), after.hex()))
+
+
+def records_before(shared: Shared, topic: str) -> Any:
+    """The headers of the last record but one."""
+    found = batches(shared, topic)[-2].records
+    assert found is not None
+    assert found.headers is not None
+    return found.headers[-1]
 
 
 def lost_letter(shared: Shared, _: list[MemoryDisk]) -> None:
@@ -123,6 +169,11 @@ def older_rows(_: Shared, disks: list[MemoryDisk]) -> None:
         (second_decision, "decisions, expected"),
         (swapped_decisions, "offset"),
         (wrong_score, "'score': 9.0"),
+        (wrong_key, "has the key b'another'"),
+        (rewritten(b'{"', b'{"more":1,"'), "'more': 1"),
+        (rewritten(b'":', b'": '), "is not of the decisions that it covers"),
+        (other_features, "is not of the decisions that it covers"),
+        (other_action, "is not of the decisions that it covers"),
         (lost_letter, "dead letters"),
         (lost_journal_record, "journal record 1"),
         (offset_behind, "the group's offset is"),
@@ -135,6 +186,21 @@ def older_rows(_: Shared, disks: list[MemoryDisk]) -> None:
 def test_the_judge_tells(damage: Damage, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = told_of(damage, monkeypatch)
     assert any(words in one for one in wrong), wrong
+
+
+def lost_copy(shared: Shared, _: list[MemoryDisk]) -> None:
+    batches(shared, shared.plans[-1].topics.side["checked"])[0].records = None
+
+
+def second_copy(shared: Shared, _: list[MemoryDisk]) -> None:
+    last = records(shared, shared.plans[-1].topics.side["checked"])
+    shared.cluster.append([OutputRecords(last.tp, last.keys[-1:], last.values[-1:], 0)], None)
+
+
+@pytest.mark.parametrize("damage", [lost_copy, second_copy])
+def test_the_judge_tells_of_side_outputs(damage: Damage, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = told_of(damage, monkeypatch, SEED, "side")
+    assert any("checked has" in one for one in wrong), wrong
 
 
 # ---- stages: what is damaged is the second of three, or what it reads

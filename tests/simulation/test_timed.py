@@ -8,6 +8,7 @@ import asyncio
 import json
 import random
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from streamproc.eventlog.contract import OutputRecords, TopicPartition
 from streamproc.eventlog.simulated import Fault, Faults, SimulatedEventLog, VirtualTimeLoop
 from streamproc.language import compile_pipeline
 from streamproc.language.load import read_pipeline
-from streamproc.runtime.journal import decode_entry
+from streamproc.runtime.journal import CHAIN_START, JournalHead, chain_after, decode_entry
 from streamproc.runtime.topics import prepare_topics
 from tests.oracle.timed import say
 from tests.simulation.world import World
@@ -177,9 +178,38 @@ def expected(spec: TimedSpec, rows: list[dict[str, Any]]) -> tuple[list[dict[str
     return alerts, late
 
 
+async def check_journal(world: World, partition: int, records: list[Any]) -> None:
+    """It covers each record of the input once, in a chain whose end the group's offset names: what follows believes
+    it.
+    """
+    source = TopicPartition(world.plan.stream.topic, partition)
+    chain, at = CHAIN_START, 0
+    for number, headers in enumerate(records):
+        entry, body, after = decode_entry(headers)
+        chain = chain_after(chain, body)
+        assert (entry.sequence, after) == (number, chain), f"record {number} does not follow"
+        for part in entry.ranges:
+            assert part.start == at, f"record {number} begins at {part.start}, expected {at}"
+            at = part.stop
+    log = world.client()
+    end = (await log.admin().end_offsets([source]))[source]
+    committed = (await log.admin().committed(world.plan.pipeline, [source])).get(source)
+    await log.close()
+    assert at == end, f"the journal ends at {at}, the input at {end}"
+    named = None if committed is None else (committed.offset, JournalHead.parse(committed.metadata).chain)
+    assert named == ((at, chain) if end else None), "the group's offset does not name the journal's end"
+
+
 async def judge(world: World) -> Counter[str]:
     seen: Counter[str] = Counter()
     for partition in range(world.partitions):
+        await check_journal(world, partition, await journal(world, partition))
+        source, decided = [
+            await world.read(topic, partition) for topic in (world.plan.stream.topic, world.plan.topics.decisions)
+        ]
+        assert [json.loads(value)["id"] for _, value, _ in decided] == [
+            json.loads(value)["id"] for _, value, _ in source
+        ]
         alerts = [json.loads(value) for _, value, _ in await world.read(world.plan.topics.alerts, partition)]
         late = [json.loads(value) for _, value, _ in await world.read(world.plan.topics.late, partition)]
         for step in world.plan.timed:
@@ -213,6 +243,33 @@ def test_alerts_are_the_oracles_whatever_fails(plan: Plan) -> None:
             seen += runner.run(lived(plan, seed))
     assert seen["alerts"] > 3000
     assert min(seen["late"], seen["ticks"], seen["crashes"]) >= 10, seen
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda records: records[1:], "does not follow"),
+        (lambda records: records[:1] + records[2:], "does not follow"),
+        (lambda records: records + records[-1:], "does not follow"),
+        (lambda records: records[:-1], "ends at|does not name"),
+    ],
+    ids=["begin", "hole", "twice", "end"],
+)
+def test_a_journal_that_is_not_whole_is_seen(plan: Plan, damage: Callable[[list[Any]], list[Any]], said: str) -> None:
+    """Else rows that were lost or taken twice would be missing, or be there twice, in what is expected, too."""
+
+    async def run() -> None:
+        rng = random.Random(0)
+        world = World(plan, rng, Faults(rng))
+        await feed(world, payments(rng, 60, 0))
+        assert await world.work(batch_rows_max=7)
+        records = await journal(world, 0)
+        await check_journal(world, 0, records)
+        with pytest.raises(AssertionError, match=said):
+            await check_journal(world, 0, damage(records))
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(run())
 
 
 class Shared(World):

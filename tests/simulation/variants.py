@@ -34,6 +34,7 @@ _CALL = """\
     call: {url: "http://127.0.0.1:9/?d={device_id}", in_flight: 20, timeout: 60ms}
     returns: {reputation: int64}
 """
+_REVIEWED = "when: s_24h > 2000, then: review"
 _RULES = {
     "table": "  - {id: limit, when: 'amount > table(limits, card_id).top', then: decline}\n",
     "call": "  - {id: reputed, when: reputation >= 80, then: review}\n",
@@ -63,6 +64,8 @@ def _pipeline(stages: int, more: frozenset[str]) -> Pipeline:
     rules = "".join(rule for what, rule in _RULES.items() if what in more)
     parts = _DEADLINE * ("deadline" in more) + _TABLES * ("table" in more)
     text = before + rules + parts + decision + after
+    if "side" in more:
+        text = text.replace(_REVIEWED, _REVIEWED + ", to: checked")
     if "call" in more:
         following = f"  - name: {'card' if stages == 2 else 'terminal'}\n"
         text = text.replace(following, _CALL + following)
@@ -77,7 +80,7 @@ def _made(stages: int, more: frozenset[str]) -> Sequence[Plan]:
 
 @cache
 def simulated_plans(more: frozenset[str] = frozenset()) -> Mapping[int, Sequence[Plan]]:
-    """The plans that seeds run, by the number of their stages; `more`: "deadline", "table", "call"."""
+    """The plans that seeds run, by the number of their stages; `more`: "deadline", "table", "call", "side"."""
     return {stages: _made(stages, more) for stages in (1, 2, 3)}
 
 
