@@ -1,8 +1,8 @@
 """How far the group has come in all partitions of its topics, whoever has them: a look at the log now and then.
 
-A partition is behind if what was there at the look before the last one is not decided, or what was written here. Its event time is that of the
-last commit (`JournalHead.time`), or long ago. Offsets that no record will ever have, of transactions' marks, are no
-lag.
+A partition is behind if what was there at the look before the last one is not decided, or what was written here. Its
+event time is that of the last commit (`JournalHead.time`), or long ago. Offsets that no record will ever have, of
+transactions' marks, are no lag.
 """
 
 from __future__ import annotations

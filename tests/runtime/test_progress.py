@@ -184,3 +184,17 @@ async def test_offsets_of_another_program_say_nothing(text: str) -> None:
     progress = watched(log)
     await looked(progress, log)
     assert progress.behind(TP, AWAY) == LONG_AGO
+
+
+async def test_what_is_written_here_makes_its_partition_behind_at_once_until_it_is_read() -> None:
+    log = Log()
+    log.ends, log.offsets = {TP: 10, OTHER: 0}, {TP: said(10, 5)}
+    progress = watched(log)
+    await looked(progress, log)
+    progress.wrote({TP: 12})
+    assert (progress.behind(TP, 10), progress.behind(TP, 13), progress.behind(OTHER, AWAY)) == (5, None, None)
+    await looked(progress, log)
+    assert progress.behind(TP, 12) == 5, "a look that began before knows less"
+    progress.forget()
+    await looked(progress, log)
+    assert progress.behind(TP, 10) is None
