@@ -9,6 +9,7 @@ from pathlib import Path
 
 from operators.expressions import ExpressionOperator
 from operators.operator import Operator
+from operators.patterns.operator import PatternOperator
 from operators.plan import Plan
 from operators.schema import DataType
 from operators.score import ScoreOperator
@@ -113,6 +114,8 @@ class _Stage:
                 yield self._part(what or "feature", shown, detail, units)
         elif isinstance(step, ScoreOperator):
             yield self._score(step)
+        elif isinstance(step, PatternOperator):
+            yield Work("pattern", step.spec.name, "not reckoned", 0.0, 0.0, self._hops)
         elif isinstance(step, TimedOperator):
             detail = f"{timed_text(step.spec)}: not reckoned"
             yield Work(timed_what(step.spec), step.spec.name, detail, 0.0, 0.0, self._hops)
