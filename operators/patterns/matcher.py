@@ -7,11 +7,11 @@
            4. an attempt that is complete and has no preferred run left is a match; what AFTER MATCH SKIP says goes
 
 An attempt is all runs that began with one row. Without gaps an attempt waits until those before it have matched or
-failed (the leftmost match counts, as in SQL); with gaps each is a match as soon as it can be, as in CEP. AFTER MATCH NO
-SKIP has no preference at all: every way to match is one.
+failed (the leftmost match counts, as in SQL); with gaps its first complete run is a match at once, as in CEP. AFTER
+MATCH NO SKIP has no preference at all: every way to match is one.
 
 Bounds: two runs of an attempt in the same place, of which no condition can tell the values apart, are one (the
-preferred one stays); so are two of different attempts, if whatever the later one finds would be skipped. Beyond
+preferred one stays); so are two of different attempts, where whatever the later one finds would be skipped. Beyond
 `runs_max` runs a key the least preferred run of the oldest attempt goes.
 """
 
@@ -97,7 +97,7 @@ class Matcher:
         self._asked, self.within, self._runs_max = asked, within, runs_max
         self.skip = skip or Skip()
         self.every = self.skip.kind is SkipKind.NO_SKIP
-        self._ordered = ordered and not self.every
+        self.ordered = ordered and not self.every
         self.keeps_trail = keeps_trail or self.every
         self.shares = self.skip.kind is SkipKind.PAST_LAST and not within
         self.empty = begin(slots)
@@ -152,7 +152,7 @@ class Matcher:
         while at < len(state.attempts):
             attempt = state.attempts[at]
             if attempt.runs:
-                if self._ordered:
+                if self.ordered:
                     return
                 at += 1
                 continue
@@ -200,6 +200,8 @@ class _Step:
         self._state, self._row, self._number = state, row, state.rows
         self.said: list[Match] = []
         self._seen: set[tuple[Any, ...]] = set()
+        # A match that is found, and may yet be told, would take an earlier attempt away and leave a later one.
+        self._shares = matcher.shares and all(attempt.found is None for attempt in state.attempts)
 
     def begin(self) -> None:
         """An attempt that begins with the row, if one can."""
@@ -216,7 +218,7 @@ class _Step:
 
     def advance(self, attempt: Attempt, *, is_first: bool = False) -> None:
         """The attempt's runs take the row, go on waiting, or fail; `is_first`: there is no gap before its first row."""
-        if not self._matcher.shares:
+        if not self._shares:
             self._seen = set()
         runs, attempt.runs = attempt.runs, []
         for run in runs:
@@ -274,6 +276,8 @@ class _Step:
         """A run has come to its end; whether those less preferred go."""
         if not self._matcher.every:
             attempt.found = (end, run)
+            if not self._matcher.ordered:
+                attempt.runs = []
             return True
         match = Match(self._state.matches + 1, attempt.start, end, run.values, run.trail)
         if all(match.trail != other.trail for other in self.said):

@@ -12,21 +12,17 @@ from __future__ import annotations
 __all__ = ["PatternOperator", "dropped_column", "matched_column", "measure_column"]
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from operators.batch import Batch, Column, TaskRows
-from operators.event_values import column_of
 from operators.expressions.program import Program as Expressions
 from operators.operator import BOOL, INT64, Operator, OperatorContext, OutputField
-from operators.patterns.matcher import Condition, KeyRuns, Match, Matcher, Row
-from operators.patterns.nfa import compile_pattern
-from operators.patterns.slots import Slot, value_of
-from operators.patterns.spec import MATCH_NUMBER, PatternSpec, check
-from operators.patterns.tree import is_gapped
+from operators.patterns.matcher import KeyRuns, Match, Row
+from operators.patterns.rows import fitting, matcher_of, plain_values, true_rows, values_batch
+from operators.patterns.spec import PatternSpec, check
 from operators.tables import LookupTable
 from state.errors import RecordError, StateCorruptedError
 from state.table import KeyedTable, TableSpec
@@ -60,20 +56,7 @@ class PatternOperator(Operator):
     def __init__(self, spec: PatternSpec, lookups: Mapping[str, LookupTable] | None = None) -> None:
         check(spec)
         self.spec = spec
-        program = compile_pattern(spec.pattern)
-        self.variables = program.variables
-        reads = {name for compiled in spec.conditions.values() for name in compiled.inputs}
-        number = {name: i for i, name in enumerate(program.variables)}
-        self.matcher = Matcher(
-            program,
-            spec.slots,
-            {number[name]: _condition(spec, name, lookups or {}) for name in spec.conditions},
-            asked=[i for i, slot in enumerate(spec.slots) if slot.name in reads],
-            skip=spec.skip,
-            within=spec.within,
-            runs_max=spec.runs_max,
-            ordered=not is_gapped(spec.pattern),
-        )
+        self.matcher = matcher_of(spec, lookups or {})
         self._measures = Expressions(
             [(measure_column(spec.name, name), compiled) for name, compiled in spec.measures], lookups or {}
         )
@@ -116,16 +99,6 @@ class PatternOperator(Operator):
                 batch.columns[column] = _spread(said, ends, batch.size)
 
 
-def values_batch(slots: Sequence[Slot], matches: Sequence[Match], times: npt.NDArray[np.int64]) -> Batch:
-    """A batch of matches: a row each, the slots' values as columns."""
-    columns = {
-        slot.name: column_of(slot.of, [value_of(slot, match.values[i]) for match in matches])
-        for i, slot in enumerate(slots)
-    }
-    columns[MATCH_NUMBER] = column_of(INT64, [match.number for match in matches])
-    return Batch(len(matches), (), times, [], columns)
-
-
 def _spread(column: Column, rows: npt.NDArray[np.intp], size: int) -> Column:
     """The column of a whole batch that has values at `rows` only."""
     values = np.full(size, "" if column.values.dtype == object else 0, column.values.dtype)
@@ -133,23 +106,6 @@ def _spread(column: Column, rows: npt.NDArray[np.intp], size: int) -> Column:
     values[rows] = column.values
     valid[rows] = True if column.valid is None else column.valid
     return Column(column.type, values, valid)
-
-
-def _condition(spec: PatternSpec, variable: str, lookups: Mapping[str, LookupTable]) -> Condition:
-    compiled = spec.conditions[variable]
-    program = Expressions([(variable, compiled)], lookups)
-    slots = [(i, slot) for i, slot in enumerate(spec.slots) if slot.name in compiled.inputs]
-    columns = [(i, name) for i, name in enumerate(spec.columns) if name in compiled.inputs]
-
-    def holds(values: list[Any], row: Row) -> bool:
-        known = {slot.name: column_of(slot.of, [value_of(slot, values[i])]) for i, slot in slots}
-        for i, name in columns:
-            known[name] = column_of(spec.types[i], [row.values[i]])
-        batch = Batch(1, (), np.array([row.time], np.int64), [], known)
-        said = program.run(batch)[variable]
-        return bool(said.values[0]) and (said.valid is None or bool(said.valid[0]))
-
-    return holds
 
 
 class _Run:
@@ -166,11 +122,11 @@ class _Run:
         batch, operator = self._batch, self._operator
         matches: dict[int, Match] = {}
         dropped = np.zeros(batch.size, np.int64)
-        fits = self._fits()
+        fits = fitting(self._spec, operator.matcher.program.variables, batch)
         rows, slots = self._candidates(fits)
         if not rows:
             return matches, dropped
-        values = list(zip(*(_plain(batch.columns[name], rows) for name in self._spec.columns), strict=True))
+        values = list(zip(*(plain_values(batch.columns[name], rows) for name in self._spec.columns), strict=True))
         bits, times = fits[rows].tolist(), batch.event_time[rows].tolist()
         matcher = operator.matcher
         for i, (row, slot) in enumerate(zip(rows, slots, strict=True)):
@@ -187,25 +143,13 @@ class _Run:
         self._keep()
         return matches, dropped
 
-    def _fits(self) -> npt.NDArray[np.int64]:
-        """Bit i of each row: whether it may be of variable i."""
-        batch, spec = self._batch, self._spec
-        found = np.zeros(batch.size, np.int64)
-        for i, variable in enumerate(self._operator.variables):
-            column = spec.fits.get(variable)
-            if column is None:
-                found |= 1 << i
-            else:
-                found |= _true(batch.columns[column]).astype(np.int64) << i
-        return found
-
     def _candidates(self, fits: npt.NDArray[np.int64]) -> tuple[list[int], list[int]]:
         """The rows that the matcher must see, and their keys' slots."""
         batch, spec, table = self._batch, self._spec, self._table
         keys = batch.columns[spec.key]
         counts = np.ones(batch.size, np.bool_) if keys.valid is None else keys.valid.copy()
         if spec.counts is not None:
-            counts &= _true(batch.columns[spec.counts])
+            counts &= true_rows(batch.columns[spec.counts])
         rows = np.flatnonzero(counts)
         if not rows.size:
             return [], []
@@ -247,19 +191,6 @@ class _Run:
             seen = self._seen[slot] if kept and self._spec.ttl else 0
             header.append((seen, is_live) if self._spec.ttl else (is_live,))
         table.rows[slots] = header
-
-
-def _true(column: Column) -> npt.NDArray[np.bool_]:
-    values: npt.NDArray[np.bool_] = column.values if column.valid is None else column.values & column.valid
-    return values
-
-
-def _plain(column: Column, rows: list[int]) -> list[Any]:
-    """Physical values at `rows`; None is NULL."""
-    values: list[Any] = column.values[rows].tolist()
-    if column.valid is None:
-        return values
-    return [value if known else None for value, known in zip(values, column.valid[rows].tolist(), strict=True)]
 
 
 def _spans(tasks: Sequence[TaskRows], rows: npt.NDArray[np.intp]) -> tuple[TaskRows, ...]:

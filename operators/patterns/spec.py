@@ -12,7 +12,7 @@ import msgspec
 from operators.expressions.nodes import Compiled
 from operators.patterns.nfa import compile_pattern
 from operators.patterns.slots import Slot
-from operators.patterns.tree import Pattern
+from operators.patterns.tree import Pattern, is_gapped
 from operators.schema import DataType
 from state.errors import ConfigError
 
@@ -81,7 +81,7 @@ def check(spec: PatternSpec) -> None:
         raise ConfigError(f"a pattern has at most {VARIABLES_MAX} variables")
     if program.may_be_empty:
         raise ConfigError("the pattern matches no row at all", hint="A+ instead of A*, or a part that must be there")
-    if program.may_go_on and spec.skip.kind is not SkipKind.NO_SKIP:
+    if program.may_go_on and spec.skip.kind is not SkipKind.NO_SKIP and not is_gapped(spec.pattern):
         hint = "end it with a reluctant quantifier (A{3,}? matches at the third row), or with another row"
         raise ConfigError(
             "the pattern ends with a greedy quantifier: a match would wait for the row behind it", None, hint

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["pattern_meaning", "pattern_step"]
+__all__ = ["pattern_meaning", "pattern_spec", "pattern_step"]
 
 from collections.abc import Mapping
 
@@ -30,6 +30,20 @@ def pattern_step(
     Raises:
         ConfigError: a type does not fit, or the pattern cannot be said row by row; with its place.
     """
+    try:
+        return PatternOperator(pattern_spec(item, scope, lookups, ttl), lookups)
+    except ConfigError as error:
+        raise ConfigError(error.message, error.place or item.place, error.hint) from None
+
+
+def pattern_spec(
+    item: PatternItem, scope: Mapping[str, OutputField], lookups: Mapping[str, LookupTable], ttl: int
+) -> PatternSpec:
+    """The same as plain data, for whoever has all rows at hand.
+
+    Raises:
+        ConfigError: a type does not fit, with its place.
+    """
     clause, reading = item.declared.match, item.reading
     if (kind := scope[item.key].type).kind is not Kind.STRING:
         hint = f"make a feature of it: CAST({item.key} AS varchar)"
@@ -50,15 +64,11 @@ def pattern_step(
     measures: list[tuple[str, Compiled]] = [
         (name, compile_expression(expr, known, schemas)) for name, expr in reading.measures.items()
     ]
-    spec = PatternSpec(
+    return PatternSpec(
         item.pattern, item.key, clause.pattern, reading.fits, conditions, columns,
         tuple(scope[name].type for name in columns), slots, tuple(measures), item.counts, reading.skip, clause.within,
         min(filter(None, (clause.within and clause.within + LATE_MS, ttl)), default=0),
     )  # fmt: skip
-    try:
-        return PatternOperator(spec, lookups)
-    except ConfigError as error:
-        raise ConfigError(error.message, error.place or item.place, error.hint) from None
 
 
 def _check_condition(kind: DataType, expr: Expr, what: str) -> None:

@@ -74,6 +74,7 @@ CASES: list[tuple[str, str, str]] = [
     ("'10' MINUTE", "10 MINUTE", "WITHIN wants an interval"),
     ("SKIP PAST LAST ROW", "SKIP TO LAST C", "C is not in the pattern (one of A, B"),
     ("SKIP PAST LAST ROW", "GO ON", "AFTER MATCH wants to know where to go on (SKIP PAST LAST ROW, SKIP TO NEXT ROW"),
+    ("AFTER MATCH", "ALL ROWS PER MATCH WITH UNMATCHED ROWS AFTER MATCH", "WITH UNMATCHED ROWS is not supported yet"),
     ("AFTER MATCH", "ALL ROWS PER MATCH AFTER MATCH", "ALL ROWS PER MATCH is for SQL statements"),
     ("AFTER MATCH SKIP PAST LAST ROW", "DEFINE A AS true", "PATTERN stands behind DEFINE (move it before it)"),
     ("COUNT(A.*) AS small", "COUNT(A.*)", "a measure needs a name (COUNT(A.*) AS failures)"),

@@ -176,7 +176,7 @@ class _Clauses:
             subsets,
             self._skip((*known, *subsets)),
             self._within(),
-            "ALL" if "ROWS" in self._found and self._found["ROWS"][1][0].text.upper() == "ALL" else "ONE",
+            self._rows(),
             self._place,
         )
 
@@ -252,6 +252,16 @@ class _Clauses:
                 "WITHIN wants an interval", pieces[0].at, f"WITHIN INTERVAL '10' MINUTE; {', '.join(UNIT_MS)}"
             )
         return int(match[1]) * UNIT_MS[unit]
+
+    def _rows(self) -> str:
+        if "ROWS" not in self._found:
+            return "ONE"
+        first, *_ = pieces = self._found["ROWS"][1]
+        extra = [piece.text.upper() for piece in pieces[4:]]
+        which = first.text.upper()
+        if extra and (which == "ONE" or extra != ["SHOW", "EMPTY", "MATCHES"]):
+            raise self._error(f"{' '.join(extra)} is not supported yet", pieces[4].at, "leave it out")
+        return which
 
     def _skip(self, known: tuple[str, ...]) -> SkipClause:
         if "AFTER" not in self._found:

@@ -7,7 +7,7 @@ series     a b c      one row after the other, nothing between (MATCH_RECOGNIZE;
            a -> !x b  b later, and no x before it
 choice     a | b      a rather than b                 PERMUTE(a, b)   in any order
 group      (a b)      {- a -}  left out of the rows   ()  no row       ^ $  begin and end of the key's rows
-quantifier * + ? {n} {n,} {,m} {n,m}, as often as possible; with ? behind: as seldom
+quantifier * + ? {n} {n,} {,m} {n,m} {,}, as often as possible; with ? behind: as seldom
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class _Parser:
         if match["least"] is None:
             return None
         least, most, comma = match["least"], match["most"], match["comma"]
-        if not least and not most:
+        if not least and not most and not comma:
             raise self._error("a quantifier without a number", at, "{3}, {3,} or {3,5}")
         if max(len(least), len(most)) > 6 or int(least or 0) > COUNT_MAX or int(most or 0) > COUNT_MAX:
             raise self._error(f"a quantifier counts to {COUNT_MAX} at most", at)
