@@ -9,7 +9,7 @@ table, MessagePack in its blob; between two rows of a key nothing else is kept.
 
 from __future__ import annotations
 
-__all__ = ["PatternOperator", "dropped_column", "matched_column", "measure_column"]
+__all__ = ["PatternOperator", "dropped_column", "dropped_runs", "matched_column", "measure_column"]
 
 from collections.abc import Mapping, Sequence
 
@@ -44,6 +44,13 @@ def measure_column(name: str, measure: str) -> str:
 def dropped_column(name: str) -> str:
     """The column that says how many runs went at a row for want of room."""
     return f"{name}.dropped"
+
+
+def dropped_runs(batch: Batch) -> dict[str, int]:
+    """How many runs went in a batch for want of room, by pattern; those of which none went are left out."""
+    names = [column.removesuffix(".matched") for column in batch.columns if column.endswith(".matched")]
+    found = {name: batch.columns.get(dropped_column(name)) for name in names}
+    return {name: total for name, column in found.items() if column and (total := int(column.values.sum()))}
 
 
 class PatternOperator(Operator):
