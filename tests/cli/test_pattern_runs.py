@@ -48,3 +48,45 @@ def test_a_run_finds_what_a_backtest_finds(cli: Cli, pipeline: Path, tmp_path: P
 
 def said(row: dict[str, Any]) -> list[Any]:
     return [row["rising.steps"], float(row["rising.lowest"]), float(row["rising.highest"])]
+
+
+BANK = """\
+pipeline: bank
+decide: payments
+streams:
+  payments: {id: id, event_time: at, fields: {id: string, user: string, amount: decimal(2), at: timestamp}}
+  logins: {id: login, event_time: at, fields: {login: string, user: string, outcome: string, at: timestamp}}
+partition_by: user
+patterns:
+  takeover: >
+    MEASURES COUNT(F.*) AS failures
+    PATTERN (F (-> F){2,} -> S -> P) WITHIN INTERVAL '10' MINUTE
+    DEFINE F AS stream = 'logins' AND outcome = 'failed', S AS stream = 'logins' AND outcome = 'ok',
+           P AS stream = 'payments' AND amount > 1000
+rules: [{id: takeover, when: matched(takeover), then: decline}]
+decision: {severity: [decline, approve], otherwise: approve, include: [takeover.failures]}
+"""
+
+
+def test_a_pattern_goes_across_streams(cli: Cli, tmp_path: Path) -> None:
+    def at(second: int) -> str:
+        return f"2026-05-01T10:00:{second:02d}Z"
+
+    logins = [
+        {"login": f"l{i}", "user": "u", "outcome": "failed" if i < 4 else "ok", "at": at(10 * i)} for i in range(5)
+    ]
+    amounts = {15: 5, 25: 2000, 50: 2000, 55: 2000}
+    paid = [{"id": f"p{second}", "user": "u", "amount": amount, "at": at(second)} for second, amount in amounts.items()]
+    (tmp_path / "bank.yaml").write_text(BANK)
+    for name, rows in (("logins", logins), ("payments", paid)):
+        (tmp_path / f"{name}.ndjson").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    inputs = [f"{name}={tmp_path}/{name}.ndjson" for name in ("payments", "logins")]
+    output = tmp_path / "o.parquet"
+    assert cli("backtest", tmp_path / "bank.yaml", "--input", *inputs, "--output", output).code == 0
+    found = {row["id"]: (row["decision"], row["takeover.failures"]) for row in pq.read_table(output).to_pylist()}
+    assert found == {
+        "p15": ("approve", None),
+        "p25": ("approve", None),
+        "p50": ("decline", 4),
+        "p55": ("approve", None),
+    }

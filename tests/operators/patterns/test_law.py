@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from operators.patterns.matcher import KeyRuns, Match, Matcher, Row
@@ -136,6 +136,12 @@ skips = st.sampled_from(["past_last", "past_last", "past_last", "next_row", "fir
 
 
 @pytest.mark.timeout(300)
+@example(("rep", ("alt", [("seq", []), ("var", "A")]), 0, None, True), [({"A"}, 0, 1)] * 2, "past_last", 0, "A", False)
+@example(
+    ("seq", [("var", "A"), ("rep", ("var", "B"), 1, None, True), ("rep", ("var", "C"), 1, None, True)]),
+    [({"A"}, 0, 1), ({"B"}, 0, 1), ({"C"}, 0, 1), ({"A", "C"}, 0, 1), ({"A", "B"}, 0, 1), ({"B"}, 0, 1), ({"C"}, 0, 1)],
+    "past_last", 0, "A", False,
+)  # fmt: skip
 @given(strict, rows, skips, st.sampled_from([0, 0, 3]), st.sampled_from(NAMES), st.booleans())
 @examples(250)
 def test_strict_patterns(pattern: Any, some: Any, skip: str, within: int, to: str, asks: bool) -> None:
