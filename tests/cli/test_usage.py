@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from state.errors import ConfigError, EventLogError, Place, RecordError
-from streamproc.cli.backtest import _one_input_each
+from streamproc.cli.backtest import one_input_each
 from streamproc.cli.errors import report
 from tests.cli.conftest import COMMANDS, Cli
 
@@ -226,7 +226,7 @@ def test_help_comes_without_the_heavy_libraries() -> None:
 def test_input_takes_several_files() -> None:
     given = ["p.yaml", "--input", "a", "b", "--output", "o", "--input=c", "d"]
     spread = ["p.yaml", "--input", "a", "--input", "b", "--output", "o", "--input=c", "--input", "d"]
-    assert _one_input_each(given) == spread
+    assert one_input_each(given) == spread
 
 
 @pytest.mark.parametrize(

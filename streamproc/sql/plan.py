@@ -1,0 +1,124 @@
+"""What a query does, step by step: a tree of plain data that `run.py` carries out. Columns are named by unique keys."""
+
+from __future__ import annotations
+
+__all__ = [
+    "Aggregate",
+    "Column",
+    "Compute",
+    "Filter",
+    "Group",
+    "Node",
+    "Project",
+    "Role",
+    "Scan",
+    "Sorted",
+    "Window",
+    "WindowShape",
+]
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from operators.expressions.nodes import Compiled
+from operators.schema import DataType
+
+Role: TypeAlias = Literal["", "window_start", "window_end", "window_time"]
+
+
+class Column(msgspec.Struct, frozen=True):
+    """A column that a step's rows have. `key`: unique; `alias`, `name`: how a statement calls it, as `alias.name`.
+
+    `role`: what it is of the window that its row belongs to.
+    """
+
+    key: str
+    alias: str
+    name: str
+    type: DataType
+    nullable: bool
+    role: Role = ""
+
+
+class Scan(msgspec.Struct, frozen=True):
+    """All rows of a table, in the order of its files; a column's key is `alias.name`."""
+
+    table: str
+    alias: str
+
+
+class Compute(msgspec.Struct, frozen=True):
+    """The rows, with more columns: (key, expression). `time`: the column that is the rows' event time, "" for none."""
+
+    source: Node
+    expressions: tuple[tuple[str, Compiled], ...]
+    time: str = ""
+
+
+class Filter(msgspec.Struct, frozen=True):
+    """The rows where the condition is TRUE."""
+
+    source: Node
+    condition: Compiled
+    time: str = ""
+
+
+class Project(msgspec.Struct, frozen=True):
+    """The rows with these columns only: (new key, key)."""
+
+    source: Node
+    columns: tuple[tuple[str, str], ...]
+
+
+class Sorted(msgspec.Struct, frozen=True):
+    """The rows in order of a time; equal times as they came."""
+
+    source: Node
+    time: str
+
+
+class WindowShape(msgspec.Struct, frozen=True):
+    """Windows of time, ms. `size`: of a session its gap; `step`: a hop's slide, a cumulating window's step."""
+
+    kind: Literal["tumble", "hop", "cumulate", "session"]
+    size: int
+    step: int
+    offset: int = 0
+
+
+class Window(msgspec.Struct, frozen=True):
+    """Each row once for each window that it belongs to, with the window's start and end (`start`, `end`: their keys).
+
+    A session's rows are those that have equal `keys`.
+    """
+
+    source: Node
+    time: str
+    shape: WindowShape
+    start: str
+    end: str
+    keys: tuple[str, ...] = ()
+
+
+class Aggregate(msgspec.Struct, frozen=True):
+    """`function` over the rows of a group where `argument` is not NULL ("": all rows) and `where` is TRUE ("": all)."""
+
+    key: str
+    function: str
+    argument: str
+    type: DataType
+    where: str = ""
+    distinct: bool = False
+
+
+class Group(msgspec.Struct, frozen=True):
+    """A row for each combination of `keys`, with the aggregates; in order of the column `by`, then as groups began."""
+
+    source: Node
+    keys: tuple[str, ...]
+    aggregates: tuple[Aggregate, ...]
+    by: str
+
+
+Node: TypeAlias = Scan | Compute | Filter | Project | Sorted | Window | Group

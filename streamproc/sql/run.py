@@ -1,0 +1,135 @@
+"""Carries a plan out over tables: each step takes whole columns and gives whole columns."""
+
+from __future__ import annotations
+
+__all__ = ["Relation", "run"]
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from operators.batch import Batch, Column
+from operators.expressions.nodes import Compiled
+from operators.expressions.program import Program
+from operators.schema import DataType, Kind
+from state.errors import ConfigError, RecordError
+from streamproc.sql.aggregate import aggregated
+from streamproc.sql.codes import group_codes
+from streamproc.sql.plan import Compute, Filter, Group, Node, Project, Scan, Sorted, Window
+from streamproc.sql.tables import Table
+from streamproc.sql.windows import assigned
+
+_TIMESTAMP: Final = DataType(Kind.TIMESTAMP)
+_SAID: Final = {"overflow": "a number is too large", "cast": "a value cannot be cast"}
+
+
+class Relation(NamedTuple):
+    """Rows, by column."""
+
+    size: int
+    columns: Mapping[str, Column]
+
+    def take(self, rows: npt.NDArray[np.intp]) -> Relation:
+        """The rows at these places."""
+        return Relation(len(rows), {key: column.take(rows) for key, column in self.columns.items()})
+
+
+def run(node: Node, tables: Mapping[str, Table]) -> Relation:
+    """The rows that a plan gives, in order of emission.
+
+    Raises:
+        ConfigError: a value is too large, cannot be cast, or is a NULL where a time must be.
+    """
+    return _STEPS[type(node)](node, tables)
+
+
+def _scan(node: Scan, tables: Mapping[str, Table]) -> Relation:
+    table = tables[node.table]
+    return Relation(table.rows, {f"{node.alias}.{name}": column for name, column in table.columns.items()})
+
+
+def _computed(source: Relation, expressions: tuple[tuple[str, Compiled], ...], time: str) -> dict[str, Column]:
+    times = source.columns[time].values if time else np.zeros(source.size, np.int64)
+    batch = Batch(source.size, (), times, [], dict(source.columns))
+    try:
+        return Program(expressions, {}).run(batch)
+    except RecordError as error:
+        said = _SAID.get(error.reason, error.reason)
+        where = error.detail.removeprefix("in ").removeprefix("@out.")
+        raise ConfigError(f"{said}, in {where}" if where and "@" not in where else said) from None
+
+
+def _compute(node: Compute, tables: Mapping[str, Table]) -> Relation:
+    source = run(node.source, tables)
+    if not node.expressions:
+        return source
+    return Relation(source.size, {**source.columns, **_computed(source, node.expressions, node.time)})
+
+
+def _filter(node: Filter, tables: Mapping[str, Table]) -> Relation:
+    source = run(node.source, tables)
+    found = _computed(source, (("@where", node.condition),), node.time)["@where"]
+    return source.take(np.flatnonzero(found.values if found.valid is None else found.values & found.valid))
+
+
+def _project(node: Project, tables: Mapping[str, Table]) -> Relation:
+    source = run(node.source, tables)
+    return Relation(source.size, {key: source.columns[old] for key, old in node.columns})
+
+
+def _sorted(node: Sorted, tables: Mapping[str, Table]) -> Relation:
+    source = run(node.source, tables)
+    return source.take(np.argsort(times_of(source, node.time), kind="stable"))
+
+
+def times_of(source: Relation, key: str) -> npt.NDArray[np.int64]:
+    """A column of times, none of which is NULL.
+
+    Raises:
+        ConfigError: one is.
+    """
+    column = source.columns[key]
+    if column.valid is not None and not column.valid.all():
+        name = key.rpartition(".")[2]
+        raise ConfigError(f"{name} is NULL in a row: what is timed needs a time", hint=f"WHERE {name} IS NOT NULL")
+    return column.values
+
+
+def _window(node: Window, tables: Mapping[str, Table]) -> Relation:
+    source = run(node.source, tables)
+    times = times_of(source, node.time)
+    codes, _ = group_codes([source.columns[key] for key in node.keys], source.size)
+    rows, start, end = assigned(node.shape, times, codes)
+    windows = {node.start: Column(_TIMESTAMP, start), node.end: Column(_TIMESTAMP, end)}
+    return Relation(len(rows), {**source.take(rows).columns, **windows})
+
+
+def _group(node: Group, tables: Mapping[str, Table]) -> Relation:
+    source = run(node.source, tables)
+    codes, first = group_codes([source.columns[key] for key in node.keys], source.size)
+    columns = {key: source.columns[key].take(first) for key in node.keys}
+    for one in node.aggregates:
+        argument = source.columns[one.argument] if one.argument else None
+        rows, own = argument, codes
+        if one.where:
+            kept = source.columns[one.where]
+            places = np.flatnonzero(kept.values if kept.valid is None else kept.values & kept.valid)
+            own = codes[places]
+            rows = None if argument is None else argument.take(places)
+        function = "distinct" if one.distinct else one.function
+        columns[one.key] = aggregated(function, rows, one.type, own, len(first))
+    order = np.argsort(columns[node.by].values, kind="stable")
+    return Relation(len(first), columns).take(order)
+
+
+_STEPS: Final[dict[type, Callable[[Any, Mapping[str, Table]], Relation]]] = {
+    Scan: _scan,
+    Compute: _compute,
+    Filter: _filter,
+    Project: _project,
+    Sorted: _sorted,
+    Window: _window,
+    Group: _group,
+}
