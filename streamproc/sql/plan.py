@@ -7,12 +7,14 @@ __all__ = [
     "Column",
     "Compute",
     "Filter",
+    "Frame",
     "Group",
     "Node",
+    "Over",
+    "OverFunction",
     "Project",
     "Role",
     "Scan",
-    "Sorted",
     "Window",
     "WindowShape",
 ]
@@ -71,13 +73,6 @@ class Project(msgspec.Struct, frozen=True):
     columns: tuple[tuple[str, str], ...]
 
 
-class Sorted(msgspec.Struct, frozen=True):
-    """The rows in order of a time; equal times as they came."""
-
-    source: Node
-    time: str
-
-
 class WindowShape(msgspec.Struct, frozen=True):
     """Windows of time, ms. `size`: of a session its gap; `step`: a hop's slide, a cumulating window's step."""
 
@@ -121,4 +116,36 @@ class Group(msgspec.Struct, frozen=True):
     by: str
 
 
-Node: TypeAlias = Scan | Compute | Filter | Project | Sorted | Window | Group
+class Frame(msgspec.Struct, frozen=True):
+    """The rows that a function over rows sees: those up to its own with equal `keys`.
+
+    `rows`: so many before its own one; `range`: those at most so many ms earlier, and all of its own time. `preceding`
+    None: from the first one on.
+    """
+
+    keys: tuple[str, ...]
+    kind: Literal["rows", "range"]
+    preceding: int | None
+
+
+class OverFunction(msgspec.Struct, frozen=True):
+    """`function` of `argument` ("": of the rows) over a frame. LAG: `offset` rows before, else the column `default`."""
+
+    key: str
+    function: str
+    argument: str
+    type: DataType
+    frame: Frame
+    offset: int = 1
+    default: str = ""
+
+
+class Over(msgspec.Struct, frozen=True):
+    """The rows in order of their time (equal ones as they came), with the functions' columns."""
+
+    source: Node
+    time: str
+    functions: tuple[OverFunction, ...]
+
+
+Node: TypeAlias = Scan | Compute | Filter | Project | Window | Group | Over

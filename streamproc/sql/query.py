@@ -16,6 +16,7 @@ from state.errors import ConfigError
 from streamproc.language.problems import nearest
 from streamproc.sql.group import Grouping, compile_group
 from streamproc.sql.names import AGGREGATES, Rows, Scope, called, key_of
+from streamproc.sql.over import Overs
 from streamproc.sql.plan import Column, Compute, Filter, Project, Scan
 from streamproc.sql.statements import Statement
 from streamproc.sql.tables import EVENT_TIME, Table
@@ -71,7 +72,9 @@ def compile_query(statement: Statement, tree: exp.Expr, tables: Tables) -> Rows:
     group, having = tree.args.get("group"), tree.args.get("having")
     if group is None:
         _refuse_aggregates(statement, tree, having)
-        return _selected(statement, [(name, Scope(statement, rows).resolved(item)) for name, item in items], rows)
+        overs = Overs(statement, rows, tree.args.get("windows") or [])
+        selected = [(name, overs.after(item)) for name, item in items]
+        return _selected(statement, selected, overs.rows())
     grouping = Grouping(statement, rows, group)
     selected = [(name, grouping.after(item, "SELECT")) for name, item in items]
     kept = None if having is None else grouping.after(having.this, "HAVING")

@@ -17,7 +17,8 @@ from operators.schema import DataType, Kind
 from state.errors import ConfigError, RecordError
 from streamproc.sql.aggregate import aggregated
 from streamproc.sql.codes import group_codes
-from streamproc.sql.plan import Compute, Filter, Group, Node, Project, Scan, Sorted, Window
+from streamproc.sql.frames import Bounds, bounds_of, framed
+from streamproc.sql.plan import Compute, Filter, Frame, Group, Node, Over, Project, Scan, Window
 from streamproc.sql.tables import Table
 from streamproc.sql.windows import assigned
 
@@ -79,11 +80,6 @@ def _project(node: Project, tables: Mapping[str, Table]) -> Relation:
     return Relation(source.size, {key: source.columns[old] for key, old in node.columns})
 
 
-def _sorted(node: Sorted, tables: Mapping[str, Table]) -> Relation:
-    source = run(node.source, tables)
-    return source.take(np.argsort(times_of(source, node.time), kind="stable"))
-
-
 def times_of(source: Relation, key: str) -> npt.NDArray[np.int64]:
     """A column of times, none of which is NULL.
 
@@ -124,12 +120,28 @@ def _group(node: Group, tables: Mapping[str, Table]) -> Relation:
     return Relation(len(first), columns).take(order)
 
 
+def _over(node: Over, tables: Mapping[str, Table]) -> Relation:
+    source = run(node.source, tables)
+    source = source.take(np.argsort(times_of(source, node.time), kind="stable"))
+    times = source.columns[node.time].values
+    columns = dict(source.columns)
+    bounds: dict[Frame, Bounds] = {}
+    for one in node.functions:
+        if one.frame not in bounds:
+            codes, _ = group_codes([source.columns[key] for key in one.frame.keys], source.size)
+            bounds[one.frame] = bounds_of(one.frame, codes, times)
+        argument = source.columns[one.argument] if one.argument else None
+        default = source.columns[one.default] if one.default else None
+        columns[one.key] = framed(one, argument, default, bounds[one.frame])
+    return Relation(source.size, columns)
+
+
 _STEPS: Final[dict[type, Callable[[Any, Mapping[str, Table]], Relation]]] = {
     Scan: _scan,
     Compute: _compute,
     Filter: _filter,
     Project: _project,
-    Sorted: _sorted,
     Window: _window,
     Group: _group,
+    Over: _over,
 }

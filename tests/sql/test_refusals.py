@@ -68,6 +68,17 @@ WRONG = {
         "q.sql:1:55: there is no column evnt_time (did you mean event_time?)"
     ),
     f"SELECT COUNT(*) FROM payments {G}, HOP(event_time, INTERVAL '5' MINUTE, INTERVAL '9' MINUTE)": "one window",
+    # OVER
+    "SELECT SUM(amount) OVER (PARTITION BY card_id) FROM payments": "OVER wants ORDER BY the event time, ascending: ev",
+    "SELECT SUM(amount) OVER (ORDER BY amount) FROM payments": "q.sql:1:35: OVER wants ORDER BY the event time",
+    "SELECT SUM(amount) OVER (ORDER BY event_time DESC) FROM payments": "ORDER BY the event time, ascending",
+    "SELECT LEAD(amount) OVER (ORDER BY event_time) FROM payments": "LEAD is not known OVER rows (it needs rows that",
+    "SELECT SUMM(amount) OVER (ORDER BY event_time) FROM payments": "SUMM is not known OVER rows (did you mean sum?)",
+    "SELECT SUM(amount) OVER v FROM payments WINDOW w AS (ORDER BY event_time)": "there is no window v (there is only",
+    "SELECT SUM(amount) OVER (ORDER BY event_time ROWS BETWEEN 1 PRECEDING AND 1 FOLLOWING) FROM payments": (
+        "a frame ends at CURRENT ROW"
+    ),
+    "SELECT 1 FROM payments WHERE SUM(amount) OVER (ORDER BY event_time) > 1": "OVER is not allowed in WHERE",
     # CREATE TABLE
     "CREATE TABLE t (a INTT)": "q.sql:1:19: there is no type INTT (did you mean INT?)",
     "CREATE TABLE t (a INT, a INT)": "q.sql:1:24: two columns are called a",
