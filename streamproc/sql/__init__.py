@@ -43,11 +43,13 @@ def compile_file(statements: Sequence[CreateTable | Statement], tables: Mapping[
         PipelineError: with what is wrong in each statement.
     """
     declared = frozenset(one.name for one in statements if isinstance(one, CreateTable))
+    processing = frozenset(name for one in statements if isinstance(one, CreateTable) for name in one.processing)
+    known = Tables(tables, {}, declared, processing)
     problems = Problems()
     queries = []
     for statement in statements:
         if isinstance(statement, Statement):
             with problems.caught():
-                queries.append(Query(compile_query(statement, statement.tree, Tables(tables, {}, declared))))
+                queries.append(Query(compile_query(statement, statement.tree, known)))
     problems.check()
     return queries

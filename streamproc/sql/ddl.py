@@ -33,6 +33,7 @@ class CreateTable(NamedTuple):
     event_time: str | None
     required: frozenset[str]
     place: Place
+    processing: frozenset[str] = frozenset()
 
 
 class _Words:
@@ -114,19 +115,27 @@ def parse_create(tokens: list[Token], text: str, place: Place) -> CreateTable:
     words.want("(")
     types: dict[str, DataType] = {}
     required: set[str] = set()
+    processing: set[str] = set()
     times: list[tuple[str, ConfigError]] = []
     while True:
-        _item(words, types, required, times)
+        _item(words, types, (required, processing), times)
         if not words.skip(","):
             break
     words.want(")")
     if words.rest() and words.peek() not in {"WITH", "COMMENT", "PARTITIONED"}:
         raise words.refuse(f"{words.peek()} is not known here", "WITH (...) may follow")
-    return CreateTable(name, types, _event_time(types, times), frozenset(required), began)
+    event_time = _event_time(types, times)
+    return CreateTable(name, types, event_time, frozenset(required), began, frozenset(processing))
 
 
-def _item(words: _Words, types: dict[str, DataType], required: set[str], times: list[tuple[str, ConfigError]]) -> None:
-    """One column, or something else that is declared."""
+def _item(
+    words: _Words,
+    types: dict[str, DataType],
+    marked: tuple[set[str], set[str]],
+    times: list[tuple[str, ConfigError]],
+) -> None:
+    """One column, or something else that is declared; `marked`: columns NOT NULL, columns AS PROCTIME()."""
+    required, processing = marked
     if words.peek() == "WATERMARK" and words.peek(1) == "FOR":
         words.want("WATERMARK", "FOR")
         wrong = words.refuse("WATERMARK names no timestamp column of the table")
@@ -143,6 +152,9 @@ def _item(words: _Words, types: dict[str, DataType], required: set[str], times: 
         column = words.name()
         if column in types:
             raise ConfigError(f"two columns are called {column}", place.place)
+        if words.skip("AS", "PROCTIME", "(", ")"):
+            processing.add(column)
+            return
         if words.peek() == "AS":
             raise words.refuse("computed columns are not part of the subset", "compute it in a query")
         if words.peek() == "METADATA":

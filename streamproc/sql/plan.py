@@ -4,11 +4,13 @@ from __future__ import annotations
 
 __all__ = [
     "Aggregate",
+    "AsOf",
     "Column",
     "Compute",
     "Filter",
     "Frame",
     "Group",
+    "Join",
     "Node",
     "Over",
     "OverFunction",
@@ -148,4 +150,35 @@ class Over(msgspec.Struct, frozen=True):
     functions: tuple[OverFunction, ...]
 
 
-Node: TypeAlias = Scan | Compute | Filter | Project | Window | Group | Over
+class Join(msgspec.Struct, frozen=True):
+    """Pairs of rows with equal keys (left's, right's; a NULL is equal to none) for which the condition is TRUE.
+
+    `kind`: whose rows that pair with none come out, too, with NULLs. Pairs come in order of the later one's time;
+    without times as the left ones stand.
+    """
+
+    left: Node
+    right: Node
+    keys: tuple[tuple[str, str], ...]
+    condition: Compiled | None
+    kind: Literal["inner", "left", "right", "full"]
+    left_time: str = ""
+    right_time: str = ""
+
+
+class AsOf(msgspec.Struct, frozen=True):
+    """Each left row with the right one of equal keys that is the latest at or before its time, if `condition` holds.
+
+    Of several at one time the last one in the input. `outer`: left rows without one come out, too.
+    """
+
+    left: Node
+    right: Node
+    keys: tuple[tuple[str, str], ...]
+    condition: Compiled | None
+    time: str
+    right_time: str
+    outer: bool
+
+
+Node: TypeAlias = Scan | Compute | Filter | Project | Window | Group | Over | Join | AsOf

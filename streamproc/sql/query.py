@@ -15,6 +15,7 @@ from operators.schema import Kind
 from state.errors import ConfigError
 from streamproc.language.problems import nearest
 from streamproc.sql.group import Grouping, compile_group
+from streamproc.sql.join import Sides, joined, moment
 from streamproc.sql.names import AGGREGATES, Rows, Scope, called, key_of
 from streamproc.sql.over import Overs
 from streamproc.sql.plan import Column, Compute, Filter, Project, Scan
@@ -38,15 +39,19 @@ _CLAUSES: Final[Mapping[str, tuple[str, TokenType | None]]] = {
     "into": ("INTO", TokenType.INTO),
     "locks": ("FOR", None),
 }
-_TABLE_READ: Final = frozenset({"this", "alias"})
+_TABLE_READ: Final = frozenset({"this", "alias", "version"})
 
 
 class Tables(NamedTuple):
-    """What FROM may name: inputs, and queries that WITH has named."""
+    """What FROM may name: inputs, and queries that WITH has named.
+
+    `declared`: names of CREATE TABLE. `processing`: columns that are PROCTIME().
+    """
 
     inputs: Mapping[str, Table]
     queries: Mapping[str, Rows]
     declared: frozenset[str] = frozenset()
+    processing: frozenset[str] = frozenset()
     depth: int = 0
 
 
@@ -115,10 +120,15 @@ def _from(statement: Statement, tree: exp.Select, tables: Tables) -> Rows:
     clause = tree.args.get("from_")
     if clause is None:
         raise ConfigError("FROM is missing: a query reads a table", statement.place(tree))
-    joins = tree.args.get("joins") or []
-    if joins:
-        raise ConfigError("JOIN is not part of the subset", statement.clause(TokenType.JOIN, joins[0]))
-    return _relation(statement, clause.this, tables)
+    if clause.this.args.get("version"):
+        place = statement.place(clause.this)
+        raise ConfigError("FOR SYSTEM_TIME AS OF is for the right side of a JOIN", place)
+    rows = _relation(statement, clause.this, tables)
+    for join in tree.args.get("joins") or []:
+        as_of = join.this.args.get("version")
+        other = _relation(statement, join.this, tables)
+        rows = joined(statement, Sides(rows, other), join, tree.args.get("where"), moment(as_of, tables.processing))
+    return rows
 
 
 def _relation(statement: Statement, node: exp.Expr, tables: Tables) -> Rows:
@@ -126,6 +136,8 @@ def _relation(statement: Statement, node: exp.Expr, tables: Tables) -> Rows:
     if isinstance(node, exp.Subquery):
         _refuse_extras(statement, node)
         return _aliased(compile_query(statement, node.this, tables), node.alias)
+    if isinstance(node, exp.Lateral):
+        raise ConfigError("LATERAL is not part of the subset", statement.place(node))
     if not isinstance(node, exp.Table):
         raise ConfigError("a table, or a query in brackets, is wanted here", statement.place(node))
     _refuse_extras(statement, node)
@@ -139,7 +151,7 @@ def _relation(statement: Statement, node: exp.Expr, tables: Tables) -> Rows:
 def _refuse_extras(statement: Statement, node: exp.Expr) -> None:
     for argument, part in node.args.items():
         if part and argument not in _TABLE_READ:
-            called_so = {"version": "FOR SYSTEM_TIME AS OF", "sample": "TABLESAMPLE", "joins": "JOIN"}
+            called_so = {"sample": "TABLESAMPLE", "joins": "JOIN in brackets"}
             name = called_so.get(argument, argument.upper())
             raise ConfigError(f"{name} is not part of the subset here", statement.place(node))
     alias = node.args.get("alias")

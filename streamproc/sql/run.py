@@ -16,9 +16,19 @@ from operators.expressions.program import Program
 from operators.schema import DataType, Kind
 from state.errors import ConfigError, RecordError
 from streamproc.sql.aggregate import aggregated
-from streamproc.sql.codes import group_codes
+from streamproc.sql.codes import Ints, group_codes, joint_codes
 from streamproc.sql.frames import Bounds, bounds_of, framed
-from streamproc.sql.plan import Compute, Filter, Frame, Group, Node, Over, Project, Scan, Window
+from streamproc.sql.pairs import (
+    NEVER,
+    Pairs,
+    concatenated,
+    equal_pairs,
+    in_order,
+    latest_pairs,
+    taken,
+    with_unpaired,
+)
+from streamproc.sql.plan import AsOf, Compute, Filter, Frame, Group, Join, Node, Over, Project, Scan, Window
 from streamproc.sql.tables import Table
 from streamproc.sql.windows import assigned
 
@@ -136,6 +146,65 @@ def _over(node: Over, tables: Mapping[str, Table]) -> Relation:
     return Relation(source.size, columns)
 
 
+def _join(node: Join, tables: Mapping[str, Table]) -> Relation:
+    left, right = run(node.left, tables), run(node.right, tables)
+    pairs = equal_pairs(_keys(left, right, node.keys), _kept(left, right, node.condition))
+    pairs = with_unpaired(pairs, left.size, right.size, node.kind)
+    times = _time(left, node.left_time), _time(right, node.right_time)
+    return _paired(left, right, in_order(pairs, *times))
+
+
+def _as_of(node: AsOf, tables: Mapping[str, Table]) -> Relation:
+    left, right = run(node.left, tables), run(node.right, tables)
+    right_time = right.columns[node.right_time]
+    if right_time.valid is not None:
+        right = right.take(np.flatnonzero(right_time.valid))
+    times = times_of(left, node.time), times_of(right, node.right_time)
+    pairs = latest_pairs(_keys(left, right, node.keys), *times)
+    pairs = pairs.take(_kept(left, right, node.condition)(pairs))
+    kind = "left" if node.outer else "inner"
+    return _paired(left, right, in_order(with_unpaired(pairs, left.size, right.size, kind), None, None))
+
+
+def _keys(left: Relation, right: Relation, keys: tuple[tuple[str, str], ...]) -> tuple[Ints, Ints]:
+    """Numbers that are equal for equal keys; -1 where one is NULL."""
+    both = [concatenated(left.columns[one], right.columns[other]) for one, other in keys]
+    codes = joint_codes(both, left.size + right.size)
+    for column in both:
+        if column.valid is not None:
+            codes = np.where(column.valid, codes, -1)
+    return codes[: left.size], codes[left.size :]
+
+
+def _kept(left: Relation, right: Relation, condition: Compiled | None) -> Callable[[Pairs], npt.NDArray[np.bool_]]:
+    """Says of pairs for which the condition is TRUE."""
+
+    def kept(pairs: Pairs) -> npt.NDArray[np.bool_]:
+        if condition is None:
+            return np.ones(len(pairs.left), np.bool_)
+        columns = {
+            key: left.columns[key].take(pairs.left) if key in left.columns else right.columns[key].take(pairs.right)
+            for key in condition.inputs
+        }
+        found = _computed(Relation(len(pairs.left), columns), (("@on", condition),), "")["@on"]
+        return found.values if found.valid is None else found.values & found.valid
+
+    return kept
+
+
+def _time(side: Relation, key: str) -> Ints | None:
+    if not key:
+        return None
+    column = side.columns[key]
+    return column.values if column.valid is None else np.where(column.valid, column.values, NEVER)
+
+
+def _paired(left: Relation, right: Relation, pairs: Pairs) -> Relation:
+    columns = {key: taken(column, pairs.left) for key, column in left.columns.items()}
+    columns |= {key: taken(column, pairs.right) for key, column in right.columns.items()}
+    return Relation(len(pairs.left), columns)
+
+
 _STEPS: Final[dict[type, Callable[[Any, Mapping[str, Table]], Relation]]] = {
     Scan: _scan,
     Compute: _compute,
@@ -144,4 +213,6 @@ _STEPS: Final[dict[type, Callable[[Any, Mapping[str, Table]], Relation]]] = {
     Window: _window,
     Group: _group,
     Over: _over,
+    Join: _join,
+    AsOf: _as_of,
 }

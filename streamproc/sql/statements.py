@@ -72,6 +72,12 @@ class Statement(NamedTuple):
         before = [word for word in words if word <= min(starts, default=len(self.source.text))]
         return self.source.at(before[-1] if before else words[0] if words else self.tokens[0].start)
 
+    def follows(self, node: exp.Expr, one: TokenType, other: TokenType) -> bool:
+        """Whether of these two words the last before `node`'s first name is `one`."""
+        start = min((start for item in node.walk() if (start := item.meta.get("start")) is not None), default=0)
+        before = [token.token_type for token in self.tokens if token.start < start]
+        return next((kind for kind in reversed(before) if kind in {one, other}), other) is one
+
 
 def parse_file(text: str, file: str) -> list[CreateTable | Statement]:
     """The statements of a file, in order.

@@ -79,6 +79,28 @@ WRONG = {
         "a frame ends at CURRENT ROW"
     ),
     "SELECT 1 FROM payments WHERE SUM(amount) OVER (ORDER BY event_time) > 1": "OVER is not allowed in WHERE",
+    # JOIN
+    "SELECT 1 FROM payments JOIN changes": "q.sql:1:29: JOIN wants ON",
+    "SELECT 1 FROM payments JOIN changes USING (card_id)": "USING is not part of the subset (write ON)",
+    "SELECT 1 FROM payments NATURAL JOIN changes": "NATURAL JOIN is not part of the subset",
+    "SELECT 1 FROM payments LEFT SEMI JOIN changes ON TRUE": "q.sql:1:34: SEMI JOIN is not part of the subset",
+    "SELECT 1 FROM payments a JOIN changes a ON TRUE": "two tables are called a (name one: AS other)",
+    "SELECT card_id FROM payments a JOIN changes b ON a.card_id = b.card_id": (
+        "q.sql:1:8: card_id may mean several columns (one of a.card_id, b.card_id)"
+    ),
+    "SELECT 1 FROM payments a JOIN changes b ON a.crd_id = b.card_id": "no column a.crd_id (did you mean card_id",
+    "SELECT 1 FROM payments a JOIN changes b ON a.amount": "ON wants a condition, not float64",
+    "SELECT 1 FROM payments a JOIN changes b ON SUM(a.items) = b.level": "the aggregate SUM is not allowed in ON",
+    "SELECT 1 FROM payments a JOIN changes FOR SYSTEM_TIME AS OF a.card_id AS b ON a.card_id = b.card_id": (
+        "card_id is no timestamp, but string"
+    ),
+    "SELECT 1 FROM payments a JOIN changes FOR SYSTEM_TIME AS OF a.event_time AS b ON a.items > b.level": (
+        "FOR SYSTEM_TIME AS OF wants ON left.key = right.key"
+    ),
+    "SELECT 1 FROM payments a RIGHT JOIN changes FOR SYSTEM_TIME AS OF a.event_time AS b ON a.card_id = b.card_id": (
+        "FOR SYSTEM_TIME AS OF goes with JOIN and LEFT JOIN, not RIGHT JOIN"
+    ),
+    "SELECT 1 FROM payments FOR SYSTEM_TIME AS OF event_time": "is for the right side of a JOIN",
     # CREATE TABLE
     "CREATE TABLE t (a INTT)": "q.sql:1:19: there is no type INTT (did you mean INT?)",
     "CREATE TABLE t (a INT, a INT)": "q.sql:1:24: two columns are called a",
