@@ -25,6 +25,8 @@ BOTH = {
     "extract": "SELECT EXTRACT(HOUR FROM event_time) AS h, EXTRACT(MINUTE FROM event_time) AS m FROM payments",
     "interval": """SELECT payment_id FROM payments
         WHERE event_time < TIMESTAMP '2026-05-01 00:10:00' + INTERVAL '5' MINUTE""",
+    "syntax of functions": """SELECT FLOOR(amount) AS f, SUBSTRING(payment_id FROM 2 FOR 3) AS s,
+        SUBSTRING(payment_id, 3) AS u, POSITION('0' IN payment_id) AS p, CEIL(amount / 3) AS c FROM payments""",
     "cast": "SELECT CAST(items AS VARCHAR) AS t, CAST(items AS DOUBLE) AS f FROM payments",
     "a query in FROM": """SELECT q.twice + 1 AS x
         FROM (SELECT items * 2 AS twice, card_id FROM payments) AS q WHERE q.card_id = 'c1'""",

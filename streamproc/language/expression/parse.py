@@ -41,7 +41,7 @@ _OPENS: Final = frozenset({TokenType.L_PAREN, TokenType.CASE, TokenType.L_BRACKE
 _CLOSES: Final = frozenset({TokenType.R_PAREN, TokenType.END, TokenType.R_BRACKET})
 _PREFIXES: Final = frozenset({TokenType.NOT, TokenType.DASH, TokenType.PLUS, TokenType.TILDE})
 # Calls whose first argument is a word, not a column: a table's name, a unit.
-_WORD_FIRST: Final = frozenset({"table", "timestampdiff", "date_diff", "date_add", "date_trunc"})
+_WORD_FIRST: Final = frozenset({"table", "timestampdiff", "timestampadd", "date_diff", "date_add", "date_trunc"})
 
 
 class Expr(NamedTuple):
