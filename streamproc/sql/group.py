@@ -67,6 +67,8 @@ class Grouping:
         self.shape = group_shape(self.statement, window)
 
     def _add_key(self, node: exp.Expr) -> None:
+        if isinstance(node, (exp.Rollup, exp.Cube, exp.GroupingSets)):
+            raise ConfigError(f"{node.key.upper()} is not part of the subset", self.statement.place(node))
         if isinstance(node, exp.Literal):
             raise ConfigError("name the column that groups are made of", self.statement.place(node))
         tree = self._scope.resolved(node)

@@ -56,7 +56,7 @@ class Overs:
             return None
         function, place = called(node.this), self.statement.place(node)
         if function not in _KNOWN:
-            name = function.upper() or "this"
+            name = function.upper() or type(node.this).__name__.upper()
             hint = "it needs rows that come later" if function == "lead" else nearest(function, _KNOWN)
             raise ConfigError(f"{name} is not known OVER rows", place, hint)
         arguments = list(node.this.expressions)
@@ -147,7 +147,8 @@ class Overs:
         place = self.statement.place(window if order is None else order)
         time = self._source.time
         if not time:
-            raise ConfigError("OVER wants rows that have an event time", place)
+            hint = "CREATE TABLE with WATERMARK FOR says which column it is"
+            raise ConfigError("OVER wants rows that have an event time", place, hint)
         name = self._source.at(time).name
         terms = [] if order is None else order.expressions
         if len(terms) != 1 or key_of(terms[0].this) != time or terms[0].args.get("desc"):

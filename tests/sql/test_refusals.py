@@ -68,7 +68,10 @@ WRONG = {
         "q.sql:1:55: there is no column evnt_time (did you mean event_time?)"
     ),
     f"SELECT COUNT(*) FROM payments {G}, HOP(event_time, INTERVAL '5' MINUTE, INTERVAL '9' MINUTE)": "one window",
+    "SELECT COUNT(*) FROM payments GROUP BY ROLLUP(card_id)": "ROLLUP is not part of the subset",
     # OVER
+    "SELECT a, COUNT(*) OVER (ORDER BY a) AS n FROM untimed": "OVER wants rows that have an event time (CREATE TABLE",
+    "SELECT hours_since(TIMESTAMP '2026-01-01') FROM untimed": "hours_since wants rows that have an event time",
     "SELECT SUM(amount) OVER (PARTITION BY card_id) FROM payments": "OVER wants ORDER BY the event time, ascending: ev",
     "SELECT SUM(amount) OVER (ORDER BY amount) FROM payments": "q.sql:1:35: OVER wants ORDER BY the event time",
     "SELECT SUM(amount) OVER (ORDER BY event_time DESC) FROM payments": "ORDER BY the event time, ascending",
@@ -121,6 +124,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {
         "payments": write(folder, "payments", payments(5)),
         "changes": write(folder, "changes", changes(5)),
+        "untimed": write(folder, "untimed", [{"a": 1}]),
     }
 
 

@@ -94,6 +94,21 @@ def test_leading_nulls_do_not_hide_a_type(tmp_path: Path) -> None:
     assert ours("SELECT a + late AS s FROM t WHERE a > 0", {"t": path}) == [{"s": 3.5}]
 
 
+EVENT_TIMES = {
+    "event_time": "at,event_time\n2026-05-01T00:00:01Z,2026-05-01T00:00:02Z\n",
+    "the only one": "x,at\n1,2026-05-01T00:00:02Z\n",
+    "beside a day": "born,at\n1980-02-03,2026-05-01T00:00:02Z\n",
+}
+
+
+@pytest.mark.parametrize("text", EVENT_TIMES.values(), ids=EVENT_TIMES)
+def test_which_column_is_the_event_time(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(text)
+    found = ours("SELECT seconds_since(TIMESTAMP '2026-05-01 00:00:00') AS s FROM t", {"t": path})
+    assert found == [{"s": 2.0}]
+
+
 def test_create_table_gives_types(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("id,amount,at,ms\n007,12.5,2026-05-03T10:00:00Z,1000\n008,,2026-05-03T10:00:01Z,\n")
