@@ -63,6 +63,8 @@ def command(
     tables = load_tables(paths, declared)
     queries = compile_file(statements, tables)
     refuse_unless(bool(queries), f"{file} has no query", "CREATE TABLE only declares an input: add a SELECT")
+    for line in dict.fromkeys(line for query in queries for line in query.warnings()):
+        sys.stderr.write(f"warning: {line}\n")
     with _writer(output) as write:
         for query in queries:
             for piece in query.lines(tables):

@@ -10,6 +10,7 @@ from typing import NamedTuple, NoReturn
 
 from operators.operator import Operator, OutputField
 from operators.patterns.spec import PatternSpec
+from operators.schema import Kind
 from state.errors import ConfigError
 from streamproc.language.draft import Draft, PatternItem
 from streamproc.language.model import SequencePattern
@@ -20,6 +21,8 @@ from streamproc.language.schedule import check_names, schedule
 from streamproc.language.steps import StepBuilder
 
 _NAME = "match"
+_SUMMED = (Kind.INT64, Kind.DECIMAL, Kind.FLOAT64)
+"""A table ends, and its rows stay in one order: sums of floats are what they are."""
 
 
 class CompiledMatch(NamedTuple):
@@ -48,7 +51,7 @@ def compile_match(clause: MatchClause, fields: Mapping[str, OutputField], key: s
     builder = StepBuilder(fields, {}, _no_model, folder=Path(), ttl=0, problems=problems)
     builder.build(schedule(others, fields))
     problems.check()
-    return CompiledMatch(tuple(builder.steps), pattern_spec(item, builder.scope, {}, 0))
+    return CompiledMatch(tuple(builder.steps), pattern_spec(item, builder.scope, {}, 0, _SUMMED))
 
 
 def _no_model(path: Path) -> NoReturn:

@@ -37,9 +37,13 @@ def pattern_step(
 
 
 def pattern_spec(
-    item: PatternItem, scope: Mapping[str, OutputField], lookups: Mapping[str, LookupTable], ttl: int
+    item: PatternItem,
+    scope: Mapping[str, OutputField],
+    lookups: Mapping[str, LookupTable],
+    ttl: int,
+    summed: tuple[Kind, ...] = (Kind.INT64, Kind.DECIMAL),
 ) -> PatternSpec:
-    """The same as plain data, for whoever has all rows at hand.
+    """The same as plain data, for whoever has all rows at hand; `summed`: of what there are sums.
 
     Raises:
         ConfigError: a type does not fit, with its place.
@@ -53,7 +57,7 @@ def pattern_spec(
     if item.counts is not None and item.declared.where is not None:
         _check_condition(scope[item.counts].type, item.declared.where, "`where`")
     columns = reading.columns
-    slots = tuple(_slot(slot, columns, scope, item) for slot in reading.slots)
+    slots = tuple(_slot(slot, columns, scope, item, summed) for slot in reading.slots)
     known = {slot.name: OutputField(slot.name, slot.of) for slot in slots}
     known[MATCH_NUMBER] = OutputField(MATCH_NUMBER, INT64, False)
     conditions = {}
@@ -76,12 +80,18 @@ def _check_condition(kind: DataType, expr: Expr, what: str) -> None:
         raise ConfigError(f"{what} is {kind}, not a condition", expr.place, "compare it")
 
 
-def _slot(draft: SlotDraft, columns: tuple[str, ...], scope: Mapping[str, OutputField], item: PatternItem) -> Slot:
+def _slot(
+    draft: SlotDraft,
+    columns: tuple[str, ...],
+    scope: Mapping[str, OutputField],
+    item: PatternItem,
+    summed: tuple[Kind, ...],
+) -> Slot:
     of = INT64
     column: int | None = None
     if isinstance(draft.column, str):
         of, column = scope[draft.column].type, columns.index(draft.column)
-        if draft.kind is SlotKind.SUM and of.kind not in (Kind.INT64, Kind.DECIMAL):
+        if draft.kind is SlotKind.SUM and of.kind not in summed:
             raise ConfigError(f"a sum of {of} is not exact, or has no meaning", item.place, "declare decimal(n)")
     elif draft.column in (CLASSIFIER, ROW_NUMBER):
         of, column = (STRING if draft.column == CLASSIFIER else INT64), draft.column

@@ -14,11 +14,12 @@ from __future__ import annotations
 __all__ = ["CreateTable", "Query", "Statement", "Table", "compile_file", "parse_file"]
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from streamproc.language.problems import Problems
 from streamproc.sql.ddl import CreateTable
 from streamproc.sql.names import Rows
+from streamproc.sql.plan import Match, Node
 from streamproc.sql.query import Tables, compile_query
 from streamproc.sql.rows import lines
 from streamproc.sql.run import run
@@ -31,9 +32,29 @@ class Query(NamedTuple):
 
     rows: Rows
 
+    def warnings(self) -> list[str]:
+        """What may surprise in it; a line each."""
+        what = "MATCH_RECOGNIZE without WITHIN: what has begun may wait to the end of the input"
+        hint = "PATTERN (...) WITHIN INTERVAL '10' MINUTE"
+        places = {str(node.place) for node in _nodes(self.rows.node) if isinstance(node, Match) and not _within(node)}
+        return [f"{place}: {what} ({hint})" for place in sorted(places)]
+
     def lines(self, tables: Mapping[str, Table]) -> Iterator[bytes]:
         """Its rows as lines of JSON, some thousands at a time."""
         yield from lines(run(self.rows.node, tables), self.rows.columns)
+
+
+def _nodes(node: Node) -> Iterator[Node]:
+    """A plan's steps."""
+    yield node
+    for name in node.__struct_fields__:
+        part = getattr(node, name)
+        if isinstance(part, get_args(Node)):
+            yield from _nodes(part)
+
+
+def _within(node: Match) -> int:
+    return node.compiled.spec.within
 
 
 def compile_file(statements: Sequence[CreateTable | Statement], tables: Mapping[str, Table]) -> list[Query]:

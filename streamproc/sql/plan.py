@@ -11,6 +11,7 @@ __all__ = [
     "Frame",
     "Group",
     "Join",
+    "Match",
     "Node",
     "Over",
     "OverFunction",
@@ -27,6 +28,8 @@ import msgspec
 
 from operators.expressions.nodes import Compiled
 from operators.schema import DataType
+from state.errors import Place
+from streamproc.language.match_recognize import CompiledMatch
 
 Role: TypeAlias = Literal["", "window_start", "window_end", "window_time"]
 
@@ -181,4 +184,21 @@ class AsOf(msgspec.Struct, frozen=True):
     outer: bool
 
 
-Node: TypeAlias = Scan | Compute | Filter | Project | Window | Group | Over | Join | AsOf
+class Match(msgspec.Struct, frozen=True):
+    """MATCH_RECOGNIZE: the rows in order of their time, those with equal `keys` as one sequence.
+
+    `names`: (the pattern's name of a column, its key). Of ONE ROW PER MATCH a match's row has the keys, else it has all
+    columns of a row that is in it; and the measures (name, key, type). Matches come as the row comes that shows them.
+    """
+
+    source: Node
+    time: str
+    keys: tuple[str, ...]
+    names: tuple[tuple[str, str], ...]
+    compiled: CompiledMatch
+    all_rows: bool
+    measures: tuple[tuple[str, str, DataType], ...]
+    place: Place
+
+
+Node: TypeAlias = Scan | Compute | Filter | Project | Window | Group | Over | Join | AsOf | Match

@@ -16,8 +16,10 @@ from state.errors import ConfigError
 from streamproc.language.problems import nearest
 from streamproc.sql.group import Grouping, compile_group
 from streamproc.sql.join import Sides, joined, moment
+from streamproc.sql.match import match_rows
 from streamproc.sql.names import AGGREGATES, Rows, Scope, called, key_of
 from streamproc.sql.over import Overs
+from streamproc.sql.pattern_text import MATCH_CALL
 from streamproc.sql.plan import Column, Compute, Filter, Project, Scan
 from streamproc.sql.statements import Statement
 from streamproc.sql.tables import EVENT_TIME, Table
@@ -143,6 +145,10 @@ def _relation(statement: Statement, node: exp.Expr, tables: Tables) -> Rows:
     _refuse_extras(statement, node)
     if is_window_table(node):
         return _aliased(window_table(statement, node, lambda one: _named(statement, one, tables)), node.alias)
+    if called(node.this) == MATCH_CALL:
+        data, number = node.this.expressions
+        rows = _relation(statement, data, tables) if isinstance(data, exp.Subquery) else _named(statement, data, tables)
+        return _aliased(match_rows(statement, statement.patterns[int(number.name)], rows), node.alias)
     if not isinstance(node.this, exp.Identifier) or node.args.get("db"):
         raise ConfigError("this is no table: TABLE(TUMBLE(...)) and the like are", statement.place(node))
     return _named(statement, node, tables)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from operators.batch import Batch, Column
+from operators.event_values import column_of, physical
 from operators.expressions.nodes import Compiled
 from operators.expressions.program import Program
 from operators.schema import DataType, Kind
@@ -18,6 +19,7 @@ from state.errors import ConfigError, RecordError
 from streamproc.sql.aggregate import aggregated
 from streamproc.sql.codes import Ints, group_codes, joint_codes
 from streamproc.sql.frames import Bounds, bounds_of, framed
+from streamproc.sql.matches import matched
 from streamproc.sql.pairs import (
     NEVER,
     Pairs,
@@ -28,7 +30,7 @@ from streamproc.sql.pairs import (
     taken,
     with_unpaired,
 )
-from streamproc.sql.plan import AsOf, Compute, Filter, Frame, Group, Join, Node, Over, Project, Scan, Window
+from streamproc.sql.plan import AsOf, Compute, Filter, Frame, Group, Join, Match, Node, Over, Project, Scan, Window
 from streamproc.sql.tables import Table
 from streamproc.sql.windows import assigned
 
@@ -205,6 +207,20 @@ def _paired(left: Relation, right: Relation, pairs: Pairs) -> Relation:
     return Relation(len(pairs.left), columns)
 
 
+def _match(node: Match, tables: Mapping[str, Table]) -> Relation:
+    source = run(node.source, tables)
+    source = source.take(np.argsort(times_of(source, node.time), kind="stable"))
+    codes, first = group_codes([source.columns[key] for key in node.keys], source.size)
+    columns = {name: source.columns[key] for name, key in node.names}
+    found = matched(node.compiled, columns, source.columns[node.time].values, codes, node.all_rows)
+    kept = source.columns if node.all_rows else {key: source.columns[key] for key in node.keys}
+    rows = found.rows if node.all_rows else first[found.codes]
+    made = {key: column.take(rows) for key, column in kept.items()}
+    for name, key, kind in node.measures:
+        made[key] = column_of(kind, list(map(physical(kind), found.measures[name])))
+    return Relation(len(rows), made)
+
+
 _STEPS: Final[dict[type, Callable[[Any, Mapping[str, Table]], Relation]]] = {
     Scan: _scan,
     Compute: _compute,
@@ -215,4 +231,5 @@ _STEPS: Final[dict[type, Callable[[Any, Mapping[str, Table]], Relation]]] = {
     Over: _over,
     Join: _join,
     AsOf: _as_of,
+    Match: _match,
 }

@@ -22,6 +22,7 @@ from streamproc.language.expression.parse import (
 )
 from streamproc.sql.ddl import CreateTable, parse_create
 from streamproc.sql.dialect import SqlDialect
+from streamproc.sql.pattern_text import PatternText, without_patterns
 
 FILE_MAX: Final = 1_000_000
 _DIALECT: Final = SqlDialect()
@@ -55,11 +56,12 @@ class Source(NamedTuple):
 
 
 class Statement(NamedTuple):
-    """A query: its tree, and the words that it was made of."""
+    """A query: its tree, the words that it was made of, and what MATCH_RECOGNIZE ( ) holds, in order."""
 
     tree: exp.Expr
     tokens: list[Token]
     source: Source
+    patterns: tuple[PatternText, ...] = ()
 
     def place(self, node: exp.Expr) -> Place:
         """Where a part of it begins."""
@@ -116,10 +118,8 @@ def _parse(tokens: list[Token], source: Source) -> CreateTable | Statement:
         return parse_create(tokens, source.text, source.place)
     if first.token_type not in (TokenType.SELECT, TokenType.WITH):
         raise ConfigError(f"{first.text.upper()} is no statement of the subset", place, _KNOWN)
-    for token in tokens:
-        if token.token_type is TokenType.MATCH_RECOGNIZE:
-            raise ConfigError("MATCH_RECOGNIZE is not supported yet", source.at(token.start))
-    words = [_plain(tokens, n) for n, token in enumerate(tokens) if not _says_nothing(tokens, n)]
+    outside, patterns = without_patterns(tokens, source.text, source.place)
+    words = [_plain(outside, n) for n in range(len(outside)) if not _says_nothing(outside, n)]
     try:
         parsed = _DIALECT.parser().parse(words, source.text)
     except RecursionError:
@@ -132,7 +132,7 @@ def _parse(tokens: list[Token], source: Source) -> CreateTable | Statement:
     tree.meta["start"] = first.start
     check_depth(source.expr(tree))
     normalize(tree)
-    return Statement(tree, tokens, source)
+    return Statement(tree, tokens, source, patterns)
 
 
 def _says_nothing(tokens: list[Token], n: int) -> bool:

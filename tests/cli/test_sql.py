@@ -52,3 +52,16 @@ def test_a_query_is_wanted(folder: Path, cli: Cli) -> None:
     done = cli("sql", f"{folder}/q.sql", "--input", f"t={folder}/t1.csv")
     assert done.code == 2
     assert "q.sql has no query (CREATE TABLE only declares an input: add a SELECT)" in done.err
+
+
+def test_a_pattern_without_within_is_warned_of_once(folder: Path, cli: Cli) -> None:
+    (folder / "q.sql").write_text("""
+WITH pairs AS (SELECT * FROM t
+    MATCH_RECOGNIZE (ORDER BY event_time MEASURES A.a AS first, B.a AS second PATTERN (A B)))
+SELECT p.first, q.second FROM pairs AS p JOIN pairs AS q ON p.first = q.first;
+""")
+    done = cli("sql", f"{folder}/q.sql", "--input", f"t={folder}/t1.csv", f"{folder}/t2.csv")
+    assert done.code == 0, done.err
+    assert done.lines == ['{"first":1,"second":2}']
+    assert done.err.count("warning: ") == 1
+    assert f"warning: {folder}/q.sql:3:5: MATCH_RECOGNIZE without WITHIN" in done.err

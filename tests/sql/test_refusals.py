@@ -9,6 +9,7 @@ import pytest
 from tests.sql.support import changes, payments, refusal, write
 
 G = "GROUP BY card_id, TUMBLE(event_time, INTERVAL '5' MINUTE)"
+M = "SELECT * FROM payments MATCH_RECOGNIZE (\nPARTITION BY card_id ORDER BY event_time {})"
 WRONG = {
     # statements
     "": "q.sql: the file has no statement (a statement is SELECT, WITH or CREATE TABLE)",
@@ -27,7 +28,6 @@ WRONG = {
     "SELECT 1": "q.sql:1:1: FROM is missing",
     "SELECT 1 FROM payments WHERE amount > (SELECT 1 FROM payments)": "a query is not allowed in WHERE (queries may",
     "SELECT 1 FROM payments WHERE card_id IN (SELECT card_id FROM changes)": "a query is not allowed in WHERE",
-    "SELECT 1 FROM payments MATCH_RECOGNIZE (PATTERN (A) DEFINE A AS TRUE)": "q.sql:1:24: MATCH_RECOGNIZE is not sup",
     "WITH RECURSIVE a AS (SELECT 1 FROM payments) SELECT 1 FROM a": "WITH RECURSIVE is not part of the subset",
     # names
     "SELECT amuont FROM payments": "q.sql:1:8: there is no column amuont (did you mean amount?)",
@@ -82,6 +82,24 @@ WRONG = {
         "a frame ends at CURRENT ROW"
     ),
     "SELECT 1 FROM payments WHERE SUM(amount) OVER (ORDER BY event_time) > 1": "OVER is not allowed in WHERE",
+    # MATCH_RECOGNIZE
+    "SELECT 1 FROM payments MATCH_RECOGNIZE (PATTERN (A) DEFINE A AS TRUE)": "q.sql:1:24: MATCH_RECOGNIZE wants ORDER",
+    M.format("PATTERN (A B"): "q.sql:",
+    M.format("PATTERN (A B) DEFINE A AS amuont > 1"): "q.sql:2:68: unknown column 'amuont' (did you mean amount?)",
+    M.format("PATTERN (A B) DEFINE C AS amount > 1"): "q.sql:2:63: C is not in the pattern",
+    M.format("PATTERN (A B) WITHIN 5 DEFINE A AS amount > 1"): "WITHIN wants an interval",
+    M.format("PATTERN (A{900}) DEFINE A AS amount > 1"): "a quantifier counts to 500 at most",
+    M.format("MEASURES A.amount PATTERN (A B) DEFINE A AS amount > 1"): "a measure needs a name",
+    M.format("MEASURES A.amount AS card_id PATTERN (A B)"): "a measure is called like the column card_id",
+    M.format("MEASURES SUM(A.card_id) AS s PATTERN (A B)"): "a sum of string",
+    M.format("DEFINE A AS amount > 1"): "there is no PATTERN (...)",
+    "SELECT 1 FROM payments MATCH_RECOGNIZE PATTERN (A)": "q.sql:1:24: MATCH_RECOGNIZE wants ( behind it",
+    "SELECT 1 FROM payments MATCH_RECOGNIZE (PATTERN (A)": "the ( of MATCH_RECOGNIZE is not closed",
+    "SELECT 1 FROM payments MATCH_RECOGNIZE (ORDER BY event_time DESC PATTERN (A))": "rows come in ascending order",
+    "SELECT 1 FROM payments MATCH_RECOGNIZE (ORDER BY amount PATTERN (A))": "wants ORDER BY the event time: event_time",
+    "SELECT 1 FROM payments MATCH_RECOGNIZE (PARTITION BY crd_id ORDER BY event_time PATTERN (A))": (
+        "q.sql:1:54: there is no column crd_id (did you mean card_id?)"
+    ),
     # JOIN
     "SELECT 1 FROM payments JOIN changes": "q.sql:1:29: JOIN wants ON",
     "SELECT 1 FROM payments JOIN changes USING (card_id)": "USING is not part of the subset (write ON)",
