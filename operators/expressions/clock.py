@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["PARTS", "TRUNCATIONS", "UNIT_MS", "duration_text", "elapsed", "parse_timestamp"]
+__all__ = [
+    "PARTS", "TRUNCATIONS", "UNIT_MONTHS", "UNIT_MS", "duration_text", "elapsed", "elapsed_months", "parse_timestamp",
+]  # fmt: skip
 
 import re
 from collections.abc import Callable
@@ -21,6 +23,7 @@ UNIT_MS: Final = {
     "day": 86_400_000,
     "week": 604_800_000,
 }
+UNIT_MONTHS: Final = {"month": 1, "quarter": 3, "year": 12}
 _DAY: Final = 86_400_000
 _MONDAY: Final = 4 * _DAY  # 1970-01-05, the first Monday of the epoch
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -123,6 +126,25 @@ def elapsed(unit: int) -> Callable[[Array, Array], Array]:
     def run(start: Array, end: Array) -> Array:
         span = end - start
         result: Array = (span - np.fmod(span, unit)) // unit
+        return result
+
+    return run
+
+
+def elapsed_months(count: int) -> Callable[[Array, Array], Array]:
+    """Whole units of `count` months from the first timestamp to the second, towards zero.
+
+    A month is over at the day and time at which it began, or on its last day if it is too short for that.
+    """
+
+    def run(start: Array, end: Array) -> Array:
+        first, last = np.minimum(start, end), np.maximum(start, end)
+        begun, ended = (one.astype("M8[ms]").astype("M8[M]") for one in (first, last))
+        shortest = (ended + 1).astype("M8[D]") - ended.astype("M8[D]")
+        day = np.minimum(first.astype("M8[ms]").astype("M8[D]") - begun.astype("M8[D]"), shortest - 1)
+        due = (ended.astype("M8[D]") + day).astype("M8[ms]").astype(np.int64) + first % _DAY
+        months = (ended - begun).astype(np.int64) - (last < due)
+        result: Array = np.where(end < start, -(months // count), months // count)
         return result
 
     return run

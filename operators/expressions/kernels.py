@@ -140,6 +140,7 @@ FACTORIES: Final[dict[str, Factory]] = {
     "part": lambda call, _: strict(clock.PARTS[_option(call)], 1),
     "truncate": lambda call, _: strict(clock.TRUNCATIONS[_option(call)], 1),
     "elapsed": lambda call, _: strict(clock.elapsed(_option(call)), 2),
+    "elapsed_months": lambda call, _: strict(clock.elapsed_months(_option(call)), 2),
     "elapsed_float": _elapsed_float,
     # strings
     "lower": _fixed(text.mapped(text.lower, 1, np.object_)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["EXAMPLES", "BacktestCommand", "command"]
+__all__ = ["EXAMPLES", "BacktestCommand", "command", "one_input_each", "replacing"]
 
 import os
 import sys
@@ -45,7 +45,7 @@ class BacktestCommand(TyperCommand):
             ConfigError: PIPELINE is missing, perhaps taken for an input.
         """
         try:
-            return super().parse_args(ctx, _one_input_each(args))
+            return super().parse_args(ctx, one_input_each(args))
         except typer.TyperException as error:
             said = error.format_message()
             if any(arg.startswith("--input") for arg in args) and "'PIPELINE'" in said:
@@ -54,7 +54,8 @@ class BacktestCommand(TyperCommand):
             raise
 
 
-def _one_input_each(args: Sequence[str]) -> list[str]:
+def one_input_each(args: Sequence[str]) -> list[str]:
+    """Write `--input A B` as `--input A --input B`."""
     spread: list[str] = []
     inside = False
     for arg in args:
@@ -139,10 +140,10 @@ def _backtest(plans: Sequence[Plan], paths: Mapping[str, Sequence[Path]], output
     with (
         LiveCalls() if calls is CallsMode.LIVE else nullcontext(declared_defaults) as answers,
         Progress("backtest", sum(path.stat().st_size for path in paths[decided[0]])) as progress,
-        _replacing(letters) as letters_at,
-        _replacing(alerts) as alerts_at,
-        _replacing(late) as late_at,
-        _replacing(output) as output_at,
+        replacing(letters) as letters_at,
+        replacing(alerts) as alerts_at,
+        replacing(late) as late_at,
+        replacing(output) as output_at,
         open(alerts_at, "wb") as alerts_file,
         open(late_at, "wb") as late_file,
         open(letters_at, "wb") as letters_file,
@@ -169,7 +170,7 @@ def _backtest(plans: Sequence[Plan], paths: Mapping[str, Sequence[Path]], output
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
     """A file beside `path` that takes its place at the end, and goes if something fails."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -20,6 +20,7 @@ from streamproc.cli import (
     publish_table,
     repartition,
     run,
+    sql,
     state_checkpoints,
     state_inspect,
     state_verify,
@@ -70,6 +71,7 @@ app.command("feed", epilog=_example(feed), cls=EnvironmentCommand)(feed.command)
 app.command("publish-table", epilog=_example(publish_table), cls=EnvironmentCommand)(publish_table.command)
 app.command("tail", epilog=_example(tail), cls=EnvironmentCommand)(tail.command)
 app.command("backtest", epilog=_example(backtest), cls=backtest.BacktestCommand)(backtest.command)
+app.command("sql", epilog=_example(sql), cls=sql.SqlCommand)(sql.command)
 app.command("test", epilog=_example(test))(test.command)
 app.command("generate", epilog=_example(generate))(generate.command)
 app.command("check", epilog=_example(check))(check.command)

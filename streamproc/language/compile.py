@@ -140,6 +140,9 @@ class _StageCompiler:
         for name, timed in stage.timed.items():
             with problems.caught():
                 draft.timed(name, timed, ids, stage.watermark.disorder)
+        for name, pattern in stage.patterns.items():
+            with problems.caught():
+                draft.pattern(name, pattern)
         refused |= wrong | ({stage.partition_by, stage.per} - _columns(stage, stream))
         if self._following is None:
             _scores_and_rules(pipeline, stream, draft, problems)

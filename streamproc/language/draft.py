@@ -11,6 +11,7 @@ __all__ = [
     "Draft",
     "ExpressionItem",
     "Item",
+    "PatternItem",
     "PreviousItem",
     "ScoreItem",
     "TimedItem",
@@ -28,10 +29,20 @@ import msgspec
 
 from operators.expressions.clock import duration_text
 from operators.operator import Operator
+from operators.patterns.operator import dropped_column, matched_column, measure_column
 from operators.windows.spec import PREVIOUS_MAX
 from state.errors import ConfigError, Place
 from streamproc.language.expression import CallNode, Expr, columns_of, parse, rewrite_calls
-from streamproc.language.model import Absence, ExpressionFeature, Model, Timed, WindowGroup, window_names
+from streamproc.language.model import (
+    Absence,
+    ExpressionFeature,
+    Model,
+    SequencePattern,
+    Timed,
+    WindowGroup,
+    window_names,
+)
+from streamproc.language.patterns.references import Reading, read_references
 from streamproc.language.sources import Sources
 from streamproc.language.units import parse_duration
 
@@ -117,7 +128,27 @@ class TimedItem(msgspec.Struct, frozen=True):
         return self.timed.place
 
 
-Item = ExpressionItem | WindowItem | PreviousItem | ScoreItem | TimedItem | UserItem
+class PatternItem(msgspec.Struct, frozen=True):
+    """A sequence pattern and what it reads; `counts`: the column of the rows that it sees, None: all."""
+
+    name: str
+    key: str
+    declared: SequencePattern
+    reading: Reading
+    counts: str | None
+
+    @property
+    def place(self) -> Place:
+        """Where it is declared."""
+        return self.declared.place
+
+    @property
+    def pattern(self) -> str:
+        """The analyst's name for it."""
+        return self.name.removeprefix("pattern:")
+
+
+Item = ExpressionItem | WindowItem | PreviousItem | PatternItem | ScoreItem | TimedItem | UserItem
 
 
 def reads(item: Item) -> tuple[str, ...]:
@@ -133,6 +164,12 @@ def reads(item: Item) -> tuple[str, ...]:
             return item.model.features
         case TimedItem():
             return tuple(column for column in (item.key, *item.columns, item.id) if column)
+        case PatternItem():
+            return tuple(
+                column
+                for column in (item.key, item.counts, *item.reading.fits.values(), *item.reading.columns)
+                if column
+            )
         case UserItem():
             return item.operator.inputs
 
@@ -145,6 +182,9 @@ def writes(item: Item) -> tuple[str, ...]:
         return tuple(field.name for field in item.operator.outputs)
     if isinstance(item, TimedItem):
         return ()
+    if isinstance(item, PatternItem):
+        measures = [measure_column(item.pattern, one) for one in item.reading.measures]
+        return (matched_column(item.pattern), *measures, dropped_column(item.pattern))
     return (item.name,)
 
 
@@ -213,6 +253,19 @@ class Draft:
         )  # fmt: skip
         self.add(item)
 
+    def pattern(self, name: str, declared: SequencePattern) -> None:
+        """A sequence pattern; what it reads of single rows becomes columns.
+
+        Raises:
+            ConfigError: with the place of what is wrong.
+        """
+        per = declared.per
+        reading = read_references(declared.match, lambda expr: self.column(expr, per))
+        counts = None if declared.where is None else self.column(declared.where, per)
+        self.add(
+            PatternItem(f"pattern:{name}", self._text_key(per or self.key, declared.place), declared, reading, counts)
+        )
+
     def _row_id(self, ids: Sequence[str], place: Place) -> str:
         """The column that says which row it is, of whichever stream."""
         if len(ids) == 1:
@@ -250,6 +303,7 @@ class Draft:
         return None if where is None else self.column(where, per)
 
     def _without_calls(self, expr: Expr, per: str | None, where: Expr | None) -> Expr:
+        expr = rewrite_calls(expr, ("matched",), _matched)
         together = _arguments(expr) if self._sources is not None else set()
         if self._sources is not None and not self._sources.having(together):
             together = set()  # each call looks at streams of its own
@@ -290,6 +344,14 @@ def _arguments(expr: Expr) -> set[str]:
 
     rewrite_calls(expr, _CALLS, look)
     return found - {_INNER}
+
+
+def _matched(call: CallNode) -> str:
+    """The column of `matched(name)`."""
+    name = call.args[0].column if len(call.args) == 1 else None
+    if name is None:
+        raise ConfigError("matched() takes the name of a pattern", call.place, "matched(card_testing)")
+    return matched_column(name)
 
 
 def _over(call: CallNode) -> int:

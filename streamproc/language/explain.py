@@ -8,12 +8,14 @@ from operators.call import CallSpec, HttpRequest, SqlQuery
 from operators.expressions import ExpressionOperator
 from operators.expressions.clock import duration_text
 from operators.operator import Operator
+from operators.patterns.operator import PatternOperator
 from operators.plan import Plan, replay_steps
 from operators.tables import LookupTable, Match
 from operators.timed.operator import TimedOperator
 from operators.timed.spec import AbsenceSpec, TimedSpec
 from operators.windows.operator import WindowOperator
 from operators.windows.spec import PreviousFeature, WindowFeature, WindowSpec
+from streamproc.language.draft import KEY_TEXT
 
 
 def explain(plan: Plan) -> str:
@@ -92,6 +94,8 @@ def _title(step: Operator) -> str:
         return f"windows per {step.spec.key}"
     if isinstance(step, ExpressionOperator):
         return "expressions"
+    if isinstance(step, PatternOperator):
+        return f"pattern {step.spec.name} per {step.spec.key.removeprefix(KEY_TEXT)}"
     if isinstance(step, TimedOperator):
         return f"{timed_what(step.spec)} {step.spec.name} per {step.spec.per}"
     return type(step).__name__

@@ -18,8 +18,9 @@ from operators.expressions import ExpressionOperator
 from operators.operator import Operator
 from operators.plan import ARRIVED, replay_steps
 from operators.schema import FieldSpec, StreamSchema
-from streamproc.language.draft import ExpressionItem, Item, PreviousItem, TimedItem, UserItem, WindowItem
+from streamproc.language.draft import ExpressionItem, Item, PatternItem, PreviousItem, TimedItem, UserItem, WindowItem
 from streamproc.language.model import Absence, Pipeline, Stage, Timed, TimedWindow
+from streamproc.language.pattern_steps import pattern_meaning
 
 _VERSION = 1
 """Raised when the meaning of a fingerprint changes."""
@@ -115,6 +116,8 @@ def _meaning(item: Item, pipeline: Pipeline) -> list[object]:
             return ["timed", window.kind, item.key, *item.columns, *lengths, *window.aggregates, item.disorder]
         case TimedItem(timed=Absence() as absence):
             return ["absence", item.key, *item.columns, absence.within, item.disorder]
+        case PatternItem():
+            return ["pattern", item.key, *pattern_meaning(item)]
         case UserItem():
             declared = pipeline.operators[item.name.partition(":")[2]]
             options = msgspec.json.encode(declared.options, order="deterministic").decode()

@@ -12,6 +12,7 @@ from state.errors import ConfigError, Place
 from streamproc.language.expression import Expr, parse
 from streamproc.language.load_calls import read_call
 from streamproc.language.load_features import read_features
+from streamproc.language.load_patterns import read_patterns
 from streamproc.language.load_streams import read_streams, read_tables
 from streamproc.language.load_timed import TIMED_KEYS, check_alerts, read_timed, read_watermark
 from streamproc.language.model import (
@@ -43,7 +44,7 @@ from streamproc.language.reader import (
 from streamproc.language.yaml_tree import SIZE_MAX, Items, Mapping, Node, Scalar, parse_yaml, word
 
 PARTITIONS_MAX = 10_000
-_LATER = {"patterns": "patterns", "sql": "whole SQL statements"}
+_LATER = {"sql": "whole SQL statements"}
 NO_SCORE = "no_score"
 """The id of the rule that a model brings along."""
 _NONE: tuple[str, ...] = ()
@@ -126,7 +127,7 @@ def _stages(top: Section, streams: dict[str, Stream]) -> tuple[Stage, ...]:
     if "stages" not in top:
         return (_stage(top, "main", next(iter(streams), "")),)
     node = top.node("stages")
-    for key in ("name", "partition_by", "per", "ttl", "in_step", "features", *TIMED_KEYS):
+    for key in ("name", "partition_by", "per", "ttl", "in_step", "features", "patterns", *TIMED_KEYS):
         if top.node(key) is not None:
             top.problems.add(f"{key!r} stands beside 'stages'", top.key_place(key), "move it into the stage")
     items = node.items if isinstance(node, Items) else []
@@ -168,10 +169,10 @@ def _stage(section: Section, name: str, stream: str, calls: tuple[Call, ...] = (
     per = section.get("per", identifier, partition_by)
     ttl = section.get("ttl", duration, 0)
     in_step = section.get("in_step", duration, IN_STEP_MS)
-    section.later("patterns", "patterns")
     named = section.node("per") or section.node("partition_by") or section
     features, watermark, timed = read_features(section), read_watermark(section), read_timed(section)
-    return Stage(name, partition_by, per, features, ttl, in_step, named.place, watermark, timed, calls)
+    patterns = read_patterns(section)
+    return Stage(name, partition_by, per, features, ttl, in_step, named.place, watermark, timed, calls, patterns)
 
 
 def _operator(section: Section) -> UserOperator:

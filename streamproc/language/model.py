@@ -16,6 +16,7 @@ __all__ = [
     "Model",
     "Pipeline",
     "Rule",
+    "SequencePattern",
     "Stage",
     "Stream",
     "Table",
@@ -39,6 +40,7 @@ from operators.schema import DataType
 from operators.tables import Match
 from state.errors import Place
 from streamproc.language.expression import Expr
+from streamproc.language.patterns.clauses import MatchClause
 
 IN_STEP_MS = 60_000
 """How far the partitions of a stage may be ahead of each other, unless it says otherwise."""
@@ -197,12 +199,21 @@ class Call(msgspec.Struct, frozen=True):
     database: str = ""
 
 
+class SequencePattern(msgspec.Struct, frozen=True):
+    """A sequence of a key's rows; `match`: its clauses. Rows where `where` is not true are not seen."""
+
+    match: MatchClause
+    per: str | None = None
+    where: Expr | None = None
+    place: Place = Place("")
+
+
 class Stage(msgspec.Struct, frozen=True):
     """Features of one partition key. `ttl` (ms): keys without a row for so long are forgotten; 0: never.
 
     `in_step` (ms): how far its partitions may be ahead of each other, if it hands its rows on.
-    `timed`: windows and absences, by name. `calls`: services that are asked before it. `place` is where its key is
-    named.
+    `timed`: windows and absences, by name. `calls`: services that are asked before it. `patterns`: by name. `place` is
+    where its key is named.
     """
 
     name: str
@@ -215,6 +226,7 @@ class Stage(msgspec.Struct, frozen=True):
     watermark: Watermark = Watermark()
     timed: dict[str, Timed] = {}
     calls: tuple[Call, ...] = ()
+    patterns: dict[str, SequencePattern] = {}
 
 
 class UserOperator(msgspec.Struct, frozen=True):

@@ -15,6 +15,7 @@ from state.errors import ConfigError, Place
 from streamproc.language.draft import (
     ExpressionItem,
     Item,
+    PatternItem,
     PreviousItem,
     ScoreItem,
     TimedItem,
@@ -88,7 +89,7 @@ def schedule(items: Mapping[str, Item], fields: Iterable[str]) -> list[Layer]:
     roots = [
         item
         for item in items.values()
-        if isinstance(item, WindowItem | PreviousItem | TimedItem)
+        if isinstance(item, WindowItem | PreviousItem | TimedItem | PatternItem)
         or (isinstance(item, UserItem) and item.operator.tables)
     ]
     stateful = _needed(roots, makers)
@@ -133,7 +134,7 @@ def _layers(items: list[Item], done: set[str], makers: Mapping[str, Item]) -> li
             if isinstance(item, WindowItem | PreviousItem):
                 by_key.setdefault(item.key, []).append(item)
         layers += by_key.values()
-        layers += [[item] for item in ready if isinstance(item, ScoreItem | TimedItem | UserItem)]
+        layers += [[item] for item in ready if isinstance(item, ScoreItem | TimedItem | PatternItem | UserItem)]
         done.update(column for item in ready for column in writes(item))
         if len(todo) == before:
             raise _circle(todo, makers)

@@ -21,6 +21,7 @@ from streamproc.language.draft import (
     KEY_TEXT,
     ExpressionItem,
     Item,
+    PatternItem,
     PreviousItem,
     ScoreItem,
     TimedItem,
@@ -29,6 +30,7 @@ from streamproc.language.draft import (
     reads,
 )
 from streamproc.language.expression import compile_expression
+from streamproc.language.pattern_steps import pattern_step
 from streamproc.language.problems import Problems
 from streamproc.language.timed_steps import timed_step
 
@@ -82,6 +84,9 @@ class StepBuilder:
                         step, alert = timed_step(item, self.scope, self.lookups)
                         self._add(step)
                         self.alerts.append(alert)
+                case PatternItem() as item if ready:
+                    with self._problems.caught():
+                        self._add(pattern_step(item, self.scope, self.lookups, self._ttl))
                 case UserItem() as item if ready:
                     self._add(item.operator)
                 case _:

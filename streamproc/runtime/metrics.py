@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from operators.patterns.operator import dropped_runs
 from streamproc.runtime.hot_keys import HotKeys
 from streamproc.runtime.results import Judged
 
@@ -94,6 +95,7 @@ class WorkerMetrics:
         self.decisions = Counter(p + "decisions", "Decisions", ["decision"], registry=registry)
         self.alerts = Counter(p + "alerts", "Alerts told, windows and absences", ["alert"], registry=registry)
         self.late_rows = Counter(p + "late_rows", "Records too late for a window", ["window"], registry=registry)
+        self.dropped_runs = Counter(p + "dropped_runs", "A key had too many", ["pattern"], registry=registry)
         self.clock_ticks = Counter(p + "clock_ticks", "Of partitions whose input rests", registry=registry)
         self.unknown_fields = Counter(p + "records_with_unknown_fields", "Estimated above one half", registry=registry)
         self.failed_transactions = Counter(p + "failed_transactions", "Settled after a failure", registry=registry)
@@ -199,6 +201,8 @@ class WorkerMetrics:
 
     def _timed(self, judged: Judged) -> None:
         self.clock_ticks.inc(len(judged.ran.ticks))
+        for pattern, count in dropped_runs(judged.ran).items():
+            self.dropped_runs.labels(pattern).inc(count)
         for (name, what), count in judged.told.items():
             (self.late_rows if what == "late" else self.alerts).labels(name).inc(count)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from state.errors import ConfigError, EventLogError, Place, RecordError
-from streamproc.cli.backtest import _one_input_each
+from streamproc.cli.backtest import one_input_each
 from streamproc.cli.errors import report
 from tests.cli.conftest import COMMANDS, Cli
 
@@ -36,6 +36,9 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "run with no workers": (["run", "{pipeline}", *LOG, "--workers", "0"], "--workers"),
     "run of a missing pipeline by two": (["run", "{dir}/no.yaml", *LOG, "--workers", "2"], "cannot be read"),
     "run with too little memory": (["run", "{pipeline}", *LOG, "--state-memory", "7"], "7 MiB is too little"),
+    "sql without inputs": (["sql", "x.sql"], "Missing option '--input'"),
+    "sql of what is not there": (["sql", "{dir}/x.sql", "--input", "t={csv}"], "x.sql: cannot be read"),
+    "sql with a file of no table": (["sql", "x.sql", "--input", "{csv}"], "whose file is it? (write --input TABLE="),
     "run with an unknown option": (["run", "{pipeline}", *LOG, "--until"], "No such option: --until"),
     "feed without files": (["feed", "payments", "--pipeline", "{pipeline}", *LOG], "Missing argument 'FILE...'"),
     "feed a missing file": (["feed", "payments", "x.csv", "--pipeline", "{pipeline}", *LOG], "x.csv: there is no such"),
@@ -227,7 +230,7 @@ def test_help_comes_without_the_heavy_libraries() -> None:
 def test_input_takes_several_files() -> None:
     given = ["p.yaml", "--input", "a", "b", "--output", "o", "--input=c", "d"]
     spread = ["p.yaml", "--input", "a", "--input", "b", "--output", "o", "--input=c", "--input", "d"]
-    assert _one_input_each(given) == spread
+    assert one_input_each(given) == spread
 
 
 @pytest.mark.parametrize(

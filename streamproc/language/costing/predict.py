@@ -11,6 +11,7 @@ from operators.call import SqlQuery
 from operators.expressions import ExpressionOperator
 from operators.expressions.clock import duration_text
 from operators.operator import Operator
+from operators.patterns.operator import PatternOperator
 from operators.plan import Plan
 from operators.schema import DataType
 from operators.score import ScoreOperator
@@ -120,6 +121,8 @@ class _Stage:
                 yield self._part(what or "feature", shown, detail, units)
         elif isinstance(step, ScoreOperator):
             yield self._score(step)
+        elif isinstance(step, PatternOperator):
+            yield Work("pattern", step.spec.name, "not reckoned", 0.0, 0.0, self._hops)
         elif isinstance(step, TimedOperator):
             units = timed_units(step.spec, self._rate)
             yield self._part(timed_what(step.spec), step.spec.name, timed_text(step.spec), units)

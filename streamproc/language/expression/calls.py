@@ -12,6 +12,8 @@ __all__ = [
     "distance",
     "epoch_ms",
     "floats",
+    "from_epoch",
+    "left",
     "nullif",
     "part",
     "regexp",
@@ -21,23 +23,28 @@ __all__ = [
     "text_count",
     "text_test",
     "text_to",
+    "to_timestamp",
     "truncate",
 ]
 
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from typing import Final
 
 import numpy as np
 
-from operators.expressions.clock import TRUNCATIONS, UNIT_MS
+from operators.expressions.clock import TRUNCATIONS, UNIT_MONTHS, UNIT_MS
 from operators.expressions.nodes import ROW_TIME, ColumnRef
 from operators.expressions.text import regexp_like as regexp_kernel
+from operators.schema import Kind
 from streamproc.language.expression.arithmetic import compare
+from streamproc.language.expression.conversion import converted
 from streamproc.language.expression.typed import (
     BOOL,
     FLOAT64,
     INT64,
     INT_BOUND,
+    STORED,
     STRING,
     TIMESTAMP,
     Typed,
@@ -199,9 +206,11 @@ def truncate(args: Sequence[Typed]) -> Typed:
 
 def date_diff(args: Sequence[Typed]) -> Typed:
     """Whole units between."""
-    unit = UNIT_MS[_word(args[0], tuple(UNIT_MS))]
+    unit = _word(args[0], (*UNIT_MS, *UNIT_MONTHS))
     start, end = _time(args[1]), _time(args[2])
-    return call("elapsed", start, end, to=INT64, options=(unit,), bound=start.bound + end.bound)
+    if unit in UNIT_MONTHS:
+        return call("elapsed_months", start, end, to=INT64, options=(UNIT_MONTHS[unit],), bound=2**31)
+    return call("elapsed", start, end, to=INT64, options=(UNIT_MS[unit],), bound=start.bound + end.bound)
 
 
 def date_add(args: Sequence[Typed]) -> Typed:
@@ -223,6 +232,29 @@ def since(unit: int) -> Callable[[Sequence[Typed]], Typed]:
     """Units from a timestamp to the row's event time."""
     now = row_time()
     return lambda args: call("elapsed_float", _time(args[0]), now, to=FLOAT64, options=(float(unit),))
+
+
+def from_epoch(args: Sequence[Typed]) -> Typed:
+    """Seconds or milliseconds as a timestamp."""
+    digits = args[1].literal
+    if digits not in {Decimal(0), Decimal(3)}:
+        raise TypeMismatchError("the digits are 0 (seconds) or 3 (milliseconds)")
+    amount = coerce(args[0], INT64)
+    if not digits:
+        kernel = "multiply" if amount.bound * 1000 < INT_BOUND else "multiply_checked"
+        bound = min(amount.bound * 1000, INT_BOUND)
+        amount = call(kernel, amount, constant(1000, INT64), to=INT64, bound=bound)
+    return call("limited", amount, to=TIMESTAMP, options=STORED[Kind.TIMESTAMP], bound=column_bound(TIMESTAMP))
+
+
+def to_timestamp(args: Sequence[Typed]) -> Typed:
+    """A text as a timestamp; NULL where it is none."""
+    return converted(_string(args[0]), TIMESTAMP, try_=True)
+
+
+def left(args: Sequence[Typed]) -> Typed:
+    """The first so many code points."""
+    return substr((args[0], constant(1, INT64), args[1]))
 
 
 def epoch_ms(args: Sequence[Typed]) -> Typed:

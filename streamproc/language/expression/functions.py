@@ -7,7 +7,7 @@ __all__ = ["FUNCTIONS", "Function"]
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from operators.expressions.clock import PARTS, TRUNCATIONS, UNIT_MS
+from operators.expressions.clock import PARTS, TRUNCATIONS, UNIT_MONTHS, UNIT_MS
 from streamproc.language.expression.arithmetic import remainder
 from streamproc.language.expression.calls import (
     choice,
@@ -19,6 +19,8 @@ from streamproc.language.expression.calls import (
     distance,
     epoch_ms,
     floats,
+    from_epoch,
+    left,
     nullif,
     part,
     regexp,
@@ -27,6 +29,7 @@ from streamproc.language.expression.calls import (
     text_count,
     text_test,
     text_to,
+    to_timestamp,
     truncate,
 )
 from streamproc.language.expression.numeric import absolute, ceiling, floor, rounded, sign
@@ -162,6 +165,15 @@ _TEXT: Final = {
         substr,
         "substr({all})",
     ),
+    "left": Function(
+        "left(s, n)",
+        "the first n code points",
+        "left('abcdef', 2)",
+        2,
+        2,
+        left,
+        "substr({0}, 1, {1})",
+    ),
     "starts_with": Function(
         "starts_with(s, prefix)",
         "whether s begins so",
@@ -265,7 +277,7 @@ _TIME: Final = {
     ),
     "date_diff": Function(
         "date_diff(unit, a, b)",
-        "whole elapsed units from a to b, towards zero: " + ", ".join(UNIT_MS),
+        "whole elapsed units from a to b, towards zero: " + ", ".join((*UNIT_MS, *UNIT_MONTHS)),
         "date_diff('minute', TIMESTAMP '2026-05-03T10:20:30Z', TIMESTAMP '2026-05-03T11:20:29Z')",
         3,
         3,
@@ -290,9 +302,35 @@ _TIME: Final = {
         epoch_ms,
         "epoch_ms({0})",
     ),
+    "to_timestamp": Function(
+        "to_timestamp(s)",
+        "s, RFC 3339 or a date, as a timestamp; NULL where it is none",
+        "to_timestamp('2026-05-03 10:20:30')",
+        1,
+        1,
+        to_timestamp,
+        "TRY_CAST({0} AS TIMESTAMP)",
+    ),
+    "to_timestamp_ltz": Function(
+        "to_timestamp_ltz(n, digits)",
+        "the timestamp n seconds (digits: 0) or milliseconds (3) after 1970-01-01 UTC",
+        "to_timestamp_ltz(86400000, 3)",
+        2,
+        2,
+        from_epoch,
+        "make_timestamp_ms({0} * if({1} = 0, 1000, 1))",
+    ),
 }
 _ALIASES: Final = {
     "ceiling": "ceil",
+    "char_length": "length",
+    "character_length": "length",
+    "dayofmonth": "day",
+    "dayofyear": "day_of_year",
+    "ifnull": "coalesce",
+    "instr": "strpos",
+    "regexp": "regexp_like",
+    "timestampadd": "date_add",
     "pow": "power",
     "substring": "substr",
     "timestampdiff": "date_diff",

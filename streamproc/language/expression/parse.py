@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-__all__ = ["CallNode", "Expr", "both", "columns_of", "dotted_name", "parse", "place_of", "rewrite_calls"]
+__all__ = [
+    "CallNode",
+    "Expr",
+    "both",
+    "check_depth",
+    "check_tokens",
+    "columns_of",
+    "dotted_name",
+    "normalize",
+    "parse",
+    "place_at",
+    "place_of",
+    "rewrite_calls",
+    "syntax_error",
+]
 
 import re
 from collections.abc import Callable, Collection
@@ -27,7 +41,7 @@ _OPENS: Final = frozenset({TokenType.L_PAREN, TokenType.CASE, TokenType.L_BRACKE
 _CLOSES: Final = frozenset({TokenType.R_PAREN, TokenType.END, TokenType.R_BRACKET})
 _PREFIXES: Final = frozenset({TokenType.NOT, TokenType.DASH, TokenType.PLUS, TokenType.TILDE})
 # Calls whose first argument is a word, not a column: a table's name, a unit.
-_WORD_FIRST: Final = frozenset({"table", "timestampdiff", "date_diff", "date_add", "date_trunc"})
+_WORD_FIRST: Final = frozenset({"table", "timestampdiff", "timestampadd", "date_diff", "date_add", "date_trunc"})
 
 
 class Expr(NamedTuple):
@@ -95,19 +109,19 @@ def parse(text: str, place: Place) -> Expr:
         raise ConfigError(f"an expression has {len(text)} characters; at most {TEXT_MAX} are allowed", place)
     try:
         tokens = _DIALECT.tokenize(text)
-        _check_tokens(tokens, text, place)
+        check_tokens(tokens, text, place)
         parsed = _DIALECT.parser().parse_into(exp.Condition, tokens, text)
     except RecursionError:
         raise ConfigError("the expression is nested too deeply", place) from None
     except ParseError as error:
-        raise _syntax_error(error, text, place) from None
+        raise syntax_error(error, text, place) from None
     except SqlglotError:
         raise ConfigError("cannot read the expression: a quote is not closed?", place) from None
     if len(parsed) != 1 or not isinstance(parsed[0], exp.Expr):
         raise ConfigError("one expression is wanted here" if parsed else "the expression is empty", place)
     expr = Expr(parsed[0], text, place)
-    _check_depth(expr)
-    _normalize(expr.ast)
+    check_depth(expr)
+    normalize(expr.ast)
     return expr
 
 
@@ -155,9 +169,14 @@ def dotted_name(node: exp.Expr) -> str | None:
 
 
 def place_of(expr: Expr, node: exp.Expr) -> Place:
-    """Where `node` begins in the user's file."""
-    starts = [start for item in node.walk() if (start := item.meta.get("start")) is not None]
-    return _place_at(expr.text, min(starts, default=0), expr.place)
+    """Where `node` begins in the user's file, or what it stands in, if it holds no name."""
+    at: exp.Expr | None = node
+    while at is not None:
+        starts = [start for item in at.walk() if (start := item.meta.get("start")) is not None]
+        if starts:
+            return place_at(expr.text, min(starts), expr.place)
+        at = at.parent
+    return place_at(expr.text, 0, expr.place)
 
 
 def _innermost_first(root: exp.Expr) -> list[exp.Expr]:
@@ -172,7 +191,8 @@ def _innermost_first(root: exp.Expr) -> list[exp.Expr]:
     return order
 
 
-def _place_at(text: str, offset: int, place: Place) -> Place:
+def place_at(text: str, offset: int, place: Place) -> Place:
+    """Where the character at `offset` of `text` stands, if the first one stands at `place`."""
     if not place.line:
         return place
     before = text[:offset]
@@ -182,7 +202,7 @@ def _place_at(text: str, offset: int, place: Place) -> Place:
     return Place(place.file, place.line, max(place.column, 1) + offset)
 
 
-def _check_tokens(tokens: list[Token], text: str, place: Place) -> None:
+def check_tokens(tokens: list[Token], text: str, place: Place) -> None:
     """Bounds that keep sqlglot's recursive descent, and ours, from running out of stack."""
     if len(tokens) > TOKENS_MAX:
         raise ConfigError(f"an expression has {len(tokens)} words; at most {TOKENS_MAX} are allowed", place)
@@ -192,14 +212,14 @@ def _check_tokens(tokens: list[Token], text: str, place: Place) -> None:
         prefixes = prefixes + 1 if kind in _PREFIXES else 0
         nesting += (kind in _OPENS) - (kind in _CLOSES)
         if nesting > NESTING_MAX or prefixes > NESTING_MAX:
-            at = _place_at(text, token.start, place)
+            at = place_at(text, token.start, place)
             raise ConfigError(f"the expression is nested more than {NESTING_MAX} levels deep", at)
         if kind is TokenType.SEMICOLON:
-            raise ConfigError("one expression is wanted here; ';' ends it", _place_at(text, token.start, place))
+            raise ConfigError("one expression is wanted here; ';' ends it", place_at(text, token.start, place))
 
 
-def _syntax_error(error: ParseError, text: str, place: Place) -> ConfigError:
-    """The parser's message, short, at the token it stumbled over."""
+def syntax_error(error: ParseError, text: str, place: Place, subject: str = "the expression") -> ConfigError:
+    """The parser's message, short, at the token it stumbled over; `subject` is what could not be parsed."""
     found = error.errors[0] if error.errors else {}
     what = str(found.get("description") or "not an expression").split("\n", maxsplit=1)[0]
     word = str(found.get("highlight") or "")
@@ -210,10 +230,10 @@ def _syntax_error(error: ParseError, text: str, place: Place) -> ConfigError:
     if what.startswith("required keyword"):
         what = "an operand is missing"
     near = f" at {word!r}" if word else ""
-    return ConfigError(f"cannot parse the expression{near}: {what}", _place_at(text, offset, place))
+    return ConfigError(f"cannot parse {subject}{near}: {what}", place_at(text, offset, place))
 
 
-def _check_depth(expr: Expr) -> None:
+def check_depth(expr: Expr) -> None:
     """Depth of the tree, where a chain of one associative operator counts once."""
     stack: list[tuple[exp.Expr, int]] = [(expr.ast, 1)]
     while stack:
@@ -225,7 +245,7 @@ def _check_depth(expr: Expr) -> None:
             stack.append((child, depth if chained else depth + 1))
 
 
-def _normalize(root: exp.Expr) -> None:
+def normalize(root: exp.Expr) -> None:
     """Quotes only where needed; a call's leading word is a word, not a column."""
     for node in list(root.walk()):
         if isinstance(node, exp.Identifier):

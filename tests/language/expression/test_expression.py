@@ -101,7 +101,7 @@ ERRORS = {
     "i = 'x": "a quote is not closed?",
     "i; j": "fraud.yaml:12:16: one expression is wanted here; ';' ends it",
     "": "fraud.yaml:12:15: one expression is wanted here",
-    "date_diff('month', t, u)": "the unit must be one of millisecond, second, minute, hour, day, week",
+    "date_diff('decade', t, u)": "the unit must be one of millisecond, second, minute, hour, day, week",
 }
 
 

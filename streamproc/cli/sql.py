@@ -1,0 +1,108 @@
+"""`streamproc sql`: run the SQL statements of a file over files."""
+
+from __future__ import annotations
+
+__all__ = ["EXAMPLES", "SqlCommand", "command"]
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from state.errors import ConfigError, Place
+from streamproc.cli.backtest import one_input_each, replacing
+from streamproc.cli.options import refuse_unless
+from streamproc.cli.stdout import writing_stdout
+
+EXAMPLES = (
+    "streamproc sql large.sql --input payments=may.csv",
+    "streamproc sql velocity.sql --input payments=may.parquet accounts=changes.ndjson --output flagged.ndjson",
+)
+
+
+class SqlCommand(TyperCommand):
+    """Lets `--input` take several files: all words up to the next option."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Write `--input A B` as `--input A --input B`."""
+        return super().parse_args(ctx, one_input_each(args))
+
+
+def command(
+    file: Annotated[str, typer.Argument(metavar="FILE.sql", help="The statements.")],
+    inputs: Annotated[
+        list[str],
+        typer.Option(
+            "--input",
+            metavar="TABLE=FILE...",
+            help="After FILE.sql: Parquet, CSV or NDJSON files, a table's one after the other; may be repeated.",
+        ),
+    ],
+    output: Annotated[str, typer.Option("--output", metavar="FILE", help="NDJSON, one object a row; -: stdout.")] = "-",
+) -> int:
+    """Run SQL statements over files; rows come out as NDJSON, in order of emission.
+
+    Statements are Flink SQL's; docs/language/sql says which. Columns have the types that CREATE TABLE declares, else
+    those that all their values have.
+    """
+    from streamproc.cli.sql_files import load_tables
+    from streamproc.sql import CreateTable, compile_file, parse_file
+
+    paths = _inputs(inputs)
+    statements = parse_file(_text(file), file)
+    declared: dict[str, CreateTable] = {}
+    for one in statements:
+        if isinstance(one, CreateTable):
+            if one.name in declared:
+                raise ConfigError(f"the table {one.name} is declared twice", one.place)
+            declared[one.name] = one
+    tables = load_tables(paths, declared)
+    queries = compile_file(statements, tables)
+    refuse_unless(bool(queries), f"{file} has no query", "CREATE TABLE only declares an input: add a SELECT")
+    for line in dict.fromkeys(line for query in queries for line in query.warnings()):
+        sys.stderr.write(f"warning: {line}\n")
+    with _writer(output) as write:
+        for query in queries:
+            for piece in query.lines(tables):
+                write(piece)
+    return 0
+
+
+def _text(file: str) -> str:
+    try:
+        return Path(file).read_text("utf-8-sig")
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror or error}", Place(file)) from None
+    except UnicodeDecodeError:
+        raise ConfigError("the file is not UTF-8", Place(file)) from None
+
+
+def _inputs(given: Sequence[str]) -> dict[str, list[Path]]:
+    """Files by table; a word without `TABLE=` is one more file of the table before."""
+    paths: dict[str, list[Path]] = {}
+    name = ""
+    for text in given:
+        table, separator, rest = text.partition("=")
+        named = bool(separator) and table.isidentifier()
+        name = table if named else name
+        refuse_unless(bool(name), f"--input {text}: whose file is it?", f"write --input TABLE={text}")
+        paths.setdefault(name, []).append(Path(rest if named else text))
+    return paths
+
+
+@contextmanager
+def _writer(output: str) -> Iterator[Any]:
+    """A function that writes bytes to stdout, or to a file that is there once all of it is."""
+    if output == "-":
+        with writing_stdout():
+            yield sys.stdout.buffer.write
+        return
+    path = Path(output)
+    refuse_unless(path.absolute().parent.is_dir(), f"the folder of {path} is missing", "make it first")
+    refuse_unless(not path.is_dir(), f"{path} is a directory", "name a file")
+    with replacing(path) as draft, open(draft, "wb") as file:
+        yield file.write

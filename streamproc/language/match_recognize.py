@@ -1,0 +1,58 @@
+"""MATCH_RECOGNIZE over a table -> the steps that make its columns, and the pattern, for who has all rows at hand."""
+
+from __future__ import annotations
+
+__all__ = ["CompiledMatch", "compile_match"]
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+from operators.operator import Operator, OutputField
+from operators.patterns.spec import PatternSpec
+from operators.schema import Kind
+from state.errors import ConfigError
+from streamproc.language.draft import Draft, PatternItem
+from streamproc.language.model import SequencePattern
+from streamproc.language.pattern_steps import pattern_spec
+from streamproc.language.patterns.clauses import MatchClause
+from streamproc.language.problems import Problems
+from streamproc.language.schedule import check_names, schedule
+from streamproc.language.steps import StepBuilder
+
+_NAME = "match"
+_SUMMED = (Kind.INT64, Kind.DECIMAL, Kind.FLOAT64)
+"""A table ends, and its rows stay in one order: sums of floats are what they are."""
+
+
+class CompiledMatch(NamedTuple):
+    """`steps` add the columns that `spec` reads, over rows of the given fields."""
+
+    steps: tuple[Operator, ...]
+    spec: PatternSpec
+
+
+def compile_match(clause: MatchClause, fields: Mapping[str, OutputField], key: str) -> CompiledMatch:
+    """Compile a clause over rows of `fields`, partitioned by the string field `key`.
+
+    Raises:
+        ConfigError: with all that is wrong and its places.
+    """
+    problems = Problems()
+    draft = Draft(key)
+    if clause.rows == "ALL" and any("FINAL_" in expr.sql.upper() for expr in clause.measures.values()):
+        raise ConfigError("FINAL in ALL ROWS PER MATCH is not supported yet", clause.place, "ONE ROW PER MATCH")
+    draft.pattern(_NAME, SequencePattern(clause, place=clause.place))
+    item = draft.items[f"pattern:{_NAME}"]
+    assert isinstance(item, PatternItem)
+    check_names(draft.items, fields, set(), problems)
+    problems.check()
+    others = {name: one for name, one in draft.items.items() if one is not item}
+    builder = StepBuilder(fields, {}, _no_model, folder=Path(), ttl=0, problems=problems)
+    builder.build(schedule(others, fields))
+    problems.check()
+    return CompiledMatch(tuple(builder.steps), pattern_spec(item, builder.scope, {}, 0, _SUMMED))
+
+
+def _no_model(path: Path) -> NoReturn:
+    raise ConfigError("a statement has no model")

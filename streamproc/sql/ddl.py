@@ -1,0 +1,194 @@
+"""CREATE TABLE: the types of a table's columns and its event time. What connectors need is skipped."""
+
+from __future__ import annotations
+
+__all__ = ["CreateTable", "parse_create"]
+
+from typing import Final, NamedTuple
+
+from sqlglot.tokenizer_core import Token, TokenType
+
+from operators.schema import DataType, Kind
+from state.errors import ConfigError, Place
+from streamproc.language.expression.parse import place_at
+from streamproc.language.problems import nearest
+
+_DECIMALS: Final = ("DECIMAL", "DEC", "NUMERIC")
+_TYPES: Final = {
+    **dict.fromkeys(("TINYINT", "SMALLINT", "INT", "INTEGER", "BIGINT", "INT64"), DataType(Kind.INT64)),
+    **dict.fromkeys(("FLOAT", "DOUBLE", "REAL", "FLOAT64"), DataType(Kind.FLOAT64)),
+    **dict.fromkeys(("STRING", "VARCHAR", "CHAR", "TEXT"), DataType(Kind.STRING)),
+    **dict.fromkeys(("BOOLEAN", "BOOL"), DataType(Kind.BOOL)),
+    **dict.fromkeys(("TIMESTAMP", "TIMESTAMP_LTZ", "TIMESTAMPTZ", "DATE"), DataType(Kind.TIMESTAMP)),
+}
+_SCALE_MAX: Final = 15
+_NAMES: Final = frozenset({TokenType.IDENTIFIER, TokenType.VAR})
+
+
+class CreateTable(NamedTuple):
+    """A declared table. `types`: by column, in order; `event_time`: its WATERMARK's column, if it has one."""
+
+    name: str
+    types: dict[str, DataType]
+    event_time: str | None
+    required: frozenset[str]
+    place: Place
+    processing: frozenset[str] = frozenset()
+
+
+class _Words:
+    """The words of a statement, read from left to right."""
+
+    def __init__(self, tokens: list[Token], text: str, place: Place) -> None:
+        self._tokens = tokens
+        self._text = text
+        self._place = place
+        self._at = 0
+
+    def place(self) -> Place:
+        """Of the next word, or of the last one."""
+        return place_at(self._text, self._tokens[min(self._at, len(self._tokens) - 1)].start, self._place)
+
+    def refuse(self, message: str, hint: str | None = None) -> ConfigError:
+        """An error at the next word."""
+        return ConfigError(message, self.place(), hint)
+
+    def peek(self, ahead: int = 0) -> str:
+        """A word in capitals; "" behind the last one."""
+        at = self._at + ahead
+        return self._tokens[at].text.upper() if at < len(self._tokens) else ""
+
+    def skip(self, *words: str) -> bool:
+        """Step over these words, if they come next."""
+        count = sum(len(word.split()) for word in words)
+        if " ".join(self.peek(n) for n in range(count)).split()[:count] != " ".join(words).split():
+            return False
+        self._at += count
+        return True
+
+    def want(self, *words: str) -> None:
+        """Step over these words."""
+        for word in words:
+            if not self.skip(word):
+                raise self.refuse(f"{word} is wanted here" + (f", not {self.peek()}" if self.peek() else ""))
+
+    def name(self) -> str:
+        """A name."""
+        token = self._tokens[self._at] if self._at < len(self._tokens) else None
+        if token is None or not (token.token_type in _NAMES or token.text.isidentifier()):
+            raise self.refuse("a name is wanted here")
+        self._at += 1
+        return str(token.text)
+
+    def rest(self) -> bool:
+        """Whether there are more."""
+        return self._at < len(self._tokens)
+
+    def step(self) -> None:
+        """Over one word."""
+        self._at += 1
+
+    def over_item(self) -> None:
+        """To the comma or bracket that ends this item of a list."""
+        depth = 0
+        while self.rest() and not (depth == 0 and self.peek() in {",", ")"}):
+            depth += {"(": 1, ")": -1}.get(self.peek(), 0)
+            self._at += 1
+
+
+def parse_create(tokens: list[Token], text: str, place: Place) -> CreateTable:
+    """The CREATE TABLE that these words are.
+
+    Raises:
+        ConfigError: it is none, or one that we cannot read; with its place.
+    """
+    words = _Words(tokens, text, place)
+    began = words.place()
+    words.want("CREATE")
+    words.skip("TEMPORARY")
+    if words.peek() != "TABLE":
+        raise words.refuse(f"CREATE {words.peek()} is no statement of the subset", "CREATE TABLE declares an input")
+    words.want("TABLE")
+    if words.skip("IF"):
+        words.want("NOT", "EXISTS")
+    name = words.name()
+    words.want("(")
+    types: dict[str, DataType] = {}
+    required: set[str] = set()
+    processing: set[str] = set()
+    times: list[tuple[str, ConfigError]] = []
+    while True:
+        _item(words, types, (required, processing), times)
+        if not words.skip(","):
+            break
+    words.want(")")
+    if words.rest() and words.peek() not in {"WITH", "COMMENT", "PARTITIONED"}:
+        raise words.refuse(f"{words.peek()} is not known here", "WITH (...) may follow")
+    event_time = _event_time(types, times)
+    return CreateTable(name, types, event_time, frozenset(required), began, frozenset(processing))
+
+
+def _item(
+    words: _Words,
+    types: dict[str, DataType],
+    marked: tuple[set[str], set[str]],
+    times: list[tuple[str, ConfigError]],
+) -> None:
+    """One column, or something else that is declared; `marked`: columns NOT NULL, columns AS PROCTIME()."""
+    required, processing = marked
+    if words.peek() == "WATERMARK" and words.peek(1) == "FOR":
+        words.want("WATERMARK", "FOR")
+        wrong = words.refuse("WATERMARK names no timestamp column of the table")
+        column = words.name()
+        words.want("AS")
+        if words.peek() != column.upper():
+            raise words.refuse(f"a watermark is {column} or {column} - INTERVAL '5' SECOND")
+        times.append((column, wrong))
+        words.over_item()
+    elif words.peek().split()[0] in {"PRIMARY", "CONSTRAINT", "UNIQUE"} and words.peek(1) != ",":
+        words.over_item()
+    else:
+        place = words.refuse("")
+        column = words.name()
+        if column in types:
+            raise ConfigError(f"two columns are called {column}", place.place)
+        if words.skip("AS", "PROCTIME", "(", ")"):
+            processing.add(column)
+            return
+        if words.peek() == "AS":
+            raise words.refuse("computed columns are not part of the subset", "compute it in a query")
+        if words.peek() == "METADATA":
+            raise words.refuse("metadata columns are not part of the subset: a file has none")
+        types[column] = _type(words)
+        if words.peek() == "NOT" and words.peek(1) == "NULL":
+            required.add(column)
+        words.over_item()
+
+
+def _type(words: _Words) -> DataType:
+    """A column's type."""
+    wrong = words.refuse("")
+    name = words.name().upper()
+    sizes = []
+    if words.skip("("):
+        while words.rest() and not words.skip(")"):
+            sizes.append(words.peek())
+            words.step()
+    if name in _DECIMALS:
+        scale = sizes[-1] if len(sizes) > 1 else "0"
+        if not scale.isdecimal() or int(scale) > _SCALE_MAX:
+            raise ConfigError(f"at most {_SCALE_MAX} decimals are kept: DECIMAL(18, 2)", wrong.place)
+        return DataType(Kind.DECIMAL, int(scale))
+    if name not in _TYPES:
+        raise ConfigError(f"there is no type {name}", wrong.place, nearest(name, [*_TYPES, *_DECIMALS]))
+    return _TYPES[name]
+
+
+def _event_time(types: dict[str, DataType], times: list[tuple[str, ConfigError]]) -> str | None:
+    for column, wrong in times:
+        if types.get(column) != DataType(Kind.TIMESTAMP):
+            known = [one for one, kind in types.items() if kind.kind is Kind.TIMESTAMP]
+            raise ConfigError(wrong.message, wrong.place, nearest(column, known))
+    if len(times) > 1:
+        raise ConfigError("a table has one WATERMARK", times[1][1].place)
+    return times[0][0] if times else None

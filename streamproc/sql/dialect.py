@@ -1,0 +1,61 @@
+"""Our dialect for whole statements: that of expressions, with Flink's quotes."""
+
+from __future__ import annotations
+
+__all__ = ["SqlDialect"]
+
+from typing import Any, ClassVar
+
+from sqlglot import exp
+from sqlglot.tokenizer_core import TokenType
+
+from streamproc.language.expression.dialect import StreamprocDialect
+
+
+class SqlDialect(StreamprocDialect):
+    """SQL statements as Flink's users write them."""
+
+    class Tokenizer(StreamprocDialect.Tokenizer):
+        """Names may stand in backticks; SESSION is a function."""
+
+        IDENTIFIERS: ClassVar[list[Any]] = ['"', "`"]
+        KEYWORDS: ClassVar[dict[str, TokenType]] = {
+            word: kind for word, kind in StreamprocDialect.Tokenizer.KEYWORDS.items() if word != "SESSION"
+        }
+
+    class Parser(StreamprocDialect.Parser):
+        """Calls whose arguments are words apart, not by commas, become plain ones."""
+
+        FUNCTION_PARSERS: ClassVar[dict[str, Any]] = {
+            **StreamprocDialect.Parser.FUNCTION_PARSERS,
+            "FLOOR": lambda self: self.rounded("floor"),
+            "CEIL": lambda self: self.rounded("ceil"),
+            "SUBSTRING": lambda self: self.separated("substr", ("FROM", "FOR")),
+            "POSITION": lambda self: self.position(),
+        }
+
+        def rounded(self, name: str) -> exp.Expr:
+            """FLOOR(time TO HOUR) is the start of the hour."""
+            value = self._parse_assignment()
+            if not self._match_text_seq("TO"):
+                return exp.Anonymous(this=name, expressions=[value])
+            if name == "ceil":
+                self.raise_error("CEIL(... TO unit) is not part of the subset")
+            return exp.Anonymous(this="date_trunc", expressions=[self._parse_var(any_token=True), value])
+
+        def separated(self, name: str, words: tuple[str, ...]) -> exp.Expr:
+            """Arguments behind commas, or behind words."""
+            first = self._parse_assignment()
+            others = [
+                self._parse_assignment() for word in words if self._match(TokenType.COMMA) or self._match_text_seq(word)
+            ]
+            return exp.Anonymous(this=name, expressions=[first, *others])
+
+        def position(self) -> exp.Expr:
+            """POSITION(part IN text)."""
+            part = self._parse_bitwise()
+            if not self._match(TokenType.IN):
+                self.raise_error("write POSITION(part IN text)")
+            return exp.Anonymous(this="strpos", expressions=[self._parse_bitwise(), part])
+
+    Generator = StreamprocDialect.Generator

@@ -1,0 +1,187 @@
+"""GROUP BY: windows of time, keys and aggregates."""
+
+from __future__ import annotations
+
+__all__ = ["Grouping", "aggregate_type", "compile_group"]
+
+from typing import Final, NamedTuple
+
+from sqlglot import exp
+
+from operators.expressions.nodes import Compiled
+from operators.schema import DataType, Kind
+from state.errors import ConfigError
+from streamproc.sql.names import AGGREGATES, AUXILIARY, GROUP_WINDOWS, Rows, Scope, called, key_of, replaced
+from streamproc.sql.plan import Aggregate, Column, Compute, Group
+from streamproc.sql.shapes import group_shape
+from streamproc.sql.statements import Statement
+from streamproc.sql.tvf import timestamp_column, with_window
+
+_INT64: Final = DataType(Kind.INT64)
+_FLOAT64: Final = DataType(Kind.FLOAT64)
+_NUMBERS: Final = (Kind.INT64, Kind.DECIMAL, Kind.FLOAT64)
+_WINDOW: Final = "@window"
+_PARTS: Final = {"start": "window_start", "end": "window_end", "rowtime": "window_time"}
+_OTHERS: Final = {"cube": "CUBE", "rollup": "ROLLUP", "grouping_sets": "GROUPING SETS", "all": "GROUP BY ALL"}
+
+
+class _Key(NamedTuple):
+    """A key of the groups: what it is, resolved, and its column's key."""
+
+    tree: exp.Expr
+    key: str
+
+
+class Grouping:
+    """Takes GROUP BY apart, and what stands behind it: aggregates and keys become columns of the groups."""
+
+    def __init__(self, statement: Statement, rows: Rows, clause: exp.Expr) -> None:
+        self.statement = statement
+        for argument, name in _OTHERS.items():
+            if clause.args.get(argument):
+                raise ConfigError(f"{name} is not part of the subset", statement.place(clause))
+        functions = [one for one in clause.expressions if called(one) in GROUP_WINDOWS]
+        if len(functions) > 1:
+            raise ConfigError("GROUP BY takes one window", statement.place(functions[1]))
+        self.computed: list[tuple[str, Compiled]] = []
+        self.keys: list[_Key] = []
+        self.columns: list[Column] = []
+        self.aggregates: list[Aggregate] = []
+        self._aggregated: dict[str, str] = {}
+        self.source = rows
+        self._scope = Scope(statement, rows)
+        for one in clause.expressions:
+            if one not in functions:
+                self._add_key(one)
+        self.window = functions[0] if functions else None
+        if self.window is None and not any(column.role for column in self.columns):
+            hint = "TUMBLE(event_time, INTERVAL '5' MINUTE), or window_start and window_end of TABLE(TUMBLE(...))"
+            raise ConfigError("GROUP BY wants a window of time: other groups never end", statement.place(clause), hint)
+        if self.window is not None:
+            self._check_window(self.window)
+
+    def _check_window(self, window: exp.Expr) -> None:
+        if not window.expressions:
+            raise ConfigError(f"{window.name.upper()} wants a time and its intervals", self.statement.place(window))
+        self.time = timestamp_column(self._scope, window.expressions[0])
+        self.shape = group_shape(self.statement, window)
+
+    def _add_key(self, node: exp.Expr) -> None:
+        if isinstance(node, (exp.Rollup, exp.Cube, exp.GroupingSets)):
+            raise ConfigError(f"{node.key.upper()} is not part of the subset", self.statement.place(node))
+        if isinstance(node, exp.Literal):
+            raise ConfigError("name the column that groups are made of", self.statement.place(node))
+        tree = self._scope.resolved(node)
+        key = key_of(tree)
+        if key is None:
+            compiled = self._scope.compile(tree, "GROUP BY")
+            key = f"@key{len(self.keys)}"
+            self.computed.append((key, compiled))
+            self.columns.append(Column(key, "", "", compiled.type, compiled.nullable))
+        else:
+            self.columns.append(self.source.at(key))
+        self.keys.append(_Key(tree, key))
+
+    def after(self, node: exp.Expr, where: str) -> exp.Expr:
+        """A part of SELECT or HAVING, over the groups: references to keys, aggregates and the window's times.
+
+        Raises:
+            ConfigError: a column is neither a key nor in an aggregate, or an aggregate or window is wrong.
+        """
+        return replaced(self._scope.resolved(node), lambda one: self._replace(one, where))
+
+    def _replace(self, node: exp.Expr, where: str) -> str | None:
+        name = called(node)
+        if name in AUXILIARY:
+            return self._window_part(node, name)
+        if isinstance(node, exp.Filter) and called(node.this) in AGGREGATES:
+            return self._aggregate(node.this, node.expression.this)
+        if name in AGGREGATES:
+            return self._aggregate(node, None)
+        for one in self.keys:
+            if type(one.tree) is type(node) and one.tree == node:
+                return one.key
+        if key_of(node) is not None:
+            called_so = self.source.at(str(key_of(node))).name
+            what = f"{called_so} in {where} must be in GROUP BY, or in an aggregate"
+            raise ConfigError(what, self.statement.place(node))
+        return None
+
+    def _window_part(self, node: exp.Expr, name: str) -> str | None:
+        kind, _, part = name.partition("_")
+        if self.window is None or called(self.window) != kind:
+            hint = (
+                "window_start, window_end" if self.window is None else f"{called(self.window).upper()}_{part.upper()}"
+            )
+            raise ConfigError(f"{name.upper()} wants GROUP BY {kind.upper()}(...)", self.statement.place(node), hint)
+        own = [self._scope.resolved(one) for one in self.window.expressions]
+        if own != [self._scope.resolved(one) for one in node.expressions]:
+            what = f"{name.upper()} must have the arguments of {kind.upper()} in GROUP BY"
+            raise ConfigError(what, self.statement.place(node))
+        return f"{_WINDOW}.{_PARTS[part]}"
+
+    def _aggregate(self, node: exp.Expr, where: exp.Expr | None) -> str:
+        """The key of the aggregate's column; equal ones are computed once."""
+        text = f"{node.sql()} {'' if where is None else where.sql()}"
+        if text not in self._aggregated:
+            key = f"@aggregate{len(self.aggregates)}"
+            made = self._made(node, where, key)
+            self._aggregated[text] = key
+            self.aggregates.append(made)
+        return self._aggregated[text]
+
+    def _made(self, node: exp.Expr, where: exp.Expr | None, key: str) -> Aggregate:
+        function = called(node)
+        arguments = node.expressions
+        distinct = len(arguments) == 1 and isinstance(arguments[0], exp.Distinct)
+        if distinct:
+            arguments = arguments[0].expressions
+        if len(arguments) != 1:
+            raise ConfigError(f"{function.upper()} wants one argument", self.statement.place(node))
+        of = ""
+        if where is not None:
+            of = f"@where{len(self.computed)}"
+            self.computed.append((of, self._scope.condition(where, "FILTER")))
+        if isinstance(arguments[0], exp.Star):
+            if function != "count" or distinct:
+                raise ConfigError("* is for COUNT(*) only", self.statement.place(node))
+            return Aggregate(key, "count", "", _INT64, of)
+        if distinct and function != "count":
+            raise ConfigError(f"{function.upper()}(DISTINCT ...) is not part of the subset", self.statement.place(node))
+        compiled = self._scope.compile(arguments[0], f"the argument of {function.upper()}")
+        kind = aggregate_type(self.statement, node, compiled.type)
+        argument = f"@argument{len(self.computed)}"
+        self.computed.append((argument, compiled))
+        return Aggregate(key, function, argument, kind, of, distinct)
+
+
+def aggregate_type(statement: Statement, node: exp.Expr, argument: DataType) -> DataType:
+    """The type of an aggregate's result.
+
+    Raises:
+        ConfigError: it does not take such an argument.
+    """
+    function = called(node)
+    if function == "count":
+        return _INT64
+    if function in {"sum", "avg"} and argument.kind not in _NUMBERS:
+        raise ConfigError(f"{function.upper()} wants a number, not {argument}", statement.place(node))
+    return _FLOAT64 if function == "avg" else argument
+
+
+def compile_group(grouping: Grouping) -> Rows:
+    """The groups: their keys' columns, their window's and their aggregates'."""
+    rows = grouping.source
+    rows = rows._replace(node=Compute(rows.node, tuple(grouping.computed), rows.time))
+    keys = tuple(one.key for one in grouping.keys)
+    columns = list(grouping.columns)
+    if grouping.window is not None:
+        windowed = with_window(rows, grouping.time, grouping.shape, keys, _WINDOW)
+        parts = windowed.columns[-3:]
+        keys = (*keys, *(one.key for one in parts))
+        columns = [*parts, *columns]
+        rows = windowed
+    by = next(one.key for role in ("window_end", "window_start", "window_time") for one in columns if one.role == role)
+    made = [Column(one.key, "", "", one.type, one.function != "count") for one in grouping.aggregates]
+    time = next((one.key for one in columns if one.role == "window_time"), "")
+    return Rows(Group(rows.node, keys, tuple(grouping.aggregates), by), (*columns, *made), time)

@@ -1,0 +1,167 @@
+"""A file of statements: cut at its semicolons, each parsed to a tree whose parts know their places."""
+
+from __future__ import annotations
+
+__all__ = ["FILE_MAX", "Source", "Statement", "parse_file"]
+
+from typing import Final, NamedTuple
+
+from sqlglot import exp
+from sqlglot.errors import ParseError, SqlglotError
+from sqlglot.tokenizer_core import Token, TokenType
+
+from state.errors import ConfigError, Place
+from streamproc.language.expression.parse import (
+    Expr,
+    check_depth,
+    check_tokens,
+    normalize,
+    place_at,
+    place_of,
+    syntax_error,
+)
+from streamproc.sql.ddl import CreateTable, parse_create
+from streamproc.sql.dialect import SqlDialect
+from streamproc.sql.pattern_text import PatternText, without_patterns
+
+FILE_MAX: Final = 1_000_000
+_DIALECT: Final = SqlDialect()
+_KNOWN: Final = "a statement is SELECT, WITH or CREATE TABLE"
+# TVFs are written TUMBLE(TABLE payments, ...): the word says nothing that the place does not.
+_BEFORE_NAME: Final = frozenset({TokenType.L_PAREN, TokenType.COMMA, TokenType.FARROW})
+
+
+class Source(NamedTuple):
+    """The file: its text, and the place of its first character."""
+
+    text: str
+    place: Place
+
+    @classmethod
+    def of(cls, text: str, file: str) -> Source:
+        """A file's text."""
+        return cls(text, Place(file, 1, 1))
+
+    def at(self, offset: int) -> Place:
+        """The place of a character."""
+        return place_at(self.text, offset, self.place)
+
+    def expr(self, ast: exp.Expr) -> Expr:
+        """A part of a statement's tree, as the expression compiler takes it."""
+        return Expr(ast, self.text, self.place)
+
+    def of_node(self, node: exp.Expr) -> Place:
+        """Where a part of the tree begins."""
+        return place_of(self.expr(node), node)
+
+
+class Statement(NamedTuple):
+    """A query: its tree, the words that it was made of, and what MATCH_RECOGNIZE ( ) holds, in order."""
+
+    tree: exp.Expr
+    tokens: list[Token]
+    source: Source
+    patterns: tuple[PatternText, ...] = ()
+
+    def place(self, node: exp.Expr) -> Place:
+        """Where a part of it begins."""
+        return self.source.of_node(node)
+
+    def clause(self, kind: TokenType, node: exp.Expr) -> Place:
+        """Where the clause begins whose keyword is the last of its kind before `node`'s first name."""
+        starts = [start for item in node.walk() if (start := item.meta.get("start")) is not None]
+        words = [token.start for token in self.tokens if token.token_type is kind]
+        before = [word for word in words if word <= min(starts, default=len(self.source.text))]
+        return self.source.at(before[-1] if before else words[0] if words else self.tokens[0].start)
+
+    def follows(self, node: exp.Expr, one: TokenType, other: TokenType) -> bool:
+        """Whether of these two words the last before `node`'s first name is `one`."""
+        start = min((start for item in node.walk() if (start := item.meta.get("start")) is not None), default=0)
+        before = [token.token_type for token in self.tokens if token.start < start]
+        return next((kind for kind in reversed(before) if kind in {one, other}), other) is one
+
+
+def parse_file(text: str, file: str) -> list[CreateTable | Statement]:
+    """The statements of a file, in order.
+
+    Raises:
+        ConfigError: what cannot be parsed, or is no statement we know; with its place.
+    """
+    source = Source.of(text, file)
+    if len(text) > FILE_MAX:
+        raise ConfigError(f"the file has {len(text)} characters; at most {FILE_MAX} are read", Place(file))
+    try:
+        tokens = _DIALECT.tokenize(text)
+    except SqlglotError:
+        raise ConfigError("a quote or a comment is not closed", source.at(_unclosed(text))) from None
+    found = [_parse(words, source) for words in _statements(tokens)]
+    if not found:
+        raise ConfigError("the file has no statement", Place(file), _KNOWN)
+    return found
+
+
+def _statements(tokens: list[Token]) -> list[list[Token]]:
+    """The words of each statement; empty ones are none."""
+    each: list[list[Token]] = [[]]
+    for token in tokens:
+        if token.token_type is TokenType.SEMICOLON:
+            each.append([])
+        else:
+            each[-1].append(token)
+    return [words for words in each if words]
+
+
+def _parse(tokens: list[Token], source: Source) -> CreateTable | Statement:
+    first, place = tokens[0], source.at(tokens[0].start)
+    check_tokens(tokens, source.text, source.place)
+    if first.token_type is TokenType.CREATE:
+        return parse_create(tokens, source.text, source.place)
+    if first.token_type not in (TokenType.SELECT, TokenType.WITH):
+        raise ConfigError(f"{first.text.upper()} is no statement of the subset", place, _KNOWN)
+    outside, patterns = without_patterns(tokens, source.text, source.place)
+    words = [_plain(outside, n) for n in range(len(outside)) if not _says_nothing(outside, n)]
+    try:
+        parsed = _DIALECT.parser().parse(words, source.text)
+    except RecursionError:
+        raise ConfigError("the statement is nested too deeply", place) from None
+    except ParseError as error:
+        raise syntax_error(error, source.text, source.place, "the statement") from None
+    tree = parsed[0] if len(parsed) == 1 else None
+    if not isinstance(tree, exp.Expr):
+        raise ConfigError("the statement cannot be parsed", place, _KNOWN)
+    tree.meta["start"] = first.start
+    check_depth(source.expr(tree))
+    normalize(tree)
+    return Statement(tree, tokens, source, patterns)
+
+
+def _says_nothing(tokens: list[Token], n: int) -> bool:
+    """Whether it is the TABLE of `(TABLE name`."""
+    if tokens[n].token_type is not TokenType.TABLE or not 0 < n < len(tokens) - 1:
+        return False
+    before, after = tokens[n - 1].token_type, tokens[n + 1].token_type
+    return before in _BEFORE_NAME and after is not TokenType.L_PAREN
+
+
+def _plain(tokens: list[Token], n: int) -> Token:
+    """The word; PARTITION BY of `(TABLE name PARTITION BY key` is a comma: the keys are arguments."""
+    token = tokens[n]
+    if token.token_type is not TokenType.PARTITION_BY or n < 2 or not _says_nothing(tokens, n - 2):
+        return token
+    return Token(TokenType.COMMA, ",", token.line, token.col, token.start, token.end)
+
+
+def _unclosed(text: str) -> int:
+    """Where the quote or comment begins that does not end."""
+    at = 0
+    while at < len(text):
+        opens = next((one for one in ("--", "/*", "'", '"', "`") if text.startswith(one, at)), "")
+        if not opens:
+            at += 1
+            continue
+        closes = {"--": "\n", "/*": "*/"}.get(opens, opens)
+        end = text.find(closes, at + len(opens))
+        if end < 0:
+            return at if opens != "--" else 0
+        at = end + len(closes)
+    return 0

@@ -1,0 +1,1 @@
+"""Sequence patterns; the data lie beside the tests, a file a suite."""

@@ -1,0 +1,26 @@
+"""docs/language/patterns.md: its files are written, its commands run, its output compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.docs.test_tutorial import ROOT, blocks, shell
+
+PAGE = ROOT / "docs" / "language" / "patterns.md"
+
+
+@pytest.mark.timeout(180)
+def test_the_example_runs(tmp_path: Path) -> None:
+    shown, ran = "", []
+    for block in blocks(PAGE.read_text()):
+        if "file" in block.options:
+            (tmp_path / block.options["file"]).write_text(block.text)
+        elif block.language == "sh":
+            shown = shell(block, tmp_path)
+        else:
+            (line,) = block.text.splitlines()
+            assert [one for one in shown.splitlines() if '"decline"' in one] == [line]
+        ran.append(block.language)
+    assert ran == ["yaml", "ndjson", "sh", "text"]

@@ -1,0 +1,188 @@
+"""What is wrong is said with its place and the nearest right name; nothing ends in a traceback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.sql.support import changes, payments, refusal, write
+
+G = "GROUP BY card_id, TUMBLE(event_time, INTERVAL '5' MINUTE)"
+M = "SELECT * FROM payments MATCH_RECOGNIZE (\nPARTITION BY card_id ORDER BY event_time {})"
+WRONG = {
+    # statements
+    "": "q.sql: the file has no statement (a statement is SELECT, WITH or CREATE TABLE)",
+    "-- nothing": "q.sql: the file has no statement",
+    "INSERT INTO x SELECT 1 FROM payments": "q.sql:1:1: INSERT is no statement of the subset",
+    "SELECT 1 FROM payments;\nDROP TABLE x": "q.sql:2:1: DROP is no statement of the subset",
+    "SELECT 'x FROM payments": "q.sql:1:8: a quote or a comment is not closed",
+    "SELECT 1 /* x FROM payments": "q.sql:1:10: a quote or a comment is not closed",
+    "SELECT FROM WHERE": "q.sql:1:",
+    "SELECT (1 FROM payments": "q.sql:1:11: cannot parse the statement",
+    # clauses
+    "SELECT 1 FROM payments ORDER BY amount": "q.sql:1:24: ORDER BY is not part of the subset",
+    "SELECT 1 FROM payments LIMIT 5": "q.sql:1:24: LIMIT is not part of the subset",
+    "SELECT DISTINCT card_id FROM payments": "q.sql:1:8: SELECT DISTINCT is not part of the subset",
+    "SELECT 1 FROM payments UNION ALL SELECT 2 FROM payments": "q.sql:1:1: UNION is not part of the subset",
+    "SELECT 1": "q.sql:1:1: FROM is missing",
+    "SELECT 1 FROM payments WHERE amount > (SELECT 1 FROM payments)": "a query is not allowed in WHERE (queries may",
+    "SELECT 1 FROM payments WHERE card_id IN (SELECT card_id FROM changes)": "a query is not allowed in WHERE",
+    "WITH RECURSIVE a AS (SELECT 1 FROM payments) SELECT 1 FROM a": "WITH RECURSIVE is not part of the subset",
+    # names
+    "SELECT amuont FROM payments": "q.sql:1:8: there is no column amuont (did you mean amount?)",
+    "SELECT p.amount FROM payments": "q.sql:1:8: there is no table p in FROM (there is only payments)",
+    "SELECT 1 FROM paymnets": "q.sql:1:15: there is no table paymnets (did you mean payments?)",
+    "SELECT uper(card_id) FROM payments": "q.sql:1:8: there is no function uper (did you mean upper?)",
+    "SELECT x.* FROM payments": "there is no table x in FROM",
+    "CREATE TABLE t (a INT); SELECT a FROM t": "q.sql:1:39: the table t has no input (--input t=FILE)",
+    # types
+    "SELECT amount + card_id FROM payments": "q.sql:1:8: ",
+    "SELECT 1 FROM payments WHERE amount": "q.sql:1:30: WHERE wants a condition, not float64",
+    "SELECT amount > 'x' FROM payments": "float64 and string do not go together",
+    "SELECT NULL FROM payments": "the type of NULL is not known here",
+    f"SELECT SUM(card_id) FROM payments {G}": "q.sql:1:8: SUM wants a number, not string",
+    # windows and aggregates
+    "SELECT COUNT(*) FROM payments": "q.sql:1:8: COUNT wants GROUP BY (GROUP BY TUMBLE(",
+    "SELECT card_id, COUNT(*) FROM payments GROUP BY card_id": "q.sql:1:49: GROUP BY wants a window of time",
+    "SELECT 1 FROM payments WHERE SUM(amount) > 1": "q.sql:1:30: the aggregate SUM is not allowed in WHERE (HAVING",
+    f"SELECT amount FROM payments {G}": "q.sql:1:8: amount in SELECT must be in GROUP BY, or in an aggregate",
+    f"SELECT SUM(MAX(amount)) FROM payments {G}": "the aggregate MAX is not allowed in the argument of SUM",
+    f"SELECT HOP_START(event_time, INTERVAL '5' MINUTE) FROM payments {G}": "q.sql:1:8: HOP_START wants GROUP BY HOP(",
+    f"SELECT TUMBLE_END(event_time, INTERVAL '6' MINUTE) FROM payments {G}": "TUMBLE_END must have the arguments of",
+    "SELECT TUMBLE_END(event_time, INTERVAL '6' MINUTE) FROM payments": "TUMBLE_END wants GROUP BY TUMBLE(...)",
+    "SELECT COUNT(*) FROM payments GROUP BY TUMBLE(amount, INTERVAL '5' MINUTE)": (
+        "q.sql:1:47: a window wants a timestamp; amount is float64 (there is only event_time)"
+    ),
+    "SELECT COUNT(*) FROM payments GROUP BY TUMBLE(event_time, INTERVAL '1' MONTH)": "months and years differ",
+    "SELECT COUNT(*) FROM payments GROUP BY TUMBLE(event_time, 5)": "a span of time is wanted: INTERVAL '5' MINUTE",
+    "SELECT COUNT(*) FROM payments GROUP BY TUMBLE(event_time)": "q.sql:1:40: write TUMBLE(time, INTERVAL",
+    "SELECT COUNT(*) FROM payments GROUP BY HOP(event_time, INTERVAL '1' MILLISECOND, INTERVAL '1' DAY)": (
+        "a row would be in more than 10000 windows"
+    ),
+    "SELECT card_id FROM payments HAVING card_id = 'x'": "q.sql:1:30: HAVING wants GROUP BY",
+    "SELECT 1 FROM TABLE(TUMBEL(TABLE payments, DESCRIPTOR(event_time), INTERVAL '5' MINUTE))": (
+        "TABLE(...) wants one of TUMBLE, HOP, CUMULATE, SESSION (did you mean tumble?)"
+    ),
+    "SELECT 1 FROM TABLE(TUMBLE(TABLE payments, DESCRIPTOR(evnt_time), INTERVAL '5' MINUTE))": (
+        "q.sql:1:55: there is no column evnt_time (did you mean event_time?)"
+    ),
+    f"SELECT COUNT(*) FROM payments {G}, HOP(event_time, INTERVAL '5' MINUTE, INTERVAL '9' MINUTE)": "one window",
+    "SELECT COUNT(*) FROM payments GROUP BY ROLLUP(card_id)": "ROLLUP is not part of the subset",
+    # OVER
+    "SELECT a, COUNT(*) OVER (ORDER BY a) AS n FROM untimed": "OVER wants rows that have an event time (CREATE TABLE",
+    "SELECT hours_since(TIMESTAMP '2026-01-01') FROM untimed": "hours_since wants rows that have an event time",
+    "SELECT SUM(amount) OVER (PARTITION BY card_id) FROM payments": "OVER wants ORDER BY the event time, ascending: ev",
+    "SELECT SUM(amount) OVER (ORDER BY amount) FROM payments": "q.sql:1:35: OVER wants ORDER BY the event time",
+    "SELECT SUM(amount) OVER (ORDER BY event_time DESC) FROM payments": "ORDER BY the event time, ascending",
+    "SELECT LEAD(amount) OVER (ORDER BY event_time) FROM payments": "LEAD is not known OVER rows (it needs rows that",
+    "SELECT SUMM(amount) OVER (ORDER BY event_time) FROM payments": "SUMM is not known OVER rows (did you mean sum?)",
+    "SELECT SUM(amount) OVER v FROM payments WINDOW w AS (ORDER BY event_time)": "there is no window v (there is only",
+    "SELECT SUM(amount) OVER (ORDER BY event_time ROWS BETWEEN 1 PRECEDING AND 1 FOLLOWING) FROM payments": (
+        "a frame ends at CURRENT ROW"
+    ),
+    "SELECT 1 FROM payments WHERE SUM(amount) OVER (ORDER BY event_time) > 1": "OVER is not allowed in WHERE",
+    # MATCH_RECOGNIZE
+    "SELECT 1 FROM payments MATCH_RECOGNIZE (PATTERN (A) DEFINE A AS TRUE)": "q.sql:1:24: MATCH_RECOGNIZE wants ORDER",
+    M.format("PATTERN (A B"): "q.sql:",
+    M.format("PATTERN (A B) DEFINE A AS amuont > 1"): "q.sql:2:68: unknown column 'amuont' (did you mean amount?)",
+    M.format("PATTERN (A B) DEFINE C AS amount > 1"): "q.sql:2:63: C is not in the pattern",
+    M.format("PATTERN (A B) WITHIN 5 DEFINE A AS amount > 1"): "WITHIN wants an interval",
+    M.format("PATTERN (A{900}) DEFINE A AS amount > 1"): "a quantifier counts to 500 at most",
+    M.format("MEASURES A.amount PATTERN (A B) DEFINE A AS amount > 1"): "a measure needs a name",
+    M.format("MEASURES A.amount AS card_id PATTERN (A B)"): "a measure is called like the column card_id",
+    M.format("MEASURES SUM(A.card_id) AS s PATTERN (A B)"): "a sum of string",
+    M.format("DEFINE A AS amount > 1"): "there is no PATTERN (...)",
+    "SELECT 1 FROM payments MATCH_RECOGNIZE PATTERN (A)": "q.sql:1:24: MATCH_RECOGNIZE wants ( behind it",
+    "SELECT 1 FROM payments MATCH_RECOGNIZE (PATTERN (A)": "the ( of MATCH_RECOGNIZE is not closed",
+    "SELECT 1 FROM payments MATCH_RECOGNIZE (ORDER BY event_time DESC PATTERN (A))": "rows come in ascending order",
+    "SELECT 1 FROM payments MATCH_RECOGNIZE (ORDER BY amount PATTERN (A))": "wants ORDER BY the event time: event_time",
+    "SELECT 1 FROM payments MATCH_RECOGNIZE (PARTITION BY crd_id ORDER BY event_time PATTERN (A))": (
+        "q.sql:1:54: there is no column crd_id (did you mean card_id?)"
+    ),
+    # JOIN
+    "SELECT 1 FROM payments JOIN changes": "q.sql:1:29: JOIN wants ON",
+    "SELECT 1 FROM payments JOIN changes USING (card_id)": "USING is not part of the subset (write ON)",
+    "SELECT 1 FROM payments NATURAL JOIN changes": "NATURAL JOIN is not part of the subset",
+    "SELECT 1 FROM payments LEFT SEMI JOIN changes ON TRUE": "q.sql:1:34: SEMI JOIN is not part of the subset",
+    "SELECT 1 FROM payments a JOIN changes a ON TRUE": "two tables are called a (name one: AS other)",
+    "SELECT card_id FROM payments a JOIN changes b ON a.card_id = b.card_id": (
+        "q.sql:1:8: card_id may mean several columns (one of a.card_id, b.card_id)"
+    ),
+    "SELECT 1 FROM payments a JOIN changes b ON a.crd_id = b.card_id": "no column a.crd_id (did you mean card_id",
+    "SELECT 1 FROM payments a JOIN changes b ON a.amount": "ON wants a condition, not float64",
+    "SELECT 1 FROM payments a JOIN changes b ON SUM(a.items) = b.level": "the aggregate SUM is not allowed in ON",
+    "SELECT 1 FROM payments a JOIN changes FOR SYSTEM_TIME AS OF a.card_id AS b ON a.card_id = b.card_id": (
+        "card_id is no timestamp, but string"
+    ),
+    "SELECT 1 FROM payments a JOIN changes FOR SYSTEM_TIME AS OF a.event_time AS b ON a.items > b.level": (
+        "FOR SYSTEM_TIME AS OF wants ON left.key = right.key"
+    ),
+    "SELECT 1 FROM payments a RIGHT JOIN changes FOR SYSTEM_TIME AS OF a.event_time AS b ON a.card_id = b.card_id": (
+        "FOR SYSTEM_TIME AS OF goes with JOIN and LEFT JOIN, not RIGHT JOIN"
+    ),
+    "SELECT 1 FROM payments FOR SYSTEM_TIME AS OF event_time": "is for the right side of a JOIN",
+    # CREATE TABLE
+    "CREATE TABLE t (a INTT)": "q.sql:1:19: there is no type INTT (did you mean INT?)",
+    "CREATE TABLE t (a INT, a INT)": "q.sql:1:24: two columns are called a",
+    "CREATE TABLE t (a INT, WATERMARK FOR a AS a)": "q.sql:1:38: WATERMARK names no timestamp column",
+    "CREATE TABLE t (a INT": "q.sql:1:19: ) is wanted here",
+    "CREATE TABLE t (a AS 1 + 2)": "q.sql:1:19: computed columns are not part of the subset",
+    "CREATE TABLE t (a DECIMAL(38, 18))": "q.sql:1:19: at most 15 decimals are kept",
+    "CREATE VIEW v AS SELECT 1 FROM payments": "q.sql:1:8: CREATE VIEW is no statement of the subset",
+    # bounds
+    "SELECT " + "(" * 60 + "1" + ")" * 60 + " FROM payments": "nested more than 30 levels deep",
+    "SELECT " + "1 + " * 3000 + "1 FROM payments": "at most 4000 are allowed",
+}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("files")
+    return {
+        "payments": write(folder, "payments", payments(5)),
+        "changes": write(folder, "changes", changes(5)),
+        "untimed": write(folder, "untimed", [{"a": 1}]),
+    }
+
+
+@pytest.mark.parametrize(("sql", "said"), WRONG.items(), ids=range(len(WRONG)))
+def test_it_is_said_what_is_wrong(sql: str, said: str, files: dict[str, Path]) -> None:
+    assert said in refusal(sql, files)
+
+
+def test_all_that_is_wrong_is_said_at_once(files: dict[str, Path]) -> None:
+    said = refusal("SELECT a FROM payments;\nSELECT 1 FROM payments;\nSELECT b FROM changes", files).splitlines()
+    assert [line.partition(" ")[0] for line in said] == ["q.sql:1:8:", "q.sql:3:8:"]
+
+
+BROKEN = {
+    "a,b\n1\n": ("csv", "SELECT a FROM t", "t.csv:2: the row has 1 cells, the head 2"),
+    "a,a\n1,2\n": ("csv", "SELECT a FROM t", "t.csv:1: two columns are called 'a'"),
+    '{"a": 1}\n{"a"\n': ("ndjson", "SELECT a FROM t", "t.ndjson:2: the line is no JSON object"),
+    "not parquet": ("parquet", "SELECT a FROM t", "this is no readable Parquet file"),
+    "a\n1\nsecret\n": ("csv", "CREATE TABLE t (a INT); SELECT a FROM t", "row 2: a is no int64"),
+    "a\n1\n\n": (
+        "csv",
+        "CREATE TABLE t (b INT); SELECT b FROM t",
+        "there is no column b, which CREATE TABLE t declares",
+    ),
+    "a,b\n1,\n": ("csv", "CREATE TABLE t (b INT NOT NULL); SELECT b FROM t", "row 1: b is NULL, but declared NOT NULL"),
+    "a\n1.234\n": ("csv", "CREATE TABLE t (a DECIMAL(5, 2)); SELECT a FROM t", "row 1: a is no decimal(2)"),
+    "a\n9223372036854775807\n": ("csv", "SELECT a * 3 FROM t", "a number is too large, in EXPR$0"),
+    "event_time,b\n,1\n2026-05-01T00:00:00Z,2\n": (
+        "csv",
+        "SELECT COUNT(*) FROM t GROUP BY TUMBLE(event_time, INTERVAL '1' DAY)",
+        "event_time is NULL in a row: what is timed needs a time (WHERE event_time IS NOT NULL)",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "case"), BROKEN.items(), ids=range(len(BROKEN)))
+def test_a_file_that_does_not_fit_is_refused(text: str, case: tuple[str, str, str], tmp_path: Path) -> None:
+    suffix, sql, said = case
+    path = tmp_path / f"t.{suffix}"
+    path.write_text(text)
+    found = refusal(sql, {"t": path})
+    assert said in found
+    assert "secret" not in found
