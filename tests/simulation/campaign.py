@@ -38,6 +38,7 @@ from tests.simulation.traffic import staged_traffic, traffic
 CONVERGE_S = 90.0
 """Virtual seconds from the heal until everything is decided (I8)."""
 STOP_S = 30.0
+"""For up to three stages: a stop writes what all of them have."""
 DAMAGE = {"bit_flip_row", "bit_flip_blob", "torn_write", "torn_blob"}
 MILD = {"markers_lag", "unstable_offsets"}
 """What a log does now and then without any fault."""
@@ -78,10 +79,10 @@ def reproduction(seed: int) -> str:
 
 def simulate(
     plans: Mapping[int, Sequence[Plan]], seed: int, *, told: Told | None = None,
-    without: frozenset[Without] = frozenset(),
+    without: frozenset[Without] = frozenset(), drawn: Callable[[int], Scenario] = draw,
 ) -> Outcome:  # fmt: skip
     """Run `seed`; `told` hears of every step and every line of the log. `plans`: by the number of stages."""
-    scenario = draw(seed)
+    scenario = drawn(seed)
     loop = SeededLoop(random.Random(f"loop {seed}"), told, steps_max=scenario.stages * STEPS_MAX)
     seen: Counter[str] = Counter()
     with ExitStack() as more, _directory() as directory, _logs(loop, seen, told), _small(seed):
@@ -212,7 +213,7 @@ class _World:
 
     async def _ended(self, pods: list[Pod]) -> list[str]:
         shared = self.shared
-        runs = await asyncio.gather(*(pod.stop(STOP_S) for pod in pods))
+        runs = await asyncio.gather(*(pod.stop(STOP_S * max(1.0, self.scenario.stages / 3)) for pod in pods))
         wrong = [f"{pod.name} did not stop" for pod, run in zip(pods, runs, strict=True) if run is None]
         await asyncio.sleep(self.scenario.timeouts.transaction_s)
         shared.cluster.tick()

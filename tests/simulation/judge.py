@@ -18,8 +18,9 @@ from streamproc.runtime.journal import CHAIN_START, JournalEntry, JournalHead, c
 from tests.oracle.card_job import Expected
 from tests.simulation.handed_on import expect_stage, judge_handoff
 from tests.simulation.late import judge_bits, judge_late
+from tests.simulation.parts import Record, whole_rows
 from tests.simulation.pod import Shared
-from tests.simulation.states import Record, judge_states
+from tests.simulation.states import judge_states
 
 _CLOSE = 1e-9
 
@@ -29,21 +30,21 @@ def judge(shared: Shared, disks: Sequence[MemoryDisk]) -> list[str]:
     wrong: list[str] = []
     read = [_source(shared, plan.stream.topic) for plan in shared.plans]
     for number, (plan, sources) in enumerate(zip(shared.plans, read, strict=True)):
-        expected = {task: expect_stage(plan, number, records) for task, records in sources.items()}
+        rows = {task: whole_rows(plan, records) for task, records in sources.items()}
+        expected = {task: expect_stage(plan, number, records) for task, records in rows.items()}
         late = {task: set[int]() for task in sources}
         for task, records in sources.items():
             told = _dead_letters(shared, plan, task, expected[task])
             if plan.handoff is None:
                 decided = committed_records(shared.cluster, TopicPartition(plan.topics.decisions, task))
-                late[task] = judge_late(plan, number, expected[task], records, decided)
+                late[task] = judge_late(plan, number, expected[task], rows[task], decided)
                 told += _decisions(expected[task], [json.loads(record.value) for record in decided])
             told += _journal(shared, plan, task, expected[task], records, late=late[task])
             wrong += [f"{shared.name(plan)} {task}: {what}" for what in told]
         if plan.handoff is not None:
-            following = shared.plans[number + 1]
-            wrong += judge_handoff(
-                plan, following, number, sources=sources, expected=expected, found=read[number + 1]
-            )  # fmt: skip
+            for following, found in zip(shared.plans, read, strict=True):
+                if following.stream.topic in plan.handoff.topics:
+                    wrong += judge_handoff(plan, following, number, sources=rows, expected=expected, found=found)
         elif number:
             wrong += [f"{plan.stage} {task}: refuses {one.dead}" for task, one in expected.items() if one.dead]
         wrong += judge_states(shared, number, disks, sources, late)

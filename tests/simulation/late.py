@@ -11,7 +11,7 @@ from operators.plan import Plan
 from streamproc.runtime.journal import JournalEntry
 from tests.oracle import late as oracle
 from tests.oracle.card_job import Expected
-from tests.simulation.states import Record
+from tests.simulation.parts import Record
 
 
 def judge_late(

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["PIPELINE", "STAGES", "run_seed", "simulated_plans", "without_a_stage"]
+__all__ = [
+    "BESIDE_YAML",
+    "PIPELINE",
+    "STAGES",
+    "beside_plans",
+    "run_beside",
+    "run_seed",
+    "simulated_plans",
+    "without_a_stage",
+]
 
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -15,9 +24,11 @@ from streamproc.eventlog.simulated import Without
 from streamproc.language import compile_stages, load_pipeline
 from streamproc.language.model import Pipeline
 from tests.simulation.campaign import Outcome, Told, simulate
+from tests.simulation.scenario import BESIDE, draw_beside
 
 PIPELINE = Path(__file__).parents[2] / "configs" / "bench_v1" / "pipeline.yaml"
 STAGES = Path(__file__).parent / "stages.yaml"
+BESIDE_YAML = Path(__file__).parent / "beside.yaml"
 
 
 @cache
@@ -37,3 +48,14 @@ def without_a_stage(three: Pipeline) -> Pipeline:
 def run_seed(seed: int, told: Told | None = None, *, without: frozenset[Without] = frozenset()) -> Outcome:
     """`simulate` on those plans."""
     return simulate(simulated_plans(), seed, told=told, without=without)
+
+
+@cache
+def beside_plans() -> Sequence[Plan]:
+    """The plans of stages side by side."""
+    return compile_stages(load_pipeline(BESIDE_YAML))
+
+
+def run_beside(seed: int, told: Told | None = None, *, without: frozenset[Without] = frozenset()) -> Outcome:
+    """`simulate` on these."""
+    return simulate({BESIDE: beside_plans()}, seed, told=told, without=without, drawn=draw_beside)
