@@ -6,7 +6,7 @@ import pytest
 
 from tests.simulation.seeds import run_beside
 
-SEEDS, BLOCK = 60, 10
+SEEDS, BLOCK = 60, 5
 pytestmark = [pytest.mark.blocking, pytest.mark.timeout(240)]
 
 
