@@ -8,7 +8,7 @@ horizon past the entry's event time. All this depends on row order only, never o
 
 from __future__ import annotations
 
-__all__ = ["Deduplicator", "DuplicateFlags", "payload_digests", "record_actions"]
+__all__ = ["Deduplicator", "DuplicateFlags", "payload_digests", "record_actions", "with_first_actions"]
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -61,6 +61,15 @@ def record_actions(flags: DuplicateFlags, actions: npt.NDArray[np.uint8]) -> Non
     """Keep the actions decided for the rows that were not duplicates; `actions`: uint8 (rows,)."""
     for segments, rows, numbers in flags.handles:
         segments.columns.action[segments.at(numbers)] = actions[rows]
+
+
+def with_first_actions(flags: DuplicateFlags, fresh: I64, decided: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """One action a row: the decided one, or for a duplicate that of the id's first row, maybe in this batch."""
+    actions: npt.NDArray[np.uint8] = flags.first_action.copy()
+    actions[fresh] = decided
+    here = np.flatnonzero(flags.duplicate & (flags.first_row >= 0))
+    actions[here] = actions[flags.first_row[here]]
+    return actions
 
 
 class Deduplicator:

@@ -7,21 +7,28 @@ With a deadline `_arrived` stands before the route: when the record first came t
 Values are written as a decision's are: decimals as exact numbers, times as epoch milliseconds, NULL as null. A row that
 repeats an earlier one has no features. A later stage does not write again what it was handed: its features and the new
 route take the place of the old route, which stands last.
+
+Through stages beside each other a row goes in parts, and `_place` names it: the part of the first stage is the row
+with what it adds, those of the others only what they add. What names the part stands behind that.
+
+    {"payment_id": "p1", ..., "merchant_n": 3, "_place": "2-1045", "_part": 0, "_route": "u17"}
+    {"device_n": 7, "_place": "2-1045", "_part": 1, "payment_id": "p1", "at": 1760000000000, "_route": "u17"}
 """
 
 from __future__ import annotations
 
-__all__ = ["HandedOn", "HandoffEncoder", "joined"]
+__all__ = ["HandedOn", "HandoffEncoder", "RowPart", "joined", "read_part", "united"]
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from operators.batch import Column
-from operators.encode import json_values, row_struct, write_rows
-from operators.plan import ARRIVED, DIGEST, ROUTE, Handoff
+from operators.encode import json_encoder, json_values, row_struct, write_rows
+from operators.plan import ARRIVED, DIGEST, PART, PLACE, REFUSED, ROUTE, Handoff
 from state.errors import RecordError
 
 I64 = npt.NDArray[np.int64]
@@ -29,13 +36,15 @@ _EMPTY = " "
 """The route of rows whose key is an empty text: a route is never empty."""
 
 _LAST = b',"%b":' % ROUTE.encode()
+_PLACED = b'"%b":' % PLACE.encode()
 
 
 class HandedOn(NamedTuple):
-    """One entry a row: what names its partition, and its record."""
+    """One entry a row: what names its partition, and its record. `topic`: where they go."""
 
     routes: list[str]
     texts: list[bytes]
+    topic: str = ""
 
 
 class HandoffEncoder:
@@ -45,18 +54,25 @@ class HandoffEncoder:
         handoff: what is written.
         digests: whether records carry one, for the next stage to know repeats by.
         passes: the rows were handed on by another stage: what it wrote is passed on.
+        named, event_time: the fields that say which row it is, and when it happened.
     """
 
-    def __init__(self, handoff: Handoff, *, digests: bool, passes: bool) -> None:
-        self._handoff, self._passes = handoff, passes
+    def __init__(self, handoff: Handoff, *, digests: bool, passes: bool, named: str = "", event_time: str = "") -> None:
+        part = handoff.part
+        self._handoff, self._passes = handoff, passes and not part
         self._digests = digests and not passes
         self._arrived = handoff.arrived and not passes
-        own = [*([DIGEST] if self._digests else []), *([ARRIVED] if self._arrived else []), ROUTE]
-        self._struct = row_struct([*handoff.columns, *own], ())
+        self._named = [named, event_time] if part else []
+        self._until = _LAST if part is None else b"," + _PLACED
+        own = [*([DIGEST] if self._digests else []), *([ARRIVED] if self._arrived else [])]
+        own += [PLACE] if handoff.beside or part is not None else []
+        own += [PART] if part is not None else []
+        self._struct = row_struct([*handoff.columns, *own, *self._named, ROUTE], ())
+        self._id, self._time = named, event_time
 
     def encode(
         self, ids: list[str], fields: Mapping[str, Column], features: Mapping[str, Column], *, fresh: I64, digests: I64,
-        values: Sequence[bytes | None], arrived: I64,
+        values: Sequence[bytes | None], arrived: I64, places: Sequence[str] = (),
     ) -> HandedOn:  # fmt: skip
         """One record a row, in row order.
 
@@ -68,6 +84,7 @@ class HandoffEncoder:
             digests: int64 (rows,), of the records as they first came.
             values: the rows' records.
             arrived: int64 (rows,), their log times, ms.
+            places: where the rows stand; read if several stages get them.
 
         Raises:
             RecordError: a column holds text that is not Unicode; or no stage wrote a record that was handed on.
@@ -78,12 +95,103 @@ class HandoffEncoder:
                 return json_values(fields[name])
             return _spread(json_values(features[name]), fresh, len(ids))
 
-        keys = of(self._handoff.key)
-        routes = [ids[i] if key is None else str(key) or _EMPTY for i, key in enumerate(keys)]
-        own = [*([digests.tolist()] if self._digests else []), *([arrived.tolist()] if self._arrived else []), routes]
-        parts = [*(of(name) for name in self._handoff.columns), *own]
+        routes = _routes(of(self._handoff.key), ids)
+        own = [*([digests.tolist()] if self._digests else []), *([arrived.tolist()] if self._arrived else [])]
+        if self._handoff.part is not None:
+            own += [of(PLACE), [self._handoff.part] * len(ids)]
+        elif self._handoff.beside:
+            own.append(places)
+        parts = [*(of(name) for name in self._handoff.columns), *own, *map(of, self._named), routes]
         texts = write_rows(self._struct, parts)
-        return HandedOn(routes, _passed_on(values, texts) if self._passes else texts)
+        return HandedOn(routes, self._passed_on(values, texts) if self._passes else texts, self._handoff.topic)
+
+    def beside(
+        self, handed: HandedOn, ids: list[str], fields: Mapping[str, Column], features: Mapping[str, Column], fresh: I64
+    ) -> list[HandedOn]:
+        """What the other stages get of the rows that are `handed` on: the same but for the route."""
+        found = []
+        heads = [text.rpartition(_LAST)[0] for text in handed.texts] if self._handoff.beside else []
+        for target in self._handoff.beside:
+            column = fields.get(target.key)
+            keys = (
+                json_values(column)
+                if column is not None
+                else _spread(json_values(features[target.key]), fresh, len(ids))
+            )
+            routes = _routes(keys, ids)
+            texts = [
+                b"%b%b%b}" % (head, _LAST, json_encoder.encode(route))
+                for head, route in zip(heads, routes, strict=True)
+            ]
+            found.append(HandedOn(routes, texts, target.topic))
+        return found
+
+    def refused(self, value: bytes | None) -> tuple[str, bytes] | None:
+        """The route, and the record, by which nobody waits any more for this part of a row that was refused here;
+        None: nobody does, or no stage wrote it.
+        """
+        if self._handoff.part is None:
+            return None
+        try:
+            row = _any_row.decode(value or b"")
+            place, named, time = row[PLACE], row[self._id], row[self._time]
+            key = row.get(self._handoff.key)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, KeyError):
+            return None
+        (route,) = _routes([key], [str(named)])
+        said = {PLACE: place, PART: self._handoff.part, REFUSED: True, self._id: named, self._time: time, ROUTE: route}
+        return route, json_encoder.encode(said)
+
+    def _passed_on(self, values: Sequence[bytes | None], added: list[bytes]) -> list[bytes]:
+        """Records without what stands last (their route; their place before it), and with the fields of `added`."""
+        heads = [(value or b"").rpartition(self._until)[0] for value in values]
+        if not all(heads):
+            bad = tuple(i for i, head in enumerate(heads) if not head)
+            raise RecordError("not_handed_on", "no stage of this pipeline wrote the record", bad)
+        return [b"%b,%b" % (head, text[1:]) for head, text in zip(heads, added, strict=True)]
+
+
+class RowPart(NamedTuple):
+    """A part of a row. `place` names the row; `refused`: the stage will not have it."""
+
+    place: str
+    number: int
+    refused: bool
+
+
+class _Tail(msgspec.Struct):
+    place: str = msgspec.field(name=PLACE)
+    number: int = msgspec.field(name=PART)
+    refused: bool = msgspec.field(name=REFUSED, default=False)
+
+
+_tail = msgspec.json.Decoder(_Tail)
+_any_row = msgspec.json.Decoder(dict[str, Any])
+
+
+def read_part(record: bytes | None) -> RowPart | None:
+    """Which part of which row a record is; None: no stage wrote it.
+
+    >>> read_part(b'{"spend":2,"_place":"3-17","_part":1,"id":"p1","at":5,"_route":"u1"}')
+    RowPart(place='3-17', number=1, refused=False)
+    """
+    try:
+        found = _tail.decode(record or b"")
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    return RowPart(found.place, found.number, found.refused)
+
+
+def united(parts: Sequence[bytes]) -> bytes:
+    """A row of its parts: the first with what the others add, as one stage would have handed it on.
+
+    >>> united([b'{"id":"p1","x":1,"_place":"3-17","_part":0,"_route":"u1"}', b'{"y":2,"_place":"3-17","_part":1,...'])
+    b'{"id":"p1","x":1,"y":2,"_route":"u1"}'
+    """
+    first, *others = parts
+    members = [part.rpartition(_PLACED)[0][1:].removesuffix(b",") for part in others]
+    head, _, tail = first.rpartition(b"," + _PLACED)
+    return b",".join([head, *filter(None, members)]) + b"".join(tail.rpartition(_LAST)[1:])
 
 
 def joined(record: bytes, members: bytes) -> bytes:
@@ -99,13 +207,8 @@ def joined(record: bytes, members: bytes) -> bytes:
     return b"%b,%b%b%b" % (head, members, last, route) if last else b"%b,%b}" % (record[:-1], members)
 
 
-def _passed_on(values: Sequence[bytes | None], added: list[bytes]) -> list[bytes]:
-    """Records without their route, which stands last, and with the fields of `added`."""
-    heads = [(value or b"").rpartition(_LAST)[0] for value in values]
-    if not all(heads):
-        bad = tuple(i for i, head in enumerate(heads) if not head)
-        raise RecordError("not_handed_on", "no stage of this pipeline wrote the record", bad)
-    return [b"%b,%b" % (head, text[1:]) for head, text in zip(heads, added, strict=True)]
+def _routes(keys: Sequence[Any], ids: Sequence[str]) -> list[str]:
+    return [ids[i] if key is None else str(key) or _EMPTY for i, key in enumerate(keys)]
 
 
 def _spread(values: list[Any], places: I64, size: int) -> list[Any]:

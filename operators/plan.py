@@ -1,9 +1,9 @@
 """The plan: what the language compiles a pipeline to, and what the runtime, backtest and tests execute.
 
 A plan is one stage's: decode -> deduplicate -> steps -> decide, or hand on to the next stage -> encode. A pipeline is a
-chain of them. `steps` are columnar operators in execution order (look-ups, expressions, windows, user operators, score,
-rule conditions); each only adds columns. `replay_steps` is the part a silent replay needs: steps with state and what
-feeds them.
+chain of them; some may stand side by side. `steps` are columnar operators in execution order (look-ups, expressions,
+windows, user operators, score, rule conditions); each only adds columns. `replay_steps` is the part a silent replay
+needs: steps with state and what feeds them.
 """
 
 from __future__ import annotations
@@ -11,12 +11,17 @@ from __future__ import annotations
 __all__ = [
     "ARRIVED",
     "DIGEST",
+    "PART",
+    "PLACE",
+    "REFUSED",
     "ROUTE",
     "STREAM",
     "DecisionSpec",
+    "GatherSpec",
     "Handoff",
     "Plan",
     "RuleSpec",
+    "Target",
     "lean",
     "replay_steps",
     "streams_of",
@@ -39,6 +44,12 @@ STREAM = "stream"
 ROUTE, DIGEST, ARRIVED = "_route", "_digest", "_arrived"
 """Fields of records that a stage hands on: the text that says which partition is theirs, never NULL; where repeats
 are found, the digest of the record as it first came; where there is a deadline, the log time of that, ms."""
+
+
+PLACE, PART, REFUSED = "_place", "_part", "_refused"
+"""Fields of records on their way through stages beside each other: where the row stood before them (task-offset), which
+no other row has; which part of the row the record is; whether that stage has refused the row.
+"""
 
 
 class RuleSpec(msgspec.Struct, frozen=True):
@@ -77,13 +88,31 @@ class DecisionSpec(msgspec.Struct, frozen=True):
     deadline_ms: int = 0
 
 
+class Target(msgspec.Struct, frozen=True):
+    """Where rows go, too: to `topic`, keyed by the text of `key`."""
+
+    topic: str
+    key: str
+
+
+class GatherSpec(msgspec.Struct, frozen=True):
+    """A row is there once each of the stages `parts` has handed on its part. The first parts wait for `wait_ms` of the
+    log's time at most.
+    """
+
+    parts: tuple[str, ...]
+    wait_ms: int
+
+
 class Handoff(msgspec.Struct, frozen=True):
     """How a stage hands its rows on: to `topic`, keyed by the text of `key`, the id where that is NULL, a blank where
     it is empty.
 
     `columns`: what is written into a record, fields and features, by name. A later stage passes on what it was handed,
     as it is, and writes only what it adds. `in_step_ms`: how far partitions may be ahead of each other in event time.
-    `arrived`: whether records say when they first came to the log.
+    `arrived`: whether records say when they first came to the log. `beside`: the other stages that get each row, too.
+    `part`: of a stage beside others: which part of a row it hands on; the first passes on all the row had, the others
+    write only what they add. None: a whole row.
     """
 
     topic: str
@@ -91,6 +120,13 @@ class Handoff(msgspec.Struct, frozen=True):
     columns: tuple[str, ...]
     in_step_ms: int = 60_000
     arrived: bool = False
+    beside: tuple[Target, ...] = ()
+    part: int | None = None
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """Where its rows go."""
+        return (self.topic, *(target.topic for target in self.beside))
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -104,6 +140,7 @@ class Plan(msgspec.Struct, frozen=True):
     `state_fingerprint`: digest of what state depends on (streams, keys, features); `decision_fingerprint`: of
     rules, thresholds, tables and models, which change without a barrier. `topic_partitions`: co-partitioned count.
     `home`: what its state is called, below a state directory and in a checkpoints' store.
+    `partition_by`: what its source is keyed by. `gather`: how parts of rows come together; None: whole rows come.
     `live`: the tables that its steps look up and that change while it runs; None: there are none.
     `alerts`: how what its timed steps say is told. `idle_ms`: how long a task's input rests before its clock goes on;
     0: it never does.
@@ -129,6 +166,13 @@ class Plan(msgspec.Struct, frozen=True):
     alerts: tuple[AlertSpec, ...] = ()
     idle_ms: int = 0
     live: LiveTables | None = None
+    partition_by: str = ""
+    gather: GatherSpec | None = None
+
+    @property
+    def entrance(self) -> str:
+        """The topic by which rows come to it, or to the calls before it."""
+        return self.calls[0].source if self.calls else self.stream.topic
 
     @property
     def timed(self) -> tuple[TimedOperator, ...]:
@@ -154,12 +198,12 @@ def lean(plan: Plan) -> Plan:
     stream = plan.stream
     if stream.key != ROUTE:
         return plan
-    read = {stream.id, stream.key, stream.event_time, plan.subject, DIGEST, ARRIVED, *plan.decision.include}
+    read = {stream.id, stream.key, stream.event_time, plan.subject, DIGEST, ARRIVED, PLACE, *plan.decision.include}
     read.update(name for step in plan.steps for name in step.inputs)
     read.update(field.name for field in plan.features)
     read.update(map(failed_column, plan.decision.calls))
     if plan.handoff is not None:
-        read.add(plan.handoff.key)
+        read.update([plan.handoff.key, *(target.key for target in plan.handoff.beside)])
     fields = tuple(field for field in stream.fields if field.name in read)
     return msgspec.structs.replace(plan, stream=msgspec.structs.replace(stream, fields=fields))
 

@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from state.errors import ConfigError, StateCorruptedError
+from state.held import HELD_ROWS
 from state.part import StatePart
 from state.persistence import Persistence
 from state.rowformat import CHUNK, LAYOUT_KEY, META_KEY
@@ -23,7 +24,7 @@ from state.rowstore import RowStore
 from state.table import TableSpec
 
 _BATCH = 1024
-_ROW, _CHUNK, _SEGMENTS, _TIME = b"r", b"c", b"d", b"t"
+_ROW, _CHUNK, _SEGMENTS, _TIME, _HELD = b"r", b"c", b"d", b"t", b"g"
 _STATE_HEAD = 9  # version and fingerprint before the numbers of a deduplication state row
 
 
@@ -37,11 +38,14 @@ class TableCount(msgspec.Struct):
 
 
 class Survey(msgspec.Struct):
-    """A store's rows by kind. `meta`: what a flush stored beside them, None before the first one."""
+    """A store's rows by kind. `meta`: what a flush stored beside them, None before the first one. `held`: rows of which
+    parts are missing.
+    """
 
     meta: bytes | None = None
     tables: dict[str, TableCount] = {}
     entries: int = 0
+    held: int = 0
 
     @property
     def rows(self) -> int:
@@ -63,6 +67,8 @@ def survey(store: RowStore) -> Survey:
             continue  # the layout, or what `damages` tells of
         elif key[:1] == _SEGMENTS:
             found.entries += _entries(key[2 + key[1] :], value)
+        elif key[:1] == _HELD:
+            found.held += key.startswith(HELD_ROWS)
         else:
             table = found.tables.setdefault(name, TableCount(name))
             table.keys += key[:1] == _ROW
@@ -73,7 +79,7 @@ def survey(store: RowStore) -> Survey:
 
 def _name(key: bytes) -> str | None:
     """The table that a stored key is of; None if it is of no known kind."""
-    if key[:1] not in (_ROW, _CHUNK, _SEGMENTS, _TIME) or len(key) < 2 + key[1]:
+    if key[:1] not in (_ROW, _CHUNK, _SEGMENTS, _TIME, _HELD) or len(key) < 2 + key[1]:
         return None
     return key[2 : 2 + key[1]].decode("utf-8", "replace")
 

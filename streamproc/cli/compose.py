@@ -6,6 +6,8 @@ __all__ = [
     "RunOptions",
     "build_engine",
     "deduplicators_of",
+    "gatherer_of",
+    "held_of",
     "open_log",
     "replay_horizon_ms",
     "run_worker",
@@ -29,12 +31,14 @@ from operators.deduplicate import Deduplicator
 from operators.forms import open_decoder
 from operators.plan import Plan, lean
 from state.errors import BlobStoreError, ConfigError
+from state.held import HeldRows
 from state.worker_state import WorkerState
 from streamproc.cli.calls import beside, make_callers
 from streamproc.cli.formats import prepared_log, schema_caches
 from streamproc.cli.secrets import derived, digest_key, pan_secret
 from streamproc.clock import SystemClock
 from streamproc.runtime.engine import Engine
+from streamproc.runtime.gathering import Gatherer
 
 if TYPE_CHECKING:
     from contextlib import AsyncExitStack
@@ -111,13 +115,14 @@ def build_engine(
         ConfigError: the plan has card numbers and there is no secret to hash them with, or its format cannot be read.
     """
     deduplicator, *others = deduplicators = deduplicators_of(plan)
-    parts = tuple(part for part in deduplicators if part is not None)
+    held = held_of(plan)
+    parts = tuple(part for part in (*deduplicators, held) if part is not None)
     state = WorkerState(plan.tables, parts, memory_bytes=memory_bytes)
     master = pan_secret(plan)
     pan_key = None if master is None else derived(b"card numbers", master)
     engine = Engine(
         plan, state, deduplicator, digest_key=key, pan_key=pan_key, partitions=partitions, probe=probe,
-        other_deduplicators=others,
+        other_deduplicators=others, gatherer=gatherer_of(plan, held),
     )  # fmt: skip
     known = schemas or {}
     decoders = [
@@ -135,6 +140,16 @@ def deduplicators_of(plan: Plan) -> list[Deduplicator | None]:
         Deduplicator(stream.deduplicate_ms, name) if stream.deduplicate_ms else None
         for name, stream in zip(names, plan.streams, strict=True)
     ]
+
+
+def held_of(plan: Plan) -> HeldRows | None:
+    """What waits for its other parts; None: whole rows come."""
+    return None if plan.gather is None else HeldRows(len(plan.gather.parts), plan.gather.wait_ms)
+
+
+def gatherer_of(plan: Plan, held: HeldRows | None) -> Gatherer | None:
+    """What puts rows of parts together; None: whole rows come."""
+    return None if plan.gather is None or held is None else Gatherer(plan.stream.topic, plan.gather, held)
 
 
 async def run_worker(

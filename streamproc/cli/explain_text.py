@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["explanation"]
 
 from collections.abc import Sequence
+from itertools import groupby
 
 from operators.expressions.clock import duration_text
 from streamproc.language.costing import Prediction, StagePrediction
@@ -19,11 +20,13 @@ def explanation(prediction: Prediction) -> str:
 
 
 def _head(prediction: Prediction) -> str:
-    boxes = [
-        box
-        for stage in prediction.stages
-        for box in (*(f"({call})" for call in stage.calls), f"[{stage.stage} by {stage.partition_by}]")
-    ]
+    boxes: list[str] = []
+    for parallel, stages in groupby(prediction.stages, key=lambda stage: stage.parallel):
+        found = [(stage.calls, f"[{stage.stage} by {stage.partition_by}]") for stage in stages]
+        if parallel:
+            boxes.append("{" + " | ".join(box for _, box in found) + "}")
+        else:
+            boxes += [box for calls, own in found for box in (*(f"({call})" for call in calls), own)]
     drawing = " -> ".join([prediction.stream, *boxes, "decisions"])
     hops = f"{prediction.hops} hop{'s' * (prediction.hops != 1)}"
     return (

@@ -28,6 +28,7 @@ from state.audit import damages
 from state.blobs import BlobStore
 from state.checkpoint import Checkpoints, Cut
 from state.errors import ConfigError, StateCorruptedError
+from state.held import HELD_ROWS
 from state.objectstore import open_blobs
 from state.repartition import IdsSpec, Repartition
 from state.rocksdb import RocksRowStore, RocksRowStores
@@ -90,10 +91,9 @@ class _Places(NamedTuple):
 
 
 def _movers(old: Sequence[Plan], new: Sequence[Plan], state: Path, checkpoints: str | None) -> list[_Mover]:
-    """One a stage. What the records of a later stage are partitioned by says the one before. Blocks."""
+    """One a stage. Blocks."""
     places = _Places(state, None if checkpoints is None else open_blobs(checkpoints))
-    keys = [new[0].stream.key, *(plan.handoff.key for plan in new if plan.handoff is not None)]
-    return [_Mover(*stage, places) for stage in zip(old, new, keys, strict=True)]
+    return [_Mover(before, after, after.partition_by, places) for before, after in zip(old, new, strict=True)]
 
 
 def _moved(
@@ -142,6 +142,8 @@ class _Mover:
         shutil.rmtree(self._work, ignore_errors=True)  # of a run that was killed
         with ExitStack() as stack:
             found = {task: self._source(stack, task, ending) for task, ending in sorted(endings.items())}
+            for task, store in found.items():
+                self._check_held(task, store)
             targets = RocksRowStores(self._work / "new")
             stack.callback(targets.close)
             stores = {task.source.partition: targets.open(task.source.partition) for task in beginnings}
@@ -154,6 +156,14 @@ class _Mover:
                 self._copy(task, beginning.meta, stores[task])  # 4
         sizes = (partitions, len(beginnings))
         return Report(self._old.pipeline, self._new.pipeline, sizes, move.keys, move.entries, move.reused, 0)
+
+    def _check_held(self, task: int, source: RowStore) -> None:
+        """Nothing waits where all stages are at their end: what does would wait for ever."""
+        if self._old.gather is not None and next(source.scan(HELD_ROWS), None) is not None:
+            raise ConfigError(
+                f"task {task} of {self._old.home} holds rows of which parts are missing",
+                hint="`run` the old pipeline until they have come, or are given up",
+            )
 
     def _moved(self, sources: Mapping[int, RowStore], targets: Mapping[int, RowStore], partitions: int) -> Repartition:
         stream = self._new.stream

@@ -122,14 +122,16 @@ class FileReplay:
         """
         first, *others = self._stages
         judged = first.judge(_Rows(range(len(piece.rows)), piece.keys, piece.rows, times), late)
-        before, refused = first, first.refused(judged)
+        refused, handed = first.refused(judged), first.handed_on(judged, times)
         for stage in others:
-            rows = before.handed_on(judged, times)
+            rows = _together(handed.pop(stage.plan.entrance))
             for call in stage.plan.calls:
                 records = cast("Sequence[bytes]", rows.values)
                 rows = rows._replace(values=self._answers(call, rows.offsets, records))
             judged = stage.judge(rows, late)
-            before, refused = stage, refused + stage.refused(judged)
+            refused += stage.refused(judged)
+            for topic, some in stage.handed_on(judged, times).items():
+                handed.setdefault(topic, []).extend(some)
         return judged, sorted(refused, key=lambda letter: letter.offset)
 
     def _letters(self) -> list[SideLetter]:
@@ -213,12 +215,29 @@ class _Stage:
         """The rows of the stream that is decided which were refused."""
         return [letter for letter in judged.rows.refused if letter.topic in ("", self.plan.stream.topic)]
 
-    def handed_on(self, judged: Judged, times: Sequence[int]) -> _Rows:
-        """Rows for the next stage, in the order of their places; `times`: the log's, by place."""
-        routes, texts = self._engine.hand_on(judged)
+    def handed_on(self, judged: Judged, times: Sequence[int]) -> dict[str, list[_Rows]]:
+        """Rows for the next stages, in the order of their places, by topic; `times`: the log's, by place."""
+        if self.plan.handoff is None:
+            return {}
+        found: dict[str, list[_Rows]] = {}
         places = judged.rows.offsets
         order = np.argsort(places).tolist()
-        return _Rows(places[order].tolist(), [routes[i].encode() for i in order], [texts[i] for i in order], times)
+        for routes, texts, topic in self._engine.hand_on_everywhere(judged):
+            keys = [routes[i].encode() for i in order]
+            found[topic] = [_Rows(places[order].tolist(), keys, [texts[i] for i in order], times)]
+        offsets, (routes, texts, topic) = self._engine.marks(judged)
+        if offsets:
+            found[topic].append(_Rows(offsets, list(map(str.encode, routes)), texts, times))
+        return found
+
+
+def _together(parts: Sequence[_Rows]) -> _Rows:
+    """What several stages have handed on to one, in the order of the places."""
+    if len(parts) == 1:
+        return parts[0]
+    rows = [row for part in parts for row in zip(part.offsets, part.keys, part.values, strict=True)]
+    rows.sort(key=lambda row: row[0])
+    return _Rows([at for at, _, _ in rows], [key for _, key, _ in rows], [one for *_, one in rows], parts[0].times)
 
 
 class NothingStored(RowStore):

@@ -16,7 +16,7 @@ from state.errors import ConfigError, StateCorruptedError, StateLockedError
 from state.part import StatePart
 from state.rocksdb import RocksRowStore, RocksRowStores
 from state.rowformat import META_KEY
-from streamproc.cli.compose import deduplicators_of, open_log
+from streamproc.cli.compose import deduplicators_of, held_of, open_log
 from streamproc.eventlog.contract import TopicPartition
 from streamproc.runtime.stored_state import LocalMeta
 
@@ -129,7 +129,7 @@ def _wrong(plan: Plan, store: RocksRowStore) -> list[str]:
 
 def empty_parts(plan: Plan) -> list[StatePart]:
     """The parts of the plan's state that are no tables."""
-    return [deduplicator for deduplicator in deduplicators_of(plan) if deduplicator is not None]
+    return [part for part in (*deduplicators_of(plan), held_of(plan)) if part is not None]
 
 
 def _reading(stores: RocksRowStores, task: int, read: Callable[[RocksRowStore], R]) -> R:

@@ -28,6 +28,7 @@ from streamproc.language.fingerprint import decision_fingerprint, state_fingerpr
 from streamproc.language.formats import read_schema_file, registry_of
 from streamproc.language.live import check_live, live_tables
 from streamproc.language.model import ExpressionFeature, Pipeline, Stage, Stream, WindowGroup, window_names
+from streamproc.language.parallel import Ways, check_parts, gather_spec, gathered, ways
 from streamproc.language.problems import Problems, nearest
 from streamproc.language.schedule import check_names, schedule
 from streamproc.language.sources import Sources, check_union, entering
@@ -74,23 +75,36 @@ def compile_stages(
     tables = _tables(pipeline, problems)
     name, stream = next(iter(pipeline.streams.items()))
     others = entering(pipeline, problems)
-    plans: list[Plan] = []
-    wrong: set[str] = set()
-    calls: tuple[CallSpec, ...] = ()
-    for stage, following in zip(pipeline.stages, [*pipeline.stages[1:], None], strict=True):
+    check_parts(pipeline, problems)
+    way, plans, wrong = ways(pipeline.stages), list[Plan](), set[str]()
+    coming = {pipeline.stages[0].name: [_Coming(stream)]}
+    for stage in pipeline.stages:
+        mine, parts = way[stage.name], coming[stage.name]
+        stream, calls = gathered([part.stream for part in parts]), parts[0].calls
         streams = {name: stream, **others[stage.name]}
-        compiler = _StageCompiler(pipeline, stage, following, streams, tables=tables, problems=problems)
+        compiler = _StageCompiler(pipeline, stage, mine, streams, tables=tables, problems=problems)
         compiled = compiler.compile(operators, models or _open_onnx, wrong)
         if not problems.errors:
             timed = tuple(msgspec.structs.replace(call, deadline_ms=pipeline.deadline) for call in calls)
             plans.append(msgspec.structs.replace(compiler.plan(compiled), calls=timed))
         wrong |= _columns(stage, stream) - compiled.builder.scope.keys()
-        sent = handoff(pipeline, stream, stage, following, compiled.features)
-        if following is not None and sent is not None:
-            stream = handed_on(stream, sent, compiled.builder.scope)
-            stream, calls = answered(pipeline.pipeline, sent, following, stream, refused=wrong, problems=problems)
+        for number, following in enumerate(mine.following):
+            sent = handoff(pipeline, stream, stage, mine, compiled.features)
+            assert sent is not None
+            if number:
+                sent = msgspec.structs.replace(sent, topic=sent.beside[number - 1].topic)
+            ahead = handed_on(stream, sent, compiled.builder.scope)
+            told = answered(pipeline.pipeline, sent, following, ahead, refused=wrong, problems=problems)
+            coming.setdefault(following.name, []).append(_Coming(*told))
     problems.check()
     return tuple(plans)
+
+
+class _Coming(NamedTuple):
+    """What a stage reads of one before it, and the calls on the way."""
+
+    stream: Stream
+    calls: tuple[CallSpec, ...] = ()
 
 
 class _Compiled(NamedTuple):
@@ -106,10 +120,10 @@ class _StageCompiler:
     """Compiles one stage; `streams`: what it reads, by name, the one that is decided first."""
 
     def __init__(
-        self, pipeline: Pipeline, stage: Stage, following: Stage | None, streams: dict[str, Stream], *,
+        self, pipeline: Pipeline, stage: Stage, way: Ways, streams: dict[str, Stream], *,
         tables: dict[str, TableContents], problems: Problems,
     ) -> None:  # fmt: skip
-        self._pipeline, self._stage, self._following = pipeline, stage, following
+        self._pipeline, self._stage, self._way = pipeline, stage, way
         self._streams, self._stream = streams, next(iter(streams.values()))
         self._tables, self._problems = tables, problems
 
@@ -131,7 +145,7 @@ class _StageCompiler:
             Sources({name: one.fields for name, one in self._streams.items()}, stage.features) if several else None
         )
         draft = Draft(stage.per, [name for name, field in declared.items() if field.type.kind is Kind.INT64], sources)
-        if self._following is None:
+        if not self._way.following:
             clear &= _user_operators(pipeline, operators, draft, problems)
         if not clear:
             problems.check()  # what there would be is not known
@@ -144,7 +158,7 @@ class _StageCompiler:
             with problems.caught():
                 draft.pattern(name, pattern)
         refused |= wrong | ({stage.partition_by, stage.per} - _columns(stage, stream))
-        if self._following is None:
+        if not self._way.following:
             _scores_and_rules(pipeline, stream, draft, problems)
         fields = _union(schemas)
         refused |= check_names(draft.items, fields, refused, problems)
@@ -154,7 +168,7 @@ class _StageCompiler:
         with problems.caught():
             builder.build(schedule(items, set(fields) | refused))
         check_live(pipeline, items, builder, problems)
-        if self._following is None:
+        if not self._way.following:
             _check_include(pipeline, builder.scope, refused | set(items), problems)
         return _Compiled(schemas, draft, features, builder)
 
@@ -163,7 +177,7 @@ class _StageCompiler:
         schemas, draft, features, builder = compiled
         pipeline, stage = self._pipeline, self._stage
         digests = {name: contents.digest for name, contents in self._tables.items()}
-        is_last = self._following is None
+        is_last = not self._way.following
         schema, *others = schemas
         return Plan(
             pipeline=pipeline.pipeline,
@@ -181,12 +195,14 @@ class _StageCompiler:
             topic_partitions=pipeline.partitions,
             topic_config={"retention.ms": str(pipeline.retention or -1)},
             stage=stage.name,
-            handoff=handoff(pipeline, self._stream, stage, self._following, features),
+            handoff=handoff(pipeline, self._stream, stage, self._way, features),
             subject=pipeline.stages[0].partition_by,
             others=tuple(others),
             alerts=tuple(builder.alerts),
             idle_ms=stage.watermark.idle if builder.alerts else 0,
             live=live_tables(pipeline, builder),
+            partition_by=stage.partition_by,
+            gather=gather_spec(self._way),
         )
 
 

@@ -32,6 +32,11 @@ def explain(plan: Plan) -> str:
     for other in plan.others:
         lines.append(f"stream {other.name}: topic {other.topic}, by {other.key}; not decided")
         lines.append(f"  id {other.id}, event time {other.event_time}, waited for {duration_text(other.wait_ms)}")
+    if plan.gather is not None:
+        parts, wait = " and ".join(plan.gather.parts), duration_text(plan.gather.wait_ms)
+        lines.append(f"gathers the parts of {parts}, which wait for each other for {wait}")
+    if plan.handoff is not None and plan.handoff.beside:
+        lines.append(f"hands each row on to {' and '.join(plan.handoff.topics)}")
     lines += _tables(plan)
     silent = set(map(id, replay_steps(plan.steps)))
     for number, step in enumerate(plan.steps, 1):

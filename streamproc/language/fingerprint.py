@@ -87,7 +87,12 @@ def _chain(pipeline: Pipeline) -> dict[str, object]:
     """Of several stages: which way a row goes. Who changes it looks for state, and for rows on their way, elsewhere."""
     if len(pipeline.stages) == 1:
         return {}
-    return {"stages": [[stage.name, stage.partition_by] for stage in pipeline.stages]}
+    return {"stages": [[stage.name, stage.partition_by, *_beside(stage)] for stage in pipeline.stages]}
+
+
+def _beside(stage: Stage) -> list[object]:
+    """Which stages it stands beside, and how long parts of rows wait: what is given up depends on it."""
+    return [] if stage.beside is None else [list(stage.beside.parallel), stage.beside.wait]
 
 
 def _format(schema: StreamSchema) -> dict[str, object]:

@@ -10,13 +10,10 @@ import msgspec
 
 from state.errors import ConfigError, Place
 from streamproc.language.expression import Expr, parse
-from streamproc.language.load_calls import read_call
-from streamproc.language.load_features import read_features
-from streamproc.language.load_patterns import read_patterns
+from streamproc.language.load_stages import read_stages
 from streamproc.language.load_streams import read_streams, read_tables
-from streamproc.language.load_timed import TIMED_KEYS, check_alerts, read_timed, read_watermark
+from streamproc.language.load_timed import check_alerts
 from streamproc.language.model import (
-    IN_STEP_MS,
     Call,
     Decision,
     Model,
@@ -34,7 +31,6 @@ from streamproc.language.reader import (
     duration,
     flag,
     formula,
-    identifier,
     names,
     number,
     text,
@@ -87,7 +83,7 @@ def read_pipeline(content: str, file: str) -> Pipeline:
     streams = read_streams(top, name)
     tables = read_tables(top)
     operators = {key: _operator(section) for key, section in top.subsections("operators", "operator")}
-    stages = _stages(top, streams)
+    stages = read_stages(top, streams)
     models = {key: _model(section) for key, section in top.subsections("models", "model")}
     decision = _decision(top)
     rules = _rules(top, decision) + _without_score(models, decision, top.problems)
@@ -120,59 +116,6 @@ def read_pipeline(content: str, file: str) -> Pipeline:
         top.place,
         tests,
     )
-
-
-def _stages(top: Section, streams: dict[str, Stream]) -> tuple[Stage, ...]:
-    """The `stages:` list, or one stage whose keys stand at the top of the file."""
-    if "stages" not in top:
-        return (_stage(top, "main", next(iter(streams), "")),)
-    node = top.node("stages")
-    for key in ("name", "partition_by", "per", "ttl", "in_step", "features", "patterns", *TIMED_KEYS):
-        if top.node(key) is not None:
-            top.problems.add(f"{key!r} stands beside 'stages'", top.key_place(key), "move it into the stage")
-    items = node.items if isinstance(node, Items) else []
-    if not items:
-        top.problems.add("stages must be a list of stages", top.key_place("stages"))
-    found: list[Stage] = []
-    calls: list[Call] = []
-    known: set[str] = set()
-    for item in items:
-        section = Section(item, "the stage", top.problems)
-        is_call = "call" in section
-        name = section.get("name", identifier, "call" if is_call else "main")
-        if name in known:
-            top.problems.add(f"a stage {name!r} exists already", item.place, "give each a name of its own")
-        known.add(name)
-        if is_call:
-            section.what = f"call {name}"
-            calls.append(read_call(section, name))
-        else:
-            found.append(_stage(section, name, next(iter(streams), ""), tuple(calls)))
-            calls.clear()
-        section.close()
-    _check_between(found, calls, top.problems)
-    return tuple(found)
-
-
-def _check_between(stages: list[Stage], behind: list[Call], problems: Problems) -> None:
-    """A call has a stage before it, that hands the rows on, and one behind it, that decides by the answer."""
-    for call in stages[0].calls if stages else ():
-        problems.add(
-            f"call {call.name} has no stage before it", call.place, "- {name: first, partition_by: ...} before it"
-        )
-    for call in behind:
-        problems.add(f"call {call.name} has no stage behind it", call.place, "the last stage decides by the answer")
-
-
-def _stage(section: Section, name: str, stream: str, calls: tuple[Call, ...] = ()) -> Stage:
-    partition_by = section.need("partition_by", identifier, "", f"the field of {stream or 'the stream'} that keys it")
-    per = section.get("per", identifier, partition_by)
-    ttl = section.get("ttl", duration, 0)
-    in_step = section.get("in_step", duration, IN_STEP_MS)
-    named = section.node("per") or section.node("partition_by") or section
-    features, watermark, timed = read_features(section), read_watermark(section), read_timed(section)
-    patterns = read_patterns(section)
-    return Stage(name, partition_by, per, features, ttl, in_step, named.place, watermark, timed, calls, patterns)
 
 
 def _operator(section: Section) -> UserOperator:

@@ -14,6 +14,7 @@ __all__ = [
     "Feature",
     "FieldDeclaration",
     "Model",
+    "Parallel",
     "Pipeline",
     "Rule",
     "SequencePattern",
@@ -44,6 +45,10 @@ from streamproc.language.patterns.clauses import MatchClause
 
 IN_STEP_MS = 60_000
 """How far the partitions of a stage may be ahead of each other, unless it says otherwise."""
+
+
+WAIT_MS = 3_600_000
+"""How long parts of a row wait for the others, unless it is said otherwise."""
 
 
 class FieldDeclaration(msgspec.Struct, frozen=True):
@@ -208,12 +213,20 @@ class SequencePattern(msgspec.Struct, frozen=True):
     place: Place = Place("")
 
 
+class Parallel(msgspec.Struct, frozen=True):
+    """Stages side by side, by name. `wait` (ms): how long the parts of a row that have come wait for the others."""
+
+    parallel: tuple[str, ...]
+    wait: int = WAIT_MS
+    place: Place = Place("")
+
+
 class Stage(msgspec.Struct, frozen=True):
     """Features of one partition key. `ttl` (ms): keys without a row for so long are forgotten; 0: never.
 
     `in_step` (ms): how far its partitions may be ahead of each other, if it hands its rows on.
     `timed`: windows and absences, by name. `calls`: services that are asked before it. `patterns`: by name. `place` is
-    where its key is named.
+    where its key is named. `beside`: the stages side by side of which it is one.
     """
 
     name: str
@@ -227,6 +240,7 @@ class Stage(msgspec.Struct, frozen=True):
     timed: dict[str, Timed] = {}
     calls: tuple[Call, ...] = ()
     patterns: dict[str, SequencePattern] = {}
+    beside: Parallel | None = None
 
 
 class UserOperator(msgspec.Struct, frozen=True):

@@ -14,25 +14,27 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from operators.operator import INT64, STRING, OutputField
-from operators.plan import ARRIVED, DIGEST, ROUTE, Handoff
+from operators.plan import ARRIVED, DIGEST, PLACE, ROUTE, Handoff, Target
 from streamproc.language.model import FieldDeclaration, Pipeline, Stage, Stream
+from streamproc.language.parallel import Ways
 
+_OURS = (ROUTE, DIGEST, ARRIVED, PLACE)
 _ANY_TIME = 1 << 62
 """ms. A handed-on record's log time is by the clock of the worker that wrote it, which may be behind."""
 
 
-def handoff(
-    pipeline: Pipeline, stream: Stream, stage: Stage, following: Stage | None, features: Sequence[str]
-) -> Handoff | None:
-    """How rows of `stream`, with the stage's features added, reach the one that follows; None: none does."""
-    if following is None:
+def handoff(pipeline: Pipeline, stream: Stream, stage: Stage, way: Ways, features: Sequence[str]) -> Handoff | None:
+    """How rows of `stream`, with the stage's features added, reach those that follow; None: none does."""
+    if not way.following:
         return None
+    following, *others = way.following
     fields = [] if ROUTE in stream.fields else list(stream.fields)
     added = [name for name in features if name not in stream.fields]
     columns = (*fields, *added)
     first = following.calls[0].name if following.calls else following.name
     topic, arrived = f"{pipeline.pipeline}.{first}", pipeline.deadline > 0
-    return Handoff(topic, following.partition_by, columns, stage.in_step, arrived)
+    beside = tuple(Target(f"{pipeline.pipeline}.{other.name}", other.partition_by) for other in others)
+    return Handoff(topic, following.partition_by, columns, stage.in_step, arrived, beside, way.part)
 
 
 def handed_on(stream: Stream, sent: Handoff, scope: Mapping[str, OutputField]) -> Stream:
@@ -43,13 +45,15 @@ def handed_on(stream: Stream, sent: Handoff, scope: Mapping[str, OutputField]) -
             scope[name].type, name, required=_is_required(stream, scope[name]), made=_is_made(stream, name), place=place
         )
         for name in dict.fromkeys([*stream.fields, *sent.columns])
-        if name in scope and name not in (ROUTE, DIGEST, ARRIVED)  # what is in no scope is wrong: that has been said
+        if name in scope and name not in _OURS  # what is in no scope is wrong: that has been said
     }
     fields[ROUTE] = FieldDeclaration(STRING, ROUTE, required=True, place=place)
     if stream.deduplicate:
         fields[DIGEST] = FieldDeclaration(INT64, DIGEST, required=True, place=place)
     if sent.arrived:
         fields[ARRIVED] = FieldDeclaration(INT64, ARRIVED, place=place)
+    if sent.beside:
+        fields[PLACE] = FieldDeclaration(STRING, PLACE, required=True, place=place)
     return msgspec.structs.replace(
         stream, fields=fields, topic=sent.topic, format="json", extra="ignore", max_ahead=_ANY_TIME
     )

@@ -23,7 +23,7 @@ import structlog
 from operators.batch import Batch, TaskTick, narrowed
 from operators.decide import RuleDecider
 from operators.decode import RecordDecoder
-from operators.deduplicate import Deduplicator, DuplicateFlags, record_actions
+from operators.deduplicate import Deduplicator, DuplicateFlags, record_actions, with_first_actions
 from operators.handoff import HandedOn
 from operators.operator import Operator, OperatorContext
 from operators.plan import Plan, replay_steps
@@ -34,10 +34,11 @@ from state.hashing import partitions_of
 from state.worker_state import WorkerState
 from streamproc.eventlog.contract import OutputRecords, TopicPartition
 from streamproc.runtime.deadline import late_rows
+from streamproc.runtime.gathering import Gatherer
 from streamproc.runtime.outputs import OutputEncoder
 from streamproc.runtime.partition_task import PartitionTask
 from streamproc.runtime.results import BatchTooBadError, BatchTooLargeError, Computed, Judged, Merged
-from streamproc.runtime.rows import Condemned, Rows, TaskInput, decode_rows, set_aside
+from streamproc.runtime.rows import Condemned, Gathered, Refused, Rows, TaskInput, decode_rows, set_aside
 from streamproc.runtime.transaction import COMPUTED, Probe
 from streamproc.runtime.union_rows import decode_union, each_stream
 
@@ -54,13 +55,13 @@ class Engine:
     """Executes a plan. `partitions` is the number of the input topic's partitions (0: keys are not checked).
 
     `condemned` records are refused unread: each has crashed a worker process. `other_deduplicators`: one for each of
-    the plan's other streams.
+    the plan's other streams. `gatherer`: where rows come in parts.
     """
 
     def __init__(
         self, plan: Plan, state: WorkerState, deduplicator: Deduplicator | None, *, digest_key: bytes,
         pan_key: bytes | None = None, partitions: int = 0, probe: Probe | None = None,
-        other_deduplicators: Sequence[Deduplicator | None] = (),
+        other_deduplicators: Sequence[Deduplicator | None] = (), gatherer: Gatherer | None = None,
     ) -> None:  # fmt: skip
         self.plan = plan
         self.partitions = partitions
@@ -73,7 +74,7 @@ class Engine:
         self._deduplicates = any(one is not None for one in self._deduplicators)
         self._first = replay_steps(plan.steps)
         self._rest = tuple(step for step in plan.steps if not any(step is first for first in self._first))
-        self._probe = probe
+        self._probe, self._gatherer = probe, gatherer
         self._logger = structlog.get_logger("engine")
         self._decider = RuleDecider(plan.rules, plan.decision)
         self._outputs = OutputEncoder(plan, self._decider.action_names, digest_key)
@@ -98,7 +99,7 @@ class Engine:
         self, inputs: Sequence[TaskInput], tasks: Mapping[TopicPartition, PartitionTask], now_ms: int
     ) -> Computed:
         self._at(2)
-        rows = self._in_place(self._decoded(inputs))
+        rows = self._in_place(self.decode(inputs, self.condemned))
         rows.late = late_rows(self.plan, rows, now_ms)
         self._at(3)
         judged = self.judge(rows)
@@ -136,8 +137,23 @@ class Engine:
         """Of all streams, the one that is decided first."""
         return list(zip((self.decoder, *self.other_decoders), self.plan.streams, strict=True))
 
-    def decode(self, inputs: Sequence[TaskInput]) -> Rows:
-        """Step 2: every record of `inputs`; bad ones are refused one by one."""
+    def decode(self, inputs: Sequence[TaskInput], condemned: Condemned = frozenset()) -> Rows:
+        """Step 2: every record of `inputs`; bad ones are refused one by one, `condemned` ones unread. Where rows come
+        in parts, those that are whole now.
+        """
+        given, strays, gathered = self.gather(inputs)
+        given, refused = set_aside(given, condemned) if condemned else (given, [])
+        rows = self.read(given)
+        rows.refused += [*strays, *refused]
+        rows.gathered = gathered
+        return rows
+
+    def gather(self, inputs: Sequence[TaskInput]) -> tuple[Sequence[TaskInput], Sequence[Refused], Gathered | None]:
+        """`inputs` with whole rows in the place of their last parts, records that are no parts, and what waits."""
+        return (inputs, (), None) if self._gatherer is None else self._gatherer.look(inputs)
+
+    def read(self, inputs: Sequence[TaskInput]) -> Rows:
+        """`decode` of whole rows."""
         if self.plan.others:
             rows = decode_union(self.plan.streams, (self.decoder, *self.other_decoders), inputs)
         else:
@@ -211,6 +227,14 @@ class Engine:
     def hand_on(self, judged: Judged) -> HandedOn:
         """What the next stage is given of judged rows, one record a row."""
         return self._outputs.texts(judged)
+
+    def hand_on_everywhere(self, judged: Judged) -> list[HandedOn]:
+        """What each of the next stages is given of judged rows, one record a row."""
+        return self._outputs.everywhere(judged, self.hand_on(judged))
+
+    def marks(self, judged: Judged) -> tuple[list[int], HandedOn]:
+        """See `OutputEncoder.marks`."""
+        return self._outputs.marks(judged)
 
     def waits(self, task: int) -> tuple[int, int] | None:
         """(stream time of a task, the stream time at which a timed step has something due), ms; None: nothing waits."""
@@ -286,7 +310,7 @@ class Engine:
         if actions is None:
             own = np.zeros(len(fresh), np.uint8)
             own[picks] = decided.action
-            actions = own if flags is None else _with_first_actions(flags, fresh, own)
+            actions = own if flags is None else with_first_actions(flags, fresh, own)
         duplicate = np.zeros(rows.size, np.bool_) if flags is None else flags.duplicate
         mine = np.flatnonzero(rows.streams == 0)
         return Judged(
@@ -304,13 +328,15 @@ class Engine:
         if flags is None or self._deduplicator is None:
             return Judged(rows, batch, fresh, np.zeros(rows.size, np.bool_), decided, decided.action)
         if actions is None:
-            actions = _with_first_actions(flags, fresh, decided.action)
+            actions = with_first_actions(flags, fresh, decided.action)
         return Judged(rows, batch, fresh, flags.duplicate, decided, actions)
 
     def _deduplicate(
         self, rows: Rows, digests: npt.NDArray[np.int64] | None = None
     ) -> tuple[DuplicateFlags | None, npt.NDArray[np.int64], Batch]:
         """What is known of the ids; the indices of the rows that are no duplicates, and these rows as a batch."""
+        if rows.gathered is not None and self._gatherer is not None:
+            self._gatherer.apply(rows.gathered)
         if not self._deduplicates:
             return None, np.arange(rows.size), rows.batch()
         digests = rows.digests() if digests is None else digests
@@ -342,14 +368,6 @@ class Engine:
                 self._state.undo()
         return bad - 1
 
-    def _decoded(self, inputs: Sequence[TaskInput]) -> Rows:
-        if not self.condemned:
-            return self.decode(inputs)
-        kept, refused = set_aside(inputs, self.condemned)
-        rows = self.decode(kept)
-        rows.refused += refused
-        return rows
-
     def _in_place(self, rows: Rows) -> Rows:
         """Refuse rows whose key does not belong into their partition; a key is looked at when it is first seen."""
         if not self.partitions or self._pan_keyed:
@@ -375,14 +393,3 @@ def _journal_bytes(output: OutputRecords) -> int:
     """The size of a task's journal record."""
     headers = output.headers[0] if output.headers else []
     return len(output.values[0] or b"") + sum(len(value) for _, value in headers)
-
-
-def _with_first_actions(
-    flags: DuplicateFlags, fresh: npt.NDArray[np.int64], decided: npt.NDArray[np.uint8]
-) -> npt.NDArray[np.uint8]:
-    """One action a row: the decided one, or for a duplicate that of the id's first row, maybe in this batch."""
-    actions: npt.NDArray[np.uint8] = flags.first_action.copy()
-    actions[fresh] = decided
-    here = np.flatnonzero(flags.duplicate & (flags.first_row >= 0))
-    actions[here] = actions[flags.first_row[here]]
-    return actions

@@ -196,7 +196,7 @@ class WorkerMetrics:
                     self.state_records.labels(topic).inc(count)
 
     def _refused(self, judged: Judged) -> None:
-        for letter in judged.rows.refused:
+        for letter in (*judged.rows.refused, *judged.rows.given_up):
             self.dead_letters.labels(letter.reason).inc()
 
     def _timed(self, judged: Judged) -> None:

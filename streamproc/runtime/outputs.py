@@ -61,7 +61,10 @@ class OutputEncoder:
         self._handoff: HandoffEncoder | None = None
         if plan.handoff is not None:
             stream = plan.stream
-            self._handoff = HandoffEncoder(plan.handoff, digests=stream.deduplicate_ms > 0, passes=stream.key == ROUTE)
+            self._handoff = HandoffEncoder(
+                plan.handoff, digests=stream.deduplicate_ms > 0, passes=stream.key == ROUTE, named=stream.id,
+                event_time=stream.event_time,
+            )  # fmt: skip
         self._alerts = AlertEncoder([step.spec for step in plan.timed], plan.alerts) if plan.timed else None
         self._digest_key = digest_key
         self.numerics = numerics_fingerprint()
@@ -75,7 +78,8 @@ class OutputEncoder:
     ) -> Computed:  # fmt: skip
         """Everything one transaction appends, and where its tasks stand then; `partitions`: of what is handed on."""
         arrays = self._block.arrays(self._named(judged), judged.decided, judged.batch.columns)
-        routes, texts = self.texts(judged)
+        handed = self.texts(judged)
+        texts = handed.texts
         merged = judged.merged
         shared = _Shared(judged, texts, arrays, self.exact_rows(judged.batch) if merged is None else merged.exact)
         spans = {span.task: span for span in judged.rows.spans}
@@ -88,16 +92,19 @@ class OutputEncoder:
             headers, chain = encode_entry(entry, task.computed.chain)
             if span.stop > span.start and self._handoff is None:
                 computed.outputs += self._decided(shared, span, now_ms)
+            refused = [*refused, *(letter for letter in judged.all_rows.given_up if letter.task == task.task)]
             if refused:
                 computed.outputs.append(self._dead_letters(task_input.source, refused, now_ms))
             journal = TopicPartition(self._plan.topics.journal, task.task)
             computed.outputs.append(OutputRecords(journal, [None], [block], now_ms, [headers]))
             computed.heads[task_input.source] = task.head_after(entry.ranges, entry.sequence, chain)
         computed.outputs += self._told(judged, now_ms)
-        if routes:
+        if handed.routes:
             order = _in_step(judged.rows).tolist()
-            handed = HandedOn([routes[i] for i in order], [texts[i] for i in order])
-            computed.outputs += self._handed_on(handed, partitions, now_ms)
+            for routes, given, topic in self.everywhere(judged, handed):
+                ordered = HandedOn([routes[i] for i in order], [given[i] for i in order], topic)
+                computed.outputs += self._handed_on(ordered, partitions, now_ms)
+        computed.outputs += self._handed_on(self.marks(judged)[1], partitions, now_ms)
         return computed
 
     def exact_rows(self, batch: Batch) -> npt.NDArray[np.int64]:
@@ -135,10 +142,10 @@ class OutputEncoder:
     def texts(self, judged: Judged) -> HandedOn:
         """The JSON of each row, duplicates in their places; no routes where decisions are made."""
         batch, rows = judged.batch, judged.rows
-        if self._handoff is not None:
+        if self._handoff is not None and self._plan.handoff is not None:
             return self._handoff.encode(
                 rows.ids, rows.columns, batch.columns, fresh=judged.fresh, digests=rows.digests(), values=rows.values,
-                arrived=rows.timestamps,
+                arrived=rows.timestamps, places=rows.places() if self._plan.handoff.beside else (),
             )  # fmt: skip
         if batch.size == rows.size:
             keys = rows.subjects(self._plan)
@@ -157,15 +164,33 @@ class OutputEncoder:
         spread[again] = self._decisions.encode_duplicates(old.ids, old.subjects(self._plan), old.event_time, actions)
         return HandedOn([], spread.tolist())
 
+    def everywhere(self, judged: Judged, handed: HandedOn) -> list[HandedOn]:
+        """What is `handed` on, and the same for the other stages that get it."""
+        if self._handoff is None:
+            return [handed]
+        rows = judged.rows
+        return [handed, *self._handoff.beside(handed, rows.ids, rows.columns, judged.batch.columns, judged.fresh)]
+
+    def marks(self, judged: Judged) -> tuple[list[int], HandedOn]:
+        """What tells the stage behind of rows that were refused here, if it waits for them; and their offsets."""
+        if self._handoff is None or self._plan.handoff is None or not judged.rows.refused:
+            return [], HandedOn([], [])
+        mine = [letter for letter in judged.rows.refused if letter.topic in ("", self._plan.stream.topic)]
+        made = [(letter.offset, mark) for letter in mine if (mark := self._handoff.refused(letter.value)) is not None]
+        marks = [mark for _, mark in made]
+        handed = HandedOn([route for route, _ in marks], [text for _, text in marks], self._plan.handoff.topic)
+        return [offset for offset, _ in made], handed
+
     def _handed_on(self, handed: HandedOn, partitions: int, now_ms: int) -> list[OutputRecords]:
         """One output a partition of the next stage; rows stay in order."""
-        assert self._plan.handoff is not None
+        if not handed.routes:
+            return []
         keys = list(map(str.encode, handed.routes))
         places = partitions_of(keys, partitions)
         outputs = []
         for partition in np.unique(places).tolist():
             mine: list[int] = np.flatnonzero(places == partition).tolist()
-            tp = TopicPartition(self._plan.handoff.topic, partition)
+            tp = TopicPartition(handed.topic, partition)
             outputs.append(OutputRecords(tp, [keys[i] for i in mine], [handed.texts[i] for i in mine], now_ms))
         return outputs
 

@@ -173,8 +173,13 @@ def portions(
 ) -> Iterator[tuple[list[Chunk], bytes]]:
     """`chunks` in portions of at most `rows` records, each with the actions of its records; the last has what is left.
 
-    There is one action for each record that is not `rejected`. One portion, maybe empty, comes in any case.
+    There is one action for each record that is not `rejected`, and all come at once where there are fewer: rows came in
+    parts. One portion, maybe empty, comes in any case.
     """
+    records = sum(len(chunk.offsets) for chunk in chunks) - sum(map(len, rejected.values()))
+    if len(actions) < records:
+        yield list(chunks), actions
+        return
     part: list[Chunk] = []
     room = rows
     rest = list(reversed(chunks))

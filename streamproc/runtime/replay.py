@@ -29,7 +29,7 @@ from streamproc.eventlog.contract import Chunk
 from streamproc.runtime.deadline import unpacked
 from streamproc.runtime.engine import Engine
 from streamproc.runtime.journal import JournalEntry, Rejected, rejected_of
-from streamproc.runtime.rows import Rows, TaskInput, without
+from streamproc.runtime.rows import Gathered, Rows, TaskInput, without
 from streamproc.runtime.union_rows import decode_union
 
 _PIECE_ROWS = 1024
@@ -59,10 +59,12 @@ class SilentReplayer:
             StateCorruptedError: input and journal do not fit together.
         """
         lean = self._lean_union if self._engine.plan.others else self._lean
-        rows, digests = lean(task, _accepted(chunks, rejected), len(actions))
+        whole, gathered = self._gathered(task, chunks)
+        rows, digests = lean(task, _accepted(whole, rejected), len(actions))
+        rows.gathered = gathered
         if tick is not None:
             rows.ticks = (TaskTick(task, tick),)
-        if rows.size or rows.ticks:
+        if rows.size or rows.ticks or gathered is not None:
             with self._published():
                 self._engine.rerun(rows, np.frombuffer(actions, np.uint8), self._runs, digests)
 
@@ -73,8 +75,10 @@ class SilentReplayer:
             StateCorruptedError: as `replay`.
             PartitionsChangedError: these were decided when the input had another number of partitions.
         """
-        kept = _accepted(chunks, rejected_of([entry]))
-        rows = self._engine.decode([TaskInput(task, kept[0].tp, kept)] if kept else [])
+        whole, gathered = self._gathered(task, chunks)
+        kept = _accepted(whole, rejected_of([entry]))
+        rows = self._engine.read([TaskInput(task, kept[0].tp, kept)] if kept else [])
+        rows.gathered = gathered
         if entry.tick is not None:
             rows.ticks = (TaskTick(task, entry.tick),)
         if rows.refused or rows.size != len(entry.actions):
@@ -98,6 +102,13 @@ class SilentReplayer:
                 journal_output=entry.output.hex()[:16], output_here=output.hex()[:16],
             )  # fmt: skip
         return exact == entry.exact
+
+    def _gathered(self, task: int, chunks: Sequence[Chunk]) -> tuple[Sequence[Chunk], Gathered | None]:
+        """Whole rows, where they come in parts, and what waits then."""
+        if self._engine.plan.gather is None or not chunks:
+            return chunks, None
+        given, _, gathered = self._engine.gather([TaskInput(task, chunks[0].tp, list(chunks))])
+        return given[0].chunks, gathered
 
     def _lean(self, task: int, chunks: Sequence[Chunk], expected: int) -> tuple[Rows, npt.NDArray[np.int64]]:
         """The records' rows with the columns that matter to state, and the digests of their payloads."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = [
     "Condemned",
+    "Gathered",
     "Refused",
     "Rows",
     "TaskInput",
@@ -15,6 +16,7 @@ __all__ = [
 ]
 
 from collections.abc import Mapping, Sequence, Set
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -24,6 +26,7 @@ from operators.batch import Batch, Column, TaskRows, TaskTick
 from operators.decode import RecordDecoder
 from operators.deduplicate import payload_digests
 from operators.plan import DIGEST, ROUTE, Plan
+from state.held import Changes
 from streamproc.eventlog.contract import Chunk, TopicPartition
 from streamproc.runtime.journal import RangeOfInput
 from streamproc.runtime.notes import Portion
@@ -119,13 +122,20 @@ class Refused(msgspec.Struct):
     topic: str = ""
 
 
+class Gathered(NamedTuple):
+    """What a batch does to the rows of which only parts have come, by task; `given_up`: those that wait no more."""
+
+    changes: Mapping[int, Changes]
+    given_up: Sequence[Refused]
+
+
 class Rows(msgspec.Struct):
     """Decoded rows of several tasks, columns by name; all sequences have one entry a row.
 
     Rows of a task lie together, in offset order; `spans` covers them all. `refused` is in no particular order.
     `streams`: where several streams enter the stage, the number of each row's, whose topic is in `topics`; the rows of
     a task then are in the order of merging. `ticks` come after the rows. `late`: which rows are past their deadline
-    (deadline.py); None: none is.
+    (deadline.py); None: none is. `gathered`: how they came together of parts, and what waits now (gathering.py).
     """
 
     spans: tuple[TaskRows, ...]
@@ -142,6 +152,12 @@ class Rows(msgspec.Struct):
     topics: tuple[str, ...] = ("",)
     ticks: tuple[TaskTick, ...] = ()
     late: npt.NDArray[np.bool_] | None = None
+    gathered: Gathered | None = None
+
+    @property
+    def given_up(self) -> Sequence[Refused]:
+        """Rows that become dead letters though they were read before."""
+        return () if self.gathered is None else self.gathered.given_up
 
     @property
     def size(self) -> int:
@@ -166,6 +182,7 @@ class Rows(msgspec.Struct):
             self.topics,
             self.ticks,
             None if self.late is None else self.late[rows],
+            self.gathered,
         )
 
     def refuse(self, rows: Sequence[int], reason: str, detail: str) -> Rows:
@@ -196,6 +213,11 @@ class Rows(msgspec.Struct):
         digests: Indices = told.values.copy()
         digests[taken] = payload_digests([self.values[i] for i in taken.tolist()])
         return digests
+
+    def places(self) -> list[str]:
+        """Where each row stands in its stage's source: no other row has it."""
+        tasks = np.repeat([span.task for span in self.spans], [span.stop - span.start for span in self.spans])
+        return [f"{task}-{offset}" for task, offset in zip(tasks.tolist(), self.offsets.tolist(), strict=True)]
 
     def batch(self) -> Batch:
         """The rows as the plan's steps see them; steps add their columns to a dictionary of its own."""

@@ -27,7 +27,7 @@ from streamproc.eventlog.contract import Chunk, CommittedOffset, EventLog, Group
 from streamproc.runtime.collector import InArrivalOrder, Queue
 from streamproc.runtime.ending import Leg
 from streamproc.runtime.engine import Engine
-from streamproc.runtime.event_times import EventTimes
+from streamproc.runtime.event_times import EventTimes, PartTimes
 from streamproc.runtime.executor import BlockingExecutor
 from streamproc.runtime.flush import Flusher
 from streamproc.runtime.fresh_first import FreshFirst
@@ -135,6 +135,8 @@ class Stage:
     def merged(self, busy: Callable[[], bool] | None) -> MergedStage:
         """How its streams are merged; `busy`: whether stages before it have work; None: it is the first."""
         times = {topic: reader.of for topic, reader in self._event_times.items()}
+        if self.plan.gather is not None:
+            times[self.source] = PartTimes(times[self.source], len(self.plan.gather.parts)).of
         return MergedStage(times, {stream.topic: stream.wait_ms / 1000 for stream in self.plan.streams}, busy)
 
     @property
@@ -194,7 +196,7 @@ class Stage:
         for source, head in computed.heads.items():
             self.tasks[source].computed = head
         if self.plan.handoff is not None:
-            self._handed_to.append([out.tp for out in computed.outputs if out.tp.topic == self.plan.handoff.topic])
+            self._handed_to.append([out.tp for out in computed.outputs if out.tp.topic in self.plan.handoff.topics])
         return Part(self, computed)
 
     def expected(self, sources: Sequence[TopicPartition]) -> list[TopicPartition]:

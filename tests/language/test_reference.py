@@ -17,7 +17,8 @@ PAGES = Path(__file__).parents[2] / "docs" / "language"
 REFERENCE = (PAGES / "pipeline.md").read_text()
 TIME = (PAGES / "time.md").read_text()
 CALLS = (PAGES / "calls.md").read_text()
-NOT_KEYS = {"place", "places", "url_place", "key_type", "match", "made", "options", "timed", "kind", "size"}
+PARALLEL = (PAGES / "parallel.md").read_text()
+NOT_KEYS = {"place", "places", "beside", "url_place", "key_type", "match", "made", "options", "timed", "kind", "size"}
 
 
 def keys() -> list[tuple[str, str]]:
@@ -40,6 +41,8 @@ def test_every_key_is_described(struct: str, key: str) -> None:
 def _page(struct: str, key: str) -> str:
     if struct in ("TimedWindow", "Absence", "Watermark"):
         return TIME
+    if struct == "Parallel":
+        return PARALLEL
     return CALLS if struct == "Call" or key == "calls" else REFERENCE
 
 

@@ -1,4 +1,4 @@
-"""What the stages of tests/simulation/stages.yaml that do not decide add to a row, in plain Python, row by row.
+"""What the stages of tests/simulation/stages.yaml, beside.yaml that do not decide add to a row, in plain Python.
 
 Each row looks at all rows of its key before it. Nothing is incremental, nothing is ever dropped.
 """
@@ -14,7 +14,7 @@ from tests.oracle.card_job import FIELDS, HORIZON, NEEDED, Expected, Fields, par
 
 MINUTE = 60_000
 DECLARED: Fields = {**FIELDS, "device_id": (str,), "terminal_id": (str,)}
-KEYS = {"device": "device_id", "terminal": "terminal_id", "card": "card_id", "main": "card_id"}
+KEYS = {"device": "device_id", "terminal": "terminal_id", "holder": "card_id", "card": "card_id", "main": "card_id"}
 """By stage."""
 _NEEDED = NEEDED | {"device_id", "amount", "lat", "lon"}
 _Event = Mapping[str, Any]
@@ -28,7 +28,7 @@ def expect_features(stage: str, records: Sequence[tuple[int, bytes, int]]) -> Ex
     stream_time = 0
     for offset, value, timestamp in records:
         event = parse(value, timestamp, DECLARED, _NEEDED)
-        if event is None:
+        if event is None or (stage == "holder" and abs(_scaled(event)) >= 1 << 63):
             out.dead.add(offset)
             continue
         stream_time = max(stream_time, event["event_time"])
@@ -63,7 +63,23 @@ def _terminal(before: Sequence[_Event], event: _Event) -> dict[str, Any]:
     }
 
 
-_FEATURES: dict[str, Callable[[Sequence[_Event], _Event], dict[str, Any]]] = {"device": _device, "terminal": _terminal}
+def _holder(before: Sequence[_Event], event: _Event) -> dict[str, Any]:
+    return {
+        "holder_n_1h": len(_within(60 * MINUTE, before, event)),
+        "holder_s_24h": sum(round(row["amount"] * 100) for row in _within(1440 * MINUTE, before, event)) / 100,
+        "holder_scaled": _scaled(event) / 100,
+    }
+
+
+def _scaled(event: _Event) -> int:
+    """A hundred thousand times the amount, in cents."""
+    cents: int = round(event["amount"] * 100)
+    return cents * 100_000
+
+
+_FEATURES: dict[str, Callable[[Sequence[_Event], _Event], dict[str, Any]]] = {
+    "device": _device, "terminal": _terminal, "holder": _holder,
+}  # fmt: skip
 
 
 def _within(width: int, before: Sequence[_Event], event: _Event) -> list[_Event]:

@@ -41,6 +41,7 @@ from tests.simulation.variants import plans_of_a_process, simulated_plans
 CONVERGE_S = 90.0
 """Virtual seconds from the heal until everything is decided (I8)."""
 STOP_S = 30.0
+"""For up to three stages: a stop writes what all of them have."""
 DAMAGE = {"bit_flip_row", "bit_flip_blob", "torn_write", "torn_blob"}
 MILD = {"markers_lag", "unstable_offsets"}
 """What a log does now and then without any fault."""
@@ -234,7 +235,7 @@ class _World:
 
     async def _ended(self, pods: list[Pod]) -> list[str]:
         shared = self.shared
-        runs = await asyncio.gather(*(pod.stop(STOP_S) for pod in pods))
+        runs = await asyncio.gather(*(pod.stop(STOP_S * max(1.0, self.scenario.stages / 3)) for pod in pods))
         wrong = [f"{pod.name} did not stop" for pod, run in zip(pods, runs, strict=True) if run is None]
         await asyncio.sleep(self.scenario.timeouts.transaction_s)
         shared.cluster.tick()

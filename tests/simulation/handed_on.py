@@ -63,14 +63,20 @@ def judge_handoff(
     `sources` and `expected` by the stage's tasks, `found` by the next one's.
     """
     wanted, got = defaultdict[tuple[int, int], list[_Row]](list), defaultdict[tuple[int, int], list[_Row]](list)
+    part = plan.handoff.part if plan.handoff is not None else None
     for task, records in sources.items():
-        for row in _rows(plan, KEYS[following.stage], number, records, expected[task]):
+        for row in _rows(plan, KEYS[following.stage], number, task, records=records, expected=expected[task]):
             wanted[task, partition_of(row["_route"].encode(), len(found))].append(row)
+    came = _tasks(sources) if part is not None else {}
     for task, records in found.items():
         for record in records:
             row = json.loads(record.value)
-            came = partition_of(_route(row, KEYS[plan.stage]).encode(), len(sources))
-            got[came, task].append(row)
+            if part is None:
+                got[partition_of(_route(row, KEYS[plan.stage]).encode(), len(sources)), task].append(row)
+            elif row["_part"] == part:
+                got[came[row["_place"]], task].append(row)
+    for rows in (*wanted.values(), *got.values()):  # those that were refused come behind the others of a transaction
+        rows.sort(key=lambda row: row.get("_place", "") if "_refused" in row else "")
     wrong = []
     for way in sorted(wanted.keys() | got.keys()):
         told = _different(wanted[way], got[way], named=number == 0)
@@ -78,16 +84,35 @@ def judge_handoff(
     return wrong
 
 
-def _rows(plan: Plan, key: str, number: int, records: Sequence[Record], expected: Expected) -> Iterator[_Row]:
+def _tasks(sources: Mapping[int, Sequence[Record]]) -> dict[str, int]:
+    """By what names a row on its way through stages beside each other: the task that one of them has it in."""
+    return {json.loads(record.value)["_place"]: task for task, records in sources.items() for record in records}
+
+
+def _rows(
+    plan: Plan, key: str, number: int, task: int, *, records: Sequence[Record], expected: Expected
+) -> Iterator[_Row]:
     """What is to be handed on, in order."""
+    assert plan.handoff is not None
+    part = plan.handoff.part
     for record in records:
-        if record.offset in expected.dead:
+        if record.offset in expected.dead and part is None:
             continue
         event = json.loads(record.value)
+        if part is not None:
+            named = {name: event[name] for name in ("_place", "transaction_id", "event_time")}
+            named |= {"_part": part, "_route": _route(event, key)}
+            if record.offset in expected.dead:
+                yield named | {"_refused": True}
+            else:
+                yield (event if part == 0 else {}) | expected.decisions[record.offset] | named
+            continue
         if number == 0:
             event = {name: event.get(name) for name in DECLARED} | {"_digest": record.value}
-            if plan.handoff is not None and plan.handoff.arrived:
+            if plan.handoff.arrived:
                 event["_arrived"] = record.timestamp
+        if plan.handoff.beside:
+            event["_place"] = f"{task}-{record.offset}"
         yield event | expected.decisions[record.offset] | {"_route": _route(event, key)}
 
 

@@ -21,6 +21,7 @@ from tests.simulation.calls import without_answers
 from tests.simulation.committed import Record, committed_records
 from tests.simulation.handed_on import expect_stage, judge_handoff
 from tests.simulation.late import judge_bits, judge_late
+from tests.simulation.parts import whole_rows
 from tests.simulation.pod import Shared
 from tests.simulation.states import judge_states
 
@@ -35,27 +36,29 @@ def judge(shared: Shared, disks: Sequence[MemoryDisk]) -> list[str]:
     read = [_source(shared, plan.stream.topic) for plan in shared.plans]
     for number, (plan, sources) in enumerate(zip(shared.plans, read, strict=True)):
         versions = {task: shared.limits.versions(shared.cluster, plan, task) for task in sources}
-        expected = {task: expect_stage(plan, number, records) for task, records in sources.items()}
+        rows = {task: whole_rows(plan, records) for task, records in sources.items()}
+        expected = {task: expect_stage(plan, number, records) for task, records in rows.items()}
         late = {task: set[int]() for task in sources}
         for task, records in sources.items():
             told = _dead_letters(shared, plan, task, expected[task])
             if plan.handoff is None:
                 told += shared.limits.judge(plan, versions[task])
                 called, limit = "call" in shared.scenario.more, partial(shared.limits.of, versions[task])
-                answer(expected[task], records, limit, called=called)
+                answer(expected[task], rows[task], limit, called=called)
                 shared.reached["tables changed under decisions"] += len({by for _, by in versions[task]} - {-1}) > 1
                 decided = committed_records(shared.cluster, TopicPartition(plan.topics.decisions, task))
-                late[task] = judge_late(plan, number, expected[task], records, decided)
+                late[task] = judge_late(plan, number, expected[task], rows[task], decided)
                 told += _decisions(expected[task], decided, "device_id" if number else "card_id")
                 told += _covered(shared, plan, task, decided) + _copies(shared, plan, task, decided)
             told += _journal(shared, plan, task, expected[task], records, late=late[task])
             wrong += [f"{shared.name(plan)} {task}: {what}" for what in told]
         if plan.handoff is not None:
-            following = shared.plans[number + 1]
-            found, said = without_answers(following, read[number + 1])
-            wrong += said + judge_handoff(
-                plan, following, number, sources=sources, expected=expected, found=found
-            )  # fmt: skip
+            for following, records_by_task in zip(shared.plans, read, strict=True):
+                if following.entrance in plan.handoff.topics:
+                    found, said = without_answers(following, records_by_task)
+                    wrong += said + judge_handoff(
+                        plan, following, number, sources=rows, expected=expected, found=found
+                    )  # fmt: skip
         elif number:
             wrong += [f"{plan.stage} {task}: refuses {one.dead}" for task, one in expected.items() if one.dead]
         wrong += judge_states(shared, number, disks, sources, late, versions)

@@ -17,8 +17,10 @@ from operators.deduplicate import Deduplicator
 from operators.plan import Plan
 from state.checkpoint import Checkpoints
 from state.errors import StreamprocError
+from state.held import HeldRows
 from state.memory import MemoryBlobs, MemoryDisk, MemoryRowStore, MemoryRowStores
 from state.worker_state import WorkerState
+from streamproc.cli.compose import gatherer_of, held_of
 from streamproc.eventlog.simulated import Crash, Fault, SimulatedCluster, VirtualClock
 from streamproc.runtime.checkpointer import Checkpointer
 from streamproc.runtime.engine import Engine
@@ -137,11 +139,12 @@ class Shared:
         stages, tasks = range(len(self.plans)), range(self.scenario.partitions)
         return [VOLUMES_A_STAGE * stage + task for stage in stages for task in tasks]
 
-    def state(self, stage: int, memory_bytes: int = 0) -> tuple[WorkerState, Deduplicator]:
+    def state(self, stage: int, memory_bytes: int = 0) -> tuple[WorkerState, Deduplicator, HeldRows | None]:
         """Empty state."""
         plan = self.plans[stage]
-        deduplicator = Deduplicator(plan.stream.deduplicate_ms)
-        return WorkerState(plan.tables, (deduplicator,), memory_bytes=memory_bytes), deduplicator
+        deduplicator, held = Deduplicator(plan.stream.deduplicate_ms), held_of(plan)
+        parts = (deduplicator,) if held is None else (deduplicator, held)
+        return WorkerState(plan.tables, parts, memory_bytes=memory_bytes), deduplicator, held
 
 
 class Place(Protocol):
@@ -205,9 +208,10 @@ class Run:
     def _stage(self, number: int, executor: ChainedExecutor, nonces: random.Random) -> StageParts:
         shared, plan = self.shared, self.plans[number]
         tables = self.tables if plan.live is not None else None
-        state, deduplicator = shared.state(number, shared.scenario.memory_bytes)
+        state, deduplicator, held = shared.state(number, shared.scenario.memory_bytes)
         self.states.append(state)
-        engine = Engine(plan, state, deduplicator, digest_key=DIGEST_KEY, probe=self._probe)
+        gatherer = gatherer_of(plan, held)
+        engine = Engine(plan, state, deduplicator, digest_key=DIGEST_KEY, probe=self._probe, gatherer=gatherer)
         states = StateKeeper(state, StageStores(self.stores, number), plan.state_fingerprint, executor)
         if not shared.scenario.checkpoint_s:
             return StageParts(plan, engine, states, tables=tables)

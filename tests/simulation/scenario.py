@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Scenario", "draw"]
+__all__ = ["BESIDE", "Scenario", "draw", "draw_beside"]
 
 import random
 from typing import Any
@@ -33,6 +33,8 @@ ACTIONS = (
 STAGES = (1, 1, 1, 1, 2, 3)
 MORE = {"deadline": 0.2, "table": 0.25, "call": 0.5}
 """What worlds have besides, by its share; calls stand between stages."""
+BESIDE = 4
+"""So many stages has the pipeline some of which stand side by side."""
 
 
 class Scenario(msgspec.Struct, frozen=True):
@@ -57,7 +59,7 @@ class Scenario(msgspec.Struct, frozen=True):
     actions: tuple[str, ...]
     pause_s: float  # between two actions, on average
     apart: bool = False  # who gets a partition of one stage need not get that of another
-    more: frozenset[str] = frozenset()  # see `variants.made_plans`
+    more: frozenset[str] = frozenset()  # see `variants.simulated_plans`
 
     def faults(self, rng: random.Random) -> Faults:
         """The faults of calls."""
@@ -79,8 +81,15 @@ def _staged(seed: int) -> Scenario | None:
     """The seed's world if it has several stages."""
     rng = random.Random(f"stages {seed}")
     stages = rng.choice(STAGES)
-    if stages == 1:
-        return None
+    return None if stages == 1 else _of_stages(seed, stages, rng)
+
+
+def draw_beside(seed: int) -> Scenario:
+    """The seed's world of stages side by side."""
+    return _of_stages(seed, BESIDE, random.Random(f"beside {seed}"))
+
+
+def _of_stages(seed: int, stages: int, rng: random.Random) -> Scenario:
     drawn = _drawn(seed, random.Random(f"scenario {seed}"))
     settings = drawn.settings | {"in_step_seconds": rng.choice((0.1, 0.4, 1.0))}
     return msgspec.structs.replace(drawn, stages=stages, settings=settings, apart=rng.random() < 0.3)

@@ -1,14 +1,14 @@
-"""A seed in any process: the plans are compiled once."""
+"""A seed in any process: what it draws, simulated."""
 
 from __future__ import annotations
 
-__all__ = ["run_seed"]
+__all__ = ["run_beside", "run_seed"]
 
 import msgspec
 
 from streamproc.eventlog.simulated import Without
 from tests.simulation.campaign import Outcome, Told, simulate
-from tests.simulation.scenario import draw
+from tests.simulation.scenario import draw, draw_beside
 
 
 def run_seed(
@@ -20,3 +20,8 @@ def run_seed(
     if more is not None:
         drawn = msgspec.structs.replace(drawn, more=more)
     return simulate(drawn, told=told, without=without)
+
+
+def run_beside(seed: int, told: Told | None = None, *, without: frozenset[Without] = frozenset()) -> Outcome:
+    """The same of its world of stages side by side."""
+    return simulate(draw_beside(seed), told=told, without=without)

@@ -19,9 +19,11 @@ from operators.deduplicate import Deduplicator
 from operators.plan import ROUTE
 from state.checkpoint import Checkpoints
 from state.errors import StateCorruptedError, StreamprocError
+from state.held import HeldRows
 from state.memory import MemoryDisk, MemoryRowStores
 from state.rowformat import META_KEY
 from state.worker_state import WorkerState
+from streamproc.cli.compose import gatherer_of
 from streamproc.eventlog.contract import NO_OFFSET, Chunk, TopicPartition
 from streamproc.runtime.engine import Engine
 from streamproc.runtime.journal import decode_entry
@@ -30,13 +32,17 @@ from streamproc.runtime.rows import TaskInput
 from streamproc.runtime.stored_state import LocalMeta
 from tests.oracle.hand_on import KEYS
 from tests.simulation.committed import Record
+from tests.simulation.parts import in_parts, whole_rows
 from tests.simulation.pod import DIGEST_KEY, Shared, StageStores
 
 DAMAGED = -2
 _AGAIN = 25
 _APART_MS = (1, 20_000, 3_000_000, -1_000, -200_000, -7_200_000)
 Answers = dict[int, tuple[bytes, bytes, bytes]]
-"""What a task's state says to its probes: the exact digest, the output digest, the ids it remembers."""
+"""What a task's state says to its probes: the exact digest, the output digest, the ids it remembers and the rows it
+has parts of.
+"""
+_Parts = tuple[WorkerState, Deduplicator, HeldRows | None]
 
 
 def judge_states(
@@ -94,13 +100,13 @@ class _Stage:
 
     def answers_of(self, disks: Mapping[int, MemoryDisk], inputs: Mapping[int, list[Record]]) -> Answers:
         """What the tasks' states say that lie on these disks."""
-        state, deduplicator = self._shared.state(self._number)
+        empty = self._shared.state(self._number)
         with contextlib.ExitStack() as stack:
             for task, disk in disks.items():
                 stores = MemoryRowStores(disk)
                 stack.callback(stores.close)
-                state.add_task(task, StageStores(stores, self._number).open(task))
-            return self._answers(state, deduplicator, {task: inputs[task] for task in disks})
+                empty[0].add_task(task, StageStores(stores, self._number).open(task))
+            return self._answers(empty, {task: inputs[task] for task in disks})
 
     def different(self, wanted: Answers, found: Answers, what: str) -> list[str]:
         """In words."""
@@ -113,18 +119,18 @@ class _Stage:
         versions: Mapping[int, Sequence[tuple[int, int]]],
     ) -> Answers:  # fmt: skip
         """One batch of everything that was decided by equal tables, without any fault."""
-        state, deduplicator = self._shared.state(self._number)
+        empty = self._shared.state(self._number)
         stores = MemoryRowStores(MemoryDisk(self._shared.rng))
         for task in inputs:
-            state.add_task(task, stores.open(task))
-        engine = Engine(self._plan, state, deduplicator, digest_key=DIGEST_KEY)
+            empty[0].add_task(task, stores.open(task))
+        engine = self._engine(empty)
         for given in self._batches(inputs, versions):
             rows = engine.decode(given)
             spans = [(late[span.task], rows.offsets[span.start : span.stop].tolist()) for span in rows.spans]
             rows.late = np.array([offset in flagged for flagged, offsets in spans for offset in offsets], np.bool_)
             engine.judge(rows, attempts_max=rows.size)
             engine.publish()
-        return self._answers(state, deduplicator, inputs)
+        return self._answers(empty, inputs)
 
     def _batches(
         self, inputs: Mapping[int, list[Record]], versions: Mapping[int, Sequence[tuple[int, int]]]
@@ -144,13 +150,19 @@ class _Stage:
                     yield [self._input(task, some)]
                 start = stop
 
-    def _answers(self, state: WorkerState, deduplicator: Deduplicator, inputs: Mapping[int, list[Record]]) -> Answers:
+    def _engine(self, parts: _Parts) -> Engine:
+        state, deduplicator, held = parts
+        gatherer = gatherer_of(self._plan, held)
+        return Engine(self._plan, state, deduplicator, digest_key=DIGEST_KEY, gatherer=gatherer)
+
+    def _answers(self, parts: _Parts, inputs: Mapping[int, list[Record]]) -> Answers:
         if not inputs:
             return {}
-        engine = Engine(self._plan, state, deduplicator, digest_key=DIGEST_KEY)
-        ids = {task: b"".join(deduplicator.canonical(task)) for task in inputs}
+        engine = self._engine(parts)
+        ids = {task: b"".join(chunk for part in parts[1:] if part for chunk in part.canonical(task)) for task in inputs}
         key = KEYS[self._plan.stage]
-        given = [self._input(task, _probes(records, key)) for task, records in inputs.items()]
+        probes = {task: _probes(whole_rows(self._plan, records), key) for task, records in inputs.items()}
+        given = [self._input(task, in_parts(self._plan, records)) for task, records in probes.items()]
         computed = engine.compute(given, {one.source: PartitionTask(one.task, one.source) for one in given}, 0)
         answers = {}
         for output in computed.outputs:

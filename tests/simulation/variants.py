@@ -1,4 +1,4 @@
-"""The simulated pipelines with more than stages: a model and a deadline, a table that changes, a call out."""
+"""The simulated pipelines, and with more than stages: a model and a deadline, a table that changes, a call out."""
 
 from __future__ import annotations
 
@@ -19,9 +19,12 @@ from operators.plan import Plan
 from streamproc.language import compile_stages, read_pipeline
 from streamproc.language.model import Pipeline
 from tests.oracle import late as oracle
+from tests.simulation.scenario import BESIDE
 
 PIPELINE = Path(__file__).parents[2] / "configs" / "bench_v1" / "pipeline.yaml"
 STAGES = Path(__file__).parent / "stages.yaml"
+_FILES = {1: PIPELINE, 2: STAGES, 3: STAGES, BESIDE: STAGES.with_name("beside.yaml")}
+"""By the number of stages."""
 DEADLINE_MS = 80
 _DEADLINE = f"""
 deadline: {DEADLINE_MS}ms
@@ -58,8 +61,8 @@ class AmountModel:
 
 @cache
 def _pipeline(stages: int, more: frozenset[str]) -> Pipeline:
-    more = more - {"call"} if stages == 1 else more
-    text = (PIPELINE if stages == 1 else STAGES).read_text()
+    more = more if stages in (2, 3) else more - {"call"}
+    text = _FILES[stages].read_text()
     before, decision, after = text.partition("decision:\n")
     rules = "".join(rule for what, rule in _RULES.items() if what in more)
     parts = _DEADLINE * ("deadline" in more) + _TABLES * ("table" in more)
@@ -69,7 +72,7 @@ def _pipeline(stages: int, more: frozenset[str]) -> Pipeline:
     if "call" in more:
         following = f"  - name: {'card' if stages == 2 else 'terminal'}\n"
         text = text.replace(following, _CALL + following)
-    found = read_pipeline(text, str(STAGES.with_name(PIPELINE.name if stages == 1 else STAGES.name)))
+    found = read_pipeline(text, str(STAGES.with_name(_FILES[stages].name)))
     left_out = {"terminal"} if stages == 2 else set()
     return msgspec.structs.replace(found, stages=tuple(one for one in found.stages if one.name not in left_out))
 
@@ -81,7 +84,7 @@ def _made(stages: int, more: frozenset[str]) -> Sequence[Plan]:
 @cache
 def simulated_plans(more: frozenset[str] = frozenset()) -> Mapping[int, Sequence[Plan]]:
     """The plans that seeds run, by the number of their stages; `more`: "deadline", "table", "call", "side"."""
-    return {stages: _made(stages, more) for stages in (1, 2, 3)}
+    return {stages: _made(stages, more) for stages in _FILES}
 
 
 @cache

@@ -38,20 +38,19 @@ def predict(pipeline: Pipeline, plans: Sequence[Plan], rate: float = 1.0, costs:
     It is what a worker computes: the log's own work, flushes and checkpoints are not in it.
     """
     table = costs or shipped_costs()
-    following = [plan.calls[0].name if plan.calls else plan.stage for plan in plans[1:]]
-    topics = [bool(number) + len(plan.calls) for number, plan in enumerate(plans)]
-    keyed = [plans[0].stream.key, *(plan.handoff.key for plan in plans if plan.handoff is not None)]
+    names = {plan.entrance: plan.calls[0].name if plan.calls else plan.stage for plan in plans}
+    hops = _hops(plans)
     stages = tuple(
-        _Stage(pipeline, plan, sum(topics[: number + 1]), table, rate).predict(
-            keyed[number], [*following, "decisions"][number]
+        _Stage(pipeline, plan, passed, table, rate).predict(
+            ", ".join(names[topic] for topic in plan.handoff.topics) if plan.handoff else "decisions"
         )
-        for number, plan in enumerate(plans)
+        for plan, passed in zip(plans, hops, strict=True)
     )
     return Prediction(
         pipeline=pipeline.pipeline,
         stream=plans[0].stream.name,
         partitions=plans[0].topic_partitions,
-        hops=sum(topics),
+        hops=hops[-1],
         us=sum(stage.us for stage in stages),
         us_alone=sum(stage.us_alone for stage in stages),
         batch=BATCH,
@@ -60,6 +59,15 @@ def predict(pipeline: Pipeline, plans: Sequence[Plan], rate: float = 1.0, costs:
         stages=stages,
         machine=table.machine,
     )
+
+
+def _hops(plans: Sequence[Plan]) -> list[int]:
+    """How many topics a row has been through when it comes to each stage: stages side by side take no more than one."""
+    found, at = list[int](), {plans[0].entrance: 0}
+    for plan in plans:
+        found.append(at[plan.entrance] + len(plan.calls))
+        at |= dict.fromkeys(plan.handoff.topics if plan.handoff else (), found[-1] + 1)
+    return found
 
 
 class _Stage:
@@ -71,7 +79,7 @@ class _Stage:
         for step in plan.steps:
             self._types |= {output.name: output.type for output in step.outputs}
 
-    def predict(self, partition_by: str, to: str) -> StagePrediction:
+    def predict(self, to: str) -> StagePrediction:
         work = tuple(self._work())
         return StagePrediction(
             stage=self._plan.stage,
@@ -79,7 +87,8 @@ class _Stage:
             calls=tuple(call.name for call in self._plan.calls),
             also=tuple(stream.name for stream in self._plan.others),
             to=to,
-            partition_by=partition_by,
+            partition_by=self._plan.partition_by,
+            parallel=self._plan.handoff is not None and self._plan.handoff.part is not None,
             us=sum(part.us for part in work),
             us_alone=sum(part.us_alone for part in work),
             work=work,
@@ -101,6 +110,9 @@ class _Stage:
             yield self._part("call", call.name, detail, {f"call:{kind}": 1}, len(plan.calls) - number)
         fields = Units(f"decode:{spec.type.kind}" + ":pan" * spec.pan for spec in plan.stream.fields)
         taken = "" if plan.stream.format == "json" else f", {plan.stream.format} taken as JSON"
+        if plan.gather is not None:
+            detail = f"the parts of {', '.join(plan.gather.parts)}: not reckoned"
+            yield Work("gather", "", detail, 0.0, 0.0, self._hops)
         yield self._part("decode", "", f"{len(plan.stream.fields)} fields{taken}", {"decode": 1, **fields})
         if plan.stream.deduplicate_ms:
             kept = duration_text(plan.stream.deduplicate_ms)

@@ -40,7 +40,8 @@ class KeyState(msgspec.Struct, frozen=True):
 
 
 class StagePrediction(msgspec.Struct, frozen=True):
-    """One stage. `reads`: its topic; `to`: what follows, a stage's name or `decisions`.
+    """One stage. `reads`: its topic; `to`: what follows, stages' names or `decisions`. `parallel`: it stands beside
+    others.
 
     `calls`: services that are asked before it, in order.
     `also`: streams that enter it, too, and only bring state forward; their events are not in the sums.
@@ -56,6 +57,7 @@ class StagePrediction(msgspec.Struct, frozen=True):
     us_alone: float
     work: tuple[Work, ...]
     keys: tuple[KeyState, ...]
+    parallel: bool = False
 
 
 class Prediction(msgspec.Struct, frozen=True):
