@@ -15,4 +15,5 @@ pytestmark = [pytest.mark.blocking, pytest.mark.timeout(240)]
 def test_whatever_fails_each_row_is_gathered_once(block: int) -> None:
     for seed in range(block * BLOCK, (block + 1) * BLOCK):
         found = run_beside(seed)
-        assert not found.wrong + small(found.seen), f"seed {seed}\n{found.wrong[:3]}"
+        wrong = found.wrong + small(found.seen)
+        assert not wrong, f"seed {seed}\n{wrong[:3]}"
