@@ -144,12 +144,13 @@ def test_a_later_stage_knows_which_call_failed(pipeline: Path, server: Server, t
         assert found[row["id"], False].get("failed_calls") == asked
 
 
-def test_explain_names_what_it_does_not_reckon(pipeline: Path, cli: Cli) -> None:
+def test_explain_reckons_calls_and_what_waits_for_time(pipeline: Path, cli: Cli) -> None:
     said = json.loads(cli("explain", pipeline, "--json").out)
     card, device, shop = said["stages"]
     assert [stage["to"] for stage in said["stages"]] == ["device_reputation", "shop", "decisions"]
     assert (card["calls"], device["calls"], shop["calls"]) == ([], ["device_reputation"], [])
-    assert [{work["hops"] for work in stage["work"]} for stage in said["stages"]] == [{0}, {2}, {3}]
+    hops = [{(work["what"] == "call", work["hops"]) for work in stage["work"]} for stage in said["stages"]]
+    assert hops == [{(False, 0)}, {(True, 1), (False, 2)}, {(False, 3)}], "a row is asked about one hop before"
     assert said["hops"] == 3
     kinds = {(work["what"], work["name"]) for stage in said["stages"] for work in stage["work"]}
     assert {("window", "spent"), ("window", "doubtful"), ("absence", "no_good"), ("window", "bad")} <= kinds
