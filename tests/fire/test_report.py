@@ -13,6 +13,7 @@ import pytest
 from tests.fire.report import SIMULATION, VARIABLE, About, Entry, read, record, recorded, render
 from tests.simulation.__main__ import many
 from tests.simulation.campaign import Outcome
+from tests.simulation.tally import TROUBLE
 from tests.soak.__main__ import Soak
 
 ROOT = Path(__file__).parents[2]
@@ -44,10 +45,9 @@ def test_what_did_not_run_is_no_run_and_named() -> None:
 
 def test_simulated_seeds_are_counted_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, str(tmp_path / "records"))
-    many(
-        [Outcome(1000, 300, [], {"pause": 2}, {}, "", 0, 0.0), Outcome(1001, 400, ["x"], {"pause": 1}, {}, "", 0, 0.0)],
-        1000,
-    )
+    seen = dict.fromkeys(TROUBLE, 1) | {"records": 300}
+    good = Outcome(1000, 300, [], {"pause": 2}, seen, "", 0, 0.0)
+    many([good, Outcome(1001, 400, ["x"], {"pause": 1}, seen, "", 0, 0.0)], 1000)
     (entry,) = (msgspec.json.decode(line, type=Entry) for line in (tmp_path / "records").read_bytes().splitlines())
     assert (entry.campaign, entry.seed, entry.runs, entry.events) == (SIMULATION, 1000, 2, 700)
     assert entry.violations == {"seed 1001 failed": 1}
