@@ -46,7 +46,7 @@ def test_what_is_late_is_decided_by_rules_alone_whatever_fails(block: int) -> No
 def test_lateness_that_is_not_journaled_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """By the judge, and by restores, which compute the last transaction again."""
     monkeypatch.setattr("streamproc.runtime.outputs.packed", lambda late, start, stop: b"")
-    drawn = [msgspec.structs.replace(draw(seed), more=frozenset({"deadline"})) for seed in range(3)]
+    drawn = [msgspec.structs.replace(draw(seed), more=frozenset({"deadline"})) for seed in range(9)]
     wrong = [line for one in drawn for line in simulate(one).wrong]
     assert any("are late, not" in line for line in wrong)
     assert any(NEVER in line for line in wrong)
