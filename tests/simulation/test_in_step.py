@@ -156,6 +156,24 @@ def test_what_a_fast_and_a_slow_worker_hand_on_is_in_step(stages: int, rows_max:
     run_fleet(play, seed)
 
 
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_a_backlog_goes_through_all_stages_of_one_worker_in_step(seed: int) -> None:
+    """Faster than anybody looks how far all have come; a poll brings what was handed on to some partitions only."""
+    plans = simulated_plans()[3]
+
+    async def play(loop: SeededLoop) -> None:
+        fleet = Fleet(plans, seed, loop, settings={"batch_rows_max": 300, "until_end": True})
+        fleet.feed(steady(random.Random(seed), 4 * COUNT), ago_s=OUTAGE_S)
+        fleet.start()
+        assert await fleet.ended() == ["stopped"]
+        assert fleet.judge() == []
+        for plan in plans[:-1]:
+            assert plan.handoff is not None
+            assert max(map(out_of_step_ms, times_of(fleet, plan.handoff.topic))) <= 2 * plan.handoff.in_step_ms
+
+    run_fleet(play, seed)
+
+
 CALLS = {
     Fault.LOST_REPLY: 0.02, Fault.TORN: 0.04, Fault.UNDELIVERED: 0.04, Fault.DELAYED: 0.04, Fault.MARKERS_LAG: 0.4,
 }  # fmt: skip
