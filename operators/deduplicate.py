@@ -18,6 +18,7 @@ import numpy.typing as npt
 import xxhash
 
 from operators.batch import TaskRows
+from state.by_task import ByTask
 from state.entries import Entries
 from state.errors import ConfigError
 from state.hashing import digest64, digests128
@@ -72,7 +73,7 @@ def with_first_actions(flags: DuplicateFlags, fresh: I64, decided: npt.NDArray[n
     return actions
 
 
-class Deduplicator:
+class Deduplicator(ByTask[IdSegments]):
     """The ids of one stream, for all tasks of a worker; a `StatePart`.
 
     Args:
@@ -86,9 +87,8 @@ class Deduplicator:
         self.name = name
         self.horizon_ms = horizon_ms
         self.fingerprint = digest64(f"deduplicate 1 {horizon_ms}".encode())
-        self._tasks: dict[int, IdSegments] = {}
+        super().__init__()
         self._stored: dict[int, SegmentStore] = {}
-        self._sealed = False
 
     # ---- the hot path
 
@@ -144,42 +144,13 @@ class Deduplicator:
         return index, SegmentStore(self.name, self.fingerprint, index)
 
     def _add(self, task: int, index: IdSegments, stored: SegmentStore) -> None:
-        self._tasks[task], self._stored[task] = index, stored
-        if self._sealed:
-            index.seal()
+        self._adopt(task, index)
+        self._stored[task] = stored
 
     def drop_task(self, task: int) -> None:
         """Forget a task's ids."""
-        self._tasks.pop(task, None)
+        super().drop_task(task)
         self._stored.pop(task, None)
-
-    def seal(self) -> None:
-        """The batch is in flight, the next one begins."""
-        self._sealed = True
-        for index in self._tasks.values():
-            index.seal()
-
-    def unseal(self) -> None:
-        """The sealed batch is the newest one again."""
-        self._sealed = False
-        for index in self._tasks.values():
-            index.unseal()
-
-    def publish(self) -> None:
-        """The oldest open batch committed; wholly expired segments are dropped."""
-        self._sealed = False
-        for index in self._tasks.values():
-            index.publish()
-
-    def undo(self) -> None:
-        """The newest open batch is not to be."""
-        for index in self._tasks.values():
-            index.undo()
-
-    @property
-    def in_batch(self) -> bool:
-        """Whether there is something to publish or undo."""
-        return any(index.in_batch for index in self._tasks.values())
 
     def cut(self, task: int) -> PartCut:
         """Copy the entries that are not stored yet."""

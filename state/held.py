@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from state.by_task import ByTask
 from state.errors import StateCorruptedError
 from state.hashing import digest64
 from state.part import Adopt, Puts
@@ -53,15 +54,14 @@ class Changes(NamedTuple):
     clock: int
 
 
-class HeldRows:
+class HeldRows(ByTask["_Task"]):
     """The rows of all tasks of a worker. `parts`: how many a row has; `wait_ms`: how long the first ones wait."""
 
     def __init__(self, parts: int, wait_ms: int) -> None:
         self.name = _NAME.decode()
         self.fingerprint = digest64(f"gather 1 {parts} {wait_ms}".encode())
         self.parts, self.wait_ms = parts, wait_ms
-        self._tasks: dict[int, _Task] = {}
-        self._sealed = False
+        super().__init__()
 
     # ---- the hot path
 
@@ -96,12 +96,7 @@ class HeldRows:
         if not fresh:
             self._load(made, store)
 
-        def adopt(task: int) -> None:
-            self._tasks[task] = made
-            if self._sealed:
-                made.seal()
-
-        return adopt
+        return lambda task: self._adopt(task, made)
 
     def _load(self, task: _Task, store: RowStore) -> None:
         (state,) = store.get_many([_PREFIX + b"s"])
@@ -122,38 +117,6 @@ class HeldRows:
         if value[:1] != _VERSION or len(held.parts) != self.parts:
             raise StateCorruptedError("held rows: a row is wrong")
         return held
-
-    def drop_task(self, task: int) -> None:
-        """Forget a task's rows."""
-        self._tasks.pop(task, None)
-
-    def seal(self) -> None:
-        """The batch is in flight, the next one begins."""
-        self._sealed = True
-        for task in self._tasks.values():
-            task.seal()
-
-    def unseal(self) -> None:
-        """The sealed batch is the newest one again."""
-        self._sealed = False
-        for task in self._tasks.values():
-            task.unseal()
-
-    def publish(self) -> None:
-        """The oldest open batch committed."""
-        self._sealed = False
-        for task in self._tasks.values():
-            task.publish()
-
-    def undo(self) -> None:
-        """The newest open batch is not to be."""
-        for task in self._tasks.values():
-            task.undo()
-
-    @property
-    def in_batch(self) -> bool:
-        """Whether there is something to publish or undo."""
-        return any(task.in_batch for task in self._tasks.values())
 
     def cut(self, task: int) -> HeldCut:
         """Copy what is dirty."""
