@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,11 @@ def finish(*arguments: object) -> Outcome:
 
 def chain(folder: Path, *changes: tuple[str, str], name: str = "chain") -> Path:
     """The pipeline's file, with each old text replaced."""
-    text = CHAIN.replace("pipeline: chain", f"pipeline: {name}")
+    return written(folder, CHAIN.replace("pipeline: chain", f"pipeline: {name}"), changes, name=name)
+
+
+def written(folder: Path, text: str, changes: Iterable[tuple[str, str]], *, name: str) -> Path:
+    """A pipeline's file, with each old text of it replaced, which must be there."""
     for old, new in changes:
         assert old in text, old
         text = text.replace(old, new)

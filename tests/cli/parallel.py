@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from tests.cli.chain import Row, finish
+from tests.cli.chain import Row, finish, written
 from tests.cli.conftest import START
 
 TEXT = """\
@@ -69,13 +69,7 @@ HUGE = 85_000_000_000_000.0
 
 def beside(folder: Path, *changes: tuple[str, str], name: str = "beside") -> Path:
     """The pipeline's file, with each old text replaced."""
-    text = TEXT.replace("pipeline: beside", f"pipeline: {name}")
-    for old, new in changes:
-        assert old in text, old
-        text = text.replace(old, new)
-    path = folder / f"{name}.yaml"
-    path.write_text(text)
-    return path
+    return written(folder, TEXT.replace("pipeline: beside", f"pipeline: {name}"), changes, name=name)
 
 
 def payments(count: int, seed: int = 1, repeats: int = 20) -> list[Row]:

@@ -11,6 +11,7 @@ import pytest
 
 from streamproc.cli.common import load_stages
 from tests.cli.conftest import Cli
+from tests.language.costing.test_timed import PIPELINE as WAITING
 
 STAGES = """\
 pipeline: shop
@@ -134,28 +135,6 @@ def test_what_is_not_measured_says_so(cli: Cli, stages: Path, tmp_path: Path) ->
     stages.write_text(STAGES + "operators: {mine: {operator: './ops.py:Mine'}}\n")
     done = cli("explain", stages)
     assert "of your own: not measured" in done.out, done.err
-
-
-WAITING = """\
-pipeline: shop
-streams:
-  payments:
-    {id: id, event_time: at, fields: {id: string, card: string, device: string, amount: decimal(2), at: timestamp}}
-stages:
-  - {name: card, partition_by: card, features: {n: {count: "*", over: 1h}}}
-  - name: reputation
-    call: {url: "http://127.0.0.1:9/?d={device}", cache: 1m}
-    returns: {reputation: float64}
-  - name: owner
-    call: {sql: "select owner from devices where id = {device}", database: "postgresql://a@127.0.0.1/a"}
-    returns: {owner: string}
-  - name: device
-    partition_by: device
-    windows: {turnover: {tumble: 1h, of: amount, aggregates: [sum]}}
-    absences: {quiet: {after: amount > 500, without: amount < 1, within: 10m}}
-rules:
-  - {id: bad, when: reputation < 0.2, then: decline}
-"""
 
 
 def test_explain_reckons_calls_and_what_waits(cli: Cli, tmp_path: Path) -> None:

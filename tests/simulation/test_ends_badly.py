@@ -31,6 +31,21 @@ STAGES = 2
 SEEDS = 6
 
 
+def fed(seed: int, loop: SeededLoop) -> Fleet:
+    """What a worker of two stages is to decide until its end."""
+    settings = {"batch_rows_max": 10, "until_end": True, "flush_seconds": 0.05}
+    fleet = Fleet(simulated_plans()[STAGES], seed, loop, settings=settings)
+    fleet.feed(staged_traffic(random.Random(seed), COUNT, 12, START_MS))
+    return fleet
+
+
+async def goes_on(fleet: Fleet, ended: str) -> None:
+    """A second process on the first one's disk finishes, and all is as if nothing had failed."""
+    await Run(fleet.machines[0], 1, None).ended
+    assert await fleet.ended() == [ended, "stopped"]
+    assert fleet.judge() == []
+
+
 @pytest.mark.parametrize(("owner", "name"), [(Flusher, "publish"), (Engine, "make_room")], ids=["flush", "eviction"])
 @pytest.mark.parametrize("failing", range(STAGES))
 @pytest.mark.parametrize("seed", range(SEEDS))
@@ -47,16 +62,12 @@ def test_what_follows_a_commit_fails_in_one_stage(owner: type, name: str, failin
         real(self, *given, **more)
 
     async def play(loop: SeededLoop) -> None:
-        settings = {"batch_rows_max": 10, "until_end": True, "flush_seconds": 0.05}
-        fleet = Fleet(simulated_plans()[STAGES], seed, loop, settings=settings)
-        fleet.feed(staged_traffic(random.Random(seed), COUNT, 12, START_MS))
+        fleet = fed(seed, loop)
         with mock.patch.object(owner, name, fails):
             fleet.start()
             (ended,) = await fleet.ended()
         assert ended.startswith("StateDiskError")
-        await Run(fleet.machines[0], 1, None).ended
-        assert await fleet.ended() == [ended, "stopped"]
-        assert fleet.judge() == []
+        await goes_on(fleet, ended)
 
     run_fleet(play, seed)
 
@@ -108,9 +119,7 @@ def test_a_commit_that_is_not_taken_over_whole_is_not_written(owner: type, name:
             real(self, *given, **more)
 
     async def play(loop: SeededLoop) -> None:
-        settings = {"batch_rows_max": 10, "until_end": True, "flush_seconds": 0.05}
-        fleet = Fleet(simulated_plans()[STAGES], seed, loop, settings=settings)
-        fleet.feed(staged_traffic(random.Random(seed), COUNT, 12, START_MS))
+        fleet = fed(seed, loop)
         with mock.patch.object(owner, name, fails):
             fleet.start()
             (ended,) = await fleet.ended()
@@ -118,8 +127,6 @@ def test_a_commit_that_is_not_taken_over_whole_is_not_written(owner: type, name:
             assert name == "seal"  # which is rare
             return
         assert ended.startswith("BUG MemoryError")
-        await Run(fleet.machines[0], 1, None).ended
-        assert await fleet.ended() == [ended, "stopped"]
-        assert fleet.judge() == []
+        await goes_on(fleet, ended)
 
     run_fleet(play, seed)
