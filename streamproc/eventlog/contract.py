@@ -11,6 +11,7 @@ All reads are read_committed: a record of an open or aborted transaction is neve
 from __future__ import annotations
 
 __all__ = [
+    "ANY_OFFSET",
     "NO_OFFSET",
     "Admin",
     "Appender",
@@ -22,6 +23,7 @@ __all__ = [
     "Headers",
     "Membership",
     "OutputRecords",
+    "Place",
     "Retention",
     "Scanner",
     "TopicPartition",
@@ -36,6 +38,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 NO_OFFSET = -1
+ANY_OFFSET = -1
 Headers = list[tuple[str, bytes]]
 
 
@@ -78,13 +81,24 @@ class Chunk(msgspec.Struct):
 
 
 class OutputRecords(msgspec.Struct):
-    """Records to append to one partition, in this order; `headers` one list a record, or None."""
+    """Records to append to one partition, in this order; `headers` one list a record, or None.
+
+    `base`: the offset that the first must get, if it is given: a transaction that puts it elsewhere fails.
+    """
 
     tp: TopicPartition
     keys: Sequence[bytes | None]
     values: Sequence[bytes | None]
     timestamp_ms: int
     headers: Sequence[Headers] | None = None
+    base: int = ANY_OFFSET
+
+
+class Place(NamedTuple):
+    """Where a writer's records of a partition end (one past the last), and where its next ones begin."""
+
+    end: int
+    base: int
 
 
 class Membership(Protocol):
@@ -175,6 +189,12 @@ class TransactionalWriter(Protocol):
         """Send records; deliveries are checked by `delivered`. Several calls a transaction are fine."""
         ...
 
+    def place(self, tp: TopicPartition) -> Place | None:
+        """Where what is appended next will lie, if the transaction that has appended anything is committed, and if
+        nobody else writes to the partition; None: it was not written to by this writer.
+        """
+        ...
+
     async def offsets(self, offsets: Mapping[TopicPartition, CommittedOffset], membership: Membership) -> None:
         """Add the group's offsets, fenced by `membership`.
 
@@ -191,8 +211,8 @@ class TransactionalWriter(Protocol):
 
         A log that takes offsets only at commit fills the mapping then: read it when `commit` has returned.
 
-        Raises:
-            EventLogError: any record was refused or lost.
+        Raises (some logs only at `commit`):
+            EventLogError: any record was refused or lost, or lies elsewhere than at its `base`.
         """
         ...
 

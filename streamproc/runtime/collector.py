@@ -62,6 +62,10 @@ class Queue(Protocol):
         """Up to `rows` records, each partition's in order."""
         ...
 
+    def passed(self, chunk: Chunk) -> None:
+        """These were taken without waiting here (shortcut.py)."""
+        ...
+
     def clear(self) -> None:
         """Forget them: all partitions will be read again from where they stand."""
         ...
@@ -108,6 +112,9 @@ class InArrivalOrder:
             rows -= len(chunk.offsets)
             self.rows -= len(chunk.offsets)
         return taken
+
+    def passed(self, chunk: Chunk) -> None:
+        """See `Queue`."""
 
     def clear(self) -> None:
         """See `Queue`."""

@@ -80,6 +80,9 @@ class FreshFirst:
         self._let_go()
         return taken
 
+    def passed(self, chunk: Chunk) -> None:
+        """See `Queue`."""
+
     def clear(self) -> None:
         """See `Queue`."""
         self._chunks.clear()

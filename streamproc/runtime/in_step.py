@@ -28,7 +28,7 @@ import structlog
 
 from streamproc.clock import Clock
 from streamproc.eventlog.contract import NO_OFFSET, Chunk, GroupReader, TopicPartition
-from streamproc.runtime.chunks import split_chunk
+from streamproc.runtime.chunks import rows_of, split_chunk
 from streamproc.runtime.progress import LONG_AGO, Progress
 
 I64 = npt.NDArray[np.int64]
@@ -174,6 +174,13 @@ class InStep:
             self.rows -= count
             self._after(tp, pieces[-1])
         return taken
+
+    def passed(self, chunk: Chunk) -> None:
+        """See `Queue`."""
+        lane, last = self._lanes[chunk.tp.topic], len(chunk.offsets) - 1
+        if lane.slack_ms is not None:
+            time = int(lane.times_of(rows_of(chunk, last, last + 1))[0])
+            self.reached[chunk.tp] = max(self.reached.get(chunk.tp, LONG_AGO), time)
 
     def clear(self) -> None:
         """See `Queue`."""

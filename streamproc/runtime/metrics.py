@@ -106,6 +106,9 @@ class WorkerMetrics:
         self.batches_ahead = Counter(
             p + "batches_ahead", "Batches computed while the one before was in flight", registry=registry
         )
+        self.shortcut_records = Counter(
+            p + "shortcut_records", "Handed on and taken by the next stage in one transaction", registry=registry
+        )
         self.out_of_step = Counter(
             p + "out_of_step", "Times a partition that is behind was waited for no longer", registry=registry
         )

@@ -208,7 +208,12 @@ class Stage:
             [self.plan.topics.journal] if self.plan.handoff else [self.plan.topics.decisions, self.plan.topics.journal]
         )
         own = [TopicPartition(topic, source.partition) for topic in topics for source in sources]
-        return own + sorted({tp for tps in self._handed_to for tp in tps}) if own else own
+        return own + sorted(self.handed_to) if own else own
+
+    @property
+    def handed_to(self) -> frozenset[TopicPartition]:
+        """The partitions of the next stage that the last batches were handed on to."""
+        return frozenset(tp for tps in self._handed_to for tp in tps)
 
     def seal(self) -> None:
         """What was computed is in flight: the next batch may be computed on top of it."""

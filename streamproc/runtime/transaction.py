@@ -17,6 +17,7 @@ from __future__ import annotations
 
 __all__ = ["COMPUTED", "Probe", "TransactionProtocol"]
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
@@ -27,6 +28,7 @@ from streamproc.eventlog.contract import (
     GroupReader,
     Membership,
     OutputRecords,
+    Place,
     TopicPartition,
     TransactionalWriter,
 )
@@ -50,6 +52,7 @@ class TransactionProtocol:
         self._probe = probe
         self._writer: TransactionalWriter | None = None
         self._begun = False
+        self._sent = asyncio.Event()
 
     async def open(self) -> None:
         """Take over the transactional id; an orphan of a dead predecessor is settled by it.
@@ -75,6 +78,10 @@ class TransactionProtocol:
         except EventLogError:
             self._begun = False  # `run` meets it again
 
+    def place(self, tp: TopicPartition) -> Place | None:
+        """See `TransactionalWriter.place`."""
+        return None if self._writer is None else self._writer.place(tp)
+
     async def withdraw(self) -> None:
         """Nothing follows what was announced."""
         if self._begun:
@@ -86,7 +93,7 @@ class TransactionProtocol:
         offsets: Mapping[TopicPartition, CommittedOffset],
         membership: Membership,
     ) -> dict[TopicPartition, int]:
-        """Steps 5-7; the offset of the last record appended to each partition.
+        """Steps 5-7; the offset of the last record appended to each partition. See also `sent`.
 
         Raises:
             FencedError: another process has our identity: exit.
@@ -94,11 +101,15 @@ class TransactionProtocol:
         """
         writer = self._writer
         assert writer is not None, "open() first"
-        self._at(5)
-        if not self._begun:
-            await writer.begin()
-        self._begun = False
-        await writer.append(outputs)
+        try:
+            self._at(5)
+            if not self._begun:
+                await writer.begin()
+            self._begun = False
+            await writer.append(outputs)
+        finally:
+            self._sent.set()
+            self._sent.clear()  # who waits is told
         await writer.offsets(offsets, membership)
         self._at(6)
         ends = await writer.delivered()
@@ -106,6 +117,12 @@ class TransactionProtocol:
         await writer.commit()
         self._at(8)
         return ends
+
+    async def sent(self) -> None:
+        """Until the records of the `run` that begins now are on their way, or it has failed: `place` speaks of the next
+        transaction from then on.
+        """
+        await self._sent.wait()
 
     async def settle(self, offsets: Mapping[TopicPartition, CommittedOffset], reader: GroupReader) -> bool:
         """After a failure in 5-7: whether the transaction is committed after all.

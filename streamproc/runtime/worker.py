@@ -34,7 +34,8 @@ from streamproc.runtime.progress import Progress
 from streamproc.runtime.results import BatchTooBadError, BatchTooLargeError
 from streamproc.runtime.rows import TaskInput, task_inputs
 from streamproc.runtime.settings import WorkerSettings
-from streamproc.runtime.stage import Part, Stage, StageParts, by_stage, decided_and_handed_on, finish, merging, publish
+from streamproc.runtime.shortcut import Shortcut, SkippingReader, rows_taken
+from streamproc.runtime.stage import Part, Stage, StageParts, decided_and_handed_on, finish, merging, publish
 from streamproc.runtime.ticks import Clocks
 from streamproc.runtime.topics import prepare_topics
 from streamproc.runtime.transaction import Probe, TransactionProtocol
@@ -80,13 +81,18 @@ class Worker:
             pipeline, [topic for stage in self._stages for topic in stage.topics], self._assignment,
             instance=name, index=settings.index, count=settings.count,
         )  # fmt: skip
-        self._reader = merging(self._reader, self._stages, clock, self._is_busy, metrics.gave_up_waiting.inc)
+        merged = merging(self._reader, self._stages, clock, self._is_busy, metrics.gave_up_waiting.inc)
+        self._reader = reader = SkippingReader(merged)
         self._progress = Progress(log, pipeline, clock)
         self._queue = self._made_queue()
         self._collector = Collector(self._reader, 2 * settings.batch_rows_max, self._queue)
         self._clocks = Clocks(log, self._reader, clock, self._stages)
         self._protocol = TransactionProtocol(lambda: log.writer(name), clock, probe)
-        self._probe, self._notes, self._care, self._patience = probe, notes, Care(orders), Patience(clock)
+        self._probe, self._notes, self._patience = probe, notes, Patience(clock)
+        self._care = care = Care(orders)
+        self._shortcut = Shortcut(
+            self._stages, reader, self._queue, self._progress, place=self._protocol.place, barred=lambda: bool(care)
+        )
         self._rows_max = self._rows_cap = settings.batch_rows_max
         self._ahead: list[Part] | None = None
         self._again, self._stopping, self._orderly, self._due = False, False, True, 0.0
@@ -157,7 +163,8 @@ class Worker:
                         await self._collector.reset()  # else nothing polls, and nobody tells the next assignment
                         continue
                     if self._ahead is None:
-                        await self._protocol.announce(self._expected(), membership)
+                        expected = self._shortcut.expected(self._queue.partitions, self._clocks.due)
+                        await self._protocol.announce(expected, membership)
                         self._ahead = self._next()
                     parts, self._ahead = self._ahead, None
                     if parts is not None:
@@ -201,14 +208,6 @@ class Worker:
     def _is_damaged(self) -> bool:
         return any(stage.is_damaged for stage in self._stages)
 
-    def _expected(self) -> list[TopicPartition]:
-        """What the next transaction will write to, as far as that is known before it is computed."""
-        waiting = self._queue.partitions
-        found = [stage.journal(one.source) for stage, due in by_stage(self._stages, self._clocks.due) for one in due]
-        for stage in self._stages:
-            found += stage.expected(sorted({stage.inputs[tp].source for tp in waiting & stage.inputs.keys()}))
-        return found
-
     def _next(self) -> list[Part] | None:
         """The next batch, computed; None if nothing is to be decided, or not so (`_again`)."""
         if self._probe is not None:
@@ -220,8 +219,9 @@ class Worker:
 
     @property
     def _full(self) -> int:
-        """Rows of a full batch."""
-        return min(self._rows_cap, self._metrics.rows_for(self._settings.batch_ms, len(self._stages)))
+        """Rows of a full batch; by the shortcut each comes through all stages in it."""
+        rows = self._metrics.rows_for(self._settings.batch_ms, len(self._stages))
+        return min(self._rows_cap, rows // len(self._stages) if self._shortcut.is_open else rows)
 
     def _compute(self, inputs: list[TaskInput]) -> list[Part] | None:
         """Steps 2-4; None, and `_again`, if too many rows failed: the batch is read again in smaller ones."""
@@ -230,7 +230,7 @@ class Worker:
             self._notes.begin([portion for given in inputs if given.rows for portion in given.portions()])
         try:
             now_ms = self._clock.now_ms()
-            parts = [stage.compute(mine, now_ms) for stage, mine in by_stage(self._stages, inputs)]
+            parts = self._shortcut.compute(inputs, now_ms)
         except (BatchTooBadError, BatchTooLargeError, StateCorruptedError) as error:
             self._again = True
             if isinstance(error, BatchTooBadError):
@@ -252,6 +252,7 @@ class Worker:
         run = asyncio.ensure_future(self._protocol.run(outputs, offsets, membership))  # 5-7
         full = None if self._care or any(stage.restorer.active for stage in self._stages) else self._full
         try:
+            await self._protocol.sent()
             if not await self._collector.during(run, full):
                 for stage in self._stages:
                     stage.seal()
@@ -269,9 +270,10 @@ class Worker:
         if ends is None:
             return
         self._publish(parts, ends)  # 8
-        own = {tp: end for tp, end in ends.items() if tp in self._inputs}
+        own = {tp: end for tp, end in ends.items() if tp in self._inputs and self._inputs[tp].position_of(tp) <= end}
         self._collector.expect(own)
         self._progress.wrote(own)
+        self._metrics.shortcut_records.inc(rows_taken(outputs))
         self._metrics.committed(*decided_and_handed_on(parts), self._clock.monotonic() - started, self._clock.now_ms())
 
     def _publish(self, parts: list[Part], ends: dict[TopicPartition, int]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from state.errors import EventLogError, FencedError, TaskMigratedError
@@ -271,3 +272,61 @@ async def test_an_append_to_no_topic_is_refused(clients: Clients) -> None:
     with pytest.raises(EventLogError):
         await appender.append([out(TopicPartition(clients.name("missing"), 0), b"1")])
     await appender.close()
+
+
+async def test_a_writer_knows_where_its_next_records_will_lie(clients: Clients) -> None:
+    tp, other = await clients.partition("out"), await clients.partition("other")
+    writer = await clients.writer()
+    assert writer.place(tp) is None
+    await transact(writer, out(tp, b"0"))
+    for count in (1, 3):
+        before = writer.place(tp)
+        assert before is not None
+        assert before.end <= before.base
+        await writer.begin([tp, other])
+        await writer.append([out(tp, *[b"x"] * count), out(other, b"y")])
+        await writer.append([out(tp, b"z")])
+        ahead = writer.place(tp)
+        last = before.base + count
+        assert (await writer.delivered()).get(tp, last) == last
+        await writer.commit()
+        assert writer.place(tp) == ahead
+        assert ahead is not None
+        assert ahead.end == last + 1
+    assert len(await clients.values(tp)) == 7
+
+
+async def test_what_was_announced_and_not_written_is_reckoned_with(clients: Clients) -> None:
+    tp, other = await clients.partition("out"), await clients.partition("other")
+    writer = await clients.writer()
+    await transact(writer, out(tp, b"1"))
+    await writer.begin([tp, other])
+    await writer.append([out(other, b"y")])
+    await writer.delivered()
+    await writer.commit()
+    place = writer.place(tp)
+    assert place is not None
+    assert await transact(writer, out(tp, b"2")) == {tp: place.base}
+
+
+async def test_records_that_would_lie_elsewhere_fail_their_transaction(clients: Clients) -> None:
+    tp, other = await clients.partition("out"), await clients.partition("other")
+    writer = await clients.writer()
+    await transact(writer, out(tp, b"1"))
+    for value in (b"2", b"3"):
+        place = writer.place(tp)
+        assert place is not None
+        await transact(writer, msgspec.structs.replace(out(tp, value, value), base=place.base))
+    place = writer.place(tp)
+    assert place is not None
+    appender = clients.log.appender()
+    await appender.append([out(tp, b"somebody's")])
+    await appender.close()
+    with pytest.raises(EventLogError, match="somebody else") as caught:
+        await transact(writer, out(other, b"4"), msgspec.structs.replace(out(tp, b"5"), base=place.base))
+    assert caught.value.retriable
+    assert not isinstance(caught.value, FencedError)
+    await writer.abandon()
+    await clients.writer()
+    assert await clients.values(tp) == [b"1", b"2", b"2", b"3", b"3", b"somebody's"]
+    assert await clients.values(other) == []

@@ -111,9 +111,11 @@ POINTS: dict[str, Sequence[str]] = {
     "K5 end sent, no reply": ("ending:{later}:0", "7:{later}:0.4", "7:{later}:1", "7:{later}:2.5"),
     "K6 committed, state not written": ("flushing:{soon}:0", "8:{later}:0"),
     "K7 mid-checkpoint": ("checkpointing:{soon}:0",),
-    "K8 mid-restore": ("installing:{soon}:0", "restoring:{soon}:0"),
+    "K8 mid-restore": ("installing:{soon}:0", "restoring:{early}:0"),
 }
-"""Places of the numbered points (hooks.py, transaction.py); `later` and `soon` are how many times it passes there."""
+"""Places of the numbered points (hooks.py, transaction.py); `later`, `soon`, `early`: how many times it passes there.
+A worker with two tasks and nothing to replay passes `restoring` twice.
+"""
 
 
 def plan_kills(rng: random.Random, count: int = 20, *, alone: bool = False) -> list[Kill]:
@@ -124,7 +126,7 @@ def plan_kills(rng: random.Random, count: int = 20, *, alone: bool = False) -> l
     for i in range(max(len(POINTS), 2 * count // 3)):
         turn, (name, places) = i // len(POINTS), list(POINTS.items())[i % len(POINTS)]
         place = places[(turn + rng.randrange(2)) % len(places)]
-        text = place.format(later=rng.randrange(2, 40), soon=rng.randrange(1, 5))
+        text = place.format(later=rng.randrange(2, 40), soon=rng.randrange(1, 5), early=rng.randrange(1, 3))
         placed.append(Kill(Kind.PLACED, place=text, bare=place.startswith("installing"), name=name))
     starting = [Kill(Kind.STARTING, wait=rng.uniform(0.2, 1.0), name="start") for _ in range(max(1, count // 10))]
     rest = range(max(1, count - len(placed) - len(starting)))

@@ -36,17 +36,23 @@ from tests.simulation.loop import NO_END
 from tests.simulation.seeds import run_seed
 from tests.simulation.switches import (
     any_tables,
+    anywhere,
     no_catching_up,
     no_digests,
+    no_end,
+    no_late_rows,
     no_order_of_answers,
+    no_skipping,
     no_table_versions,
     nobody_is_behind,
+    the_clock_again,
 )
 
 SEEDS = 200
 _SLIPS = ("TypeError", "AttributeError", "NameError")
 _LATE = "tests/simulation/test_deadlines.py::test_what_is_late_is_decided_by_rules_alone_whatever_fails"
 _STEPS = "tests/simulation/test_in_step.py::test_what_a_fast_and_a_slow_worker_hand_on_is_in_step"
+_SHORT = "tests/simulation/test_shortcut.py::test_what_others_write_between_undoes_a_transaction_and_loses_nothing"
 _STREAMS = "tests/simulation/test_streams.py::test_decisions_equal_the_oracle_in_the_order_of_merging[0]"
 _TICKS = "tests/simulation/test_timed.py::test_alerts_are_the_oracles_whatever_fails"
 _OF_ROWS = (".decisions", ".dead_letters")
@@ -271,15 +277,6 @@ def _no_offsets_of_other_streams() -> AbstractContextManager[object]:
     return mock.patch.object(PartitionTask, "commits_of", commits_of)
 
 
-def _no_late_rows() -> AbstractContextManager[object]:
-    return mock.patch.object(replay, "unpacked", return_value=None)
-
-
-def _the_clock_again() -> AbstractContextManager[object]:
-    """A restore asks how late a row is now: by then all are."""
-    return mock.patch.object(replay, "unpacked", lambda bits, rows: np.ones(rows, np.bool_))
-
-
 def _no_before_images() -> AbstractContextManager[object]:
     return mock.patch.object(KeyedTable, "touch", KeyedTable.mark_dirty)
 
@@ -337,6 +334,12 @@ ABLATIONS = (
         f"{_STEPS}[0-2-10]",
     ),
     Ablation(
+        "the base of records that were taken already", "they lie where the next stage's journal and offsets say",
+        anywhere, f"{_SHORT}[0]",
+    ),
+    Ablation("the shortcut only at a topic's end", "no row overtakes another of its partition", no_end),
+    Ablation("the reader's skipping", "a row that went by the shortcut is not taken a second time", no_skipping),
+    Ablation(
         "tables named in the journal", "who computes a transaction again knows whether it was decided by these tables",
         no_table_versions,
     ),
@@ -361,9 +364,9 @@ ABLATIONS = (
     ),
     Ablation(
         "journaled lateness", "a transaction that is computed again leaves out the model where it was left out",
-        _no_late_rows, f"{_LATE}[0]",
+        no_late_rows, f"{_LATE}[0]",
     ),
-    Ablation("a clock that is read once", "and asks it where it was asked", _the_clock_again, f"{_LATE}[0]"),
+    Ablation("a clock that is read once", "and asks it where it was asked", the_clock_again, f"{_LATE}[0]"),
     Ablation("before-images", "a batch that did not commit leaves no trace in the state", _no_before_images),
     Ablation(
         "position assert", "a record that the log delivers again is not decided again", _no_position_assert,

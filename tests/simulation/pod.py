@@ -296,6 +296,7 @@ class Run:
         if self.ended.done():
             return
         reached, metrics = self.shared.reached, self.metrics
+        reached["rows by the shortcut"] += int(metrics.shortcut_records._value.get())
         reached["batches ahead"] += int(metrics.batches_ahead._value.get())
         reached["failed transactions"] += int(metrics.failed_transactions._value.get())
         reached["evicted keys"] += sum(state.evicted for state in self.states)

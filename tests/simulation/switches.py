@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-__all__ = ["any_tables", "no_catching_up", "no_digests", "no_order_of_answers", "no_table_versions", "nobody_is_behind"]
+__all__ = [
+    "any_tables",
+    "anywhere",
+    "no_catching_up",
+    "no_digests",
+    "no_end",
+    "no_late_rows",
+    "no_order_of_answers",
+    "no_skipping",
+    "no_table_versions",
+    "nobody_is_behind",
+    "the_clock_again",
+]
 
 import contextlib
 import hashlib
@@ -13,14 +25,17 @@ from typing import Any
 from unittest import mock
 
 import msgspec
+import numpy as np
 
 from state import checkpoint
+from streamproc.eventlog import places
 from streamproc.eventlog.contract import Chunk
-from streamproc.runtime import outputs
+from streamproc.runtime import outputs, replay
 from streamproc.runtime.journal import JournalEntry, encode_entry
 from streamproc.runtime.line import Line, Row
 from streamproc.runtime.progress import Progress
 from streamproc.runtime.replay import SilentReplayer
+from streamproc.runtime.shortcut import Shortcut, SkippingReader
 from streamproc.runtime.topic_tables import TopicTables
 
 
@@ -69,6 +84,31 @@ def no_order_of_answers() -> AbstractContextManager[object]:
 def nobody_is_behind() -> AbstractContextManager[object]:
     """Whoever looks how far others have come sees nobody that has to be waited for."""
     return mock.patch.object(Progress, "behind", return_value=None)
+
+
+def anywhere() -> AbstractContextManager[object]:
+    """Records that went through the next stage already may come to lie anywhere."""
+    return mock.patch.object(places, "checked_base")
+
+
+def no_end() -> AbstractContextManager[object]:
+    """What is handed on goes through the next stage at once, before what lies there unread."""
+    return mock.patch.object(Shortcut, "_lacks", return_value=False)
+
+
+def no_skipping() -> AbstractContextManager[object]:
+    """What went through a stage already is delivered to it."""
+    return mock.patch.object(SkippingReader, "skip")
+
+
+def no_late_rows() -> AbstractContextManager[object]:
+    """The journal's bits of late rows are not read."""
+    return mock.patch.object(replay, "unpacked", return_value=None)
+
+
+def the_clock_again() -> AbstractContextManager[object]:
+    """A restore asks how late a row is now: by then all are."""
+    return mock.patch.object(replay, "unpacked", lambda bits, rows: np.ones(rows, np.bool_))
 
 
 @contextlib.contextmanager

@@ -48,7 +48,8 @@ IN_WORLDS = (
 """And in worlds with more than stages."""
 _RARE = {"delayed_into_later", *STEPS}
 IN_STAGES = (
-    "worlds of 2", "worlds of 3", "worlds of stages apart", "out of step", "crash_at_step among stages",
+    "worlds of 2", "worlds of 3", "worlds of stages apart", "out of step", "rows by the shortcut",
+    "crash_at_step among stages",
     *(f"{kind} among stages" for kind in KINDS if kind not in _RARE),
 )  # fmt: skip
 """And in worlds of several stages."""

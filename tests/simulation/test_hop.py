@@ -1,17 +1,21 @@
-"""What a stage hands on is decided in the very next transaction, and announced to the log before it is computed."""
+"""What a stage hands on goes through the next one in the same transaction; by way of the log, in the very next one. And
+what is written is announced to the log before it is computed.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from unittest import mock
 
 import pytest
 
 from streamproc.eventlog.contract import OutputRecords, TopicPartition
+from streamproc.runtime.shortcut import Shortcut
 from streamproc.runtime.stage import Part
 from streamproc.runtime.transaction import TransactionProtocol
 from streamproc.runtime.worker import Worker
@@ -84,9 +88,23 @@ def steadily_fed(seed: int) -> Transactions:
     return found
 
 
+def by_the_log() -> Any:
+    """No shortcut, as where another worker has some of the partitions."""
+    return mock.patch.object(Shortcut, "is_open", False)
+
+
 @pytest.mark.parametrize("seed", range(3))
-def test_a_row_takes_one_transaction_a_stage(seed: int) -> None:
+def test_a_row_takes_one_transaction(seed: int) -> None:
     found = steadily_fed(seed).rows
+    apart = sum(abs(first - second) for first, second in found)
+    assert sum(first for first, _ in found) == sum(second for _, second in found) == COUNT
+    assert apart <= COUNT // 20, "but for the first rows of each partition"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_by_way_of_the_log_a_row_takes_one_transaction_a_stage(seed: int) -> None:
+    with by_the_log():
+        found = steadily_fed(seed).rows
     handed_on, waited, left = 0, 0, 0
     for first, second in found:
         waited += max(0, left - second)  # those of the transaction before that did not come along
@@ -96,8 +114,10 @@ def test_a_row_takes_one_transaction_a_stage(seed: int) -> None:
     assert waited <= COUNT // 20
 
 
-def test_what_is_handed_on_is_announced_for_the_most_part() -> None:
-    found = steadily_fed(1)
+@pytest.mark.parametrize("way", [contextlib.nullcontext, by_the_log])
+def test_what_is_handed_on_is_announced_for_the_most_part(way: Callable[[], AbstractContextManager[object]]) -> None:
+    with way():
+        found = steadily_fed(1)
     missed = sum(bool(wrote - told) for told, wrote in zip(found.announced, found.written, strict=True))
     assert len(found.written) > 50
     assert missed <= len(found.written) // 4

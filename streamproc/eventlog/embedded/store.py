@@ -17,6 +17,7 @@ from state.errors import ConfigError, EventLogError, FencedError, TaskMigratedEr
 from streamproc.eventlog.contract import Chunk, CommittedOffset, Headers, TopicPartition, TopicSpec
 from streamproc.eventlog.embedded.codec import PackedChunk, damaged, unpack
 from streamproc.eventlog.embedded.file import TURN_S, connect, is_busy
+from streamproc.eventlog.places import checked_base
 
 _OFFSET_BITS = 40
 _OFFSET_MASK = (1 << _OFFSET_BITS) - 1
@@ -46,6 +47,7 @@ class Transaction(msgspec.Struct):
     transactional_id: str | None = None
     epoch: int = 0
     outputs: list[tuple[TopicPartition, list[PackedChunk]]] = []
+    bases: dict[TopicPartition, int] = {}
     offsets: dict[GroupMembership, dict[TopicPartition, CommittedOffset]] = {}
 
 
@@ -199,7 +201,7 @@ class Store:
         Raises:
             FencedError: writer or membership is superseded.
             TaskMigratedError: a partition was handed to another member.
-            EventLogError: an unknown partition.
+            EventLogError: an unknown partition, or records would lie elsewhere than they must.
         """
         with self._writing():
             if transaction.transactional_id is not None:
@@ -207,6 +209,8 @@ class Store:
             for membership, offsets in transaction.offsets.items():
                 self.check_member(membership)
                 self._commit_offsets(membership, offsets)
+            for tp, base in transaction.bases.items():
+                checked_base(tp, base, self._bounds(self._id(tp))[1])
             return {tp: self._append(self._id(tp), chunks) for tp, chunks in transaction.outputs}
 
     def _check_writer(self, transactional_id: str, epoch: int) -> None:

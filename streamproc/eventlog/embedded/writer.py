@@ -7,10 +7,13 @@ __all__ = ["EmbeddedWriter"]
 from collections.abc import Iterable, Mapping, Sequence
 
 from state.errors import EventLogError
-from streamproc.eventlog.contract import CommittedOffset, Membership, OutputRecords, TopicPartition
+from streamproc.eventlog.contract import ANY_OFFSET, CommittedOffset, Membership, OutputRecords, Place, TopicPartition
 from streamproc.eventlog.embedded.codec import pack
 from streamproc.eventlog.embedded.store import GroupMembership, Store, Transaction
 from streamproc.eventlog.embedded.thread import StoreThread
+from streamproc.eventlog.places import Places
+
+_MARKS = 0
 
 
 class EmbeddedWriter:
@@ -22,6 +25,7 @@ class EmbeddedWriter:
         self._epoch: int | None = None
         self._transaction: Transaction | None = None
         self._ends: dict[TopicPartition, int] = {}
+        self._places = Places(_MARKS)
 
     async def open(self) -> None:
         self._epoch = await self._thread.run(lambda store: store.claim_writer(self._id), changes=True)
@@ -33,6 +37,7 @@ class EmbeddedWriter:
             raise EventLogError(f"writer {self._id} has an open transaction")
         self._transaction = Transaction(self._id, self._epoch)
         self._ends = {}
+        self._places.begin()
 
     async def append(self, outputs: Sequence[OutputRecords]) -> None:
         """Buffer records.
@@ -47,6 +52,11 @@ class EmbeddedWriter:
             await self.abandon()
             raise
         transaction.outputs += packed
+        transaction.bases |= {output.tp: output.base for output in outputs if output.base != ANY_OFFSET}
+        self._places.append(outputs)
+
+    def place(self, tp: TopicPartition) -> Place | None:
+        return self._places.of(tp)
 
     async def offsets(self, offsets: Mapping[TopicPartition, CommittedOffset], membership: Membership) -> None:
         if not isinstance(membership, GroupMembership):
@@ -67,11 +77,13 @@ class EmbeddedWriter:
             return store.commit(transaction)
 
         self._ends.update(await self._thread.run(work, changes=True))
+        self._places.delivered(self._ends)
         self._epoch = epoch
 
     async def abort(self) -> None:
         self._open_transaction()
         self._transaction = None
+        self._places = Places(_MARKS)
 
     async def abandon(self) -> None:
         self._transaction = None

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from state.errors import EventLogError, FencedError
-from streamproc.eventlog.contract import CommittedOffset, OutputRecords, TopicPartition
+from streamproc.eventlog.contract import CommittedOffset, OutputRecords, Place, TopicPartition
 from streamproc.eventlog.contract import Membership as AnyMembership
 from streamproc.eventlog.kafka._aiokafka import OffsetAndMetadata, TransactionState
 from streamproc.eventlog.kafka.client import bounded
@@ -17,12 +17,15 @@ from streamproc.eventlog.kafka.errors import to_ours, translated
 from streamproc.eventlog.kafka.producer import Delivery, Producer, confirm
 from streamproc.eventlog.kafka.settings import Settings
 from streamproc.eventlog.kafka.wire import Membership
+from streamproc.eventlog.places import Places
 
 T = TypeVar("T")
 _Transition = Callable[[], None]
 
 _TURNS_TO_SEND = 4
 """Turns of the loop until the sender has written a request to its socket."""
+_MARKS = 1
+"""Offsets that the end of a transaction takes in each of its partitions."""
 _ABORTABLE = (TransactionState.IN_TRANSACTION, TransactionState.ABORTABLE_ERROR)
 
 
@@ -46,6 +49,7 @@ class KafkaWriter:
         self._broken = False
         self._open: list[Delivery] = []
         self._last: dict[TopicPartition, int] = {}
+        self._places = Places(_MARKS)
 
     async def open(self) -> None:
         """Take over the transactional id."""
@@ -56,8 +60,9 @@ class KafkaWriter:
 
     async def begin(self, expected: Iterable[TopicPartition] = (), membership: AnyMembership | None = None) -> None:
         """Open a transaction; what is expected is announced to the broker, whose answer is not waited for."""
-        producer = self._usable("beginning")
+        producer, expected = self._usable("beginning"), list(expected)
         self._open, self._last = [], {}
+        self._places.begin(expected)
         if isinstance(membership, Membership):
             producer.sender.member = membership
         with translated(f"beginning ({self._id})"):
@@ -71,6 +76,10 @@ class KafkaWriter:
         producer = self._usable("appending")
         await self._require_transaction(producer, "appending")
         self._open += await self._guarded(producer.send(outputs), "appending")
+        self._places.append(outputs)
+
+    def place(self, tp: TopicPartition) -> Place | None:
+        return self._places.of(tp)
 
     async def offsets(self, offsets: Mapping[TopicPartition, CommittedOffset], membership: AnyMembership) -> None:
         producer = self._usable("adding offsets")
@@ -111,6 +120,7 @@ class KafkaWriter:
         self._open = []
         for tp, offset in last.items():
             self._last[tp] = max(offset, self._last.get(tp, -1))
+        self._places.delivered(self._last)
         return self._last
 
     async def _end(self, transition: _Transition) -> None:

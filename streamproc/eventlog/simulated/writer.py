@@ -10,7 +10,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
 from state.errors import EventLogError
-from streamproc.eventlog.contract import CommittedOffset, Membership, OutputRecords, TopicPartition
+from streamproc.eventlog.contract import CommittedOffset, Membership, OutputRecords, Place, TopicPartition
+from streamproc.eventlog.places import Places
 from streamproc.eventlog.simulated.cluster import RECORD_BYTES_MAX
 from streamproc.eventlog.simulated.faults import Fault
 from streamproc.eventlog.simulated.group import SimulatedMembership
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from streamproc.eventlog.simulated.client import SimulatedEventLog
 
 R = TypeVar("R")
+_MARKS = 1
 
 
 class SimulatedWriter:
@@ -32,6 +34,7 @@ class SimulatedWriter:
         self._begun = False
         self._ends: dict[TopicPartition, int] = {}
         self._undelivered = False
+        self._places = Places(_MARKS)
 
     async def open(self) -> None:
         await self._cluster.markers_written(self._id)
@@ -43,6 +46,7 @@ class SimulatedWriter:
         await self._do("begin", lambda owner: None)
         self._begun = True
         self._ends = {}
+        self._places.begin()
 
     async def append(self, outputs: Sequence[OutputRecords]) -> None:
         self._in_transaction()
@@ -59,6 +63,10 @@ class SimulatedWriter:
             part=lambda owner: cluster.append(outputs[: cluster.faults.part(len(outputs))], owner),
             otherwise={Fault.UNDELIVERED: lambda owner: self._lose(outputs, owner)},
         )
+        self._places.append(outputs)
+
+    def place(self, tp: TopicPartition) -> Place | None:
+        return self._places.of(tp)
 
     async def offsets(self, offsets: Mapping[TopicPartition, CommittedOffset], membership: Membership) -> None:
         if not isinstance(membership, SimulatedMembership):
@@ -73,6 +81,11 @@ class SimulatedWriter:
         if self._undelivered:
             await self.abandon()
             raise EventLogError("delivered: some records were not", retriable=True)
+        try:
+            self._places.delivered(self._ends)
+        except EventLogError:
+            await self.abandon()
+            raise
         return dict(self._ends)
 
     async def commit(self) -> None:
@@ -149,5 +162,6 @@ def checked(outputs: Sequence[OutputRecords]) -> list[OutputRecords]:
                     f"a record for {output.tp.topic} has {len(value)} bytes, more than {RECORD_BYTES_MAX}"
                 )
         headers = output.headers if output.headers is None else list(output.headers)
-        kept.append(OutputRecords(output.tp, list(output.keys), list(output.values), output.timestamp_ms, headers))
+        copied = list(output.keys), list(output.values)
+        kept.append(OutputRecords(output.tp, *copied, output.timestamp_ms, headers, output.base))
     return kept
