@@ -74,6 +74,7 @@ class Subject:
     def judge(self, sent: int, vitals: Vitals) -> None:
         """No lag, nothing that grew, an end in order, and every decision once, before any drain."""
         until(lambda: positions(self.campaign) == ends(self.campaign), self.pod, within_s=HEALED_SECONDS_MAX)
+        assert self.pod.child() == vitals.pid, "the worker has ended, and was started again"
         rss_mb, files, sockets = vitals.first
         print(f"memory {rss_mb:.0f} MB, at most {vitals.rss_mb_max:.0f}; files {files}, at most {vitals.files_max}")
         print(f"connections {sockets}, now {vitals.sockets}; files now {vitals.files}")

@@ -38,5 +38,8 @@ def trial(campaign: Campaign, kind: str, seed: int, events: int = RATE * 20) -> 
             campaign.feeding(Plan(rate=RATE, events=events, seed=seed)) as feeder,
         ):
             yield Trial(campaign, running, feeder)
+    except BaseException:
+        print(campaign.logged(), flush=True)
+        raise
     finally:
         campaign.end_all()

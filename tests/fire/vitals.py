@@ -21,6 +21,7 @@ class Vitals:
 
     def __init__(self, pid: int) -> None:
         self._proc = Path(f"/proc/{pid}")
+        self.pid = pid
         self.rss_mb_max = 0.0
         self.files_max = 0
         self._end = threading.Event()
