@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from operators.batch import Batch, TaskRows
-from operators.check_rows import sample_rows
+from operators.check_rows import SampleRows, sample_rows
 from operators.checks import check_operator
 from operators.operator import BOOL, INT64, STRING, decimal
+from operators.patterns.matcher import KeyRuns, Row
 from operators.patterns.operator import PatternOperator, dropped_runs
+from operators.patterns.rows import fitting, matcher_of, plain_values, true_rows
 from operators.patterns.spec import RUNS_MAX
 from state.worker_state import WorkerState
 from streamproc.language import compile_pipeline, read_pipeline
@@ -42,16 +44,73 @@ def operator(text: str, ttl: str = "") -> PatternOperator:
     return found
 
 
+def together(ttl: str = "") -> PatternOperator:
+    """All of them in one operator, and one that sees some rows only."""
+    some = "  some:\n    match: PATTERN (A B) DEFINE A AS a, B AS b OR d > 1\n    where: n > 0\n"
+    texts = {name: text for name, text in TEXTS.items() if ttl or "WITHIN" not in text}
+    entries = "".join(f"  {name}: >\n    {text}\n" for name, text in texts.items()) + some
+    text = PIPELINE[: PIPELINE.index("  x: >")] % ttl + entries
+    (found,) = [
+        step for step in compile_pipeline(read_pipeline(text, "p.yaml")).steps if isinstance(step, PatternOperator)
+    ]
+    return found
+
+
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("ttl", ["", "ttl: 3h"])
-@pytest.mark.parametrize("name", TEXTS)
+@pytest.mark.parametrize("name", [*TEXTS, "together"])
 def test_a_pattern_does_not_depend_on_cuts(name: str, ttl: str) -> None:
-    made = operator(TEXTS[name], ttl)
-    types = {"k": STRING, "n": INT64, "d": decimal(2)}
-    types |= {column: BOOL for column in made.inputs if column not in types}
-    samples = [sample_rows({column: types[column] for column in made.inputs}, seed, size=40) for seed in range(2)]
+    made = operator(TEXTS[name], ttl) if name in TEXTS else together(ttl)
+    samples = [samples_of(made, seed, 40) for seed in range(2)]
     # What is forgotten depends on the task's stream time, to which rows of other keys belong.
     check_operator(made, samples, skip=("keys",) if ttl else ())
+
+
+def samples_of(made: PatternOperator, seed: int, size: int) -> SampleRows:
+    types = {"k": STRING, "n": INT64, "d": decimal(2)}
+    types |= {name: BOOL for name in made.inputs if name not in types}
+    return sample_rows({name: types[name] for name in made.inputs}, seed, size=size)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_rows_that_are_passed_over_unread_mean_nothing(seed: int) -> None:
+    """Beside matchers of which each reads every row of a key that it sees."""
+    made = together("ttl: 400d")
+    rows = samples_of(made, seed, 150)
+    batch, _ = rows.batch(range(rows.size))
+    state = WorkerState(made.tables)
+    made.process(batch, state)
+    for spec in made.specs:
+        matcher, runs = matcher_of(spec, {}), dict[tuple[int, str], KeyRuns]()
+        fits = fitting(spec, matcher.program.variables, batch).tolist()
+        values = list(
+            zip(*(plain_values(batch.columns[name], [*range(batch.size)]) for name in spec.columns), strict=True)
+        )
+        seen = true_rows(batch.columns[spec.counts]) if spec.counts else np.ones(batch.size, np.bool_)
+        wanted = []
+        for span in batch.tasks:
+            for row in range(span.start, span.stop):
+                key = batch.columns["k"]
+                if not seen[row] or (key.valid is not None and not key.valid[row]):
+                    continue
+                mine = runs.setdefault((span.task, key.values[row]), KeyRuns())
+                said, _ = matcher.row(mine, Row(int(batch.event_time[row]), fits[row], values[row] if values else ()))
+                wanted += [row] if said else []
+        assert np.flatnonzero(batch.columns[f"{spec.name}.matched"].values).tolist() == wanted, spec.name
+
+
+def test_a_row_that_means_nothing_changes_no_state() -> None:
+    made = operator("PATTERN (A -> B) DEFINE A AS a, B AS b")
+    state = WorkerState(made.tables)
+    (table,) = (state.table(spec.name) for spec in made.tables)
+    for a, dirty in ((True, 1), (False, 0), (False, 0)):
+        columns = {"k": column("string", ["k", "other"]), "a": column("bool", [a, False])}
+        columns["b"] = column("bool", [False, False])
+        made.process(Batch(2, (TaskRows(0, 0, 2),), np.arange(2, dtype=np.int64), ["k", "other"], columns), state)
+        state.publish()
+        slots, cut = table.take_dirty(0)
+        table.written(slots, cut)
+        assert len(slots) == dirty
 
 
 def test_a_key_has_a_bounded_number_of_runs_and_says_how_many_went() -> None:
