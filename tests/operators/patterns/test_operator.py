@@ -9,9 +9,7 @@ from operators.batch import Batch, TaskRows
 from operators.check_rows import SampleRows, sample_rows
 from operators.checks import check_operator
 from operators.operator import BOOL, INT64, STRING, decimal
-from operators.patterns.matcher import KeyRuns, Row
 from operators.patterns.operator import PatternOperator, dropped_runs
-from operators.patterns.rows import fitting, matcher_of, plain_values, true_rows
 from operators.patterns.spec import RUNS_MAX
 from state.worker_state import WorkerState
 from streamproc.language import compile_pipeline, read_pipeline
@@ -70,33 +68,6 @@ def samples_of(made: PatternOperator, seed: int, size: int) -> SampleRows:
     types = {"k": STRING, "n": INT64, "d": decimal(2)}
     types |= {name: BOOL for name in made.inputs if name not in types}
     return sample_rows({name: types[name] for name in made.inputs}, seed, size=size)
-
-
-@pytest.mark.parametrize("seed", range(12))
-def test_rows_that_are_passed_over_unread_mean_nothing(seed: int) -> None:
-    """Beside matchers of which each reads every row of a key that it sees."""
-    made = together("ttl: 400d")
-    rows = samples_of(made, seed, 150)
-    batch, _ = rows.batch(range(rows.size))
-    state = WorkerState(made.tables)
-    made.process(batch, state)
-    for spec in made.specs:
-        matcher, runs = matcher_of(spec, {}), dict[tuple[int, str], KeyRuns]()
-        fits = fitting(spec, matcher.program.variables, batch).tolist()
-        values = list(
-            zip(*(plain_values(batch.columns[name], [*range(batch.size)]) for name in spec.columns), strict=True)
-        )
-        seen = true_rows(batch.columns[spec.counts]) if spec.counts else np.ones(batch.size, np.bool_)
-        wanted = []
-        for span in batch.tasks:
-            for row in range(span.start, span.stop):
-                key = batch.columns["k"]
-                if not seen[row] or (key.valid is not None and not key.valid[row]):
-                    continue
-                mine = runs.setdefault((span.task, key.values[row]), KeyRuns())
-                said, _ = matcher.row(mine, Row(int(batch.event_time[row]), fits[row], values[row] if values else ()))
-                wanted += [row] if said else []
-        assert np.flatnonzero(batch.columns[f"{spec.name}.matched"].values).tolist() == wanted, spec.name
 
 
 def test_a_row_that_means_nothing_changes_no_state() -> None:
