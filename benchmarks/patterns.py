@@ -108,11 +108,11 @@ def rules(size: int, count: int = 100) -> float:
     return best_us(work, size)
 
 
-def run() -> list[dict[str, Any]]:
-    """All of it."""
+def run(rows: int = _ROWS) -> list[dict[str, Any]]:
+    """All of it, by batch size."""
     found: list[dict[str, Any]] = []
     for name, texts in PATTERNS.items():
-        found.append({"step": name, "unit": "us a row", **{str(size): measure(texts, size) for size in SIZES}})
+        found.append({"step": name, "unit": "us a row", **{str(size): measure(texts, size, rows) for size in SIZES}})
     found.append({"step": "100 rules", "unit": "us a row", **{str(size): rules(size) for size in SIZES}})
     return found
 

@@ -109,9 +109,18 @@ class PatternRun:
         begins = (bits & self._patterns.begins) != 0
         wanted = begins | (wants != 0)
         if begins.any():
-            wanted |= np.isin(slots, slots[begins])
+            wanted |= self._again(slots, slots[begins])
         at = np.flatnonzero(wanted)
         return rows[at].tolist(), slots[at].tolist(), bits[at].tolist(), wants[at].tolist()
+
+    def _again(self, slots: npt.NDArray[np.int64], begun: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Which rows are of keys that begin something in the batch; what they want is a mark for a moment."""
+        wants = self._table.rows[:, self._table.index(WANTS)]
+        before = wants[begun]
+        wants[begun] = -1
+        found: npt.NDArray[np.bool_] = wants[slots] == -1
+        wants[begun] = before
+        return found
 
     def _last_seen(self, slot: int) -> int:
         return int(self._table.rows[slot, self._table.last_seen]) if self._ttl else 0
@@ -199,19 +208,26 @@ class PatternRun:
         table, patterns = self._table, self._patterns
         slots = np.fromiter(changed, np.int64, len(changed))
         table.touch(slots)
-        header = []
         for slot, key in changed.items():
             if key.is_changed:
-                kept = [
-                    (number, state)
-                    for number, state in sorted((key.states or {}).items())
-                    if state.attempts or (state.matches and patterns.sights[number].spec.numbers_matches)
-                ]
+                kept = self._kept(key.states or {})
                 table.set_blob(slot, patterns.store(kept) if kept else b"")
                 key.seen = key.seen if kept else 0
-            wants = self._wants(key) if key.wants is None else key.wants
-            header.append((key.seen, wants) if self._ttl else (wants,))
-        table.rows[slots] = header
+        wants = [self._wants(key) if key.wants is None else key.wants for key in changed.values()]
+        table.rows[slots, table.index(WANTS)] = wants
+        if self._ttl:
+            table.rows[slots, table.last_seen] = [key.seen for key in changed.values()]
+
+    def _kept(self, states: dict[int, KeyRuns]) -> list[tuple[int, KeyRuns]]:
+        """What there is to remember of a key, by number of the pattern."""
+        if not states:
+            return []
+        sights = self._patterns.sights
+        return [
+            (number, state)
+            for number, state in sorted(states.items())
+            if state.attempts or (state.matches and sights[number].numbers_matches)
+        ]
 
 
 def _spans(tasks: Sequence[TaskRows], rows: npt.NDArray[np.intp]) -> tuple[TaskRows, ...]:

@@ -39,11 +39,13 @@ def columns_of(spec: PatternSpec) -> tuple[str, ...]:
 
 def packed(batch: Batch, columns: Sequence[str]) -> npt.NDArray[np.int64]:
     """Of each row: bit i, whether column i is true, and `ANY`."""
-    bits = np.zeros((batch.size, 64), np.bool_)
-    bits[:, 61] = True
+    bits = np.zeros((batch.size, -(-len(columns) // 8) * 8), np.bool_)
     for i, name in enumerate(columns):
         bits[:, i] = true_rows(batch.columns[name])
-    found: npt.NDArray[np.int64] = np.packbits(bits, axis=1, bitorder="little").view("<i8")[:, 0]
+    some = np.packbits(bits, axis=1, bitorder="little")
+    whole = np.zeros((batch.size, 8), np.uint8)
+    whole[:, : some.shape[1]] = some
+    found: npt.NDArray[np.int64] = whole.view("<i8")[:, 0] | ANY
     return found
 
 
@@ -55,6 +57,7 @@ class Sight:
         number = {name: 1 << i for i, name in enumerate(columns)}
         variables = self.matcher.program.variables
         self._bits = [number[spec.fits[name]] if name in spec.fits else ANY for name in variables]
+        self.numbers_matches = spec.numbers_matches
         self.where = number[spec.counts] if spec.counts else ANY
         starting = self._union(self.matcher.starting)
         self.begins = self.where if starting & ANY else starting
@@ -95,7 +98,7 @@ class Sight:
                 patient |= not is_brittle
         if not brittle:
             return self.where if found & ANY else found
-        if patient or self.where != ANY or self.spec.numbers_matches:
+        if patient or self.where != ANY or self.numbers_matches:
             return self.where
         return found | BRITTLE
 
