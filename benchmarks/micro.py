@@ -19,7 +19,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks import codec, eventlog, expressions, kafka_client, state, streams, timed, windows
+from benchmarks import codec, eventlog, expressions, kafka_client, patterns, state, streams, timed, windows
 from benchmarks.job import CONFIGS, PARTITIONS, Job, has_model, pipeline, plan_of
 from benchmarks.scale import Inputs, Runner
 from benchmarks.world import World, fresh, world
@@ -147,6 +147,7 @@ def run(on: World, *, quick: bool) -> list[Result]:
     windowed = {size: windows.measure(windows.Source(source), size)["us_event"] for size in SIZES}
     found.append(_row("windows, 4 x count and sum, 2 previous", "us a row", windowed))
     found += timed.run(source)
+    found += patterns.run(source)
     merging = {size: streams.measure(max(2, size), merged=True) for size in SIZES}
     found.append(_row("engine, every other row of a second stream", "us a row", merging))
     found += flush()

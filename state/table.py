@@ -129,7 +129,7 @@ class KeyedTable:
                 self.admit(span.task, [key for key, hit in zip(part, hits, strict=True) if hit is None])
                 hits = list(map(mine.get, part))
             found += hits
-        slots = np.array(found, np.int64)
+        slots = np.fromiter(found, np.int64, len(found))
         self.used[slots] = self.generation
         return slots
 

@@ -29,6 +29,8 @@ from operators.patterns.slots import Slot, begin, bring, value_of
 from operators.patterns.spec import Skip, SkipKind
 from operators.patterns.tree import Patience
 
+_OPENINGS_MAX = 1_024
+
 Condition = Callable[[list[Any], "Row"], bool]
 """Whether a variable's condition holds of the slots' values with the row brought in; asked if the row's bit is set."""
 
@@ -109,6 +111,8 @@ class Matcher:
             if not program.takes[place].end:
                 self.starting |= 1 << program.takes[place].variable
 
+        self._openings: dict[int, tuple[tuple[int, int, tuple[Way, ...]], ...]] = {}
+
     def forbidden(self, run: Run) -> int:
         """The variables of which a row must not be that comes in the run's gap."""
         return self._absent[run.gap] | (0 if run.waited else self._first[run.gap])
@@ -119,6 +123,10 @@ class Matcher:
 
     def row(self, state: KeyRuns, row: Row) -> tuple[list[Match], int]:
         """The matches that a row shows, in their order, and how many runs went for want of room; `state` is changed."""
+        if not state.attempts and (opening := self._opening(row.fits & self.starting)):
+            state.attempts = [self._opened(opening, state.rows, row)]
+            state.rows += 1
+            return [], 0
         step = _Step(self, state, row)
         for attempt in state.attempts:
             if self.within and row.time - attempt.time >= self.within:
@@ -131,6 +139,39 @@ class Matcher:
         dropped = self._bound(state)
         self._settle(state, step.said)
         return step.said, dropped
+
+    def _opening(self, fits: int) -> tuple[tuple[int, int, tuple[Way, ...]], ...]:
+        """What an attempt is that begins with a row of the variables `fits`, where that is all there is to ask: of each
+        run (variable, place, the ways on from it). Empty: there is more to ask.
+        """
+        known = self._openings.get(fits)
+        if known is None:
+            known = self._openings_of(fits)
+            if len(self._openings) < _OPENINGS_MAX:
+                self._openings[fits] = known
+        return known
+
+    def _openings_of(self, fits: int) -> tuple[tuple[int, int, tuple[Way, ...]], ...]:
+        program = self.program
+        if program.starts != program.anchored or program.may_be_empty:
+            return ()
+        found = []
+        for place, _ in program.starts:
+            take = program.takes[place]
+            if not take.end and fits >> take.variable & 1:
+                found.append((take.variable, place, program.follow[place]))
+        ways = [way for _, _, after in found for way in after]
+        is_plain = all(place != DONE for place, _ in ways) and len(set(ways)) == len(ways) <= self._runs_max
+        return tuple(found) if is_plain and all(one not in self.decides for one, _, _ in found) else ()
+
+    def _opened(self, opening: Sequence[tuple[int, int, tuple[Way, ...]]], number: int, row: Row) -> Attempt:
+        runs: list[Run] = []
+        for variable, place, ways in opening:
+            name = self.program.variables[variable]
+            values = bring(self.slots, self.empty, variable, row.values, name=name, number=number)
+            for on, gap in ways:
+                runs.append(Run(on, gap, False, values, [(number, place)] if self.keeps_trail else []))
+        return Attempt(number, row.time, runs)
 
     def finish(self, state: KeyRuns) -> list[Match]:
         """The matches that the end of the input shows: nothing is waited for any more."""

@@ -100,7 +100,8 @@ def _title(step: Operator) -> str:
     if isinstance(step, ExpressionOperator):
         return "expressions"
     if isinstance(step, PatternOperator):
-        return f"pattern {step.spec.name} per {step.spec.key.removeprefix(KEY_TEXT)}"
+        names = ", ".join(spec.name for spec in step.specs)
+        return f"pattern{'s' * (len(step.specs) > 1)} {names} per {step.specs[0].key.removeprefix(KEY_TEXT)}"
     if isinstance(step, TimedOperator):
         return f"{timed_what(step.spec)} {step.spec.name} per {step.spec.per}"
     return type(step).__name__

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["pattern_meaning", "pattern_spec", "pattern_step"]
+__all__ = ["pattern_groups", "pattern_meaning", "pattern_spec", "stage_pattern"]
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from operators.expressions import Compiled
 from operators.operator import INT64, STRING, OutputField
-from operators.patterns.operator import PatternOperator
+from operators.patterns.sight import COLUMNS_MAX, columns_of
 from operators.patterns.slots import CLASSIFIER, ROW_NUMBER, Slot, SlotKind
-from operators.patterns.spec import MATCH_NUMBER, PatternSpec
+from operators.patterns.spec import MATCH_NUMBER, PatternSpec, check
 from operators.schema import DataType, Kind
 from operators.tables import LookupTable
 from state.errors import ConfigError
@@ -22,18 +22,31 @@ LATE_MS = 86_400_000
 """How much later than WITHIN a key's runs are forgotten: rows that come late may still bring them on."""
 
 
-def pattern_step(
+def stage_pattern(
     item: PatternItem, scope: Mapping[str, OutputField], lookups: Mapping[str, LookupTable], ttl: int
-) -> PatternOperator:
-    """The operator of `item`, whose columns are in `scope`; `ttl`: the stage's, ms.
+) -> PatternSpec:
+    """`item`, whose columns are in `scope`, as an operator of a stage takes it; `ttl`: the stage's, ms.
 
     Raises:
         ConfigError: a type does not fit, or the pattern cannot be said row by row; with its place.
     """
     try:
-        return PatternOperator(pattern_spec(item, scope, lookups, ttl), lookups)
+        spec = pattern_spec(item, scope, lookups, ttl)
+        check(spec)
     except ConfigError as error:
         raise ConfigError(error.message, error.place or item.place, error.hint) from None
+    return spec
+
+
+def pattern_groups(specs: Sequence[PatternSpec]) -> list[list[PatternSpec]]:
+    """Patterns of one key, put together as operators take them; the order in which they are declared says nothing."""
+    groups: list[list[PatternSpec]] = []
+    for spec in sorted(specs, key=lambda spec: (bool(spec.ttl), spec.name)):
+        read = {name for one in (groups[-1] if groups else ()) for name in columns_of(one)} | set(columns_of(spec))
+        if not groups or bool(groups[-1][0].ttl) is not bool(spec.ttl) or len(read) > COLUMNS_MAX:
+            groups.append([])
+        groups[-1].append(spec)
+    return groups
 
 
 def pattern_spec(

@@ -80,7 +80,7 @@ def _find(item: Item, column: str) -> Place:
 
 
 def schedule(items: Mapping[str, Item], fields: Iterable[str]) -> list[Layer]:
-    """Layers in execution order; all items of a layer become one step (windows: of one key).
+    """Layers in execution order; all items of a layer become one step (windows, patterns: of one key).
 
     Raises:
         ConfigError: items refer to each other in a circle, or state would depend on a model.
@@ -128,13 +128,13 @@ def _layers(items: list[Item], done: set[str], makers: Mapping[str, Item]) -> li
         if expressions := _ready_expressions(todo, done):
             layers.append(expressions)
         ready = [item for item in todo if not isinstance(item, ExpressionItem) and done.issuperset(reads(item))]
-        by_key: dict[str, Layer] = {}
+        by_key: dict[tuple[bool, str], Layer] = {}
         for item in ready:
             todo.remove(item)
-            if isinstance(item, WindowItem | PreviousItem):
-                by_key.setdefault(item.key, []).append(item)
+            if isinstance(item, WindowItem | PreviousItem | PatternItem):
+                by_key.setdefault((isinstance(item, PatternItem), item.key), []).append(item)
         layers += by_key.values()
-        layers += [[item] for item in ready if isinstance(item, ScoreItem | TimedItem | PatternItem | UserItem)]
+        layers += [[item] for item in ready if isinstance(item, ScoreItem | TimedItem | UserItem)]
         done.update(column for item in ready for column in writes(item))
         if len(todo) == before:
             raise _circle(todo, makers)

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from operators.expressions import Compiled, ExpressionOperator
 from operators.operator import Operator, OutputField
+from operators.patterns.operator import PatternOperator
 from operators.schema import Kind
 from operators.score import Model, ScoreOperator
 from operators.tables import LookupTable
@@ -30,7 +31,7 @@ from streamproc.language.draft import (
     reads,
 )
 from streamproc.language.expression import compile_expression
-from streamproc.language.pattern_steps import pattern_step
+from streamproc.language.pattern_steps import pattern_groups, stage_pattern
 from streamproc.language.problems import Problems
 from streamproc.language.timed_steps import timed_step
 
@@ -84,9 +85,8 @@ class StepBuilder:
                         step, alert = timed_step(item, self.scope, self.lookups)
                         self._add(step)
                         self.alerts.append(alert)
-                case PatternItem() as item if ready:
-                    with self._problems.caught():
-                        self._add(pattern_step(item, self.scope, self.lookups, self._ttl))
+                case PatternItem():
+                    self._patterns([item for item in ready if isinstance(item, PatternItem)])
                 case UserItem() as item if ready:
                     self._add(item.operator)
                 case _:
@@ -110,6 +110,21 @@ class StepBuilder:
                 done.append((item.name, compiled))
         if done:
             self._add(ExpressionOperator(done, self.lookups))
+
+    def _patterns(self, layer: list[PatternItem]) -> None:
+        """One operator for the patterns of one key, as far as one can hold them."""
+        found = []
+        for item in layer:
+            with self._problems.caught():
+                found.append(stage_pattern(item, self.scope, self.lookups, self._ttl))
+        for group in pattern_groups(found):
+            self._add(PatternOperator(group, self._numbered("pattern", group[0].key), self.lookups))
+
+    def _numbered(self, kind: str, key: str) -> str:
+        """The name of an operator's state: the key's, numbered from the second one on."""
+        name = key.removeprefix(KEY_TEXT)
+        count = self._specs[f"{kind}.{name}"] = self._specs.get(f"{kind}.{name}", 0) + 1
+        return f"{kind}.{name}" + (f"_{count}" if count > 1 else "")
 
     def _windows(self, layer: list[WindowItem | PreviousItem]) -> None:
         """One operator for the windows of one key; a second one of the same key is numbered."""

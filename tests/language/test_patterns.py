@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from operators.patterns.operator import PatternOperator
 from state.errors import ConfigError
 from tests.language.helpers import changed, compiled
 
@@ -34,8 +35,26 @@ def test_patterns_compile() -> None:
     assert outputs["testing.matched"] == outputs["abroad.matched"] == "bool"
     assert (outputs["testing.small"], outputs["testing.largest"]) == ("int64", "decimal(2)")
     tables = {table.name: table for table in plan.tables}
-    assert tables["pattern.testing"].ttl_ms == 87_000_000
-    assert tables["pattern.abroad"].key == "country"
+    assert tables["pattern.card_id"].ttl_ms == 87_000_000
+    assert tables["pattern.country"].key == "country"
+
+
+def test_patterns_of_a_key_are_one_operator_and_their_order_says_nothing() -> None:
+    entries = [f"  p{i}: PATTERN (A B) DEFINE A AS amount > {i}, B AS amount < {i}\n" for i in range(35)]
+    timed = [f"  t{i}: PATTERN (A B) WITHIN INTERVAL '{i}' MINUTE DEFINE A AS amount > 9\n" for i in range(1, 3)]
+    after = "  after: PATTERN (A B) DEFINE A AS matched(p1), B AS amount > 5\n"
+
+    def steps(lines: list[str]) -> list[PatternOperator]:
+        plan = compiled(changed(("partition_by:", "patterns:\n" + "".join(lines) + "partition_by:")))
+        return [step for step in plan.steps if isinstance(step, PatternOperator)]
+
+    found = steps([*entries, *timed, after])
+    names = [[spec.name for spec in step.specs] for step in found]
+    numbers = sorted(f"p{i}" for i in range(35))
+    assert names == [numbers[:30], numbers[30:], ["t1", "t2"], ["after"]], "61 conditions at most; a ttl, or none"
+    assert [step.tables[0].name for step in found] == ["pattern.card_id", *(f"pattern.card_id_{i}" for i in (2, 3, 4))]
+    again = steps([after, *reversed([*entries, *timed])])
+    assert [[spec.name for spec in step.specs] for step in again] == names
 
 
 def test_what_a_pattern_is_belongs_to_the_state_and_its_layout_does_not() -> None:

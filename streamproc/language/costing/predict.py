@@ -134,7 +134,8 @@ class _Stage:
         elif isinstance(step, ScoreOperator):
             yield self._score(step)
         elif isinstance(step, PatternOperator):
-            yield Work("pattern", step.spec.name, "not reckoned", 0.0, 0.0, self._hops)
+            for spec in step.specs:
+                yield Work("pattern", spec.name, "not reckoned", 0.0, 0.0, self._hops)
         elif isinstance(step, TimedOperator):
             units = timed_units(step.spec, self._rate)
             yield self._part(timed_what(step.spec), step.spec.name, timed_text(step.spec), units)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from operators.batch import Batch, TaskRows
-from operators.check_rows import sample_rows
+from operators.check_rows import SampleRows, sample_rows
 from operators.checks import check_operator
 from operators.operator import BOOL, INT64, STRING, decimal
 from operators.patterns.operator import PatternOperator, dropped_runs
@@ -42,16 +42,46 @@ def operator(text: str, ttl: str = "") -> PatternOperator:
     return found
 
 
+def together(ttl: str = "") -> PatternOperator:
+    """All of them in one operator, and one that sees some rows only."""
+    some = "  some:\n    match: PATTERN (A B) DEFINE A AS a, B AS b OR d > 1\n    where: n > 0\n"
+    texts = {name: text for name, text in TEXTS.items() if ttl or "WITHIN" not in text}
+    entries = "".join(f"  {name}: >\n    {text}\n" for name, text in texts.items()) + some
+    text = PIPELINE[: PIPELINE.index("  x: >")] % ttl + entries
+    (found,) = [
+        step for step in compile_pipeline(read_pipeline(text, "p.yaml")).steps if isinstance(step, PatternOperator)
+    ]
+    return found
+
+
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("ttl", ["", "ttl: 3h"])
-@pytest.mark.parametrize("name", TEXTS)
+@pytest.mark.parametrize("name", [*TEXTS, "together"])
 def test_a_pattern_does_not_depend_on_cuts(name: str, ttl: str) -> None:
-    made = operator(TEXTS[name], ttl)
-    types = {"k": STRING, "n": INT64, "d": decimal(2)}
-    types |= {column: BOOL for column in made.inputs if column not in types}
-    samples = [sample_rows({column: types[column] for column in made.inputs}, seed, size=40) for seed in range(2)]
+    made = operator(TEXTS[name], ttl) if name in TEXTS else together(ttl)
+    samples = [samples_of(made, seed, 40) for seed in range(2)]
     # What is forgotten depends on the task's stream time, to which rows of other keys belong.
     check_operator(made, samples, skip=("keys",) if ttl else ())
+
+
+def samples_of(made: PatternOperator, seed: int, size: int) -> SampleRows:
+    types = {"k": STRING, "n": INT64, "d": decimal(2)}
+    types |= {name: BOOL for name in made.inputs if name not in types}
+    return sample_rows({name: types[name] for name in made.inputs}, seed, size=size)
+
+
+def test_a_row_that_means_nothing_changes_no_state() -> None:
+    made = operator("PATTERN (A -> B) DEFINE A AS a, B AS b")
+    state = WorkerState(made.tables)
+    (table,) = (state.table(spec.name) for spec in made.tables)
+    for a, dirty in ((True, 1), (False, 0), (False, 0)):
+        columns = {"k": column("string", ["k", "other"]), "a": column("bool", [a, False])}
+        columns["b"] = column("bool", [False, False])
+        made.process(Batch(2, (TaskRows(0, 0, 2),), np.arange(2, dtype=np.int64), ["k", "other"], columns), state)
+        state.publish()
+        slots, cut = table.take_dirty(0)
+        table.written(slots, cut)
+        assert len(slots) == dirty
 
 
 def test_a_key_has_a_bounded_number_of_runs_and_says_how_many_went() -> None:

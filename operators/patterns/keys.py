@@ -1,0 +1,236 @@
+"""One batch of the patterns of one key: which rows they must see, and what these make of the keys' runs.
+
+all rows --> a look-up of the key --> rows that may begin a match, and rows of keys that have runs
+         --> bits say that the row means nothing to them: passed over, or all runs end, unread
+         --> else each pattern's matcher
+"""
+
+from __future__ import annotations
+
+__all__ = ["WANTS", "Found", "PatternRun", "Patterns"]
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from operators.batch import Batch, TaskRows
+from operators.patterns.matcher import KeyRuns, Match
+from operators.patterns.rows import plain_values
+from operators.patterns.sight import ANY, BRITTLE, Sight, columns_of, packed
+from operators.patterns.spec import PatternSpec
+from operators.tables import LookupTable
+from state.errors import RecordError, StateCorruptedError
+from state.table import KeyedTable
+
+WANTS: Final = "wants"
+"""Field of the table: see `Sight.wants`; 0: the key has no runs."""
+
+
+class Found(msgspec.Struct):
+    """Of one pattern: the first match that each row ends, by row, and how many runs went at a row."""
+
+    matches: dict[int, Match] = {}
+    dropped: dict[int, int] = {}
+
+
+class _Key(msgspec.Struct):
+    """A key's runs in a batch. `states`: None: not read yet; `wants`: None: to be reckoned anew."""
+
+    seen: int
+    wants: int | None
+    states: dict[int, KeyRuns] | None = None
+    is_changed: bool = False
+    is_seen: bool = False
+
+
+class Patterns:
+    """The patterns of one key, as batches need them. `begins`: bits of rows that may begin a match of any.
+
+    `columns`: what bits say, in their order; `ttl`: the shortest of any, ms; 0: none has one.
+    """
+
+    def __init__(self, specs: Sequence[PatternSpec], lookups: Mapping[str, LookupTable]) -> None:
+        self.key = specs[0].key
+        self.columns = tuple(dict.fromkeys(name for spec in specs for name in columns_of(spec)))
+        self.sights = [Sight(spec, self.columns, lookups) for spec in specs]
+        self.ttl = min(spec.ttl for spec in specs)
+        self.begins = self.where = 0
+        for sight in self.sights:
+            self.begins |= sight.begins
+            self.where |= sight.where
+        self.store = msgspec.msgpack.Encoder().encode
+        self.load = msgspec.msgpack.Decoder(list[tuple[int, KeyRuns]]).decode
+
+
+class PatternRun:
+    """States are read once a key, and only if a row means something to them, and written once."""
+
+    def __init__(self, patterns: Patterns, batch: Batch, table: KeyedTable) -> None:
+        self._patterns, self._batch, self._table = patterns, batch, table
+        self._stream = table.stream.advance(batch.tasks, batch.event_time).tolist() if table.stream else []
+        self._keys: dict[int, _Key] = {}
+        self._values: dict[str, list[Any]] = {}
+        self._rows: list[int] = []
+        self._ttl = patterns.ttl
+        self.found = [Found() for _ in patterns.sights]
+
+    def rows(self) -> list[Found]:
+        """What each pattern finds."""
+        self._rows, slots, bits, wants = self._candidates()
+        times = self._batch.event_time[self._rows].tolist()
+        keys, begins = self._keys, self._patterns.begins
+        for i, (slot, seen) in enumerate(zip(slots, bits, strict=True)):
+            key = keys.get(slot)
+            if key is None:
+                key = keys[slot] = _Key(self._last_seen(slot), wants[i])
+            if key.wants is None:
+                key.wants = self._wants(key)
+            if seen & begins or seen & key.wants or not self._passes(key, i, seen, times[i]):
+                self._row(slot, key, i, seen, times[i])
+        self._keep()
+        return self.found
+
+    def _candidates(self) -> tuple[list[int], list[int], list[int], list[int]]:
+        """The rows that may begin a match or whose key has runs: their numbers, slots, bits, and what keys wait for."""
+        batch, table = self._batch, self._table
+        keys = batch.columns[self._patterns.key]
+        bits = packed(batch, self._patterns.columns)
+        if keys.valid is None or keys.valid.all():
+            rows = np.arange(batch.size)
+            slots = table.slots(batch.tasks, keys.values.tolist())
+        else:
+            rows = np.flatnonzero(keys.valid)
+            slots = table.slots(_spans(batch.tasks, rows), keys.values[rows].tolist())
+            bits = bits[rows]
+        wants = table.rows[slots, table.index(WANTS)]
+        begins = (bits & self._patterns.begins) != 0
+        wanted = begins | (wants != 0)
+        if begins.any():
+            wanted |= self._again(slots, slots[begins])
+        at = np.flatnonzero(wanted)
+        return rows[at].tolist(), slots[at].tolist(), bits[at].tolist(), wants[at].tolist()
+
+    def _again(self, slots: npt.NDArray[np.int64], begun: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Which rows are of keys that begin something in the batch; what they want is a mark for a moment."""
+        wants = self._table.rows[:, self._table.index(WANTS)]
+        before = wants[begun]
+        wants[begun] = -1
+        found: npt.NDArray[np.bool_] = wants[slots] == -1
+        wants[begun] = before
+        return found
+
+    def _last_seen(self, slot: int) -> int:
+        return int(self._table.rows[slot, self._table.last_seen]) if self._ttl else 0
+
+    def _passes(self, key: _Key, i: int, bits: int, time: int) -> bool:
+        """Whether the runs of a key need not be looked at for a row that none of them can take."""
+        if not key.wants:
+            return True
+        if key.wants & BRITTLE:
+            key.states, key.wants, key.is_changed = {}, 0, True
+            return True
+        if self._ttl:
+            if self._stream[self._rows[i]] - key.seen >= self._ttl:
+                return False
+            if bits & self._patterns.where and time > key.seen:
+                key.seen, key.is_seen = time, True
+        return True
+
+    def _row(self, slot: int, key: _Key, i: int, bits: int, time: int) -> None:
+        """A row goes to each pattern that it may mean something to."""
+        row = self._rows[i]
+        states = key.states
+        if states is None:
+            states = key.states = self._read(slot)
+        if self._ttl and (age := self._stream[row] - key.seen) >= self._ttl:
+            states = key.states = {
+                number: state for number, state in states.items() if age < self._patterns.sights[number].spec.ttl
+            }
+            key.wants, key.is_changed = None, True
+        is_live = any(state.attempts for state in states.values())
+        for number, sight in enumerate(self._patterns.sights):
+            if not bits & sight.where:
+                continue
+            state = states.get(number)
+            if not bits & sight.begins and (state is None or not state.attempts):
+                continue
+            if state is None:
+                state = states[number] = KeyRuns()
+            self._step(number, state, i, bits, time)
+            key.wants, key.is_changed = None, True
+        if key.wants is None:
+            key.seen = max(key.seen, time) if is_live else time
+
+    def _step(self, number: int, state: KeyRuns, i: int, bits: int, time: int) -> None:
+        sight, row, found = self._patterns.sights[number], self._rows[i], self.found[number]
+        values = [self._column(name)[i] for name in sight.spec.columns]
+        try:
+            said, dropped = sight.row(state, time, bits, values)
+        except RecordError as error:
+            raise RecordError(error.reason, error.detail, (row,)) from error
+        if dropped:
+            found.dropped[row] = dropped
+        if said:
+            found.matches[row] = said[0]
+
+    def _column(self, name: str) -> list[Any]:
+        """A column's values at the rows that are looked at."""
+        values = self._values.get(name)
+        if values is None:
+            values = self._values[name] = plain_values(self._batch.columns[name], self._rows)
+        return values
+
+    def _read(self, slot: int) -> dict[int, KeyRuns]:
+        stored = self._table.blobs[slot]
+        try:
+            return dict(self._patterns.load(stored)) if stored else {}
+        except msgspec.MsgspecError as error:
+            raise StateCorruptedError(f"table {self._table.spec.name}: a key's state cannot be read") from error
+
+    def _wants(self, key: _Key) -> int:
+        """What all runs of a key wait for together."""
+        each = [self._patterns.sights[number].wants(state) for number, state in (key.states or {}).items()]
+        found = 0
+        for one in each:
+            found |= one
+        if found & BRITTLE and not all(one & BRITTLE for one in each if one):
+            return ANY
+        return found
+
+    def _keep(self) -> None:
+        """Write what has changed; undone with the batch."""
+        changed = {slot: key for slot, key in self._keys.items() if key.is_changed or key.is_seen}
+        if not changed:
+            return
+        table, patterns = self._table, self._patterns
+        slots = np.fromiter(changed, np.int64, len(changed))
+        table.touch(slots)
+        for slot, key in changed.items():
+            if key.is_changed:
+                kept = self._kept(key.states or {})
+                table.set_blob(slot, patterns.store(kept) if kept else b"")
+                key.seen = key.seen if kept else 0
+        wants = [self._wants(key) if key.wants is None else key.wants for key in changed.values()]
+        table.rows[slots, table.index(WANTS)] = wants
+        if self._ttl:
+            table.rows[slots, table.last_seen] = [key.seen for key in changed.values()]
+
+    def _kept(self, states: dict[int, KeyRuns]) -> list[tuple[int, KeyRuns]]:
+        """What there is to remember of a key, by number of the pattern."""
+        if not states:
+            return []
+        sights = self._patterns.sights
+        return [
+            (number, state)
+            for number, state in sorted(states.items())
+            if state.attempts or (state.matches and sights[number].numbers_matches)
+        ]
+
+
+def _spans(tasks: Sequence[TaskRows], rows: npt.NDArray[np.intp]) -> tuple[TaskRows, ...]:
+    """The tasks' spans when only `rows` of the batch are left."""
+    bounds = np.searchsorted(rows, [[span.start, span.stop] for span in tasks]).tolist()
+    return tuple(TaskRows(span.task, start, stop) for span, (start, stop) in zip(tasks, bounds, strict=True))

@@ -1,0 +1,118 @@
+"""What the patterns of one key see of a row: a bit a column, and which bits can matter to one of them.
+
+fits, where: bool columns --(packed once for all patterns)--> bits of a row
+bits & begins    a match may begin with the row
+bits & wants     a run may take the row, or break at it; `wants` of a key lies beside its runs, so that rows that
+                 mean nothing to them are told without reading them
+"""
+
+from __future__ import annotations
+
+__all__ = ["ANY", "BRITTLE", "COLUMNS_MAX", "Sight", "columns_of", "packed"]
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from operators.batch import Batch
+from operators.patterns.matcher import KeyRuns, Match, Row, Run
+from operators.patterns.rows import matcher_of, true_rows
+from operators.patterns.spec import PatternSpec
+from operators.patterns.tree import Patience
+from operators.tables import LookupTable
+
+COLUMNS_MAX: Final = 61
+"""Columns that one operator packs; a pattern has 60 variables and one `where` at most."""
+ANY: Final = 1 << 61
+"""Set in every row."""
+BRITTLE: Final = 1 << 62
+"""Of what a key waits for: a row without one of its other bits ends all its runs; else such a row changes nothing."""
+_KNOWN_MAX: Final = 1_024
+
+
+def columns_of(spec: PatternSpec) -> tuple[str, ...]:
+    """The bool columns that say what a row may be."""
+    return tuple(dict.fromkeys([*spec.fits.values(), *([spec.counts] if spec.counts else [])]))
+
+
+def packed(batch: Batch, columns: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Of each row: bit i, whether column i is true, and `ANY`."""
+    bits = np.zeros((batch.size, -(-len(columns) // 8) * 8), np.bool_)
+    for i, name in enumerate(columns):
+        bits[:, i] = true_rows(batch.columns[name])
+    some = np.packbits(bits, axis=1, bitorder="little")
+    whole = np.zeros((batch.size, 8), np.uint8)
+    whole[:, : some.shape[1]] = some
+    found: npt.NDArray[np.int64] = whole.view("<i8")[:, 0] | ANY
+    return found
+
+
+class Sight:
+    """One pattern's. `where`: the bit of rows that it sees; `begins`: those of rows that may begin a match."""
+
+    def __init__(self, spec: PatternSpec, columns: Sequence[str], lookups: Mapping[str, LookupTable]) -> None:
+        self.spec, self.matcher = spec, matcher_of(spec, lookups)
+        number = {name: 1 << i for i, name in enumerate(columns)}
+        variables = self.matcher.program.variables
+        self._bits = [number[spec.fits[name]] if name in spec.fits else ANY for name in variables]
+        self.numbers_matches = spec.numbers_matches
+        self.where = number[spec.counts] if spec.counts else ANY
+        starting = self._union(self.matcher.starting)
+        self.begins = self.where if starting & ANY else starting
+        self._known = 0
+        for bit in self._bits:
+            self._known |= bit
+        self._fits: dict[int, int] = {}
+        self._wants: dict[tuple[int, int, bool], tuple[int, bool]] = {}
+
+    def _union(self, variables: int) -> int:
+        """The bits of a set of variables."""
+        found = 0
+        for i, bit in enumerate(self._bits):
+            if variables >> i & 1:
+                found |= bit
+        return found
+
+    def row(self, state: KeyRuns, time: int, bits: int, values: Sequence[Any]) -> tuple[list[Match], int]:
+        """As `Matcher.row`."""
+        known = bits & self._known
+        fits = self._fits.get(known)
+        if fits is None:
+            fits = sum(1 << i for i, bit in enumerate(self._bits) if known & bit)
+            if len(self._fits) < _KNOWN_MAX:
+                self._fits[known] = fits
+        return self.matcher.row(state, Row(time, fits, values))
+
+    def wants(self, state: KeyRuns) -> int:
+        """What a row must have one bit of that can mean anything to the runs of a state; 0: there are none."""
+        found, brittle, patient = 0, False, False
+        for attempt in state.attempts:
+            if attempt.found is not None:
+                return self.where
+            for run in attempt.runs:
+                bits, is_brittle = self._run_wants(run)
+                found |= bits
+                brittle |= is_brittle
+                patient |= not is_brittle
+        if not brittle:
+            return self.where if found & ANY else found
+        if patient or self.where != ANY or self.numbers_matches:
+            return self.where
+        return found | BRITTLE
+
+    def _run_wants(self, run: Run) -> tuple[int, bool]:
+        """The bits of rows that mean something to a run, and whether any other row ends it."""
+        key = (run.place, run.gap, run.waited)
+        known = self._wants.get(key)
+        if known is None:
+            program, forbidden = self.matcher.program, self.matcher.forbidden(run)
+            take, gap = program.takes[run.place], program.gaps[run.gap]
+            bits = 0 if take.end else self._bits[take.variable]
+            if run.gap:
+                bits |= self._union(forbidden)
+                if gap.first and not run.waited:
+                    bits = ANY  # the next row is the gap's first one, whatever it is
+            known = self._wants[key] = (bits, take.end or gap.patience == Patience.STRICT)
+        return known
