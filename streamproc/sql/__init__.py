@@ -5,7 +5,7 @@
     for query in queries:
         for piece in query.lines(tables): ...              # rows as JSON, in order of emission
 
-`statements.py` and `ddl.py` read; `query.py`, `group.py`, `tvf.py` compile to `plan.py`, over names that `names.py`
+`statements.py` and `ddl.py` read; `query.py`, `group.py`, `tvf.py`, `order.py` and others compile to `plan.py`, over names that `names.py`
 resolves and expressions that the expression language compiles; `run.py` carries a plan out.
 """
 
@@ -16,13 +16,16 @@ __all__ = ["CreateTable", "Query", "Statement", "Table", "compile_file", "parse_
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, get_args
 
+from state.errors import ConfigError
 from streamproc.language.problems import Problems
 from streamproc.sql.ddl import CreateTable
+from streamproc.sql.heads import Head
 from streamproc.sql.names import Rows
 from streamproc.sql.plan import Match, Node
 from streamproc.sql.query import Tables, compile_query
 from streamproc.sql.rows import lines
 from streamproc.sql.run import run
+from streamproc.sql.sinks import headed
 from streamproc.sql.statements import Statement, parse_file
 from streamproc.sql.tables import Table
 
@@ -49,8 +52,9 @@ def _nodes(node: Node) -> Iterator[Node]:
     yield node
     for name in node.__struct_fields__:
         part = getattr(node, name)
-        if isinstance(part, get_args(Node)):
-            yield from _nodes(part)
+        for one in part if isinstance(part, tuple) else (part,):
+            if isinstance(one, get_args(Node)):
+                yield from _nodes(one)
 
 
 def _within(node: Match) -> int:
@@ -58,19 +62,33 @@ def _within(node: Match) -> int:
 
 
 def compile_file(statements: Sequence[CreateTable | Statement], tables: Mapping[str, Table]) -> list[Query]:
-    """The queries of a file over these tables.
+    """The queries of a file over these tables; a view is a query's name in those behind it.
 
     Raises:
-        PipelineError: with what is wrong in each statement.
+        PipelineError: with what is wrong in each statement; behind a wrong view nothing is looked at.
     """
-    declared = frozenset(one.name for one in statements if isinstance(one, CreateTable))
-    processing = frozenset(name for one in statements if isinstance(one, CreateTable) for name in one.processing)
-    known = Tables(tables, {}, declared, processing)
+    declared = {one.name: one for one in statements if isinstance(one, CreateTable)}
+    processing = frozenset(name for one in declared.values() for name in one.processing)
+    known = Tables(tables, {}, frozenset(declared), processing)
     problems = Problems()
     queries = []
     for statement in statements:
-        if isinstance(statement, Statement):
-            with problems.caught():
-                queries.append(Query(compile_query(statement, statement.tree, known)))
+        if not isinstance(statement, Statement):
+            continue
+        with problems.caught():
+            rows = headed(statement, compile_query(statement, statement.tree, known), declared)
+            if statement.head.kind != "view":
+                queries.append(Query(rows))
+                continue
+            _refuse_known(statement.head, known)
+            known = known._replace(queries={**known.queries, statement.head.name: rows})
+            continue
+        if statement.head.kind == "view":
+            break
     problems.check()
     return queries
+
+
+def _refuse_known(head: Head, known: Tables) -> None:
+    if head.name in known.queries or head.name in known.inputs or head.name in known.declared:
+        raise ConfigError(f"there is a table {head.name} already", head.place, "name the view otherwise")

@@ -6,12 +6,12 @@ __all__ = ["CreateTable", "parse_create"]
 
 from typing import Final, NamedTuple
 
-from sqlglot.tokenizer_core import Token, TokenType
+from sqlglot.tokenizer_core import Token
 
 from operators.schema import DataType, Kind
 from state.errors import ConfigError, Place
-from streamproc.language.expression.parse import place_at
 from streamproc.language.problems import nearest
+from streamproc.sql.words import Words
 
 _DECIMALS: Final = ("DECIMAL", "DEC", "NUMERIC")
 _TYPES: Final = {
@@ -22,7 +22,6 @@ _TYPES: Final = {
     **dict.fromkeys(("TIMESTAMP", "TIMESTAMP_LTZ", "TIMESTAMPTZ", "DATE"), DataType(Kind.TIMESTAMP)),
 }
 _SCALE_MAX: Final = 15
-_NAMES: Final = frozenset({TokenType.IDENTIFIER, TokenType.VAR})
 
 
 class CreateTable(NamedTuple):
@@ -36,78 +35,21 @@ class CreateTable(NamedTuple):
     processing: frozenset[str] = frozenset()
 
 
-class _Words:
-    """The words of a statement, read from left to right."""
-
-    def __init__(self, tokens: list[Token], text: str, place: Place) -> None:
-        self._tokens = tokens
-        self._text = text
-        self._place = place
-        self._at = 0
-
-    def place(self) -> Place:
-        """Of the next word, or of the last one."""
-        return place_at(self._text, self._tokens[min(self._at, len(self._tokens) - 1)].start, self._place)
-
-    def refuse(self, message: str, hint: str | None = None) -> ConfigError:
-        """An error at the next word."""
-        return ConfigError(message, self.place(), hint)
-
-    def peek(self, ahead: int = 0) -> str:
-        """A word in capitals; "" behind the last one."""
-        at = self._at + ahead
-        return self._tokens[at].text.upper() if at < len(self._tokens) else ""
-
-    def skip(self, *words: str) -> bool:
-        """Step over these words, if they come next."""
-        count = sum(len(word.split()) for word in words)
-        if " ".join(self.peek(n) for n in range(count)).split()[:count] != " ".join(words).split():
-            return False
-        self._at += count
-        return True
-
-    def want(self, *words: str) -> None:
-        """Step over these words."""
-        for word in words:
-            if not self.skip(word):
-                raise self.refuse(f"{word} is wanted here" + (f", not {self.peek()}" if self.peek() else ""))
-
-    def name(self) -> str:
-        """A name."""
-        token = self._tokens[self._at] if self._at < len(self._tokens) else None
-        if token is None or not (token.token_type in _NAMES or token.text.isidentifier()):
-            raise self.refuse("a name is wanted here")
-        self._at += 1
-        return str(token.text)
-
-    def rest(self) -> bool:
-        """Whether there are more."""
-        return self._at < len(self._tokens)
-
-    def step(self) -> None:
-        """Over one word."""
-        self._at += 1
-
-    def over_item(self) -> None:
-        """To the comma or bracket that ends this item of a list."""
-        depth = 0
-        while self.rest() and not (depth == 0 and self.peek() in {",", ")"}):
-            depth += {"(": 1, ")": -1}.get(self.peek(), 0)
-            self._at += 1
-
-
 def parse_create(tokens: list[Token], text: str, place: Place) -> CreateTable:
     """The CREATE TABLE that these words are.
 
     Raises:
         ConfigError: it is none, or one that we cannot read; with its place.
     """
-    words = _Words(tokens, text, place)
+    words = Words(tokens, text, place)
     began = words.place()
     words.want("CREATE")
     words.skip("TEMPORARY")
     if words.peek() != "TABLE":
-        raise words.refuse(f"CREATE {words.peek()} is no statement of the subset", "CREATE TABLE declares an input")
+        raise words.refuse(
+            f"CREATE {words.peek()} is no statement of the subset",
+            "CREATE TABLE declares an input, CREATE VIEW names a query",
+        )
     words.want("TABLE")
     if words.skip("IF"):
         words.want("NOT", "EXISTS")
@@ -129,7 +71,7 @@ def parse_create(tokens: list[Token], text: str, place: Place) -> CreateTable:
 
 
 def _item(
-    words: _Words,
+    words: Words,
     types: dict[str, DataType],
     marked: tuple[set[str], set[str]],
     times: list[tuple[str, ConfigError]],
@@ -165,7 +107,7 @@ def _item(
         words.over_item()
 
 
-def _type(words: _Words) -> DataType:
+def _type(words: Words) -> DataType:
     """A column's type."""
     wrong = words.refuse("")
     name = words.name().upper()

@@ -13,7 +13,9 @@ from streamproc.language.expression.dialect import StreamprocDialect
 
 
 class SqlDialect(StreamprocDialect):
-    """SQL statements as Flink's users write them."""
+    """SQL statements as Flink's users write them: NULL comes before all values."""
+
+    NULL_ORDERING = "nulls_are_small"
 
     class Tokenizer(StreamprocDialect.Tokenizer):
         """Names may stand in backticks; SESSION is a function."""

@@ -7,10 +7,13 @@ __all__ = ["Grouping", "aggregate_type", "compile_group"]
 from typing import Final, NamedTuple
 
 from sqlglot import exp
+from sqlglot.tokenizer_core import TokenType
 
 from operators.expressions.nodes import Compiled
 from operators.schema import DataType, Kind
 from state.errors import ConfigError
+from streamproc.language.expression.functions import FUNCTIONS
+from streamproc.language.problems import nearest
 from streamproc.sql.names import AGGREGATES, AUXILIARY, GROUP_WINDOWS, Rows, Scope, called, key_of, replaced
 from streamproc.sql.plan import Aggregate, Column, Compute, Group
 from streamproc.sql.shapes import group_shape
@@ -35,8 +38,11 @@ class _Key(NamedTuple):
 class Grouping:
     """Takes GROUP BY apart, and what stands behind it: aggregates and keys become columns of the groups."""
 
-    def __init__(self, statement: Statement, rows: Rows, clause: exp.Expr) -> None:
+    def __init__(self, statement: Statement, rows: Rows, clause: exp.Expr | None) -> None:
+        """`clause`: GROUP BY; None: all rows are one group."""
         self.statement = statement
+        clause = exp.Group() if clause is None else clause
+        self.place = statement.clause(TokenType.GROUP_BY, clause)
         for argument, name in _OTHERS.items():
             if clause.args.get(argument):
                 raise ConfigError(f"{name} is not part of the subset", statement.place(clause))
@@ -51,12 +57,9 @@ class Grouping:
         self.source = rows
         self._scope = Scope(statement, rows)
         for one in clause.expressions:
-            if one not in functions:
+            if one not in functions and not (isinstance(one, exp.Tuple) and not one.expressions):
                 self._add_key(one)
         self.window = functions[0] if functions else None
-        if self.window is None and not any(column.role for column in self.columns):
-            hint = "TUMBLE(event_time, INTERVAL '5' MINUTE), or window_start and window_end of TABLE(TUMBLE(...))"
-            raise ConfigError("GROUP BY wants a window of time: other groups never end", statement.place(clause), hint)
         if self.window is not None:
             self._check_window(self.window)
 
@@ -101,6 +104,9 @@ class Grouping:
         for one in self.keys:
             if type(one.tree) is type(node) and one.tree == node:
                 return one.key
+        if name and name not in FUNCTIONS:
+            hint = nearest(name, (*AGGREGATES, *FUNCTIONS))
+            raise ConfigError(f"there is no function or aggregate {name}", self.statement.place(node), hint)
         if key_of(node) is not None:
             called_so = self.source.at(str(key_of(node))).name
             what = f"{called_so} in {where} must be in GROUP BY, or in an aggregate"
@@ -181,7 +187,9 @@ def compile_group(grouping: Grouping) -> Rows:
         keys = (*keys, *(one.key for one in parts))
         columns = [*parts, *columns]
         rows = windowed
-    by = next(one.key for role in ("window_end", "window_start", "window_time") for one in columns if one.role == role)
+    roles = ("window_end", "window_start", "window_time")
+    by = next((one.key for role in roles for one in columns if one.role == role), "")
     made = [Column(one.key, "", "", one.type, one.function != "count") for one in grouping.aggregates]
     time = next((one.key for one in columns if one.role == "window_time"), "")
-    return Rows(Group(rows.node, keys, tuple(grouping.aggregates), by), (*columns, *made), time)
+    node = Group(rows.node, keys, tuple(grouping.aggregates), by, grouping.place)
+    return Rows(node, (*columns, *made), time)

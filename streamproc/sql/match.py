@@ -6,6 +6,7 @@ __all__ = ["match_rows"]
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
 from sqlglot import exp
 from sqlglot.tokenizer_core import Token, TokenType
 
@@ -13,9 +14,9 @@ from operators.operator import STRING, OutputField
 from operators.schema import Kind
 from state.errors import ConfigError
 from streamproc.language.match_recognize import compile_match
-from streamproc.language.patterns.clauses import parse_clauses
+from streamproc.language.patterns.clauses import MatchClause, parse_clauses
 from streamproc.sql.matches import KEY
-from streamproc.sql.names import Rows, Scope
+from streamproc.sql.names import Rows, Scope, called
 from streamproc.sql.pattern_text import PatternText
 from streamproc.sql.plan import Column, Match, Project
 from streamproc.sql.statements import Statement
@@ -33,7 +34,7 @@ def match_rows(statement: Statement, pattern: PatternText, rows: Rows) -> Rows:
     if len(times) != 1 or rows.at(times[0]).type.kind is not Kind.TIMESTAMP:
         known = rows.at(rows.time).name if rows.time else "a timestamp"
         raise ConfigError(f"MATCH_RECOGNIZE wants ORDER BY the event time: {known}", pattern.keyword)
-    clause = parse_clauses(pattern.text, pattern.place)
+    clause = _with_times(parse_clauses(pattern.text, pattern.place), rows.at(times[0]).name)
     named = {one.name: one for one in rows.columns if one.name}
     fields = {name: OutputField(name, one.type, one.nullable) for name, one in named.items()}
     compiled = compile_match(clause, {**fields, KEY: OutputField(KEY, STRING, False)}, KEY)
@@ -59,6 +60,23 @@ def match_rows(statement: Statement, pattern: PatternText, rows: Rows) -> Rows:
     columns = [*kept, *made]
     time = times[0] if all_rows or times[0] in keys else ""
     return _by_names(Rows(node, tuple(columns), time))
+
+
+def _with_times(clause: MatchClause, time: str) -> MatchClause:
+    """The clause in which MATCH_ROWTIME() is the time of the match's last row."""
+
+    def change(node: exp.Expr) -> exp.Expr:
+        if called(node) != "match_rowtime" or node.expressions:
+            return node
+        column = exp.column(time, quoted=True)
+        column.this.meta.update(node.meta)
+        return column
+
+    measures = {
+        name: expr._replace(ast=exp.Paren(this=expr.ast.copy()).transform(change).this)
+        for name, expr in clause.measures.items()
+    }
+    return replace(clause, measures=measures)
 
 
 def _by_names(rows: Rows) -> Rows:

@@ -24,6 +24,9 @@ AGGREGATES: Final = frozenset({"count", "sum", "avg", "min", "max"})
 GROUP_WINDOWS: Final = frozenset({"tumble", "hop", "session"})
 AUXILIARY: Final = frozenset(f"{kind}_{part}" for kind in GROUP_WINDOWS for part in ("start", "end", "rowtime"))
 _SINCE: Final = re.compile(r"(seconds|minutes|hours|days)_since").fullmatch
+_CLOCKS: Final = frozenset(
+    {"CURRENT_TIMESTAMP", "CURRENT_TIME", "CURRENT_DATE", "LOCALTIMESTAMP", "LOCALTIME", "CURRENT_ROW_TIMESTAMP"}
+)
 _KEY: Final = "key"  # in a node's meta: it is a reference, and to which column
 
 
@@ -65,6 +68,9 @@ class Scope:
         if alias and alias not in aliases:
             raise ConfigError(f"there is no table {alias} in FROM", place, nearest(alias, aliases))
         names = [one.name for one in self.rows.columns if alias in ("", one.alias) and one.name]
+        if name.upper() in _CLOCKS:
+            hint = "a clock would not give the same twice: the event time is a column"
+            raise ConfigError(f"{name.upper()} is not part of the subset", place, hint)
         raise ConfigError(f"there is no column {name}", place, nearest(last, names))
 
     def resolved(self, node: exp.Expr) -> exp.Expr:
@@ -79,6 +85,8 @@ class Scope:
         Raises:
             ConfigError: an unknown name, a type error, an aggregate where none may be.
         """
+        for one in node.walk():
+            self._refuse_queries(one, where)
         root = self.resolved(node)
         for one in root.walk():
             self._refuse_calls(one, where)
@@ -92,14 +100,18 @@ class Scope:
             raise ConfigError(f"{where} wants a condition, not {compiled.type}", self.statement.place(node))
         return compiled
 
+    def _refuse_queries(self, node: exp.Expr, where: str) -> None:
+        if isinstance(node, (exp.Query, exp.Exists)) or node.args.get("query") is not None:
+            place = self.statement.place(node)
+            raise ConfigError(
+                f"a query is not allowed in {where}", place, "queries may stand in FROM and WITH: JOIN it"
+            )
+
     def _refuse_calls(self, node: exp.Expr, where: str) -> None:
         """What is a function elsewhere in a statement, but not here."""
         if isinstance(node, exp.Window):
             place = self.statement.place(node)
             raise ConfigError(f"OVER is not allowed in {where}", place, "compute it in a query in FROM")
-        if isinstance(node, (exp.Query, exp.Exists)) or node.args.get("query") is not None:
-            place = self.statement.place(node)
-            raise ConfigError(f"a query is not allowed in {where}", place, "queries may stand in FROM and WITH")
         name = called(node)
         if name in AGGREGATES:
             hint = "HAVING filters groups" if where == "WHERE" else None

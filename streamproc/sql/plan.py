@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = [
     "Aggregate",
+    "Append",
     "AsOf",
     "Column",
     "Compute",
@@ -18,6 +19,9 @@ __all__ = [
     "Project",
     "Role",
     "Scan",
+    "Slice",
+    "Sort",
+    "SortKey",
     "Window",
     "WindowShape",
 ]
@@ -113,12 +117,16 @@ class Aggregate(msgspec.Struct, frozen=True):
 
 
 class Group(msgspec.Struct, frozen=True):
-    """A row for each combination of `keys`, with the aggregates; in order of the column `by`, then as groups began."""
+    """A row for each combination of `keys`, with the aggregates; in order of the column `by`, then as groups began.
+
+    Without keys there is one row, of no rows, too. Without `by` groups are of no window.
+    """
 
     source: Node
     keys: tuple[str, ...]
     aggregates: tuple[Aggregate, ...]
-    by: str
+    by: str = ""
+    place: Place | None = None
 
 
 class Frame(msgspec.Struct, frozen=True):
@@ -201,4 +209,38 @@ class Match(msgspec.Struct, frozen=True):
     place: Place
 
 
-Node: TypeAlias = Scan | Compute | Filter | Project | Window | Group | Over | Join | AsOf | Match
+class SortKey(msgspec.Struct, frozen=True):
+    """What rows are sorted by."""
+
+    key: str
+    descending: bool
+    nulls_first: bool
+
+
+class Sort(msgspec.Struct, frozen=True):
+    """The rows in another order; equal ones as they came."""
+
+    source: Node
+    keys: tuple[SortKey, ...]
+    place: Place
+
+
+class Slice(msgspec.Struct, frozen=True):
+    """At most `count` rows (None: all) behind the first `skipped`."""
+
+    source: Node
+    skipped: int
+    count: int | None
+    place: Place
+
+
+class Append(msgspec.Struct, frozen=True):
+    """The rows of several queries, whose columns have the same keys and types, one query's after the other's."""
+
+    sources: tuple[Node, ...]
+    place: Place
+
+
+Node: TypeAlias = (
+    Scan | Compute | Filter | Project | Window | Group | Over | Join | AsOf | Match | Sort | Slice | Append
+)

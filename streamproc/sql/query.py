@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Tables", "compile_query"]
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from sqlglot import exp
@@ -18,21 +18,20 @@ from streamproc.sql.group import Grouping, compile_group
 from streamproc.sql.join import Sides, joined, moment
 from streamproc.sql.match import match_rows
 from streamproc.sql.names import AGGREGATES, Rows, Scope, called, key_of
+from streamproc.sql.order import Order, distinct, sliced
 from streamproc.sql.over import Overs
 from streamproc.sql.pattern_text import MATCH_CALL
 from streamproc.sql.plan import Column, Compute, Filter, Project, Scan
 from streamproc.sql.statements import Statement
 from streamproc.sql.tables import EVENT_TIME, Table
 from streamproc.sql.tvf import is_window_table, window_table
+from streamproc.sql.unions import operands, united
 
 _NESTED_MAX: Final = 30
 # Arguments of a SELECT that we read; others are clauses of somebody else's SQL.
-_READ: Final = frozenset({"expressions", "from_", "joins", "where", "group", "having", "with_", "windows"})
+_TAIL: Final = frozenset({"order", "limit", "offset"})
+_READ: Final = _TAIL | {"expressions", "distinct", "from_", "joins", "where", "group", "having", "with_", "windows"}
 _CLAUSES: Final[Mapping[str, tuple[str, TokenType | None]]] = {
-    "distinct": ("SELECT DISTINCT", TokenType.DISTINCT),
-    "order": ("ORDER BY", TokenType.ORDER_BY),
-    "limit": ("LIMIT", TokenType.LIMIT),
-    "offset": ("OFFSET", TokenType.OFFSET),
     "qualify": ("QUALIFY", TokenType.QUALIFY),
     "laterals": ("LATERAL", TokenType.LATERAL),
     "match": ("MATCH_RECOGNIZE", TokenType.MATCH_RECOGNIZE),
@@ -63,33 +62,86 @@ def compile_query(statement: Statement, tree: exp.Expr, tables: Tables) -> Rows:
     Raises:
         ConfigError: it is wrong, or outside the subset; with the place of the part that is.
     """
-    if not isinstance(tree, exp.Select):
-        what = {"Union": "UNION", "Intersect": "INTERSECT", "Except": "EXCEPT"}.get(type(tree).__name__)
-        raise ConfigError(f"{what or 'this'} is not part of the subset: a query is a SELECT", statement.place(tree))
     if tables.depth > _NESTED_MAX:
         raise ConfigError("queries are nested too deeply", statement.place(tree))
+    tables = tables._replace(depth=tables.depth + 1)
+    if isinstance(tree, exp.Select):
+        return _select(statement, tree, tables)
+    if isinstance(tree, exp.Subquery):
+        _refuse_extras(statement, tree, _TAIL)
+        return _tail(statement, tree, compile_query(statement, tree.this, tables))
+    if not isinstance(tree, exp.Union):
+        what = {"Intersect": "INTERSECT", "Except": "EXCEPT"}.get(type(tree).__name__)
+        raise ConfigError(f"{what or 'this'} is not part of the subset: a query is a SELECT", statement.place(tree))
+    tables = _with_queries(statement, tree, tables)
+    queries = operands(tree)
+    place = statement.clause(TokenType.UNION, queries[1])
+    if tree.args.get("by_name") or tree.args.get("on"):
+        raise ConfigError("UNION goes by the columns' places", place)
+    rows = united(statement, [(one, compile_query(statement, one, tables)) for one in queries], place)
+    return _tail(statement, tree, distinct(rows, place) if tree.args.get("distinct") else rows)
+
+
+def _tail(statement: Statement, tree: exp.Expr, rows: Rows) -> Rows:
+    """ORDER BY and LIMIT over whole queries, whose columns they name."""
+    names = [(one.name, exp.column(one.name, quoted=True)) for one in rows.columns]
+    return sliced(statement, tree, Order(statement, tree, names, hides=False).over(rows))
+
+
+def _select(statement: Statement, tree: exp.Select, tables: Tables) -> Rows:
     _refuse_clauses(statement, tree)
-    tables = _with_queries(statement, tree, tables._replace(depth=tables.depth + 1))
-    rows = _from(statement, tree, tables)
+    rows = _from(statement, tree, _with_queries(statement, tree, tables))
     where = tree.args.get("where")
     if where is not None:
         condition = Scope(statement, rows).condition(where.this, "WHERE")
         rows = rows._replace(node=Filter(rows.node, condition, rows.time))
     items = _items(statement, tree, rows)
+    once = tree.args.get("distinct")
+    order = Order(statement, tree, items, hides=once is None)
+    rows = _listed(statement, tree, [*items, *order.hidden], rows)
+    if once is not None:
+        if once.args.get("on"):
+            raise ConfigError("DISTINCT ON is not part of the subset", statement.clause(TokenType.DISTINCT, once))
+        rows = distinct(rows, statement.clause(TokenType.DISTINCT, tree.expressions[0]))
+    return order.shown(sliced(statement, tree, order.over(rows)))
+
+
+def _listed(statement: Statement, tree: exp.Select, items: list[tuple[str, exp.Expr]], rows: Rows) -> Rows:
+    """SELECT's list over rows, or over their groups."""
     group, having = tree.args.get("group"), tree.args.get("having")
-    if group is None:
-        _refuse_aggregates(statement, tree, having)
+    if group is None and not _aggregates([item for _, item in items], having):
+        if having is not None:
+            raise ConfigError("HAVING wants GROUP BY", statement.clause(TokenType.HAVING, having), "WHERE filters rows")
         overs = Overs(statement, rows, tree.args.get("windows") or [])
         selected = [(name, overs.after(item)) for name, item in items]
         return _selected(statement, selected, overs.rows())
     grouping = Grouping(statement, rows, group)
     selected = [(name, grouping.after(item, "SELECT")) for name, item in items]
-    kept = None if having is None else grouping.after(having.this, "HAVING")
+    kept = None if having is None else _kept(statement, grouping, having.this, dict(items))
     rows = compile_group(grouping)
     if kept is not None:
         condition = Scope(statement, rows).condition(kept, "HAVING")
         rows = rows._replace(node=Filter(rows.node, condition, rows.time))
     return _selected(statement, selected, rows)
+
+
+def _kept(statement: Statement, grouping: Grouping, having: exp.Expr, items: Mapping[str, exp.Expr]) -> exp.Expr:
+    """HAVING over the groups; it does not know the names of SELECT's list."""
+    known = {one.name for one in grouping.source.columns}
+    for node in having.find_all(exp.Column):
+        if not node.table and node.name in items and node.name not in known:
+            what = f"HAVING does not know {node.name}, a name of SELECT's list"
+            raise ConfigError(what, statement.place(node), f"write {items[node.name].sql(comments=False)[:60]}")
+    return grouping.after(having, "HAVING")
+
+
+def _aggregates(items: Sequence[exp.Expr], having: exp.Expr | None) -> bool:
+    """Whether there is an aggregate that is not one OVER rows."""
+    return any(
+        called(node) in AGGREGATES and not isinstance(node.parent, exp.Window)
+        for item in [*items, *([] if having is None else [having.this])]
+        for node in item.walk(prune=lambda one: isinstance(one, exp.Window))
+    )
 
 
 def _refuse_clauses(statement: Statement, tree: exp.Select) -> None:
@@ -100,11 +152,10 @@ def _refuse_clauses(statement: Statement, tree: exp.Select) -> None:
         first = part[0] if isinstance(part, list) else part
         node = first if isinstance(first, exp.Expr) else tree
         place = statement.place(node) if word is None else statement.clause(word, node)
-        hint = "rows come out in order of emission" if argument == "order" else None
-        raise ConfigError(f"{name} is not part of the subset", place, hint)
+        raise ConfigError(f"{name} is not part of the subset", place)
 
 
-def _with_queries(statement: Statement, tree: exp.Select, tables: Tables) -> Tables:
+def _with_queries(statement: Statement, tree: exp.Expr, tables: Tables) -> Tables:
     clause = tree.args.get("with_")
     if clause is None:
         return tables
@@ -138,8 +189,8 @@ def _relation(statement: Statement, node: exp.Expr, tables: Tables) -> Rows:
     if isinstance(node, exp.Subquery):
         _refuse_extras(statement, node)
         return _aliased(compile_query(statement, node.this, tables), node.alias)
-    if isinstance(node, exp.Lateral):
-        raise ConfigError("LATERAL is not part of the subset", statement.place(node))
+    if isinstance(node, (exp.Lateral, exp.Unnest)):
+        raise ConfigError(f"{node.key.upper()} is not part of the subset", statement.place(node))
     if not isinstance(node, exp.Table):
         raise ConfigError("a table, or a query in brackets, is wanted here", statement.place(node))
     _refuse_extras(statement, node)
@@ -154,10 +205,15 @@ def _relation(statement: Statement, node: exp.Expr, tables: Tables) -> Rows:
     return _named(statement, node, tables)
 
 
-def _refuse_extras(statement: Statement, node: exp.Expr) -> None:
+def _refuse_extras(statement: Statement, node: exp.Expr, read: frozenset[str] = frozenset()) -> None:
     for argument, part in node.args.items():
-        if part and argument not in _TABLE_READ:
-            called_so = {"sample": "TABLESAMPLE", "joins": "JOIN in brackets"}
+        if part and argument not in _TABLE_READ | read:
+            called_so = {
+                "sample": "TABLESAMPLE",
+                "joins": "JOIN in brackets",
+                "db": "a database's name before a table's",
+                "order": "ORDER BY",
+            }
             name = called_so.get(argument, argument.upper())
             raise ConfigError(f"{name} is not part of the subset here", statement.place(node))
     alias = node.args.get("alias")
@@ -226,17 +282,6 @@ def _starred(statement: Statement, item: exp.Expr, rows: Rows) -> list[tuple[str
         raise ConfigError(f"there is no table {alias} in FROM", statement.place(item), nearest(alias, aliases))
     columns = [exp.column(one.name, table=one.alias or None, quoted=True) for one in found]
     return [(one.name, column) for one, column in zip(found, columns, strict=True)]
-
-
-def _refuse_aggregates(statement: Statement, tree: exp.Select, having: exp.Expr | None) -> None:
-    """Without GROUP BY."""
-    if having is not None:
-        raise ConfigError("HAVING wants GROUP BY", statement.clause(TokenType.HAVING, having), "WHERE filters rows")
-    for item in tree.expressions:
-        for node in item.walk(prune=lambda one: isinstance(one, exp.Window)):
-            if called(node) in AGGREGATES and not isinstance(node.parent, exp.Window):
-                hint = "GROUP BY TUMBLE(event_time, INTERVAL '5' MINUTE), or OVER (...)"
-                raise ConfigError(f"{called(node).upper()} wants GROUP BY", statement.place(node), hint)
 
 
 def _selected(statement: Statement, items: list[tuple[str, exp.Expr]], rows: Rows) -> Rows:

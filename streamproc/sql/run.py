@@ -17,7 +17,7 @@ from operators.expressions.program import Program
 from operators.schema import DataType, Kind
 from state.errors import ConfigError, RecordError
 from streamproc.sql.aggregate import aggregated
-from streamproc.sql.codes import Ints, group_codes, joint_codes
+from streamproc.sql.codes import Ints, group_codes, joint_codes, ranks
 from streamproc.sql.frames import Bounds, bounds_of, framed
 from streamproc.sql.matches import matched
 from streamproc.sql.pairs import (
@@ -30,7 +30,23 @@ from streamproc.sql.pairs import (
     taken,
     with_unpaired,
 )
-from streamproc.sql.plan import AsOf, Compute, Filter, Frame, Group, Join, Match, Node, Over, Project, Scan, Window
+from streamproc.sql.plan import (
+    Append,
+    AsOf,
+    Compute,
+    Filter,
+    Frame,
+    Group,
+    Join,
+    Match,
+    Node,
+    Over,
+    Project,
+    Scan,
+    Slice,
+    Sort,
+    Window,
+)
 from streamproc.sql.tables import Table
 from streamproc.sql.windows import assigned
 
@@ -118,6 +134,7 @@ def _group(node: Group, tables: Mapping[str, Table]) -> Relation:
     source = run(node.source, tables)
     codes, first = group_codes([source.columns[key] for key in node.keys], source.size)
     columns = {key: source.columns[key].take(first) for key in node.keys}
+    groups = len(first) if node.keys else 1
     for one in node.aggregates:
         argument = source.columns[one.argument] if one.argument else None
         rows, own = argument, codes
@@ -127,9 +144,9 @@ def _group(node: Group, tables: Mapping[str, Table]) -> Relation:
             own = codes[places]
             rows = None if argument is None else argument.take(places)
         function = "distinct" if one.distinct else one.function
-        columns[one.key] = aggregated(function, rows, one.type, own, len(first))
-    order = np.argsort(columns[node.by].values, kind="stable")
-    return Relation(len(first), columns).take(order)
+        columns[one.key] = aggregated(function, rows, one.type, own, groups)
+    found = Relation(groups, columns)
+    return found.take(np.argsort(columns[node.by].values, kind="stable")) if node.by else found
 
 
 def _over(node: Over, tables: Mapping[str, Table]) -> Relation:
@@ -221,6 +238,32 @@ def _match(node: Match, tables: Mapping[str, Table]) -> Relation:
     return Relation(len(rows), made)
 
 
+def _sort(node: Sort, tables: Mapping[str, Table]) -> Relation:
+    source = run(node.source, tables)
+    by = []
+    for one in reversed(node.keys):
+        column = source.columns[one.key]
+        places = ranks(column)[0]
+        known = np.ones(source.size, np.bool_) if column.valid is None else column.valid
+        by += [np.where(known, -places if one.descending else places, 0), known if one.nulls_first else ~known]
+    return source.take(np.lexsort(by))
+
+
+def _slice(node: Slice, tables: Mapping[str, Table]) -> Relation:
+    source = run(node.source, tables)
+    stop = source.size if node.count is None else min(node.skipped + node.count, source.size)
+    return source.take(np.arange(min(node.skipped, stop), stop))
+
+
+def _append(node: Append, tables: Mapping[str, Table]) -> Relation:
+    found = run(node.sources[0], tables)
+    for one in node.sources[1:]:
+        more = run(one, tables)
+        columns = {key: concatenated(column, more.columns[key]) for key, column in found.columns.items()}
+        found = Relation(found.size + more.size, columns)
+    return found
+
+
 _STEPS: Final[dict[type, Callable[[Any, Mapping[str, Table]], Relation]]] = {
     Scan: _scan,
     Compute: _compute,
@@ -232,4 +275,7 @@ _STEPS: Final[dict[type, Callable[[Any, Mapping[str, Table]], Relation]]] = {
     Join: _join,
     AsOf: _as_of,
     Match: _match,
+    Sort: _sort,
+    Slice: _slice,
+    Append: _append,
 }

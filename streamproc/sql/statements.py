@@ -22,11 +22,13 @@ from streamproc.language.expression.parse import (
 )
 from streamproc.sql.ddl import CreateTable, parse_create
 from streamproc.sql.dialect import SqlDialect
+from streamproc.sql.heads import Head, head_of, is_view
 from streamproc.sql.pattern_text import PatternText, without_patterns
 
 FILE_MAX: Final = 1_000_000
 _DIALECT: Final = SqlDialect()
-_KNOWN: Final = "a statement is SELECT, WITH or CREATE TABLE"
+_KNOWN: Final = "a statement is SELECT, WITH, CREATE TABLE, CREATE VIEW or INSERT INTO"
+_QUERIES: Final = (TokenType.SELECT, TokenType.WITH, TokenType.INSERT, TokenType.CREATE, TokenType.L_PAREN)
 # TVFs are written TUMBLE(TABLE payments, ...): the word says nothing that the place does not.
 _BEFORE_NAME: Final = frozenset({TokenType.L_PAREN, TokenType.COMMA, TokenType.FARROW})
 
@@ -56,12 +58,13 @@ class Source(NamedTuple):
 
 
 class Statement(NamedTuple):
-    """A query: its tree, the words that it was made of, and what MATCH_RECOGNIZE ( ) holds, in order."""
+    """A query: its tree, the words that it was made of, what MATCH_RECOGNIZE ( ) holds, in order; what its rows are."""
 
     tree: exp.Expr
     tokens: list[Token]
     source: Source
     patterns: tuple[PatternText, ...] = ()
+    head: Head = Head("query")
 
     def place(self, node: exp.Expr) -> Place:
         """Where a part of it begins."""
@@ -114,10 +117,16 @@ def _statements(tokens: list[Token]) -> list[list[Token]]:
 def _parse(tokens: list[Token], source: Source) -> CreateTable | Statement:
     first, place = tokens[0], source.at(tokens[0].start)
     check_tokens(tokens, source.text, source.place)
-    if first.token_type is TokenType.CREATE:
-        return parse_create(tokens, source.text, source.place)
-    if first.token_type not in (TokenType.SELECT, TokenType.WITH):
+    if first.token_type not in _QUERIES:
         raise ConfigError(f"{first.text.upper()} is no statement of the subset", place, _KNOWN)
+    if first.token_type is TokenType.CREATE and not is_view(tokens):
+        return parse_create(tokens, source.text, source.place)
+    head, tokens = head_of(tokens, source.text, source.place)
+    return _query(tokens, source, head)
+
+
+def _query(tokens: list[Token], source: Source, head: Head) -> Statement:
+    first, place = tokens[0], source.at(tokens[0].start)
     outside, patterns = without_patterns(tokens, source.text, source.place)
     words = [_plain(outside, n) for n in range(len(outside)) if not _says_nothing(outside, n)]
     try:
@@ -132,7 +141,7 @@ def _parse(tokens: list[Token], source: Source) -> CreateTable | Statement:
     tree.meta["start"] = first.start
     check_depth(source.expr(tree))
     normalize(tree)
-    return Statement(tree, tokens, source, patterns)
+    return Statement(tree, tokens, source, patterns, head)
 
 
 def _says_nothing(tokens: list[Token], n: int) -> bool:

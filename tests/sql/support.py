@@ -98,10 +98,11 @@ def ours(sql: str, files: Mapping[str, Path]) -> list[Row]:
     return [json.loads(line) for line in b"".join(pieces).splitlines()]
 
 
-def theirs(sql: str, files: Mapping[str, Path]) -> list[Row]:
+def theirs(sql: str, files: Mapping[str, Path], *settings: str) -> list[Row]:
     """DuckDB's rows of one query, in our JSON's values."""
     with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'")
+        for setting in ("SET TimeZone = 'UTC'", *settings):
+            connection.execute(setting)
         for name, path in files.items():
             connection.execute(f"CREATE TABLE {name} AS FROM {reader(path)}")
             for column, kind, *_ in connection.execute(f"DESCRIBE {name}").fetchall():

@@ -133,3 +133,16 @@ def test_json_numbers(tmp_path: Path) -> None:
     files = {"account_events": write(tmp_path, "account_events", events())}
     found = ours(TAKEOVER.format(within="WITHIN INTERVAL '10' MINUTE"), files)
     assert json.dumps(found[0]["amount"]) in {"1500", "1500.0"}
+
+
+def test_the_time_of_a_match_is_that_of_its_last_row(tmp_path: Path) -> None:
+    """Flink's MATCH_ROWTIME(); windows may be made of it."""
+    files = {"account_events": write(tmp_path, "account_events", events())}
+    pattern = TAKEOVER.format(within="").replace("ONE ROW", ", MATCH_ROWTIME() AS at_time ONE ROW").rstrip("; \n")
+    assert {row["account_id"]: row["at_time"] for row in ours(pattern, files)} == {
+        1: took(1, 48)["bought_at"],
+        2: took(2, 240)["bought_at"],
+    }
+    windows = f"""SELECT TUMBLE_START(at_time, INTERVAL '10' MINUTE) AS s, COUNT(*) AS n FROM ({pattern})
+        GROUP BY TUMBLE(at_time, INTERVAL '10' MINUTE)"""
+    assert ours(windows, files) == [{"s": stamp(0), "n": 1}, {"s": stamp(1_200_000), "n": 1}]

@@ -12,19 +12,54 @@ G = "GROUP BY card_id, TUMBLE(event_time, INTERVAL '5' MINUTE)"
 M = "SELECT * FROM payments MATCH_RECOGNIZE (\nPARTITION BY card_id ORDER BY event_time {})"
 WRONG = {
     # statements
-    "": "q.sql: the file has no statement (a statement is SELECT, WITH or CREATE TABLE)",
+    "": "q.sql: the file has no statement (a statement is SELECT, WITH, CREATE TABLE, CREATE VIEW or INSERT INTO)",
     "-- nothing": "q.sql: the file has no statement",
-    "INSERT INTO x SELECT 1 FROM payments": "q.sql:1:1: INSERT is no statement of the subset",
+    "INSERT INTO x VALUES (1)": "q.sql:1:15: a query is wanted here, not VALUES",
+    "INSERT OVERWRITE x SELECT 1 FROM payments": "q.sql:1:8: INSERT OVERWRITE is not part of the subset",
+    "CREATE TABLE s (a INT); INSERT INTO s SELECT card_id FROM payments": (
+        "q.sql:1:37: a of s is int64, the query's card_id string (CAST(card_id AS ...))"
+    ),
+    "CREATE TABLE s (a INT); INSERT INTO s SELECT amount FROM payments": "a of s is int64, the query's amount float64",
+    "CREATE TABLE s (abc INT); INSERT INTO s (abd) SELECT 1 FROM payments": (
+        "q.sql:1:39: the table s has no column abd (did you mean abc?)"
+    ),
+    "CREATE TABLE s (a INT, b INT); INSERT INTO s SELECT 1 FROM payments": "s has 2 columns, the query 1 (a, b)",
+    "CREATE VIEW v AS SELECT 1 FROM x": "q.sql:1:32: there is no table x",
+    "CREATE VIEW payments AS SELECT 1 FROM payments": "q.sql:1:13: there is a table payments already",
+    "CREATE VIEW v (a, a) AS SELECT 1 FROM payments": "two columns are called a",
+    "CREATE VIEW v AS 5": "q.sql:1:18: a query is wanted here, not 5",
+    "SHOW TABLES": "q.sql:1:1: SHOW is no statement of the subset",
     "SELECT 1 FROM payments;\nDROP TABLE x": "q.sql:2:1: DROP is no statement of the subset",
     "SELECT 'x FROM payments": "q.sql:1:8: a quote or a comment is not closed",
     "SELECT 1 /* x FROM payments": "q.sql:1:10: a quote or a comment is not closed",
     "SELECT FROM WHERE": "q.sql:1:",
     "SELECT (1 FROM payments": "q.sql:1:11: cannot parse the statement",
     # clauses
-    "SELECT 1 FROM payments ORDER BY amount": "q.sql:1:24: ORDER BY is not part of the subset",
-    "SELECT 1 FROM payments LIMIT 5": "q.sql:1:24: LIMIT is not part of the subset",
-    "SELECT DISTINCT card_id FROM payments": "q.sql:1:8: SELECT DISTINCT is not part of the subset",
-    "SELECT 1 FROM payments UNION ALL SELECT 2 FROM payments": "q.sql:1:1: UNION is not part of the subset",
+    "SELECT card_id FROM payments ORDER BY crd_id": "q.sql:1:39: there is no column crd_id (did you mean card_id?)",
+    "SELECT card_id FROM payments ORDER BY 2": "q.sql:1:39: the query has 1 columns: ORDER BY 2 is none",
+    "SELECT DISTINCT card_id FROM payments ORDER BY amount": "q.sql:1:48: ORDER BY names a column of the query here",
+    "SELECT 1 FROM payments LIMIT amount": "q.sql:1:30: a whole number of rows is wanted here",
+    "SELECT 1 FROM payments FETCH FIRST 5 ROWS WITH TIES": "FETCH FIRST n ROWS ONLY is wanted",
+    "SELECT DISTINCT ON (card_id) card_id FROM payments": "DISTINCT ON is not part of the subset",
+    "SELECT card_id, items FROM payments UNION ALL SELECT card_id FROM payments": (
+        "the queries of UNION have 2 and 1 columns"
+    ),
+    "SELECT card_id FROM payments UNION SELECT items FROM payments": (
+        "card_id is string in one query of UNION, int64 in another (CAST one of them)"
+    ),
+    "SELECT card_id AS c FROM payments UNION SELECT kind FROM changes ORDER BY kind": (
+        "q.sql:1:75: ORDER BY names a column of the query here (there is only c)"
+    ),
+    "SELECT 1 FROM payments INTERSECT SELECT 2 FROM payments": "INTERSECT is not part of the subset",
+    "SELECT 1 FROM payments EXCEPT SELECT 2 FROM payments": "EXCEPT is not part of the subset",
+    "SELECT 1 FROM payments WHERE EXISTS (SELECT 1 FROM changes c WHERE c.level = items)": (
+        "a query is not allowed in WHERE"
+    ),
+    "SELECT 1 FROM payments CROSS JOIN UNNEST(card_id) AS t (x)": "q.sql:1:42: UNNEST is not part of the subset",
+    "SELECT 1 FROM db.payments": "q.sql:1:15: a database's name before a table's is not part of the subset",
+    "SELECT CURRENT_TIMESTAMP FROM payments": "q.sql:1:8: CURRENT_TIMESTAMP is not part of the subset (a clock would",
+    "SELECT LISTAGG(card_id) FROM payments GROUP BY items": "q.sql:1:8: there is no function or aggregate listagg",
+    f"SELECT COUNT(*) AS cnt FROM payments {G} HAVING cnt > 1": "HAVING does not know cnt, a name of SELECT's list (w",
     "SELECT 1": "q.sql:1:1: FROM is missing",
     "SELECT 1 FROM payments WHERE amount > (SELECT 1 FROM payments)": "a query is not allowed in WHERE (queries may",
     "SELECT 1 FROM payments WHERE card_id IN (SELECT card_id FROM changes)": "a query is not allowed in WHERE",
@@ -43,8 +78,7 @@ WRONG = {
     "SELECT NULL FROM payments": "the type of NULL is not known here",
     f"SELECT SUM(card_id) FROM payments {G}": "q.sql:1:8: SUM wants a number, not string",
     # windows and aggregates
-    "SELECT COUNT(*) FROM payments": "q.sql:1:8: COUNT wants GROUP BY (GROUP BY TUMBLE(",
-    "SELECT card_id, COUNT(*) FROM payments GROUP BY card_id": "q.sql:1:49: GROUP BY wants a window of time",
+    "SELECT card_id, COUNT(*) FROM payments": "q.sql:1:8: card_id in SELECT must be in GROUP BY, or in an aggregate",
     "SELECT 1 FROM payments WHERE SUM(amount) > 1": "q.sql:1:30: the aggregate SUM is not allowed in WHERE (HAVING",
     f"SELECT amount FROM payments {G}": "q.sql:1:8: amount in SELECT must be in GROUP BY, or in an aggregate",
     f"SELECT SUM(MAX(amount)) FROM payments {G}": "the aggregate MAX is not allowed in the argument of SUM",
@@ -129,7 +163,7 @@ WRONG = {
     "CREATE TABLE t (a INT": "q.sql:1:19: ) is wanted here",
     "CREATE TABLE t (a AS 1 + 2)": "q.sql:1:19: computed columns are not part of the subset",
     "CREATE TABLE t (a DECIMAL(38, 18))": "q.sql:1:19: at most 15 decimals are kept",
-    "CREATE VIEW v AS SELECT 1 FROM payments": "q.sql:1:8: CREATE VIEW is no statement of the subset",
+    "CREATE FUNCTION f AS 'x'": "q.sql:1:8: CREATE FUNCTION is no statement of the subset",
     # bounds
     "SELECT " + "(" * 60 + "1" + ")" * 60 + " FROM payments": "nested more than 30 levels deep",
     "SELECT " + "1 + " * 3000 + "1 FROM payments": "at most 4000 are allowed",
