@@ -17,7 +17,21 @@ PAGES = Path(__file__).parents[2] / "docs" / "language"
 REFERENCE = (PAGES / "pipeline.md").read_text()
 TIME = (PAGES / "time.md").read_text()
 CALLS = (PAGES / "calls.md").read_text()
-NOT_KEYS = {"place", "places", "url_place", "key_type", "match", "made", "options", "timed", "kind", "size"}
+NOT_KEYS = {
+    "place",
+    "places",
+    "url_place",
+    "topic_place",
+    "stage_place",
+    "per_place",
+    "key_type",
+    "match",
+    "made",
+    "options",
+    "timed",
+    "kind",
+    "size",
+}
 
 
 def keys() -> list[tuple[str, str]]:
