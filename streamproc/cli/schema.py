@@ -8,7 +8,7 @@ import sys
 
 from streamproc.cli.stdout import writing_stdout
 
-EXAMPLES = ("streamproc schema > pipeline.schema.json",)
+EXAMPLES = ("streamproc schema",)
 
 
 def command() -> None:
