@@ -20,6 +20,7 @@ from streamproc.cli import (
     publish_table,
     repartition,
     run,
+    schema,
     sql,
     state_checkpoints,
     state_inspect,
@@ -65,6 +66,7 @@ def _example(module: ModuleType) -> str:
 app.command("demo", epilog=_example(demo))(demo.command)
 app.command("new", epilog=_example(new))(new.command)
 app.command("validate", epilog=_example(validate), cls=EnvironmentCommand)(validate.command)
+app.command("schema", epilog=_example(schema))(schema.command)
 app.command("explain", epilog=_example(explain))(explain.command)
 app.command("run", epilog=_example(run), cls=EnvironmentCommand)(run.command)
 app.command("feed", epilog=_example(feed), cls=EnvironmentCommand)(feed.command)

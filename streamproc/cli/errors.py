@@ -18,6 +18,8 @@ from state.errors import ConfigError, RecordError, StreamprocError
 
 DEBUG_VARIABLE = "STREAMPROC_DEBUG"
 WRONG_USE, FAILED, INTERRUPTED = 2, 1, 130
+LONGEST = 600
+"""Characters of a line: place and hint stand at its ends."""
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -73,6 +75,8 @@ def _of_typer(error: BaseException) -> int | None:
 
 def _say(text: str, hint: str = "") -> None:
     said = f"error: {text}" + (f" ({hint})" if hint else "")
+    if len(said) > LONGEST:  # what is wrong is quoted, however long it is
+        said = f"{said[: LONGEST * 2 // 3]} ... {said[-LONGEST // 3 :]}"
     plain = (sign if sign.isprintable() else ascii(sign)[1:-1] for sign in said)  # a file may call a column ESC [2J
     sys.stderr.write("".join(plain) + "\n")
 

@@ -32,7 +32,7 @@ from operators.operator import Operator
 from operators.patterns.operator import dropped_column, matched_column, measure_column
 from operators.windows.spec import PREVIOUS_MAX
 from state.errors import ConfigError, Place
-from streamproc.language.expression import CallNode, Expr, columns_of, parse, rewrite_calls
+from streamproc.language.expression import CallNode, Expr, columns_of, parse, place_of, rewrite_calls
 from streamproc.language.model import (
     Absence,
     ExpressionFeature,
@@ -64,7 +64,9 @@ class ExpressionItem(msgspec.Struct, frozen=True):
 
 
 class WindowItem(msgspec.Struct, frozen=True):
-    """One aggregate over one window; `of` and `where` are columns."""
+    """One aggregate over one window; `of` and `where` are columns. `places`: where each is named, if
+    not at `place`.
+    """
 
     name: str
     key: str
@@ -75,6 +77,7 @@ class WindowItem(msgspec.Struct, frozen=True):
     delay: int
     precision: int
     place: Place
+    places: dict[str, Place] = {}
 
 
 class PreviousItem(msgspec.Struct, frozen=True):
@@ -86,6 +89,7 @@ class PreviousItem(msgspec.Struct, frozen=True):
     n: int
     place: Place
     where: str | None = None
+    places: dict[str, Place] = {}
 
 
 class ScoreItem(msgspec.Struct, frozen=True):
@@ -231,9 +235,15 @@ class Draft:
         where = self._where(read, of, feature.where, feature.per, feature.place)
         made = []
         key = self._text_key(feature.per or self.key, feature.place)
+        named = ((of, feature.of), (where, feature.where))
+        places = {column: expr.place for column, expr in named if column and expr}
+        if feature.per:
+            places[key] = feature.per_place
         for column, aggregate, over in window_names(name, feature):
             self.add(
-                WindowItem(column, key, aggregate, over, of, where, feature.delay, feature.precision, feature.place)
+                WindowItem(
+                    column, key, aggregate, over, of, where, feature.delay, feature.precision, feature.place, places
+                )
             )
             made.append(column)
         return made
@@ -319,16 +329,17 @@ class Draft:
         where = self._where(read, of if call.name == "first_seen" else None, given, key, call.place)
         suffix += f"_where_{_slug(where)}" if where else ""
         key = self._text_key(key, call.place)
+        places = {of: place_of(call.args[0], call.args[0].ast)}
         item: Item
         if call.name == "previous":
             n = call.args[1].literal if len(call.args) == 2 else 1
             if not isinstance(n, int) or isinstance(n, bool) or not 1 <= n <= PREVIOUS_MAX:
                 raise ConfigError(f"previous(x, n) takes a number n from 1 to {PREVIOUS_MAX}", call.place)
-            item = PreviousItem(f"_previous_{n}_{_slug(of)}{suffix}", key, of, n, call.place, where)
+            item = PreviousItem(f"_previous_{n}_{_slug(of)}{suffix}", key, of, n, call.place, where, places)
         else:
             over = _over(call)
             name = f"_first_seen_{duration_text(over)}_{_slug(of)}{suffix}"
-            item = WindowItem(name, key, "first_seen", over, of, where, 0, 0, call.place)
+            item = WindowItem(name, key, "first_seen", over, of, where, 0, 0, call.place, places)
         self.items.setdefault(item.name, item)
         return item.name
 

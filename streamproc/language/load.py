@@ -87,8 +87,8 @@ def read_pipeline(content: str, file: str) -> Pipeline:
     models = {key: _model(section) for key, section in top.subsections("models", "model")}
     decision = _decision(top)
     rules = _rules(top, decision) + _without_score(models, decision, top.problems)
-    topics = _topics(top, name, timed=any(stage.timed for stage in stages))
-    _check_topics(name, streams, stages, topics, rules, problems=problems)
+    topics, places = _topics(top, name, timed=any(stage.timed for stage in stages))
+    _check_topics(name, streams, stages, topics, rules, places=places, problems=problems)
     check_alerts(stages, problems)
     partitions = top.get("partitions", whole(1, PARTITIONS_MAX), 4)
     retention = top.get("retention", duration, 0) or None
@@ -119,6 +119,12 @@ def read_pipeline(content: str, file: str) -> Pipeline:
 
 
 def _operator(section: Section) -> UserOperator:
+    like = next((key for key in section if nearest(key, ("operator",)) == "did you mean operator?"), None)
+    if "operator" not in section and like:
+        section.problems.add(
+            f"unknown key {like!r} in {section.what}", section.key_place(like), "did you mean operator?"
+        )
+        return UserOperator("", {}, section.place)
     reference = section.need("operator", text, "", "./ops.py:MyOperator or package.module:MyOperator")
     options = {key: _plain(section.node(key) or _NOTHING) for key in section if key != "operator"}
     section.close()
@@ -149,11 +155,13 @@ def _model(section: Section) -> Model:
     tiers = {}
     if (node := section.node("tiers")) is not None:
         tier = Section(node, "tiers", section.problems)
+        before = len(section.problems.errors)
         tiers = {key: tier.need(key, number(0, 100), 0.0) for key in tier}
         bounds = list(tiers.values())
-        if bounds != sorted(bounds) or len(set(bounds)) < len(bounds):
+        read = len(section.problems.errors) == before
+        if read and (bounds != sorted(bounds) or len(set(bounds)) < len(bounds)):
             section.problems.add("tiers must rise: {low: 0, medium: 40, ...}", tier.place)
-        elif bounds and bounds[0] != 0:
+        elif read and bounds and bounds[0] != 0:
             section.problems.add("the first tier must begin at 0", tier.place)
     no_score = section.get("no_score", text, "")
     for key in ("champion", "challenger", "shadow", "version"):
@@ -250,20 +258,21 @@ def _no_expression(place: Place) -> Expr:
 
 def _check_topics(
     pipeline: str, streams: dict[str, Stream], stages: tuple[Stage, ...], topics: Topics, rules: tuple[Rule, ...],
-    *, problems: Problems,
+    *, places: dict[str, Place], problems: Problems,
 ) -> None:  # fmt: skip
     """No topic has two uses: what is written must not be read as input, nor mixed."""
     uses: dict[str, str] = {}
     for name, stream in streams.items():
         if stream.topic in uses:
-            problems.add(f"topic {stream.topic} is {uses[stream.topic]} topic too", stream.place, "give each its own")
+            problems.add(
+                f"topic {stream.topic} is {uses[stream.topic]} topic too", stream.topic_place, "give each its own"
+            )
         uses.setdefault(stream.topic, "the stream's" if len(streams) == 1 else f"the stream {name}'s")
-    place = next((stream.place for stream in streams.values()), None)
     for kind, topic in msgspec.structs.asdict(topics).items():
         if not topic:
             continue
         if topic in uses:
-            problems.add(f"topics: {kind} is {uses[topic]} topic too", place, topic)
+            problems.add(f"topics: {kind} is {uses[topic]} topic too", places.get(kind), topic)
         uses.setdefault(topic, f"the {kind}")
     steps: list[tuple[str, Stage | Call]] = []
     for stage in stages[1:]:
@@ -277,10 +286,10 @@ def _check_topics(
             problems.add(f"rule {rule.id}: to: {topic} is {uses[topic]} topic", rule.place, "choose another name")
 
 
-def _topics(top: Section, pipeline: str, *, timed: bool) -> Topics:
-    """Topics of alerts and late rows are there where something is `timed`."""
+def _topics(top: Section, pipeline: str, *, timed: bool) -> tuple[Topics, dict[str, Place]]:
+    """The topics and their places. Those of alerts and late rows are there where something is `timed`."""
     section = Section(top.node("topics") or _NOTHING, "topics", top.problems)
     kinds = ("decisions", "dead_letters", "journal", *(("alerts", "late") if timed else ()))
     found = Topics(**{kind: section.get(kind, topic_name, f"{pipeline}.{kind}") for kind in kinds})
     section.close()
-    return found
+    return found, {kind: getattr(section.node(kind), "place", top.key_place("streams")) for kind in kinds}

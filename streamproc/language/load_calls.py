@@ -35,7 +35,7 @@ _EXAMPLE = '{url: "https://devices.example/reputation?device={device_id}", timeo
 def read_call(section: Section, name: str) -> Call:
     """One call step; expressions there are none, its columns are looked up at compiling."""
     call = Section(section.node("call") or word("", section.place), f"call {name}", section.problems)
-    asked = _query(call) if "sql" in call else _request(call)
+    asked = _query(call) if "sql" in call or "database" in call else _request(call)
     usual = Call(name, "", {}, in_flight=_CONNECTIONS if "sql" in call else Call("", "", {}).in_flight)
     returns = read_fields(section, "returns", "returns: {reputation: float64, known_bad: bool}")
     found = Call(
@@ -191,8 +191,13 @@ def _defaults(section: Section, returns: dict[str, FieldDeclaration]) -> dict[st
     if node is None:
         return found
     given = Section(node, "default", section.problems)
+    declared = section.node("returns")
+    if "returns" not in section:
+        return found
     for name in given:
         if name not in returns:
+            if isinstance(declared, Mapping) and name in declared.entries:
+                continue  # what is wrong with it was said
             section.problems.add(f"default: {name} is not returned", given.key_place(name), nearest(name, returns))
         elif (value := given.node(name)) is not None:
             with section.problems.caught():

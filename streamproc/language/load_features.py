@@ -11,7 +11,7 @@ from state.errors import ConfigError, Place
 from streamproc.language.expression import Expr
 from streamproc.language.model import ExpressionFeature, Feature, WindowGroup, window_names
 from streamproc.language.problems import nearest
-from streamproc.language.reader import Section, check_identifier, choice, duration, formula, identifier, text
+from streamproc.language.reader import Section, check_identifier, choice, duration, formula, identifier, itself, text
 from streamproc.language.units import parse_duration
 from streamproc.language.yaml_tree import Items, Mapping, Node, Scalar, word
 
@@ -79,6 +79,7 @@ def _windows(name: str, section: Section, place: Place) -> Feature:
         of = _of(section, single[0])
         template = name
         for extra in single[1:]:
+            section.node(extra)
             section.problems.add(f"feature {name} has two aggregates", section.key_place(extra), "make it a group: of:")
     elif "of" in section or "aggregates" in section:
         aggregates = _aggregates(section)
@@ -100,9 +101,12 @@ def _windows(name: str, section: Section, place: Place) -> Feature:
         per=section.get("per", identifier, None),
         name=template,
         place=place,
+        per_place=getattr(section.node("per"), "place", place),
     )
+    before = len(section.problems.errors)
     section.close()
-    _check_group(name, group, section)
+    if len(section.problems.errors) == before:
+        _check_group(name, group, section)
     return group
 
 
@@ -116,13 +120,9 @@ def _of(section: Section, key: str) -> Expr | None:
     return None
 
 
-def _itself(node: Node) -> Node:
-    return node
-
-
 def _aggregates(section: Section) -> dict[str, str]:
     """Aggregate -> what names call it, from a list or a mapping."""
-    if (node := section.need("aggregates", _itself, None, "aggregates: [count, sum]")) is None:
+    if (node := section.need("aggregates", itself, None, "aggregates: [count, sum]")) is None:
         return {}
     found: dict[str, str] = {}
     for given, shown in _pairs(node):
@@ -141,7 +141,7 @@ def _aggregates(section: Section) -> dict[str, str]:
 
 def _over(section: Section) -> dict[int, str]:
     """Window length (ms) -> what names call it, from one duration, a list or a mapping."""
-    if (node := section.need("over", _itself, None, "over: 5m, or over: [5m, 1h]")) is None:
+    if (node := section.need("over", itself, None, "over: 5m, or over: [5m, 1h]")) is None:
         return {}
     found: dict[int, str] = {}
     for given, shown in _pairs(node):

@@ -23,12 +23,11 @@ _EXAMPLE = "- parallel: [{name: merchant, ...}, {name: device, ...}]"
 def read_stages(top: Section, streams: dict[str, Stream]) -> tuple[Stage, ...]:
     """All stages, in order; those side by side in the order in which they are written."""
     stream = next(iter(streams), "")
-    if "stages" not in top:
+    if (node := top.node("stages")) is None:
         return (_stage(top, "main", stream),)
     for key in ("name", "partition_by", "per", "ttl", "in_step", "features", "patterns", *TIMED_KEYS):
         if top.node(key) is not None:
             top.problems.add(f"{key!r} stands beside 'stages'", top.key_place(key), "move it into the stage")
-    node = top.node("stages")
     if not isinstance(node, Items) or not node.items:
         top.problems.add("stages must be a list of stages", top.key_place("stages"))
         return ()
@@ -122,7 +121,8 @@ class _Reader:
 
 
 def _stage(section: Section, name: str, stream: str, calls: Sequence[Call] = ()) -> Stage:
-    partition_by = section.need("partition_by", identifier, "", f"the field of {stream or 'the stream'} that keys it")
+    hint = f"the field of {stream or 'the stream'} that keys it"
+    partition_by = section.need("partition_by", identifier, "", hint, "stages")
     per = section.get("per", identifier, partition_by)
     ttl = section.get("ttl", duration, 0)
     in_step = section.get("in_step", duration, IN_STEP_MS)

@@ -18,6 +18,7 @@ from streamproc.language.reader import (
     duration,
     flag,
     identifier,
+    itself,
     text,
     topic_name,
     type_name,
@@ -33,13 +34,16 @@ def read_streams(top: Section, pipeline: str) -> dict[str, Stream]:
     """The streams, the one that is decided first; the others keep their order."""
     if "streams" not in top:
         top.need("streams", text, "", "streams: {transactions: {fields: ..., id: ..., event_time: ...}}")
+        top.node("decide")
         return {}
+    before = len(top.problems.errors)
     found = {name: _stream(section, f"{pipeline}.{name}") for name, section in top.subsections("streams", "stream")}
-    if not found:
+    if not found and len(top.problems.errors) == before:
         top.problems.add("streams needs one stream", top.key_place("streams"))
     decided = top.get("decide", text, next(iter(found), ""))
     if found and decided not in found:
-        top.problems.add(f"decide: there is no stream {decided!r}", top.key_place("decide"), nearest(decided, found))
+        place = getattr(top.node("decide"), "place", top.place)
+        top.problems.add(f"decide: there is no stream {decided!r}", place, nearest(decided, found))
     return {name: found[name] for name in sorted(found, key=lambda name: name != decided)}
 
 
@@ -61,6 +65,8 @@ def _stream(section: Section, topic: str) -> Stream:
         wait=section.get("wait", duration, 1000),
         place=section.place,
         places=tuple(node.place for node in [section.node("schema")] if node),
+        topic_place=getattr(section.node("topic"), "place", section.place),
+        stage_place=getattr(section.node("stage"), "place", section.place),
     )
     for key in ("schema", "registry"):
         if key in section and format_ != "avro":
@@ -84,9 +90,11 @@ def _check_role(section: Section, fields: dict[str, FieldDeclaration], key: str,
 
 def read_fields(section: Section, key: str, example: str, format_: str = "json") -> dict[str, FieldDeclaration]:
     """The fields that are declared under `key`; there must be some."""
-    node = section.node(key)
+    node = section.need(key, itself, None, example)
+    if node is None:
+        return {}
     if not isinstance(node, Mapping) or not node.entries:
-        section.problems.add(f"{section.what} needs its {key}", section.place, example)
+        section.problems.add(f"{section.what} needs its {key}: a mapping of names to types", node.place, example)
         return {}
     found: dict[str, FieldDeclaration] = {}
     sources: dict[str, str] = {}

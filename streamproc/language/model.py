@@ -69,7 +69,8 @@ class Stream(msgspec.Struct, frozen=True):
     """An input stream. Durations are ms; `deduplicate` 0: not at all. `schema`: a file, `registry`: a URL; of Avro.
 
     `stage`: the one it enters, "": the first that is keyed by one of its fields. `wait`: how long other streams' rows
-    wait for it when it lags. `places`: of the schema's.
+    wait for it when it lags. `places`: of the schema's; `topic_place`, `stage_place`: the stream's
+    where they are not named.
     """
 
     fields: dict[str, FieldDeclaration]
@@ -86,6 +87,8 @@ class Stream(msgspec.Struct, frozen=True):
     wait: int = 1000
     place: Place = Place("")
     places: tuple[Place, ...] = ()
+    topic_place: Place = Place("")
+    stage_place: Place = Place("")
 
 
 class Table(msgspec.Struct, frozen=True):
@@ -131,6 +134,7 @@ class WindowGroup(msgspec.Struct, frozen=True):
     per: str | None = None
     name: str = "{group}_{aggregate}_{over}"
     place: Place = Place("")
+    per_place: Place = Place("")
 
 
 Feature = ExpressionFeature | WindowGroup

@@ -11,6 +11,7 @@ __all__ = [
     "flag",
     "formula",
     "identifier",
+    "itself",
     "names",
     "number",
     "text",
@@ -37,6 +38,11 @@ Reader = Callable[[Node], T]
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 _TOPIC = re.compile(r"[A-Za-z0-9._-]{1,200}")
 _EXPRESSION_MAX = 20_000
+
+
+def itself(node: Node) -> Node:
+    """What stands there, unread."""
+    return node
 
 
 def text(node: Node) -> str:
@@ -159,9 +165,11 @@ def each(read: Reader[T]) -> Reader[tuple[T, ...]]:
 def names(node: Node) -> tuple[str, ...]:
     """A list of names, each once."""
     found = each(text)(node)
+    seen: set[str] = set()
     for item, name in zip(node.items if isinstance(node, Items) else [node], found, strict=True):
-        if found.count(name) > 1:
+        if name in seen:
             raise ConfigError(f"{name} is listed twice", item.place)
+        seen.add(name)
     return found
 
 
@@ -176,9 +184,10 @@ class Section:
         self.problems = problems
         self.place = node.place
         self._known: list[str] = []
-        self._missing: list[tuple[str, str | None]] = []
+        self._missing: list[tuple[str, str | None, str]] = []
         self._node = node if isinstance(node, Mapping) else Mapping({}, {}, node.place)
-        if not isinstance(node, Mapping) and not (isinstance(node, Scalar) and node.empty):
+        self._refused = not isinstance(node, Mapping) and not (isinstance(node, Scalar) and node.empty)
+        if self._refused:
             hint = fullwidth_hint(node.text) if isinstance(node, Scalar) else None
             problems.add(f"{what} must be a mapping of keys to values", node.place, hint)
 
@@ -198,11 +207,11 @@ class Section:
         self._known.append(key)
         return self._node.entries.get(key)
 
-    def need(self, key: str, read: Reader[T], fallback: T, hint: str | None = None) -> T:
-        """The value of a key that must be there; `close` says so if it is not."""
+    def need(self, key: str, read: Reader[T], fallback: T, hint: str | None = None, instead: str = "") -> T:
+        """The value of a key that must be there, or `instead` of it another; `close` says so if it is not."""
         if key not in self:
             self._known.append(key)
-            self._missing.append((key, hint))
+            self._missing.append((key, hint, instead))
             return fallback
         return self.get(key, read, fallback)
 
@@ -242,6 +251,6 @@ class Section:
                 if self._node.flow and isinstance(value, Scalar) and value.empty:
                     hint = fullwidth_hint(key) or "a comma ends a value inside { }: quote it"
                 self.problems.add(f"unknown key {key!r} in {self.what}", self.key_place(key), hint)
-        for key, hint in self._missing:
-            if f"did you mean {key}?" not in misspelt:
+        for key, hint, instead in self._missing if not self._refused else ():
+            if not misspelt & {f"did you mean {key}?", f"did you mean {instead}?"}:
                 self.problems.add(f"{self.what} lacks {key!r}", self.place, hint)

@@ -66,6 +66,8 @@ def _find(item: Item, column: str) -> Place:
     """Where a column stands in an item's text."""
     if isinstance(item, ScoreItem):
         return item.model.places[item.model.features.index(column)]
+    if isinstance(item, WindowItem | PreviousItem):
+        return item.places.get(column, item.place)
     if not isinstance(item, ExpressionItem):
         return item.place
     text, place = item.expr.text, item.expr.place

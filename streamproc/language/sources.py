@@ -32,7 +32,7 @@ def _stage_of(name: str, stream: Stream, stages: Sequence[Stage], problems: Prob
     by_name = {stage.name: stage for stage in stages}
     if stream.stage and stream.stage not in by_name:
         hint = nearest(stream.stage, by_name)
-        problems.add(f"stream {name}: there is no stage {stream.stage!r}", stream.place, hint)
+        problems.add(f"stream {name}: there is no stage {stream.stage!r}", stream.stage_place, hint)
         return None
     for stage in [by_name[stream.stage]] if stream.stage else stages:
         if stage.partition_by in stream.fields:

@@ -146,7 +146,7 @@ class StepBuilder:
                     previous.append(earlier)
             except ConfigError as error:
                 # Windows of a group differ in their names only: what is wrong with all of them is said once.
-                self._problems.add(error.message.removeprefix(f"{item.name}: "), item.place, error.hint)
+                self._problems.add(error.message.removeprefix(f"{item.name}: "), error.place or item.place, error.hint)
         if not features and not previous:
             return
         key = layer[0].key
@@ -160,7 +160,7 @@ class StepBuilder:
 
     def _window(self, item: WindowItem) -> windows.WindowFeature:
         of = self.scope[item.of] if item.of else None
-        self._check_where(item.where)
+        self._check_where(item)
         return windows.WindowFeature(
             name=item.name,
             aggregate=windows.Aggregate(item.aggregate),
@@ -175,12 +175,13 @@ class StepBuilder:
 
     def _previous(self, item: PreviousItem) -> windows.PreviousFeature:
         of = self.scope[item.of]
-        self._check_where(item.where)
+        self._check_where(item)
         return windows.PreviousFeature(item.name, item.of, of.type, item.n, of.nullable, item.where)
 
-    def _check_where(self, where: str | None) -> None:
-        if where and (kind := self.scope[where].type).kind is not Kind.BOOL:
-            raise ConfigError(f"`where` is {kind}, not a condition")
+    def _check_where(self, item: WindowItem | PreviousItem) -> None:
+        if item.where and (kind := self.scope[item.where].type).kind is not Kind.BOOL:
+            place = item.places.get(item.where, item.place)
+            raise ConfigError(f"`where` is {kind}, not a condition", place, "compare it")
 
     def _score(self, item: ScoreItem) -> None:
         """Errors of the model's file are given the place where the pipeline names it."""

@@ -23,6 +23,16 @@ NODES_MAX = 50_000
 """Nodes of one file, aliases counted as often as they are used: an alias bomb is refused before it grows."""
 
 
+_HINTS = {
+    "alias": 'quote a lone *: "*"',
+    "quoted scalar": "a quote is not closed",
+    "\\t": "indent with blanks",
+    "mapping values are not allowed": "quote a text with ': ' in it",
+    "<block end>": "the indentation differs from the lines above",
+}
+"""Words of the parser's messages, and what would be right."""
+
+
 class Scalar(msgspec.Struct, frozen=True):
     """Text. `written` is the same as it stands in the file, line breaks and indentation too, beginning at `body`."""
 
@@ -82,7 +92,7 @@ class _Builder:
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in self.anchors:
                 raise ConfigError(f"alias *{event.anchor} has no anchor before it", place, 'quote a lone *: "*"')
-            self.add(*self.anchors[event.anchor])
+            self.add(*self.anchors[event.anchor], place)
         elif isinstance(event, yaml.NodeEvent):
             if event.tag is not None:  # type: ignore[attr-defined]
                 raise ConfigError("YAML tags are not allowed", place, "write the plain value")
@@ -91,7 +101,7 @@ class _Builder:
             closed = self.stack.pop()
             if closed.anchor:
                 self.anchors[closed.anchor] = (closed.node, closed.size)
-            self.add(closed.node, closed.size)
+            self.add(closed.node, closed.size, closed.node.place)
         elif isinstance(event, yaml.DocumentStartEvent) and self.root is not None:
             raise ConfigError("a file holds one YAML document", place)
 
@@ -100,7 +110,7 @@ class _Builder:
             scalar = self.scalar(event, place)
             if event.anchor:
                 self.anchors[event.anchor] = (scalar, 1)
-            self.add(scalar, 1)
+            self.add(scalar, 1, place)
             return
         if len(self.stack) >= DEPTH_MAX:
             raise ConfigError(f"nested deeper than {DEPTH_MAX} levels", place)
@@ -124,14 +134,14 @@ class _Builder:
             raise ConfigError("a NUL character has no place here", place)
         return Scalar(event.value, place, event.style is None, written, body)
 
-    def add(self, node: Node, size: int) -> None:
+    def add(self, node: Node, size: int, place: Place) -> None:
         if not self.stack:
             self.root = node
             return
         top = self.stack[-1]
         top.size += size
         if top.size > NODES_MAX:
-            raise ConfigError(f"more than {NODES_MAX} entries, aliases counted", top.node.place)
+            raise ConfigError(f"more than {NODES_MAX} entries, aliases counted", place)
         if isinstance(top.node, Items):
             top.node.items.append(node)
         elif top.key is None:
@@ -155,6 +165,16 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
+def _not_yaml(error: yaml.MarkedYAMLError, builder: _Builder) -> ConfigError:
+    """The parser's message, where what it is about begins."""
+    about, problem = error.context or "", error.problem or error.context or ""
+    begins = ("quoted scalar" in about and "end of stream" in problem) or "alias" in about
+    mark = error.context_mark if begins and error.context_mark else error.problem_mark or error.context_mark
+    hint = _sign_hint(builder.text, error.problem_mark or error.context_mark)
+    hint = hint or next((hint for words, hint in _HINTS.items() if words in f"{about} {problem}"), None)
+    return ConfigError(f"not YAML: {problem}", builder.place(mark), hint)
+
+
 def word(text: str, place: Place) -> Scalar:
     """A plain scalar, e.g. a key that is read like a value."""
     return Scalar(text, place, True, text, place)
@@ -172,20 +192,17 @@ def parse_yaml(text: str, file: str) -> Node:
         ConfigError: not YAML, more than one document, a tag, a duplicate key, an unknown alias, too large or too deep.
     """
     if len(text) > SIZE_MAX:
-        raise ConfigError(f"larger than {SIZE_MAX} characters", Place(file))
+        raise ConfigError(f"larger than {SIZE_MAX} characters", Place(file, 1, 1))
     builder = _Builder(text, file)
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             builder.event(event)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise ConfigError(
-            f"not YAML: {error.problem or error.context}", builder.place(mark), _sign_hint(text, mark)
-        ) from None
+        raise _not_yaml(error, builder) from None
     except (ValueError, OverflowError):  # PyYAML's own conversions of escapes and versions
-        raise ConfigError("not YAML: an escape or a version with an impossible number", Place(file)) from None
+        raise ConfigError("not YAML: an escape or a version with an impossible number", Place(file, 1, 1)) from None
     except yaml.YAMLError as error:
         raise ConfigError(f"not YAML: {str(error).splitlines()[0]}", Place(file)) from None
     if builder.root is None:
-        raise ConfigError("the file is empty", Place(file))
+        raise ConfigError("the file is empty", Place(file, 1, 1))
     return builder.root

@@ -178,7 +178,7 @@ WRONG = [
     ("cache: 10m", "headers: {Authorization: x}", "p.yaml:13:98: header Authorization: a secret does not stand here"),
     ("cache: 10m", "headers: {Host: x}", "p.yaml:13:83: 'Host' cannot be given as a header"),
     ("cache: 10m", 'headers: {X: "a\\nb"}', "header X: a value is one line of ASCII"),
-    ("    returns: {reputation: float64, known_bad: bool}\n", "", "p.yaml:12:5: call rep needs its returns (returns:"),
+    ("    returns: {reputation: float64, known_bad: bool}\n", "", "p.yaml:12:5: call rep lacks 'returns' (returns:"),
     ("reputation: float64", "reputation: flaot64", "unknown type 'flaot64'; did you mean float64?"),
     ("known_bad: bool", "spend_sum_1h: bool", "p.yaml:14:50: 'spend_sum_1h' exists already (spend_sum_1h_of_rep"),
     ("known_bad: bool", "card: bool", "'card' exists already"),

@@ -125,7 +125,7 @@ CASES = [
         "jump: first_seen(country, 30)",
         "first_seen(x, over) takes a duration as text",
     ),
-    ("jump: amount / previous(amount)", "jump: amount / previous(amuont)", "p.yaml:16:18: unknown column 'amuont'"),
+    ("jump: amount / previous(amount)", "jump: amount / previous(amuont)", "p.yaml:16:27: unknown column 'amuont'"),
     (
         "jump: amount / previous(amount)",
         "jump: amount / spend_sum_2m",

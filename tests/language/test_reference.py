@@ -18,7 +18,22 @@ REFERENCE = (PAGES / "pipeline.md").read_text()
 TIME = (PAGES / "time.md").read_text()
 CALLS = (PAGES / "calls.md").read_text()
 PARALLEL = (PAGES / "parallel.md").read_text()
-NOT_KEYS = {"place", "places", "beside", "url_place", "key_type", "match", "made", "options", "timed", "kind", "size"}
+NOT_KEYS = {
+    "place",
+    "places",
+    "beside",
+    "url_place",
+    "topic_place",
+    "stage_place",
+    "per_place",
+    "key_type",
+    "match",
+    "made",
+    "options",
+    "timed",
+    "kind",
+    "size",
+}
 
 
 def keys() -> list[tuple[str, str]]:

@@ -64,7 +64,7 @@ def test_what_is_wrong_in_all_stages_is_said_together() -> None:
 
 def test_what_follows_from_an_error_of_an_earlier_stage_is_not_said() -> None:
     """`part`, `twice`, the rule and `include` need what is wrong in line 18."""
-    assert refused(("sum: amount", "sum: amuont")) == ["p.yaml:18:7: unknown column 'amuont' (did you mean amount?)"]
+    assert refused(("sum: amount", "sum: amuont")) == ["p.yaml:18:23: unknown column 'amuont' (did you mean amount?)"]
     assert len(refused(("part: amount / shop_sum", "part: shop / shop_sum"))) == 1
 
 

@@ -51,7 +51,7 @@ def test_text_is_found_where_it_was_written(text: str, written: str, line: int, 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "f.yaml: the file is empty"),
+        ("", "f.yaml:1:1: the file is empty"),
         ("a: !!python/object:os.system x", "f.yaml:1:4: YAML tags are not allowed"),
         ("a: !!str x", "f.yaml:1:4: YAML tags are not allowed"),
         ("a: 1\na: 2", "f.yaml:2:1: 'a' is given twice (first in line 1)"),

@@ -21,11 +21,12 @@ __all__ = [
     "compile_expression",
     "duckdb_sql",
     "parse",
+    "place_of",
     "rewrite_calls",
 ]
 
 from operators.expressions.nodes import Compiled
 from operators.tables import TableSchema
 from streamproc.language.expression.infer import Field, compile_expression
-from streamproc.language.expression.parse import CallNode, Expr, both, columns_of, parse, rewrite_calls
+from streamproc.language.expression.parse import CallNode, Expr, both, columns_of, parse, place_of, rewrite_calls
 from streamproc.language.expression.reference import duckdb_sql

@@ -99,6 +99,12 @@ def _reads(root: Node) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(columns), tuple(tables)
 
 
+_OVER = "over time it is a window: {sum: amount, over: 5m}"
+_AGGREGATES = {name: f"{name}: amount" for name in ("sum", "mean", "stddev", "distinct", "first_seen")}
+_AGGREGATES |= {"count": 'count: "*"', "avg": "mean: amount", "average": "mean: amount", "std": "stddev: amount"}
+"""What is no function of a row -> the window that it is."""
+
+
 class _Checker:
     """Walks one parsed expression, bottom up."""
 
@@ -111,7 +117,8 @@ class _Checker:
         """The typed piece of `node`; ConfigError with the place of the smallest part that is wrong."""
         rule = _RULES.get(type(node))
         if rule is None:
-            self.refuse(node, f"{type(node).__name__} is not part of the expression language")
+            hint = _OVER if isinstance(node, exp.Window) else None
+            self.refuse(node, f"{type(node).__name__} is not part of the expression language", hint)
         extra = [name for name, value in node.args.items() if value and name not in _SETTINGS]
         if extra:  # what no rule reads must not be dropped in silence
             self.refuse(node, f"{extra[0]} of {type(node).__name__} is not part of the expression language")
@@ -135,6 +142,8 @@ class _Checker:
         names = list(known)
         near = difflib.get_close_matches(name, names, 1) or [one for one in names if one.lower() == name.lower()]
         hint = f"did you mean {near[0]}?" if near else None
+        if what == "function" and name in _AGGREGATES:
+            hint = f"over time it is a window: {{{_AGGREGATES[name]}, over: 5m}}"
         self.refuse(node, f"there is no {what} {name}", hint)
 
     # Names
