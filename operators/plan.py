@@ -35,7 +35,7 @@ from operators.call import CallSpec, failed_column
 from operators.live_tables import LiveTables
 from operators.operator import Operator, OutputField
 from operators.schema import StreamSchema, TopicNames
-from operators.timed.operator import TimedOperator
+from operators.timed.operator import WaitingOperator
 from operators.timed.spec import AlertSpec
 from state.table import TableSpec
 
@@ -175,9 +175,9 @@ class Plan(msgspec.Struct, frozen=True):
         return self.calls[0].source if self.calls else self.stream.topic
 
     @property
-    def timed(self) -> tuple[TimedOperator, ...]:
+    def timed(self) -> tuple[WaitingOperator, ...]:
         """The steps whose results wait for time."""
-        return tuple(step for step in self.steps if isinstance(step, TimedOperator))
+        return tuple(step for step in self.steps if isinstance(step, WaitingOperator))
 
     @property
     def tables(self) -> tuple[TableSpec, ...]:

@@ -156,7 +156,7 @@ class _StageCompiler:
                 draft.timed(name, timed, ids, stage.watermark.disorder)
         for name, pattern in stage.patterns.items():
             with problems.caught():
-                draft.pattern(name, pattern)
+                draft.pattern(name, pattern, stage.watermark.disorder)
         refused |= wrong | ({stage.partition_by, stage.per} - _columns(stage, stream))
         if not self._way.following:
             _scores_and_rules(pipeline, stream, draft, problems)

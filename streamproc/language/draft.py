@@ -133,13 +133,18 @@ class TimedItem(msgspec.Struct, frozen=True):
 
 
 class PatternItem(msgspec.Struct, frozen=True):
-    """A sequence pattern and what it reads; `counts`: the column of the rows that it sees, None: all."""
+    """A sequence pattern and what it reads; `counts`: the column of the rows that it sees, None: all.
+
+    `per`: the key as the analyst calls it; `disorder`: ms by which the watermark lies behind.
+    """
 
     name: str
     key: str
     declared: SequencePattern
     reading: Reading
     counts: str | None
+    per: str = ""
+    disorder: int = 0
 
     @property
     def place(self) -> Place:
@@ -263,7 +268,7 @@ class Draft:
         )  # fmt: skip
         self.add(item)
 
-    def pattern(self, name: str, declared: SequencePattern) -> None:
+    def pattern(self, name: str, declared: SequencePattern, disorder: int = 0) -> None:
         """A sequence pattern; what it reads of single rows becomes columns.
 
         Raises:
@@ -272,9 +277,9 @@ class Draft:
         per = declared.per
         reading = read_references(declared.match, lambda expr: self.column(expr, per))
         counts = None if declared.where is None else self.column(declared.where, per)
-        self.add(
-            PatternItem(f"pattern:{name}", self._text_key(per or self.key, declared.place), declared, reading, counts)
-        )
+        key = per or self.key
+        text_key = self._text_key(key, declared.place)
+        self.add(PatternItem(f"pattern:{name}", text_key, declared, reading, counts, key, disorder))
 
     def _row_id(self, ids: Sequence[str], place: Place) -> str:
         """The column that says which row it is, of whichever stream."""

@@ -19,7 +19,7 @@ from operators.operator import Operator
 from operators.plan import ARRIVED, replay_steps
 from operators.schema import FieldSpec, StreamSchema
 from streamproc.language.draft import ExpressionItem, Item, PatternItem, PreviousItem, TimedItem, UserItem, WindowItem
-from streamproc.language.model import Absence, Pipeline, Stage, Timed, TimedWindow
+from streamproc.language.model import Absence, Pipeline, SequencePattern, Stage, Timed, TimedWindow
 from streamproc.language.pattern_steps import pattern_meaning
 
 _VERSION = 1
@@ -152,7 +152,7 @@ def decision_fingerprint(pipeline: Pipeline, table_digests: Mapping[str, str], m
             if name in model_digests  # the last stage's only
         },
     }
-    if alerts := {name: [t.reason, _when(t)] for stage in pipeline.stages for name, t in stage.timed.items()}:
+    if alerts := {name: _told(one) for stage in pipeline.stages for name, one in stage.told.items()}:
         meant["alerts"] = alerts
     calls = [call for stage in pipeline.stages for call in stage.calls]
     if calls:
@@ -169,8 +169,10 @@ def decision_fingerprint(pipeline: Pipeline, table_digests: Mapping[str, str], m
     return _digest(meant)
 
 
-def _when(timed: Timed) -> str:
-    return timed.when.sql if isinstance(timed, TimedWindow) and timed.when else ""
+def _told(one: Timed | SequencePattern) -> list[str | None]:
+    if isinstance(one, SequencePattern):
+        return [one.timeout, ""]
+    return [one.reason, one.when.sql if isinstance(one, TimedWindow) and one.when else ""]
 
 
 def _digest(meant: dict[str, object]) -> str:

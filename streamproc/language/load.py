@@ -87,7 +87,7 @@ def read_pipeline(content: str, file: str) -> Pipeline:
     models = {key: _model(section) for key, section in top.subsections("models", "model")}
     decision = _decision(top)
     rules = _rules(top, decision) + _without_score(models, decision, top.problems)
-    topics, places = _topics(top, name, timed=any(stage.timed for stage in stages))
+    topics, places = _topics(top, name, timed=any(stage.told for stage in stages))
     _check_topics(name, streams, stages, topics, rules, places=places, problems=problems)
     check_alerts(stages, problems)
     partitions = top.get("partitions", whole(1, PARTITIONS_MAX), 4)

@@ -209,12 +209,16 @@ class Call(msgspec.Struct, frozen=True):
 
 
 class SequencePattern(msgspec.Struct, frozen=True):
-    """A sequence of a key's rows; `match`: its clauses. Rows where `where` is not true are not seen."""
+    """A sequence of a key's rows; `match`: its clauses. Rows where `where` is not true are not seen.
+
+    `timeout`: the reason of the alerts that tell of partial matches which WITHIN ends; None: nobody is told.
+    """
 
     match: MatchClause
     per: str | None = None
     where: Expr | None = None
     place: Place = Place("")
+    timeout: str | None = None
 
 
 class Parallel(msgspec.Struct, frozen=True):
@@ -245,6 +249,11 @@ class Stage(msgspec.Struct, frozen=True):
     calls: tuple[Call, ...] = ()
     patterns: dict[str, SequencePattern] = {}
     beside: Parallel | None = None
+
+    @property
+    def told(self) -> dict[str, Timed | SequencePattern]:
+        """What is told as alerts, by name."""
+        return {**self.timed, **{name: one for name, one in self.patterns.items() if one.timeout is not None}}
 
 
 class UserOperator(msgspec.Struct, frozen=True):

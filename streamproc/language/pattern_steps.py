@@ -6,6 +6,8 @@ __all__ = ["pattern_groups", "pattern_meaning", "pattern_spec", "stage_pattern"]
 
 from collections.abc import Mapping, Sequence
 
+from msgspec.structs import replace
+
 from operators.expressions import Compiled
 from operators.operator import INT64, STRING, OutputField
 from operators.patterns.sight import COLUMNS_MAX, columns_of
@@ -39,11 +41,14 @@ def stage_pattern(
 
 
 def pattern_groups(specs: Sequence[PatternSpec]) -> list[list[PatternSpec]]:
-    """Patterns of one key, put together as operators take them; the order in which they are declared says nothing."""
+    """Patterns of one key, put together as operators take them, each with a timeout alone; the order in which they are
+    declared says nothing.
+    """
     groups: list[list[PatternSpec]] = []
-    for spec in sorted(specs, key=lambda spec: (bool(spec.ttl), spec.name)):
+    for spec in sorted(specs, key=lambda spec: (spec.timeout, bool(spec.ttl), spec.name)):
         read = {name for one in (groups[-1] if groups else ()) for name in columns_of(one)} | set(columns_of(spec))
-        if not groups or bool(groups[-1][0].ttl) is not bool(spec.ttl) or len(read) > COLUMNS_MAX:
+        apart = not groups or spec.timeout or bool(groups[-1][0].ttl) is not bool(spec.ttl)
+        if apart or len(read) > COLUMNS_MAX:
             groups.append([])
         groups[-1].append(spec)
     return groups
@@ -81,11 +86,15 @@ def pattern_spec(
     measures: list[tuple[str, Compiled]] = [
         (name, compile_expression(expr, known, schemas)) for name, expr in reading.measures.items()
     ]
-    return PatternSpec(
+    spec = PatternSpec(
         item.pattern, item.key, clause.pattern, reading.fits, conditions, columns,
         tuple(scope[name].type for name in columns), slots, tuple(measures), item.counts, reading.skip, clause.within,
         min(filter(None, (clause.within and clause.within + LATE_MS, ttl)), default=0),
     )  # fmt: skip
+    if item.declared.timeout is None:
+        return spec
+    kept = clause.within + item.disorder + LATE_MS  # what waits for time is told, whatever the stage forgets
+    return replace(spec, ttl=kept, timeout=True, disorder=item.disorder, per=item.per)
 
 
 def _check_condition(kind: DataType, expr: Expr, what: str) -> None:
@@ -124,4 +133,5 @@ def pattern_meaning(item: PatternItem) -> list[object]:
         clause.within,
         where.sql if where else "",
         sorted(clause.subsets.items()),
+        *([] if item.declared.timeout is None else ["timeout", item.disorder]),
     ]

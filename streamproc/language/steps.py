@@ -11,6 +11,7 @@ from typing import Protocol
 from operators.expressions import Compiled, ExpressionOperator
 from operators.operator import Operator, OutputField
 from operators.patterns.operator import PatternOperator
+from operators.patterns.timeouts import TimedPatternOperator
 from operators.schema import Kind
 from operators.score import Model, ScoreOperator
 from operators.tables import LookupTable
@@ -118,7 +119,14 @@ class StepBuilder:
             with self._problems.caught():
                 found.append(stage_pattern(item, self.scope, self.lookups, self._ttl))
         for group in pattern_groups(found):
-            self._add(PatternOperator(group, self._numbered("pattern", group[0].key), self.lookups))
+            table = self._numbered("pattern", group[0].key)
+            if group[0].timeout:
+                self._add(TimedPatternOperator(group[0], table, self.lookups))
+            else:
+                self._add(PatternOperator(group, table, self.lookups))
+        for item in layer:
+            if item.declared.timeout is not None:
+                self.alerts.append(AlertSpec(item.pattern, item.declared.timeout))
 
     def _numbered(self, kind: str, key: str) -> str:
         """The name of an operator's state: the key's, numbered from the second one on."""

@@ -18,10 +18,12 @@ from operators.block import BlockEncoder, BlockRows
 from operators.decode import payload_digest
 from operators.encode import DecisionEncoder, json_encoder
 from operators.handoff import HandedOn, HandoffEncoder
+from operators.patterns.timeouts import TimedPatternOperator
 from operators.plan import ROUTE, Plan
 from operators.record_batches import Prepared
 from operators.schema import DataType, Kind
 from operators.timed.alerts import AlertEncoder, Telling
+from operators.timed.operator import TimedOperator
 from state.hashing import partitions_of
 from streamproc.eventlog.contract import OutputRecords, TopicPartition
 from streamproc.runtime.deadline import packed
@@ -65,7 +67,7 @@ class OutputEncoder:
                 plan.handoff, digests=stream.deduplicate_ms > 0, passes=stream.key == ROUTE, named=stream.id,
                 event_time=stream.event_time,
             )  # fmt: skip
-        self._alerts = AlertEncoder([step.spec for step in plan.timed], plan.alerts) if plan.timed else None
+        self._alerts = _alert_encoder(plan) if plan.timed else None
         self._digest_key = digest_key
         self.numerics = numerics_fingerprint()
         self._exact = tuple(
@@ -315,6 +317,12 @@ class _Shared(NamedTuple):
     texts: list[bytes]
     arrays: Prepared
     exact: npt.NDArray[np.int64]
+
+
+def _alert_encoder(plan: Plan) -> AlertEncoder:
+    specs = [step.spec for step in plan.timed if isinstance(step, TimedOperator)]
+    others = {step.spec.name: step.records for step in plan.timed if isinstance(step, TimedPatternOperator)}
+    return AlertEncoder(specs, plan.alerts, others)
 
 
 def _digest_of(texts: Sequence[bytes]) -> bytes:
