@@ -36,7 +36,8 @@ def _pattern(name: str, node: Node, stage: Section) -> SequencePattern | None:
     clause = section.need("match", _clause, None, "match: PATTERN (A{3,} B) DEFINE A AS ..., B AS ...")
     per, where = section.get("per", identifier, None), section.get("where", formula, None)
     section.close()
-    return None if clause is None else SequencePattern(clause, per, where, place)
+    per_place = getattr(section.node("per"), "place", place)
+    return None if clause is None else SequencePattern(clause, per, where, place, per_place)
 
 
 def _clause(node: Node) -> MatchClause:
@@ -45,5 +46,5 @@ def _clause(node: Node) -> MatchClause:
     clause = parse_clauses(node.written, node.body)
     if clause.rows == "ALL":
         hint = "a decision is about one row: measures say what there is to say of the others"
-        raise ConfigError("ALL ROWS PER MATCH is for SQL statements", node.place, hint)
+        raise ConfigError("ALL ROWS PER MATCH is for SQL statements", clause.rows_place, hint)
     return clause

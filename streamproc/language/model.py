@@ -215,6 +215,7 @@ class SequencePattern(msgspec.Struct, frozen=True):
     per: str | None = None
     where: Expr | None = None
     place: Place = Place("")
+    per_place: Place = Place("")
 
 
 class Parallel(msgspec.Struct, frozen=True):

@@ -157,7 +157,7 @@ def _relation(statement: Statement, node: exp.Expr, tables: Tables) -> Rows:
 def _refuse_extras(statement: Statement, node: exp.Expr) -> None:
     for argument, part in node.args.items():
         if part and argument not in _TABLE_READ:
-            called_so = {"sample": "TABLESAMPLE", "joins": "JOIN in brackets"}
+            called_so = {"sample": "TABLESAMPLE", "joins": "JOIN in brackets", "db": "a dot in a table's name"}
             name = called_so.get(argument, argument.upper())
             raise ConfigError(f"{name} is not part of the subset here", statement.place(node))
     alias = node.args.get("alias")

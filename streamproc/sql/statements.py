@@ -20,6 +20,7 @@ from streamproc.language.expression.parse import (
     place_of,
     syntax_error,
 )
+from streamproc.language.problems import nearest
 from streamproc.sql.ddl import CreateTable, parse_create
 from streamproc.sql.dialect import SqlDialect
 from streamproc.sql.pattern_text import PatternText, without_patterns
@@ -117,7 +118,7 @@ def _parse(tokens: list[Token], source: Source) -> CreateTable | Statement:
     if first.token_type is TokenType.CREATE:
         return parse_create(tokens, source.text, source.place)
     if first.token_type not in (TokenType.SELECT, TokenType.WITH):
-        raise ConfigError(f"{first.text.upper()} is no statement of the subset", place, _KNOWN)
+        raise ConfigError(f"{first.text.upper()} is no statement of the subset", place, _near(first.text) or _KNOWN)
     outside, patterns = without_patterns(tokens, source.text, source.place)
     words = [_plain(outside, n) for n in range(len(outside)) if not _says_nothing(outside, n)]
     try:
@@ -133,6 +134,11 @@ def _parse(tokens: list[Token], source: Source) -> CreateTable | Statement:
     check_depth(source.expr(tree))
     normalize(tree)
     return Statement(tree, tokens, source, patterns)
+
+
+def _near(word: str) -> str | None:
+    hint = nearest(word.upper(), ("SELECT", "WITH", "CREATE"))
+    return hint if hint and hint.startswith("did you mean") else None
 
 
 def _says_nothing(tokens: list[Token], n: int) -> bool:
