@@ -29,6 +29,7 @@ from streamproc.language.formats import read_schema_file, registry_of
 from streamproc.language.live import check_live, live_tables
 from streamproc.language.model import ExpressionFeature, Pipeline, Stage, Stream, WindowGroup, window_names
 from streamproc.language.parallel import Ways, check_parts, gather_spec, gathered, ways
+from streamproc.language.pattern_steps import draft_patterns
 from streamproc.language.problems import Problems, nearest
 from streamproc.language.schedule import check_names, schedule
 from streamproc.language.sources import Sources, check_union, entering
@@ -154,9 +155,7 @@ class _StageCompiler:
         for name, timed in stage.timed.items():
             with problems.caught():
                 draft.timed(name, timed, ids, stage.watermark.disorder)
-        for name, pattern in stage.patterns.items():
-            with problems.caught():
-                draft.pattern(name, pattern, stage.watermark.disorder)
+        refused |= draft_patterns(stage.patterns, draft, problems, stage.watermark.disorder)
         refused |= wrong | ({stage.partition_by, stage.per} - _columns(stage, stream))
         if not self._way.following:
             _scores_and_rules(pipeline, stream, draft, problems)

@@ -32,7 +32,7 @@ from operators.operator import Operator
 from operators.patterns.operator import dropped_column, matched_column, measure_column
 from operators.windows.spec import PREVIOUS_MAX
 from state.errors import ConfigError, Place
-from streamproc.language.expression import CallNode, Expr, columns_of, parse, place_of, rewrite_calls
+from streamproc.language.expression import CallNode, Expr, check_calls, columns_of, parse, place_of, rewrite_calls
 from streamproc.language.model import (
     Absence,
     ExpressionFeature,
@@ -135,7 +135,8 @@ class TimedItem(msgspec.Struct, frozen=True):
 class PatternItem(msgspec.Struct, frozen=True):
     """A sequence pattern and what it reads; `counts`: the column of the rows that it sees, None: all.
 
-    `per`: the key as the analyst calls it; `disorder`: ms by which the watermark lies behind.
+    `per`: the key as the analyst calls it; `disorder`: ms by which the watermark lies behind; `places`: where columns
+    are named, if not at `place`.
     """
 
     name: str
@@ -145,6 +146,7 @@ class PatternItem(msgspec.Struct, frozen=True):
     counts: str | None
     per: str = ""
     disorder: int = 0
+    places: dict[str, Place] = {}
 
     @property
     def place(self) -> Place:
@@ -275,11 +277,20 @@ class Draft:
             ConfigError: with the place of what is wrong.
         """
         per = declared.per
-        reading = read_references(declared.match, lambda expr: self.column(expr, per))
-        counts = None if declared.where is None else self.column(declared.where, per)
+        places: dict[str, Place] = {}
+
+        def column(expr: Expr) -> str:
+            name = self.column(expr, per)
+            places.setdefault(name, place_of(expr, expr.ast))
+            return name
+
+        reading = read_references(declared.match, column)
+        counts = None if declared.where is None else column(declared.where)
         key = per or self.key
-        text_key = self._text_key(key, declared.place)
-        self.add(PatternItem(f"pattern:{name}", text_key, declared, reading, counts, key, disorder))
+        text_key = self._text_key(key, declared.per_place if per else declared.place)
+        if per:
+            places[text_key] = declared.per_place
+        self.add(PatternItem(f"pattern:{name}", text_key, declared, reading, counts, key, disorder, places))
 
     def _row_id(self, ids: Sequence[str], place: Place) -> str:
         """The column that says which row it is, of whichever stream."""
@@ -318,6 +329,7 @@ class Draft:
         return None if where is None else self.column(where, per)
 
     def _without_calls(self, expr: Expr, per: str | None, where: Expr | None) -> Expr:
+        check_calls(expr, (*_CALLS, "matched"))
         expr = rewrite_calls(expr, ("matched",), _matched)
         together = _arguments(expr) if self._sources is not None else set()
         if self._sources is not None and not self._sources.having(together):

@@ -277,7 +277,7 @@ def _check_topics(
     steps: list[tuple[str, Stage | Call]] = []
     for stage in stages[1:]:
         steps += [*(("call", call) for call in stage.calls), ("stage", stage)]
-    for what, step in steps:
+    for what, step in {step.name: (what, step) for what, step in reversed(steps)}.values():
         if (topic := f"{pipeline}.{step.name}") in uses:
             problems.add(f"{what} {step.name}: {topic} is {uses[topic]} topic too", step.place, "choose another name")
         uses.setdefault(topic, f"the {what} {step.name}'s")

@@ -42,7 +42,8 @@ def _pattern(name: str, node: Node, stage: Section) -> SequencePattern | None:
         raise ConfigError(
             "timeout: tells of matches that WITHIN ends: there is none", section.key_place("timeout"), hint
         )
-    return None if clause is None else SequencePattern(clause, per, where, place, timeout)
+    per_place = getattr(section.node("per"), "place", place)
+    return None if clause is None else SequencePattern(clause, per, where, place, timeout, per_place)
 
 
 def _clause(node: Node) -> MatchClause:
@@ -51,5 +52,5 @@ def _clause(node: Node) -> MatchClause:
     clause = parse_clauses(node.written, node.body)
     if clause.rows == "ALL":
         hint = "a decision is about one row: measures say what there is to say of the others"
-        raise ConfigError("ALL ROWS PER MATCH is for SQL statements", node.place, hint)
+        raise ConfigError("ALL ROWS PER MATCH is for SQL statements", clause.rows_place, hint)
     return clause

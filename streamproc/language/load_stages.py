@@ -55,6 +55,7 @@ class _Reader:
             section.what = f"call {name}"
             self._calls.append(read_call(section, name))
         else:
+            section.know("parallel", "call")
             self._found.append(self._one(section, tuple(self._calls)))
             self._calls.clear()
         section.close()
@@ -122,7 +123,7 @@ class _Reader:
 
 def _stage(section: Section, name: str, stream: str, calls: Sequence[Call] = ()) -> Stage:
     hint = f"the field of {stream or 'the stream'} that keys it"
-    partition_by = section.need("partition_by", identifier, "", hint, "stages")
+    partition_by = section.need("partition_by", identifier, "", hint, ("stages", "parallel", "call"))
     per = section.get("per", identifier, partition_by)
     ttl = section.get("ttl", duration, 0)
     in_step = section.get("in_step", duration, IN_STEP_MS)

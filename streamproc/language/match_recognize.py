@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from operators.operator import Operator, OutputField
+from operators.patterns.nfa import compile_pattern
 from operators.patterns.spec import PatternSpec
 from operators.schema import Kind
 from state.errors import ConfigError
@@ -51,6 +52,10 @@ def compile_match(clause: MatchClause, fields: Mapping[str, OutputField], key: s
     builder = StepBuilder(fields, {}, _no_model, folder=Path(), ttl=0, problems=problems)
     builder.build(schedule(others, fields))
     problems.check()
+    try:
+        compile_pattern(clause.pattern)
+    except ConfigError as error:
+        raise ConfigError(error.message, clause.place, error.hint) from None
     return CompiledMatch(tuple(builder.steps), pattern_spec(item, builder.scope, {}, 0, _SUMMED))
 
 

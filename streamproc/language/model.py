@@ -219,6 +219,7 @@ class SequencePattern(msgspec.Struct, frozen=True):
     where: Expr | None = None
     place: Place = Place("")
     timeout: str | None = None
+    per_place: Place = Place("")
 
 
 class Parallel(msgspec.Struct, frozen=True):

@@ -20,6 +20,7 @@ from streamproc.language.expression.parse import (
     place_of,
     syntax_error,
 )
+from streamproc.language.problems import nearest
 from streamproc.sql.ddl import CreateTable, parse_create
 from streamproc.sql.dialect import SqlDialect
 from streamproc.sql.heads import Head, head_of, is_view
@@ -118,7 +119,7 @@ def _parse(tokens: list[Token], source: Source) -> CreateTable | Statement:
     first, place = tokens[0], source.at(tokens[0].start)
     check_tokens(tokens, source.text, source.place)
     if first.token_type not in _QUERIES:
-        raise ConfigError(f"{first.text.upper()} is no statement of the subset", place, _KNOWN)
+        raise ConfigError(f"{first.text.upper()} is no statement of the subset", place, _near(first.text) or _KNOWN)
     if first.token_type is TokenType.CREATE and not is_view(tokens):
         return parse_create(tokens, source.text, source.place)
     head, tokens = head_of(tokens, source.text, source.place)
@@ -142,6 +143,11 @@ def _query(tokens: list[Token], source: Source, head: Head) -> Statement:
     check_depth(source.expr(tree))
     normalize(tree)
     return Statement(tree, tokens, source, patterns, head)
+
+
+def _near(word: str) -> str | None:
+    hint = nearest(word.upper(), ("SELECT", "WITH", "CREATE"))
+    return hint if hint and hint.startswith("did you mean") else None
 
 
 def _says_nothing(tokens: list[Token], n: int) -> bool:
