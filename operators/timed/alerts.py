@@ -41,7 +41,10 @@ Records = Callable[[Sequence[Emitted]], list[dict[str, Any]]]
 
 
 class Telling(NamedTuple):
-    """A record that tells what the timed operator `name` said after `row` of the batch; `late`: of a row it missed."""
+    """A record that tells what the timed operator `name` said after `row` of the batch; `late`: of a row it missed.
+
+    Of a statement's row: `topic` is the statement's; of others it is "".
+    """
 
     row: int
     task: int
@@ -49,6 +52,12 @@ class Telling(NamedTuple):
     key: bytes
     text: bytes
     late: bool
+    topic: str = ""
+
+    @property
+    def what(self) -> str:
+        """What it is: "row" of a statement, "late" or "alert"."""
+        return "row" if self.topic else "late" if self.late else "alert"
 
 
 class AlertEncoder:
@@ -69,7 +78,7 @@ class AlertEncoder:
         return digest.digest()
 
     def encode(self, batch: Batch) -> list[Telling]:
-        """All that is told, in the order of the rows after which it was said, ticks last."""
+        """All that is told as an alert, in the order of the rows after which it was said, ticks last."""
         found = [
             Telling(one.row, one.task, one.name, one.key.encode(*_TEXT), text, isinstance(one.said, Missed))
             for one, text in zip(batch.emitted, self._texts(batch), strict=True)
@@ -84,6 +93,8 @@ class AlertEncoder:
         for i, one in enumerate(batch.emitted):
             if one.name in self._others:
                 results.setdefault(one.name, []).append(i)
+            elif one.name not in self._alerts:
+                continue
             elif isinstance(one.said, Missed):
                 texts[i] = self._late(batch, one)
             elif isinstance(self._specs[one.name].rule, AbsenceSpec):

@@ -35,8 +35,9 @@ def state_fingerprint(
     *,
     table_digests: Mapping[str, str],
     others: Sequence[StreamSchema] = (),
+    statements: Sequence[tuple[str, str]] = (),
 ) -> str:
-    """Digest of the streams, their key, deduplication, all features and what state is kept for rules.
+    """Digest of the streams, their key, deduplication, all features and what state is kept for rules and `statements`.
 
     A table's contents count only where a `where:`, `of:` or an argument of previous() reads it.
     """
@@ -61,6 +62,7 @@ def state_fingerprint(
             if name not in rules and (name in _columns(stage, items) or not isinstance(item, ExpressionItem))
         ),
         "tables": {name: table_digests[name] for name in sorted(read)},
+        **({"sql": [*sorted(statements), stage.watermark.disorder]} if statements else {}),
     }
     return _digest(meant)
 
@@ -154,6 +156,12 @@ def decision_fingerprint(pipeline: Pipeline, table_digests: Mapping[str, str], m
     }
     if alerts := {name: _told(one) for stage in pipeline.stages for name, one in stage.told.items()}:
         meant["alerts"] = alerts
+    if statements := [
+        [entry.name, " ".join(entry.text.split()), entry.topic]
+        for stage in pipeline.stages
+        for entry in stage.statements.values()
+    ]:
+        meant["sql"] = statements
     calls = [call for stage in pipeline.stages for call in stage.calls]
     if calls:
         meant["calls"] = [

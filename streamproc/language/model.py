@@ -222,6 +222,18 @@ class SequencePattern(msgspec.Struct, frozen=True):
     per_place: Place = Place("")
 
 
+class SqlEntry(msgspec.Struct, frozen=True):
+    """A SQL statement over the streams of a stage. `text`: as it stands in the file, from `body` on. `topic`: where its
+    rows go, "": the topic of its name.
+    """
+
+    name: str
+    text: str
+    body: Place
+    topic: str = ""
+    place: Place = Place("")
+
+
 class Parallel(msgspec.Struct, frozen=True):
     """Stages side by side, by name. `wait` (ms): how long the parts of a row that have come wait for the others."""
 
@@ -235,7 +247,7 @@ class Stage(msgspec.Struct, frozen=True):
 
     `in_step` (ms): how far its partitions may be ahead of each other, if it hands its rows on.
     `timed`: windows and absences, by name. `calls`: services that are asked before it. `patterns`: by name. `place` is
-    where its key is named. `beside`: the stages side by side of which it is one.
+    where its key is named. `beside`: the stages side by side of which it is one. `statements`: SQL, by name.
     """
 
     name: str
@@ -250,6 +262,7 @@ class Stage(msgspec.Struct, frozen=True):
     calls: tuple[Call, ...] = ()
     patterns: dict[str, SequencePattern] = {}
     beside: Parallel | None = None
+    statements: dict[str, SqlEntry] = {}
 
     @property
     def told(self) -> dict[str, Timed | SequencePattern]:

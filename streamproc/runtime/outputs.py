@@ -22,6 +22,7 @@ from operators.patterns.timeouts import TimedPatternOperator
 from operators.plan import ROUTE, Plan
 from operators.record_batches import Prepared
 from operators.schema import DataType, Kind
+from operators.statements.encode import StatementEncoder
 from operators.timed.alerts import AlertEncoder, Telling
 from operators.timed.operator import TimedOperator
 from state.hashing import partitions_of
@@ -68,6 +69,7 @@ class OutputEncoder:
                 event_time=stream.event_time,
             )  # fmt: skip
         self._alerts = _alert_encoder(plan) if plan.timed else None
+        self._statements = StatementEncoder(plan.statements)
         self._digest_key = digest_key
         self.numerics = numerics_fingerprint()
         self._exact = tuple(
@@ -270,17 +272,25 @@ class OutputEncoder:
         return outputs
 
     def tellings(self, judged: Judged) -> list[Telling]:
-        """What timed steps said that is told: alerts, and rows that came too late for them."""
-        if self._alerts is None or not judged.ran.emitted:
-            return []
-        return self._alerts.encode(judged.ran)
+        """What is told beside decisions: alerts, rows that came too late for them, and rows of statements."""
+        ran = judged.ran
+        alerts = self._alerts.encode(ran) if self._alerts is not None and ran.emitted else []
+        return [*alerts, *judged.statements]
+
+    def statements(self, ran: Batch) -> list[Telling]:
+        """The rows of statements, of what the steps with state saw.
+
+        Raises:
+            RecordError: an expression fails on a row.
+        """
+        return self._statements.encode(ran)
 
     def _told(self, judged: Judged, now_ms: int) -> list[OutputRecords]:
         topics, found = self._plan.topics, dict[TopicPartition, list[Telling]]()
         for telling in self.tellings(judged):
-            topic = topics.late if telling.late else topics.alerts
+            topic = telling.topic or (topics.late if telling.late else topics.alerts)
             found.setdefault(TopicPartition(topic, telling.task), []).append(telling)
-            judged.told[telling.name, "late" if telling.late else "alert"] += 1
+            judged.told[telling.name, telling.what] += 1
         return [
             OutputRecords(tp, [one.key for one in told], [one.text for one in told], now_ms)
             for tp, told in found.items()

@@ -56,6 +56,8 @@ def match_rows(statement: Statement, pattern: PatternText, rows: Rows) -> Rows:
         compiled,
         all_rows,
         tuple(measures),
+        clause,
+        tuple(fields.values()),
         pattern.keyword,
     )
     made = [Column(key, "", name, kind, True) for name, key, kind in measures]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["FILE_MAX", "Source", "Statement", "parse_file"]
+__all__ = ["FILE_MAX", "Source", "Statement", "parse_file", "parse_source"]
 
 from typing import Final, NamedTuple
 
@@ -91,17 +91,26 @@ def parse_file(text: str, file: str) -> list[CreateTable | Statement]:
     Raises:
         ConfigError: what cannot be parsed, or is no statement we know; with its place.
     """
-    source = Source.of(text, file)
     if len(text) > FILE_MAX:
         raise ConfigError(f"the file has {len(text)} characters; at most {FILE_MAX} are read", Place(file))
+    found = parse_source(Source.of(text, file))
+    if not found:
+        raise ConfigError("the file has no statement", Place(file), _KNOWN)
+    return found
+
+
+def parse_source(source: Source) -> list[CreateTable | Statement]:
+    """The same of a text that stands in a file.
+
+    Raises:
+        ConfigError: as `parse_file`; no statement is none.
+    """
+    text = source.text
     try:
         tokens = _DIALECT.tokenize(text)
     except SqlglotError:
         raise ConfigError("a quote or a comment is not closed", source.at(_unclosed(text))) from None
-    found = [_parse(words, source) for words in _statements(tokens)]
-    if not found:
-        raise ConfigError("the file has no statement", Place(file), _KNOWN)
-    return found
+    return [_parse(words, source) for words in _statements(tokens)]
 
 
 def _statements(tokens: list[Token]) -> list[list[Token]]:
