@@ -74,11 +74,12 @@ class MatchOperator(Operator):
         self._tell(batch, part, found.places)
 
     def _tell(self, batch: Batch, part: Batch, places: np.ndarray) -> None:
-        name = self._pattern.spec.name
+        (spec,) = self._pattern.specs
+        name = spec.name
         for column, kind in ((matched_column(name), BOOL), (dropped_column(name), INT64)):
             values = np.zeros(batch.size, kind.dtype)
             values[places] = part.columns[column].values
             batch.columns[column] = Column(kind, values)
-        for measure, _ in self._pattern.spec.measures:
+        for measure, _ in spec.measures:
             column = measure_column(name, measure)
             batch.columns[column] = spread(part.columns[column], places, batch.size)

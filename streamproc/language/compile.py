@@ -23,9 +23,10 @@ from state.errors import ConfigError
 from streamproc.language.calls import answered
 from streamproc.language.csv_table import TableContents, empty_table, read_table
 from streamproc.language.deciding import check_include, decision_spec, rule_specs, scores_and_rules, topic_names
-from streamproc.language.draft import Draft, UserItem, reads, writes
+from streamproc.language.draft import Draft
 from streamproc.language.fingerprint import decision_fingerprint, state_fingerprint
 from streamproc.language.formats import read_schema_file, registry_of
+from streamproc.language.items import UserItem, reads, writes
 from streamproc.language.live import check_live, live_tables
 from streamproc.language.model import ExpressionFeature, Pipeline, Stage, Stream, WindowGroup, window_names
 from streamproc.language.parallel import Ways, check_parts, gather_spec, gathered, ways

@@ -8,8 +8,9 @@ from operators.encode import RESERVED
 from operators.operator import OutputField
 from operators.plan import DecisionSpec, RuleSpec
 from operators.schema import TopicNames
-from streamproc.language.draft import Draft, ScoreItem, reads
+from streamproc.language.draft import Draft
 from streamproc.language.expression import parse
+from streamproc.language.items import ScoreItem, reads
 from streamproc.language.model import Pipeline, Stream
 from streamproc.language.problems import Problems, nearest
 

@@ -18,7 +18,7 @@ from operators.timed.operator import TimedOperator
 from operators.timed.spec import AbsenceSpec, TimedSpec
 from operators.windows.operator import WindowOperator
 from operators.windows.spec import PreviousFeature, WindowFeature, WindowSpec
-from streamproc.language.draft import KEY_TEXT
+from streamproc.language.items import KEY_TEXT
 
 
 def explain(plan: Plan) -> str:
@@ -117,7 +117,8 @@ def _title(step: Operator) -> str:
     if isinstance(step, InputOperator):
         return f"what {step.prefix} reads"
     if isinstance(step, MatchOperator):
-        return f"pattern {step.pattern.spec.name} per {step.pattern.spec.key}"
+        (spec,) = step.pattern.specs
+        return f"pattern {spec.name} per {spec.key}"
     return type(step).__name__
 
 

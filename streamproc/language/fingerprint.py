@@ -18,7 +18,7 @@ from operators.expressions import ExpressionOperator
 from operators.operator import Operator
 from operators.plan import ARRIVED, replay_steps
 from operators.schema import FieldSpec, StreamSchema
-from streamproc.language.draft import ExpressionItem, Item, PatternItem, PreviousItem, TimedItem, UserItem, WindowItem
+from streamproc.language.items import ExpressionItem, Item, PatternItem, PreviousItem, TimedItem, UserItem, WindowItem
 from streamproc.language.model import Absence, Pipeline, SequencePattern, Stage, Timed, TimedWindow
 from streamproc.language.pattern_steps import pattern_meaning
 

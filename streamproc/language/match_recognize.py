@@ -13,7 +13,8 @@ from operators.patterns.nfa import compile_pattern
 from operators.patterns.spec import PatternSpec
 from operators.schema import Kind
 from state.errors import ConfigError
-from streamproc.language.draft import Draft, PatternItem
+from streamproc.language.draft import Draft
+from streamproc.language.items import PatternItem
 from streamproc.language.model import SequencePattern
 from streamproc.language.pattern_steps import pattern_spec
 from streamproc.language.patterns.clauses import MatchClause

@@ -17,8 +17,9 @@ from operators.patterns.spec import MATCH_NUMBER, PatternSpec, check
 from operators.schema import DataType, Kind
 from operators.tables import LookupTable
 from state.errors import ConfigError
-from streamproc.language.draft import KEY_TEXT, Draft, PatternItem
+from streamproc.language.draft import Draft
 from streamproc.language.expression import Expr, compile_expression
+from streamproc.language.items import KEY_TEXT, PatternItem
 from streamproc.language.model import SequencePattern
 from streamproc.language.patterns.references import SlotDraft
 from streamproc.language.problems import Problems

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from operators.patterns.tree import variables_of
 from state.errors import ConfigError, Place
-from streamproc.language.draft import (
+from streamproc.language.items import (
     ExpressionItem,
     Item,
     PatternItem,

@@ -19,7 +19,8 @@ from operators.timed.spec import AlertSpec
 from operators.windows import spec as windows
 from operators.windows.operator import WindowOperator
 from state.errors import ConfigError
-from streamproc.language.draft import (
+from streamproc.language.expression import compile_expression
+from streamproc.language.items import (
     KEY_TEXT,
     ExpressionItem,
     Item,
@@ -31,7 +32,6 @@ from streamproc.language.draft import (
     WindowItem,
     reads,
 )
-from streamproc.language.expression import compile_expression
 from streamproc.language.pattern_steps import pattern_groups, stage_pattern
 from streamproc.language.problems import Problems
 from streamproc.language.timed_steps import timed_step

@@ -24,8 +24,8 @@ from streamproc.language.costing.state import ID_BYTES, key_state
 from streamproc.language.costing.timed import timed_state, timed_units
 from streamproc.language.costing.units import Costs, Units, shipped_costs
 from streamproc.language.costing.windows import SHARED, window_units
-from streamproc.language.draft import KEY_TEXT
 from streamproc.language.explain import earlier_text, timed_text, timed_what, window_text
+from streamproc.language.items import KEY_TEXT
 from streamproc.language.model import Pipeline
 
 BATCH = 2_000

@@ -45,7 +45,7 @@ def matched(flow: Flow, node: Match, stage: StatementStage, prefix: str, refused
     ttl = stage.ttl or (0 if node.clause.within else UNBOUNDED_MS)
     compiled = compile_match(node.clause, fields, key, name=prefix, summed=EXACT_SUMS, ttl=ttl)
     try:
-        pattern = PatternOperator(compiled.spec)
+        pattern = PatternOperator([compiled.spec], f"pattern.{prefix}")
     except ConfigError as error:
         raise refused.at(error.place or node.place, error.message, error.hint) from None
     made = {field.name for step in compiled.steps for field in step.outputs}
