@@ -18,7 +18,7 @@ import structlog
 
 from state.errors import EventLogError, FencedError, StateCorruptedError, TaskMigratedError
 from streamproc.clock import Clock
-from streamproc.eventlog.contract import CommittedOffset, EventLog, GroupReader, Membership, TopicPartition
+from streamproc.eventlog.contract import CommittedOffset, EventLog, Membership, TopicPartition
 from streamproc.runtime.assignment import Assignment
 from streamproc.runtime.care import Care
 from streamproc.runtime.collector import Collector, Queue
@@ -77,12 +77,11 @@ class Worker:
         self._inputs: Mapping[TopicPartition, PartitionTask] = ChainMap(*(stage.inputs for stage in self._stages))
         self._assignment = Assignment(self._busy)
         name = f"{pipeline}-{settings.instance}-{settings.index}"
-        self._reader: GroupReader = log.reader(
-            pipeline, [topic for stage in self._stages for topic in stage.topics], self._assignment,
-            instance=name, index=settings.index, count=settings.count,
-        )  # fmt: skip
-        merged = merging(self._reader, self._stages, clock, self._is_busy, metrics.gave_up_waiting.inc)
-        self._reader = reader = SkippingReader(merged)
+        topics = [topic for stage in self._stages for topic in stage.topics]
+        reader = SkippingReader(
+            log.reader(pipeline, topics, self._assignment, instance=name, index=settings.index, count=settings.count)
+        )
+        self._reader = merging(reader, self._stages, clock, self._is_busy, metrics.gave_up_waiting.inc)
         self._progress = Progress(log, pipeline, clock)
         self._queue = self._made_queue()
         self._collector = Collector(self._reader, 2 * settings.batch_rows_max, self._queue)
@@ -91,8 +90,9 @@ class Worker:
         self._probe, self._notes, self._patience = probe, notes, Patience(clock)
         self._care = care = Care(orders)
         self._shortcut = Shortcut(
-            self._stages, reader, self._queue, self._progress, place=self._protocol.place, barred=lambda: bool(care)
-        )
+            self._stages, self._reader, self._queue, self._progress, place=self._protocol.place, skip=reader.skip,
+            barred=lambda: bool(care),
+        )  # fmt: skip
         self._rows_max = self._rows_cap = settings.batch_rows_max
         self._ahead: list[Part] | None = None
         self._again, self._stopping, self._orderly, self._due = False, False, True, 0.0
