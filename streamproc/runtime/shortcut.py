@@ -6,7 +6,7 @@ all partitions of a stage nobody else writes to the topic behind it, so it is kn
 1. the next stage reads what this one hands on, and nothing else; no call is made on the way
 2. all tasks of all stages are this worker's, and run
 3. nothing of the next stage waits, nor lies unread in the log; no clock of it ticks in this batch
-4. the writer knows where the records will lie: it has written to each of these partitions before
+4. the writer knows where the records will lie: it has written to each of these partitions, since none was another's
 5. they are taken as read from there; the log puts them there, or fails the transaction (`OutputRecords.base`)
 6. what comes of them by way of the log later is left out by the reader (`SkippingReader`)
 
@@ -16,9 +16,9 @@ of the next stage name them as if they had been read. If any of this does not ho
 
 from __future__ import annotations
 
-__all__ = ["Shortcut", "SkippingReader", "rows_taken"]
+__all__ = ["Shortcut", "SkippingReader"]
 
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 
 from streamproc.eventlog.contract import (
     ANY_OFFSET,
@@ -99,7 +99,8 @@ class Shortcut:
         barred: Callable[[], bool],
     ) -> None:  # fmt: skip
         self._stages, self._reader, self._queue, self._progress = stages, reader, queue, progress
-        self._place, self._barred = place, barred
+        self._written, self._barred = place, barred
+        self._stale: set[TopicPartition] = set()
 
     @property
     def is_open(self) -> bool:
@@ -133,6 +134,19 @@ class Shortcut:
             before = stage.handed_to if sources and is_open else frozenset()
         return found
 
+    def distrust(self) -> None:
+        """Partitions have changed hands: others may have written where the writer did."""
+        self._stale = {TopicPartition(one.source, p) for one in self._stages for p in range(one.partitions)}
+
+    def committed(self, outputs: Sequence[OutputRecords], own: Mapping[TopicPartition, int]) -> int:
+        """A transaction of these is; how many records went this way. `own`: see `Progress.wrote`."""
+        self._progress.wrote(own)
+        self._stale -= {out.tp for out in outputs}
+        for tp in self._progress.partitions:
+            if (place := self._place(tp)) is not None:
+                self._progress.marked(tp, place.end, place.base)
+        return sum(len(out.keys) for out in outputs if out.base != ANY_OFFSET)
+
     def _joined(self, last: Part, stage: Stage, mine: list[TaskInput]) -> list[TaskInput]:
         """`mine`, and what the stage before hands on, if it may go this way."""
         sent = [out for out in last.computed.outputs if out.tp.topic == stage.source and out.keys]
@@ -161,16 +175,14 @@ class Shortcut:
         reached |= {given.source: given.stop for given in mine}
         return not any(self._lacks(source, position) for source, position in reached.items())
 
+    def _place(self, tp: TopicPartition) -> Place | None:
+        return None if tp in self._stale else self._written(tp)
+
     def _lacks(self, source: TopicPartition, reached: int) -> bool:
         place = self._place(source)
         if place is not None:
             return reached < place.end
         return source in self._progress.partitions and self._progress.behind(source, reached) is not None
-
-
-def rows_taken(outputs: Iterable[OutputRecords]) -> int:
-    """How many of these records went this way."""
-    return sum(len(out.keys) for out in outputs if out.base != ANY_OFFSET)
 
 
 def _follows(last: Stage, stage: Stage) -> bool:
