@@ -8,7 +8,7 @@ all partitions of a stage nobody else writes to the topic behind it, so it is kn
 3. nothing of the next stage waits, nor lies unread in the log, of its other streams neither; no clock of it ticks in
    this batch. A stage that hands on itself takes all that is given to it, for its partitions are kept in step, or
    nothing; the last one takes it partition by partition
-4. the writer knows where the records will lie: it has written to each of these partitions before
+4. the writer knows where the records will lie: it has written to each of these partitions, since none was another's
 5. they are taken as read from there; the log puts them there, or fails the transaction (`OutputRecords.base`)
 6. what comes of them by way of the log later is left out by the reader (`SkippingReader`)
 
@@ -18,9 +18,9 @@ of the next stage name them as if they had been read. If any of this does not ho
 
 from __future__ import annotations
 
-__all__ = ["Shortcut", "SkippingReader", "rows_taken"]
+__all__ = ["Shortcut", "SkippingReader"]
 
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 
 from streamproc.eventlog.contract import (
     ANY_OFFSET,
@@ -101,7 +101,8 @@ class Shortcut:
         skip: Callable[[TopicPartition, int], None], barred: Callable[[], bool],
     ) -> None:  # fmt: skip
         self._stages, self._reader, self._queue, self._progress = stages, reader, queue, progress
-        self._place, self._skip, self._barred = place, skip, barred
+        self._written, self._skip, self._barred = place, skip, barred
+        self._stale: set[TopicPartition] = set()
 
     @property
     def is_open(self) -> bool:
@@ -135,6 +136,19 @@ class Shortcut:
             before = stage.handed_to if sources and is_open else frozenset()
         return found
 
+    def distrust(self) -> None:
+        """Partitions have changed hands: others may have written where the writer did."""
+        self._stale = {TopicPartition(one.source, p) for one in self._stages for p in range(one.partitions)}
+
+    def committed(self, outputs: Sequence[OutputRecords], own: Mapping[TopicPartition, int]) -> int:
+        """A transaction of these is; how many records went this way. `own`: see `Progress.wrote`."""
+        self._progress.wrote(own)
+        self._stale -= {out.tp for out in outputs}
+        for tp in self._progress.partitions:
+            if (place := self._place(tp)) is not None:
+                self._progress.marked(tp, place.end, place.base)
+        return sum(len(out.keys) for out in outputs if out.base != ANY_OFFSET)
+
     def _joined(self, last: Part, stage: Stage, mine: list[TaskInput]) -> list[TaskInput]:
         """`mine`, and what the stage before hands on, if it may go this way."""
         by_task = {given.source: given for given in mine}
@@ -158,6 +172,9 @@ class Shortcut:
         ends = all(self._is_at_end(stage, source, mine.get(source)) for source in stage.tasks)
         return sent if ends and all(self._place(out.tp) for out in sent) else []
 
+    def _place(self, tp: TopicPartition) -> Place | None:
+        return None if tp in self._stale else self._written(tp)
+
     def _is_at_end(self, stage: Stage, source: TopicPartition, given: TaskInput | None) -> bool:
         """3. Whether a task has taken, with what it is `given`, all that there is of it."""
         if source in self._queue.partitions or (given is not None and given.tick is not None):
@@ -170,11 +187,6 @@ class Shortcut:
         if place is not None:
             return reached >= place.end
         return source not in self._progress.partitions or self._progress.behind(source, reached) is None
-
-
-def rows_taken(outputs: Iterable[OutputRecords]) -> int:
-    """How many of these records went this way."""
-    return sum(len(out.keys) for out in outputs if out.base != ANY_OFFSET)
 
 
 def _follows(last: Stage, stage: Stage) -> bool:

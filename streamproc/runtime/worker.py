@@ -34,7 +34,7 @@ from streamproc.runtime.progress import Progress
 from streamproc.runtime.results import BatchTooBadError, BatchTooLargeError
 from streamproc.runtime.rows import TaskInput, task_inputs
 from streamproc.runtime.settings import WorkerSettings
-from streamproc.runtime.shortcut import Shortcut, SkippingReader, rows_taken
+from streamproc.runtime.shortcut import Shortcut, SkippingReader
 from streamproc.runtime.stage import Part, Stage, StageParts, decided_and_handed_on, finish, merging, publish
 from streamproc.runtime.ticks import Clocks
 from streamproc.runtime.topics import prepare_topics
@@ -272,8 +272,7 @@ class Worker:
         self._publish(parts, ends)  # 8
         own = {tp: end for tp, end in ends.items() if tp in self._inputs and self._inputs[tp].position_of(tp) <= end}
         self._collector.expect(own)
-        self._progress.wrote(own)
-        self._metrics.shortcut_records.inc(rows_taken(outputs))
+        self._metrics.shortcut_records.inc(self._shortcut.committed(outputs, own))
         self._metrics.committed(*decided_and_handed_on(parts), self._clock.monotonic() - started, self._clock.now_ms())
 
     def _publish(self, parts: list[Part], ends: dict[TopicPartition, int]) -> None:
@@ -348,6 +347,7 @@ class Worker:
             if self._assignment.membership is None:
                 return True
             committed = await self._reader.committed(sorted(partitions))
+            self._shortcut.distrust()
             for stage in self._stages:
                 await stage.adopt(partitions, committed)
             if not self._tasks:
