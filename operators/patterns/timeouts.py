@@ -118,9 +118,9 @@ class _TimedRun(PatternRun):
 
     def _passes(self, key: KeyState, i: int, bits: int, time: int) -> bool:
         """Runs that a row would end are looked at: their WITHIN may be over."""
-        if key.wants and key.wants & BRITTLE:
-            return False
-        return super()._passes(key, i, bits, time)
+        if key.wants and not key.wants & BRITTLE and bits & self._patterns.where and time > key.seen:
+            key.seen, key.is_seen = time, True
+        return not key.wants or not key.wants & BRITTLE
 
     def _expire(self, key: KeyState, row: int) -> None:
         """What waits for time is told before it expires."""
@@ -150,7 +150,7 @@ class _TimedRun(PatternRun):
     def _tell(self, task: int, row: int, watermark: int) -> None:
         """The first timer's attempts."""
         table, due = self._table, self._table.due
-        _, name = due.take(task)
+        at, name = due.take(task)
         slot = table.keys_of(task).get(name)
         if slot is None:
             mine, ready = table.keys_of(task), due.ready(task, watermark, _PREFETCHED) if due.next(task) else []
@@ -162,7 +162,7 @@ class _TimedRun(PatternRun):
         if key.states is None:
             key.states = self._read(slot)
         state = key.states.get(0)
-        if state is not None and self._say(task, name, state, time=watermark, row=row, watermark=watermark):
+        if state is not None and self._say(task, name, state, time=at, row=row, watermark=watermark):
             key.wants, key.is_changed = None, True
         following = self._due(key)
         if following is not None:

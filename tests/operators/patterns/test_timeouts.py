@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from operators.batch import Batch, TaskRows, TaskTick
@@ -138,6 +138,7 @@ rows_of = st.lists(
 
 
 @pytest.mark.timeout(240)
+@example([(0, 0, "a", "k", False), (0, 50, "a", "k", False), (1_000, 0, "", "k", False)], 0)
 @given(rows_of, st.sampled_from([0, 300]))
 @examples(150)
 def test_what_is_told(drawn: Any, disorder: int) -> None:
