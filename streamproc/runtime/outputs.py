@@ -66,7 +66,8 @@ class OutputEncoder:
                 plan.handoff, digests=stream.deduplicate_ms > 0, passes=stream.key == ROUTE, named=stream.id,
                 event_time=stream.event_time,
             )  # fmt: skip
-        self._alerts = AlertEncoder([step.spec for step in plan.timed], plan.alerts) if plan.timed else None
+        says = bool(plan.timed or plan.statements)
+        self._alerts = AlertEncoder([step.spec for step in plan.timed], plan.alerts) if says else None
         self._statements = StatementEncoder(plan.statements)
         self._digest_key = digest_key
         self.numerics = numerics_fingerprint()
