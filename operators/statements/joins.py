@@ -80,7 +80,7 @@ class JoinOperator(Operator):
     """Adds no columns, but pairs to `Batch.emitted`."""
 
     def __init__(self, spec: JoinSpec) -> None:
-        self.spec = spec
+        self.spec, self.name = spec, spec.name
         self._chains = Chain(spec.left.steps), Chain(spec.right.steps)
         fields = ("last_seen", "held") if spec.ttl else ("held",)
         self._table = TableSpec(f"join.{spec.name}", spec.key, fields, blob=True, ttl_ms=spec.ttl)
@@ -109,7 +109,12 @@ class JoinOperator(Operator):
             return
         times, states = batch.event_time.tolist(), dict[int, Kept]()
         seen: dict[int, int] = {}
-        for (task, row), slot in zip(_tasks(batch.tasks, rows), self._slots(table, batch, rows), strict=True):
+        slots = iter(self._slots(table, batch, [row for row in rows if row.key]))
+        for task, row in _tasks(batch.tasks, rows):
+            if not row.key:
+                batch.emitted.append(Emitted(task, self.spec.name, "", row.place, 0, Pair(row.values, None)))
+                continue
+            slot = next(slots)
             now = times[row.place] if stream is None else stream[row.place]
             if slot not in states:
                 states[slot] = self._state(table, slot)
@@ -125,7 +130,7 @@ class JoinOperator(Operator):
     # ---- rows
 
     def _rows(self, batch: Batch) -> list[_Row]:
-        """The rows of both sides; a NULL in a key is equal to nothing."""
+        """The rows of both sides. A NULL in a key is equal to nothing: a left row that comes nevertheless has none."""
         found = []
         for number, side in enumerate((self.spec.left, self.spec.right)):
             relation = self._chains[number].run(relation_of(side.source, batch))
@@ -139,7 +144,7 @@ class JoinOperator(Operator):
             outer = not number and self.spec.as_of and self.spec.outer
             for at, (place, key) in enumerate(zip(relation.places.tolist(), key_texts(keys, len(known)), strict=True)):
                 if known[at] or outer:
-                    found.append(_Row(place, number == 1, key, values[at]))
+                    found.append(_Row(place, number == 1, key if known[at] else "", values[at]))
         return found
 
     def _slots(self, table: KeyedTable, batch: Batch, rows: Sequence[_Row]) -> list[int]:
@@ -186,10 +191,13 @@ class JoinOperator(Operator):
             raise StateCorruptedError(f"table {table.spec.name}: a key's state cannot be read") from error
 
     def _keep(self, table: KeyedTable, states: dict[int, Kept], seen: dict[int, int]) -> None:
-        slots = np.fromiter(states, np.int64, len(states))
+        changed = {slot: state for slot, state in states.items() if state.left or state.right or table.blobs[slot]}
+        if not changed:
+            return
+        slots = np.fromiter(changed, np.int64, len(changed))
         table.touch(slots)
         header = []
-        for slot, state in states.items():
+        for slot, state in changed.items():
             held = len(state.left) + len(state.right)
             table.set_blob(slot, self._store(state) if held else b"")
             header.append((seen[slot] if held else 0, held) if self.spec.ttl else (held,))

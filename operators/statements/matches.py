@@ -46,6 +46,11 @@ class MatchOperator(Operator):
         return self._pattern
 
     @property
+    def name(self) -> str:
+        """The pattern's."""
+        return self._pattern.spec.name
+
+    @property
     def inputs(self) -> tuple[str, ...]:
         own = (STREAM,) if self._source.stream else ()
         return tuple(dict.fromkeys([*own, *(column for _, column in self._source.columns)]))

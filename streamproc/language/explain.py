@@ -115,11 +115,11 @@ def _title(step: Operator) -> str:
     if isinstance(step, TimedOperator):
         return f"{timed_what(step.spec)} {step.spec.name} per {step.spec.per}"
     if isinstance(step, InputOperator):
-        return f"what {step.prefix} reads"
+        return f"what {step.name} reads"
     if isinstance(step, JoinOperator):
         return f"join {step.spec.name}"
     if isinstance(step, MatchOperator):
-        return f"pattern {step.pattern.spec.name} per {step.pattern.spec.key}"
+        return f"pattern {step.name} per {step.pattern.spec.key}"
     return type(step).__name__
 
 

@@ -184,6 +184,9 @@ JOINS = {
         JOIN changes FOR SYSTEM_TIME AS OF p.event_time AS c ON p.card_id = c.card_id""",
     "as of, left": """SELECT p.payment_id, c.kind, c.level FROM payments AS p
         LEFT JOIN changes FOR SYSTEM_TIME AS OF p.event_time AS c ON p.card_id = c.card_id WHERE p.items > 5""",
+    "as of, left, by two keys": """SELECT p.payment_id, c.kind FROM payments AS p
+        LEFT JOIN changes FOR SYSTEM_TIME AS OF p.event_time AS c
+        ON p.card_id = c.card_id AND p.cardholder_country = UPPER(c.kind)""",
     "as of, if": """SELECT p.payment_id, c.kind FROM payments AS p
         JOIN changes FOR SYSTEM_TIME AS OF p.event_time AS c ON p.card_id = c.card_id AND c.level < p.items / 10""",
 }
@@ -304,6 +307,14 @@ def test_names_and_topics_are_checked(yaml: str, said: str) -> None:
     with pytest.raises(ConfigError) as refused:
         plans_of(HEAD + yaml)
     assert said in str(refused.value)
+
+
+def test_repartitioning_sees_that_keys_are_no_partition_keys() -> None:
+    """Their text is JSON: where a partition key's text goes, theirs does not."""
+    statements = {"w": WINDOWS["having"], "m": MATCHES["measures"], "j": JOINS["plain"], "a": JOINS["as of"]}
+    (plan,) = plans_of(pipeline(JOINED, **statements))
+    assert len(plan.tables) == 5
+    assert plan.stream.key not in {table.key for table in plan.tables}
 
 
 def test_what_belongs_to_the_state() -> None:

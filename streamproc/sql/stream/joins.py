@@ -56,7 +56,7 @@ def join_operator(flow: Flow, read: frozenset[str], stage: StatementStage, prefi
     left = _side(join.left, tuple(one for one, _ in join.keys), read)
     right = _side(join.right, tuple(other for _, other in join.keys), read)
     spec = JoinSpec(
-        prefix, stage.keys[0], left, right, join.ttl, as_of=join.as_of, outer=join.outer, disorder=stage.disorder
+        prefix, f"{prefix}.key", left, right, join.ttl, as_of=join.as_of, outer=join.outer, disorder=stage.disorder
     )
     kinds = {**join.left.types, **join.right.types}
     made = (tuple((key, kinds[key]) for key in side.columns) for side in (left, right))
