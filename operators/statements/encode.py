@@ -14,8 +14,9 @@ from operators.event_values import column_of
 from operators.operator import TIMESTAMP
 from operators.statements.chain import Chain, Relation, true_rows
 from operators.statements.inputs import key_values, relation_of
+from operators.statements.joins import Pair
 from operators.statements.lines import RowEncoder
-from operators.statements.spec import Rows, StatementSpec, Windows
+from operators.statements.spec import Matches, Pairs, Rows, StatementSpec, Windows
 from operators.timed.alerts import Telling
 from operators.timed.logic import Fired
 from operators.timed.spec import TimedAggregate
@@ -38,7 +39,7 @@ class StatementEncoder:
         """
         said: dict[str, list[Emitted]] = {}
         for one in batch.emitted:
-            if isinstance(one.said, Fired):
+            if isinstance(one.said, Fired | Pair):
                 said.setdefault(one.name, []).append(one)
         return [telling for statement in self._statements for telling in statement.tellings(batch, said)]
 
@@ -52,7 +53,13 @@ class _Statement:
     def tellings(self, batch: Batch, said: Mapping[str, list[Emitted]]) -> list[Telling]:
         """Its records; `said`: what timed operators say, by name."""
         source, spec = self._spec.source, self._spec
-        if isinstance(source, Windows):
+        if isinstance(source, Pairs):
+            told = said.get(source.name, [])
+            if not told:
+                return []
+            relation = Relation(np.arange(len(told)), _paired(source, told))
+            at, keys = [(one.row, one.task) for one in told], [batch.keys[one.row] for one in told]
+        elif isinstance(source, Windows):
             told = said.get(source.timed[0], [])
             if not told:
                 return []
@@ -78,8 +85,8 @@ class _Statement:
         ]
 
     def _ran(self, relation: Relation) -> Relation:
-        """The steps' rows. A window's result that they fail on is left out: no row is to blame for it."""
-        if not isinstance(self._spec.source, Windows):
+        """The steps' rows. A window's result, or a pair, that they fail on is left out: no row is to blame for it."""
+        if isinstance(self._spec.source, Rows | Matches):
             return self._chain.run(relation)
         try:
             return self._chain.run(relation)
@@ -123,6 +130,14 @@ def _results(source: Windows, told: list[Emitted], said: Mapping[str, list[Emitt
         elif aggregate is TimedAggregate.MEAN:
             found = [None if one is None else one[0] / (one[1] * 10**scale) for one in found]
         columns[key] = column_of(kind, found)
+    return columns
+
+
+def _paired(source: Pairs, told: list[Emitted]) -> dict[str, Column]:
+    """Pairs as rows, NULLs where a row has no other."""
+    columns = {key: column_of(kind, [one.said.left[n] for one in told]) for n, (key, kind) in enumerate(source.left)}
+    for n, (key, kind) in enumerate(source.right):
+        columns[key] = column_of(kind, [one.said.right[n] if one.said.right else None for one in told])
     return columns
 
 

@@ -76,7 +76,7 @@ class InputOperator(Operator):
         self, prefix: str, source: Rows, steps: Sequence[Step], *, keys: Sequence[str],
         columns: Sequence[tuple[str, str, DataType]], known: Sequence[tuple[str, str]] = (),
     ) -> None:  # fmt: skip
-        self.prefix, self._source, self._keys = prefix, source, tuple(keys)
+        self.name, self._source, self._keys = prefix, source, tuple(keys)
         self._chain, self._columns, self._known = Chain(steps), tuple(columns), tuple(known)
 
     @property
@@ -88,7 +88,7 @@ class InputOperator(Operator):
     def outputs(self) -> tuple[OutputField, ...]:
         made = [OutputField(name, kind) for _, name, kind in self._columns]
         made += [OutputField(name, INT64) for _, name in self._known]
-        prefix = self.prefix
+        prefix = self.name
         return (OutputField(f"{prefix}.key", STRING), OutputField(f"{prefix}.counts", BOOL, False), *made)
 
     def process(self, batch: Batch, context: OperatorContext) -> None:
@@ -97,8 +97,8 @@ class InputOperator(Operator):
         texts[:] = key_texts([found.columns[key] for key in self._keys], len(found.places))
         counts = np.zeros(batch.size, np.bool_)
         counts[found.places] = True
-        batch.columns[f"{self.prefix}.key"] = spread(Column(STRING, texts), found.places, batch.size)
-        batch.columns[f"{self.prefix}.counts"] = Column(BOOL, counts)
+        batch.columns[f"{self.name}.key"] = spread(Column(STRING, texts), found.places, batch.size)
+        batch.columns[f"{self.name}.counts"] = Column(BOOL, counts)
         for key, name, _ in self._columns:
             batch.columns[name] = spread(found.columns[key], found.places, batch.size)
         for key, name in self._known:

@@ -46,6 +46,12 @@ class MatchOperator(Operator):
         return self._pattern
 
     @property
+    def name(self) -> str:
+        """The pattern's."""
+        (spec,) = self._pattern.specs
+        return spec.name
+
+    @property
     def inputs(self) -> tuple[str, ...]:
         own = (STREAM,) if self._source.stream else ()
         return tuple(dict.fromkeys([*own, *(column for _, column in self._source.columns)]))

@@ -8,7 +8,19 @@ Columns have keys of their own: two statements do not know of each other's.
 
 from __future__ import annotations
 
-__all__ = ["Computed", "Kept", "Matches", "Renamed", "Rows", "StatementSpec", "Step", "Windows", "columns_read"]
+__all__ = [
+    "Computed",
+    "Kept",
+    "Matches",
+    "Pairs",
+    "Renamed",
+    "Rows",
+    "Source",
+    "StatementSpec",
+    "Step",
+    "Windows",
+    "columns_read",
+]
 
 from typing import TypeAlias
 
@@ -71,6 +83,17 @@ class Windows(msgspec.Struct, frozen=True):
     values: tuple[tuple[str, int, int, TimedAggregate, DataType, int], ...] = ()
 
 
+class Pairs(msgspec.Struct, frozen=True):
+    """What the join `name` says: (key, type) of the columns of both sides."""
+
+    name: str
+    left: tuple[tuple[str, DataType], ...]
+    right: tuple[tuple[str, DataType], ...]
+
+
+Source: TypeAlias = Rows | Matches | Windows | Pairs
+
+
 class StatementSpec(msgspec.Struct, frozen=True):
     """A statement: where its rows come from, what is done with them, and how they are told.
 
@@ -80,7 +103,7 @@ class StatementSpec(msgspec.Struct, frozen=True):
 
     name: str
     topic: str
-    source: Rows | Matches | Windows
+    source: Source
     steps: tuple[Step, ...]
     columns: tuple[tuple[str, str], ...]
     key: str = ""
@@ -88,4 +111,4 @@ class StatementSpec(msgspec.Struct, frozen=True):
 
 def columns_read(spec: StatementSpec) -> tuple[str, ...]:
     """The columns of a batch that are read when its rows are told."""
-    return () if isinstance(spec.source, Windows) else tuple(column for _, column in spec.source.columns)
+    return tuple(column for _, column in spec.source.columns) if isinstance(spec.source, Rows | Matches) else ()

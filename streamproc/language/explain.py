@@ -11,8 +11,9 @@ from operators.operator import Operator
 from operators.patterns.operator import PatternOperator
 from operators.plan import Plan, replay_steps
 from operators.statements.inputs import InputOperator
+from operators.statements.joins import JoinOperator
 from operators.statements.matches import MatchOperator
-from operators.statements.spec import Matches, Rows, StatementSpec, Windows
+from operators.statements.spec import Matches, Pairs, Rows, StatementSpec, Windows
 from operators.tables import LookupTable, Match
 from operators.timed.operator import TimedOperator
 from operators.timed.spec import AbsenceSpec, TimedSpec
@@ -62,7 +63,7 @@ def _idle(plan: Plan) -> str:
 
 def _told(statement: StatementSpec) -> str:
     """What the rows of a statement are."""
-    kinds = {Rows: "rows", Matches: "matches", Windows: "windows as they close"}
+    kinds = {Rows: "rows", Matches: "matches", Windows: "windows as they close", Pairs: "pairs"}
     return f"{kinds[type(statement.source)]} ({', '.join(name for name, _ in statement.columns)})"
 
 
@@ -115,10 +116,12 @@ def _title(step: Operator) -> str:
     if isinstance(step, TimedOperator):
         return f"{timed_what(step.spec)} {step.spec.name} per {step.spec.per}"
     if isinstance(step, InputOperator):
-        return f"what {step.prefix} reads"
+        return f"what {step.name} reads"
+    if isinstance(step, JoinOperator):
+        return f"join {step.spec.name}"
     if isinstance(step, MatchOperator):
         (spec,) = step.pattern.specs
-        return f"pattern {spec.name} per {spec.key}"
+        return f"pattern {step.name} per {spec.key}"
     return type(step).__name__
 
 

@@ -68,7 +68,7 @@ class OutputEncoder:
                 plan.handoff, digests=stream.deduplicate_ms > 0, passes=stream.key == ROUTE, named=stream.id,
                 event_time=stream.event_time,
             )  # fmt: skip
-        self._alerts = _alert_encoder(plan) if plan.timed else None
+        self._alerts = _alert_encoder(plan) if plan.timed or plan.statements else None
         self._statements = StatementEncoder(plan.statements)
         self._digest_key = digest_key
         self.numerics = numerics_fingerprint()

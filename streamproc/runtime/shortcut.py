@@ -32,6 +32,7 @@ from streamproc.eventlog.contract import (
     Place,
     TopicPartition,
 )
+from streamproc.runtime.care import Care
 from streamproc.runtime.chunks import rows_of
 from streamproc.runtime.collector import Queue
 from streamproc.runtime.partition_task import Phase
@@ -92,22 +93,20 @@ class SkippingReader:
 
 
 class Shortcut:
-    """Computes a batch, stage after stage. `place` says where the writer's records will lie, `skip` is the reader's;
-    `barred`: no row may go this way now.
-    """
+    """Computes a batch, stage after stage. `place` says where the writer's records will lie, `skip` is the reader's."""
 
     def __init__(
-        self, stages: Sequence[Stage], reader: GroupReader, queue: Queue, progress: Progress, *, place: Placing,
-        skip: Callable[[TopicPartition, int], None], barred: Callable[[], bool],
+        self, stages: Sequence[Stage], reader: GroupReader, queue: Queue, progress: Progress, care: Care, *,
+        place: Placing, skip: Callable[[TopicPartition, int], None],
     ) -> None:  # fmt: skip
         self._stages, self._reader, self._queue, self._progress = stages, reader, queue, progress
-        self._written, self._skip, self._barred = place, skip, barred
+        self._care, self._written, self._skip = care, place, skip
         self._stale: set[TopicPartition] = set()
 
     @property
     def is_open(self) -> bool:
         """2. Whether rows may go this way now."""
-        if len(self._stages) == 1 or self._barred():
+        if len(self._stages) == 1 or self._care:
             return False
         return all(
             len(stage.tasks) == stage.partitions and all(task.phase is Phase.RUNNING for task in stage.tasks.values())

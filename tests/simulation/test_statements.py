@@ -33,6 +33,7 @@ streams:
     deduplicate: 1d
     fields: {id: string, card: string, amount: decimal(2), login: bool, at: timestamp}
 partition_by: card
+ttl: 10m
 watermark: {disorder: 2s}
 sql:
   large: |
@@ -48,7 +49,11 @@ sql:
     SELECT card, a, c - 1 AS c FROM payments MATCH_RECOGNIZE (
       PARTITION BY card ORDER BY at MEASURES A.id AS a, C.amount AS c
       PATTERN (A B C) WITHIN INTERVAL '1' MINUTE DEFINE A AS amount < 60, B AS amount < 60, C AS amount > A.amount)
+  pairs: |
+    SELECT p.id, l.id AS login, p.amount FROM payments p JOIN payments l ON p.card = l.card AND l.login AND NOT p.login
+    WHERE p.amount > 30
 """
+TTL = 600_000
 SEEDS = 12
 COUNTED = WindowSpec(WindowKind.TUMBLE, 5000, (TimedAggregate.COUNT,))
 TUMBLE = WindowSpec(WindowKind.TUMBLE, 5000, (TimedAggregate.SUM, TimedAggregate.MAX), of="amount")
@@ -99,12 +104,25 @@ def sequences(records: list[dict[str, Any]]) -> list[tuple[int, dict[str, Any]]]
             (_, a), (_, b), (last, c) = mine[at : at + 3]
             first, second, third = (cents(one) for one in (a, b, c))
             begins = first is not None and second is not None and first < 6000 and second < 6000
-            if begins and third is not None and third > (first or 0) and c["at"] - a["at"] < 60_000:
+            if begins and third is not None and third > (first or 0) and max(b["at"], c["at"]) - a["at"] < 60_000:
                 found.append((last, {"card": card, "a": a["id"], "c": money(third - 100)}))
                 at += 3
             else:
                 at += 1
     return sorted(found, key=lambda one: one[0])
+
+
+def paired(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each row with those of its card that came before and are newer than TTL behind all rows' newest time."""
+    found, newest = [], 0
+    for place, one in enumerate(records):
+        newest = max(newest, one["at"])
+        others = [other for other in records[:place] if other["card"] == one["card"] and other["at"] > newest - TTL]
+        for other in others:
+            payment, login = (other, one) if one["login"] else (one, other)
+            if login["login"] and not payment["login"] and (cents(payment) or 0) > 3000:
+                found.append({"id": payment["id"], "login": login["id"], "amount": money(cents(payment))})
+    return found
 
 
 async def judge(world: World) -> Counter[str]:
@@ -122,6 +140,7 @@ async def judge(world: World) -> Counter[str]:
             if (cents(one) or 0) > 7000 and not one["login"]
         ]
         assert told["tested"] == [match for _, match in sequences(records)]
+        assert told["pairs"] == paired(records)
         rows = windows(COUNTED, records, where=True)
         sums = windows(TUMBLE, records, where=True)
         assert told["spent"] == [
@@ -151,4 +170,4 @@ def test_rows_of_statements_come_once_whatever_fails(plan: Plan) -> None:
         with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
             seen += runner.run(lived(plan, seed))
     assert seen["crashes"] >= 5
-    assert min(seen[name] for name in ("large", "spent", "visits", "tested")) > 50, seen
+    assert min(seen[name] for name in ("large", "spent", "visits", "tested", "pairs")) > 50, seen

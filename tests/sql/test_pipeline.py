@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from state.errors import ConfigError
-from tests.sql.streaming import HEAD, over_tables, pipeline, plans_of, streamed
-from tests.sql.support import Row, payments, stamp, write
+from tests.sql.streaming import HEAD, TABLE, over_tables, pipeline, plans_of, streamed
+from tests.sql.support import Row, changes, payments, stamp, write
 
 
 def rows(seed: int = 1) -> list[Row]:
@@ -159,6 +159,74 @@ def test_several_streams_are_tables_of_their_own(tmp_path: Path) -> None:
     assert sorted(map(json.dumps, found["others"])) == sorted(map(json.dumps, expected))
 
 
+CHANGES = """  changes:
+    id: change_id
+    event_time: change_time
+    fields: {change_id: string, card_id: string, kind: string, level: int64, change_time: timestamp}
+"""
+JOINED = HEAD.replace("partition_by", CHANGES + "ttl: 1d\npartition_by")
+CHANGES_TABLE = """CREATE TABLE changes (change_id STRING NOT NULL, card_id STRING NOT NULL, kind STRING, level BIGINT,
+    change_time TIMESTAMP(3));"""
+JOINS = {
+    "plain": """SELECT p.payment_id, c.kind FROM payments p
+        JOIN changes c ON p.card_id = c.card_id AND c.level = p.items""",
+    "minutes since": """SELECT p.payment_id, c.change_id, TIMESTAMPDIFF(MINUTE, c.change_time, p.event_time) AS minutes,
+            CASE WHEN TIMESTAMPDIFF(MINUTE, c.change_time, p.event_time) < 30 THEN 'high' ELSE 'medium' END AS risk
+        FROM payments AS p JOIN changes AS c ON p.card_id = c.card_id
+        WHERE p.event_time >= c.change_time AND TIMESTAMPDIFF(MINUTE, c.change_time, p.event_time) < 60""",
+    "interval": """SELECT p.payment_id, c.kind FROM payments p, changes c WHERE p.card_id = c.card_id
+        AND p.event_time BETWEEN c.change_time - INTERVAL '5' MINUTE AND c.change_time + INTERVAL '30' MINUTE""",
+    "of queries": """SELECT p.id, c.much FROM (SELECT payment_id AS id, card_id AS card FROM payments WHERE online) AS p
+        JOIN (SELECT card_id, level * 2 AS much FROM changes WHERE level > 1) AS c ON c.card_id = p.card""",
+    "with itself": """SELECT a.payment_id, b.payment_id AS other FROM payments a JOIN payments b
+        ON a.card_id = b.card_id AND a.event_time BETWEEN b.event_time - INTERVAL '90' SECOND AND b.event_time""",
+    "as of": """SELECT p.payment_id, c.change_id, c.level + 1 AS level FROM payments AS p
+        JOIN changes FOR SYSTEM_TIME AS OF p.event_time AS c ON p.card_id = c.card_id""",
+    "as of, left": """SELECT p.payment_id, c.kind, c.level FROM payments AS p
+        LEFT JOIN changes FOR SYSTEM_TIME AS OF p.event_time AS c ON p.card_id = c.card_id WHERE p.items > 5""",
+    "as of, left, by two keys": """SELECT p.payment_id, c.kind FROM payments AS p
+        LEFT JOIN changes FOR SYSTEM_TIME AS OF p.event_time AS c
+        ON p.card_id = c.card_id AND p.cardholder_country = UPPER(c.kind)""",
+    "as of, if": """SELECT p.payment_id, c.kind FROM payments AS p
+        JOIN changes FOR SYSTEM_TIME AS OF p.event_time AS c ON p.card_id = c.card_id AND c.level < p.items / 10""",
+}
+
+
+def joined_files(folder: Path) -> dict[str, Path]:
+    """Payments and changes in order of time."""
+    made = [dict(row, change_id=f"x{n}") for n, row in enumerate(changes(60)) if row["card_id"] is not None]
+    payments_by_time = sorted(rows(), key=lambda row: str(row["event_time"]))
+    return {
+        "payments": write(folder, "payments", payments_by_time),
+        "changes": write(folder, "changes", sorted(made, key=lambda row: str(row["change_time"]))),
+    }
+
+
+@pytest.mark.parametrize("sql", JOINS.values(), ids=JOINS)
+def test_pairs_are_those_of_tables(sql: str, tmp_path: Path) -> None:
+    files = joined_files(tmp_path)
+    mine = streamed(pipeline(JOINED, one=sql), files)["one"]
+    expected = over_tables(sql, files, TABLE + CHANGES_TABLE)
+    assert sorted(map(json.dumps, mine)) == sorted(map(json.dumps, expected))
+    assert len(mine) > 5
+
+
+def test_pairs_lie_less_than_the_ttl_apart(tmp_path: Path) -> None:
+    files = joined_files(tmp_path)
+    sql = "SELECT p.payment_id, c.change_id FROM payments p JOIN changes c ON p.card_id = c.card_id"
+    mine = streamed(pipeline(JOINED.replace("ttl: 1d", "ttl: 10m"), one=sql), files)["one"]
+    near = (
+        sql
+        + """ AND p.event_time > c.change_time - INTERVAL '10' MINUTE
+        AND p.event_time < c.change_time + INTERVAL '10' MINUTE"""
+    )
+    expected = over_tables(near, files, TABLE + CHANGES_TABLE)
+    found, wanted = sorted(map(json.dumps, mine)), sorted(map(json.dumps, expected))
+    # Stream time is of all cards: a pair at the very edge may be gone.
+    assert set(found) <= set(wanted)
+    assert len(over_tables(sql, files, TABLE + CHANGES_TABLE)) > len(found) > 50
+
+
 def test_a_row_that_a_statement_fails_on_is_refused_alone(tmp_path: Path) -> None:
     made = rows()[:6]
     made[3]["merchant_country"] = "7"
@@ -178,10 +246,16 @@ REFUSED = {
     "SELECT payment_id FROM payments LIMIT 5": "p.yaml:19:37: LIMIT needs all rows",
     "SELECT DISTINCT card_id FROM payments": "p.yaml:19:12: GROUP BY wants a window of time",
     "SELECT items FROM payments UNION ALL SELECT items FROM payments": "p.yaml:19:32: UNION is not part of a pipeline",
-    "SELECT p.items FROM payments p JOIN payments q ON p.card_id = q.card_id": "p.yaml:19:36: JOIN is not part",
-    "SELECT p.items FROM payments p JOIN payments FOR SYSTEM_TIME AS OF p.event_time AS q ON p.card_id = q.card_id": (
-        "p.yaml:19:36: JOIN is not part of a pipeline's statements"
+    "SELECT p.items FROM payments p JOIN payments q ON p.card_id = q.card_id": (
+        "p.yaml:19:36: JOIN keeps the rows of both sides for the stage's `ttl` (ttl: 1d)"
     ),
+    "SELECT p.items FROM payments p LEFT JOIN payments q ON p.card_id = q.card_id": (
+        "p.yaml:19:41: LEFT JOIN is not part of a pipeline's statements: who is alone may not stay so"
+    ),
+    "SELECT p.items FROM payments p JOIN payments q ON p.items = q.items": "JOIN wants card_id = card_id of both sides",
+    "SELECT p.items FROM payments p CROSS JOIN payments q": "JOIN wants card_id = card_id of both sides",
+    """SELECT COUNT(*) FROM payments p JOIN payments FOR SYSTEM_TIME AS OF p.event_time AS q ON p.card_id = q.card_id
+        GROUP BY p.card_id, TUMBLE(p.event_time, INTERVAL '5' MINUTE)""": "go no further than WHERE and SELECT",
     "SELECT SUM(items) OVER (ORDER BY event_time) FROM payments": "OVER is not part of a pipeline's statements",
     "SELECT card_id, COUNT(*) FROM payments GROUP BY card_id": "p.yaml:19:44: GROUP BY wants a window of time: other",
     "SELECT COUNT(*) FROM payments": "GROUP BY wants a window of time",
@@ -233,6 +307,14 @@ def test_names_and_topics_are_checked(yaml: str, said: str) -> None:
     with pytest.raises(ConfigError) as refused:
         plans_of(HEAD + yaml)
     assert said in str(refused.value)
+
+
+def test_repartitioning_sees_that_keys_are_no_partition_keys() -> None:
+    """Their text is JSON: where a partition key's text goes, theirs does not."""
+    statements = {"w": WINDOWS["having"], "m": MATCHES["measures"], "j": JOINS["plain"], "a": JOINS["as of"]}
+    (plan,) = plans_of(pipeline(JOINED, **statements))
+    assert len(plan.tables) == 5
+    assert plan.stream.key not in {table.key for table in plan.tables}
 
 
 def test_what_belongs_to_the_state() -> None:

@@ -22,7 +22,7 @@ from state.due import ENTRY_BYTES
 from streamproc.language.costing.prediction import KeyState
 from streamproc.language.costing.state import memory_bytes, stored_bytes
 from streamproc.language.costing.units import Units
-from streamproc.language.draft import KEY_TEXT
+from streamproc.language.items import KEY_TEXT
 
 SHARED = Units({"pattern": 1})
 """What the patterns of a key share."""

@@ -15,6 +15,9 @@ from operators.patterns.operator import PatternOperator
 from operators.plan import Plan
 from operators.schema import DataType
 from operators.score import ScoreOperator
+from operators.statements.inputs import InputOperator
+from operators.statements.joins import JoinOperator
+from operators.statements.matches import MatchOperator
 from operators.timed.operator import TimedOperator
 from operators.windows.layout import Layout, layouts
 from operators.windows.operator import WindowOperator
@@ -140,6 +143,8 @@ class _Stage:
             yield self._part("key", key, "what all its patterns share", SHARED_PATTERNS)
             for spec in step.specs:
                 yield self._part("pattern", spec.name, "where 5 % of the events may begin it or bring it on", EACH)
+        elif isinstance(step, InputOperator | MatchOperator | JoinOperator):
+            yield Work("sql", step.name, "not reckoned", 0.0, 0.0, self._hops)
         elif isinstance(step, TimedOperator):
             units = timed_units(step.spec, self._rate)
             yield self._part(timed_what(step.spec), step.spec.name, timed_text(step.spec), units)

@@ -16,10 +16,11 @@ from state.errors import ConfigError
 from streamproc.language.model import SqlEntry
 from streamproc.language.statements import CompiledStatement, StatementStage
 from streamproc.sql.ddl import CreateTable
-from streamproc.sql.plan import Group, Match
+from streamproc.sql.plan import AsOf, Group, Join, Match
 from streamproc.sql.query import Tables, compile_query
 from streamproc.sql.statements import Source, Statement, parse_source
 from streamproc.sql.stream.flows import Flow, Flows, Refused
+from streamproc.sql.stream.joins import join_operator, joined
 from streamproc.sql.stream.matches import UNBOUNDED_MS, matched
 from streamproc.sql.stream.prune import pruned
 from streamproc.sql.stream.windows import grouped
@@ -46,10 +47,14 @@ def compile_entry(entry: SqlEntry, stage: StatementStage) -> CompiledStatement:
     source = flow.source
     if isinstance(source, Rows):
         source = Rows(tuple((key, name) for key, name in source.columns if key in read), source.stream)
+    made_steps = flow.made
+    if flow.join is not None:
+        source, step = join_operator(flow, read, stage, f"sql.{entry.name}")
+        made_steps = (step,)
     topic = entry.topic or f"{stage.pipeline}.{entry.name}"
     shown = tuple((one.name, one.key) for one in rows.columns)
     spec = StatementSpec(entry.name, topic, source, steps, shown, flow.key)
-    return CompiledStatement(spec, flow.made, _meaning(statement), tuple(made.warnings))
+    return CompiledStatement(spec, made_steps, _meaning(statement), tuple(made.warnings))
 
 
 class _Made:
@@ -62,6 +67,10 @@ class _Made:
     def grouped(self, flow: Flow, node: Group) -> Flow:
         """Windows of time that close."""
         return grouped(flow, node, self._stage, self._prefix, self._refused)
+
+    def joined(self, left: Flow, right: Flow, node: Join | AsOf) -> Flow:
+        """Pairs of rows."""
+        return joined((left, right), node, self._stage, self._prefix, self._refused)
 
     def matched(self, flow: Flow, node: Match) -> Flow:
         """A pattern; one without WITHIN is warned of."""

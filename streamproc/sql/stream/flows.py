@@ -8,7 +8,7 @@ until the window closes: steps over them wait in `bounds` until GROUP BY.
 
 from __future__ import annotations
 
-__all__ = ["Flow", "Flows", "Makers", "Refused"]
+__all__ = ["Flow", "Flows", "Joined", "Makers", "Refused"]
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -20,7 +20,7 @@ from sqlglot.tokenizer_core import TokenType
 from operators.expressions.nodes import ColumnRef, Compiled
 from operators.operator import TIMESTAMP, Operator
 from operators.schema import DataType
-from operators.statements.spec import Computed, Kept, Matches, Renamed, Rows, Step, Windows
+from operators.statements.spec import Computed, Kept, Renamed, Rows, Source, Step
 from state.errors import ConfigError, Place
 from streamproc.language.statements import StatementStage
 from streamproc.sql.plan import (
@@ -44,15 +44,26 @@ from streamproc.sql.statements import Statement
 _SEVERAL: Final = "rows that have been grouped or matched go no further than WHERE and SELECT in a pipeline"
 
 
+class Joined(NamedTuple):
+    """A join that is not made yet: its sides, and how the pairs are found."""
+
+    left: Flow
+    right: Flow
+    keys: tuple[tuple[str, str], ...]
+    as_of: bool
+    outer: bool
+    ttl: int
+
+
 class Flow(NamedTuple):
     """Rows from `source` through `steps`.
 
     `types`: of the columns now. `origin`: of those that are a field of the stream, which. `made`: what keeps state.
     `window`: rows are in these windows, and `bounds`: (key, whether it tells windows with one start apart).
-    `after`: steps over the bounds.
+    `after`: steps over the bounds. `join`: pairs of the source, which keep what is read of them.
     """
 
-    source: Rows | Matches | Windows
+    source: Source
     stream: str
     steps: tuple[Step, ...]
     types: dict[str, DataType]
@@ -62,6 +73,7 @@ class Flow(NamedTuple):
     window: Window | None = None
     bounds: Mapping[str, bool] = MappingProxyType({})
     after: tuple[Step, ...] = ()
+    join: Joined | None = None
 
     def through(self, step: Step) -> Flow:
         """With one more step; `types` and `origin` are the caller's to bring up to date."""
@@ -94,6 +106,10 @@ class Makers(Protocol):
         """A pattern."""
         ...
 
+    def joined(self, left: Flow, right: Flow, node: Join | AsOf) -> Flow:
+        """Pairs of rows."""
+        ...
+
 
 class Flows:
     """Turns plans of one statement round; `grouped` and `matched` make what keeps state."""
@@ -121,12 +137,14 @@ class Flows:
                 return self._window(self.of(node.source), node)
             case Group():
                 return self._group(self.of(node.source), node)
+            case Join() | AsOf():
+                return self._makers.joined(self._side(node.left), self._side(node.right), node)
             case Match():
                 return self._match(self.of(node.source), node)
             case _:
                 raise self._refusal(node)
 
-    def _refusal(self, node: Over | Join | AsOf | Sort | Slice | Append) -> ConfigError:
+    def _refusal(self, node: Over | Sort | Slice | Append) -> ConfigError:
         refused = self._refused
         match node:
             case Sort():
@@ -142,11 +160,14 @@ class Flows:
                 return refused.at(
                     place, "OVER is not part of a pipeline's statements", "features are: {of: amount, over: 1h}"
                 )
-            case _:
-                place = refused.find(exp.Join, TokenType.JOIN)
-                return refused.at(
-                    place, "JOIN is not part of a pipeline's statements", "MATCH_RECOGNIZE sees several streams"
-                )
+
+    def _side(self, node: Node) -> Flow:
+        """A side of a join."""
+        flow = self.of(node)
+        if not isinstance(flow.source, Rows) or flow.window is not None:
+            place = self._refused.find(exp.Join, TokenType.JOIN)
+            raise self._refused.at(place, f"JOIN: {_SEVERAL}")
+        return flow
 
     def _scan(self, node: Scan) -> Flow:
         fields = self._stage.fields[node.table]
