@@ -170,12 +170,16 @@ class Nemesis:
     # ---- the blob store
 
     def _flip_blob(self) -> None:
-        if names := sorted(self._shared.blobs.blobs):
+        if names := self._whole_blobs():
             self._shared.blobs.flip_bit(self._rng.choice(names))
 
     def _tear_blob(self) -> None:
-        if names := sorted(self._shared.blobs.blobs):
+        if names := self._whole_blobs():
             self._shared.blobs.truncate(self._rng.choice(names))
+
+    def _whole_blobs(self) -> list[str]:
+        """Of one that was cut to nothing nothing is left to damage."""
+        return sorted(name for name, (content, _) in self._shared.blobs.blobs.items() if content)
 
     def _blob_fails(self) -> None:
         for verb in self._rng.sample(("put", "create", "get", "list", "delete"), self._rng.randint(1, 3)):
