@@ -59,8 +59,22 @@ _PATTERN = {
                 "match": text("[MEASURES ...] PATTERN (A{3,} B) [WITHIN INTERVAL '10' MINUTE] DEFINE A AS ..., ..."),
                 "per": name("Another key: sequences of its rows."),
                 "where": expression("Only rows for which this is true are seen."),
+                "timeout": text("Matches that WITHIN ends are told as alerts, with this reason."),
             },
             "match",
+        ),
+    ],
+}
+_STATEMENT = {
+    "description": "A SELECT statement, or a mapping.",
+    "anyOf": [
+        {"type": SCALAR},
+        mapping(
+            {
+                "statement": text("SELECT ... FROM a stream of the pipeline ..."),
+                "topic": name("Where its rows go; the pipeline's name and the statement's if absent."),
+            },
+            "statement",
         ),
     ],
 }
@@ -71,6 +85,7 @@ _STAGE_KEYS = {
     "features": named("feature", "What is computed for each record, by name."),
     "in_step": duration("How far its partitions may be ahead of each other, if a stage follows (1m)."),
     "patterns": named("pattern", "Sequences of a key's rows, by name; matched(name) in a rule."),
+    "sql": named("statement", "SQL statements whose rows go to topics of their own, by name."),
     "windows": named("window", "Windows whose results are told when they close, by name."),
     "absences": named("absence", "Events that do not follow, by name."),
     "watermark": described({"$ref": "#/$defs/watermark"}, "How event time goes on."),
@@ -127,6 +142,7 @@ def pipeline_schema() -> dict[str, Any]:
             "window": WINDOW,
             "absence": _ABSENCE,
             "pattern": _PATTERN,
+            "statement": _STATEMENT,
             "watermark": WATERMARK,
             "stage": mapping({"name": name("The stage's name, once in a file."), **_STAGE_KEYS}, "partition_by"),
             "parallel": mapping(_PARALLEL, "parallel"),

@@ -262,7 +262,7 @@ class Stage(msgspec.Struct, frozen=True):
     calls: tuple[Call, ...] = ()
     patterns: dict[str, SequencePattern] = {}
     beside: Parallel | None = None
-    statements: dict[str, SqlEntry] = {}
+    statements: dict[str, SqlEntry] = msgspec.field(default_factory=dict, name="sql")
 
     @property
     def told(self) -> dict[str, Timed | SequencePattern]:

@@ -18,6 +18,7 @@ REFERENCE = (PAGES / "pipeline.md").read_text()
 TIME = (PAGES / "time.md").read_text()
 CALLS = (PAGES / "calls.md").read_text()
 PARALLEL = (PAGES / "parallel.md").read_text()
+PATTERNS = (PAGES / "patterns.md").read_text()
 NOT_KEYS = {
     "place",
     "places",
@@ -57,8 +58,8 @@ def test_every_key_is_described(struct: str, key: str) -> None:
 def _page(struct: str, key: str) -> str:
     if struct in ("TimedWindow", "Absence", "Watermark"):
         return TIME
-    if struct == "Parallel":
-        return PARALLEL
+    if struct in ("Parallel", "SequencePattern"):
+        return PARALLEL if struct == "Parallel" else PATTERNS
     return CALLS if struct == "Call" or key == "calls" else REFERENCE
 
 
