@@ -11,7 +11,9 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from tests.kafka.broker import Broker, BrokerError
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(400)]
+LISTED_SECONDS = 30
+"""So long may brokers take to tell each other of a topic."""
 
 
 async def create_topic(bootstrap: str, name: str) -> list[str]:
@@ -20,7 +22,10 @@ async def create_topic(bootstrap: str, name: str) -> list[str]:
     await admin.start()
     try:
         await admin.create_topics([NewTopic(name, num_partitions=2, replication_factor=1)])
-        return list(await admin.list_topics())
+        async with asyncio.timeout(LISTED_SECONDS):
+            while name not in (found := list(await admin.list_topics())):
+                await asyncio.sleep(0.05)
+        return found
     finally:
         await admin.close()
 
