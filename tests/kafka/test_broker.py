@@ -23,8 +23,9 @@ async def create_topic(bootstrap: str, name: str) -> list[str]:
     try:
         await admin.create_topics([NewTopic(name, num_partitions=2, replication_factor=1)])
         async with asyncio.timeout(LISTED_SECONDS):
-            while name not in (found := list(await admin.list_topics())):
-                await asyncio.sleep(0.05)
+            found = list[str]()
+            while name not in found:
+                found = list(await admin.list_topics())
         return found
     finally:
         await admin.close()
