@@ -34,7 +34,7 @@ from streamproc.eventlog.contract import (
 )
 from streamproc.runtime.care import Care
 from streamproc.runtime.chunks import rows_of
-from streamproc.runtime.collector import Queue
+from streamproc.runtime.collector import Collector
 from streamproc.runtime.partition_task import Phase
 from streamproc.runtime.progress import Progress
 from streamproc.runtime.rows import TaskInput
@@ -96,10 +96,11 @@ class Shortcut:
     """Computes a batch, stage after stage. `place` says where the writer's records will lie, `skip` is the reader's."""
 
     def __init__(
-        self, stages: Sequence[Stage], reader: GroupReader, queue: Queue, progress: Progress, care: Care, *,
+        self, stages: Sequence[Stage], reader: GroupReader, collector: Collector, progress: Progress, care: Care, *,
         place: Placing, skip: Callable[[TopicPartition, int], None],
     ) -> None:  # fmt: skip
-        self._stages, self._reader, self._queue, self._progress = stages, reader, queue, progress
+        self._stages, self._reader, self._collector, self._progress = stages, reader, collector, progress
+        self._queue = collector.queue
         self._care, self._written, self._skip = care, place, skip
         self._stale: set[TopicPartition] = set()
 
@@ -116,6 +117,7 @@ class Shortcut:
     def compute(self, inputs: Sequence[TaskInput], now_ms: int) -> list[Part]:
         """Steps 2-4 of all stages, over what was taken and what these hand on to each other; see `Stage.compute`."""
         parts, is_open, last = list[Part](), self.is_open, None
+        self._collector.take_up()  # what a poll has brought comes before what is handed on now
         for stage in self._stages:
             mine = [given for given in inputs if given.source.topic == stage.source]
             if is_open and last is not None and _follows(last.stage, stage):

@@ -89,7 +89,7 @@ class Worker:
         self._protocol = TransactionProtocol(lambda: log.writer(name), clock, probe)
         self._probe, self._notes, self._care, self._patience = probe, notes, Care(orders), Patience(clock)
         self._shortcut = Shortcut(
-            self._stages, self._reader, self._queue, self._progress, self._care, place=self._protocol.place,
+            self._stages, self._reader, self._collector, self._progress, self._care, place=self._protocol.place,
             skip=reader.skip,
         )  # fmt: skip
         self._rows_max = self._rows_cap = settings.batch_rows_max
@@ -211,7 +211,6 @@ class Worker:
         """The next batch, computed; None if nothing is to be decided, or not so (`_again`)."""
         if self._probe is not None:
             self._probe(1)
-        self._collector.take_up()  # the shortcut must not go before it
         rows = self._care.rows(self._queue, self._full, self._inputs)
         taken = task_inputs(self._queue.take(rows), self._inputs)
         inputs = sorted([*taken, *self._clocks.take()], key=lambda one: one.source)
