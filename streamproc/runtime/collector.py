@@ -175,10 +175,14 @@ class Collector:
                 await asyncio.wait([work], timeout=_PAUSE_SECONDS)
         return True
 
-    def take_up(self) -> None:
-        """What a poll has brought by now waits in the queue; a failure of one waits for `wait`."""
-        if self._poll is not None and self._poll.done() and self._poll.exception() is None:
-            self._harvest()
+    def take_up(self) -> bool:
+        """Whether all that polls have brought by now waits in the queue: not where there is no room, or one failed."""
+        if self._poll is None or not self._poll.done():
+            return True
+        if self.queue.rows >= self._rows_max or self._poll.exception() is not None:
+            return False
+        self._harvest()
+        return True
 
     def expect(self, ends: Mapping[TopicPartition, int]) -> None:
         """The last offsets of what a transaction has just handed on to partitions that are read here: `wait` collects

@@ -116,8 +116,8 @@ class Shortcut:
 
     def compute(self, inputs: Sequence[TaskInput], now_ms: int) -> list[Part]:
         """Steps 2-4 of all stages, over what was taken and what these hand on to each other; see `Stage.compute`."""
-        parts, is_open, last = list[Part](), self.is_open, None
-        self._collector.take_up()  # what a poll has brought comes before what is handed on now
+        parts, last = list[Part](), None
+        is_open = self.is_open and self._collector.take_up()  # that comes before what is handed on now
         for stage in self._stages:
             mine = [given for given in inputs if given.source.topic == stage.source]
             if is_open and last is not None and _follows(last.stage, stage):
