@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["InputOperator", "key_texts", "key_values", "relation_of", "spread"]
+__all__ = ["InputOperator", "columns_of", "key_texts", "key_values", "relation_of", "spread"]
 
 from collections.abc import Sequence
 from typing import Any
@@ -32,6 +32,12 @@ def relation_of(source: Rows, batch: Batch) -> Relation:
     if len(places) == batch.size:
         return Relation(places, columns)
     return Relation(places, {key: column.take(places) for key, column in columns.items()})
+
+
+def columns_of(*sources: Rows) -> tuple[str, ...]:
+    """The columns of a batch that `relation_of` reads of it."""
+    own = (STREAM,) if any(source.stream for source in sources) else ()
+    return tuple(dict.fromkeys([*own, *(name for source in sources for _, name in source.columns)]))
 
 
 def key_texts(columns: Sequence[Column], size: int) -> list[str]:
@@ -81,8 +87,7 @@ class InputOperator(Operator):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        own = (STREAM,) if self._source.stream else ()
-        return tuple(dict.fromkeys([*own, *(column for _, column in self._source.columns)]))
+        return columns_of(self._source)
 
     @property
     def outputs(self) -> tuple[OutputField, ...]:

@@ -19,9 +19,8 @@ import numpy as np
 
 from operators.batch import Batch, Column, Emitted, TaskRows
 from operators.operator import Operator, OperatorContext, OutputField
-from operators.plan import STREAM
 from operators.statements.chain import Chain
-from operators.statements.inputs import key_texts, relation_of
+from operators.statements.inputs import columns_of, key_texts, relation_of
 from operators.statements.spec import Rows, Step
 from state.errors import StateCorruptedError
 from state.table import KeyedTable, TableSpec
@@ -89,9 +88,7 @@ class JoinOperator(Operator):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        sides = (self.spec.left, self.spec.right)
-        own = (STREAM,) if any(side.source.stream for side in sides) else ()
-        return tuple(dict.fromkeys([*own, *(name for side in sides for _, name in side.source.columns)]))
+        return columns_of(self.spec.left.source, self.spec.right.source)
 
     @property
     def outputs(self) -> tuple[OutputField, ...]:

@@ -11,9 +11,9 @@ import numpy as np
 from operators.batch import Batch, Column, narrowed
 from operators.operator import BOOL, INT64, STRING, Operator, OperatorContext, OutputField
 from operators.patterns.operator import PatternOperator, dropped_column, matched_column, measure_column
-from operators.plan import STREAM
+from operators.patterns.spec import PatternSpec
 from operators.statements.chain import Chain
-from operators.statements.inputs import key_texts, relation_of, spread
+from operators.statements.inputs import columns_of, key_texts, relation_of, spread
 from operators.statements.spec import Rows, Step
 from state.errors import RecordError
 from state.table import TableSpec
@@ -41,20 +41,19 @@ class MatchOperator(Operator):
         self._pattern = pattern
 
     @property
-    def pattern(self) -> PatternOperator:
-        """What it runs."""
-        return self._pattern
+    def spec(self) -> PatternSpec:
+        """The pattern that it runs."""
+        (spec,) = self._pattern.specs
+        return spec
 
     @property
     def name(self) -> str:
         """The pattern's."""
-        (spec,) = self._pattern.specs
-        return spec.name
+        return self.spec.name
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        own = (STREAM,) if self._source.stream else ()
-        return tuple(dict.fromkeys([*own, *(column for _, column in self._source.columns)]))
+        return columns_of(self._source)
 
     @property
     def outputs(self) -> tuple[OutputField, ...]:
@@ -80,7 +79,7 @@ class MatchOperator(Operator):
         self._tell(batch, part, found.places)
 
     def _tell(self, batch: Batch, part: Batch, places: np.ndarray) -> None:
-        (spec,) = self._pattern.specs
+        spec = self.spec
         name = spec.name
         for column, kind in ((matched_column(name), BOOL), (dropped_column(name), INT64)):
             values = np.zeros(batch.size, kind.dtype)

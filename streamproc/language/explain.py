@@ -120,8 +120,7 @@ def _title(step: Operator) -> str:
     if isinstance(step, JoinOperator):
         return f"join {step.spec.name}"
     if isinstance(step, MatchOperator):
-        (spec,) = step.pattern.specs
-        return f"pattern {step.name} per {spec.key}"
+        return f"pattern {step.name} per {step.spec.key}"
     return type(step).__name__
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import json
-import random
 from collections import Counter
 from decimal import Decimal
 from typing import Any
@@ -16,12 +15,12 @@ import pytest
 
 from operators.plan import Plan
 from operators.timed.spec import TimedAggregate, WindowKind, WindowSpec
-from streamproc.eventlog.simulated import Faults, VirtualTimeLoop
+from streamproc.eventlog.simulated import VirtualTimeLoop
 from streamproc.language import compile_pipeline
 from streamproc.language.load import read_pipeline
 from streamproc.sql.stream import compile_entry
 from tests.oracle.timed import say
-from tests.simulation.test_timed import campaign
+from tests.simulation.test_timed import lived
 from tests.simulation.world import World
 
 PIPELINE = """
@@ -154,20 +153,11 @@ async def judge(world: World) -> Counter[str]:
     return seen
 
 
-async def lived(plan: Plan, seed: int) -> Counter[str]:
-    rng = random.Random(seed)
-    faults = Faults(rng, latency_s=(0.0, 0.01), timeout_s=0.5)
-    world = await campaign(plan, rng, faults, seed)
-    seen = await judge(world)
-    seen["crashes"] = world.crashes.total()
-    return seen
-
-
 @pytest.mark.timeout(400)
 def test_rows_of_statements_come_once_whatever_fails(plan: Plan) -> None:
     seen: Counter[str] = Counter()
     for seed in range(SEEDS):
         with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
-            seen += runner.run(lived(plan, seed))
+            seen += runner.run(lived(plan, seed, judge))
     assert seen["crashes"] >= 5
     assert min(seen[name] for name in ("large", "spent", "visits", "tested", "pairs")) > 50, seen

@@ -8,7 +8,7 @@ import asyncio
 import json
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -228,11 +228,12 @@ async def judge(world: World) -> Counter[str]:
     return seen
 
 
-async def lived(plan: Plan, seed: int) -> Counter[str]:
+async def lived(plan: Plan, seed: int, judged: Callable[[World], Awaitable[Counter[str]]]) -> Counter[str]:
+    """What was seen in a campaign, and its crashes."""
     rng = random.Random(seed)
     faults = Faults(rng, latency_s=(0.0, 0.01), timeout_s=0.5)
     world = await campaign(plan, rng, faults, seed)
-    seen = await judge(world)
+    seen = await judged(world)
     seen["crashes"] = world.crashes.total()
     return seen
 
@@ -242,7 +243,7 @@ def test_alerts_are_the_oracles_whatever_fails(plan: Plan) -> None:
     seen: Counter[str] = Counter()
     for seed in range(SEEDS):
         with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
-            seen += runner.run(lived(plan, seed))
+            seen += runner.run(lived(plan, seed, judge))
     assert seen["alerts"] > 3000
     assert min(seen["late"], seen["ticks"], seen["crashes"]) >= 10, seen
 
