@@ -15,6 +15,7 @@ from state.worker_state import WorkerState
 from streamproc.clock import Clock
 from streamproc.eventlog.contract import Admin, TopicPartition
 from streamproc.runtime.metrics import WorkerMetrics
+from streamproc.runtime.progress import MARKS_MAX
 from streamproc.runtime.transaction import COMPUTED, Probe
 from streamproc.runtime.watchdog import Standing, Watchdog
 
@@ -22,8 +23,6 @@ STEPS = {2: "collect", 3: "decode", 4: "steps", COMPUTED: "encode", 6: "produce"
 _FLIGHT = 5
 _WATCH_SECONDS = 2.0
 _ANSWER_SECONDS = 3.0
-_MARKS_MAX = 8
-"""So few offsets behind a task for which nothing waits are transactions' marks."""
 
 
 class StepTimer:
@@ -100,5 +99,5 @@ async def watch_tasks(
         metrics.lag.clear()
         for tp, end in ends.items():
             behind = max(0, end - owned[tp].position_of(tp))
-            marks = tp not in waiting and behind <= _MARKS_MAX
+            marks = tp not in waiting and behind <= MARKS_MAX
             metrics.lag.labels(tp.topic, str(tp.partition)).set(0 if marks else behind)

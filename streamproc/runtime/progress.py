@@ -7,7 +7,7 @@ transactions' marks, are no lag.
 
 from __future__ import annotations
 
-__all__ = ["LONG_AGO", "Progress"]
+__all__ = ["LONG_AGO", "MARKS_MAX", "Progress"]
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,8 @@ LONG_AGO = -1
 _EVERY_SECONDS, _URGENT_SECONDS = 0.25, 0.01
 _SILENT_SECONDS = 5.0
 """So long looks may fail before it is said."""
-_MARKS_MAX = 8
+MARKS_MAX = 8
+"""So few offsets that nobody has to decide are transactions' marks."""
 
 
 class _Look(NamedTuple):
@@ -143,7 +144,7 @@ class Progress:
         """Move positions that have not moved since the last look over what no record lies in."""
         for tp, position in positions.items():
             gap = position, ends[tp]
-            stands = self._last is not None and self._last.positions[tp] == position < ends[tp] <= position + _MARKS_MAX
+            stands = self._last is not None and self._last.positions[tp] == position < ends[tp] <= position + MARKS_MAX
             if gap != self._empty.get(tp) and stands and await nothing_between(self._log, {tp: gap}):
                 self._empty[tp] = gap
             if gap == self._empty.get(tp):

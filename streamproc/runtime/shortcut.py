@@ -116,10 +116,10 @@ class Shortcut:
 
     def compute(self, inputs: Sequence[TaskInput], now_ms: int) -> list[Part]:
         """Steps 2-4 of all stages, over what was taken and what these hand on to each other; see `Stage.compute`."""
-        parts, last = list[Part](), None
+        parts, last, taken = list[Part](), None, dict(by_stage(self._stages, inputs))
         is_open = self.is_open and self._collector.take_up()  # that comes before what is handed on now
         for stage in self._stages:
-            mine = [given for given in inputs if given.source.topic == stage.source]
+            mine = taken.get(stage, [])
             if is_open and last is not None and _follows(last.stage, stage):
                 mine = self._joined(last, stage, mine)
             last = stage.compute(mine, now_ms) if mine else None

@@ -53,6 +53,7 @@ class TransactionProtocol:
         self._writer: TransactionalWriter | None = None
         self._begun = False
         self._sent = asyncio.Event()
+        self._sent.set()
 
     async def open(self) -> None:
         """Take over the transactional id; an orphan of a dead predecessor is settled by it.
@@ -87,21 +88,31 @@ class TransactionProtocol:
         if self._begun:
             await self.open()
 
+    def start(
+        self,
+        outputs: Sequence[OutputRecords],
+        offsets: Mapping[TopicPartition, CommittedOffset],
+        membership: Membership,
+    ) -> asyncio.Future[dict[TopicPartition, int]]:
+        """`run` beside whatever else is done; see also `sent`."""
+        self._sent.clear()
+        return asyncio.ensure_future(self.run(outputs, offsets, membership))
+
     async def run(
         self,
         outputs: Sequence[OutputRecords],
         offsets: Mapping[TopicPartition, CommittedOffset],
         membership: Membership,
     ) -> dict[TopicPartition, int]:
-        """Steps 5-7; the offset of the last record appended to each partition. See also `sent`.
+        """Steps 5-7; the offset of the last record appended to each partition.
 
         Raises:
             FencedError: another process has our identity: exit.
             EventLogError: anything else; the outcome is open: call `settle`.
         """
-        writer = self._writer
-        assert writer is not None, "open() first"
         try:
+            writer = self._writer
+            assert writer is not None, "open() first"
             self._at(5)
             if not self._begun:
                 await writer.begin()
@@ -109,7 +120,6 @@ class TransactionProtocol:
             await writer.append(outputs)
         finally:
             self._sent.set()
-            self._sent.clear()  # who waits is told
         await writer.offsets(offsets, membership)
         self._at(6)
         ends = await writer.delivered()
@@ -119,8 +129,8 @@ class TransactionProtocol:
         return ends
 
     async def sent(self) -> None:
-        """Until the records of the `run` that begins now are on their way, or it has failed: `place` speaks of the next
-        transaction from then on.
+        """Until the records of what was started are on their way, or it has failed: from then on `place` speaks of the
+        next transaction.
         """
         await self._sent.wait()
 

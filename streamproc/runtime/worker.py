@@ -248,11 +248,11 @@ class Worker:
         started = self._clock.monotonic()
         offsets = {tp: offset for part in parts for tp, offset in part.offsets(self._queue.reached).items()}
         outputs = [output for part in parts for output in part.computed.outputs]
-        run = asyncio.ensure_future(self._protocol.run(outputs, offsets, membership))  # 5-7
+        run = self._protocol.start(outputs, offsets, membership)  # 5-7
         full = None if self._care or any(stage.restorer.active for stage in self._stages) else self._full
         try:
-            await self._protocol.sent()
             if not await self._collector.during(run, full):
+                await self._protocol.sent()
                 for stage in self._stages:
                     stage.seal()
                 self._ahead = self._next()
