@@ -1,8 +1,8 @@
-"""Samples of what waits: for time, with its results told, and for services that are asked."""
+"""Samples of what waits: for time, with its results told, for further rows, and for services that are asked."""
 
 from __future__ import annotations
 
-__all__ = ["calls", "timed"]
+__all__ = ["calls", "patterns", "timed"]
 
 import time
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ import numpy as np
 from benchmarks.calls import asked_us, http_spec, queried, served, sql_spec
 from benchmarks.cost_samples import CARDS, NOW, Sample
 from benchmarks.machine import Cores
+from benchmarks.patterns import PATTERNS, measure
 from operators.batch import Batch, Column, TaskRows
 from operators.operator import BOOL, INT64, STRING
 from operators.timed.alerts import AlertEncoder
@@ -20,6 +21,7 @@ from operators.timed.spec import AbsenceSpec, AlertSpec, TimedAggregate, TimedSp
 from state.worker_state import WorkerState
 from streamproc.language.costing import BATCH
 from streamproc.language.costing.timed import timed_units
+from streamproc.language.costing.units import Units
 
 HOUR, DAY = 3_600_000, 86_400_000
 _TUMBLE, _HOP, _GROW, _SESSION = WindowKind.TUMBLE, WindowKind.HOP, WindowKind.CUMULATE, WindowKind.SESSION
@@ -83,6 +85,13 @@ class _Run:
             "without": Column(BOOL, part == 1),
         }
         return Batch(size, (TaskRows(0, 0, size),), at, [""] * size, columns)
+
+
+def patterns() -> Iterator[Sample]:
+    """One pattern of a key, and ten that begin with the same rows."""
+    for texts in (PATTERNS["A{3,} B C D"], PATTERNS["ten of A{3,} B C D"]):
+        alone, full = (min(measure(texts, size, alone=True) for _ in range(5)) for size in (1, BATCH))
+        yield Sample(Units({"pattern": 1, "pattern:each": len(texts)}), alone, full)
 
 
 def calls() -> Iterator[Sample]:

@@ -28,7 +28,7 @@ from scipy.optimize import nnls
 from benchmarks import machine
 from benchmarks.chain import Chain, compiled
 from benchmarks.cost_samples import CARDS, GROUPS, NOW, Sample, kernels, split
-from benchmarks.cost_waits import calls, timed
+from benchmarks.cost_waits import calls, patterns, timed
 from streamproc.language import load_pipeline
 from streamproc.language.costing import BATCH, Cost, Costs, predict, shipped_costs
 from streamproc.language.costing.state import memory_bytes
@@ -124,8 +124,8 @@ def measured() -> dict[str, Cost]:
 
 
 def waits() -> dict[str, Cost]:
-    """Of what waits for time, and for services."""
-    return timed_costs(list(timed())) | fitted(list(calls()))
+    """Of what waits for time, for further rows, and for services."""
+    return timed_costs(list(timed())) | fitted(list(patterns())) | fitted(list(calls()))
 
 
 def timed_costs(samples: Sequence[Sample]) -> dict[str, Cost]:

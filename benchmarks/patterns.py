@@ -65,8 +65,8 @@ def _batch(names: Any, kinds: Sequence[str], amounts: Any, times: Any) -> Batch:
     return Batch(len(times), (TaskRows(0, 0, len(times)),), times, names.tolist(), columns)
 
 
-def measure(texts: Sequence[str], size: int, rows: int = _ROWS) -> float:
-    """Microseconds a row of all patterns together, at batches of `size`."""
+def measure(texts: Sequence[str], size: int, rows: int = _ROWS, *, alone: bool = False) -> float:
+    """Microseconds a row of all patterns together, at batches of `size`; `alone`: without their conditions' columns."""
     entries = "".join(f"  x{i}: >\n    {text}\n" for i, text in enumerate(texts))
     plan = compile_pipeline(read_pipeline(_PIPELINE + entries, "p.yaml"))
     state, rng = WorkerState(plan.tables), np.random.default_rng(1)
@@ -83,7 +83,11 @@ def measure(texts: Sequence[str], size: int, rows: int = _ROWS) -> float:
         batch = _batch(users[rng.integers(0, _USERS, size)], kinds, rng.integers(0, 200_000, size), times)
         begun = time.process_time()
         for step in plan.steps:
-            step.process(batch, state)
+            if alone and not step.tables:
+                step.process(batch, state)
+                begun = time.process_time()
+            else:
+                step.process(batch, state)
         state.publish()
         spent += time.process_time() - begun
     return spent / rows * 1e6

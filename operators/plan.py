@@ -35,7 +35,8 @@ from operators.call import CallSpec, failed_column
 from operators.live_tables import LiveTables
 from operators.operator import Operator, OutputField
 from operators.schema import StreamSchema, TopicNames
-from operators.timed.operator import TimedOperator
+from operators.statements.spec import StatementSpec, columns_read
+from operators.timed.operator import WaitingOperator
 from operators.timed.spec import AlertSpec
 from state.table import TableSpec
 
@@ -142,8 +143,9 @@ class Plan(msgspec.Struct, frozen=True):
     `home`: what its state is called, below a state directory and in a checkpoints' store.
     `partition_by`: what its source is keyed by. `gather`: how parts of rows come together; None: whole rows come.
     `live`: the tables that its steps look up and that change while it runs; None: there are none.
-    `alerts`: how what its timed steps say is told. `idle_ms`: how long a task's input rests before its clock goes on;
-    0: it never does.
+    `statements`: rows that go to topics of their own. `warnings`: what may surprise in it, a line each. `alerts`: how
+    what its timed steps say is told. `idle_ms`: how long a task's input rests before its clock goes on; 0: it never
+    does.
     """
 
     pipeline: str
@@ -168,6 +170,8 @@ class Plan(msgspec.Struct, frozen=True):
     live: LiveTables | None = None
     partition_by: str = ""
     gather: GatherSpec | None = None
+    statements: tuple[StatementSpec, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def entrance(self) -> str:
@@ -175,9 +179,9 @@ class Plan(msgspec.Struct, frozen=True):
         return self.calls[0].source if self.calls else self.stream.topic
 
     @property
-    def timed(self) -> tuple[TimedOperator, ...]:
+    def timed(self) -> tuple[WaitingOperator, ...]:
         """The steps whose results wait for time."""
-        return tuple(step for step in self.steps if isinstance(step, TimedOperator))
+        return tuple(step for step in self.steps if isinstance(step, WaitingOperator))
 
     @property
     def tables(self) -> tuple[TableSpec, ...]:
@@ -201,6 +205,7 @@ def lean(plan: Plan) -> Plan:
     read = {stream.id, stream.key, stream.event_time, plan.subject, DIGEST, ARRIVED, PLACE, *plan.decision.include}
     read.update(name for step in plan.steps for name in step.inputs)
     read.update(field.name for field in plan.features)
+    read.update(name for statement in plan.statements for name in columns_read(statement))
     read.update(map(failed_column, plan.decision.calls))
     if plan.handoff is not None:
         read.update([plan.handoff.key, *(target.key for target in plan.handoff.beside)])

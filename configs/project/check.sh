@@ -9,5 +9,5 @@ for file in environments/*.yaml; do
   streamproc validate pipeline.yaml --env "$env" >/dev/null
 done
 streamproc test pipeline.yaml --coverage --junit rules.xml
-streamproc generate payments.parquet --events 5000
-streamproc backtest pipeline.yaml --input payments.parquet --output decided.parquet
+streamproc generate transactions.parquet --account-events account_events.parquet --events 5000
+streamproc backtest pipeline.yaml --input transactions.parquet account_events.parquet --output decided.parquet

@@ -7,7 +7,7 @@ all rows --> a look-up of the key --> rows that may begin a match, and rows of k
 
 from __future__ import annotations
 
-__all__ = ["WANTS", "Found", "PatternRun", "Patterns"]
+__all__ = ["WANTS", "Found", "KeyState", "PatternRun", "Patterns"]
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -36,7 +36,7 @@ class Found(msgspec.Struct):
     dropped: dict[int, int] = {}
 
 
-class _Key(msgspec.Struct):
+class KeyState(msgspec.Struct):
     """A key's runs in a batch. `states`: None: not read yet; `wants`: None: to be reckoned anew."""
 
     seen: int
@@ -71,7 +71,7 @@ class PatternRun:
     def __init__(self, patterns: Patterns, batch: Batch, table: KeyedTable) -> None:
         self._patterns, self._batch, self._table = patterns, batch, table
         self._stream = table.stream.advance(batch.tasks, batch.event_time).tolist() if table.stream else []
-        self._keys: dict[int, _Key] = {}
+        self._keys: dict[int, KeyState] = {}
         self._values: dict[str, list[Any]] = {}
         self._rows: list[int] = []
         self._ttl = patterns.ttl
@@ -81,17 +81,20 @@ class PatternRun:
         """What each pattern finds."""
         self._rows, slots, bits, wants = self._candidates()
         times = self._batch.event_time[self._rows].tolist()
-        keys, begins = self._keys, self._patterns.begins
         for i, (slot, seen) in enumerate(zip(slots, bits, strict=True)):
-            key = keys.get(slot)
-            if key is None:
-                key = keys[slot] = _Key(self._last_seen(slot), wants[i])
-            if key.wants is None:
-                key.wants = self._wants(key)
-            if seen & begins or seen & key.wants or not self._passes(key, i, seen, times[i]):
-                self._row(slot, key, i, seen, times[i])
+            self._look(i, slot, seen, wants[i], times[i])
         self._keep()
         return self.found
+
+    def _look(self, i: int, slot: int, bits: int, wants: int, time: int) -> None:
+        """A row, the i-th of those that are looked at; `wants`: what its key waited for before the batch."""
+        key = self._keys.get(slot)
+        if key is None:
+            key = self._keys[slot] = KeyState(self._last_seen(slot), wants)
+        if key.wants is None:
+            key.wants = self._wants(key)
+        if bits & self._patterns.begins or bits & key.wants or not self._passes(key, i, bits, time):
+            self._row(slot, key, i, bits, time)
 
     def _candidates(self) -> tuple[list[int], list[int], list[int], list[int]]:
         """The rows that may begin a match or whose key has runs: their numbers, slots, bits, and what keys wait for."""
@@ -125,7 +128,7 @@ class PatternRun:
     def _last_seen(self, slot: int) -> int:
         return int(self._table.rows[slot, self._table.last_seen]) if self._ttl else 0
 
-    def _passes(self, key: _Key, i: int, bits: int, time: int) -> bool:
+    def _passes(self, key: KeyState, i: int, bits: int, time: int) -> bool:
         """Whether the runs of a key need not be looked at for a row that none of them can take."""
         if not key.wants:
             return True
@@ -139,17 +142,13 @@ class PatternRun:
                 key.seen, key.is_seen = time, True
         return True
 
-    def _row(self, slot: int, key: _Key, i: int, bits: int, time: int) -> None:
+    def _row(self, slot: int, key: KeyState, i: int, bits: int, time: int) -> None:
         """A row goes to each pattern that it may mean something to."""
-        row = self._rows[i]
+        if key.states is None:
+            key.states = self._read(slot)
+        if self._ttl:
+            self._expire(key, self._rows[i])
         states = key.states
-        if states is None:
-            states = key.states = self._read(slot)
-        if self._ttl and (age := self._stream[row] - key.seen) >= self._ttl:
-            states = key.states = {
-                number: state for number, state in states.items() if age < self._patterns.sights[number].spec.ttl
-            }
-            key.wants, key.is_changed = None, True
         is_live = any(state.attempts for state in states.values())
         for number, sight in enumerate(self._patterns.sights):
             if not bits & sight.where:
@@ -163,6 +162,14 @@ class PatternRun:
             key.wants, key.is_changed = None, True
         if key.wants is None:
             key.seen = max(key.seen, time) if is_live else time
+
+    def _expire(self, key: KeyState, row: int) -> None:
+        """What has expired when a row comes goes."""
+        age = self._stream[row] - key.seen
+        if age >= self._ttl:
+            sights = self._patterns.sights
+            key.states = {number: one for number, one in (key.states or {}).items() if age < sights[number].spec.ttl}
+            key.wants, key.is_changed = None, True
 
     def _step(self, number: int, state: KeyRuns, i: int, bits: int, time: int) -> None:
         sight, row, found = self._patterns.sights[number], self._rows[i], self.found[number]
@@ -190,7 +197,7 @@ class PatternRun:
         except msgspec.MsgspecError as error:
             raise StateCorruptedError(f"table {self._table.spec.name}: a key's state cannot be read") from error
 
-    def _wants(self, key: _Key) -> int:
+    def _wants(self, key: KeyState) -> int:
         """What all runs of a key wait for together."""
         each = [self._patterns.sights[number].wants(state) for number, state in (key.states or {}).items()]
         found = 0
@@ -213,6 +220,11 @@ class PatternRun:
                 kept = self._kept(key.states or {})
                 table.set_blob(slot, patterns.store(kept) if kept else b"")
                 key.seen = key.seen if kept else 0
+        self._write(slots, changed)
+
+    def _write(self, slots: npt.NDArray[np.int64], changed: Mapping[int, KeyState]) -> None:
+        """The fields beside the blobs."""
+        table = self._table
         wants = [self._wants(key) if key.wants is None else key.wants for key in changed.values()]
         table.rows[slots, table.index(WANTS)] = wants
         if self._ttl:

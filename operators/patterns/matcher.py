@@ -173,6 +173,14 @@ class Matcher:
                 runs.append(Run(on, gap, False, values, [(number, place)] if self.keeps_trail else []))
         return Attempt(number, row.time, runs)
 
+    def timed_out(self, state: KeyRuns, time: int) -> list[Attempt]:
+        """Attempts without a match of which WITHIN is over at `time`: they go."""
+        over = [one for one in state.attempts if one.runs and one.found is None and time - one.time >= self.within]
+        if over:
+            gone = {one.start for one in over}
+            state.attempts = [one for one in state.attempts if one.start not in gone]
+        return over
+
     def finish(self, state: KeyRuns) -> list[Match]:
         """The matches that the end of the input shows: nothing is waited for any more."""
         step = _Step(self, state, Row(0, 0, ()))

@@ -92,9 +92,12 @@ class PatternOperator(Operator):
         return (self._table,)
 
     def process(self, batch: Batch, context: OperatorContext) -> None:
-        found = PatternRun(self._patterns, batch, context.table(self._table.name)).rows()
-        for spec, measures, one in zip(self.specs, self._measures, found, strict=True):
+        for spec, measures, one in zip(self.specs, self._measures, self.found(batch, context), strict=True):
             _write(spec, measures, one, batch)
+
+    def found(self, batch: Batch, context: OperatorContext) -> list[Found]:
+        """What each of the patterns finds in a batch."""
+        return PatternRun(self._patterns, batch, context.table(self._table.name)).rows()
 
 
 def _outputs(spec: PatternSpec) -> list[OutputField]:

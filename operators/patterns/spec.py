@@ -46,7 +46,8 @@ class PatternSpec(msgspec.Struct, frozen=True):
     `counts`: the bool column of the rows that it sees; None: all. `fits`: variable -> the bool column that must be true
     for it; one that is not there fits any row. `conditions`: what must be true besides, over the slots' names and
     `columns` (of `types`), the row values that slots and conditions read. `measures`: over the slots' names. Times are
-    ms; 0: none.
+    ms; 0: none. `timeout`: partial matches that `within` ends are told, once the newest row of the task is `disorder`
+    past it, as of a key that is called `per`.
     """
 
     name: str
@@ -63,6 +64,9 @@ class PatternSpec(msgspec.Struct, frozen=True):
     within: int = 0
     ttl: int = 0
     runs_max: int = RUNS_MAX
+    timeout: bool = False
+    disorder: int = 0
+    per: str = ""
 
     @property
     def numbers_matches(self) -> bool:

@@ -4,6 +4,8 @@
      "window_end": 1540003600000, "count": 3, "sum": 120.5, "reason": "turnover"}
     {"alert": "no_login", "kind": "absence", "per": "user_id", "key": "u1", "id": "t9", "event_time": 1540000000000,
      "deadline": 1540000600000, "reason": "no login in 10 minutes"}
+    {"alert": "takeover", "kind": "timeout", "per": "user_id", "key": "u1", "event_time": 1540000000000,
+     "deadline": 1540000600000, "measures": {"failures": 3}, "reason": "a reset, and no purchase"}
     {"window": "turnover", "per": "card_id", "key": "c1", "id": "t7", "event_time": 1539990000000,
      "watermark": 1540003600000, "missed": 1, "windows": 1, "reason": "too_late"}
 
@@ -17,7 +19,7 @@ from __future__ import annotations
 __all__ = ["AlertEncoder", "Telling"]
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,8 +36,15 @@ _TEXT = ("utf-8", "backslashreplace")
 """Keys that a user's operator makes need not be Unicode; they are told all the same."""
 
 
+Records = Callable[[Sequence[Emitted]], list[dict[str, Any]]]
+"""What a step emitted -> an object each, without its reason."""
+
+
 class Telling(NamedTuple):
-    """A record that tells what the timed operator `name` said after `row` of the batch; `late`: of a row it missed."""
+    """A record that tells what the timed operator `name` said after `row` of the batch; `late`: of a row it missed.
+
+    Of a statement's row: `topic` is the statement's; of others it is "".
+    """
 
     row: int
     task: int
@@ -43,13 +52,22 @@ class Telling(NamedTuple):
     key: bytes
     text: bytes
     late: bool
+    topic: str = ""
+
+    @property
+    def what(self) -> str:
+        """What it is: "row" of a statement, "late" or "alert"."""
+        return "row" if self.topic else "late" if self.late else "alert"
 
 
 class AlertEncoder:
-    """Writes what the timed operators of one plan say."""
+    """Writes what the timed operators of one plan say; `others`: what is told of steps that are no `TimedSpec`."""
 
-    def __init__(self, specs: Sequence[TimedSpec], alerts: Sequence[AlertSpec]) -> None:
+    def __init__(
+        self, specs: Sequence[TimedSpec], alerts: Sequence[AlertSpec], others: Mapping[str, Records] | None = None
+    ) -> None:
         self._specs = {spec.name: spec for spec in specs}
+        self._others = others or {}
         self._alerts = {alert.name: alert for alert in alerts}
 
     def digest(self, emitted: Iterable[Emitted]) -> bytes:
@@ -60,7 +78,7 @@ class AlertEncoder:
         return digest.digest()
 
     def encode(self, batch: Batch) -> list[Telling]:
-        """All that is told, in the order of the rows after which it was said, ticks last."""
+        """All that is told as an alert, in the order of the rows after which it was said, ticks last."""
         found = [
             Telling(one.row, one.task, one.name, one.key.encode(*_TEXT), text, isinstance(one.said, Missed))
             for one, text in zip(batch.emitted, self._texts(batch), strict=True)
@@ -73,7 +91,11 @@ class AlertEncoder:
         texts: list[bytes | None] = [None] * len(batch.emitted)
         results: dict[str, list[int]] = {}
         for i, one in enumerate(batch.emitted):
-            if isinstance(one.said, Missed):
+            if one.name in self._others:
+                results.setdefault(one.name, []).append(i)
+            elif one.name not in self._alerts:
+                continue
+            elif isinstance(one.said, Missed):
                 texts[i] = self._late(batch, one)
             elif isinstance(self._specs[one.name].rule, AbsenceSpec):
                 texts[i] = self._absent(one)
@@ -110,7 +132,10 @@ class AlertEncoder:
         return _json(record | {"reason": self._alerts[one.name].reason})
 
     def _results(self, name: str, emitted: list[Emitted]) -> list[bytes | None]:
-        """Of one window's results."""
+        """Of one window's results, or what another step says."""
+        if name in self._others:
+            reason = {"reason": self._alerts[name].reason}
+            return [_json(record | reason) for record in self._others[name](emitted)]
         spec, alert = self._specs[name], self._alerts[name]
         assert isinstance(spec.rule, WindowSpec)
         columns = _columns(spec, spec.rule, emitted)

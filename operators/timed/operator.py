@@ -10,8 +10,9 @@ away the keys whose windows are all closed).
 
 from __future__ import annotations
 
-__all__ = ["TimedOperator"]
+__all__ = ["TimedOperator", "WaitingOperator"]
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,7 +34,15 @@ from state.table import KeyedTable, TableSpec
 _PREFETCHED = 4096
 
 
-class TimedOperator(Operator):
+class WaitingOperator(Operator):
+    """An operator of which something may become due without a row of its key; it goes to `Batch.emitted`."""
+
+    @abstractmethod
+    def waits(self, context: OperatorContext, task: int) -> tuple[int, int] | None:
+        """(stream time of the task, the stream time at which something may be due next), ms; None: nothing waits."""
+
+
+class TimedOperator(WaitingOperator):
     """Computes one `TimedSpec`; it adds no columns, but results to `Batch.emitted`.
 
     Raises:
@@ -75,7 +84,7 @@ class TimedOperator(Operator):
         run.keep()
 
     def waits(self, context: OperatorContext, task: int) -> tuple[int, int] | None:
-        """(stream time of the task, the stream time at which something may be due next), ms; None: nothing waits."""
+        """See `WaitingOperator`."""
         table = context.table(self._table.name)
         due = table.due.next(task)
         now = table.stream.of(task) if table.stream else NEVER

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -129,7 +129,7 @@ def _backtest(plans: Sequence[Plan], paths: Mapping[str, Sequence[Path]], output
     from streamproc.cli.progress import Progress
     from streamproc.cli.replay_files import FileReplay
     from streamproc.cli.side_rows import file_pieces
-    from streamproc.cli.summary import Summary, alerts_beside, late_beside, letters_beside
+    from streamproc.cli.summary import Summary, alerts_beside, late_beside, letters_beside, rows_beside
 
     summary = Summary(plans[-1])
     tables = DecisionTable(plans)
@@ -137,23 +137,24 @@ def _backtest(plans: Sequence[Plan], paths: Mapping[str, Sequence[Path]], output
     now_ms = time.time_ns() // 1_000_000
     sides = {name: file_pieces(stream, paths[name], now_ms) for name, stream in others}
     letters, alerts, late = letters_beside(output), alerts_beside(output), late_beside(output)
+    beside = {("alert", ""): alerts, ("late", ""): late}
+    beside |= {("row", one.name): rows_beside(output, one.name) for plan in plans for one in plan.statements}
     with (
         LiveCalls() if calls is CallsMode.LIVE else nullcontext(declared_defaults) as answers,
         Progress("backtest", sum(path.stat().st_size for path in paths[decided[0]])) as progress,
         replacing(letters) as letters_at,
-        replacing(alerts) as alerts_at,
-        replacing(late) as late_at,
+        ExitStack() as told,
         replacing(output) as output_at,
-        open(alerts_at, "wb") as alerts_file,
-        open(late_at, "wb") as late_file,
         open(letters_at, "wb") as letters_file,
         _row_groups(output_at, tables.schema) as write,
     ):
         replay = FileReplay(plans, sides, answers)
+        drafts = {what: told.enter_context(replacing(path)) for what, path in beside.items()}
+        files = {what: told.enter_context(open(draft, "wb")) for what, draft in drafts.items()}
 
         def tell() -> None:
-            for file, lines in zip((alerts_file, late_file), summary.tell(replay.told()), strict=True):
-                file.writelines(lines)
+            for what, lines in summary.tell(replay.told()).items():
+                files[what].writelines(lines)
 
         for result in replay.run(paths[decided[0]]):
             write(tables.table(result.judged))

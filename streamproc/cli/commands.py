@@ -15,6 +15,7 @@ from streamproc.cli import (
     demo,
     explain,
     feed,
+    fmt,
     generate,
     models_list,
     models_show,
@@ -70,6 +71,7 @@ app.command("demo", epilog=_example(demo))(demo.command)
 app.command("new", epilog=_example(new))(new.command)
 app.command("validate", epilog=_example(validate), cls=EnvironmentCommand)(validate.command)
 app.command("schema", epilog=_example(schema))(schema.command)
+app.command("fmt", epilog=_example(fmt))(fmt.command)
 app.command("explain", epilog=_example(explain))(explain.command)
 app.command("run", epilog=_example(run), cls=EnvironmentCommand)(run.command)
 app.command("feed", epilog=_example(feed), cls=EnvironmentCommand)(feed.command)

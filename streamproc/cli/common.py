@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["CallsMode", "LogLevel", "compiled", "load_stages", "stages_named"]
+__all__ = ["CallsMode", "LogLevel", "compiled", "load_stages", "stages_named", "warn"]
 
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
@@ -16,6 +17,7 @@ from state.errors import ConfigError
 if TYPE_CHECKING:
     from operators.plan import Plan
     from streamproc.language.model import Pipeline
+    from streamproc.language.statements import CompileStatement
 
 _NO_MODEL = re.compile(r"model (.+) cannot be read: No such file").match
 _MADE_BY = {
@@ -59,8 +61,19 @@ def compiled(pipeline: Pipeline) -> tuple[Plan, ...]:
     """The plans of a loaded pipeline's stages; raises as `load_stages`."""
     from streamproc.language import compile_stages
 
+    statements: CompileStatement | None = None
+    if any(stage.statements for stage in pipeline.stages):
+        from streamproc.sql.stream import compile_entry
+
+        statements = compile_entry
     with _models_explained():
-        return compile_stages(pipeline)
+        return compile_stages(pipeline, statements=statements)
+
+
+def warn(plans: Sequence[Plan]) -> None:
+    """Say on stderr what may surprise in them, a line each."""
+    for line in dict.fromkeys(line for plan in plans for line in plan.warnings):
+        sys.stderr.write(f"warning: {line}\n")
 
 
 def stages_named(plans: Sequence[Plan], stage: str | None) -> Sequence[Plan]:

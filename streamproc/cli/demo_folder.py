@@ -26,7 +26,8 @@ class DemoFolder:
         self.path = path
         self.log = path / "log"
         self.state = path / "state"
-        self.payments = path / "payments.parquet"
+        self.payments = path / "transactions.parquet"
+        self.account_events = path / "account_events.parquet"
         self.labels = path / "labels.parquet"
         self.decisions = path / "decisions.ndjson"
         self.summary = path / "summary.json"
@@ -65,7 +66,8 @@ class DemoFolder:
     def _start_over(self) -> None:
         for directory in (self.log, self.state):
             shutil.rmtree(directory, ignore_errors=True)
-        for file in (self.payments, self.labels, self.decisions, self.summary, self.worker_log):
+        files = (self.payments, self.account_events, self.labels, self.decisions, self.summary, self.worker_log)
+        for file in files:
             with contextlib.suppress(FileNotFoundError):
                 file.unlink()
         (self.path / ".gitignore").write_text("*\n")

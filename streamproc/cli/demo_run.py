@@ -2,7 +2,8 @@
 
 1. the worker starts; meanwhile payments are generated and written to files; 2. a first handful warms the worker up;
 3. most of the rest is fed as fast as it goes: how fast are they decided? 4. the others come at a steady rate that
-leaves the machine air: how long does each wait? 5. the worker stops, what is left is read, all is counted.
+leaves the machine air: how long does each wait? 5. the worker stops, what is left is read, all is counted. What users
+do with their accounts is fed between the payments, in order of event time.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import gc
 import signal
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from state.errors import StreamprocError
 from streamproc.cli.compose import open_log
@@ -25,19 +28,29 @@ from streamproc.cli.demo_reader import DecisionReader
 from streamproc.cli.demo_summary import DemoSummary, Timing, summarize
 from streamproc.cli.demo_worker import DemoWorker
 from streamproc.cli.feeder import Sender
-from streamproc.cli.files import read_file
+from streamproc.cli.files import find_stream, read_file
 from streamproc.cli.options import load_stages
 from streamproc.cli.records import Key, Row
 from streamproc.clock import SystemClock
 from streamproc.eventlog.contract import EventLog, OutputRecords
 from streamproc.runtime.topics import prepare_topics
-from streamproc.services.generator import GeneratorOptions, Traffic, generate, write_labels, write_parquet
+from streamproc.services.generator import (
+    GeneratorOptions,
+    Traffic,
+    generate,
+    write_account_events,
+    write_labels,
+    write_parquet,
+)
 
 if TYPE_CHECKING:
     from operators.plan import Plan
+    from operators.schema import StreamSchema
+
+_ACCOUNTS = "account_events"
 
 _WARM_UP = 200
-_PIECE = 2_000
+_PIECE, _STEADY_PIECE = 2_000, 100
 _STEADY_SHARE, _STEADY_MAX = 0.2, 6_000
 _RATE_SHARE, _RATE_MAX = 0.1, 1_000.0
 _STEADY_SECONDS_MAX = 8.0
@@ -62,7 +75,7 @@ class Demo:
             StreamprocError: the worker failed, or decides no more.
         """
         plans = await asyncio.to_thread(load_stages, str(self._pipeline))
-        first, last = plans[0], plans[-1]
+        last = plans[-1]
         log = open_log(f"file:{self._folder.log}")
         worker = DemoWorker(self._pipeline, self._folder)
         reader = DecisionReader(log, last, self._clock)
@@ -73,7 +86,7 @@ class Demo:
             with DemoProgress(self._options.events, reader, self._clock) as progress:
                 reading = asyncio.create_task(reader.run(), name="read decisions")
                 jobs = [
-                    asyncio.create_task(self._feed(log, first, partitions, reader), name="feed"),
+                    asyncio.create_task(self._feed(log, plans, partitions, reader), name="feed"),
                     reading,
                     asyncio.create_task(worker.failed(), name="worker"),
                     asyncio.create_task(progress.run(), name="progress"),
@@ -91,19 +104,23 @@ class Demo:
             pipeline=self._pipeline, folder=self._folder, options=self._options, traffic=self._traffic,
         )  # fmt: skip
 
-    async def _feed(self, log: EventLog, plan: Plan, partitions: int, reader: DecisionReader) -> None:
-        records, keys = await asyncio.to_thread(self._generate, plan)
+    async def _feed(self, log: EventLog, plans: Sequence[Plan], partitions: int, reader: DecisionReader) -> None:
+        paid, done, before = await asyncio.to_thread(self._generate, plans)
         timing, clock = self._timing, self._clock
         gc.freeze()  # a million objects that stay: no pauses for them while times are taken
         appender = _Watched(log, clock, timing)
+        accounts = Sender(done.topic, partitions, log.appender(), clock, None)
 
         async def feed(start: int, stop: int, rate: float | None) -> None:
-            sender = Sender(plan.stream.topic, partitions, appender, clock, rate)
-            step = _PIECE if rate is None else max(1, stop - start)
+            sender = Sender(paid.topic, partitions, appender, clock, rate)
+            step = _PIECE if rate is None else _STEADY_PIECE
             for at in range(start, stop, step):
-                await sender.send(records[at : min(at + step, stop)], keys[at : min(at + step, stop)])
+                end = min(at + step, stop)
+                due = slice(accounts.sent, before[end - 1])
+                await accounts.send(done.rows[due], done.keys[due])
+                await sender.send(paid.rows[at:end], paid.keys[at:end])
 
-        total = len(records)
+        total = len(paid.rows)
         steady = min(int(total * _STEADY_SHARE), _STEADY_MAX)
         await feed(0, _WARM_UP, None)
         await self._decided(reader, _WARM_UP)
@@ -122,15 +139,32 @@ class Demo:
         if not await reader.until(count, _PATIENCE_SECONDS):
             raise StreamprocError(f"no decision for {_PATIENCE_SECONDS:.0f} s: see {self._folder.worker_log}")
 
-    def _generate(self, plan: Plan) -> tuple[list[Row], list[Key]]:
-        """The payments' file, and its records exactly as `feed` sends them: fed again, they are known."""
+    def _generate(self, plans: Sequence[Plan]) -> tuple[_Records, _Records, list[int]]:
+        """The payments, the account events, and how many of these have happened when each payment is made."""
         began = self._clock.monotonic()
-        self._traffic = generate(self._options)
-        write_parquet(self._traffic, self._folder.payments)
-        write_labels(self._traffic, self._folder.labels)
-        pieces = list(read_file(self._folder.payments, plan.stream))
+        traffic = self._traffic = generate(self._options)
+        write_parquet(traffic, self._folder.payments)
+        write_account_events(traffic, self._folder.account_events)
+        write_labels(traffic, self._folder.labels)
+        paid = _records(self._folder.payments, plans[0].stream)
+        done = _records(self._folder.account_events, find_stream(_ACCOUNTS, plans))
         self._timing.generate_seconds = self._clock.monotonic() - began
-        return [row for piece in pieces for row in piece.rows], [key for piece in pieces for key in piece.keys]
+        return paid, done, np.searchsorted(traffic.account.time, traffic.rows.time, side="right").tolist()
+
+
+class _Records(NamedTuple):
+    """What goes to a topic."""
+
+    topic: str
+    rows: list[Row]
+    keys: list[Key]
+
+
+def _records(path: Path, stream: StreamSchema) -> _Records:
+    """The records of a file exactly as `feed` sends them: fed again, they are known."""
+    pieces = list(read_file(path, stream))
+    rows, keys = [row for piece in pieces for row in piece.rows], [key for piece in pieces for key in piece.keys]
+    return _Records(stream.topic, rows, keys)
 
 
 class _Watched:

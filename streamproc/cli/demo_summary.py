@@ -108,10 +108,10 @@ class DemoSummary(msgspec.Struct):
     def _frauds(self) -> str:
         if not self.frauds:
             return ""
-        lines = [f"{'Planted frauds':22}{'attacks':>9}{'found':>8}{'payments':>11}{'found':>8}{'missed':>8}"]
+        lines = [f"{'Planted frauds':23}{'attacks':>9}{'found':>8}{'payments':>11}{'found':>8}{'missed':>8}"]
         for kind, found in self.frauds.items():
             lines.append(
-                f"  {kind:20}{found.attacks:>9,}{found.attacks_found:>8,}"
+                f"  {kind:21}{found.attacks:>9,}{found.attacks_found:>8,}"
                 f"{found.payments:>11,}{found.found:>8,}{found.missed:>8,}"
             )
         wrong = ", ".join(f"{name} {count:,}" for name, count in self.false_positives.items()) or "none"
@@ -240,6 +240,7 @@ def _output(folder: DemoFolder) -> dict[str, str]:
     return {
         "all decisions, one a line": str(folder.decisions),
         "the payments": str(folder.payments),
+        "what users did with their accounts": str(folder.account_events),
         "which of them are frauds": str(folder.labels),
         "the event log": str(folder.log),
         "this summary": str(folder.summary),
@@ -251,7 +252,8 @@ def _next(pipeline: Path, folder: DemoFolder) -> list[str]:
     ours, rules = _program(), _near(pipeline)
     tail = [*ours, "tail", "high_risk", "--pipeline", rules, "--log", f"file:{folder.log}", "--until-end"]
     output = str(folder.path / "backtest.parquet")
-    backtest = [*ours, "backtest", rules, "--input", str(folder.payments), "--output", output]
+    inputs = [str(folder.payments), str(folder.account_events)]
+    backtest = [*ours, "backtest", rules, "--input", *inputs, "--output", output]
     copy = ["cp", "-r", os.path.dirname(rules), "my_rules"]
     return [
         shlex.join(tail),

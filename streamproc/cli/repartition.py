@@ -92,7 +92,8 @@ def _fingerprints_with_partitions_of(path: str, other: str) -> list[str]:
     """The state's fingerprints, by stage, of one file as it would be with the partitions of another."""
     from msgspec.structs import replace
 
-    from streamproc.language import compile_stages, load_pipeline
+    from streamproc.cli.common import compiled
+    from streamproc.language import load_pipeline
 
-    plans = compile_stages(replace(load_pipeline(path), partitions=load_pipeline(other).partitions))
+    plans = compiled(replace(load_pipeline(path), partitions=load_pipeline(other).partitions))
     return [plan.state_fingerprint for plan in plans]

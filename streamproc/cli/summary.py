@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Summary", "alerts_beside", "late_beside", "letters_beside"]
+__all__ = ["Summary", "alerts_beside", "late_beside", "letters_beside", "rows_beside"]
 
 import time
 from collections import Counter
@@ -37,6 +37,11 @@ def late_beside(output: Path) -> Path:
     return output.with_suffix(".late.ndjson")
 
 
+def rows_beside(output: Path, statement: str) -> Path:
+    """Where a backtest lists the rows of a SQL statement."""
+    return output.with_suffix(f".{statement}.ndjson")
+
+
 class Summary:
     """Counts of one backtest. `rows`: of the stream that is decided, decided or not; `side_rows`: of each other one."""
 
@@ -50,6 +55,7 @@ class Summary:
         self.dead_letters: Counter[str] = Counter()
         self.alerts: Counter[str] = Counter()
         self.late: Counter[str] = Counter()
+        self.statements: Counter[str] = Counter()
         self.failed_calls: Counter[str] = Counter()
         self._refusals = Refusals()
         self._hits = np.zeros(len(plan.rules), np.int64)
@@ -78,13 +84,17 @@ class Summary:
             said = {"file": str(letter.path), "row": letter.number, "reason": letter.reason, "detail": letter.detail}
             yield msgspec.json.encode(said) + b"\n"
 
-    def tell(self, told: Sequence[Telling]) -> tuple[list[bytes], list[bytes]]:
-        """Count alerts and rows that came too late for them; their lines."""
-        alerts, late = list[bytes](), list[bytes]()
+    def tell(self, told: Sequence[Telling]) -> dict[tuple[str, str], list[bytes]]:
+        """Count alerts, rows that came too late for them, and rows of statements; their lines, by `Telling.what` and,
+        of a row, its statement.
+        """
+        counters = {"alert": self.alerts, "late": self.late, "row": self.statements}
+        lines: dict[tuple[str, str], list[bytes]] = {}
         for telling in told:
-            (self.late if telling.late else self.alerts)[telling.name] += 1
-            (late if telling.late else alerts).append(telling.text + b"\n")
-        return alerts, late
+            counters[telling.what][telling.name] += 1
+            name = telling.name if telling.topic else ""
+            lines.setdefault((telling.what, name), []).append(telling.text + b"\n")
+        return lines
 
     def line(self, plan: Plan, output: Path) -> bytes:
         """One line of JSON."""
@@ -104,6 +114,7 @@ class Summary:
             **({"failed_calls": {call: self.failed_calls[call] for call in self._calls}} if self._calls else {}),
             "alerts": dict(self.alerts),
             "late": dict(self.late),
+            **({"statements": dict(self.statements)} if self.statements else {}),
             "seconds": round(seconds, 3),
             "rows_per_second": round(self.rows / max(seconds, 1e-9)),
         }
@@ -118,6 +129,7 @@ class Summary:
             ("decisions", self.decisions, None), ("rules hit", self._shown_rules(), None),
             ("failed calls", self.failed_calls, None),
             ("alerts", self.alerts, alerts_beside(output)), ("too late for windows", self.late, late_beside(output)),
+            ("rows of statements", self.statements, rows_beside(output, "NAME")),
             ("dead letters", self.dead_letters, letters_beside(output)),
         ):  # fmt: skip
             if counts:

@@ -39,6 +39,8 @@ def topic_lines(topic: str, plans: Sequence[Plan]) -> tuple[str, Lines]:
         known |= {"alerts": (topics.alerts, _values), "late": (topics.late, _values)}
     for name, full in topics.side.items():
         known.setdefault(name, (full, _values))
+    for statement in (one for stage in plans for one in stage.statements):
+        known.setdefault(statement.name, (statement.topic, _values))
     for stage in plans[:-1]:
         known |= {f"journal.{stage.stage}": (stage.topics.journal, _journal)}
         known |= {f"features.{stage.stage}": (stage.topics.journal, _Features(stage))}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["EXAMPLES", "command"]
 
+from streamproc.cli.common import warn
 from streamproc.cli.environment import EnvironmentName
 from streamproc.cli.options import PipelinePath, load_stages
 from streamproc.cli.stdout import writing_stdout
@@ -24,5 +25,6 @@ def command(pipeline: PipelinePath, environment: EnvironmentName = None) -> None
 
     from streamproc.language import explain
 
+    warn(plans)
     with writing_stdout():
         print("\n\n".join(map(explain, plans)))  # noqa: T201 - the command's data

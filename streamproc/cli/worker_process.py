@@ -70,6 +70,8 @@ def work(share: Share, index: int) -> int:
 
 
 def _work(share: Share, index: int) -> None:
+    import structlog
+
     from streamproc.cli.compose import RunOptions, replay_horizon_ms, run_worker
     from streamproc.cli.log_directory import make_run_directories
     from streamproc.cli.logs import configure_logs
@@ -78,6 +80,8 @@ def _work(share: Share, index: int) -> None:
     configure_logs(share.log_level)
     plans = load_stages(share.pipeline, share.partitions)
     name = plans[0].pipeline
+    for line in dict.fromkeys(line for plan in plans for line in plan.warnings if index == 0):
+        structlog.get_logger("pipeline").warning("this may surprise", reason=line)
     make_run_directories(plans, share.log, share.state, share.checkpoints)
     port = None if share.metrics_port is None else share.metrics_port + index
     notes = os.environ.pop(NOTES_VARIABLE, None)

@@ -15,24 +15,32 @@ from typing import NamedTuple
 import msgspec
 
 from operators.call import CallSpec
-from operators.encode import RESERVED
 from operators.operator import STRING, OutputField
-from operators.plan import ROUTE, STREAM, DecisionSpec, Plan, RuleSpec
-from operators.schema import FieldSpec, Kind, StreamSchema, TopicNames
+from operators.plan import ROUTE, STREAM, DecisionSpec, Plan
+from operators.schema import FieldSpec, Kind, StreamSchema
+from operators.timed.operator import TimedOperator
 from state.errors import ConfigError
 from streamproc.language.calls import answered
 from streamproc.language.csv_table import TableContents, empty_table, read_table
-from streamproc.language.draft import Draft, ScoreItem, UserItem, reads, writes
-from streamproc.language.expression import parse
+from streamproc.language.deciding import check_include, decision_spec, rule_specs, scores_and_rules, topic_names
+from streamproc.language.draft import Draft
 from streamproc.language.fingerprint import decision_fingerprint, state_fingerprint
 from streamproc.language.formats import read_schema_file, registry_of
+from streamproc.language.items import UserItem, reads, writes
 from streamproc.language.live import check_live, live_tables
 from streamproc.language.model import ExpressionFeature, Pipeline, Stage, Stream, WindowGroup, window_names
 from streamproc.language.parallel import Ways, check_parts, gather_spec, gathered, ways
+from streamproc.language.pattern_steps import draft_patterns
 from streamproc.language.problems import Problems, nearest
 from streamproc.language.schedule import check_names, schedule
 from streamproc.language.sources import Sources, check_union, entering
 from streamproc.language.stages import handed_on, handoff
+from streamproc.language.statements import (
+    CompiledStatement,
+    CompileStatement,
+    compiled_statements,
+    statement_meanings,
+)
 from streamproc.language.steps import LoadedModel, StepBuilder
 from streamproc.language.user_operators import OperatorLoader, load_operator
 
@@ -45,13 +53,14 @@ def compile_pipeline(
     *,
     operators: OperatorLoader = load_operator,
     models: ModelLoader | None = None,
+    statements: CompileStatement | None = None,
 ) -> Plan:
     """Compile a loaded pipeline of one stage, as operators' tests have it; see `compile_stages`.
 
     Raises:
         ValueError: it has more.
     """
-    (plan,) = compile_stages(pipeline, operators=operators, models=models)
+    (plan,) = compile_stages(pipeline, operators=operators, models=models, statements=statements)
     return plan
 
 
@@ -60,6 +69,7 @@ def compile_stages(
     *,
     operators: OperatorLoader = load_operator,
     models: ModelLoader | None = None,
+    statements: CompileStatement | None = None,
 ) -> tuple[Plan, ...]:
     """Compile a loaded pipeline: a plan for each of its stages, in order. Rules and models are the last one's.
 
@@ -67,6 +77,7 @@ def compile_stages(
         pipeline: from `load_pipeline`.
         operators: how the user's operator classes are found.
         models: how a model's file is opened; by default as ONNX.
+        statements: how SQL statements are compiled; who has none needs none.
 
     Raises:
         ConfigError: a PipelineError with everything that is wrong: unknown columns, types, circles, missing files.
@@ -83,7 +94,7 @@ def compile_stages(
         stream, calls = gathered([part.stream for part in parts]), parts[0].calls
         streams = {name: stream, **others[stage.name]}
         compiler = _StageCompiler(pipeline, stage, mine, streams, tables=tables, problems=problems)
-        compiled = compiler.compile(operators, models or _open_onnx, wrong)
+        compiled = compiler.compile(operators, models or _open_onnx, wrong, statements)
         if not problems.errors:
             timed = tuple(msgspec.structs.replace(call, deadline_ms=pipeline.deadline) for call in calls)
             plans.append(msgspec.structs.replace(compiler.plan(compiled), calls=timed))
@@ -114,6 +125,7 @@ class _Compiled(NamedTuple):
     draft: Draft
     features: list[str]
     builder: StepBuilder
+    statements: tuple[CompiledStatement, ...]
 
 
 class _StageCompiler:
@@ -127,7 +139,9 @@ class _StageCompiler:
         self._streams, self._stream = streams, next(iter(streams.values()))
         self._tables, self._problems = tables, problems
 
-    def compile(self, operators: OperatorLoader, models: ModelLoader, wrong: Set[str]) -> _Compiled:
+    def compile(
+        self, operators: OperatorLoader, models: ModelLoader, wrong: Set[str], statements: CompileStatement | None
+    ) -> _Compiled:
         """As far as it goes. `wrong`: columns of stages before that are wrong: that has been said."""
         pipeline, stage, stream, problems = self._pipeline, self._stage, self._stream, self._problems
         before = len(problems.errors)
@@ -154,12 +168,10 @@ class _StageCompiler:
         for name, timed in stage.timed.items():
             with problems.caught():
                 draft.timed(name, timed, ids, stage.watermark.disorder)
-        for name, pattern in stage.patterns.items():
-            with problems.caught():
-                draft.pattern(name, pattern)
+        refused |= draft_patterns(stage.patterns, draft, problems, stage.watermark.disorder)
         refused |= wrong | ({stage.partition_by, stage.per} - _columns(stage, stream))
         if not self._way.following:
-            _scores_and_rules(pipeline, stream, draft, problems)
+            scores_and_rules(pipeline, stream, draft, problems)
         fields = _union(schemas)
         refused |= check_names(draft.items, fields, refused, problems)
         lookups = {name: contents.table for name, contents in self._tables.items()}
@@ -169,26 +181,37 @@ class _StageCompiler:
             builder.build(schedule(items, set(fields) | refused))
         check_live(pipeline, items, builder, problems)
         if not self._way.following:
-            _check_include(pipeline, builder.scope, refused | set(items), problems)
-        return _Compiled(schemas, draft, features, builder)
+            check_include(pipeline, builder.scope, refused | set(items), problems)
+        tables = {one.name: (one, [_output(spec, one) for spec in one.fields]) for one in schemas}
+        compiled = compiled_statements(pipeline, stage, tables, statements, problems)
+        return _Compiled(schemas, draft, features, builder, compiled)
 
     def plan(self, compiled: _Compiled) -> Plan:
         """The plan of what is without fault."""
-        schemas, draft, features, builder = compiled
+        schemas, draft, features, builder, statements = compiled
         pipeline, stage = self._pipeline, self._stage
         digests = {name: contents.digest for name, contents in self._tables.items()}
         is_last = not self._way.following
         schema, *others = schemas
+        steps = (*builder.steps, *(step for one in statements for step in one.steps))
+        waits = builder.alerts or any(isinstance(step, TimedOperator) for step in steps)
         return Plan(
             pipeline=pipeline.pipeline,
             stream=schema,
-            topics=_topics(pipeline, "" if is_last else f".{stage.name}"),
-            steps=tuple(builder.steps),
+            topics=topic_names(pipeline, "" if is_last else f".{stage.name}"),
+            steps=steps,
             features=tuple(builder.scope[name] for name in features),
-            rules=_rules(pipeline) if is_last else (),
-            decision=_decision(pipeline, builder.scope) if is_last else DecisionSpec(("hand_on",), "hand_on"),
+            rules=rule_specs(pipeline) if is_last else (),
+            decision=decision_spec(pipeline, builder.scope) if is_last else DecisionSpec(("hand_on",), "hand_on"),
             state_fingerprint=state_fingerprint(
-                pipeline, stage, schema, draft.items, builder.steps, table_digests=digests, others=others
+                pipeline,
+                stage,
+                schema,
+                draft.items,
+                builder.steps,
+                table_digests=digests,
+                others=others,
+                statements=statement_meanings(statements),
             ),
             decision_fingerprint=decision_fingerprint(pipeline, digests, builder.model_digests),
             home=pipeline.pipeline if len(pipeline.stages) == 1 else f"{pipeline.pipeline}/{stage.name}",
@@ -199,7 +222,9 @@ class _StageCompiler:
             subject=pipeline.stages[0].partition_by,
             others=tuple(others),
             alerts=tuple(builder.alerts),
-            idle_ms=stage.watermark.idle if builder.alerts else 0,
+            idle_ms=stage.watermark.idle if waits else 0,
+            statements=tuple(one.spec for one in statements),
+            warnings=tuple(line for one in statements for line in one.warnings),
             live=live_tables(pipeline, builder),
             partition_by=stage.partition_by,
             gather=gather_spec(self._way),
@@ -337,58 +362,6 @@ def _user_operators(pipeline: Pipeline, load: OperatorLoader, draft: Draft, prob
             except Exception as error:
                 raise ConfigError(f"operator {name}: {type(error).__name__}: {error}", declared.place) from error
     return len(problems.errors) == before
-
-
-def _scores_and_rules(pipeline: Pipeline, stream: Stream, draft: Draft, problems: Problems) -> None:
-    """Models, rules, and the short names `score` and `risk_tier` where something reads them."""
-    for name, model in pipeline.models.items():
-        with problems.caught():
-            draft.add(ScoreItem(name, model))
-    for rule in pipeline.rules:
-        with problems.caught():
-            draft.expression(f"rule:{rule.id}", rule.when, rule.place)
-    read = {column for item in draft.items.values() for column in reads(item)}
-    for name, model in pipeline.models.items():
-        for short, full in (("score", f"{name}.score"), ("risk_tier", f"{name}.tier")):
-            if short in read and short not in draft.items and short not in stream.fields:
-                draft.expression(short, parse(full, model.place), model.place)
-
-
-def _check_include(pipeline: Pipeline, scope: dict[str, OutputField], named: set[str], problems: Problems) -> None:
-    """What the decision shows must exist (or be `named` in the file, and wrong), and not be there anyway."""
-    for column, place in zip(pipeline.decision.include, pipeline.decision.places, strict=True):
-        if column in RESERVED:
-            problems.add(f"include: {column} is always there", place, "leave it out")
-        elif column not in scope and column not in named:
-            shown = [name for name in scope if not name.startswith(("_", "rule:"))]
-            problems.add(f"include: unknown column {column!r}", place, nearest(column, shown))
-
-
-def _decision(pipeline: Pipeline, scope: dict[str, OutputField]) -> DecisionSpec:
-    name = next(iter(pipeline.models), None)
-    return DecisionSpec(
-        severity=pipeline.decision.severity,
-        otherwise=pipeline.decision.otherwise,
-        include=pipeline.decision.include,
-        score=f"{name}.score" if name else None,
-        tier=f"{name}.tier" if name and f"{name}.tier" in scope else None,
-        calls=tuple(call.name for stage in pipeline.stages for call in stage.calls),
-        deadline_ms=pipeline.deadline,
-    )
-
-
-def _rules(pipeline: Pipeline) -> tuple[RuleSpec, ...]:
-    return tuple(
-        RuleSpec(rule.id, f"rule:{rule.id}", rule.then, rule.reason, rule.mode == "shadow", rule.final, rule.to)
-        for rule in pipeline.rules
-    )
-
-
-def _topics(pipeline: Pipeline, stage: str) -> TopicNames:
-    """`stage`: what its journal's name has behind the pipeline's journal's."""
-    topics = pipeline.topics
-    side = {} if stage else {rule.to: f"{pipeline.pipeline}.{rule.to}" for rule in pipeline.rules if rule.to}
-    return TopicNames(topics.decisions, topics.dead_letters, topics.journal + stage, side, topics.alerts, topics.late)
 
 
 def _open_onnx(path: Path) -> LoadedModel:

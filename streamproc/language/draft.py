@@ -6,190 +6,43 @@ Nothing is typed yet: an item knows its name, what it reads and where it stands 
 
 from __future__ import annotations
 
-__all__ = [
-    "KEY_TEXT",
-    "Draft",
-    "ExpressionItem",
-    "Item",
-    "PatternItem",
-    "PreviousItem",
-    "ScoreItem",
-    "TimedItem",
-    "UserItem",
-    "WindowItem",
-    "reads",
-    "writes",
-]
+__all__ = ["Draft"]
 
 import hashlib
 import re
 from collections.abc import Collection, Sequence
 
-import msgspec
-
 from operators.expressions.clock import duration_text
-from operators.operator import Operator
-from operators.patterns.operator import dropped_column, matched_column, measure_column
+from operators.patterns.operator import matched_column
 from operators.windows.spec import PREVIOUS_MAX
 from state.errors import ConfigError, Place
-from streamproc.language.expression import CallNode, Expr, columns_of, parse, place_of, rewrite_calls
+from streamproc.language.expression import CallNode, Expr, check_calls, columns_of, parse, place_of, rewrite_calls
+from streamproc.language.items import (
+    KEY_TEXT,
+    ExpressionItem,
+    Item,
+    PatternItem,
+    PreviousItem,
+    TimedItem,
+    WindowItem,
+)
 from streamproc.language.model import (
     Absence,
     ExpressionFeature,
-    Model,
     SequencePattern,
     Timed,
     WindowGroup,
     window_names,
 )
-from streamproc.language.patterns.references import Reading, read_references
+from streamproc.language.patterns.references import read_references
 from streamproc.language.sources import Sources
 from streamproc.language.units import parse_duration
 
 FIRST_SEEN_MS = 30 * 86_400_000
 """How far first_seen(x) looks back unless it says."""
-KEY_TEXT = "_key_"
-"""Before the name of a whole-number key: the column that holds its text."""
 _CALLS = ("previous", "first_seen")
 _INNER = "_inner"
 _NAME = re.compile(r"[A-Za-z_]\w{0,39}")
-
-
-class ExpressionItem(msgspec.Struct, frozen=True):
-    """A column computed row by row."""
-
-    name: str
-    expr: Expr
-    place: Place
-
-
-class WindowItem(msgspec.Struct, frozen=True):
-    """One aggregate over one window; `of` and `where` are columns. `places`: where each is named, if
-    not at `place`.
-    """
-
-    name: str
-    key: str
-    aggregate: str
-    over: int
-    of: str | None
-    where: str | None
-    delay: int
-    precision: int
-    place: Place
-    places: dict[str, Place] = {}
-
-
-class PreviousItem(msgspec.Struct, frozen=True):
-    """A column's value in an earlier row of the key, of those for which the column `where` is true."""
-
-    name: str
-    key: str
-    of: str
-    n: int
-    place: Place
-    where: str | None = None
-    places: dict[str, Place] = {}
-
-
-class ScoreItem(msgspec.Struct, frozen=True):
-    """A model's score."""
-
-    name: str
-    model: Model
-
-    @property
-    def place(self) -> Place:
-        """Where the model is declared."""
-        return self.model.place
-
-
-class UserItem(msgspec.Struct, frozen=True):
-    """An operator of the user, ready made."""
-
-    name: str
-    operator: Operator
-    place: Place
-
-
-class TimedItem(msgspec.Struct, frozen=True):
-    """A window that is told when it closes, or an absence; `columns`: what it reads besides key and id.
-
-    Of a window: what is aggregated and which rows count, if said. Of an absence: its two conditions.
-    """
-
-    name: str
-    key: str
-    per: str
-    columns: tuple[str | None, str | None]
-    id: str
-    timed: Timed
-    disorder: int
-
-    @property
-    def place(self) -> Place:
-        """Where it is declared."""
-        return self.timed.place
-
-
-class PatternItem(msgspec.Struct, frozen=True):
-    """A sequence pattern and what it reads; `counts`: the column of the rows that it sees, None: all."""
-
-    name: str
-    key: str
-    declared: SequencePattern
-    reading: Reading
-    counts: str | None
-
-    @property
-    def place(self) -> Place:
-        """Where it is declared."""
-        return self.declared.place
-
-    @property
-    def pattern(self) -> str:
-        """The analyst's name for it."""
-        return self.name.removeprefix("pattern:")
-
-
-Item = ExpressionItem | WindowItem | PreviousItem | PatternItem | ScoreItem | TimedItem | UserItem
-
-
-def reads(item: Item) -> tuple[str, ...]:
-    """The columns that an item needs."""
-    match item:
-        case ExpressionItem():
-            return tuple(sorted(columns_of(item.expr)))
-        case WindowItem():
-            return tuple(column for column in (item.key, item.of, item.where) if column)
-        case PreviousItem():
-            return tuple(column for column in (item.key, item.of, item.where) if column)
-        case ScoreItem():
-            return item.model.features
-        case TimedItem():
-            return tuple(column for column in (item.key, *item.columns, item.id) if column)
-        case PatternItem():
-            return tuple(
-                column
-                for column in (item.key, item.counts, *item.reading.fits.values(), *item.reading.columns)
-                if column
-            )
-        case UserItem():
-            return item.operator.inputs
-
-
-def writes(item: Item) -> tuple[str, ...]:
-    """The columns that an item adds."""
-    if isinstance(item, ScoreItem):
-        return (f"{item.name}.score", f"{item.name}.failed", *([f"{item.name}.tier"] if item.model.tiers else []))
-    if isinstance(item, UserItem):
-        return tuple(field.name for field in item.operator.outputs)
-    if isinstance(item, TimedItem):
-        return ()
-    if isinstance(item, PatternItem):
-        measures = [measure_column(item.pattern, one) for one in item.reading.measures]
-        return (matched_column(item.pattern), *measures, dropped_column(item.pattern))
-    return (item.name,)
 
 
 class Draft:
@@ -263,18 +116,27 @@ class Draft:
         )  # fmt: skip
         self.add(item)
 
-    def pattern(self, name: str, declared: SequencePattern) -> None:
+    def pattern(self, name: str, declared: SequencePattern, disorder: int = 0) -> None:
         """A sequence pattern; what it reads of single rows becomes columns.
 
         Raises:
             ConfigError: with the place of what is wrong.
         """
         per = declared.per
-        reading = read_references(declared.match, lambda expr: self.column(expr, per))
-        counts = None if declared.where is None else self.column(declared.where, per)
-        self.add(
-            PatternItem(f"pattern:{name}", self._text_key(per or self.key, declared.place), declared, reading, counts)
-        )
+        places: dict[str, Place] = {}
+
+        def column(expr: Expr) -> str:
+            name = self.column(expr, per)
+            places.setdefault(name, place_of(expr, expr.ast))
+            return name
+
+        reading = read_references(declared.match, column)
+        counts = None if declared.where is None else column(declared.where)
+        key = per or self.key
+        text_key = self._text_key(key, declared.per_place if per else declared.place)
+        if per:
+            places[text_key] = declared.per_place
+        self.add(PatternItem(f"pattern:{name}", text_key, declared, reading, counts, key, disorder, places))
 
     def _row_id(self, ids: Sequence[str], place: Place) -> str:
         """The column that says which row it is, of whichever stream."""
@@ -313,6 +175,7 @@ class Draft:
         return None if where is None else self.column(where, per)
 
     def _without_calls(self, expr: Expr, per: str | None, where: Expr | None) -> Expr:
+        check_calls(expr, (*_CALLS, "matched"))
         expr = rewrite_calls(expr, ("matched",), _matched)
         together = _arguments(expr) if self._sources is not None else set()
         if self._sources is not None and not self._sources.having(together):

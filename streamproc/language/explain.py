@@ -10,12 +10,16 @@ from operators.expressions.clock import duration_text
 from operators.operator import Operator
 from operators.patterns.operator import PatternOperator
 from operators.plan import Plan, replay_steps
+from operators.statements.inputs import InputOperator
+from operators.statements.joins import JoinOperator
+from operators.statements.matches import MatchOperator
+from operators.statements.spec import Matches, Pairs, Rows, StatementSpec, Windows
 from operators.tables import LookupTable, Match
 from operators.timed.operator import TimedOperator
 from operators.timed.spec import AbsenceSpec, TimedSpec
 from operators.windows.operator import WindowOperator
 from operators.windows.spec import PreviousFeature, WindowFeature, WindowSpec
-from streamproc.language.draft import KEY_TEXT
+from streamproc.language.items import KEY_TEXT
 
 
 def explain(plan: Plan) -> str:
@@ -44,6 +48,7 @@ def explain(plan: Plan) -> str:
         lines.append(f"step {number}: {_title(step)}{kept}")
         lines += [f"  {line}" for line in _details(step)]
     lines += _rules(plan)
+    lines += [f"statement {one.name}: {_told(one)} to {one.topic}" for one in plan.statements]
     if plan.alerts:
         lines.append(f"alerts to {plan.topics.alerts}, rows too late for them to {plan.topics.late}" + _idle(plan))
     names = ", ".join(field.name for field in plan.features)
@@ -54,6 +59,12 @@ def explain(plan: Plan) -> str:
 
 def _idle(plan: Plan) -> str:
     return f"; without rows the clock goes on after {duration_text(plan.idle_ms)}" if plan.idle_ms else ""
+
+
+def _told(statement: StatementSpec) -> str:
+    """What the rows of a statement are."""
+    kinds = {Rows: "rows", Matches: "matches", Windows: "windows as they close", Pairs: "pairs"}
+    return f"{kinds[type(statement.source)]} ({', '.join(name for name, _ in statement.columns)})"
 
 
 def _call(call: CallSpec) -> list[str]:
@@ -104,6 +115,13 @@ def _title(step: Operator) -> str:
         return f"pattern{'s' * (len(step.specs) > 1)} {names} per {step.specs[0].key.removeprefix(KEY_TEXT)}"
     if isinstance(step, TimedOperator):
         return f"{timed_what(step.spec)} {step.spec.name} per {step.spec.per}"
+    if isinstance(step, InputOperator):
+        return f"what {step.name} reads"
+    if isinstance(step, JoinOperator):
+        return f"join {step.spec.name}"
+    if isinstance(step, MatchOperator):
+        (spec,) = step.pattern.specs
+        return f"pattern {step.name} per {spec.key}"
     return type(step).__name__
 
 

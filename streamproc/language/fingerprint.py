@@ -18,8 +18,8 @@ from operators.expressions import ExpressionOperator
 from operators.operator import Operator
 from operators.plan import ARRIVED, replay_steps
 from operators.schema import FieldSpec, StreamSchema
-from streamproc.language.draft import ExpressionItem, Item, PatternItem, PreviousItem, TimedItem, UserItem, WindowItem
-from streamproc.language.model import Absence, Pipeline, Stage, Timed, TimedWindow
+from streamproc.language.items import ExpressionItem, Item, PatternItem, PreviousItem, TimedItem, UserItem, WindowItem
+from streamproc.language.model import Absence, Pipeline, SequencePattern, Stage, Timed, TimedWindow
 from streamproc.language.pattern_steps import pattern_meaning
 
 _VERSION = 1
@@ -35,8 +35,9 @@ def state_fingerprint(
     *,
     table_digests: Mapping[str, str],
     others: Sequence[StreamSchema] = (),
+    statements: Sequence[tuple[str, str]] = (),
 ) -> str:
-    """Digest of the streams, their key, deduplication, all features and what state is kept for rules.
+    """Digest of the streams, their key, deduplication, all features and what state is kept for rules and `statements`.
 
     A table's contents count only where a `where:`, `of:` or an argument of previous() reads it.
     """
@@ -61,6 +62,7 @@ def state_fingerprint(
             if name not in rules and (name in _columns(stage, items) or not isinstance(item, ExpressionItem))
         ),
         "tables": {name: table_digests[name] for name in sorted(read)},
+        **({"sql": [*sorted(statements), stage.watermark.disorder]} if statements else {}),
     }
     return _digest(meant)
 
@@ -152,8 +154,14 @@ def decision_fingerprint(pipeline: Pipeline, table_digests: Mapping[str, str], m
             if name in model_digests  # the last stage's only
         },
     }
-    if alerts := {name: [t.reason, _when(t)] for stage in pipeline.stages for name, t in stage.timed.items()}:
+    if alerts := {name: _told(one) for stage in pipeline.stages for name, one in stage.told.items()}:
         meant["alerts"] = alerts
+    if statements := [
+        [entry.name, " ".join(entry.text.split()), entry.topic]
+        for stage in pipeline.stages
+        for entry in stage.statements.values()
+    ]:
+        meant["sql"] = statements
     calls = [call for stage in pipeline.stages for call in stage.calls]
     if calls:
         meant["calls"] = [
@@ -169,8 +177,10 @@ def decision_fingerprint(pipeline: Pipeline, table_digests: Mapping[str, str], m
     return _digest(meant)
 
 
-def _when(timed: Timed) -> str:
-    return timed.when.sql if isinstance(timed, TimedWindow) and timed.when else ""
+def _told(one: Timed | SequencePattern) -> list[str | None]:
+    if isinstance(one, SequencePattern):
+        return [one.timeout, ""]
+    return [one.reason, one.when.sql if isinstance(one, TimedWindow) and one.when else ""]
 
 
 def _digest(meant: dict[str, object]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 
 from operators.expressions import Compiled, ExpressionOperator
 from operators.live_tables import LiveTables, TopicTable
-from streamproc.language.draft import ExpressionItem, Item, ScoreItem, UserItem, reads, writes
+from streamproc.language.items import ExpressionItem, Item, ScoreItem, UserItem, reads, writes
 from streamproc.language.model import Pipeline
 from streamproc.language.problems import Problems
 from streamproc.language.steps import StepBuilder

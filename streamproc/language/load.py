@@ -12,6 +12,7 @@ from state.errors import ConfigError, Place
 from streamproc.language.expression import Expr, parse
 from streamproc.language.load_models import item_places, read_model
 from streamproc.language.load_stages import read_stages
+from streamproc.language.load_statements import check_statements
 from streamproc.language.load_streams import read_streams, read_tables
 from streamproc.language.load_timed import check_alerts
 from streamproc.language.model import (
@@ -40,7 +41,6 @@ from streamproc.language.reader import (
 from streamproc.language.yaml_tree import SIZE_MAX, Items, Mapping, Node, Scalar, parse_yaml, word
 
 PARTITIONS_MAX = 10_000
-_LATER = {"sql": "whole SQL statements"}
 NO_SCORE = "no_score"
 """The id of the rule that a model brings along."""
 _NONE: tuple[str, ...] = ()
@@ -87,15 +87,14 @@ def read_pipeline(content: str, file: str) -> Pipeline:
     models = {key: read_model(key, section) for key, section in top.subsections("models", "model")}
     decision = _decision(top)
     rules = _rules(top, decision) + _without_score(models, decision, top.problems)
-    topics, places = _topics(top, name, timed=any(stage.timed for stage in stages))
+    topics, places = _topics(top, name, timed=any(stage.told for stage in stages))
     _check_topics(name, streams, stages, topics, rules, places=places, problems=problems)
     check_alerts(stages, problems)
+    check_statements(stages, problems)
     partitions = top.get("partitions", whole(1, PARTITIONS_MAX), 4)
     retention = top.get("retention", duration, 0) or None
     deadline = top.get("deadline", duration, 0)
     tests = dict(zip(top.get("tests", names, _NONE), item_places(top, "tests"), strict=False))
-    for key, what in _LATER.items():
-        top.later(key, what)
     if len(models) > 1:
         problems.add("more than one model is not supported yet", top.key_place("models"))
     top.close()
@@ -249,13 +248,18 @@ def _check_topics(
     steps: list[tuple[str, Stage | Call]] = []
     for stage in stages[1:]:
         steps += [*(("call", call) for call in stage.calls), ("stage", stage)]
-    for what, step in steps:
+    for what, step in {step.name: (what, step) for what, step in reversed(steps)}.values():
         if (topic := f"{pipeline}.{step.name}") in uses:
             problems.add(f"{what} {step.name}: {topic} is {uses[topic]} topic too", step.place, "choose another name")
         uses.setdefault(topic, f"the {what} {step.name}'s")
     for rule in rules:
         if rule.to and (topic := f"{pipeline}.{rule.to}") in uses:
             problems.add(f"rule {rule.id}: to: {topic} is {uses[topic]} topic", rule.place, "choose another name")
+    uses |= {f"{pipeline}.{rule.to}": f"the side output {rule.to}'s" for rule in rules if rule.to}
+    for entry in (one for stage in stages for one in stage.statements.values()):
+        if (topic := entry.topic or f"{pipeline}.{entry.name}") in uses:
+            problems.add(f"sql {entry.name}: {topic} is {uses[topic]} topic", entry.place, "choose another name")
+        uses.setdefault(topic, f"the statement {entry.name}'s")
 
 
 def _topics(top: Section, pipeline: str, *, timed: bool) -> tuple[Topics, dict[str, Place]]:

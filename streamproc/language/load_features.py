@@ -87,8 +87,10 @@ def _windows(name: str, section: Section, place: Place) -> Feature:
         template = section.get("name", text, "{group}_{aggregate}_{over}")
     else:
         what = 'expression:, of: with aggregates:, or one aggregate such as {count: "*", over: 5m}'
-        wrong = next((key for key in section if key in SIMILAR_AGGREGATES), None)
-        hint = f"did you mean {SIMILAR_AGGREGATES[wrong]}?" if wrong else nearest(next(iter(section), ""), _AGGREGATES)
+        wrong = next((key for key in section if key in SIMILAR_AGGREGATES), next(iter(section), ""))
+        near = SIMILAR_AGGREGATES.get(wrong)
+        hint = f"did you mean {near}?" if near else nearest(wrong, _AGGREGATES)
+        place = section.key_place(wrong) if hint and hint.startswith("did you mean") else place
         section.problems.add(f"feature {name} needs {what}", place, hint)
         return _nothing(place)
     group = WindowGroup(

@@ -35,8 +35,15 @@ def _pattern(name: str, node: Node, stage: Section) -> SequencePattern | None:
     section = Section(node, f"pattern {name}", stage.problems)
     clause = section.need("match", _clause, None, "match: PATTERN (A{3,} B) DEFINE A AS ..., B AS ...")
     per, where = section.get("per", identifier, None), section.get("where", formula, None)
+    timeout = section.get("timeout", text, None)
     section.close()
-    return None if clause is None else SequencePattern(clause, per, where, place)
+    if timeout is not None and clause is not None and not clause.within:
+        hint = "WITHIN INTERVAL '10' MINUTE behind PATTERN (...)"
+        raise ConfigError(
+            "timeout: tells of matches that WITHIN ends: there is none", section.key_place("timeout"), hint
+        )
+    per_place = getattr(section.node("per"), "place", place)
+    return None if clause is None else SequencePattern(clause, per, where, place, timeout, per_place)
 
 
 def _clause(node: Node) -> MatchClause:
@@ -45,5 +52,5 @@ def _clause(node: Node) -> MatchClause:
     clause = parse_clauses(node.written, node.body)
     if clause.rows == "ALL":
         hint = "a decision is about one row: measures say what there is to say of the others"
-        raise ConfigError("ALL ROWS PER MATCH is for SQL statements", node.place, hint)
+        raise ConfigError("ALL ROWS PER MATCH is for SQL statements", clause.rows_place, hint)
     return clause

@@ -11,6 +11,7 @@ import msgspec
 from streamproc.language.load_calls import read_call
 from streamproc.language.load_features import read_features
 from streamproc.language.load_patterns import read_patterns
+from streamproc.language.load_statements import read_statements
 from streamproc.language.load_timed import TIMED_KEYS, read_timed, read_watermark
 from streamproc.language.model import IN_STEP_MS, WAIT_MS, Call, Parallel, Stage, Stream
 from streamproc.language.problems import Problems
@@ -25,7 +26,7 @@ def read_stages(top: Section, streams: dict[str, Stream]) -> tuple[Stage, ...]:
     stream = next(iter(streams), "")
     if (node := top.node("stages")) is None:
         return (_stage(top, "main", stream),)
-    for key in ("name", "partition_by", "per", "ttl", "in_step", "features", "patterns", *TIMED_KEYS):
+    for key in ("name", "partition_by", "per", "ttl", "in_step", "features", "patterns", "sql", *TIMED_KEYS):
         if top.node(key) is not None:
             top.problems.add(f"{key!r} stands beside 'stages'", top.key_place(key), "move it into the stage")
     if not isinstance(node, Items) or not node.items:
@@ -55,6 +56,7 @@ class _Reader:
             section.what = f"call {name}"
             self._calls.append(read_call(section, name))
         else:
+            section.know("parallel", "call")
             self._found.append(self._one(section, tuple(self._calls)))
             self._calls.clear()
         section.close()
@@ -122,11 +124,14 @@ class _Reader:
 
 def _stage(section: Section, name: str, stream: str, calls: Sequence[Call] = ()) -> Stage:
     hint = f"the field of {stream or 'the stream'} that keys it"
-    partition_by = section.need("partition_by", identifier, "", hint, "stages")
+    partition_by = section.need("partition_by", identifier, "", hint, ("stages", "parallel", "call"))
     per = section.get("per", identifier, partition_by)
     ttl = section.get("ttl", duration, 0)
     in_step = section.get("in_step", duration, IN_STEP_MS)
     named = section.node("per") or section.node("partition_by") or section
     features, watermark, timed = read_features(section), read_watermark(section), read_timed(section)
-    patterns = read_patterns(section)
-    return Stage(name, partition_by, per, features, ttl, in_step, named.place, watermark, timed, tuple(calls), patterns)
+    patterns, statements = read_patterns(section), read_statements(section)
+    return Stage(
+        name, partition_by, per, features, ttl, in_step, named.place, watermark, timed, tuple(calls), patterns,
+        statements=statements,
+    )  # fmt: skip

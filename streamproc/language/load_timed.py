@@ -10,7 +10,7 @@ from operators.timed.spec import AbsenceSpec, TimedAggregate, WindowKind, Window
 from state.errors import ConfigError, Place
 from streamproc.language.expression import Expr
 from streamproc.language.load_features import SIMILAR_AGGREGATES
-from streamproc.language.model import Absence, Stage, Timed, TimedWindow, Watermark
+from streamproc.language.model import Absence, SequencePattern, Stage, Timed, TimedWindow, Watermark
 from streamproc.language.problems import Problems, nearest
 from streamproc.language.reader import Section, choice, duration, each, formula, identifier, text
 from streamproc.language.yaml_tree import Node, Scalar, word
@@ -130,9 +130,10 @@ def _absence(name: str, section: Section) -> Absence | None:
 
 def check_alerts(stages: Iterable[Stage], problems: Problems) -> None:
     """Alerts of all stages go to one topic: their names differ."""
-    known: dict[str, Timed] = {}
+    known: dict[str, Timed | SequencePattern] = {}
     for stage in stages:
-        for name, timed in stage.timed.items():
+        told = [*stage.timed.items(), *((name, one) for name, one in stage.patterns.items() if one.timeout is not None)]
+        for name, one in told:
             if name in known:
-                problems.add(f"two alerts are called {name}", timed.place, f"first in line {known[name].place.line}")
-            known.setdefault(name, timed)
+                problems.add(f"two alerts are called {name}", one.place, f"first in line {known[name].place.line}")
+            known.setdefault(name, one)

@@ -209,11 +209,28 @@ class Call(msgspec.Struct, frozen=True):
 
 
 class SequencePattern(msgspec.Struct, frozen=True):
-    """A sequence of a key's rows; `match`: its clauses. Rows where `where` is not true are not seen."""
+    """A sequence of a key's rows; `match`: its clauses. Rows where `where` is not true are not seen.
+
+    `timeout`: the reason of the alerts that tell of partial matches which WITHIN ends; None: nobody is told.
+    """
 
     match: MatchClause
     per: str | None = None
     where: Expr | None = None
+    place: Place = Place("")
+    timeout: str | None = None
+    per_place: Place = Place("")
+
+
+class SqlEntry(msgspec.Struct, frozen=True):
+    """A SQL statement over the streams of a stage. `text`: as it stands in the file, from `body` on. `topic`: where its
+    rows go, "": the topic of its name.
+    """
+
+    name: str
+    text: str
+    body: Place
+    topic: str = ""
     place: Place = Place("")
 
 
@@ -230,7 +247,7 @@ class Stage(msgspec.Struct, frozen=True):
 
     `in_step` (ms): how far its partitions may be ahead of each other, if it hands its rows on.
     `timed`: windows and absences, by name. `calls`: services that are asked before it. `patterns`: by name. `place` is
-    where its key is named. `beside`: the stages side by side of which it is one.
+    where its key is named. `beside`: the stages side by side of which it is one. `statements`: SQL, by name.
     """
 
     name: str
@@ -245,6 +262,12 @@ class Stage(msgspec.Struct, frozen=True):
     calls: tuple[Call, ...] = ()
     patterns: dict[str, SequencePattern] = {}
     beside: Parallel | None = None
+    statements: dict[str, SqlEntry] = {}
+
+    @property
+    def told(self) -> dict[str, Timed | SequencePattern]:
+        """What is told as alerts, by name."""
+        return {**self.timed, **{name: one for name, one in self.patterns.items() if one.timeout is not None}}
 
 
 class UserOperator(msgspec.Struct, frozen=True):

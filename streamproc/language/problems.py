@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["PipelineError", "Problems", "fullwidth_hint", "nearest"]
+__all__ = ["SAID_MAX", "PipelineError", "Problems", "fullwidth_hint", "nearest"]
 
 import difflib
 from collections.abc import Iterable, Iterator
@@ -12,12 +12,14 @@ from state.errors import ConfigError, Place
 
 _FULLWIDTH = {chr(ord(sign) + 0xFEE0): sign for sign in ":,;{}[]()\"'#-|=<>"}
 _LISTED_MAX = 12
+SAID_MAX = 100
+"""Errors that are said of one file."""
 
 
 class PipelineError(ConfigError):
     """Everything found wrong in one go; `errors` in order of place.
 
-    `message`, `place` and `hint` are the first error's; the text has a line for each.
+    `message`, `place` and `hint` are the first error's; the text has a line for each of the first `SAID_MAX`.
     """
 
     def __init__(self, errors: Iterable[ConfigError]) -> None:
@@ -26,7 +28,9 @@ class PipelineError(ConfigError):
         super().__init__(first.message, first.place, first.hint)
 
     def __str__(self) -> str:
-        return "\n".join(str(error) for error in self.errors)
+        said = [str(error) for error in self.errors[:SAID_MAX]]
+        more = len(self.errors) - SAID_MAX
+        return "\n".join([*said, f"{more} more are not shown"] if more > 0 else said)
 
 
 class Problems:
@@ -34,6 +38,7 @@ class Problems:
 
     def __init__(self) -> None:
         self.errors: list[ConfigError] = []
+        self._known: set[str] = set()
 
     def add(self, message: str, place: Place | None, hint: str | None = None) -> None:
         """Note an error and go on; the same text at the same place is noted once."""
@@ -42,8 +47,10 @@ class Problems:
     def note(self, error: ConfigError) -> None:
         """Note an error that something else raised."""
         found = error.errors if isinstance(error, PipelineError) else (error,)
-        known = {str(e) for e in self.errors}
-        self.errors += [e for e in found if str(e) not in known]
+        for one in found:
+            if (said := str(one)) not in self._known:
+                self._known.add(said)
+                self.errors.append(one)
 
     @contextmanager
     def caught(self) -> Iterator[None]:

@@ -22,7 +22,7 @@ __all__ = [
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TypeVar
 
 from operators.schema import DataType
@@ -184,7 +184,7 @@ class Section:
         self.problems = problems
         self.place = node.place
         self._known: list[str] = []
-        self._missing: list[tuple[str, str | None, str]] = []
+        self._missing: list[tuple[str, str | None, Collection[str]]] = []
         self._node = node if isinstance(node, Mapping) else Mapping({}, {}, node.place)
         self._refused = not isinstance(node, Mapping) and not (isinstance(node, Scalar) and node.empty)
         if self._refused:
@@ -207,8 +207,12 @@ class Section:
         self._known.append(key)
         return self._node.entries.get(key)
 
-    def need(self, key: str, read: Reader[T], fallback: T, hint: str | None = None, instead: str = "") -> T:
-        """The value of a key that must be there, or `instead` of it another; `close` says so if it is not."""
+    def know(self, *keys: str) -> None:
+        """Count keys as known that are not there: a misspelt one is told of them."""
+        self._known += keys
+
+    def need(self, key: str, read: Reader[T], fallback: T, hint: str | None = None, instead: Collection[str] = ()) -> T:
+        """The value of a key that must be there, or one of `instead`; `close` says so if it is not."""
         if key not in self:
             self._known.append(key)
             self._missing.append((key, hint, instead))
@@ -252,5 +256,5 @@ class Section:
                     hint = fullwidth_hint(key) or "a comma ends a value inside { }: quote it"
                 self.problems.add(f"unknown key {key!r} in {self.what}", self.key_place(key), hint)
         for key, hint, instead in self._missing if not self._refused else ():
-            if not misspelt & {f"did you mean {key}?", f"did you mean {instead}?"}:
+            if not misspelt & {f"did you mean {one}?" for one in (key, *instead)}:
                 self.problems.add(f"{self.what} lacks {key!r}", self.place, hint)

@@ -11,8 +11,9 @@ __all__ = ["check_names", "schedule"]
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from operators.patterns.tree import variables_of
 from state.errors import ConfigError, Place
-from streamproc.language.draft import (
+from streamproc.language.items import (
     ExpressionItem,
     Item,
     PatternItem,
@@ -45,12 +46,26 @@ def check_names(items: Mapping[str, Item], fields: Iterable[str], refused: set[s
                 wrong |= {item.name, *writes(item)}
             makers.setdefault(column, item)
     shown = [column for column in makers if not column.startswith(("_", "rule:"))]
+    variables = [name for item in items.values() if isinstance(item, PatternItem) for name in _variables(item)]
     for item in items.values():
         for column in reads(item):
             if column not in makers and column not in refused:
-                problems.add(f"unknown column {column!r}", _find(item, column), _hint(item, column, shown))
+                hint = _of_variable(column, shown, variables) or _hint(item, column, shown)
+                problems.add(f"unknown column {column!r}", _find(item, column), hint)
                 wrong |= {item.name, *writes(item)}
     return wrong
+
+
+def _variables(item: PatternItem) -> tuple[str, ...]:
+    match = item.declared.match
+    return (*variables_of(match.pattern), *match.subsets)
+
+
+def _of_variable(column: str, shown: list[str], variables: list[str]) -> str | None:
+    """For `SMAL.amount`: that it is SMALL.amount, of a pattern's variable, if nothing is nearer."""
+    _, dot, last = column.rpartition(".")
+    near = nearest(column, [*shown, *(f"{name}.{last}" for name in variables)]) if dot and variables else None
+    return near if near and near.startswith("did you mean") else None
 
 
 def _hint(item: Item, column: str, shown: list[str]) -> str | None:
@@ -66,7 +81,7 @@ def _find(item: Item, column: str) -> Place:
     """Where a column stands in an item's text."""
     if isinstance(item, ScoreItem):
         return item.model.places[item.model.features.index(column)]
-    if isinstance(item, WindowItem | PreviousItem):
+    if isinstance(item, WindowItem | PreviousItem | PatternItem):
         return item.places.get(column, item.place)
     if not isinstance(item, ExpressionItem):
         return item.place

@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 from operators.expressions import Compiled, ExpressionOperator
 from operators.operator import Operator, OutputField
 from operators.patterns.operator import PatternOperator
+from operators.patterns.timeouts import TimedPatternOperator
 from operators.schema import Kind
 from operators.score import Model, ScoreOperator
 from operators.tables import LookupTable
@@ -18,7 +19,8 @@ from operators.timed.spec import AlertSpec
 from operators.windows import spec as windows
 from operators.windows.operator import WindowOperator
 from state.errors import ConfigError
-from streamproc.language.draft import (
+from streamproc.language.expression import compile_expression
+from streamproc.language.items import (
     KEY_TEXT,
     ExpressionItem,
     Item,
@@ -30,7 +32,6 @@ from streamproc.language.draft import (
     WindowItem,
     reads,
 )
-from streamproc.language.expression import compile_expression
 from streamproc.language.pattern_steps import pattern_groups, stage_pattern
 from streamproc.language.problems import Problems
 from streamproc.language.timed_steps import timed_step
@@ -125,7 +126,14 @@ class StepBuilder:
             with self._problems.caught():
                 found.append(stage_pattern(item, self.scope, self.lookups, self._ttl))
         for group in pattern_groups(found):
-            self._add(PatternOperator(group, self._numbered("pattern", group[0].key), self.lookups))
+            table = self._numbered("pattern", group[0].key)
+            if group[0].timeout:
+                self._add(TimedPatternOperator(group[0], table, self.lookups))
+            else:
+                self._add(PatternOperator(group, table, self.lookups))
+        for item in layer:
+            if item.declared.timeout is not None:
+                self.alerts.append(AlertSpec(item.pattern, item.declared.timeout))
 
     def _numbered(self, kind: str, key: str) -> str:
         """The name of an operator's state: the key's, numbered from the second one on."""

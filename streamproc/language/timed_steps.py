@@ -22,8 +22,8 @@ from operators.timed.spec import (
     result_fields,
 )
 from state.errors import ConfigError
-from streamproc.language.draft import KEY_TEXT, TimedItem
 from streamproc.language.expression import compile_expression
+from streamproc.language.items import KEY_TEXT, TimedItem
 from streamproc.language.model import Absence, TimedWindow
 
 

@@ -175,6 +175,11 @@ class Collector:
                 await asyncio.wait([work], timeout=_PAUSE_SECONDS)
         return True
 
+    def take_up(self) -> None:
+        """What a poll has brought by now waits in the queue; a failure of one waits for `wait`."""
+        if self._poll is not None and self._poll.done() and self._poll.exception() is None:
+            self._harvest()
+
     def expect(self, ends: Mapping[TopicPartition, int]) -> None:
         """The last offsets of what a transaction has just handed on to partitions that are read here: `wait` collects
         it first, for a batch that begins without it makes it wait for a whole transaction.

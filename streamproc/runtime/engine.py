@@ -282,6 +282,7 @@ class Engine:
                 step.process(batch, self._state)
             judge = self._judged if rows.streams is None else self._judged_union
             judged = judge(rows, flags, fresh, batch)
+            judged.statements = self._outputs.statements(judged.ran)
         except RecordError as error:
             raise RecordError(error.reason, error.detail, tuple(fresh[list(error.rows)].tolist())) from error
         self._remember(flags, judged.actions if judged.merged is None else judged.merged.actions)

@@ -95,6 +95,7 @@ class WorkerMetrics:
         self.decisions = Counter(p + "decisions", "Decisions", ["decision"], registry=registry)
         self.alerts = Counter(p + "alerts", "Alerts told, windows and absences", ["alert"], registry=registry)
         self.late_rows = Counter(p + "late_rows", "Records too late for a window", ["window"], registry=registry)
+        self.statement_rows = Counter(p + "statement_rows", "Of SQL statements", ["statement"], registry=registry)
         self.dropped_runs = Counter(p + "dropped_runs", "A key had too many", ["pattern"], registry=registry)
         self.clock_ticks = Counter(p + "clock_ticks", "Of partitions whose input rests", registry=registry)
         self.unknown_fields = Counter(p + "records_with_unknown_fields", "Estimated above one half", registry=registry)
@@ -206,8 +207,9 @@ class WorkerMetrics:
         self.clock_ticks.inc(len(judged.ran.ticks))
         for pattern, count in dropped_runs(judged.ran).items():
             self.dropped_runs.labels(pattern).inc(count)
+        counters = {"alert": self.alerts, "late": self.late_rows, "row": self.statement_rows}
         for (name, what), count in judged.told.items():
-            (self.late_rows if what == "late" else self.alerts).labels(name).inc(count)
+            counters[what].labels(name).inc(count)
 
     def _decided(self, judged: Judged, now_ms: int) -> None:
         self.records.inc(judged.rows.size)

@@ -18,10 +18,13 @@ from operators.block import BlockEncoder, BlockRows
 from operators.decode import payload_digest
 from operators.encode import DecisionEncoder, json_encoder
 from operators.handoff import HandedOn, HandoffEncoder
+from operators.patterns.timeouts import TimedPatternOperator
 from operators.plan import ROUTE, Plan
 from operators.record_batches import Prepared
 from operators.schema import DataType, Kind
+from operators.statements.encode import StatementEncoder
 from operators.timed.alerts import AlertEncoder, Telling
+from operators.timed.operator import TimedOperator
 from state.hashing import partitions_of
 from streamproc.eventlog.contract import OutputRecords, TopicPartition
 from streamproc.runtime.deadline import packed
@@ -65,7 +68,8 @@ class OutputEncoder:
                 plan.handoff, digests=stream.deduplicate_ms > 0, passes=stream.key == ROUTE, named=stream.id,
                 event_time=stream.event_time,
             )  # fmt: skip
-        self._alerts = AlertEncoder([step.spec for step in plan.timed], plan.alerts) if plan.timed else None
+        self._alerts = _alert_encoder(plan) if plan.timed or plan.statements else None
+        self._statements = StatementEncoder(plan.statements)
         self._digest_key = digest_key
         self.numerics = numerics_fingerprint()
         self._exact = tuple(
@@ -268,17 +272,25 @@ class OutputEncoder:
         return outputs
 
     def tellings(self, judged: Judged) -> list[Telling]:
-        """What timed steps said that is told: alerts, and rows that came too late for them."""
-        if self._alerts is None or not judged.ran.emitted:
-            return []
-        return self._alerts.encode(judged.ran)
+        """What is told beside decisions: alerts, rows that came too late for them, and rows of statements."""
+        ran = judged.ran
+        alerts = self._alerts.encode(ran) if self._alerts is not None and ran.emitted else []
+        return [*alerts, *judged.statements]
+
+    def statements(self, ran: Batch) -> list[Telling]:
+        """The rows of statements, of what the steps with state saw.
+
+        Raises:
+            RecordError: an expression fails on a row.
+        """
+        return self._statements.encode(ran)
 
     def _told(self, judged: Judged, now_ms: int) -> list[OutputRecords]:
         topics, found = self._plan.topics, dict[TopicPartition, list[Telling]]()
         for telling in self.tellings(judged):
-            topic = topics.late if telling.late else topics.alerts
+            topic = telling.topic or (topics.late if telling.late else topics.alerts)
             found.setdefault(TopicPartition(topic, telling.task), []).append(telling)
-            judged.told[telling.name, "late" if telling.late else "alert"] += 1
+            judged.told[telling.name, telling.what] += 1
         return [
             OutputRecords(tp, [one.key for one in told], [one.text for one in told], now_ms)
             for tp, told in found.items()
@@ -315,6 +327,12 @@ class _Shared(NamedTuple):
     texts: list[bytes]
     arrays: Prepared
     exact: npt.NDArray[np.int64]
+
+
+def _alert_encoder(plan: Plan) -> AlertEncoder:
+    specs = [step.spec for step in plan.timed if isinstance(step, TimedOperator)]
+    others = {step.spec.name: step.records for step in plan.timed if isinstance(step, TimedPatternOperator)}
+    return AlertEncoder(specs, plan.alerts, others)
 
 
 def _digest_of(texts: Sequence[bytes]) -> bytes:

@@ -72,6 +72,10 @@ class Progress:
         """
         self._wrote |= {tp: end + 1 for tp, end in ends.items()}
 
+    def marked(self, tp: TopicPartition, start: int, stop: int) -> None:
+        """If a partition ends at `stop`, no record lies from `start` on: nobody need look."""
+        self._empty[tp] = start, stop
+
     def time(self, tp: TopicPartition) -> int:
         """The event time, ms, up to which the group has come, as its last commit says; long ago if it does not."""
         return LONG_AGO if self._last is None else self._last.times.get(tp, LONG_AGO)

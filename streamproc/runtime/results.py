@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from operators.batch import Batch
 from operators.decide import Decided
+from operators.timed.alerts import Telling
 from state.errors import StreamprocError
 from streamproc.eventlog.contract import OutputRecords, TopicPartition
 from streamproc.runtime.partition_task import TaskHead
@@ -48,8 +49,8 @@ class Judged(msgspec.Struct):
 
     `batch` holds the rows that are no duplicates, with every column the plan added; `fresh` their indices
     among `rows`. `actions`: uint8, one action code a row of `rows`, duplicates included. `merged`: where several
-    streams enter the stage, all rows; those here are of the one that is decided. `told`: how many alerts and late rows
-    were encoded, by (name, "alert" or "late").
+    streams enter the stage, all rows; those here are of the one that is decided. `statements`: rows of SQL statements.
+    `told`: how many alerts, late rows and rows of statements were encoded, by (name, `Telling.what`).
     """
 
     rows: Rows
@@ -59,6 +60,7 @@ class Judged(msgspec.Struct):
     decided: Decided
     actions: npt.NDArray[np.uint8]
     merged: Merged | None = None
+    statements: list[Telling] = []
     told: Counter[tuple[str, str]] = msgspec.field(default_factory=Counter)
 
     @property

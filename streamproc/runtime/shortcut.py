@@ -3,10 +3,12 @@
 A hop by way of the log costs a row one transaction more, for it is read again once it is committed. Where a worker has
 all partitions of a stage nobody else writes to the topic behind it, so it is known where the records will lie:
 
-1. the next stage reads what this one hands on, and nothing else; no call is made on the way
+1. the next stage reads what this one hands on; no call is made on the way, and no stage stands beside it
 2. all tasks of all stages are this worker's, and run
-3. nothing of the next stage waits, nor lies unread in the log; no clock of it ticks in this batch
-4. the writer knows where the records will lie: it has written to each of these partitions before
+3. nothing of the next stage waits, nor lies unread in the log, of its other streams neither; no clock of it ticks in
+   this batch. A stage that hands on itself takes all that is given to it, for its partitions are kept in step, or
+   nothing; the last one takes it partition by partition
+4. the writer knows where the records will lie: it has written to each of these partitions, since none was another's
 5. they are taken as read from there; the log puts them there, or fails the transaction (`OutputRecords.base`)
 6. what comes of them by way of the log later is left out by the reader (`SkippingReader`)
 
@@ -16,9 +18,9 @@ of the next stage name them as if they had been read. If any of this does not ho
 
 from __future__ import annotations
 
-__all__ = ["Shortcut", "SkippingReader", "rows_taken"]
+__all__ = ["Shortcut", "SkippingReader"]
 
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 
 from streamproc.eventlog.contract import (
     ANY_OFFSET,
@@ -30,6 +32,7 @@ from streamproc.eventlog.contract import (
     Place,
     TopicPartition,
 )
+from streamproc.runtime.care import Care
 from streamproc.runtime.chunks import rows_of
 from streamproc.runtime.collector import Queue
 from streamproc.runtime.partition_task import Phase
@@ -90,21 +93,20 @@ class SkippingReader:
 
 
 class Shortcut:
-    """Computes a batch, stage after stage. `place` says where the writer's records will lie; `barred`: no row may go
-    this way now.
-    """
+    """Computes a batch, stage after stage. `place` says where the writer's records will lie, `skip` is the reader's."""
 
     def __init__(
-        self, stages: Sequence[Stage], reader: SkippingReader, queue: Queue, progress: Progress, *, place: Placing,
-        barred: Callable[[], bool],
+        self, stages: Sequence[Stage], reader: GroupReader, queue: Queue, progress: Progress, care: Care, *,
+        place: Placing, skip: Callable[[TopicPartition, int], None],
     ) -> None:  # fmt: skip
         self._stages, self._reader, self._queue, self._progress = stages, reader, queue, progress
-        self._place, self._barred = place, barred
+        self._care, self._written, self._skip = care, place, skip
+        self._stale: set[TopicPartition] = set()
 
     @property
     def is_open(self) -> bool:
         """2. Whether rows may go this way now."""
-        if len(self._stages) == 1 or self._barred():
+        if len(self._stages) == 1 or self._care:
             return False
         return all(
             len(stage.tasks) == stage.partitions and all(task.phase is Phase.RUNNING for task in stage.tasks.values())
@@ -133,51 +135,64 @@ class Shortcut:
             before = stage.handed_to if sources and is_open else frozenset()
         return found
 
+    def distrust(self) -> None:
+        """Partitions have changed hands: others may have written where the writer did."""
+        self._stale = {TopicPartition(one.source, p) for one in self._stages for p in range(one.partitions)}
+
+    def committed(self, outputs: Sequence[OutputRecords], own: Mapping[TopicPartition, int]) -> int:
+        """A transaction of these is; how many records went this way. `own`: see `Progress.wrote`."""
+        self._progress.wrote(own)
+        self._stale -= {out.tp for out in outputs}
+        for tp in self._progress.partitions:
+            if (place := self._place(tp)) is not None:
+                self._progress.marked(tp, place.end, place.base)
+        return sum(len(out.keys) for out in outputs if out.base != ANY_OFFSET)
+
     def _joined(self, last: Part, stage: Stage, mine: list[TaskInput]) -> list[TaskInput]:
         """`mine`, and what the stage before hands on, if it may go this way."""
-        sent = [out for out in last.computed.outputs if out.tp.topic == stage.source and out.keys]
-        places = [self._place(out.tp) for out in sent]
-        if not all(places) or not self._is_at_end(stage, mine):
-            return mine
         by_task = {given.source: given for given in mine}
-        for out, place in zip(sent, places, strict=True):
+        for out in self._at_hand(last, stage, by_task):
+            place = self._place(out.tp)
             assert place is not None
             out.base = place.base
             chunk = _as_read(out, place.base)
             known = by_task.get(out.tp)
             chunks = [chunk] if known is None else [*known.chunks, chunk]
             by_task[out.tp] = TaskInput(out.tp.partition, out.tp, chunks)
-            self._reader.skip(out.tp, chunk.next_offset)
+            self._skip(out.tp, chunk.next_offset)
             self._queue.passed(chunk)
         return [by_task[source] for source in sorted(by_task)]
 
-    def _is_at_end(self, stage: Stage, mine: Sequence[TaskInput]) -> bool:
-        """3. Whether a stage has taken, with `mine`, all that there is of it."""
-        if any(given.tick is not None for given in mine):
-            return False
-        if any(tp.topic == stage.source for tp in self._queue.partitions):
-            return False
-        reached = {source: task.computed.position for source, task in stage.tasks.items()}
-        reached |= {given.source: given.stop for given in mine}
-        return not any(self._lacks(source, position) for source, position in reached.items())
+    def _at_hand(self, last: Part, stage: Stage, mine: Mapping[TopicPartition, TaskInput]) -> list[OutputRecords]:
+        """3. and 4. What of the rows handed on may go this way."""
+        sent = [out for out in last.computed.outputs if out.tp.topic == stage.source and out.keys]
+        if stage.plan.handoff is None:
+            return [out for out in sent if self._place(out.tp) and self._is_at_end(stage, out.tp, mine.get(out.tp))]
+        ends = all(self._is_at_end(stage, source, mine.get(source)) for source in stage.tasks)
+        return sent if ends and all(self._place(out.tp) for out in sent) else []
 
-    def _lacks(self, source: TopicPartition, reached: int) -> bool:
-        place = self._place(source)
+    def _place(self, tp: TopicPartition) -> Place | None:
+        return None if tp in self._stale else self._written(tp)
+
+    def _is_at_end(self, stage: Stage, source: TopicPartition, given: TaskInput | None) -> bool:
+        """3. Whether a task has taken, with what it is `given`, all that there is of it."""
+        if source in self._queue.partitions or (given is not None and given.tick is not None):
+            return False
+        task = stage.tasks[source]
+        if not all(self._reader.caught_up(other) for other in task.inputs[1:]):
+            return False
+        own = [chunk.next_offset for chunk in (given.chunks if given else ()) if chunk.tp == source]
+        reached, place = max([task.computed.position, *own]), self._place(source)
         if place is not None:
-            return reached < place.end
-        return source in self._progress.partitions and self._progress.behind(source, reached) is not None
-
-
-def rows_taken(outputs: Iterable[OutputRecords]) -> int:
-    """How many of these records went this way."""
-    return sum(len(out.keys) for out in outputs if out.base != ANY_OFFSET)
+            return reached >= place.end
+        return source not in self._progress.partitions or self._progress.behind(source, reached) is None
 
 
 def _follows(last: Stage, stage: Stage) -> bool:
     """1."""
     sent = last.plan.handoff
-    alone = len(stage.topics) == 1 and stage.plan.gather is None
-    return sent is not None and sent.topic == stage.source and sent.part is None and not sent.beside and alone
+    alone = sent is not None and sent.part is None and not sent.beside
+    return sent is not None and sent.topic == stage.source and alone and stage.plan.gather is None
 
 
 def _as_read(out: OutputRecords, base: int) -> Chunk:

@@ -73,4 +73,5 @@ def _names(plan: Plan) -> list[str]:
     topics = plan.topics
     sources = [*(call.source for call in plan.calls), *(stream.topic for stream in plan.streams)]
     timed = (topics.alerts, topics.late) if topics.alerts else ()
-    return [*sources, topics.decisions, topics.dead_letters, topics.journal, *topics.side.values(), *timed]
+    written = (*topics.side.values(), *timed, *(statement.topic for statement in plan.statements))
+    return [*sources, topics.decisions, topics.dead_letters, topics.journal, *written]

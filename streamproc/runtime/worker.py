@@ -18,7 +18,7 @@ import structlog
 
 from state.errors import EventLogError, FencedError, StateCorruptedError, TaskMigratedError
 from streamproc.clock import Clock
-from streamproc.eventlog.contract import CommittedOffset, EventLog, GroupReader, Membership, TopicPartition
+from streamproc.eventlog.contract import CommittedOffset, EventLog, Membership, TopicPartition
 from streamproc.runtime.assignment import Assignment
 from streamproc.runtime.care import Care
 from streamproc.runtime.collector import Collector, Queue
@@ -34,7 +34,7 @@ from streamproc.runtime.progress import Progress
 from streamproc.runtime.results import BatchTooBadError, BatchTooLargeError
 from streamproc.runtime.rows import TaskInput, task_inputs
 from streamproc.runtime.settings import WorkerSettings
-from streamproc.runtime.shortcut import Shortcut, SkippingReader, rows_taken
+from streamproc.runtime.shortcut import Shortcut, SkippingReader
 from streamproc.runtime.stage import Part, Stage, StageParts, decided_and_handed_on, finish, merging, publish
 from streamproc.runtime.ticks import Clocks
 from streamproc.runtime.topics import prepare_topics
@@ -77,22 +77,21 @@ class Worker:
         self._inputs: Mapping[TopicPartition, PartitionTask] = ChainMap(*(stage.inputs for stage in self._stages))
         self._assignment = Assignment(self._busy)
         name = f"{pipeline}-{settings.instance}-{settings.index}"
-        self._reader: GroupReader = log.reader(
-            pipeline, [topic for stage in self._stages for topic in stage.topics], self._assignment,
-            instance=name, index=settings.index, count=settings.count,
-        )  # fmt: skip
-        merged = merging(self._reader, self._stages, clock, self._is_busy, metrics.gave_up_waiting.inc)
-        self._reader = reader = SkippingReader(merged)
+        topics = [topic for stage in self._stages for topic in stage.topics]
+        reader = SkippingReader(
+            log.reader(pipeline, topics, self._assignment, instance=name, index=settings.index, count=settings.count)
+        )
+        self._reader = merging(reader, self._stages, clock, self._is_busy, metrics.gave_up_waiting.inc)
         self._progress = Progress(log, pipeline, clock)
         self._queue = self._made_queue()
         self._collector = Collector(self._reader, 2 * settings.batch_rows_max, self._queue)
         self._clocks = Clocks(log, self._reader, clock, self._stages)
         self._protocol = TransactionProtocol(lambda: log.writer(name), clock, probe)
-        self._probe, self._notes, self._patience = probe, notes, Patience(clock)
-        self._care = care = Care(orders)
+        self._probe, self._notes, self._care, self._patience = probe, notes, Care(orders), Patience(clock)
         self._shortcut = Shortcut(
-            self._stages, reader, self._queue, self._progress, place=self._protocol.place, barred=lambda: bool(care)
-        )
+            self._stages, self._reader, self._queue, self._progress, self._care, place=self._protocol.place,
+            skip=reader.skip,
+        )  # fmt: skip
         self._rows_max = self._rows_cap = settings.batch_rows_max
         self._ahead: list[Part] | None = None
         self._again, self._stopping, self._orderly, self._due = False, False, True, 0.0
@@ -212,6 +211,7 @@ class Worker:
         """The next batch, computed; None if nothing is to be decided, or not so (`_again`)."""
         if self._probe is not None:
             self._probe(1)
+        self._collector.take_up()  # the shortcut must not go before it
         rows = self._care.rows(self._queue, self._full, self._inputs)
         taken = task_inputs(self._queue.take(rows), self._inputs)
         inputs = sorted([*taken, *self._clocks.take()], key=lambda one: one.source)
@@ -272,8 +272,7 @@ class Worker:
         self._publish(parts, ends)  # 8
         own = {tp: end for tp, end in ends.items() if tp in self._inputs and self._inputs[tp].position_of(tp) <= end}
         self._collector.expect(own)
-        self._progress.wrote(own)
-        self._metrics.shortcut_records.inc(rows_taken(outputs))
+        self._metrics.shortcut_records.inc(self._shortcut.committed(outputs, own))
         self._metrics.committed(*decided_and_handed_on(parts), self._clock.monotonic() - started, self._clock.now_ms())
 
     def _publish(self, parts: list[Part], ends: dict[TopicPartition, int]) -> None:
@@ -348,6 +347,7 @@ class Worker:
             if self._assignment.membership is None:
                 return True
             committed = await self._reader.committed(sorted(partitions))
+            self._shortcut.distrust()
             for stage in self._stages:
                 await stage.adopt(partitions, committed)
             if not self._tasks:

@@ -6,7 +6,8 @@
         for piece in query.lines(tables): ...              # rows as JSON, in order of emission
 
 `statements.py` and `ddl.py` read; `query.py`, `group.py`, `tvf.py`, `order.py` and others compile to `plan.py`, over
-names that `names.py` resolves and expressions that the expression language compiles; `run.py` carries a plan out.
+names that `names.py` resolves and expressions that the expression language compiles; `run.py` carries a plan out;
+`stream/` turns it into steps of a pipeline.
 """
 
 from __future__ import annotations

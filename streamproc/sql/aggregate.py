@@ -44,7 +44,7 @@ def aggregated(function: str, argument: Column | None, kind: DataType, codes: In
         return Column(kind, _extreme(function, argument, codes, groups, kind), valid)
     sums = _sums(argument, codes, groups)
     if function == "avg":
-        means = sums / np.maximum(counts, 1) / 10.0**argument.type.scale
+        means = sums / (np.maximum(counts, 1) * 10.0**argument.type.scale)
         return finite(kind, means.astype(np.float64), valid)
     if kind.kind is Kind.FLOAT64:
         return finite(kind, sums, valid)

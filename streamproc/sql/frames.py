@@ -119,7 +119,7 @@ def _sum(one: OverFunction, laid: Column, known: Bools, bounds: Bounds, counts: 
     else:
         totals = _float_sums(values, bounds)
     if one.function == "avg":
-        return finite(one.type, totals / np.maximum(counts, 1) / 10.0**laid.type.scale, valid)
+        return finite(one.type, totals / (np.maximum(counts, 1) * 10.0**laid.type.scale), valid)
     return finite(one.type, totals, valid) if one.type.kind is Kind.FLOAT64 else Column(one.type, totals, valid)
 
 

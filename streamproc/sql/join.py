@@ -75,18 +75,22 @@ def joined(statement: Statement, sides: Sides, join: exp.Expr, where: exp.Expr |
     parts = _parts(on) if on is not None else _found(Scope(statement, both), where)
     condition = _condition(Scope(statement, both), sides, parts)
     if at is not None:
+        if not condition.keys and side in {"", "left"}:
+            raise ConfigError("FOR SYSTEM_TIME AS OF wants ON left.key = right.key", statement.place(on or at.version))
         return _versioned(statement, sides, condition, side, at)
     return _plain(sides, condition, side or "inner")
 
 
 def _refuse(statement: Statement, join: exp.Expr) -> None:
     if join.args.get("using"):
-        raise ConfigError("USING is not part of the subset", statement.place(join.args["using"][0]), "write ON")
+        place = statement.clause(TokenType.USING, join.args["using"][0])
+        raise ConfigError("USING is not part of the subset", place, "write ON")
     kind = str(join.args.get("kind") or "").upper()
     extra = [name for name, part in join.args.items() if part and name not in _READ]
     if kind not in _KINDS or extra:
         name = kind if kind not in _KINDS else str(join.args.get("method") or extra[0]).upper()
-        raise ConfigError(f"{name} JOIN is not part of the subset", statement.clause(TokenType.JOIN, join.this))
+        word = TokenType.NATURAL if name == "NATURAL" else TokenType.JOIN
+        raise ConfigError(f"{name} JOIN is not part of the subset", statement.clause(word, join.this))
 
 
 def _parts(condition: exp.Expr) -> list[exp.Expr]:
@@ -170,8 +174,6 @@ def _versioned(statement: Statement, sides: Sides, condition: _Condition, side: 
     place = statement.place(at.version)
     if side not in {"", "left"}:
         raise ConfigError(f"FOR SYSTEM_TIME AS OF goes with JOIN and LEFT JOIN, not {side.upper()} JOIN", place)
-    if not condition.keys:
-        raise ConfigError("FOR SYSTEM_TIME AS OF wants ON left.key = right.key", place)
     if at.time is None or not right.time:
         if at.time is not None:
             Scope(statement, left).key(at.time)

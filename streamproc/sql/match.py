@@ -33,7 +33,8 @@ def match_rows(statement: Statement, pattern: PatternText, rows: Rows) -> Rows:
     times = [scope.key(one) for one in _columns(statement, pattern.order)]
     if len(times) != 1 or rows.at(times[0]).type.kind is not Kind.TIMESTAMP:
         known = rows.at(rows.time).name if rows.time else "a timestamp"
-        raise ConfigError(f"MATCH_RECOGNIZE wants ORDER BY the event time: {known}", pattern.keyword)
+        place = statement.source.at(pattern.order[0].start) if pattern.order else pattern.keyword
+        raise ConfigError(f"MATCH_RECOGNIZE wants ORDER BY the event time: {known}", place)
     clause = _with_times(parse_clauses(pattern.text, pattern.place), rows.at(times[0]).name)
     named = {one.name: one for one in rows.columns if one.name}
     fields = {name: OutputField(name, one.type, one.nullable) for name, one in named.items()}
@@ -45,7 +46,8 @@ def match_rows(statement: Statement, pattern: PatternText, rows: Rows) -> Rows:
     measures = [(name, f"@measure.{name}", made.type) for name, made in compiled.spec.measures]
     twice = [name for name, _, _ in measures if name in {one.name for one in kept}]
     if twice:
-        raise ConfigError(f"a measure is called like the column {twice[0]}", pattern.place, "name it otherwise")
+        place = clause.measures[twice[0]].place
+        raise ConfigError(f"a measure is called like the column {twice[0]}", place, "name it otherwise")
     node = Match(
         rows.node,
         times[0],
@@ -54,6 +56,8 @@ def match_rows(statement: Statement, pattern: PatternText, rows: Rows) -> Rows:
         compiled,
         all_rows,
         tuple(measures),
+        clause,
+        tuple(fields.values()),
         pattern.keyword,
     )
     made = [Column(key, "", name, kind, True) for name, key, kind in measures]

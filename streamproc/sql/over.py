@@ -81,7 +81,7 @@ class Overs:
             return node
         found = self._named.get(name.name)
         if found is None:
-            place = self.statement.place(node)
+            place = self.statement.place(name)
             raise ConfigError(f"there is no window {name.name}", place, nearest(name.name, self._named))
         return self._scope.resolved(found)
 

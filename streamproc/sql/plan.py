@@ -31,9 +31,11 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from operators.expressions.nodes import Compiled
+from operators.operator import OutputField
 from operators.schema import DataType
 from state.errors import Place
 from streamproc.language.match_recognize import CompiledMatch
+from streamproc.language.patterns.clauses import MatchClause
 
 Role: TypeAlias = Literal["", "window_start", "window_end", "window_time"]
 
@@ -197,6 +199,7 @@ class Match(msgspec.Struct, frozen=True):
 
     `names`: (the pattern's name of a column, its key). Of ONE ROW PER MATCH a match's row has the keys, else it has all
     columns of a row that is in it; and the measures (name, key, type). Matches come as the row comes that shows them.
+    `clause`: what was compiled, over `fields`.
     """
 
     source: Node
@@ -206,6 +209,8 @@ class Match(msgspec.Struct, frozen=True):
     compiled: CompiledMatch
     all_rows: bool
     measures: tuple[tuple[str, str, DataType], ...]
+    clause: MatchClause
+    fields: tuple[OutputField, ...]
     place: Place
 
 

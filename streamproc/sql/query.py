@@ -211,7 +211,7 @@ def _refuse_extras(statement: Statement, node: exp.Expr, read: frozenset[str] = 
             called_so = {
                 "sample": "TABLESAMPLE",
                 "joins": "JOIN in brackets",
-                "db": "a database's name before a table's",
+                "db": "a dot in a table's name",
                 "order": "ORDER BY",
             }
             name = called_so.get(argument, argument.upper())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["FILE_MAX", "Source", "Statement", "parse_file"]
+__all__ = ["FILE_MAX", "Source", "Statement", "parse_file", "parse_source"]
 
 from typing import Final, NamedTuple
 
@@ -20,6 +20,7 @@ from streamproc.language.expression.parse import (
     place_of,
     syntax_error,
 )
+from streamproc.language.problems import nearest
 from streamproc.sql.ddl import CreateTable, parse_create
 from streamproc.sql.dialect import SqlDialect
 from streamproc.sql.heads import Head, head_of, is_view
@@ -90,17 +91,26 @@ def parse_file(text: str, file: str) -> list[CreateTable | Statement]:
     Raises:
         ConfigError: what cannot be parsed, or is no statement we know; with its place.
     """
-    source = Source.of(text, file)
     if len(text) > FILE_MAX:
         raise ConfigError(f"the file has {len(text)} characters; at most {FILE_MAX} are read", Place(file))
+    found = parse_source(Source.of(text, file))
+    if not found:
+        raise ConfigError("the file has no statement", Place(file), _KNOWN)
+    return found
+
+
+def parse_source(source: Source) -> list[CreateTable | Statement]:
+    """The same of a text that stands in a file.
+
+    Raises:
+        ConfigError: as `parse_file`; no statement is none.
+    """
+    text = source.text
     try:
         tokens = _DIALECT.tokenize(text)
     except SqlglotError:
         raise ConfigError("a quote or a comment is not closed", source.at(_unclosed(text))) from None
-    found = [_parse(words, source) for words in _statements(tokens)]
-    if not found:
-        raise ConfigError("the file has no statement", Place(file), _KNOWN)
-    return found
+    return [_parse(words, source) for words in _statements(tokens)]
 
 
 def _statements(tokens: list[Token]) -> list[list[Token]]:
@@ -118,7 +128,7 @@ def _parse(tokens: list[Token], source: Source) -> CreateTable | Statement:
     first, place = tokens[0], source.at(tokens[0].start)
     check_tokens(tokens, source.text, source.place)
     if first.token_type not in _QUERIES:
-        raise ConfigError(f"{first.text.upper()} is no statement of the subset", place, _KNOWN)
+        raise ConfigError(f"{first.text.upper()} is no statement of the subset", place, _near(first.text) or _KNOWN)
     if first.token_type is TokenType.CREATE and not is_view(tokens):
         return parse_create(tokens, source.text, source.place)
     head, tokens = head_of(tokens, source.text, source.place)
@@ -142,6 +152,11 @@ def _query(tokens: list[Token], source: Source, head: Head) -> Statement:
     check_depth(source.expr(tree))
     normalize(tree)
     return Statement(tree, tokens, source, patterns, head)
+
+
+def _near(word: str) -> str | None:
+    hint = nearest(word.upper(), ("SELECT", "WITH", "CREATE"))
+    return hint if hint and hint.startswith("did you mean") else None
 
 
 def _says_nothing(tokens: list[Token], n: int) -> bool:

@@ -38,7 +38,8 @@ def window_table(statement: Statement, node: exp.Table, named: Callable[[exp.Exp
     call = node.this
     if called(call) == "table":
         if len(call.expressions) != 1 or called(call.expressions[0]) not in TABLE_WINDOWS:
-            raise ConfigError(f"TABLE(...) wants one of {_names()}", statement.place(node), _near(call))
+            place = statement.place(call.expressions[0] if call.expressions else node)
+            raise ConfigError(f"TABLE(...) wants one of {_names()}", place, _near(call))
         call = call.expressions[0]
     data, keys, time, spans = _arguments(statement, call)
     if not isinstance(data, exp.Column) or data.args.get("table"):

@@ -23,7 +23,14 @@ from streamproc.cli.demo_reader import DecisionReader
 from streamproc.cli.demo_summary import Timing, _next, summarize
 from streamproc.cli.options import load_stages
 from streamproc.clock import SystemClock
-from streamproc.services.generator import FRAUD_KINDS, GeneratorOptions, generate, write_labels, write_parquet
+from streamproc.services.generator import (
+    FRAUD_KINDS,
+    GeneratorOptions,
+    generate,
+    write_account_events,
+    write_labels,
+    write_parquet,
+)
 from tests.cli.conftest import Cli, finish, start
 
 
@@ -63,7 +70,7 @@ def test_a_second_run_starts_over_and_decides_the_same(tmp_path: Path) -> None:
         assert "each exactly once" in outcome.lines[0]
         assert "Try next" in outcome.out
         rules = [line.split() for line in outcome.out.partition("Rules hit\n")[2].partition("\n\n")[0].splitlines()]
-        assert len(rules) == 32 + 1  # those of the file, and the one that comes with its model
+        assert len(rules) == 40 + 1  # those of the file, and the one that comes with its model
         assert [words[1] for words in rules if words[0] == "night_abroad"] == ["(shadow)"]
         assert any(words[-1] == "0" for words in rules)
     assert len((folder / "decisions.ndjson").read_text().splitlines()) == 600
@@ -121,17 +128,19 @@ def test_what_to_try_next_can_be_pasted(
         assert Path(shutil.which(words[0]) or "").absolute() == scripts / "streamproc"
     assert (tail[-2], copy[:2]) == (f"file:{folder.log}", ["cp", "-r"])
     folder.path.mkdir()
-    write_parquet(generate(GeneratorOptions(events=500)), folder.payments)
+    traffic = generate(GeneratorOptions(events=500))
+    write_parquet(traffic, folder.payments)
+    write_account_events(traffic, folder.account_events)
     assert cli(*backtest[1:]).code == 0
 
 
 @pytest.mark.parametrize("seed", [1, 7])
 def test_the_rule_for_stolen_cards_finds_the_planted_ones(seed: int, cli: Cli, tmp_path: Path) -> None:
     traffic = generate(GeneratorOptions(events=20_000, seed=seed))
-    write_parquet(traffic, tmp_path / "payments.parquet")
+    write_parquet(traffic, tmp_path / "transactions.parquet")
     write_labels(traffic, tmp_path / "labels.parquet")
     output = tmp_path / "o.parquet"
-    assert cli("backtest", PIPELINE, "--input", tmp_path / "payments.parquet", "--output", output).code == 0
+    assert cli("backtest", PIPELINE, "--input", tmp_path / "transactions.parquet", "--output", output).code == 0
     reason = next(rule.reason for rule in load_stages(str(PIPELINE))[-1].rules if rule.id == "stolen_card")
     decided = pq.read_table(output, columns=["transaction_id", "reasons"]).to_pylist()
     hit = {row["transaction_id"] for row in decided if reason in row["reasons"]}
@@ -148,7 +157,7 @@ def test_its_payments_fed_again_are_known(cli: Cli, tmp_path: Path) -> None:
     assert finish("demo", "--events", 600, "--dir", folder).code == 0
     before = (folder / "decisions.ndjson").read_text().splitlines()
     shared = ["--pipeline", PIPELINE, "--log", f"file:{folder / 'log'}"]
-    fed = cli("feed", "transactions", folder / "payments.parquet", *shared)
+    fed = cli("feed", "transactions", folder / "transactions.parquet", *shared)
     assert fed.code == 0
     assert "of event time, `deduplicate:` 1d: fed again, only the newest are known" in fed.err
     rows = cli("tail", "transactions", *shared, "--until-end").lines

@@ -39,8 +39,9 @@ def test_both_kinds_hold_the_same_payments(cli: Cli, tmp_path: Path, db: duckdb.
 
 
 def test_a_backtest_decides_all_of_them(cli: Cli, tmp_path: Path) -> None:
-    assert cli("generate", tmp_path / "p.ndjson", "--events", 500).code == 0
-    done = cli("backtest", CARD_FRAUD, "--input", tmp_path / "p.ndjson", "--output", tmp_path / "o.parquet", "--json")
+    files = [tmp_path / "transactions.ndjson", tmp_path / "account_events.ndjson"]
+    assert cli("generate", files[0], "--account-events", files[1], "--events", 500).code == 0
+    done = cli("backtest", CARD_FRAUD, "--input", *files, "--output", tmp_path / "o.parquet", "--json")
     said = json.loads(done.out)
     assert (said["rows"], said["dead_letters"]) == (500, {})
 
@@ -52,7 +53,7 @@ def test_a_backtest_decides_all_of_them(cli: Cli, tmp_path: Path) -> None:
         (["no/p.parquet"], "error: the folder of no/p.parquet is missing"),
         (["dir.parquet"], "error: dir.parquet is a directory"),
         (["p.parquet", "--labels", "l.txt"], "error: l.txt: its kind is not known"),
-        (["p.parquet", "--labels", "./p.parquet"], "error: --labels: it is FILE, too"),
+        (["p.parquet", "--labels", "./p.parquet"], "error: one FILE cannot hold two things"),
         (["p.parquet", "--events", "499"], "--events"),
         ([], "Missing argument 'FILE'"),
         (["/sys/kernel/p.ndjson"], "error: /sys/kernel/p.ndjson cannot be written: "),

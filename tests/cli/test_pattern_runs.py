@@ -20,6 +20,12 @@ patterns:
     MEASURES COUNT(*) AS steps, FIRST(amount) AS lowest, LAST(amount) AS highest
     PATTERN (A -> B -> B -> C) WITHIN INTERVAL '20' HOURS
     DEFINE B AS amount > LAST(amount, 1), C AS country = 'be' AND amount > LAST(B.amount)
+  stuck:
+    match: >
+      MEASURES COUNT(*) AS steps, LAST(amount) AS highest
+      PATTERN (A -> B -> C) WITHIN INTERVAL '20' MINUTE
+      DEFINE B AS amount > LAST(amount, 1), C AS amount > 3 * LAST(B.amount)
+    timeout: rose no further
 partition_by:"""
 RULES = "rules:\n  - {id: rising, when: matched(rising) and rising.steps = 4, then: review}\n"
 
@@ -44,6 +50,11 @@ def test_a_run_finds_what_a_backtest_finds(cli: Cli, pipeline: Path, tmp_path: P
     wanted = {row["payment_id"]: said(row) for row in pq.read_table(output).to_pylist() if row["rising.steps"]}
     assert found == wanted
     assert len(found) > 3
+    told = cli("tail", "alerts", "--pipeline", pipeline, "--log", log, "--until-end")
+    assert sorted(told.lines) == sorted((tmp_path / "o.alerts.ndjson").read_text().splitlines())
+    steps = [json.loads(line)["measures"]["steps"] for line in told.lines]
+    assert len(steps) > 3
+    assert set(steps) == {1, 2}, "told with what had come so far"
 
 
 def said(row: dict[str, Any]) -> list[Any]:

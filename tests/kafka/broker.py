@@ -22,7 +22,7 @@ from types import FrameType
 from typing import NamedTuple, Self
 
 JARS = Path(__file__).parents[2] / ".kafka" / "lib"
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 20.0
 READY = "Kafka Server started"
 

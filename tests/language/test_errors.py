@@ -24,7 +24,7 @@ CASES = [
     ("partition_by:", "partion_by:", "p.yaml:13:1: unknown key 'partion_by' in the pipeline (did you mean"),
     ("pipeline: cards", "pipeline: my cards", "p.yaml:1:11: 'my cards' cannot name a topic"),
     ("pipeline: cards", "pipeline: cards\npatterns: [a]", "p.yaml:2:11: patterns must be a mapping of names"),
-    ("pipeline: cards", "pipeline: cards\nsql: SELECT 1", "p.yaml:2:1: whole SQL statements are not supported yet"),
+    ("pipeline: cards", "pipeline: cards\nsql: SELECT 1", "p.yaml:2:6: sql must be a mapping of names"),
     ("pipeline: cards", "pipeline: cards\npartitions: many", "p.yaml:2:13: 'many' is not a whole number from 1 to"),
     ("pipeline: cards", "pipeline: cards\nretention: 7 days", "p.yaml:2:12: '7 days' is not a duration"),
     ("pipeline: cards", "pipeline: cards\ntopics: {outputs: x}", "p.yaml:2:10: unknown key 'outputs' in topics"),

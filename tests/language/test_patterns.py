@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from operators.patterns.operator import PatternOperator
+from operators.plan import Plan
 from state.errors import ConfigError
 from tests.language.helpers import changed, compiled
 
@@ -57,6 +58,19 @@ def test_patterns_of_a_key_are_one_operator_and_their_order_says_nothing() -> No
     assert [[spec.name for spec in step.specs] for step in again] == names
 
 
+def test_a_timeout_is_an_alert_whose_reason_is_no_state() -> None:
+    def told(reason: str) -> Plan:
+        entry = "match: PATTERN (A -> B) WITHIN INTERVAL '1' HOUR DEFINE A AS amount > 5"
+        lines = f"patterns:\n  p: {{{entry.replace('match: ', 'match: ' + chr(34)) + chr(34)}{reason}}}\npartition_by:"
+        return compiled(changed(("partition_by:", lines)))
+
+    plain, first, second = told(""), told(", timeout: one"), told(", timeout: two")
+    assert [(alert.name, alert.reason) for alert in second.alerts] == [("p", "two")]
+    assert plain.state_fingerprint != first.state_fingerprint == second.state_fingerprint
+    assert first.decision_fingerprint != second.decision_fingerprint
+    assert (plain.topics.alerts, plain.timed) == ("", ())
+
+
 def test_what_a_pattern_is_belongs_to_the_state_and_its_layout_does_not() -> None:
     plain = compiled(with_patterns()).state_fingerprint
     assert compiled(with_patterns("A AS amount < 5,", "A as  amount  < 5,")).state_fingerprint == plain
@@ -69,6 +83,11 @@ def test_what_a_pattern_is_belongs_to_the_state_and_its_layout_does_not() -> Non
 
 
 CASES: list[tuple[str, str, str]] = [
+    (
+        "amount > 0,",
+        "amount > 0, timeout: x,",
+        "p.yaml:21:107: timeout: tells of matches that WITHIN ends: there is none",
+    ),
     ("PATTERN (A{3,} B)", "", "there is no PATTERN (...)"),
     ("PATTERN (A{3,} B)", "PATTERN (A{3,} B", "PATTERN ( is not closed"),
     ("PATTERN (A{3,} B)", "PATTERN (A{3,} [B)", "p.yaml:17:20: '[' is not part of a pattern"),

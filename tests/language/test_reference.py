@@ -22,6 +22,7 @@ NOT_KEYS = {
     "place",
     "places",
     "beside",
+    "rows_place",
     "url_place",
     "topic_place",
     "stage_place",

@@ -10,6 +10,7 @@ from operators.decide import RuleDecider
 from operators.decode import RecordDecoder
 from operators.encode import DecisionEncoder
 from operators.expressions import ExpressionOperator
+from operators.patterns.operator import PatternOperator
 from operators.windows.operator import WindowOperator
 from streamproc.language import compile_pipeline, compile_stages, explain, load_pipeline
 from tests.language.helpers import CONFIGS, FakeModel
@@ -96,15 +97,19 @@ def test_the_handbook_has_the_golden_names() -> None:
 
 def test_card_fraud_shows_what_there_is() -> None:
     plans = compile_stages(load_pipeline(CONFIGS / "card_fraud" / "pipeline.yaml"), models=FakeModel)
-    assert sum(len(plan.features) for plan in plans) == 95
+    assert sum(len(plan.features) for plan in plans) == 97
     last = plans[-1]
-    assert len(last.rules) == 32 + 1  # the last comes with the model
+    assert len(last.rules) == 40 + 1  # the last comes with the model
     assert [rule.id for rule in last.rules if rule.reason == rule.id] == [], "each has its reason"
     assert [rule.id for rule in last.rules if rule.final] == ["blocked_card", "trusted_merchant"]
     assert [rule.id for rule in last.rules if rule.shadow] == ["night_abroad", "address_abroad"]
     assert last.topics.side == {"high_risk": "card_fraud.high_risk"}
     keys = [{step.spec.key for step in plan.steps if isinstance(step, WindowOperator)} for plan in plans]
     assert keys == [{"merchant_id", "terminal_id", "address_at_merchant"}, {"device_id"}, {"card_id", "user_id"}]
+    steps = [[step for step in plan.steps if isinstance(step, PatternOperator)] for plan in plans]
+    sequences = [sorted(spec.name for step in mine for spec in step.specs) for mine in steps]
+    assert [len(names) for names in sequences] == [1, 0, 7]
+    assert {rule.id for rule in last.rules} >= {name for names in sequences for name in names}
 
 
 def test_card_fraud_has_a_page_that_names_every_feature_and_rule() -> None:

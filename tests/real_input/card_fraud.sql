@@ -36,6 +36,13 @@ address as (
         select i.n, i.t - j.t as d, j from p i join p j on j.merchant_id = i.merchant_id and j.ip = i.ip and j.n <= i.n
     ) i group by i.n
 ),
+-- wrong codes only: the last five at a merchant with an issuer's cards, each of another card than the one before
+enumerated as (
+    select n, t - lag(t, 4) over w < 600000 and card_id <> lag(card_id) over w
+        and lag(card_id) over w <> lag(card_id, 2) over w and lag(card_id, 2) over w <> lag(card_id, 3) over w
+        and lag(card_id, 3) over w <> lag(card_id, 4) over w as bin_enumerated
+    from p where cvv_result = 'mismatch' window w as (partition by merchant_id, bin order by n)
+),
 device as (
     select i.n,
         count(*) filter (d < 900000) as device_count_15m,
@@ -129,7 +136,8 @@ select
         terminal_id, device_id, ip, country, lat, lon, channel, entry_mode, cvv_result, last_response, event_time, t, lat0, lon0, t0,
         amount0, absent0, same_time, km, hours, address_at_merchant
     ),
-    placed.transaction_id, placed.address_at_merchant,
+    placed.transaction_id, placed.address_at_merchant, placed.merchant_id || ' ' || placed.bin as bin_at_merchant,
+    coalesce(bin_enumerated, false) as bin_enumerated,
     merchant.* exclude (n),
     coalesce(terminal_count_15m, 0) as terminal_count_15m, coalesce(terminal_cards_1h, 0) as terminal_cards_1h,
     coalesce(terminal_fallback_1h, 0) as terminal_fallback_1h, terminal_cash_1h,
@@ -163,6 +171,7 @@ join person using (n)
 join spree using (n)
 left join terminal using (n)
 left join address using (n)
+left join enumerated using (n)
 left join device using (n)
 left join read_csv('{lists}/thresholds.csv') thresholds using (card_product)
 left join read_csv('{lists}/mcc_risk.csv', types = {'mcc': 'varchar'}) risks using (mcc)

@@ -26,7 +26,7 @@ EVENTS = 6_000
 def rows(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """One row a payment: `found` by the pipeline, `wanted` by SQL."""
     folder = tmp_path_factory.mktemp("card_fraud")
-    payments, decided = folder / "payments.parquet", folder / "decided.parquet"
+    payments, decided = folder / "transactions.parquet", folder / "decided.parquet"
     write_parquet(generate(GeneratorOptions(events=EVENTS, seed=11, start_ms=1_767_225_600_000)), payments)
     ran = finish("backtest", PIPELINE, "--input", payments, "--output", decided)
     assert ran.code == 0, ran.err

@@ -20,10 +20,12 @@ from state.errors import ConfigError
 from streamproc.language import compile_stages, load_pipeline
 from streamproc.services.generator import (
     FRAUD_KINDS,
+    SEQUENCE_KINDS,
     GeneratorOptions,
     Traffic,
     generate,
     json_records,
+    write_account_events,
     write_labels,
     write_ndjson,
     write_parquet,
@@ -53,6 +55,13 @@ def labels(traffic: Traffic, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     write_labels(traffic, path)
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     return {row["transaction_id"]: (row["fraud"], row["attack"]) for row in rows}
+
+
+@pytest.fixture(scope="module")
+def account(traffic: Traffic, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    path = tmp_path_factory.mktemp("account") / "account_events.ndjson"
+    write_account_events(traffic, path)
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -271,6 +280,90 @@ def test_terminal_compromise(
     assert max(sizes) >= 3
 
 
+def just_before(account: list[dict[str, Any]], payment: Payment, ms: int) -> list[str]:
+    """What the payment's user did with the account shortly before it."""
+    user, at = payment["user_id"], payment["event_time"]
+    return [one["action"] for one in account if one["user_id"] == user and 0 < at - one["event_time"] < ms]
+
+
+def usual(payments: list[Payment], payment: Payment) -> float:
+    history = before(payments, payment)
+    return float(sum(other["amount"] for other in history) / len(history))
+
+
+def test_account_takeover(
+    attacks: dict[str, list[list[Payment]]], payments: list[Payment], account: list[dict[str, Any]]
+) -> None:
+    for attack in attacks["account_takeover"]:
+        done = just_before(account, attack[0], 20 * 60_000)
+        assert done[-2:] == ["login", "address_changed"]
+        assert done[:-2].count("login_failed") >= 3
+        assert all(payment["channel"] == "ecom" for payment in attack)
+        assert attack[0]["amount"] > 1.5 * usual(payments, attack[0])
+
+
+def test_reset_then_transfer(attacks: dict[str, list[list[Payment]]], account: list[dict[str, Any]]) -> None:
+    for (payment,) in attacks["reset_then_transfer"]:
+        assert just_before(account, payment, 10 * 60_000)[-2:] == ["password_reset", "login"]
+        assert (payment["mcc"], payment["amount"] >= 350) == ("6051", True)
+
+
+def test_bust_out(
+    attacks: dict[str, list[list[Payment]]], payments: list[Payment], account: list[dict[str, Any]]
+) -> None:
+    for attack in attacks["bust_out"]:
+        assert "limit_raised" in just_before(account, attack[0], 12 * 3_600_000)
+        assert len(attack) >= 5
+        assert seconds(attack) < 2 * 86_400
+        assert sum(payment["amount"] for payment in attack) > 10 * usual(payments, attack[0])
+
+
+def test_bin_enumeration(attacks: dict[str, list[list[Payment]]]) -> None:
+    for attack in attacks["bin_enumeration"]:
+        assert len(attack) == len({payment["card_id"] for payment in attack}) >= 5
+        assert len({(payment["bin"], payment["merchant_id"]) for payment in attack}) == 1
+        assert {payment["cvv_result"] for payment in attack} == {"mismatch"}
+        assert seconds(attack) < 600
+
+
+def test_decline_probing(attacks: dict[str, list[list[Payment]]]) -> None:
+    for attack in attacks["decline_probing"]:
+        amounts = [payment["amount"] for payment in attack]
+        assert len(amounts) >= 5
+        assert all(a > b for a, b in pairwise(amounts))
+        assert {payment["last_response"] for payment in attack[1:]} <= {"51", "N7"}
+
+
+def test_small_then_large(attacks: dict[str, list[list[Payment]]]) -> None:
+    for small, large in attacks["small_then_large"]:
+        assert small["merchant_id"] == large["merchant_id"]
+        assert (small["amount"] < 5, large["amount"] > 100) == (True, True)
+        assert large["event_time"] - small["event_time"] < 3_600_000
+
+
+def test_travel_then_fallback(attacks: dict[str, list[list[Payment]]], payments: list[Payment]) -> None:
+    for attack in attacks["travel_then_fallback"]:
+        assert {payment["entry_mode"] for payment in attack} == {"fallback"}
+        assert km(before(payments, attack[0])[-1], attack[0]) > 500
+
+
+def test_owners_have_accounts_too(account: list[dict[str, Any]], traffic: Traffic) -> None:
+    times = [one["event_time"] for one in account]
+    assert times == sorted(times)
+    assert len({one["event_id"] for one in account}) == len(account) > 1_000
+    assert not {one["event_id"] for one in account} & set(traffic.ids)
+    counts = Counter(one["action"] for one in account)
+    assert counts["login"] > counts["login_failed"] > counts["password_reset"] > 10
+    assert counts["address_changed"] > 5
+    assert counts["limit_raised"] > 5
+
+
+def test_kinds_that_are_not_wanted_are_not_planted() -> None:
+    kinds = tuple(kind for kind in FRAUD_KINDS if kind not in SEQUENCE_KINDS)
+    some = generate(GeneratorOptions(events=2_000, start_ms=START, kinds=kinds))
+    assert {FRAUD_KINDS[code] for code in some.rows.kind[some.frauds].tolist()} == set(kinds)
+
+
 def test_an_owner_is_quiet_after_an_attack(payments: list[Payment], labels: dict[str, tuple[str, int]]) -> None:
     last: dict[str, int] = {}
     disturbed = 0
@@ -329,6 +422,8 @@ def test_files_hold_the_records(tmp_path: Path) -> None:
         GeneratorOptions(seed=-1),
         GeneratorOptions(shuffled_share=2.0),
         GeneratorOptions(start_ms=1 << 50),
+        GeneratorOptions(kinds=("card_testing", "unheard_of")),
+        GeneratorOptions(kinds=()),
     ],
 )
 def test_what_cannot_be_generated_is_refused(options: GeneratorOptions) -> None:

@@ -93,7 +93,7 @@ def anywhere() -> AbstractContextManager[object]:
 
 def no_end() -> AbstractContextManager[object]:
     """What is handed on goes through the next stage at once, before what lies there unread."""
-    return mock.patch.object(Shortcut, "_lacks", return_value=False)
+    return mock.patch.object(Shortcut, "_is_at_end", return_value=True)
 
 
 def no_skipping() -> AbstractContextManager[object]:

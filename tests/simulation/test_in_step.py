@@ -91,7 +91,7 @@ def test_a_live_payment_does_not_wait_for_the_backlog_of_another_partition() -> 
         fleet = Fleet(plans, 1, loop, settings={"batch_rows_max": 20, "in_step_seconds": PATIENCE_S})
         rng = random.Random(1)
         partitions = fleet.shared.scenario.partitions
-        records = steady(rng, 1_600)
+        records = steady(rng, 4_000)
         backlog = [record for record in records if partition_of(record.card.encode(), partitions) < 2]
         live = [record for record in records[-200:] if partition_of(record.card.encode(), partitions) >= 2][:30]
         fleet.feed(backlog, ago_s=OUTAGE_S)

@@ -15,13 +15,13 @@ from state.memory import MemoryDisk
 from streamproc.eventlog.contract import CommittedOffset, OutputRecords, TopicPartition
 from streamproc.eventlog.simulated.partition import Batch
 from streamproc.runtime.journal import decode_entry, encode_entry
-from tests.simulation import campaign
+from tests.simulation import campaign, states
 from tests.simulation.judge import judge
 from tests.simulation.pod import Shared
 from tests.simulation.scenario import draw
 
 pytestmark = pytest.mark.blocking
-SEED, STAGED = 5, 7
+SEED, STAGED, CHECKPOINTED = 9, 7, 1
 Damage = Callable[[Shared, list[MemoryDisk]], None]
 
 
@@ -160,6 +160,25 @@ def older_rows(_: Shared, disks: list[MemoryDisk]) -> None:
         for volume in disk.volumes.values():
             key = max(key for key in volume.rows if key[:1] == b"r")
             del volume.rows[key]
+
+
+def test_the_judge_tells_of_a_checkpoint_that_lacks_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though it says that it is of the end."""
+    copied = states._Stage.copied
+
+    def lacking(stage: states._Stage, task: int) -> MemoryDisk | None:
+        disk = copied(stage, task)
+        for volume in disk.volumes.values() if disk is not None else ():
+            if found := [key for key in volume.rows if key[:1] == b"r"]:
+                del volume.rows[max(found)]
+        return disk
+
+    def damage(_: Shared, __: list[MemoryDisk]) -> None:
+        monkeypatch.setattr(states._Stage, "copied", lacking)
+
+    wrong = told_of(damage, monkeypatch, CHECKPOINTED)
+    assert wrong
+    assert all("its newest checkpoint decides otherwise" in one for one in wrong), wrong
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ BLOCKS, SEEDS, ROWS = 3, 9, 60
 FORGOTTEN = 6
 CALLS = ("open", "begin", "append", "offsets", "delivered", "commit", "poll", "committed")
 PATIENCE_S = 600.0  # virtual
+LIVE_S = 60.0  # virtual
 SHOWN = ", ".join(name for name in NAMES if name != "card_n_1h")
 INCLUDE = f"decision: {{severity: [decline, review, approve], otherwise: approve, include: [{SHOWN}]}}\n"
 
@@ -107,3 +108,30 @@ def test_a_journal_that_tells_another_order_is_seen(plans: Sequence[Plan]) -> No
         asyncio.Runner(loop_factory=VirtualTimeLoop) as runner,
     ):
         assert any("decided" in line for line in runner.run(run()))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_live_payment_takes_the_shortcut_where_the_other_streams_are_caught_up(
+    plans: Sequence[Plan], seed: int
+) -> None:
+    async def run() -> StagedStreamsWorld:
+        rng = random.Random(f"shortcut {seed}")
+        world = StagedStreamsWorld(plans, rng, Faults(rng, latency_s=(0.0, 0.004)))
+        rows = traffic(seed, ROWS)
+        await world.feed_streams({name: some[: len(some) // 2] for name, some in rows.items()})
+        working = asyncio.ensure_future(world.work(seconds=LIVE_S))
+        await asyncio.sleep(LIVE_S / 2)
+        late = {name: some[len(some) // 2 :] for name, some in rows.items()}
+        for number, payment in enumerate(late["payments"]):
+            now = {"payments": [payment], "logins": late["logins"][number // 3 : number // 3 + (number % 3 == 0)]}
+            await world.feed_streams(now | {"account_changes": []})
+            await asyncio.sleep(0.2)
+        assert await working
+        assert await world.work()
+        return world
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        world = runner.run(run())
+        assert runner.run(world.wrongs()) == []
+    assert world.count("shortcut_records") > ROWS // 10
+    assert world.count("failed_transactions") == 0

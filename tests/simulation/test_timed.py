@@ -16,6 +16,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from operators.plan import Plan
+from operators.timed.operator import TimedOperator
 from operators.timed.spec import AbsenceSpec, TimedSpec
 from state.hashing import partition_of
 from state.memory import MemoryBlobs, MemoryDisk
@@ -213,6 +214,7 @@ async def judge(world: World) -> Counter[str]:
         alerts = [json.loads(value) for _, value, _ in await world.read(world.plan.topics.alerts, partition)]
         late = [json.loads(value) for _, value, _ in await world.read(world.plan.topics.late, partition)]
         for step in world.plan.timed:
+            assert isinstance(step, TimedOperator)
             spec = step.spec
             rows, ticks = await rows_of(world, spec, partition)
             wanted, missed = expected(spec, rows)

@@ -15,17 +15,22 @@ from operators.patterns.operator import PatternOperator
 from operators.plan import Plan
 from operators.schema import DataType
 from operators.score import ScoreOperator
+from operators.statements.inputs import InputOperator
+from operators.statements.joins import JoinOperator
+from operators.statements.matches import MatchOperator
 from operators.timed.operator import TimedOperator
 from operators.windows.layout import Layout, layouts
 from operators.windows.operator import WindowOperator
 from streamproc.language.costing.expressions import expression_units
+from streamproc.language.costing.patterns import EACH, pattern_state
+from streamproc.language.costing.patterns import SHARED as SHARED_PATTERNS
 from streamproc.language.costing.prediction import KeyState, Prediction, StagePrediction, Work
 from streamproc.language.costing.state import ID_BYTES, key_state
 from streamproc.language.costing.timed import timed_state, timed_units
 from streamproc.language.costing.units import Costs, Units, shipped_costs
 from streamproc.language.costing.windows import SHARED, window_units
-from streamproc.language.draft import KEY_TEXT
 from streamproc.language.explain import earlier_text, timed_text, timed_what, window_text
+from streamproc.language.items import KEY_TEXT
 from streamproc.language.model import Pipeline
 
 BATCH = 2_000
@@ -134,8 +139,12 @@ class _Stage:
         elif isinstance(step, ScoreOperator):
             yield self._score(step)
         elif isinstance(step, PatternOperator):
+            key = step.specs[0].key.removeprefix(KEY_TEXT)
+            yield self._part("key", key, "what all its patterns share", SHARED_PATTERNS)
             for spec in step.specs:
-                yield Work("pattern", spec.name, "not reckoned", 0.0, 0.0, self._hops)
+                yield self._part("pattern", spec.name, "where 5 % of the events may begin it or bring it on", EACH)
+        elif isinstance(step, InputOperator | MatchOperator | JoinOperator):
+            yield Work("sql", step.name, "not reckoned", 0.0, 0.0, self._hops)
         elif isinstance(step, TimedOperator):
             units = timed_units(step.spec, self._rate)
             yield self._part(timed_what(step.spec), step.spec.name, timed_text(step.spec), units)
@@ -182,6 +191,8 @@ class _Stage:
                     yield key_state(layout, self._rate)
             elif isinstance(step, TimedOperator):
                 yield timed_state(step, self._rate)
+            elif isinstance(step, PatternOperator):
+                yield pattern_state(step)
 
 
 def _count(number: int, what: str) -> str:

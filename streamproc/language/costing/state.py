@@ -15,7 +15,7 @@ from state.budget import bytes_of_text
 from state.rowformat import CHUNK, RowFormat
 from state.table import KeyedTable, TableSpec
 from streamproc.language.costing.prediction import KeyState
-from streamproc.language.draft import KEY_TEXT
+from streamproc.language.items import KEY_TEXT
 
 DAY_MS = 86_400_000
 ID_BYTES = 43

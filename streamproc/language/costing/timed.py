@@ -18,7 +18,7 @@ from state.expiry import NEVER
 from streamproc.language.costing.prediction import KeyState
 from streamproc.language.costing.state import DAY_MS, memory_bytes, stored_bytes
 from streamproc.language.costing.units import Units
-from streamproc.language.draft import KEY_TEXT
+from streamproc.language.items import KEY_TEXT
 
 _BEGIN_MS = 1_767_225_600_000
 _VALUE = 12_345

@@ -17,6 +17,7 @@ __all__ = [
     "Field",
     "TableSchema",
     "both",
+    "check_calls",
     "columns_of",
     "compile_expression",
     "duckdb_sql",
@@ -27,6 +28,6 @@ __all__ = [
 
 from operators.expressions.nodes import Compiled
 from operators.tables import TableSchema
-from streamproc.language.expression.infer import Field, compile_expression
+from streamproc.language.expression.infer import Field, check_calls, compile_expression
 from streamproc.language.expression.parse import CallNode, Expr, both, columns_of, parse, place_of, rewrite_calls
 from streamproc.language.expression.reference import duckdb_sql

@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["Field", "compile_expression"]
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NoReturn, Protocol
 
 from sqlglot import exp
@@ -99,10 +99,25 @@ def _reads(root: Node) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(columns), tuple(tables)
 
 
+_ELSEWHERE = ("previous", "first_seen", "matched")
+"""Functions that are no functions of a row: they are columns by now."""
 _OVER = "over time it is a window: {sum: amount, over: 5m}"
 _AGGREGATES = {name: f"{name}: amount" for name in ("sum", "mean", "stddev", "distinct", "first_seen")}
 _AGGREGATES |= {"count": 'count: "*"', "avg": "mean: amount", "average": "mean: amount", "std": "stddev: amount"}
 """What is no function of a row -> the window that it is."""
+
+
+def check_calls(expr: Expr, known: Sequence[str]) -> None:
+    """Refuse what is nearly called like one of `known`: what stands in its brackets is of another kind.
+
+    Raises:
+        ConfigError: with its place.
+    """
+    for node in expr.ast.find_all(exp.Anonymous):
+        name = node.name.lower()
+        near = difflib.get_close_matches(name, [*FUNCTIONS, *known], 1)
+        if near and near[0] in known and name not in known:
+            raise ConfigError(f"there is no function {name}", place_of(expr, node), f"did you mean {near[0]}?")
 
 
 class _Checker:
@@ -263,7 +278,7 @@ class _Checker:
             self.refuse(node, "write x IN table(name) or table(name, key).column")
         known = FUNCTIONS.get(name)
         if known is None:
-            self.unknown(node, "function", name, FUNCTIONS)
+            self.unknown(node, "function", name, [*FUNCTIONS, *_ELSEWHERE])
         if not known.least <= len(node.expressions) <= known.most:
             self.refuse(node, f"wrong number of arguments: {known.signature}")
         return known.build([self.check(arg) for arg in node.expressions])

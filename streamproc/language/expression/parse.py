@@ -40,6 +40,17 @@ _PLAIN: Final = re.compile(r"[A-Za-z_]\w*")
 _OPENS: Final = frozenset({TokenType.L_PAREN, TokenType.CASE, TokenType.L_BRACKET})
 _CLOSES: Final = frozenset({TokenType.R_PAREN, TokenType.END, TokenType.R_BRACKET})
 _PREFIXES: Final = frozenset({TokenType.NOT, TokenType.DASH, TokenType.PLUS, TokenType.TILDE})
+# What stands before the first name of a part.
+_PREFIX: Final[dict[type[exp.Expr], re.Pattern[str]]] = {
+    exp.Paren: re.compile(r"\(\s*\Z"),
+    exp.Subquery: re.compile(r"\(\s*\Z"),
+    exp.Neg: re.compile(r"-\s*\Z"),
+    exp.Not: re.compile(r"\bNOT\s*\Z", re.IGNORECASE),
+    exp.Case: re.compile(r"\bCASE(\s+WHEN)?\s*\Z", re.IGNORECASE),
+    exp.Cast: re.compile(r"\bCAST\s*\(\s*\Z", re.IGNORECASE),
+    exp.Interval: re.compile(r"\bINTERVAL\s*\Z", re.IGNORECASE),
+    exp.Select: re.compile(r"\bSELECT\s*\Z", re.IGNORECASE),
+}
 # Calls whose first argument is a word, not a column: a table's name, a unit.
 _WORD_FIRST: Final = frozenset({"table", "timestampdiff", "timestampadd", "date_diff", "date_add", "date_trunc"})
 
@@ -174,9 +185,24 @@ def place_of(expr: Expr, node: exp.Expr) -> Place:
     while at is not None:
         starts = [start for item in at.walk() if (start := item.meta.get("start")) is not None]
         if starts:
-            return place_at(expr.text, min(starts), expr.place)
+            return place_at(expr.text, _before(expr.text, min(starts), at), expr.place)
         at = at.parent
     return place_at(expr.text, 0, expr.place)
+
+
+def _before(text: str, start: int, node: exp.Expr) -> int:
+    """Where `node` begins whose first name stands at `start`: signs and words before it have no place of their own."""
+    kinds: list[type[exp.Expr]] = []
+    at: exp.Expr | None = node
+    while at is not None and (type(at) in _PREFIX or at.meta.get("start") is None):
+        kinds.append(type(at))
+        first = at.args["ifs"][0].this if isinstance(at, exp.Case) and at.this is None else at.this
+        at = first if isinstance(first, exp.Expr) else None
+    for kind in reversed(kinds):
+        prefix = _PREFIX.get(kind)
+        match = prefix and prefix.search(text, 0, start)
+        start = match.start() if match else start
+    return start
 
 
 def _innermost_first(root: exp.Expr) -> list[exp.Expr]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 __all__ = ["MatchClause", "SkipClause", "parse_clauses"]
 
+import difflib
 import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
@@ -38,6 +39,7 @@ _CLAUSES: Final = (
     (("DEFINE",), "DEFINE"),
 )
 _ORDER: Final = ("MEASURES", "ROWS", "AFTER", "PATTERN", "WITHIN", "SUBSET", "DEFINE")
+_BEGINS: Final = ("MEASURES", "AFTER", "PATTERN", "WITHIN", "SUBSET", "DEFINE")
 _WITHIN: Final = re.compile(r"INTERVAL\s+'(\d{1,9})'\s+([A-Z]+?)S?(?:\s*\(\s*\d+\s*\))?", re.IGNORECASE)
 _NAME: Final = re.compile(r"[A-Za-z_]\w{0,99}")
 
@@ -51,7 +53,9 @@ class SkipClause(msgspec.Struct, frozen=True):
 
 
 class MatchClause(msgspec.Struct, frozen=True):
-    """`define` and `measures` by name, in order; `within`: ms, 0: any time. `rows`: ONE or ALL, as it is written."""
+    """`define` and `measures` by name, in order; `within`: ms, 0: any time. `rows`: ONE or ALL, as it is written,
+    at `rows_place`. `place`: of PATTERN.
+    """
 
     pattern: Pattern
     define: dict[str, Expr]
@@ -61,6 +65,7 @@ class MatchClause(msgspec.Struct, frozen=True):
     within: int
     rows: str
     place: Place
+    rows_place: Place
 
 
 class _Piece(NamedTuple):
@@ -88,7 +93,7 @@ class _Clauses:
     def __init__(self, text: str, place: Place) -> None:
         self._text, self._place = text, place
         if len(text) > TEXT_MAX:
-            raise ConfigError(f"a pattern has at most {TEXT_MAX} characters", place)
+            raise self._error(f"a pattern has at most {TEXT_MAX} characters", len(text) - len(text.lstrip()))
         self._pieces = list(self._scan())
         self._found = self._split()
 
@@ -131,8 +136,17 @@ class _Clauses:
                 found[name] = (self._pieces[i].at, [self._pieces[i]])
             i += 1
         if "PATTERN" not in found:
-            raise self._error("there is no PATTERN (...)", 0, "PATTERN (A{3,} B) DEFINE A AS ..., B AS ...")
+            self._refuse_misspelt([piece for _, pieces in found.values() for piece in pieces])
+            first = self._pieces[0].at if self._pieces else 0
+            raise self._error("there is no PATTERN (...)", first, "PATTERN (A{3,} B) DEFINE A AS ..., B AS ...")
         return found
+
+    def _refuse_misspelt(self, pieces: list[_Piece]) -> None:
+        """Of a clause that cannot be read: it may hold the next one, whose first word is misspelt."""
+        for piece in pieces:
+            near = difflib.get_close_matches(piece.text.upper(), _BEGINS, 1, 0.75)
+            if piece.depth == 0 and near and piece.text.upper() not in _BEGINS:
+                raise self._error(f"{piece.text!r} begins no clause of a pattern", piece.at, f"did you mean {near[0]}?")
 
     def _check_order(self, name: str, found: dict[str, tuple[int, list[_Piece]]], i: int) -> None:
         if name in found:
@@ -177,7 +191,8 @@ class _Clauses:
             self._skip((*known, *subsets)),
             self._within(),
             self._rows(),
-            self._place,
+            self._at(at),
+            self._at(self._found.get("ROWS", (at,))[0]),
         )
 
     def _items(self, clause: str) -> Iterator[list[_Piece]]:
@@ -231,10 +246,11 @@ class _Clauses:
             name, *others = [piece.text for piece in item]
             members = others[2:-1:2]
             if others[:2] != ["=", "("] or others[-1] != ")" or set(others[3:-1:2]) - {","} or not members:
+                self._refuse_misspelt(item[1:])
                 raise self._error("SUBSET wants a name = (variables)", item[0].at, "SUBSET u = (a, b)")
-            for member in members:
-                if member not in known:
-                    raise self._error(f"{member} is not in the pattern", item[0].at, nearest(member, known))
+            for piece in item[3:-1:2]:
+                if piece.text not in known:
+                    raise self._error(f"{piece.text} is not in the pattern", piece.at, nearest(piece.text, known))
             if name in known or name in found:
                 raise self._error(f"{name} exists already", item[0].at)
             found[name] = tuple(members)
@@ -248,6 +264,7 @@ class _Clauses:
         match = _WITHIN.fullmatch(text)
         unit = match[2].lower() if match else ""
         if match is None or unit not in UNIT_MS or not int(match[1]):
+            self._refuse_misspelt(pieces[1:])
             raise self._error(
                 "WITHIN wants an interval", pieces[0].at, f"WITHIN INTERVAL '10' MINUTE; {', '.join(UNIT_MS)}"
             )
@@ -279,6 +296,7 @@ class _Clauses:
             case ["SKIP", "TO", _]:
                 found = SkipClause(SkipKind.TO_ROW, pieces[-1].text)
             case _:
+                self._refuse_misspelt(pieces[2:])
                 hint = "SKIP PAST LAST ROW, SKIP TO NEXT ROW, SKIP TO FIRST a, SKIP TO LAST a, or NO SKIP"
                 raise self._error("AFTER MATCH wants to know where to go on", pieces[0].at, hint)
         if found.variable not in known:

@@ -186,7 +186,7 @@ class _Parser:
         token = self._tokens[self._next]
         self._next += 1
         if token.text.upper() == "PERMUTE" and self._peek("("):
-            return self._permute()
+            return self._permute(token.at)
         if token.text.isidentifier():
             return Variable(token.text)
         if token.text in "^$":
@@ -203,8 +203,7 @@ class _Parser:
             return Hidden(found)
         raise self._error(f"{token.text!r} does not fit here", token.at)
 
-    def _permute(self) -> Pattern:
-        begin = self._here()
+    def _permute(self, begin: int) -> Pattern:
         self._take("(")
         parts = [self._choice()]
         while self._take(","):

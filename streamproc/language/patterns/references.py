@@ -22,7 +22,7 @@ from operators.patterns.slots import CLASSIFIER, OFFSET_MAX, ROW_NUMBER, SlotKin
 from operators.patterns.spec import MATCH_NUMBER, Skip, SkipKind
 from operators.patterns.tree import variables_of
 from operators.windows.spec import PREVIOUS_MAX
-from state.errors import ConfigError
+from state.errors import ConfigError, Place
 from streamproc.language.expression import Expr, columns_of
 from streamproc.language.expression.parse import place_of
 from streamproc.language.patterns.clauses import MatchClause
@@ -39,16 +39,21 @@ _KINDS: Final = {
 _NAVIGATION: Final = ("first", "last")
 _CALLS: Final = (*_KINDS, "avg", "mean", "prev", "next", "classifier", "match_number")
 _ALL: Final = ""
+_NOWHERE: Final = Place("")
 
 
 class SlotDraft(msgspec.Struct, frozen=True):
-    """A slot without its type; `column`: a name, None (COUNT(*)), or the number that stands for no column."""
+    """A slot without its type; `column`: a name, None (COUNT(*)), or the number that stands for no column.
+
+    `place`: where it is read first, of those whose type may not fit.
+    """
 
     name: str
     kind: SlotKind
     variables: int
     column: str | int | None
     offset: int = 0
+    place: Place = Place("")
 
 
 class Reading(msgspec.Struct):
@@ -159,11 +164,13 @@ class _Reader:
         offset = self._offset(expr, args[1], OFFSET_MAX) if len(args) == 2 else 0
         of, column = self._argument(expr, node, args[0])
         if name in ("avg", "mean"):
-            total, count = (_column(self._slot(kind, of, column, 0), node) for kind in (SlotKind.SUM, SlotKind.COUNT))
+            place = place_of(expr, node)
+            kinds = (SlotKind.SUM, SlotKind.COUNT)
+            total, count = (_column(self._slot(kind, of, column, 0, place), node) for kind in kinds)
             return exp.Paren(this=exp.Div(this=total, expression=count))
         if column is None and name != "count":
             self._refuse(expr, node, f"{name.upper()} needs a column, not *")
-        return _column(self._slot(_KINDS[name], of, column, offset), node)
+        return _column(self._slot(_KINDS[name], of, column, offset, place_of(expr, node)), node)
 
     def _previous(self, expr: Expr, node: exp.Anonymous, variable: str | None) -> exp.Expr:
         """PREV(x, n): the row before; PREV(LAST(A.x), n): before that one."""
@@ -215,7 +222,7 @@ class _Reader:
     def _classified(self, expr: Expr, node: exp.Anonymous) -> int:
         if not node.expressions:
             return self._sets[_ALL]
-        return self._set(expr, node, node.expressions[0].name)
+        return self._set(expr, node.expressions[0], node.expressions[0].name)
 
     def _set(self, expr: Expr, node: exp.Expr, name: str) -> int:
         if name not in self._sets or not name:
@@ -228,13 +235,15 @@ class _Reader:
             self._refuse(expr, node, f"a number of rows from 0 to {most} is wanted here")
         return int(value)
 
-    def _slot(self, kind: SlotKind, variables: int, column: str | int | None, offset: int) -> str:
+    def _slot(
+        self, kind: SlotKind, variables: int, column: str | int | None, offset: int, place: Place = _NOWHERE
+    ) -> str:
         """The name of a slot; equal ones are one."""
         slots = self.found.slots
         for slot in slots:
             if (slot.kind, slot.variables, slot.column, slot.offset) == (kind, variables, column, offset):
                 return slot.name
-        slots.append(SlotDraft(f"_slot_{len(slots)}", kind, variables, column, offset))
+        slots.append(SlotDraft(f"_slot_{len(slots)}", kind, variables, column, offset, place))
         return slots[-1].name
 
     def _refuse(self, expr: Expr, node: exp.Expr, message: str, hint: str | None = None) -> NoReturn:

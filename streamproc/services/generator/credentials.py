@@ -27,6 +27,7 @@ CVV_RESULTS = ("match", "mismatch")
 RESPONSES = ("00", "51", "N7")
 """Approved; no funds; wrong code."""
 _MATCH, _MISMATCH = 0, 1
+_NO_FUNDS = RESPONSES.index("51")
 _WALLET_SHARE = 0.2
 
 # Shares of chip, contactless, swipe and fallback where the card is there.
@@ -36,10 +37,12 @@ _PRESENT = {
     "geo_spoofing": (0.2, 0.2, 0.5, 0.1),
     "stolen_card": (0.1, 0.9, 0.0, 0.0),
     "terminal_compromise": _COPIED_STRIPE,
+    "travel_then_fallback": (0.0, 0.0, 0.0, 1.0),
 }
 _MISTYPED = 0.004
 _WITHOUT_FUNDS = 0.015
-_GUESSED = {"card_testing": 0.5, "distributed_attack": 0.4, "velocity_attack": 0.1}
+_GUESSED = {"card_testing": 0.5, "distributed_attack": 0.4, "velocity_attack": 0.1, "bin_enumeration": 1.0}
+_DECLINED = ("decline_probing",)
 
 
 class Credentials(NamedTuple):
@@ -76,6 +79,7 @@ def draw_credentials(rows: Rows, random: np.random.Generator) -> Credentials:
     entry = np.where((rows.channel == POS) & (rows.device != NONE) & (rows.kind == NONE), 1, entry)
     cvv = np.where(entry == online, np.where(again < wrong, _MISMATCH, _MATCH), NONE)
     answer = np.where(cvv == _MISMATCH, 2, (random.random(count) < _WITHOUT_FUNDS).astype(np.int64))
+    answer[np.isin(rows.kind, [FRAUD_KINDS.index(kind) for kind in _DECLINED])] = _NO_FUNDS
     return Credentials(entry, cvv, _before(rows.card, answer))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["FRAUD_KINDS", "GeneratorOptions"]
+__all__ = ["FRAUD_KINDS", "SEQUENCE_KINDS", "GeneratorOptions"]
 
 import time
 
@@ -10,6 +10,16 @@ import msgspec
 
 from state.errors import ConfigError
 
+SEQUENCE_KINDS = (
+    "account_takeover",
+    "reset_then_transfer",
+    "bust_out",
+    "bin_enumeration",
+    "decline_probing",
+    "small_then_large",
+    "travel_then_fallback",
+)
+"""Those that only a sequence tells; card_testing is told by its features, too."""
 FRAUD_KINDS = (
     "velocity_attack",
     "distributed_attack",
@@ -17,6 +27,7 @@ FRAUD_KINDS = (
     "card_testing",
     "stolen_card",
     "terminal_compromise",
+    *SEQUENCE_KINDS,
 )
 EVENTS_MIN = 500
 DAY_MS = 86_400_000
@@ -31,7 +42,7 @@ class GeneratorOptions(msgspec.Struct, frozen=True):
     payments, about. `start_ms`: the first event time at the earliest; None: the last midnight (UTC) less `days`, so
     that from day to day only ids and dates differ. `shuffled_share` of the records arrive up to `shuffle_ms` late;
     `duplicate_share` arrive a second time, beyond `events`. `planted_after`: the share of the days before the first
-    fraud, in which cards make their history.
+    fraud, in which cards make their history. `kinds` of frauds are planted.
     """
 
     events: int = 60_000
@@ -44,6 +55,7 @@ class GeneratorOptions(msgspec.Struct, frozen=True):
     shuffle_ms: int = 600_000
     duplicate_share: float = 0.0
     planted_after: float = 0.3
+    kinds: tuple[str, ...] = FRAUD_KINDS
 
     def checked(self) -> GeneratorOptions:
         """The same with `cards` and `start_ms` filled in.
@@ -58,6 +70,8 @@ class GeneratorOptions(msgspec.Struct, frozen=True):
         _refuse(self.seed < 0, f"a seed of {self.seed}", "0 or more")
         for share in (self.shuffled_share, self.duplicate_share, self.planted_after):
             _refuse(not 0 <= share <= 0.9, f"a share of {share}", "between 0 and 0.9")
+        unknown = sorted({*self.kinds} - {*FRAUD_KINDS})
+        _refuse(unknown or not self.kinds, f"frauds of the kinds {unknown}", f"some of {', '.join(FRAUD_KINDS)}")
         now = time.time_ns() // 1_000_000
         start = (now // DAY_MS - self.days) * DAY_MS if self.start_ms is None else self.start_ms
         _refuse(start + self.days * DAY_MS > now, "its last payments would lie in the future", "an earlier start")
@@ -65,6 +79,6 @@ class GeneratorOptions(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, cards=cards, start_ms=start)
 
 
-def _refuse(wrong: bool | int, message: str, right: str) -> None:
+def _refuse(wrong: object, message: str, right: str) -> None:
     if wrong:
         raise ConfigError(f"the generator cannot make {message}", hint=right)

@@ -5,7 +5,7 @@ Measured: see docs/generator.md.
 
 from __future__ import annotations
 
-__all__ = ["json_records", "write_labels", "write_ndjson", "write_parquet"]
+__all__ = ["json_records", "write_account_events", "write_labels", "write_ndjson", "write_parquet"]
 
 from collections.abc import Callable, Sequence
 from decimal import Decimal
@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from streamproc.services.generator.account import ACTIONS
 from streamproc.services.generator.credentials import CVV_RESULTS, ENTRY_MODES, RESPONSES, Credentials
 from streamproc.services.generator.options import FRAUD_KINDS
 from streamproc.services.generator.places import CITIES, MCCS, bin_of
@@ -106,6 +107,22 @@ def write_labels(traffic: Traffic, path: Path) -> None:
         "fraud": kinds,
         "attack": traffic.rows.attack[places].tolist(),
     }
+    _write_columns(columns, path)
+
+
+def write_account_events(traffic: Traffic, path: Path) -> None:
+    """The account events in order of event time, as Parquet or NDJSON by suffix."""
+    users = [f"user-{user + 1:06d}" for user in traffic.account.user.tolist()]
+    columns = {
+        "event_id": traffic.account_ids,
+        "user_id": users,
+        "action": [ACTIONS[action] for action in traffic.account.action.tolist()],
+        "event_time": traffic.account.time.tolist(),
+    }
+    _write_columns(columns, path)
+
+
+def _write_columns(columns: dict[str, list[Any]], path: Path) -> None:
     if path.suffix == ".ndjson":
         lines = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
         path.write_bytes(b"".join(_encode(line) + b"\n" for line in lines))
@@ -113,7 +130,11 @@ def write_labels(traffic: Traffic, path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    pq.write_table(pa.table(columns), path)
+    table = pa.table(columns)
+    if "event_time" in columns:
+        at = table.column("event_time").cast(pa.timestamp("ms", "UTC"))
+        table = table.set_column(table.column_names.index("event_time"), "event_time", at)
+    pq.write_table(table, path)
 
 
 class _Columns:

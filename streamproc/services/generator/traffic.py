@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from streamproc.services.generator.account import AccountEvents, draw_account_events
 from streamproc.services.generator.credentials import Credentials, draw_credentials
 from streamproc.services.generator.frauds import fraud_rows
 from streamproc.services.generator.legitimate import legitimate_rows
@@ -20,14 +21,15 @@ Ints = npt.NDArray[np.int64]
 
 _SPARE = 1.12
 _QUIET_MS = DAY_MS
-_OF_CREDENTIALS = 1
+_OF_CREDENTIALS, _OF_ACCOUNTS = 1, 2
 
 
 class Traffic(msgspec.Struct, frozen=True):
     """Generated payments.
 
     `rows`: one a payment, in order of event time; its place is its number. `credentials`: of each. `arrival`: numbers
-    in the order in which records arrive; a number that comes twice is a duplicate.
+    in the order in which records arrive; a number that comes twice is a duplicate. `account`: what users do with their
+    accounts.
     """
 
     options: GeneratorOptions
@@ -35,13 +37,22 @@ class Traffic(msgspec.Struct, frozen=True):
     rows: Rows
     credentials: Credentials
     arrival: Ints
+    account: AccountEvents
 
     @property
     def ids(self) -> list[str]:
         """Transaction ids by number: 16 hexadecimal digits that say nothing."""
+        return self._names(len(self.rows.card), 0)
+
+    @property
+    def account_ids(self) -> list[str]:
+        """Those of the account events, alike."""
+        return self._names(len(self.account.time), _OF_ACCOUNTS)
+
+    def _names(self, count: int, what: int) -> list[str]:
         assert self.options.start_ms is not None
-        mixed = np.arange(len(self.rows.card), dtype=np.uint64) + np.uint64(self.options.start_ms << 20)
-        mixed ^= np.uint64((self.options.seed * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF)
+        mixed = np.arange(count, dtype=np.uint64) + np.uint64(self.options.start_ms << 20)
+        mixed ^= np.uint64((self.options.seed * 0x9E3779B97F4A7C15 + (what << 40)) & 0xFFFFFFFFFFFFFFFF)
         for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):  # splitmix64: no two become equal
             mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
         text = (mixed ^ (mixed >> np.uint64(31))).astype(">u8").tobytes().hex()
@@ -68,13 +79,16 @@ def generate(options: GeneratorOptions) -> Traffic:
         rows = _with_frauds(world, rows, options, random)
     rows = rows.pick(np.argsort(rows.time, kind="stable"))
     shown = draw_credentials(rows, np.random.Generator(np.random.SFC64([options.seed, _OF_CREDENTIALS])))
-    return Traffic(options, world, rows, shown, _arrival(rows.time, options, random))
+    account = draw_account_events(
+        world, rows, options, np.random.Generator(np.random.SFC64([options.seed, _OF_ACCOUNTS]))
+    )
+    return Traffic(options, world, rows, shown, _arrival(rows.time, options, random), account)
 
 
 def _with_frauds(world: World, rows: Rows, options: GeneratorOptions, random: np.random.Generator) -> Rows:
     """Plant frauds, and let owners be quiet for a day afterwards: their cards are blocked."""
     victims = Victims(world, rows, options, random)
-    frauds = fraud_rows(world, victims, round(options.events * options.fraud_share), random)
+    frauds = fraud_rows(world, victims, round(options.events * options.fraud_share), options.kinds, random)
     wanted = options.events - len(frauds.card)
     begin = np.full(world.cards, 1 << 62)
     np.minimum.at(begin, frauds.card, frauds.time)

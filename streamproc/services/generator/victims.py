@@ -10,7 +10,7 @@ import numpy.typing as npt
 from streamproc.services.generator.options import DAY_MS, GeneratorOptions
 from streamproc.services.generator.places import MUMBAI
 from streamproc.services.generator.rows import Rows
-from streamproc.services.generator.world import POS, World
+from streamproc.services.generator.world import POS, PRODUCTS, World
 
 Ints = npt.NDArray[np.int64]
 
@@ -22,7 +22,10 @@ _PICKS_MAX = 100_000
 
 
 class Victims:
-    """Draws *anchors*: ordinary payments (places in `rows`) after which an attack begins; `drawn`: all."""
+    """Draws *anchors*: ordinary payments (places in `rows`) after which an attack begins.
+
+    `drawn`: those that attacks refer to.
+    """
 
     def __init__(self, world: World, rows: Rows, options: GeneratorOptions, random: np.random.Generator) -> None:
         assert options.start_ms is not None
@@ -65,6 +68,21 @@ class Victims:
             return self._draw(self._random.permutation(near), cards_max)
         return np.empty(0, np.int64)
 
+    def of_one_issuer(self, world: World, cards: int) -> Ints:
+        """Payments of so many different cards of one BIN; fewer if nobody issued as many, empty if no card is left.
+
+        They say who there is; an attack refers to none of them.
+        """
+        rows = self.rows
+        free: Ints = self._anchors[~self._taken[rows.card[self._anchors]]]
+        if not len(free):
+            return free
+        city, product = world.issued[:, rows.card[free]]
+        issuers, sizes = np.unique(city * len(PRODUCTS) + product, return_counts=True)
+        large = issuers[sizes >= min(cards, int(sizes.max()))]
+        mine: Ints = free[city * len(PRODUCTS) + product == self._random.choice(large)]
+        return self._take(mine, cards)
+
     def _index_terminals(self, inside: npt.NDArray[np.bool_]) -> None:
         """Shop payments by terminal; those at terminals that many cards used are where copying pays."""
         rows = self.rows
@@ -77,9 +95,14 @@ class Victims:
         self._picks: list[int] = self._random.permutation(busy)[:_PICKS_MAX].tolist()
 
     def _draw(self, anchors: Ints, count: int) -> Ints:
+        chosen = self._take(anchors, count)
+        self.drawn = np.concatenate([self.drawn, chosen])
+        return chosen
+
+    def _take(self, anchors: Ints, count: int) -> Ints:
+        """So many anchors of cards that are free, which they are no longer."""
         free = anchors[~self._taken[self.rows.card[anchors]]]
         _, first = np.unique(self.rows.card[free], return_index=True)
         chosen = free[np.sort(first)][:count]
         self._taken[self.rows.card[chosen]] = True
-        self.drawn = np.concatenate([self.drawn, chosen])
         return chosen

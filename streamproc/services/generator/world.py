@@ -8,7 +8,18 @@ shops by city. A merchant has up to `TERMINALS` terminals: terminal = merchant *
 
 from __future__ import annotations
 
-__all__ = ["ATM", "ECOM", "OTP_LIMITS", "POS", "REPORTED_STOLEN", "TERMINALS", "TRUSTED", "World", "make_world"]
+__all__ = [
+    "ATM",
+    "ECOM",
+    "OTP_LIMITS",
+    "POS",
+    "PRODUCTS",
+    "REPORTED_STOLEN",
+    "TERMINALS",
+    "TRUSTED",
+    "World",
+    "make_world",
+]
 
 from typing import Any
 

@@ -32,12 +32,18 @@ def test_flink_cep(case: dict[str, Any], cut: int) -> None:
     rows = case["rows"]
     times = case.get("times") or list(range(1, len(rows) + 1))
     kinds = [] if case.get("free") else sorted({name for name in case["pattern"] if name.isupper()})
-    defined = [f"{kind} AS kind = '{kind.lower()}'" for kind in kinds]
+    said = {kind: f"kind = '{kind.lower()}'" for kind in kinds} | case.get("define", {})
+    defined = [f"{kind} AS {condition}" for kind, condition in said.items()]
+    skip = case.get("skip", "NO SKIP")
     within = f"WITHIN INTERVAL '{case['within']}' MILLISECONDS" if "within" in case else ""
-    text = f"MEASURES MATCH_NUMBER() AS n ALL ROWS PER MATCH AFTER MATCH NO SKIP PATTERN ({case['pattern']}) {within}"
+    text = f"MEASURES MATCH_NUMBER() AS n ALL ROWS PER MATCH AFTER MATCH {skip} PATTERN ({case['pattern']}) {within}"
     text += f" DEFINE {', '.join(defined)}" if defined else ""
     by_match: dict[int, list[str]] = {}
-    for line in lines(text, [Row(time, kind=row[0]) for time, row in zip(times, rows, strict=True)], cut):
+    values = case.get("values") or [None] * len(rows)
+    given = [
+        Row(time, kind=row[0], name=row, value=value) for time, row, value in zip(times, rows, values, strict=True)
+    ]
+    for line in lines(text, given, cut):
         by_match.setdefault(line.measures["n"], []).append(rows[line.row])
     assert sorted(by_match.values()) == sorted(case["expect"])
 
@@ -50,4 +56,4 @@ def test_siddhi(case: dict[str, Any], cut: int) -> None:
 
 
 def test_there_are_as_many_cases_as_promised() -> None:
-    assert [len(cases(name)) for name in ("trino", "flink_cep", "siddhi")] == [96, 61, 26]
+    assert [len(cases(name)) for name in ("trino", "flink_cep", "siddhi")] == [96, 114, 52]

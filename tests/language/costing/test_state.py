@@ -60,7 +60,8 @@ class Decided:
             chunk = Chunk(tp, part, names, values, [now] * len(part), part.stop)
             engine.judge(engine.decode([TaskInput(0, tp, [chunk])]))
             engine.publish()
-        self.tables = [self.state.table(spec.name) for spec in plan.tables]
+        tables = [self.state.table(spec.name) for spec in plan.tables]
+        self.tables = [table for table in tables if table.ring is not None]  # those of windows
         self.state.cut(0, b"meta").write(self.store)
 
 

@@ -1,0 +1,114 @@
+"""What a statement does with the rows of a batch: plain data that the compiler writes.
+
+    rows of the stage --> steps (compute, filter, rename) -----------------------------------------> JSON, its topic
+    rows of the stage --> steps --> windows that close by time, or a pattern --> results --> steps --> JSON, its topic
+
+Columns have keys of their own: two statements do not know of each other's.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "Computed",
+    "Kept",
+    "Matches",
+    "Pairs",
+    "Renamed",
+    "Rows",
+    "Source",
+    "StatementSpec",
+    "Step",
+    "Windows",
+    "columns_read",
+]
+
+from typing import TypeAlias
+
+import msgspec
+
+from operators.expressions.nodes import Compiled
+from operators.schema import DataType
+from operators.timed.spec import TimedAggregate
+
+
+class Computed(msgspec.Struct, frozen=True):
+    """More columns: (key, expression). `time`: the column that is the rows' event time, "" for none."""
+
+    expressions: tuple[tuple[str, Compiled], ...]
+    time: str = ""
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """Only rows where the condition is TRUE."""
+
+    condition: Compiled
+    time: str = ""
+
+
+class Renamed(msgspec.Struct, frozen=True):
+    """These columns only: (new key, key)."""
+
+    columns: tuple[tuple[str, str], ...]
+
+
+Step: TypeAlias = Computed | Kept | Renamed
+
+
+class Rows(msgspec.Struct, frozen=True):
+    """Rows of a batch: (key, the batch's column). `stream`: whose, "" where only one enters the stage."""
+
+    columns: tuple[tuple[str, str], ...]
+    stream: str = ""
+
+
+class Matches(msgspec.Struct, frozen=True):
+    """The rows of a batch where the column `matched` is true."""
+
+    columns: tuple[tuple[str, str], ...]
+    matched: str
+
+
+class Windows(msgspec.Struct, frozen=True):
+    """Results of timed operators, `timed`: their names; the first one counts all rows of a window, so it has all.
+
+    `keys`: (key, type) of the values whose JSON text windows are keyed by. `start`, `end`: the keys of the bounds.
+    `values`: (key, number of the timed operator, place among its aggregates, the aggregate, type of the result,
+    decimals of what is aggregated).
+    """
+
+    timed: tuple[str, ...]
+    keys: tuple[tuple[str, DataType], ...]
+    start: str
+    end: str
+    values: tuple[tuple[str, int, int, TimedAggregate, DataType, int], ...] = ()
+
+
+class Pairs(msgspec.Struct, frozen=True):
+    """What the join `name` says: (key, type) of the columns of both sides."""
+
+    name: str
+    left: tuple[tuple[str, DataType], ...]
+    right: tuple[tuple[str, DataType], ...]
+
+
+Source: TypeAlias = Rows | Matches | Windows | Pairs
+
+
+class StatementSpec(msgspec.Struct, frozen=True):
+    """A statement: where its rows come from, what is done with them, and how they are told.
+
+    `columns`: (name, key) of what a record shows. `key`: the key of the column whose text is the records' key; "": the
+    rows' own.
+    """
+
+    name: str
+    topic: str
+    source: Source
+    steps: tuple[Step, ...]
+    columns: tuple[tuple[str, str], ...]
+    key: str = ""
+
+
+def columns_read(spec: StatementSpec) -> tuple[str, ...]:
+    """The columns of a batch that are read when its rows are told."""
+    return tuple(column for _, column in spec.source.columns) if isinstance(spec.source, Rows | Matches) else ()

@@ -1,0 +1,69 @@
+"""What a pipeline's last stage decides by: models, rules, what a decision shows, and the topics it writes."""
+
+from __future__ import annotations
+
+__all__ = ["check_include", "decision_spec", "rule_specs", "scores_and_rules", "topic_names"]
+
+from operators.encode import RESERVED
+from operators.operator import OutputField
+from operators.plan import DecisionSpec, RuleSpec
+from operators.schema import TopicNames
+from streamproc.language.draft import Draft
+from streamproc.language.expression import parse
+from streamproc.language.items import ScoreItem, reads
+from streamproc.language.model import Pipeline, Stream
+from streamproc.language.problems import Problems, nearest
+
+
+def scores_and_rules(pipeline: Pipeline, stream: Stream, draft: Draft, problems: Problems) -> None:
+    """Models, rules, and the short names `score` and `risk_tier` where something reads them."""
+    for name, model in pipeline.models.items():
+        with problems.caught():
+            draft.add(ScoreItem(name, model))
+    for rule in pipeline.rules:
+        with problems.caught():
+            draft.expression(f"rule:{rule.id}", rule.when, rule.place)
+    read = {column for item in draft.items.values() for column in reads(item)}
+    for name, model in pipeline.models.items():
+        for short, full in (("score", f"{name}.score"), ("risk_tier", f"{name}.tier")):
+            if short in read and short not in draft.items and short not in stream.fields:
+                draft.expression(short, parse(full, model.place), model.place)
+
+
+def check_include(pipeline: Pipeline, scope: dict[str, OutputField], named: set[str], problems: Problems) -> None:
+    """What the decision shows must exist (or be `named` in the file, and wrong), and not be there anyway."""
+    for column, place in zip(pipeline.decision.include, pipeline.decision.places, strict=True):
+        if column in RESERVED:
+            problems.add(f"include: {column} is always there", place, "leave it out")
+        elif column not in scope and column not in named:
+            shown = [name for name in scope if not name.startswith(("_", "rule:"))]
+            problems.add(f"include: unknown column {column!r}", place, nearest(column, shown))
+
+
+def decision_spec(pipeline: Pipeline, scope: dict[str, OutputField]) -> DecisionSpec:
+    """How rules become one action."""
+    name = next(iter(pipeline.models), None)
+    return DecisionSpec(
+        severity=pipeline.decision.severity,
+        otherwise=pipeline.decision.otherwise,
+        include=pipeline.decision.include,
+        score=f"{name}.score" if name else None,
+        tier=f"{name}.tier" if name and f"{name}.tier" in scope else None,
+        calls=tuple(call.name for stage in pipeline.stages for call in stage.calls),
+        deadline_ms=pipeline.deadline,
+    )
+
+
+def rule_specs(pipeline: Pipeline) -> tuple[RuleSpec, ...]:
+    """The rules, in order."""
+    return tuple(
+        RuleSpec(rule.id, f"rule:{rule.id}", rule.then, rule.reason, rule.mode == "shadow", rule.final, rule.to)
+        for rule in pipeline.rules
+    )
+
+
+def topic_names(pipeline: Pipeline, stage: str) -> TopicNames:
+    """`stage`: what its journal's name has behind the pipeline's journal's."""
+    topics = pipeline.topics
+    side = {} if stage else {rule.to: f"{pipeline.pipeline}.{rule.to}" for rule in pipeline.rules if rule.to}
+    return TopicNames(topics.decisions, topics.dead_letters, topics.journal + stage, side, topics.alerts, topics.late)

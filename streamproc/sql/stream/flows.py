@@ -1,0 +1,244 @@
+"""A query's plan turned round: rows of a stream, what keeps state, and the steps behind.
+
+What has no such form is refused.
+
+The names in `Flow` are those of the plan's columns. Behind a window of time its bounds are columns that no row has
+until the window closes: steps over them wait in `bounds` until GROUP BY.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Flow", "Flows", "Joined", "Makers", "Refused"]
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, NamedTuple, Protocol
+
+from sqlglot import exp
+from sqlglot.tokenizer_core import TokenType
+
+from operators.expressions.nodes import ColumnRef, Compiled
+from operators.operator import TIMESTAMP, Operator
+from operators.schema import DataType
+from operators.statements.spec import Computed, Kept, Renamed, Rows, Source, Step
+from state.errors import ConfigError, Place
+from streamproc.language.statements import StatementStage
+from streamproc.sql.plan import (
+    Append,
+    AsOf,
+    Compute,
+    Filter,
+    Group,
+    Join,
+    Match,
+    Node,
+    Over,
+    Project,
+    Scan,
+    Slice,
+    Sort,
+    Window,
+)
+from streamproc.sql.statements import Statement
+
+_SEVERAL: Final = "rows that have been grouped or matched go no further than WHERE and SELECT in a pipeline"
+
+
+class Joined(NamedTuple):
+    """A join that is not made yet: its sides, and how the pairs are found."""
+
+    left: Flow
+    right: Flow
+    keys: tuple[tuple[str, str], ...]
+    as_of: bool
+    outer: bool
+    ttl: int
+
+
+class Flow(NamedTuple):
+    """Rows from `source` through `steps`.
+
+    `types`: of the columns now. `origin`: of those that are a field of the stream, which. `made`: what keeps state.
+    `window`: rows are in these windows, and `bounds`: (key, whether it tells windows with one start apart).
+    `after`: steps over the bounds. `join`: pairs of the source, which keep what is read of them.
+    """
+
+    source: Source
+    stream: str
+    steps: tuple[Step, ...]
+    types: dict[str, DataType]
+    origin: dict[str, str]
+    made: tuple[Operator, ...] = ()
+    key: str = ""
+    window: Window | None = None
+    bounds: Mapping[str, bool] = MappingProxyType({})
+    after: tuple[Step, ...] = ()
+    join: Joined | None = None
+
+    def through(self, step: Step) -> Flow:
+        """With one more step; `types` and `origin` are the caller's to bring up to date."""
+        return self._replace(steps=(*self.steps, step))
+
+
+class Refused(NamedTuple):
+    """Says where a clause stands of which a stream has no form."""
+
+    statement: Statement
+
+    def at(self, place: Place | None, message: str, hint: str | None = None) -> ConfigError:
+        """To be raised; without a place, of the whole statement."""
+        return ConfigError(message, place or self.statement.place(self.statement.tree), hint)
+
+    def find(self, kind: type[exp.Expr], word: TokenType) -> Place:
+        """Where a clause of that kind stands."""
+        node = next(iter(self.statement.tree.find_all(kind)), self.statement.tree)
+        return self.statement.clause(word, node)
+
+
+class Makers(Protocol):
+    """Make what keeps state."""
+
+    def grouped(self, flow: Flow, node: Group) -> Flow:
+        """Windows of time that close."""
+        ...
+
+    def matched(self, flow: Flow, node: Match) -> Flow:
+        """A pattern."""
+        ...
+
+    def joined(self, left: Flow, right: Flow, node: Join | AsOf) -> Flow:
+        """Pairs of rows."""
+        ...
+
+
+class Flows:
+    """Turns plans of one statement round; `grouped` and `matched` make what keeps state."""
+
+    def __init__(self, statement: Statement, stage: StatementStage, makers: Makers) -> None:
+        self._refused = Refused(statement)
+        self._stage, self._makers = stage, makers
+
+    def of(self, node: Node) -> Flow:
+        """The flow of a plan.
+
+        Raises:
+            ConfigError: a part of it has no form that a stream has.
+        """
+        match node:
+            case Scan():
+                return self._scan(node)
+            case Compute():
+                return self._compute(self.of(node.source), node)
+            case Filter():
+                return self._filter(self.of(node.source), node)
+            case Project():
+                return self._project(self.of(node.source), node)
+            case Window():
+                return self._window(self.of(node.source), node)
+            case Group():
+                return self._group(self.of(node.source), node)
+            case Join() | AsOf():
+                return self._makers.joined(self._side(node.left), self._side(node.right), node)
+            case Match():
+                return self._match(self.of(node.source), node)
+            case _:
+                raise self._refusal(node)
+
+    def _refusal(self, node: Over | Sort | Slice | Append) -> ConfigError:
+        refused = self._refused
+        match node:
+            case Sort():
+                return refused.at(node.place, "ORDER BY needs all rows: a stream has no end")
+            case Slice():
+                return refused.at(node.place, "LIMIT needs all rows: a stream has no end")
+            case Append():
+                return refused.at(
+                    node.place, "UNION is not part of a pipeline's statements", "write two, with one topic each"
+                )
+            case Over():
+                place = refused.find(exp.Window, TokenType.OVER)
+                return refused.at(
+                    place, "OVER is not part of a pipeline's statements", "features are: {of: amount, over: 1h}"
+                )
+
+    def _side(self, node: Node) -> Flow:
+        """A side of a join."""
+        flow = self.of(node)
+        if not isinstance(flow.source, Rows) or flow.window is not None:
+            place = self._refused.find(exp.Join, TokenType.JOIN)
+            raise self._refused.at(place, f"JOIN: {_SEVERAL}")
+        return flow
+
+    def _scan(self, node: Scan) -> Flow:
+        fields = self._stage.fields[node.table]
+        stream = node.table if len(self._stage.streams) > 1 else ""
+        columns = tuple((f"{node.alias}.{field.name}", field.name) for field in fields)
+        types = {key: field.type for (key, _), field in zip(columns, fields, strict=True)}
+        return Flow(Rows(columns, stream), node.table, (), types, dict(columns))
+
+    def _compute(self, flow: Flow, node: Compute) -> Flow:
+        own: list[tuple[str, Compiled]] = []
+        bounds: list[tuple[str, Compiled]] = []
+        told, types, origin = dict(flow.bounds), dict(flow.types), dict(flow.origin)
+        for key, compiled in node.expressions:
+            read = set(compiled.inputs)
+            if read & told.keys():
+                if read - told.keys():
+                    raise self._refused.at(
+                        None, "a window's bounds and other columns meet before GROUP BY", "SELECT it"
+                    )
+                bounds.append((key, compiled))
+                told[key] = any(told[one] for one in read)
+            else:
+                own.append((key, compiled))
+                if isinstance(compiled.node, ColumnRef) and compiled.node.name in origin:
+                    origin[key] = origin[compiled.node.name]
+            types[key] = compiled.type
+        if own:
+            flow = flow.through(Computed(tuple(own), node.time if node.time not in told else ""))
+        after = (*flow.after, Computed(tuple(bounds))) if bounds else flow.after
+        return flow._replace(types=types, origin=origin, bounds=told, after=after)
+
+    def _filter(self, flow: Flow, node: Filter) -> Flow:
+        if set(node.condition.inputs) & flow.bounds.keys():
+            raise self._refused.at(
+                None, "a window's bounds are known when it closes: HAVING may ask for them, WHERE not"
+            )
+        return flow.through(Kept(node.condition, node.time if node.time not in flow.bounds else ""))
+
+    def _project(self, flow: Flow, node: Project) -> Flow:
+        types = {new: flow.types[key] for new, key in node.columns}
+        origin = {new: flow.origin[key] for new, key in node.columns if key in flow.origin}
+        own = tuple((new, key) for new, key in node.columns if key not in flow.bounds)
+        flow = flow.through(Renamed(own))
+        if flow.window is not None:
+            bounds = tuple((new, key) for new, key in node.columns if key in flow.bounds)
+            told = {new: flow.bounds[key] for new, key in bounds}
+            flow = flow._replace(bounds=told, after=(*flow.after, Renamed(bounds)))
+        return flow._replace(types=types, origin=origin)
+
+    def _window(self, flow: Flow, node: Window) -> Flow:
+        if not isinstance(flow.source, Rows) or flow.window is not None:
+            raise self._refused.at(None, _SEVERAL, "a second statement reads what this one writes")
+        self._check_time(flow, node.time, "windows of time are made of")
+        types = {**flow.types, node.start: TIMESTAMP, node.end: TIMESTAMP}
+        return flow._replace(window=node, bounds={node.start: False, node.end: True}, types=types)
+
+    def _check_time(self, flow: Flow, key: str, what: str) -> None:
+        wanted = self._stage.streams[flow.stream].event_time
+        if flow.origin.get(key) != wanted:
+            raise self._refused.at(None, f"{what} the stream's event time: {wanted}")
+
+    def _group(self, flow: Flow, node: Group) -> Flow:
+        if flow.window is None:
+            hint = "TUMBLE(event_time, INTERVAL '5' MINUTE)"
+            raise self._refused.at(
+                node.place, "GROUP BY wants a window of time: other groups of a stream never end", hint
+            )
+        return self._makers.grouped(flow, node)
+
+    def _match(self, flow: Flow, node: Match) -> Flow:
+        if not isinstance(flow.source, Rows) or flow.window is not None:
+            raise self._refused.at(node.place, _SEVERAL)
+        self._check_time(flow, node.time, "MATCH_RECOGNIZE is ordered by")
+        return self._makers.matched(flow, node)

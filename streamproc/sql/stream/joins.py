@@ -1,0 +1,71 @@
+"""JOIN -> the operator that pairs rows of two streams."""
+
+from __future__ import annotations
+
+__all__ = ["join_operator", "joined"]
+
+from sqlglot import exp
+from sqlglot.tokenizer_core import TokenType
+
+from operators.statements.joins import JoinOperator, JoinSide, JoinSpec
+from operators.statements.spec import Kept, Pairs, Rows
+from streamproc.language.statements import StatementStage
+from streamproc.sql.plan import AsOf, Join
+from streamproc.sql.stream.flows import Flow, Joined, Refused
+from streamproc.sql.stream.prune import pruned
+
+
+def joined(sides: tuple[Flow, Flow], node: Join | AsOf, stage: StatementStage, prefix: str, refused: Refused) -> Flow:
+    """The flow of pairs.
+
+    Raises:
+        ConfigError: keys are spread over partitions, or what waits has no bound.
+    """
+    left, right = sides
+    place = refused.find(exp.Join, TokenType.JOIN)
+    as_of = isinstance(node, AsOf)
+    if isinstance(node, Join) and node.kind != "inner":
+        what = f"{node.kind.upper()} JOIN is not part of a pipeline's statements: who is alone may not stay so"
+        raise refused.at(place, what, "JOIN, or LEFT JOIN ... FOR SYSTEM_TIME AS OF")
+    if not any(
+        left.origin.get(one) in stage.keys and right.origin.get(other) == left.origin[one] for one, other in node.keys
+    ):
+        wanted = " or ".join(stage.keys)
+        raise refused.at(place, f"JOIN wants {wanted} = {wanted} of both sides: others are spread over partitions")
+    if not stage.ttl and not as_of:
+        raise refused.at(place, "JOIN keeps the rows of both sides for the stage's `ttl`", "ttl: 1d")
+    if isinstance(node, AsOf):
+        times = ((left, node.time, "FOR SYSTEM_TIME AS OF"), (right, node.right_time, "the version's time"))
+        for flow, key, what in times:
+            if flow.origin.get(key) != stage.streams[flow.stream].event_time:
+                raise refused.at(place, f"{what} is the stream's event time: {stage.streams[flow.stream].event_time}")
+    outer = isinstance(node, AsOf) and node.outer
+    if outer and node.condition is not None:
+        raise refused.at(place, "a LEFT JOIN as of a time has equal keys in ON, and nothing else, in a pipeline")
+    types = {**left.types, **right.types}
+    source = Pairs(prefix, tuple(left.types.items()), tuple(right.types.items()))
+    steps = () if node.condition is None else (Kept(node.condition),)
+    join = Joined(left, right, node.keys, as_of, outer, stage.ttl)
+    return Flow(source, left.stream, steps, types, {}, join=join)
+
+
+def join_operator(flow: Flow, read: frozenset[str], stage: StatementStage, prefix: str) -> tuple[Pairs, JoinOperator]:
+    """Pairs that have the columns that are `read`."""
+    join = flow.join
+    assert join is not None
+    left = _side(join.left, tuple(one for one, _ in join.keys), read)
+    right = _side(join.right, tuple(other for _, other in join.keys), read)
+    spec = JoinSpec(
+        prefix, f"{prefix}.key", left, right, join.ttl, as_of=join.as_of, outer=join.outer, disorder=stage.disorder
+    )
+    kinds = {**join.left.types, **join.right.types}
+    made = (tuple((key, kinds[key]) for key in side.columns) for side in (left, right))
+    return Pairs(prefix, *made), JoinOperator(spec)
+
+
+def _side(flow: Flow, keys: tuple[str, ...], read: frozenset[str]) -> JoinSide:
+    assert isinstance(flow.source, Rows)
+    columns = tuple(key for key in flow.types if key in read)
+    steps, wanted = pruned(flow.steps, {*keys, *columns})
+    source = Rows(tuple((key, name) for key, name in flow.source.columns if key in wanted), flow.source.stream)
+    return JoinSide(source, steps, keys, columns)

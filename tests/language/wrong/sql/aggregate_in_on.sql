@@ -1,0 +1,2 @@
+SELECT p.payment_id
+FROM payments p JOIN changes c ON SUM(p.items) = c.level;

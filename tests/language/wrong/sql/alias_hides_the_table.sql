@@ -1,0 +1,2 @@
+SELECT payments.amount
+FROM payments p;

@@ -1,0 +1,2 @@
+SELECT q.amount
+FROM payments p;

@@ -1,0 +1,2 @@
+SELECT (amount + 1
+FROM payments;

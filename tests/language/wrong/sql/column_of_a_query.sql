@@ -1,0 +1,2 @@
+SELECT amount
+FROM (SELECT payment_id FROM payments);

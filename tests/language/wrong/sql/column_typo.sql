@@ -1,0 +1,3 @@
+SELECT payment_id,
+       amuont
+FROM payments;

@@ -1,0 +1,3 @@
+SELECT CASE WHEN amount > 100 THEN 'large'
+            WHEN itms > 3 THEN 'many' END AS size
+FROM payments;

@@ -1,0 +1,2 @@
+SELECT payment_id /* the id
+FROM payments;

@@ -1,0 +1,2 @@
+CREATE TABLE others (a INT);
+SELECT a FROM others;

@@ -1,0 +1,5 @@
+CREATE TABLE payments (
+  amount DOUBLE,
+  amount DOUBLE
+);
+SELECT amount FROM payments;

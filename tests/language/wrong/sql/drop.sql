@@ -1,0 +1,2 @@
+SELECT payment_id FROM payments;
+DROP TABLE payments;

@@ -1,0 +1,2 @@
+SELECT array_agg(card_id) AS cards
+FROM payments;

@@ -1,0 +1,2 @@
+SELECT uper(card_id) AS card
+FROM payments;

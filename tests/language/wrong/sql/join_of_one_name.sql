@@ -1,0 +1,3 @@
+SELECT 1 AS one
+FROM payments a
+JOIN changes a ON TRUE;

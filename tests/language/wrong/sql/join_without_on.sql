@@ -1,0 +1,3 @@
+SELECT p.payment_id
+FROM payments p
+JOIN changes c;

@@ -1,0 +1,13 @@
+SELECT *
+FROM payments
+MATCH_RECOGNIZE (
+  PARTITION BY card_id
+  ORDER BY event_time
+  MEASURES COUNT(A.*) AS tries
+  ONE ROW PER MATCH
+  AFTER MATCH SKIP PAST LAST ROW
+  PATTERN (A{3,} B)
+  WITHIN INTERVAL '10' MINUTE
+  DEFINE A AS amount < 5,
+         B AS amount
+) AS m;

@@ -1,0 +1,2 @@
+SELECT SUMM(amount) OVER (PARTITION BY card_id ORDER BY event_time) AS s
+FROM payments;

@@ -1,0 +1,3 @@
+SELECT payment_id
+FROM payments
+WHERE COUNT(*) OVER (PARTITION BY card_id ORDER BY event_time) > 5;

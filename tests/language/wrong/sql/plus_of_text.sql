@@ -1,0 +1,2 @@
+SELECT amount + card_id AS x
+FROM payments;

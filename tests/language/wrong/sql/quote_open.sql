@@ -1,0 +1,3 @@
+SELECT payment_id
+FROM payments
+WHERE merchant_country = 'DE;

@@ -1,0 +1,1 @@
+SELCT payment_id FROM payments;

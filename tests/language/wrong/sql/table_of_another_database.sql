@@ -1,0 +1,2 @@
+SELECT payment_id
+FROM bank.payments;

@@ -1,0 +1,3 @@
+SELECT COUNT(*) AS n
+FROM payments
+GROUP BY HOP(event_time, INTERVAL '1' SECOND, INTERVAL '30' DAY);

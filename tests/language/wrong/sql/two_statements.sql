@@ -1,0 +1,2 @@
+SELECT paymnet_id FROM payments;
+SELECT card_id FROM chnages;

@@ -1,0 +1,3 @@
+SELECT HOP_END(event_time, INTERVAL '5' MINUTE) AS e
+FROM payments
+GROUP BY card_id, TUMBLE(event_time, INTERVAL '5' MINUTE);

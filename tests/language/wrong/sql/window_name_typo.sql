@@ -1,0 +1,3 @@
+SELECT SUM(amount) OVER v AS s
+FROM payments
+WINDOW w AS (PARTITION BY card_id ORDER BY event_time);

@@ -1,0 +1,173 @@
+"""SQL statements in a worker that crashes and restores: each row of each statement's topic comes once, and is what the
+records say, judged without any of our SQL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import json
+import random
+from collections import Counter
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from operators.plan import Plan
+from operators.timed.spec import TimedAggregate, WindowKind, WindowSpec
+from streamproc.eventlog.simulated import Faults, VirtualTimeLoop
+from streamproc.language import compile_pipeline
+from streamproc.language.load import read_pipeline
+from streamproc.sql.stream import compile_entry
+from tests.oracle.timed import say
+from tests.simulation.test_timed import campaign
+from tests.simulation.world import World
+
+PIPELINE = """
+pipeline: timed
+streams:
+  payments:
+    id: id
+    event_time: at
+    deduplicate: 1d
+    fields: {id: string, card: string, amount: decimal(2), login: bool, at: timestamp}
+partition_by: card
+ttl: 10m
+watermark: {disorder: 2s}
+sql:
+  large: |
+    SELECT id, card AS c, amount * 2 AS twice FROM payments WHERE amount > 70 AND NOT login
+  spent: |
+    SELECT card, COUNT(*) AS n, SUM(amount) AS total, MAX(amount) AS most, TUMBLE_START(at, INTERVAL '5' SECOND) AS s
+    FROM payments WHERE NOT login GROUP BY card, TUMBLE(at, INTERVAL '5' SECOND) HAVING COUNT(*) > 1
+  visits: |
+    SELECT window_start AS s, window_end AS e, card, COUNT(amount) AS known
+    FROM TABLE(SESSION(TABLE payments PARTITION BY card, DESCRIPTOR(at), INTERVAL '4' SECOND))
+    GROUP BY card, window_start, window_end
+  tested: |
+    SELECT card, a, c - 1 AS c FROM payments MATCH_RECOGNIZE (
+      PARTITION BY card ORDER BY at MEASURES A.id AS a, C.amount AS c
+      PATTERN (A B C) WITHIN INTERVAL '1' MINUTE DEFINE A AS amount < 60, B AS amount < 60, C AS amount > A.amount)
+  pairs: |
+    SELECT p.id, l.id AS login, p.amount FROM payments p JOIN payments l ON p.card = l.card AND l.login AND NOT p.login
+    WHERE p.amount > 30
+"""
+TTL = 600_000
+SEEDS = 12
+COUNTED = WindowSpec(WindowKind.TUMBLE, 5000, (TimedAggregate.COUNT,))
+TUMBLE = WindowSpec(WindowKind.TUMBLE, 5000, (TimedAggregate.SUM, TimedAggregate.MAX), of="amount")
+SESSION = WindowSpec(WindowKind.SESSION, 4000, (TimedAggregate.COUNT,), of="amount")
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    return compile_pipeline(read_pipeline(PIPELINE, "timed.yaml"), statements=compile_entry)
+
+
+def cents(record: dict[str, Any]) -> int | None:
+    return None if record["amount"] is None else round(record["amount"] * 100)
+
+
+def money(value: int | None) -> Any:
+    return None if value is None else Decimal(value).scaleb(-2)
+
+
+def stamp(ms: int) -> str:
+    return dt.datetime.fromtimestamp(ms / 1000, dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{ms % 1000:03}Z"
+
+
+def windows(rule: WindowSpec, records: list[dict[str, Any]], where: bool) -> list[tuple[Any, ...]]:
+    """(card, start, end, values) as the oracle tells them."""
+    rows = [
+        {
+            "key": one["card"],
+            "time": one["at"],
+            "value": cents(one),
+            "where": not (where and one["login"]),
+            "after": False,
+            "without": False,
+            "id": one["id"],
+        }
+        for one in records
+    ]
+    return [(key, *rest[:3]) for _, key, what, *rest in say(rule, 2000, rows) if what not in ("missed", "absent")]
+
+
+def sequences(records: list[dict[str, Any]]) -> list[tuple[int, dict[str, Any]]]:
+    """(place of the last row, match) of all cards."""
+    found = []
+    for card in {one["card"] for one in records}:
+        mine = [(place, one) for place, one in enumerate(records) if one["card"] == card]
+        at = 0
+        while at + 2 < len(mine):
+            (_, a), (_, b), (last, c) = mine[at : at + 3]
+            first, second, third = (cents(one) for one in (a, b, c))
+            begins = first is not None and second is not None and first < 6000 and second < 6000
+            if begins and third is not None and third > (first or 0) and max(b["at"], c["at"]) - a["at"] < 60_000:
+                found.append((last, {"card": card, "a": a["id"], "c": money(third - 100)}))
+                at += 3
+            else:
+                at += 1
+    return sorted(found, key=lambda one: one[0])
+
+
+def paired(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each row with those of its card that came before and are newer than TTL behind all rows' newest time."""
+    found, newest = [], 0
+    for place, one in enumerate(records):
+        newest = max(newest, one["at"])
+        others = [other for other in records[:place] if other["card"] == one["card"] and other["at"] > newest - TTL]
+        for other in others:
+            payment, login = (other, one) if one["login"] else (one, other)
+            if login["login"] and not payment["login"] and (cents(payment) or 0) > 3000:
+                found.append({"id": payment["id"], "login": login["id"], "amount": money(cents(payment))})
+    return found
+
+
+async def judge(world: World) -> Counter[str]:
+    seen: Counter[str] = Counter()
+    topics = {one.name: one.topic for one in world.plan.statements}
+    for partition in range(world.partitions):
+        records = [json.loads(value) for _, value, _ in await world.read(world.plan.stream.topic, partition)]
+        told = {
+            name: [json.loads(value, parse_float=Decimal) for _, value, _ in await world.read(topic, partition)]
+            for name, topic in topics.items()
+        }
+        assert told["large"] == [
+            {"id": one["id"], "c": one["card"], "twice": money(2 * (cents(one) or 0))}
+            for one in records
+            if (cents(one) or 0) > 7000 and not one["login"]
+        ]
+        assert told["tested"] == [match for _, match in sequences(records)]
+        assert told["pairs"] == paired(records)
+        rows = windows(COUNTED, records, where=True)
+        sums = windows(TUMBLE, records, where=True)
+        assert told["spent"] == [
+            {"card": card, "n": n, "total": money(total), "most": money(most), "s": stamp(start)}
+            for (card, start, _, (n,)), (_, _, _, (total, most)) in zip(rows, sums, strict=True)
+            if n > 1
+        ]
+        sessions = [(one["card"], one["known"]) for one in told["visits"]]
+        assert sessions == [(card, values[0]) for card, _, _, values in windows(SESSION, records, where=False)]
+        seen.update({name: len(rows) for name, rows in told.items()})
+    return seen
+
+
+async def lived(plan: Plan, seed: int) -> Counter[str]:
+    rng = random.Random(seed)
+    faults = Faults(rng, latency_s=(0.0, 0.01), timeout_s=0.5)
+    world = await campaign(plan, rng, faults, seed)
+    seen = await judge(world)
+    seen["crashes"] = world.crashes.total()
+    return seen
+
+
+@pytest.mark.timeout(400)
+def test_rows_of_statements_come_once_whatever_fails(plan: Plan) -> None:
+    seen: Counter[str] = Counter()
+    for seed in range(SEEDS):
+        with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+            seen += runner.run(lived(plan, seed))
+    assert seen["crashes"] >= 5
+    assert min(seen[name] for name in ("large", "spent", "visits", "tested", "pairs")) > 50, seen

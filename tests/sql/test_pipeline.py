@@ -1,0 +1,330 @@
+"""Statements of a pipeline say what the same statements say over the whole table, which DuckDB agrees with."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from state.errors import ConfigError
+from tests.sql.streaming import HEAD, TABLE, over_tables, pipeline, plans_of, streamed
+from tests.sql.support import Row, changes, payments, stamp, write
+
+
+def rows(seed: int = 1) -> list[Row]:
+    """Payments with a card and exact amounts, out of order by up to a minute."""
+    made = payments(300, seed)
+    for row in made:
+        row["card_id"] = row["card_id"] or "c5"
+        row["amount"] = None if row["amount"] is None else round(row["amount"], 2)
+    return made
+
+
+STATELESS = {
+    "select": "SELECT * FROM payments",
+    "case": """SELECT payment_id, amount * 2 AS twice, CASE WHEN amount > 10000 THEN 'large'
+            WHEN merchant_country <> cardholder_country THEN 'foreign' END AS flag
+        FROM payments WHERE amount > 10000 OR merchant_country <> cardholder_country""",
+    "queries in queries": """WITH large AS (SELECT payment_id AS id, amount / 3 AS third, items FROM payments
+            WHERE amount > 9000)
+        SELECT l.id || '!' AS id, l.third + 1 AS x FROM large AS l WHERE l.items > 10""",
+    "times": """SELECT payment_id, FLOOR(event_time TO HOUR) AS hour, event_time + INTERVAL '5' MINUTE AS later,
+            minutes_since(TIMESTAMP '2026-05-01 00:00:00') AS m FROM payments WHERE online""",
+}
+AGGREGATES = """COUNT(*) AS n, COUNT(amount) AS known, SUM(amount) AS total, AVG(amount) AS mean, MIN(amount) AS low,
+    MAX(items) AS most, SUM(items) AS items, COUNT(cardholder_country) AS homes"""
+WINDOWS = {
+    "tumble": f"""SELECT card_id, TUMBLE_START(event_time, INTERVAL '5' MINUTE) AS ws,
+            TUMBLE_END(event_time, INTERVAL '5' MINUTE) AS we, TUMBLE_ROWTIME(event_time, INTERVAL '5' MINUTE) AS t,
+            {AGGREGATES}, SUM(items) FILTER (WHERE online) AS bought, COUNT(*) FILTER (WHERE NOT online) AS offline
+        FROM payments GROUP BY card_id, TUMBLE(event_time, INTERVAL '5' MINUTE)""",
+    "having": """SELECT card_id, COUNT(*) AS cnt, SUM(amount) AS total,
+            TUMBLE_END(event_time, INTERVAL '5' MINUTE) AS window_end
+        FROM payments WHERE merchant_country <> 'US'
+        GROUP BY card_id, TUMBLE(event_time, INTERVAL '5' MINUTE) HAVING COUNT(*) >= 2 AND SUM(amount) > 10000""",
+    "tumble of a table": f"""SELECT window_start AS ws, card_id AS c, window_time AS t, {AGGREGATES}
+        FROM TABLE(TUMBLE(TABLE payments, DESCRIPTOR(event_time), INTERVAL '5' MINUTE))
+        WHERE items > 3 GROUP BY window_start, window_end, window_time, card_id""",
+    "hop": f"""SELECT HOP_START(event_time, INTERVAL '2' MINUTE, INTERVAL '6' MINUTE) AS ws, card_id, {AGGREGATES}
+        FROM payments GROUP BY card_id, HOP(event_time, INTERVAL '2' MINUTE, INTERVAL '6' MINUTE)""",
+    "cumulate": f"""SELECT window_start AS ws, card_id, window_end AS we, {AGGREGATES} FROM TABLE(
+            CUMULATE(TABLE payments, DESCRIPTOR(event_time), INTERVAL '2' MINUTE, INTERVAL '6' MINUTE)) AS w
+        GROUP BY card_id, window_start, window_end""",
+    "session": f"""SELECT SESSION_START(event_time, INTERVAL '3' MINUTE) AS ws, card_id,
+            SESSION_END(event_time, INTERVAL '3' MINUTE) AS we, {AGGREGATES}
+        FROM payments GROUP BY card_id, SESSION(event_time, INTERVAL '3' MINUTE)""",
+    "more keys": f"""SELECT merchant_country, online, items > 20 AS many, card_id, {AGGREGATES}
+        FROM payments
+        GROUP BY TUMBLE(event_time, INTERVAL '30' MINUTE), merchant_country, online, items > 20, card_id""",
+    "over results": """SELECT w.c, w.n * 2 AS twice, w.we FROM (SELECT card_id AS c, COUNT(*) AS n,
+            TUMBLE_END(event_time, INTERVAL '5' MINUTE) AS we
+        FROM (SELECT * FROM payments WHERE items > 2) AS p
+        GROUP BY card_id, TUMBLE(event_time, INTERVAL '5' MINUTE)) AS w WHERE w.n > 2 AND w.c <> 'c1'""",
+}
+
+
+@pytest.mark.parametrize("sql", STATELESS.values(), ids=STATELESS)
+def test_rows_come_as_they_do_of_a_table(sql: str, tmp_path: Path) -> None:
+    files = {"payments": write(tmp_path, "payments", rows())}
+    mine = streamed(pipeline(one=sql), files)["one"]
+    assert mine == over_tables(sql, files)
+    assert len(mine) > 5
+
+
+@pytest.mark.parametrize("sql", WINDOWS.values(), ids=WINDOWS)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_windows_are_those_of_a_table(sql: str, seed: int, tmp_path: Path) -> None:
+    files = {"payments": write(tmp_path, "payments", rows(seed))}
+    mine = streamed(pipeline(one=sql), files)["one"]
+    assert sorted(map(json.dumps, mine)) == sorted(map(json.dumps, over_tables(sql, files)))
+    assert len(mine) > 5
+
+
+def test_a_window_is_told_when_the_watermark_is_past_it_and_late_rows_do_not_count(tmp_path: Path) -> None:
+    times = [("a", 0), ("b", 250), ("c", 419), ("d", 420), ("e", 299), ("f", 900)]
+    made = [dict(rows()[0], payment_id=name, card_id="c1", event_time=stamp(s * 1000)) for name, s in times]
+    sql = """SELECT COUNT(*) AS n, card_id, TUMBLE_END(event_time, INTERVAL '5' MINUTE) AS e FROM payments
+        GROUP BY card_id, TUMBLE(event_time, INTERVAL '5' MINUTE)"""
+    text = pipeline(HEAD.replace(", idle: 1m", ""), one=sql)
+    found = streamed(text, {"payments": write(tmp_path, "payments", made)})["one"]
+    # e comes when the watermark (two minutes behind d) has reached 5:00; the window of f is still open.
+    assert [(row["n"], row["e"]) for row in found] == [(2, stamp(300_000)), (2, stamp(600_000))]
+
+
+def takeover(seed: int) -> list[Row]:
+    """Small payments and large ones, no two of a card at one time."""
+    pick = random.Random(seed)
+    return [
+        dict(
+            rows()[0],
+            payment_id=f"p{n:04}",
+            card_id=pick.choice("abc"),
+            amount=pick.choice([1.5, 2.25, 3, 250.75]),
+            event_time=stamp(n * 30_000 + pick.randrange(30_000)),
+        )
+        for n in range(300)
+    ]
+
+
+MATCHES = {
+    "measures": """SELECT * FROM payments MATCH_RECOGNIZE (PARTITION BY card_id ORDER BY event_time
+        MEASURES COUNT(S.amount) AS tries, SUM(S.amount) AS tried, L.amount AS amount, FIRST(S.payment_id) AS first,
+            MATCH_ROWTIME() AS at_time
+        PATTERN (S{2,} L) WITHIN INTERVAL '5' MINUTE DEFINE S AS amount < 5, L AS amount > 50 * MIN(S.amount)) AS m""",
+    "around and inside": """SELECT m.c, m.gap + 1 AS gap FROM (SELECT card_id AS c, amount - 1 AS less, event_time AS t
+            FROM payments WHERE amount <> 3)
+        MATCH_RECOGNIZE (PARTITION BY c ORDER BY t MEASURES B.less - A.less AS gap
+            PATTERN (A B) WITHIN INTERVAL '10' MINUTE DEFINE A AS A.less < 2, B AS B.less > PREV(B.less)) AS m
+        WHERE m.gap < 200""",
+    "no within": """SELECT card_id, b FROM payments MATCH_RECOGNIZE (PARTITION BY card_id ORDER BY event_time
+        MEASURES B.payment_id AS b PATTERN (A A A B) DEFINE A AS amount < 3, B AS amount > 100)""",
+}
+
+
+@pytest.mark.parametrize("sql", MATCHES.values(), ids=MATCHES)
+def test_matches_are_those_of_a_table(sql: str, tmp_path: Path) -> None:
+    files = {"payments": write(tmp_path, "payments", takeover(3))}
+    mine = streamed(pipeline(one=sql), files)["one"]
+    assert mine == over_tables(sql, files)
+    assert len(mine) > 3
+
+
+LOGINS = """  logins:
+    id: login_id
+    event_time: event_time
+    fields: {login_id: string, card_id: string, items: int64, event_time: timestamp}
+"""
+TWO = HEAD.replace("partition_by", LOGINS + "partition_by")
+
+
+def test_several_streams_are_tables_of_their_own(tmp_path: Path) -> None:
+    logins = [
+        {"login_id": f"l{n}", "card_id": f"c{n % 4}", "items": n, "event_time": stamp(n * 70_000)} for n in range(90)
+    ]
+    files = {"payments": write(tmp_path, "payments", rows()), "logins": write(tmp_path, "logins", logins)}
+    table = "CREATE TABLE logins (login_id STRING NOT NULL, card_id STRING, items BIGINT, event_time TIMESTAMP(3));"
+    rowwise = "SELECT login_id, items * 2 AS twice FROM logins WHERE items % 3 = 0"
+    windows = """SELECT card_id, COUNT(*) AS n, SUM(items) AS s FROM logins
+        GROUP BY card_id, TUMBLE(event_time, INTERVAL '20' MINUTE)"""
+    others = "SELECT payment_id FROM payments WHERE items > 30"
+    found = streamed(pipeline(TWO, rowwise=rowwise, windows=windows, others=others), files)
+    only = {"logins": files["logins"]}
+    for name, sql in (("rowwise", rowwise), ("windows", windows)):
+        expected = over_tables(sql, only, table)
+        assert sorted(map(json.dumps, found[name])) == sorted(map(json.dumps, expected))
+        assert expected
+    expected = over_tables(others, {"payments": files["payments"]})
+    assert sorted(map(json.dumps, found["others"])) == sorted(map(json.dumps, expected))
+
+
+CHANGES = """  changes:
+    id: change_id
+    event_time: change_time
+    fields: {change_id: string, card_id: string, kind: string, level: int64, change_time: timestamp}
+"""
+JOINED = HEAD.replace("partition_by", CHANGES + "ttl: 1d\npartition_by")
+CHANGES_TABLE = """CREATE TABLE changes (change_id STRING NOT NULL, card_id STRING NOT NULL, kind STRING, level BIGINT,
+    change_time TIMESTAMP(3));"""
+JOINS = {
+    "plain": """SELECT p.payment_id, c.kind FROM payments p
+        JOIN changes c ON p.card_id = c.card_id AND c.level = p.items""",
+    "minutes since": """SELECT p.payment_id, c.change_id, TIMESTAMPDIFF(MINUTE, c.change_time, p.event_time) AS minutes,
+            CASE WHEN TIMESTAMPDIFF(MINUTE, c.change_time, p.event_time) < 30 THEN 'high' ELSE 'medium' END AS risk
+        FROM payments AS p JOIN changes AS c ON p.card_id = c.card_id
+        WHERE p.event_time >= c.change_time AND TIMESTAMPDIFF(MINUTE, c.change_time, p.event_time) < 60""",
+    "interval": """SELECT p.payment_id, c.kind FROM payments p, changes c WHERE p.card_id = c.card_id
+        AND p.event_time BETWEEN c.change_time - INTERVAL '5' MINUTE AND c.change_time + INTERVAL '30' MINUTE""",
+    "of queries": """SELECT p.id, c.much FROM (SELECT payment_id AS id, card_id AS card FROM payments WHERE online) AS p
+        JOIN (SELECT card_id, level * 2 AS much FROM changes WHERE level > 1) AS c ON c.card_id = p.card""",
+    "with itself": """SELECT a.payment_id, b.payment_id AS other FROM payments a JOIN payments b
+        ON a.card_id = b.card_id AND a.event_time BETWEEN b.event_time - INTERVAL '90' SECOND AND b.event_time""",
+    "as of": """SELECT p.payment_id, c.change_id, c.level + 1 AS level FROM payments AS p
+        JOIN changes FOR SYSTEM_TIME AS OF p.event_time AS c ON p.card_id = c.card_id""",
+    "as of, left": """SELECT p.payment_id, c.kind, c.level FROM payments AS p
+        LEFT JOIN changes FOR SYSTEM_TIME AS OF p.event_time AS c ON p.card_id = c.card_id WHERE p.items > 5""",
+    "as of, left, by two keys": """SELECT p.payment_id, c.kind FROM payments AS p
+        LEFT JOIN changes FOR SYSTEM_TIME AS OF p.event_time AS c
+        ON p.card_id = c.card_id AND p.cardholder_country = UPPER(c.kind)""",
+    "as of, if": """SELECT p.payment_id, c.kind FROM payments AS p
+        JOIN changes FOR SYSTEM_TIME AS OF p.event_time AS c ON p.card_id = c.card_id AND c.level < p.items / 10""",
+}
+
+
+def joined_files(folder: Path) -> dict[str, Path]:
+    """Payments and changes in order of time."""
+    made = [dict(row, change_id=f"x{n}") for n, row in enumerate(changes(60)) if row["card_id"] is not None]
+    payments_by_time = sorted(rows(), key=lambda row: str(row["event_time"]))
+    return {
+        "payments": write(folder, "payments", payments_by_time),
+        "changes": write(folder, "changes", sorted(made, key=lambda row: str(row["change_time"]))),
+    }
+
+
+@pytest.mark.parametrize("sql", JOINS.values(), ids=JOINS)
+def test_pairs_are_those_of_tables(sql: str, tmp_path: Path) -> None:
+    files = joined_files(tmp_path)
+    mine = streamed(pipeline(JOINED, one=sql), files)["one"]
+    expected = over_tables(sql, files, TABLE + CHANGES_TABLE)
+    assert sorted(map(json.dumps, mine)) == sorted(map(json.dumps, expected))
+    assert len(mine) > 5
+
+
+def test_pairs_lie_less_than_the_ttl_apart(tmp_path: Path) -> None:
+    files = joined_files(tmp_path)
+    sql = "SELECT p.payment_id, c.change_id FROM payments p JOIN changes c ON p.card_id = c.card_id"
+    mine = streamed(pipeline(JOINED.replace("ttl: 1d", "ttl: 10m"), one=sql), files)["one"]
+    near = (
+        sql
+        + """ AND p.event_time > c.change_time - INTERVAL '10' MINUTE
+        AND p.event_time < c.change_time + INTERVAL '10' MINUTE"""
+    )
+    expected = over_tables(near, files, TABLE + CHANGES_TABLE)
+    found, wanted = sorted(map(json.dumps, mine)), sorted(map(json.dumps, expected))
+    # Stream time is of all cards: a pair at the very edge may be gone.
+    assert set(found) <= set(wanted)
+    assert len(over_tables(sql, files, TABLE + CHANGES_TABLE)) > len(found) > 50
+
+
+def test_a_row_that_a_statement_fails_on_is_refused_alone(tmp_path: Path) -> None:
+    made = rows()[:6]
+    made[3]["merchant_country"] = "7"
+    sql = "SELECT payment_id, CAST(merchant_country AS BIGINT) AS n FROM payments WHERE merchant_country = '7'"
+    wrong = sql.replace("= '7'", "<> '7'")
+    files = {"payments": write(tmp_path, "payments", made)}
+    found = streamed(pipeline(fine=sql, wrong=wrong), files)
+    assert found == {"fine": [{"payment_id": made[3]["payment_id"], "n": 7}], "wrong": []}
+
+
+G = "GROUP BY card_id, TUMBLE(event_time, INTERVAL '5' MINUTE)"
+M = "SELECT * FROM payments MATCH_RECOGNIZE ({} ORDER BY event_time {})"
+REFUSED = {
+    "SELECT amuont FROM payments": "p.yaml:19:12: there is no column amuont (did you mean amount?)",
+    "SELECT 1 FROM paymnets": "p.yaml:19:19: there is no table paymnets (did you mean payments?)",
+    "SELECT payment_id FROM payments\nORDER BY amount": "p.yaml:20:5: ORDER BY needs all rows: a stream has no end",
+    "SELECT payment_id FROM payments LIMIT 5": "p.yaml:19:37: LIMIT needs all rows",
+    "SELECT DISTINCT card_id FROM payments": "p.yaml:19:12: GROUP BY wants a window of time",
+    "SELECT items FROM payments UNION ALL SELECT items FROM payments": "p.yaml:19:32: UNION is not part of a pipeline",
+    "SELECT p.items FROM payments p JOIN payments q ON p.card_id = q.card_id": (
+        "p.yaml:19:36: JOIN keeps the rows of both sides for the stage's `ttl` (ttl: 1d)"
+    ),
+    "SELECT p.items FROM payments p LEFT JOIN payments q ON p.card_id = q.card_id": (
+        "p.yaml:19:41: LEFT JOIN is not part of a pipeline's statements: who is alone may not stay so"
+    ),
+    "SELECT p.items FROM payments p JOIN payments q ON p.items = q.items": "JOIN wants card_id = card_id of both sides",
+    "SELECT p.items FROM payments p CROSS JOIN payments q": "JOIN wants card_id = card_id of both sides",
+    """SELECT COUNT(*) FROM payments p JOIN payments FOR SYSTEM_TIME AS OF p.event_time AS q ON p.card_id = q.card_id
+        GROUP BY p.card_id, TUMBLE(p.event_time, INTERVAL '5' MINUTE)""": "go no further than WHERE and SELECT",
+    "SELECT SUM(items) OVER (ORDER BY event_time) FROM payments": "OVER is not part of a pipeline's statements",
+    "SELECT card_id, COUNT(*) FROM payments GROUP BY card_id": "p.yaml:19:44: GROUP BY wants a window of time: other",
+    "SELECT COUNT(*) FROM payments": "GROUP BY wants a window of time",
+    "SELECT COUNT(*) FROM payments GROUP BY TUMBLE(event_time, INTERVAL '5' MINUTE)": (
+        "p.yaml:19:35: GROUP BY must have card_id: other groups are spread over partitions"
+    ),
+    f"SELECT COUNT(DISTINCT items) FROM payments {G}": "COUNT(DISTINCT ...) is not part of a pipeline's statements",
+    f"SELECT SUM(CAST(items AS DOUBLE)) FROM payments {G}": "sum of float64 is not exact",
+    f"SELECT MIN(merchant_country) FROM payments {G}": "min of string is not exact, or has no meaning",
+    "SELECT window_start FROM TABLE(TUMBLE(TABLE payments, DESCRIPTOR(event_time), INTERVAL '5' MINUTE))": (
+        "TABLE(TUMBLE(...)) wants GROUP BY window_start, window_end"
+    ),
+    """SELECT COUNT(*) FROM TABLE(TUMBLE(TABLE payments, DESCRIPTOR(event_time), INTERVAL '5' MINUTE))
+        WHERE window_end > TIMESTAMP '2026-01-01' GROUP BY card_id, window_end""": "HAVING may ask for them, WHERE not",
+    "SELECT COUNT(*) FROM payments GROUP BY card_id, TUMBLE(event_time + INTERVAL '1' DAY, INTERVAL '5' MINUTE)": (
+        "a window wants the column of a time"
+    ),
+    M.format("PARTITION BY merchant_country", "PATTERN (A B)"): "PARTITION BY must have card_id: other keys are spread",
+    M.format(
+        "PARTITION BY card_id", "ALL ROWS PER MATCH PATTERN (A B)"
+    ): "ALL ROWS PER MATCH is not part of a pipeline",
+    M.format("PARTITION BY card_id", "AFTER MATCH SKIP TO NEXT ROW PATTERN (A B)"): "AFTER MATCH SKIP PAST LAST ROW",
+    M.format("PARTITION BY card_id", "PATTERN (A B+) DEFINE A AS items > 1"): "p.yaml:19:",
+    "INSERT INTO x SELECT 1 FROM payments": "p.yaml:19:17: an entry of `sql` is one query",
+    "SELECT 1 FROM payments; SELECT 2 FROM payments": "an entry of `sql` is one query: SELECT, perhaps behind WITH",
+    "CREATE TABLE payments (a INT)": "the pipeline's streams are the tables",
+    "SELECT 'x FROM payments": "p.yaml:19:12: a quote or a comment is not closed",
+}
+
+
+@pytest.mark.parametrize(("sql", "said"), REFUSED.items(), ids=range(len(REFUSED)))
+def test_what_a_stream_has_no_form_of_is_refused_with_its_place(sql: str, said: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        plans_of(pipeline(one=sql))
+    assert said in str(refused.value)
+
+
+NAMES = {
+    "sql: SELECT 1": "sql must be a mapping of names",
+    "sql: {decisions: SELECT 1 FROM payments}": "sql decisions: another topic is called so",
+    "sql: {a: {statment: SELECT 1 FROM payments}}": "unknown key 'statment' in sql a (did you mean statement?)",
+    "sql: {payments: SELECT 1 FROM payments}": "sql payments: shop.payments is the stream's topic (choose",
+    "sql: {a: {statement: SELECT 1 FROM payments, topic: shop.decisions}}": "shop.decisions is the decisions topic",
+}
+
+
+@pytest.mark.parametrize(("yaml", "said"), NAMES.items(), ids=range(len(NAMES)))
+def test_names_and_topics_are_checked(yaml: str, said: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        plans_of(HEAD + yaml)
+    assert said in str(refused.value)
+
+
+def test_repartitioning_sees_that_keys_are_no_partition_keys() -> None:
+    """Their text is JSON: where a partition key's text goes, theirs does not."""
+    statements = {"w": WINDOWS["having"], "m": MATCHES["measures"], "j": JOINS["plain"], "a": JOINS["as of"]}
+    (plan,) = plans_of(pipeline(JOINED, **statements))
+    assert len(plan.tables) == 5
+    assert plan.stream.key not in {table.key for table in plan.tables}
+
+
+def test_what_belongs_to_the_state() -> None:
+    sql = f"SELECT card_id, COUNT(*) AS n FROM payments {G}"
+    plain, commented, longer, rowwise = (
+        plans_of(pipeline(one=one))[0]
+        for one in (sql, f"-- so\n{sql}", sql.replace("5", "6"), "SELECT payment_id FROM payments")
+    )
+    bare = plans_of(HEAD)[0]
+    assert plain.state_fingerprint == commented.state_fingerprint
+    assert len({plan.state_fingerprint for plan in (plain, longer, bare)}) == 3
+    assert rowwise.state_fingerprint == bare.state_fingerprint
+    assert rowwise.decision_fingerprint != bare.decision_fingerprint
