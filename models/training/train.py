@@ -48,6 +48,7 @@ Tell = Callable[[str], None]
 ALGORITHMS = {
     "lightgbm": "models.training.boosting:BoostedTrees",
     "logistic": "models.training.linear:LogisticRegression",
+    "xgboost": "models.training.xgboosting:XGBoostedTrees",
 }
 PARITY_ROWS, PARITY_MAX = 10_000, 1e-5
 
@@ -285,7 +286,7 @@ def _parity(content: bytes, fitted: Fitted, history: History, by: tuple[float, f
         raise ConfigError(
             f"the exported model is not the trained one: its probabilities differ by up to {largest:.2g}, "
             f"{PARITY_MAX:g} is allowed; nothing was registered",
-            hint="report it, with the versions of lightgbm, onnx and onnxruntime; meanwhile: --algorithm logistic",
+            hint="report it, with the versions in `pip list`; meanwhile: --algorithm logistic",
         )
     return Parity(PARITY_ROWS, float(f"{largest:.2g}"))
 
