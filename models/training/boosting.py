@@ -23,7 +23,7 @@ _BINS = {"max_bin": 2047, "min_data_in_bin": 1}
 class BoostedTrees:
     """LightGBM. Parameters are its own, by its own names, and `trees`: how many."""
 
-    libraries = ("lightgbm",)
+    libraries: tuple[str, ...] = ("lightgbm",)
 
     def usual(self) -> Mapping[str, Value]:
         return {"trees": 100, "num_leaves": 15, "learning_rate": 0.1, "min_data_in_leaf": 20, "lambda_l2": 1.0,

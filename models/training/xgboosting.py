@@ -23,7 +23,7 @@ _GREATEST = np.finfo(np.float32).max
 class XGBoostedTrees:
     """XGBoost. Parameters are its own, by its own names, and `trees`: how many."""
 
-    libraries = ("xgboost-cpu",)
+    libraries: tuple[str, ...] = ("xgboost-cpu",)
 
     def usual(self) -> Mapping[str, Value]:
         return {"trees": 100, "max_depth": 5, "eta": 0.1, "min_child_weight": 5.0, "lambda": 1.0,

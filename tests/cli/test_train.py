@@ -204,9 +204,11 @@ def test_without_the_extra_it_says_what_to_install(cli: Cli, folder: Path, monke
 
 
 def test_an_export_that_differs_is_not_registered(cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from models.training import boosting
+    from models.training.export import trees_model
 
-    right = boosting.trees_model
-    monkeypatch.setattr(boosting, "trees_model", lambda trees, intercept, width: right(trees, intercept + 0.01, width))
+    def wrong(trees: Any, intercept: float, width: int) -> bytes:
+        return trees_model(trees, intercept + 0.01, width)
+
+    monkeypatch.setattr("models.training.boosting.trees_model", wrong)
     assert "the exported model is not the trained one" in train(cli, *SHORT, code=2)
     assert not Path("reg").exists()
