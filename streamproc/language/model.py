@@ -18,6 +18,7 @@ __all__ = [
     "Pipeline",
     "Rule",
     "SequencePattern",
+    "Served",
     "Stage",
     "Stream",
     "Table",
@@ -278,12 +279,29 @@ class UserOperator(msgspec.Struct, frozen=True):
     place: Place = Place("")
 
 
+class Served(msgspec.Struct, frozen=True):
+    """Which versions of a model in a registry score at the start; a topic may change it.
+
+    `registry`: a directory, relative to the pipeline. `share`: of the keys that the challenger has. `by`: the column
+    whose value says which those are; "": what payments are keyed by. `budget`: what shadows may take of the time of a
+    batch, ms.
+    """
+
+    registry: str
+    champion: int
+    challenger: int | None = None
+    share: float = 0.0
+    shadows: tuple[int, ...] = ()
+    by: str = ""
+    budget: int = 5
+
+
 class Model(msgspec.Struct, frozen=True):
     """A scoring model; `tiers`: name -> score (0-100) from which on it holds. `places`: of each of the features.
 
-    `file`: an ONNX file, or a registered version's manifest. `no_score`: the action for rows that it fails on; "": the
-    next more severe one than `otherwise`. `increasing`, `decreasing`: features that may move the score that way only;
-    training keeps to it.
+    `file`: an ONNX file; "" where `served` says which versions there are. `no_score`: the action for rows that it fails
+    on; "": the next more severe one than `otherwise`. `increasing`, `decreasing`: features that may move the score that
+    way only; training keeps to it.
     """
 
     file: str
@@ -294,6 +312,7 @@ class Model(msgspec.Struct, frozen=True):
     no_score: str = ""
     increasing: tuple[str, ...] = ()
     decreasing: tuple[str, ...] = ()
+    served: Served | None = None
 
 
 class Rule(msgspec.Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["LoadedModel", "StepBuilder"]
+__all__ = ["MANIFEST", "LoadedModel", "StepBuilder"]
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +14,8 @@ from operators.patterns.operator import PatternOperator
 from operators.patterns.timeouts import TimedPatternOperator
 from operators.schema import Kind
 from operators.score import Model, ScoreOperator
+from operators.served_score import ServedScoreOperator
+from operators.serving import Roles, ServedModel
 from operators.tables import LookupTable
 from operators.timed.spec import AlertSpec
 from operators.windows import spec as windows
@@ -32,9 +34,13 @@ from streamproc.language.items import (
     WindowItem,
     reads,
 )
+from streamproc.language.model import Served
 from streamproc.language.pattern_steps import pattern_groups, stage_pattern
 from streamproc.language.problems import Problems
 from streamproc.language.timed_steps import timed_step
+
+MANIFEST = "manifest.json"
+"""By its path, a version is opened from a registry."""
 
 
 class LoadedModel(Model, Protocol):
@@ -204,16 +210,32 @@ class StepBuilder:
             if self.scope[name].type.kind is Kind.STRING:
                 self._problems.add(f"model {item.name}: the feature {name} is a string", place, "give it numbers")
                 return
-        path = self._folder / item.model.file
         try:
-            model = self._open_model(path)
-            _check_names(item, model)
-            step = ScoreOperator(item.name, model, item.model.features, item.model.tiers)
+            step, digest = self._scorer(item) if item.model.served is None else self._served(item, item.model.served)
         except ConfigError as error:
             self._problems.add(error.message, item.place, error.hint)
             return
-        self.model_digests[item.name] = model.digest
+        self.model_digests[item.name] = digest
         self._add(step)
+
+    def _scorer(self, item: ScoreItem) -> tuple[ScoreOperator, str]:
+        """The step, and its file's digest."""
+        model = self._open_model(self._folder / item.model.file)
+        _check_names(item, model)
+        return ScoreOperator(item.name, model, item.model.features, item.model.tiers), model.digest
+
+    def _served(self, item: ScoreItem, served: Served) -> tuple[ServedScoreOperator, str]:
+        """The step, and a digest of the versions it starts with and their roles."""
+        versions = self._folder / served.registry / item.name
+        roles = Roles(served.champion, served.challenger, served.share, served.shadows)
+        model = ServedModel(
+            item.name, item.model.features, lambda number: self._open_model(versions / str(number) / MANIFEST), roles
+        )
+        step = ServedScoreOperator(
+            model, item.model.features, item.model.tiers, self.scope[served.by], served.budget / 1000
+        )
+        digests = [f"{number}:{digest}" for number, digest in model.digests.items()]
+        return step, " ".join([*digests, f"{served.share}", served.by])
 
 
 def _check_names(item: ScoreItem, model: LoadedModel) -> None:
