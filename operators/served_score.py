@@ -52,6 +52,11 @@ class ShadowBudget:
         known = self._cost.get(version, cost)
         self._cost[version] = known + _LEARNING * (cost - known)
 
+    def take_shed(self) -> dict[int, int]:
+        """What `shed` has counted since the last time."""
+        taken, self.shed = self.shed, {}
+        return taken
+
     def now(self) -> float:
         """Seconds of the clock; 0 without one."""
         return 0.0 if self.clock is None else self.clock()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["Changed", "Declared", "declared", "read_roles", "write_roles"]
+__all__ = ["Changed", "Declared", "declared", "names_of_roles", "read_roles", "roles_at_work", "write_roles"]
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,9 +64,8 @@ def declared(pipeline: str, name: str) -> Declared:
         raise ConfigError(f"{pipeline} has no model {name!r}", hint=nearest(name, loaded.models))
     if (served := model.served) is None:
         raise ConfigError(f"model {name} is a file", model.place, "registry: and version: make its versions change")
-    start = Roles(served.champion, served.challenger, served.share, served.shadows)
     registry = Path(loaded.folder) / served.registry
-    return Declared(name, roles_topic(loaded.pipeline), registry, model.features, start)
+    return Declared(name, roles_topic(loaded.pipeline), registry, model.features, served.roles)
 
 
 async def read_roles(log: EventLog, model: Declared) -> tuple[Roles, Row | None]:
@@ -112,6 +111,31 @@ async def write_roles(model: Declared, log_url: str, who: Who, change: Callable[
         return Changed(model.name, old, new)
     finally:
         await log.close()
+
+
+async def roles_at_work(pipeline: str, name: str, log_url: str) -> Roles:
+    """Raises as `declared` and `read_roles`."""
+    log = open_log(log_url)
+    try:
+        roles, _ = await read_roles(log, await asyncio.to_thread(declared, pipeline, name))
+    finally:
+        await log.close()
+    return roles
+
+
+def names_of_roles(found: Mapping[str, Roles]) -> dict[tuple[str, int], str]:
+    """What each version of a model does, by model and version.
+
+    >>> names_of_roles({"fraud": Roles(12, 13, 0.1, (14,))})[("fraud", 13)]
+    'challenger, 10.00%'
+    """
+    named: dict[tuple[str, int], str] = {}
+    for name, roles in found.items():
+        named |= {(name, number): "shadow" for number in roles.shadows}
+        if roles.challenger is not None:
+            named[name, roles.challenger] = f"challenger, {roles.share:.2%}"
+        named[name, roles.champion] = "champion"
+    return named
 
 
 def _said(roles: Roles) -> str:

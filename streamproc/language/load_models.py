@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["item_places", "read_model"]
 
 from state.errors import Place
-from streamproc.language.model import Model, Served
+from streamproc.language.model import Challenger, Model, Served
 from streamproc.language.problems import nearest
 from streamproc.language.reader import Section, duration, each, identifier, names, number, text, whole
 from streamproc.language.yaml_tree import Items
@@ -49,11 +49,13 @@ def _source(section: Section) -> tuple[str, Served | None]:
         )
     registry = section.need("registry", text, "", "the --registry of `streamproc train`, relative to the pipeline")
     version = section.need("version", whole(1, _VERSIONS), 1, "see `streamproc models list`")
-    challenger, share = None, 0.0
+    challenger = None
     if (node := section.node("challenger")) is not None:
         rival = Section(node, "challenger", section.problems)
-        challenger = rival.need("version", whole(1, _VERSIONS), 1, "see `streamproc models list`")
-        share = rival.need("share", number(_SHARE_MIN, 1), 0.1, "of the keys: 0.1 is every tenth")
+        challenger = Challenger(
+            rival.need("version", whole(1, _VERSIONS), 1, "see `streamproc models list`"),
+            rival.need("share", number(_SHARE_MIN, 1), 0.1, "of the keys: 0.1 is every tenth"),
+        )
         rival.close()
     none: tuple[int, ...] = ()
     shadows = section.get("shadow", each(whole(1, _VERSIONS)), none)
@@ -61,7 +63,7 @@ def _source(section: Section) -> tuple[str, Served | None]:
         section.problems.add(f"a model has at most {_SHADOWS_MAX} shadows", section.key_place("shadow"))
     by = section.get("by", identifier, "")
     budget = section.get("shadow_budget", duration, _BUDGET_MS)
-    return "", Served(registry, version, challenger, share, tuple(dict.fromkeys(shadows)), by, budget)
+    return "", Served(registry, version, challenger, tuple(dict.fromkeys(shadows)), by, budget)
 
 
 def _tiers(section: Section) -> dict[str, float]:

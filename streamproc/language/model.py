@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = [
     "Absence",
     "Call",
+    "Challenger",
     "Decision",
     "ExpressionFeature",
     "Feature",
@@ -39,6 +40,7 @@ import msgspec
 
 from operators.call import Breaking
 from operators.schema import DataType
+from operators.serving import Roles
 from operators.tables import Match
 from state.errors import Place
 from streamproc.language.expression import Expr
@@ -279,21 +281,33 @@ class UserOperator(msgspec.Struct, frozen=True):
     place: Place = Place("")
 
 
+class Challenger(msgspec.Struct, frozen=True):
+    """A version that scores a `share` of the keys."""
+
+    version: int
+    share: float
+
+
 class Served(msgspec.Struct, frozen=True):
     """Which versions of a model in a registry score at the start; a topic may change it.
 
-    `registry`: a directory, relative to the pipeline. `share`: of the keys that the challenger has. `by`: the column
-    whose value says which those are; "": what payments are keyed by. `budget`: what shadows may take of the time of a
+    `registry`: a directory, relative to the pipeline. `version`: the champion. `by`: the column whose value says which
+    keys the challenger has; "": what payments are keyed by. `shadow_budget`: what shadows may take of the time of a
     batch, ms.
     """
 
     registry: str
-    champion: int
-    challenger: int | None = None
-    share: float = 0.0
-    shadows: tuple[int, ...] = ()
+    version: int
+    challenger: Challenger | None = None
+    shadow: tuple[int, ...] = ()
     by: str = ""
-    budget: int = 5
+    shadow_budget: int = 5
+
+    @property
+    def roles(self) -> Roles:
+        """Those at the start."""
+        rival = self.challenger
+        return Roles(self.version, *((rival.version, rival.share) if rival else (None, 0.0)), self.shadow)
 
 
 class Model(msgspec.Struct, frozen=True):

@@ -15,7 +15,7 @@ from operators.patterns.timeouts import TimedPatternOperator
 from operators.schema import Kind
 from operators.score import Model, ScoreOperator
 from operators.served_score import ServedScoreOperator
-from operators.serving import Roles, ServedModel
+from operators.serving import ServedModel
 from operators.tables import LookupTable
 from operators.timed.spec import AlertSpec
 from operators.windows import spec as windows
@@ -227,15 +227,17 @@ class StepBuilder:
     def _served(self, item: ScoreItem, served: Served) -> tuple[ServedScoreOperator, str]:
         """The step, and a digest of the versions it starts with and their roles."""
         versions = self._folder / served.registry / item.name
-        roles = Roles(served.champion, served.challenger, served.share, served.shadows)
         model = ServedModel(
-            item.name, item.model.features, lambda number: self._open_model(versions / str(number) / MANIFEST), roles
+            item.name,
+            item.model.features,
+            lambda number: self._open_model(versions / str(number) / MANIFEST),
+            served.roles,
         )
         step = ServedScoreOperator(
-            model, item.model.features, item.model.tiers, self.scope[served.by], served.budget / 1000
+            model, item.model.features, item.model.tiers, self.scope[served.by], served.shadow_budget / 1000
         )
         digests = [f"{number}:{digest}" for number, digest in model.digests.items()]
-        return step, " ".join([*digests, f"{served.share}", served.by])
+        return step, " ".join([*digests, f"{served.roles.share}", served.by])
 
 
 def _check_names(item: ScoreItem, model: LoadedModel) -> None:

@@ -137,7 +137,8 @@ def test_a_shadow_that_would_take_too_long_is_not_asked_the_last_one_first(regis
     step.process(first, NO_CONTEXT)
     assert json.loads(of(first, "shadows")[0]).keys() == {"2", "3"}
     step.budget.clock = lambda: 0.0  # what a row costs is known, and stays about so
-    step.budget.took(2, 4, 0.004), step.budget.took(3, 4, 0.004)
+    step.budget.took(2, 4, 0.004)
+    step.budget.took(3, 4, 0.004)
     step.process(many, NO_CONTEXT)
     assert of(many, "shadows") == [None] * 40
     assert step.budget.shed == {2: 40, 3: 40}

@@ -170,8 +170,8 @@ class _Stage:
             yield self._score(step, name, folder / model.file)
             return
         versions = folder / served.registry / name
-        yield self._score(step, f"{name}@{served.champion}", versions / str(served.champion) / "model.onnx")
-        for number in served.shadows:
+        yield self._score(step, f"{name}@{served.version}", versions / str(served.version) / "model.onnx")
+        for number in served.shadow:
             yield self._score(step, f"{name}@{number}, shadow", versions / str(number) / "model.onnx")
 
     def _score(self, step: ScoreOperator | ServedScoreOperator, name: str, file: Path) -> Work:
