@@ -34,8 +34,8 @@ from models.manifest import (
 from models.onnx import OnnxModel
 from models.training.calibrate import cards_a_day, threshold_of
 from models.training.card import card_of
-from models.training.folds import Fold, Span, Window, folds, last_window, rows_to_judge, within
-from models.training.history import History
+from models.training.folds import Fold, Span, Window, folds, last_window, learned_from, rows_to_judge
+from models.training.history import History, joined
 from models.training.learners import Fitted, Learner, Options, Value
 from models.training.linear import fit_sigmoid, sigmoid
 from models.training.metrics import average_precision, measured
@@ -128,14 +128,12 @@ def train(history: History, settings: Settings, *, name: str, label: str, plan: 
     chosen = _search(history, validation, learner, settings, tell)
     delay, options = settings.window.delay_ms, settings.options
     rows = history.take(rows_to_judge(history, final, delay))
-    judged = _Judged(
-        rows, learner.fit(history.take(within(history, final.train)), chosen.parameters, options).raw(rows.matrix)
-    )
+    judged = _Judged(rows, learner.fit(_train_rows(history, final), chosen.parameters, options).raw(rows.matrix))
     pooled = _pooled(chosen.judged)
     slope, intercept = fit_sigmoid(pooled.raw, pooled.rows.labels)
     tell("learn from the newest days")
     newest = last_window(history, settings.window)
-    learned = history.take(within(history, newest))
+    learned = learned_from(history, newest, newest.stop + delay)
     fitted = learner.fit(learned, chosen.parameters, options)
     content = fitted.onnx(slope, intercept)
     results = [
@@ -175,7 +173,7 @@ def _search(history: History, validation: Sequence[Fold], learner: Learner, sett
     """Try the usual parameters, then drawn ones; the best by the mean of the folds' average precision."""
     parts = [
         (
-            history.take(within(history, fold.train)),
+            _train_rows(history, fold),
             history.take(rows_to_judge(history, fold, settings.window.delay_ms)),
         )
         for fold in validation
@@ -198,13 +196,12 @@ def _search(history: History, validation: Sequence[Fold], learner: Learner, sett
     return best._replace(trials=done)
 
 
+def _train_rows(history: History, fold: Fold) -> History:
+    return learned_from(history, fold.train, fold.test.start)
+
+
 def _pooled(parts: Sequence[_Judged]) -> _Judged:
-    rows = [part.rows for part in parts]
-    names = rows[0].names
-    columns = [
-        np.concatenate([getattr(each, field) for each in rows]) for field in ("matrix", "labels", "times", "cards")
-    ]
-    return _Judged(History(names, *columns), np.concatenate([part.raw for part in parts]))
+    return _Judged(joined([part.rows for part in parts]), np.concatenate([part.raw for part in parts]))
 
 
 def _period(rows: History, span: Span) -> Period:
@@ -221,7 +218,7 @@ def _data(history: History, label: str, delay_ms: int) -> Data:
 
 
 def _result(history: History, fold: Fold, judged: _Judged, use: str) -> FoldResult:
-    train = history.take(within(history, fold.train))
+    train = _train_rows(history, fold)
     return FoldResult(
         use, _period(train, fold.train), _period(judged.rows, fold.test), _rounded(measured(judged.rows, judged.raw))
     )

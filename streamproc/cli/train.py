@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import streamproc.cli.train_options as given
 from state.errors import ConfigError
@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from models.training.history import History
     from models.training.train import Trained
     from operators.plan import Plan
+    from streamproc.cli.labelled import Labels
     from streamproc.language.model import Model, Pipeline
 
+LABEL_AT = "label_at"
 EXAMPLES = (
     "streamproc train bank.yaml --input april.parquet may.parquet --label is_fraud --model fraud --registry models",
     "streamproc train bank.yaml --input may.csv --label is_fraud --model fraud --registry models --minutes 30",
@@ -37,6 +39,8 @@ def command(
     label: given.Label,
     model: given.ModelName,
     registry: given.Registry,
+    labels: given.LabelsFile = None,
+    others_legitimate: given.OthersLegitimate = False,
     algorithm: given.Algorithm = given.Algorithm.LIGHTGBM,
     card: given.CardField = None,
     label_delay: given.LabelDelay = "7d",
@@ -73,7 +77,7 @@ def command(
     )
     settings = Settings(algorithm, window, options, trials, minutes, false_positives, cards_a_day)
     with terminable():
-        plans, history = _history(loaded, inputs, label, card)
+        plans, history = _history(loaded, inputs, card, _Where(label, labels, others_legitimate))
         check_history(history)
         plan = [plan.state_fingerprint for plan in plans]
         trained = train(history, settings, name=model, label=label, plan=plan, tell=_tell)
@@ -110,11 +114,22 @@ def _model_of(path: str, name: str) -> tuple[Pipeline, Model]:
     return pipeline, pipeline.models[name]
 
 
-def _history(pipeline: Pipeline, inputs: Sequence[str], label: str, card: str | None) -> tuple[Sequence[Plan], History]:
+class _Where(NamedTuple):
+    """Where labels are; `file`: None: in the records."""
+
+    label: str
+    file: Path | None
+    others_legitimate: bool
+
+
+def _history(
+    pipeline: Pipeline, inputs: Sequence[str], card: str | None, where: _Where
+) -> tuple[Sequence[Plan], History]:
+    from models.training.history import joined
     from operators.plan import streams_of
     from streamproc.cli.columns import survey
     from streamproc.cli.files import resolve_inputs
-    from streamproc.cli.labelled import Blank, Labels, joined, read_history
+    from streamproc.cli.labelled import Blank, read_history
     from streamproc.cli.logs import configure_logs
     from streamproc.cli.progress import Progress
     from streamproc.cli.side_rows import file_pieces
@@ -126,7 +141,7 @@ def _history(pipeline: Pipeline, inputs: Sequence[str], label: str, card: str | 
     decided, *others = streams_of(plans).items()
     for name, stream in (decided, *others):
         survey(paths[name], stream)
-    labels = Labels(label, _card_of(plans[0], card))
+    labels = _labels(plans[0], card, where)
     now_ms = time.time_ns() // 1_000_000
     sides = {name: file_pieces(stream, paths[name], now_ms) for name, stream in others}
     rows, parts = 0, []
@@ -136,6 +151,23 @@ def _history(pipeline: Pipeline, inputs: Sequence[str], label: str, card: str | 
             rows += len(part.labels)
             progress.update(result.progress, rows)
     return plans, joined(parts)
+
+
+def _labels(first: Plan, card: str | None, where: _Where) -> Labels:
+    from streamproc.cli.labelled import Apart, Labels, read_labels
+
+    key = _card_of(first, card)
+    refuse_unless(
+        where.file is not None or not where.others_legitimate,
+        "--others-legitimate is for labels that are apart",
+        "give --labels, or leave it out",
+    )
+    if where.file is None:
+        return Labels(where.label, key)
+    name = first.stream.field(first.stream.id).source
+    return Labels(
+        where.label, key, Apart(read_labels(where.file, name, where.label, LABEL_AT), where.others_legitimate)
+    )
 
 
 def _card_of(first: Plan, card: str | None) -> str:

@@ -11,8 +11,10 @@ __all__ = [
     "Label",
     "LabelDelay",
     "LabelledInputs",
+    "LabelsFile",
     "Minutes",
     "ModelName",
+    "OthersLegitimate",
     "Registry",
     "Seed",
     "TestDays",
@@ -23,6 +25,7 @@ __all__ = [
 ]
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -39,6 +42,13 @@ class Algorithm(StrEnum):
 LabelledInputs = Annotated[
     list[str],
     typer.Option("--input", metavar="[STREAM=]FILE...", help="After PIPELINE: as of `backtest`; with labels."),
+]
+LabelsFile = Annotated[
+    Path | None,
+    typer.Option("--labels", metavar="FILE", help="Labels apart from the payments: their id, the label, `label_at`."),
+]
+OthersLegitimate = Annotated[
+    bool, typer.Option("--others-legitimate", help="A payment without a label in --labels is no fraud.")
 ]
 Label = Annotated[str, typer.Option(metavar="COLUMN", help="Of the files: 1 or true is a fraud, 0 or false is none.")]
 ModelName = Annotated[str, typer.Option("--model", metavar="NAME", help="Which of the pipeline's `models`.")]
