@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ALGORITHMS", "Settings", "Trained", "check_history", "train"]
+__all__ = ["ALGORITHMS", "Judged", "Settings", "Trained", "check_history", "train"]
 
 import hashlib
 import sys
@@ -64,18 +64,19 @@ class Settings(msgspec.Struct, frozen=True):
     cards_a_day: int = 0
 
 
-class Trained(NamedTuple):
-    """A version, not yet in a registry."""
-
-    files: Mapping[str, bytes]
-    manifest: Manifest
-
-
-class _Judged(NamedTuple):
+class Judged(NamedTuple):
     """Payments with the scores (log-odds) of a model that had not seen them."""
 
     rows: History
     raw: Floats
+
+
+class Trained(NamedTuple):
+    """A version, not yet in a registry. `test`: the last fold's, by the model that learned before it."""
+
+    files: Mapping[str, bytes]
+    manifest: Manifest
+    test: Judged
 
 
 class _Chosen(NamedTuple):
@@ -83,7 +84,7 @@ class _Chosen(NamedTuple):
 
     parameters: Mapping[str, Value]
     precision: float
-    judged: Sequence[_Judged]
+    judged: Sequence[Judged]
     trials: int
 
 
@@ -128,7 +129,7 @@ def train(history: History, settings: Settings, *, name: str, label: str, plan: 
     chosen = _search(history, validation, learner, settings, tell)
     delay, options = settings.window.delay_ms, settings.options
     rows = history.take(rows_to_judge(history, final, delay))
-    judged = _Judged(rows, learner.fit(_train_rows(history, final), chosen.parameters, options).raw(rows.matrix))
+    judged = Judged(rows, learner.fit(_train_rows(history, final), chosen.parameters, options).raw(rows.matrix))
     pooled = _pooled(chosen.judged)
     slope, intercept = fit_sigmoid(pooled.raw, pooled.rows.labels)
     tell("learn from the newest days")
@@ -160,7 +161,7 @@ def train(history: History, settings: Settings, *, name: str, label: str, plan: 
     )
     text = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
     files = {MODEL: content, NATIVE: native, MANIFEST: text, CARD: card_of(manifest).encode()}
-    return Trained(files, manifest)
+    return Trained(files, manifest, judged)
 
 
 def _learner(algorithm: str) -> Learner:
@@ -185,7 +186,7 @@ def _search(history: History, validation: Sequence[Fold], learner: Learner, sett
     ):
         parameters = learner.drawn(random) if done else learner.usual()
         judged = [
-            _Judged(test, learner.fit(train, parameters, settings.options).raw(test.matrix)) for train, test in parts
+            Judged(test, learner.fit(train, parameters, settings.options).raw(test.matrix)) for train, test in parts
         ]
         precision = float(np.mean([average_precision(each.rows.labels, each.raw) for each in judged]))
         done += 1
@@ -200,8 +201,8 @@ def _train_rows(history: History, fold: Fold) -> History:
     return learned_from(history, fold.train, fold.test.start)
 
 
-def _pooled(parts: Sequence[_Judged]) -> _Judged:
-    return _Judged(joined([part.rows for part in parts]), np.concatenate([part.raw for part in parts]))
+def _pooled(parts: Sequence[Judged]) -> Judged:
+    return Judged(joined([part.rows for part in parts]), np.concatenate([part.raw for part in parts]))
 
 
 def _period(rows: History, span: Span) -> Period:
@@ -217,7 +218,7 @@ def _data(history: History, label: str, delay_ms: int) -> Data:
     return Data(history.digest, label, delay_ms, int((history.labels < 0).sum()), _period(history, whole))
 
 
-def _result(history: History, fold: Fold, judged: _Judged, use: str) -> FoldResult:
+def _result(history: History, fold: Fold, judged: Judged, use: str) -> FoldResult:
     train = _train_rows(history, fold)
     return FoldResult(
         use, _period(train, fold.train), _period(judged.rows, fold.test), _rounded(measured(judged.rows, judged.raw))
@@ -236,7 +237,7 @@ def _searched(chosen: _Chosen, settings: Settings) -> Search:
     )  # fmt: skip
 
 
-def _calibration(judged: _Judged, slope: float, intercept: float) -> Calibration:
+def _calibration(judged: Judged, slope: float, intercept: float) -> Calibration:
     wanted = judged.rows.labels == 1
     before, after = (
         float(np.mean((sigmoid(raw) - wanted) ** 2)) for raw in (judged.raw, slope * judged.raw + intercept)
@@ -244,7 +245,7 @@ def _calibration(judged: _Judged, slope: float, intercept: float) -> Calibration
     return Calibration(slope, intercept, round(before, 9), round(after, 9))
 
 
-def _threshold(pooled: _Judged, test: _Judged, by: tuple[float, float], settings: Settings) -> Threshold:
+def _threshold(pooled: Judged, test: Judged, by: tuple[float, float], settings: Settings) -> Threshold:
     slope, intercept = by
     line = threshold_of(
         pooled.rows, sigmoid(slope * pooled.raw + intercept), settings.false_positives, settings.cards_a_day

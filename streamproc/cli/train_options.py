@@ -12,6 +12,7 @@ __all__ = [
     "LabelDelay",
     "LabelledInputs",
     "LabelsFile",
+    "Margin",
     "Minutes",
     "ModelName",
     "OthersLegitimate",
@@ -79,3 +80,7 @@ Budget = Annotated[
 CardsADay = Annotated[int, typer.Option(metavar="N", min=0, help="That analysts can look at; 0: any number.")]
 Seed = Annotated[int, typer.Option(metavar="N", min=0, max=2**31 - 1, help="The same one gives the same bytes.")]
 Threads = Annotated[int, typer.Option(metavar="N", min=1, max=1024, help="Of the library.")]
+Margin = Annotated[
+    float,
+    typer.Option(metavar="P", min=0.0, max=1.0, help="Of average precision: so much less counts as not worse."),
+]

@@ -206,6 +206,43 @@ def test_wrong_labels_apart_are_refused(cli: Cli, folder: Path) -> None:
         assert said in train(cli, *SHORT, "--labels", "labels.csv", code=2)
 
 
+def retrain(cli: Cli, margin: float = 0.02, code: int = 0) -> str:
+    done = cli("retrain", "shop.yaml", "--input", "p.ndjson", "--model", "fraud", "--margin", margin)
+    assert done.code == code, done.err
+    return done.err
+
+
+def test_a_newer_model_that_is_not_worse_is_registered(cli: Cli, folder: Path) -> None:
+    train(cli)
+    assert "has learned from payments until 2026-01-19" in retrain(cli, code=2)
+    write(payments(3500, 28))
+    assert "it may be worse by more than 0.02; version 1 stays" in retrain(cli, code=1)  # 126 cards prove little
+    assert "average precision on the same 126 cards" in retrain(cli, margin=0.3)
+    first, second = manifest(1), manifest(2)
+    assert second.learned.stop == "2026-01-27T00:00:00Z"
+    assert second.search.trials == first.search.trials
+    assert [fold.test.rows > 0 for fold in second.folds] == [True, True]
+    assert (second.algorithm, second.features, second.data.delay_ms) == ("lightgbm", FEATURES, 2 * DAY)
+
+
+def test_a_worse_one_is_not(cli: Cli, folder: Path) -> None:
+    """Labels of the days that it learns from are drawn; those of the test are right."""
+    train(cli)
+    chance = random.Random(8)
+    rows = payments(3500, 28)
+    write([{**row, "is_fraud": int(chance.random() < 0.1)} if row["at"] < START + 23 * DAY else row for row in rows])
+    assert "not registered: it may be worse" in retrain(cli, code=1)
+    assert not Path("reg/fraud/2").exists()
+
+
+def test_retraining_needs_a_registered_version_with_these_features(cli: Cli, folder: Path) -> None:
+    train(cli)
+    Path("shop.yaml").write_text(PIPELINE.replace("[amount, lat,", "[lat, amount,"))
+    assert "has other features than the pipeline" in retrain(cli, code=2)
+    Path("shop.yaml").write_text(PIPELINE.replace("registry: reg, version: 1", "file: model.onnx"))
+    assert "the model fraud has no registered version (train it" in retrain(cli, code=2)
+
+
 def load(text: str) -> None:
     Path("shop.yaml").write_text(text)
     compile_stages(load_pipeline("shop.yaml"))
