@@ -17,6 +17,7 @@ from streamproc.cli import (
     feed,
     fmt,
     generate,
+    models_drift,
     models_list,
     models_show,
     new,
@@ -90,6 +91,7 @@ app.command("repartition", epilog=_example(repartition), cls=EnvironmentCommand)
 _models = typer.Typer(rich_markup_mode=None, help="Look at trained models; nothing is changed.")
 _models.command("list", epilog=_example(models_list))(models_list.command)
 _models.command("show", epilog=_example(models_show))(models_show.command)
+_models.command("drift", epilog=_example(models_drift), cls=backtest.BacktestCommand)(models_drift.command)
 app.add_typer(_models, name="models")
 
 _state = typer.Typer(rich_markup_mode=None, help="Look at the state and its checkpoints; nothing is changed.")

@@ -243,6 +243,24 @@ def test_retraining_needs_a_registered_version_with_these_features(cli: Cli, fol
     assert "the model fraud has no registered version (train it" in retrain(cli, code=2)
 
 
+def test_drift_is_told(cli: Cli, folder: Path) -> None:
+    train(cli)
+    drift = "models", "drift", "shop.yaml", "--input", "p.ndjson", "--model", "fraud"
+    same = cli(*drift)
+    assert same.code == 0, same.out
+    assert same.lines[0].split()[:2] == ["feature", "index"]
+    write([{**row, "lat": None, "amount": 10 * row["amount"]} for row in payments()])
+    moved = cli(*drift, "--json")
+    assert moved.code == 1
+    assert "drifted from version 1's training: " in moved.err
+    by_name = {one["name"]: one for one in json.loads(moved.out)}
+    assert by_name["lat"]["missing"] == 1.0
+    assert by_name["amount"]["index"] > 0.25
+    assert by_name["spend_count_1d"]["index"] < 0.1
+    assert list(by_name) != list(FEATURES)  # the worst comes first
+    assert "score" in by_name
+
+
 def load(text: str) -> None:
     Path("shop.yaml").write_text(text)
     compile_stages(load_pipeline("shop.yaml"))
