@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from models.absent import AbsentModel
-from models.registry import Registered, is_address
+from models.registry import Registered
 from operators.expressions import Compiled, ExpressionOperator
 from operators.operator import Operator, OutputField
 from operators.patterns.operator import PatternOperator
@@ -219,7 +219,7 @@ class StepBuilder:
 
     def _served(self, item: ScoreItem, served: Served) -> tuple[ServedScoreOperator, str]:
         """The step, and a digest of the versions it starts with and their roles."""
-        registry = served.registry if is_address(served.registry) else str(self._folder / served.registry)
+        registry = served.address(str(self._folder))
         model = ServedModel(
             item.name,
             item.model.features,
