@@ -7,7 +7,7 @@ plan, out of the same record; only a feature that the pipeline declares over it 
 
 from __future__ import annotations
 
-__all__ = ["Blank", "Labels", "joined", "read_history"]
+__all__ = ["KINDS", "Blank", "Labels", "joined", "read_history"]
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,8 +26,8 @@ from streamproc.cli.replay_files import FileReplay, Result
 from streamproc.cli.side_rows import Pieces
 from streamproc.language.problems import nearest
 
-_KINDS: dict[Any, int] = {1: 1, 0: 0, "1": 1, "0": 0, "true": 1, "false": 0, "True": 1, "False": 0, "1.0": 1, "0.0": 0}
-"""True is 1 here, and 1.0, too."""
+KINDS: dict[Any, int] = {1: 1, 0: 0, "1": 1, "0": 0, "true": 1, "false": 0, "True": 1, "False": 0, "1.0": 1, "0.0": 0}
+"""What labels say. True is 1 here, and 1.0, too."""
 _COLUMNS = ("matrix", "labels", "times", "cards")
 
 
@@ -71,7 +71,7 @@ class Labels:
         if found.label is None:
             return -1, card
         self.seen = True
-        kind = _KINDS.get(found.label) if isinstance(found.label, str | int | float) else None
+        kind = KINDS.get(found.label) if isinstance(found.label, str | int | float) else None
         if kind is None:
             raise ConfigError(
                 f"the label {self.label} is neither 0, 1, true nor false", place, "name a column that says fraud or not"
