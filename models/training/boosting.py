@@ -16,12 +16,14 @@ from models.training.history import History
 from models.training.learners import Options, Value
 
 Found = dict[str, Any]
+_BINS = {"max_bin": 2047, "min_data_in_bin": 1}
+"""Where the parameters do not say: with LightGBM's 255 an amount's cents are lost: .01 of average precision."""
 
 
 class BoostedTrees:
-    """Small bins: with the default of 255 an amount's cents are lost, which cost .01 of average precision."""
+    """LightGBM. Parameters are its own, by its own names, and `trees`: how many."""
 
-    libraries = ("lightgbm",)
+    libraries: tuple[str, ...] = ("lightgbm",)
 
     def usual(self) -> Mapping[str, Value]:
         return {"trees": 100, "num_leaves": 15, "learning_rate": 0.1, "min_data_in_leaf": 20, "lambda_l2": 1.0,
@@ -47,10 +49,10 @@ class BoostedTrees:
         signs = [(name in options.increasing) - (name in options.decreasing) for name in rows.names]
         more: Found = {"monotone_constraints": signs} if any(signs) else {}
         fixed: Found = {
-            "objective": "binary", "max_bin": 2047, "min_data_in_bin": 1, "seed": options.seed, "verbose": -1,
-            "num_threads": options.threads, "deterministic": True, "force_row_wise": True,
+            "objective": "binary", "seed": options.seed, "verbose": -1, "num_threads": options.threads,
+            "deterministic": True, "force_row_wise": True,
         }  # fmt: skip
-        return _Booster(lightgbm.train({**given, **more, **fixed}, data, trees), len(rows.names))
+        return _Booster(lightgbm.train({**_BINS, **given, **more, **fixed}, data, trees), len(rows.names))
 
 
 class _Booster:

@@ -7,7 +7,7 @@ a float32 value falls on the same side; and a missing value takes the way the li
 
 from __future__ import annotations
 
-__all__ = ["Node", "linear_model", "trees_model"]
+__all__ = ["Node", "below", "linear_model", "trees_model"]
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -36,11 +36,16 @@ class Node(NamedTuple):
     weight: float = 0.0
 
 
-def _below(value: float) -> float:
+def below(value: float) -> float:
+    """The largest float32 that is below a float32."""
+    return float(np.nextafter(np.float32(value), np.float32(-np.inf)))
+
+
+def _at_most(value: float) -> float:
     """The largest float32 that is not above."""
     with np.errstate(over="ignore"):
         near = np.float32(value)
-    return float(np.nextafter(near, np.float32(-np.inf)) if float(near) > value else near)
+    return below(value) if float(near) > value else float(near)
 
 
 def trees_model(trees: Sequence[Sequence[Node]], intercept: float, width: int) -> bytes:
@@ -52,7 +57,7 @@ def trees_model(trees: Sequence[Sequence[Node]], intercept: float, width: int) -
         nodes_treeids=[tree for tree, _, _ in nodes], nodes_nodeids=[number for _, number, _ in nodes],
         nodes_featureids=[max(node.feature, 0) for *_, node in nodes],
         nodes_modes=["LEAF" if node.feature < 0 else "BRANCH_LEQ" for *_, node in nodes],
-        nodes_values=[_below(node.threshold) for *_, node in nodes],
+        nodes_values=[_at_most(node.threshold) for *_, node in nodes],
         nodes_truenodeids=[node.true for *_, node in nodes], nodes_falsenodeids=[node.false for *_, node in nodes],
         nodes_missing_value_tracks_true=[int(node.missing_true) for *_, node in nodes],
         target_treeids=[tree for tree, _, _ in leaves], target_nodeids=[number for _, number, _ in leaves],

@@ -9,7 +9,7 @@ on that day are left out of it: a bank has blocked them.
 
 from __future__ import annotations
 
-__all__ = ["Fold", "Span", "Window", "folds", "last_window", "tested", "within"]
+__all__ = ["Fold", "Span", "Window", "folds", "last_window", "rows_to_judge", "within"]
 
 import msgspec
 import numpy as np
@@ -95,7 +95,7 @@ def within(history: History, span: Span) -> Indices:
     return rows
 
 
-def tested(history: History, fold: Fold, delay_ms: int) -> Indices:
+def rows_to_judge(history: History, fold: Fold, delay_ms: int) -> Indices:
     """The payments that a fold is judged on: without those of cards known as compromised by that day.
 
     Raises:

@@ -35,7 +35,7 @@ from models.registry import (
 )
 from models.training.calibrate import cards_a_day, threshold_of
 from models.training.card import card_of
-from models.training.folds import Fold, Span, Window, folds, last_window, tested, within
+from models.training.folds import Fold, Span, Window, folds, last_window, rows_to_judge, within
 from models.training.history import History
 from models.training.learners import Fitted, Learner, Options, Value
 from models.training.linear import fit_sigmoid, sigmoid
@@ -48,6 +48,7 @@ Tell = Callable[[str], None]
 ALGORITHMS = {
     "lightgbm": "models.training.boosting:BoostedTrees",
     "logistic": "models.training.linear:LogisticRegression",
+    "xgboost": "models.training.xgboosting:XGBoostedTrees",
 }
 PARITY_ROWS, PARITY_MAX = 10_000, 1e-5
 
@@ -127,7 +128,7 @@ def train(history: History, settings: Settings, *, name: str, label: str, plan: 
     *validation, final = folds(history, settings.window)
     chosen = _search(history, validation, learner, settings, tell)
     delay, options = settings.window.delay_ms, settings.options
-    rows = history.take(tested(history, final, delay))
+    rows = history.take(rows_to_judge(history, final, delay))
     judged = _Judged(
         rows, learner.fit(history.take(within(history, final.train)), chosen.parameters, options).raw(rows.matrix)
     )
@@ -174,7 +175,10 @@ def _learner(algorithm: str) -> Learner:
 def _search(history: History, validation: Sequence[Fold], learner: Learner, settings: Settings, tell: Tell) -> _Chosen:
     """Try the usual parameters, then drawn ones; the best by the mean of the folds' average precision."""
     parts = [
-        (history.take(within(history, fold.train)), history.take(tested(history, fold, settings.window.delay_ms)))
+        (
+            history.take(within(history, fold.train)),
+            history.take(rows_to_judge(history, fold, settings.window.delay_ms)),
+        )
         for fold in validation
     ]
     random = np.random.default_rng(settings.options.seed)
@@ -282,7 +286,7 @@ def _parity(content: bytes, fitted: Fitted, history: History, by: tuple[float, f
         raise ConfigError(
             f"the exported model is not the trained one: its probabilities differ by up to {largest:.2g}, "
             f"{PARITY_MAX:g} is allowed; nothing was registered",
-            hint="report it, with the versions of lightgbm, onnx and onnxruntime; meanwhile: --algorithm logistic",
+            hint="report it, with the versions in `pip list`; meanwhile: --algorithm logistic",
         )
     return Parity(PARITY_ROWS, float(f"{largest:.2g}"))
 

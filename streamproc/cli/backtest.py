@@ -6,7 +6,6 @@ __all__ = ["EXAMPLES", "BacktestCommand", "command", "one_input_each", "replacin
 
 import os
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -164,38 +163,31 @@ def _tell(summary: Summary, plans: Sequence[Plan], output: Path, calls: CallsMod
 
 
 def _backtest(
-    plans: Sequence[Plan],
-    paths: Mapping[str, Sequence[Path]],
-    output: Path,
-    calls: CallsMode,
-    reporting: Reporting | None,
+    plans: Sequence[Plan], paths: Mapping[str, Sequence[Path]], output: Path, calls: CallsMode, to: Reporting | None
 ) -> Summary:
     from operators.plan import streams_of
     from streamproc.cli.calls import LiveCalls, declared_defaults
     from streamproc.cli.decision_table import DecisionTable
     from streamproc.cli.progress import Progress
     from streamproc.cli.replay_files import FileReplay
-    from streamproc.cli.side_rows import file_pieces
+    from streamproc.cli.side_rows import sides_of
     from streamproc.cli.summary import Summary, alerts_beside, late_beside, letters_beside, rows_beside
 
-    summary = Summary(plans[-1])
-    tables = DecisionTable(plans)
-    decided, *others = streams_of(plans).items()
-    now_ms = time.time_ns() // 1_000_000
-    sides = {name: file_pieces(stream, paths[name], now_ms) for name, stream in others}
+    summary, tables = Summary(plans[-1]), DecisionTable(plans)
+    decided = paths[next(iter(streams_of(plans)))]
     letters, alerts, late = letters_beside(output), alerts_beside(output), late_beside(output)
     beside = {("alert", ""): alerts, ("late", ""): late}
     beside |= {("row", one.name): rows_beside(output, one.name) for plan in plans for one in plan.statements}
     with (
         LiveCalls() if calls is CallsMode.LIVE else nullcontext(declared_defaults) as answers,
-        Progress("backtest", sum(path.stat().st_size for path in paths[decided[0]])) as progress,
+        Progress("backtest", sum(path.stat().st_size for path in decided)) as progress,
         replacing(letters) as letters_at,
         ExitStack() as told,
         replacing(output) as output_at,
         open(letters_at, "wb") as letters_file,
         _row_groups(output_at, tables.schema) as write,
     ):
-        replay = FileReplay(plans, sides, answers)
+        replay = FileReplay(plans, sides_of(plans, paths), answers)
         drafts = {what: told.enter_context(replacing(path)) for what, path in beside.items()}
         files = {what: told.enter_context(open(draft, "wb")) for what, draft in drafts.items()}
 
@@ -203,17 +195,17 @@ def _backtest(
             for what, lines in summary.tell(replay.told()).items():
                 files[what].writelines(lines)
 
-        for result in replay.run(paths[decided[0]]):
+        for result in replay.run(decided):
             write(tables.table(result.judged))
             letters_file.writelines(summary.add(result))
-            if reporting:
-                reporting.add(result)
+            if to:
+                to.add(result)
             tell()
             progress.update(result.progress, summary.rows)
         replay.end()
         tell()
-        if reporting and summary.decisions.total():
-            summary.report = told.enter_context(_made(reporting))
+        if to and summary.decisions.total():
+            summary.report = told.enter_context(_made(to))
     summary.side_rows = replay.side_rows
     for path, counts in ((letters, summary.dead_letters), (alerts, summary.alerts), (late, summary.late)):
         if not counts:

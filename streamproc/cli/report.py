@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ["Reporting", "Told", "changes_beside"]
 
-import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
@@ -27,7 +26,7 @@ from streamproc.cli.options import refuse_unless
 from streamproc.cli.progress import Progress
 from streamproc.cli.replay_files import FileReplay, Result
 from streamproc.cli.report_options import ReportOptions
-from streamproc.cli.side_rows import file_pieces
+from streamproc.cli.side_rows import sides_of
 from streamproc.report.page import page
 from streamproc.report.report import Changed, Comparison, Report
 
@@ -177,14 +176,12 @@ def _name(plans: Sequence[Plan], first: Sequence[Plan], path: str | None) -> str
 
 
 def _replayed(plans: Sequence[Plan], judged: Judgements, paths: dict[str, list[Path]], calls: CallsMode) -> None:
-    decided, *others = streams_of(plans).items()
-    now_ms = time.time_ns() // 1_000_000
-    sides = {name: file_pieces(stream, paths[name], now_ms) for name, stream in others}
+    decided = paths[next(iter(streams_of(plans)))]
     live: AbstractContextManager[Answers] = LiveCalls() if calls is CallsMode.LIVE else nullcontext(declared_defaults)
     rows = 0
-    with live as answers, Progress("compare", sum(path.stat().st_size for path in paths[decided[0]])) as progress:
-        replay = FileReplay(plans, sides, answers)
-        for result in replay.run(paths[decided[0]]):
+    with live as answers, Progress("compare", sum(path.stat().st_size for path in decided)) as progress:
+        replay = FileReplay(plans, sides_of(plans, paths), answers)
+        for result in replay.run(decided):
             judged.add(result)
             replay.told()
             rows += len(result.piece.rows)

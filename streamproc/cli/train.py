@@ -55,7 +55,7 @@ def command(
 
     Features come from the very plan that `run` executes, each as of its payment. Needs the extra `streamproc[train]`.
     """
-    _need_libraries()
+    _need_libraries(algorithm)
 
     from models.training.folds import Window
     from models.training.learners import Options
@@ -65,9 +65,9 @@ def command(
     loaded, found = _model_of(pipeline, model)
     options = Options(seed, threads, positive_weight, found.increasing, found.decreasing)
     refuse_unless(
-        algorithm is given.Algorithm.LIGHTGBM or not found.increasing + found.decreasing,
+        algorithm is not given.Algorithm.LOGISTIC or not found.increasing + found.decreasing,
         "logistic regression knows no constraints",
-        f"take increasing and decreasing out of the model {model}, or --algorithm lightgbm",
+        f"take increasing and decreasing out of the model {model}, or --algorithm lightgbm or xgboost",
     )
     settings = Settings(algorithm, window, options, trials, minutes, false_positives, cards_a_day)
     with terminable():
@@ -78,10 +78,11 @@ def command(
     _register(registry, model, trained, Path(pipeline).parent, as_json)
 
 
-def _need_libraries() -> None:
+def _need_libraries(algorithm: given.Algorithm) -> None:
     from importlib.util import find_spec
 
-    missing = [name for name in ("lightgbm", "onnx") if find_spec(name) is None]
+    learner = (algorithm,) if algorithm is not given.Algorithm.LOGISTIC else ()
+    missing = [name for name in (*learner, "onnx") if find_spec(name) is None]
     refuse_unless(
         not missing, f"training needs {' and '.join(missing)}", "install them: pip install 'streamproc[train]'"
     )

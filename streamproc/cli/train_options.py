@@ -33,6 +33,7 @@ class Algorithm(StrEnum):
     """What learns."""
 
     LIGHTGBM = "lightgbm"
+    XGBOOST = "xgboost"
     LOGISTIC = "logistic"
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -100,7 +101,8 @@ def test_a_version_is_whole_and_serves(cli: Cli, folder: Path) -> None:
     done = cli("backtest", "shop.yaml", "--input", "p.ndjson", "--output", "out.parquet")
     assert done.code == 0, done.err
     table = pq.read_table("out.parquet")
-    above = sum(score > found.threshold.score for score in table["score"].to_pylist())
+    scores = np.array(table["score"].to_pylist())
+    above = int((scores > found.threshold.score).sum())
     assert 0 < above < 300
 
 
@@ -108,7 +110,12 @@ def test_what_it_learns_from_is_what_serving_gives(cli: Cli, folder: Path, monke
     train(cli)
     given: list[Any] = []
     score = OnnxModel.score
-    monkeypatch.setattr(OnnxModel, "score", lambda self, matrix: given.append(matrix.copy()) or score(self, matrix))
+
+    def kept(model: OnnxModel, matrix: Any) -> Any:
+        given.append(matrix.copy())
+        return score(model, matrix)
+
+    monkeypatch.setattr(OnnxModel, "score", kept)
     cli("backtest", "shop.yaml", "--input", "p.ndjson", "--output", "out.parquet")
     digest = manifest().data.digest
     from streamproc.cli.labelled import Blank, Labels, joined, read_history
@@ -197,9 +204,11 @@ def test_without_the_extra_it_says_what_to_install(cli: Cli, folder: Path, monke
 
 
 def test_an_export_that_differs_is_not_registered(cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from models.training import boosting
+    from models.training.export import trees_model
 
-    right = boosting.trees_model
-    monkeypatch.setattr(boosting, "trees_model", lambda trees, intercept, width: right(trees, intercept + 0.01, width))
+    def wrong(trees: Any, intercept: float, width: int) -> bytes:
+        return trees_model(trees, intercept + 0.01, width)
+
+    monkeypatch.setattr("models.training.boosting.trees_model", wrong)
     assert "the exported model is not the trained one" in train(cli, *SHORT, code=2)
     assert not Path("reg").exists()

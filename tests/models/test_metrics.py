@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.training.calibrate import threshold_of
-from models.training.folds import Window, folds, tested
+from models.training.folds import Window, folds, rows_to_judge
 from models.training.history import DAY_MS, History
 from models.training.metrics import auc, average_precision, card_precision, measured, recall_at
 from state.errors import ConfigError
@@ -63,7 +63,7 @@ def test_a_fold_is_judged_as_the_book_does_it(seed: int) -> None:
     assert [fold.train.start // DAY_MS for fold in made] == [1, 3]
     for fold in made:
         wanted = plain.tested(rows, fold.train.start, 2, 2, 2)
-        assert tested(found, fold, window.delay_ms).tolist() == wanted
+        assert rows_to_judge(found, fold, window.delay_ms).tolist() == wanted
 
 
 def test_labels_are_known_before_a_fold_is_judged() -> None:
