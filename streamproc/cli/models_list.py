@@ -15,14 +15,11 @@ def command(registry: Registry, *, as_json: AsJson = False) -> None:
     """List the versions of all models in a registry, with what they reached on the days of their test."""
     import msgspec
 
-    from models.registry import MANIFEST, names, read_manifest, versions
+    from models.registry import open_registry
     from streamproc.cli.aligned import aligned
 
-    found = [
-        (number, read_manifest(registry / name / str(number) / MANIFEST))
-        for name in names(registry)
-        for number in versions(registry, name)
-    ]
+    models = open_registry(registry)
+    found = [(number, models.manifest(name, number)) for name in models.names() for number in models.versions(name)]
     with writing_stdout():
         if as_json:
             each = [

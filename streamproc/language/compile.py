@@ -6,14 +6,15 @@
 
 from __future__ import annotations
 
-__all__ = ["compile_pipeline", "compile_stages"]
+__all__ = ["ModelLoader", "compile_pipeline", "compile_stages", "open_onnx"]
 
 from collections.abc import Callable, Collection, Set
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
+from models.registry import Registered, open_registry
 from operators.call import CallSpec
 from operators.operator import STRING, OutputField
 from operators.plan import ROUTE, STREAM, DecisionSpec, Plan
@@ -44,8 +45,8 @@ from streamproc.language.statements import (
 from streamproc.language.steps import LoadedModel, StepBuilder
 from streamproc.language.user_operators import OperatorLoader, load_operator
 
-ModelLoader = Callable[[Path], LoadedModel]
-"""An ONNX file -> what ScoreOperator scores with."""
+ModelLoader = Callable[[Any], LoadedModel]
+"""An ONNX file (Path), or a version (models.registry.Registered) -> what ScoreOperator scores with."""
 
 
 def compile_pipeline(
@@ -94,7 +95,7 @@ def compile_stages(
         stream, calls = gathered([part.stream for part in parts]), parts[0].calls
         streams = {name: stream, **others[stage.name]}
         compiler = _StageCompiler(pipeline, stage, mine, streams, tables=tables, problems=problems)
-        compiled = compiler.compile(operators, models or _open_onnx, wrong, statements)
+        compiled = compiler.compile(operators, models or open_onnx, wrong, statements)
         if not problems.errors:
             timed = tuple(msgspec.structs.replace(call, deadline_ms=pipeline.deadline) for call in calls)
             plans.append(msgspec.structs.replace(compiler.plan(compiled), calls=timed))
@@ -224,7 +225,7 @@ class _StageCompiler:
             alerts=tuple(builder.alerts),
             idle_ms=stage.watermark.idle if waits else 0,
             statements=tuple(one.spec for one in statements),
-            warnings=tuple(line for one in statements for line in one.warnings),
+            warnings=(*builder.warnings, *(line for one in statements for line in one.warnings)),
             live=live_tables(pipeline, builder),
             partition_by=stage.partition_by,
             gather=gather_spec(self._way),
@@ -364,9 +365,10 @@ def _user_operators(pipeline: Pipeline, load: OperatorLoader, draft: Draft, prob
     return len(problems.errors) == before
 
 
-def _open_onnx(path: Path) -> LoadedModel:
+def open_onnx(where: Path | Registered) -> LoadedModel:
     """Opened only where a model is used: importing the runtime of ONNX takes a while."""
     from models.onnx import OnnxModel
-    from models.registry import MANIFEST, open_model
 
-    return open_model(path) if path.name == MANIFEST else OnnxModel(path)
+    if isinstance(where, Path):
+        return OnnxModel(where)
+    return open_registry(where.registry).model(where.name, where.version)

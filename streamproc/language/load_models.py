@@ -12,12 +12,11 @@ from streamproc.language.yaml_tree import Items
 
 _NONE: tuple[str, ...] = ()
 _VERSIONS = 999_999_999
-_REGISTERED = "{registry}/{name}/{version}/manifest.json"
 
 
-def read_model(name: str, section: Section) -> Model:
+def read_model(section: Section) -> Model:
     """A model: an ONNX file, or a version in a registry."""
-    file = _file(name, section)
+    file, registry, version = _file(section)
     features = section.need("features", names, _NONE, "the model's inputs, in its order")
     tiers = _tiers(section)
     no_score = section.get("no_score", text, "")
@@ -27,14 +26,16 @@ def read_model(name: str, section: Section) -> Model:
     for key in ("champion", "challenger", "shadow"):
         section.later(key, "champions, challengers and shadows")
     section.close()
-    return Model(file, features, tiers, section.place, item_places(section, "features"), no_score, *signs)
+    places = item_places(section, "features")
+    return Model(file, features, tiers, section.place, places, no_score, *signs, registry=registry, version=version)
 
 
-def _file(name: str, section: Section) -> str:
+def _file(section: Section) -> tuple[str, str, int]:
+    """A file; or a registry and a version."""
     if "registry" not in section and "version" not in section:
         for key in ("registry", "version"):
             section.node(key)  # known, so that a misspelt one is told what is right
-        return section.need("file", text, "", "an ONNX file, relative to the pipeline", "registry")
+        return section.need("file", text, "", "an ONNX file, relative to the pipeline", "registry"), "", 0
     if "file" in section:
         section.get("file", text, "")
         section.problems.add(
@@ -42,7 +43,7 @@ def _file(name: str, section: Section) -> str:
         )
     registry = section.need("registry", text, "", "the --registry of `streamproc train`, relative to the pipeline")
     version = section.need("version", whole(1, _VERSIONS), 1, "see `streamproc models list`")
-    return _REGISTERED.format(registry=registry, name=name, version=version)
+    return "", registry, version
 
 
 def _tiers(section: Section) -> dict[str, float]:

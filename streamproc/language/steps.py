@@ -6,8 +6,10 @@ __all__ = ["LoadedModel", "StepBuilder"]
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
+from models.absent import AbsentModel
+from models.registry import Registered, is_address
 from operators.expressions import Compiled, ExpressionOperator
 from operators.operator import Operator, OutputField
 from operators.patterns.operator import PatternOperator
@@ -60,7 +62,7 @@ class StepBuilder:
         self,
         fields: Mapping[str, OutputField],
         lookups: dict[str, LookupTable],
-        open_model: Callable[[Path], LoadedModel],
+        open_model: Callable[[Any], LoadedModel],
         *,
         folder: Path,
         ttl: int,
@@ -70,6 +72,7 @@ class StepBuilder:
         self.steps: list[Operator] = []
         self.alerts: list[AlertSpec] = []
         self.model_digests: dict[str, str] = {}
+        self.warnings: list[str] = []
         self.lookups = lookups
         self._open_model = open_model
         self._folder = folder
@@ -204,9 +207,10 @@ class StepBuilder:
             if self.scope[name].type.kind is Kind.STRING:
                 self._problems.add(f"model {item.name}: the feature {name} is a string", place, "give it numbers")
                 return
-        path = self._folder / item.model.file
         try:
-            model = self._open_model(path)
+            model = self._open_model(self._where(item))
+            if isinstance(model, AbsentModel):
+                self._go_without(item, model.error)
             _check_names(item, model)
             step = ScoreOperator(item.name, model, item.model.features, item.model.tiers)
         except ConfigError as error:
@@ -214,6 +218,23 @@ class StepBuilder:
             return
         self.model_digests[item.name] = model.digest
         self._add(step)
+
+    def _where(self, item: ScoreItem) -> Path | Registered:
+        if item.model.file:
+            return self._folder / item.model.file
+        registry = item.model.registry
+        return Registered(
+            registry if is_address(registry) else str(self._folder / registry), item.name, item.model.version
+        )
+
+    def _go_without(self, item: ScoreItem, error: ConfigError) -> None:
+        """Only where the pipeline itself says what is to be done without a score."""
+        if not item.model.no_score:
+            raise error
+        self.warnings.append(
+            f"model {item.name} cannot be loaded: {error.message}; until it can, at a restart, "
+            f"every row takes its no_score: {item.model.no_score}"
+        )
 
 
 def _check_names(item: ScoreItem, model: LoadedModel) -> None:

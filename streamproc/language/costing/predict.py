@@ -7,6 +7,7 @@ __all__ = ["BATCH", "predict"]
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from models.manifest import MODEL
 from operators.call import SqlQuery
 from operators.expressions import ExpressionOperator
 from operators.expressions.clock import duration_text
@@ -162,8 +163,9 @@ class _Stage:
                 yield self._part("feature", name, details[name], units)
 
     def _score(self, step: ScoreOperator) -> Work:
-        (name,) = self._pipeline.models
-        file = Path(self._pipeline.folder) / self._pipeline.models[name].file
+        ((name, model),) = self._pipeline.models.items()
+        registered = f"{model.registry}/{name}/{model.version}/{MODEL}"
+        file = Path(self._pipeline.folder) / (model.file or registered)
         kb = file.stat().st_size / 1024 if file.is_file() else 0.0
         units = {"score": 1, "score:feature": len(step.inputs), "score:kb": kb}
         return self._part("score", name, f"{len(step.inputs)} features, {kb:,.0f} KiB", units)
