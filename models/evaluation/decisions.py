@@ -70,11 +70,13 @@ class Decisions(msgspec.Struct, frozen=True):
     @property
     def alerted(self) -> npt.NDArray[np.bool_]:
         """Which got another action than the mildest."""
-        return self.action != len(self.actions) - 1
+        alerted: npt.NDArray[np.bool_] = self.action != len(self.actions) - 1
+        return alerted
 
     def whose(self, names: Sequence[str]) -> npt.NDArray[np.bool_]:
         """Which got one of these actions."""
-        return np.isin(self.action, [place for place, action in enumerate(self.actions) if action in names])
+        wanted: npt.NDArray[np.bool_] = np.array([action in names for action in self.actions])
+        return wanted[self.action]
 
     def take(self, rows: npt.NDArray[Any]) -> Decisions:
         """Only the payments `rows` (rising indices, or a mask)."""

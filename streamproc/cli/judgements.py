@@ -1,6 +1,6 @@
 """What a replay decided -> columns of `models.evaluation`, with what the records, or a file of labels, say of it.
 
-About 60 bytes a payment are kept, and one for each rule.
+About 150 bytes a payment are kept, with its id, and one for each rule.
 """
 
 from __future__ import annotations
@@ -92,11 +92,12 @@ class Judgements:
         self._rules = tuple(rule.id for rule in plan.rules)
         self._shadow = {rule.id: place for place, rule in enumerate(plan.rules) if rule.shadow}
         keys = [sources.label, sources.kind, sources.card, sources.amount]
-        keys += [where for _, where, column in sources.segments if not column]
+        keys += [None if column else where for _, where, column in sources.segments]
         self._read_keys = _reader(keys)
         self._cards: dict[Any, int] = {}
         self._parts: list[tuple[npt.NDArray[Any], ...]] = []
         self._kinds: list[str | None] = []
+        self._words: dict[str, str] = {}
         self._values: list[list[Any]] = [[] for _ in sources.segments]
         self._names: tuple[str, ...] = ()
         self._read = 0
@@ -120,14 +121,10 @@ class Judgements:
         ids = [judged.rows.ids[place] for place in judged.fresh[order].tolist()]
         labels, kinds = self._labels([one[0] for one in told], [one[1] for one in told], ids)
         self.ids += ids
-        self._kinds += kinds
-        others = iter(range(4, 4 + len(self._values)))
-        for values, (_, where, column) in zip(self._values, self._sources.segments, strict=True):
-            if column:
-                values.extend(_texts(judged.batch.columns[where].take(order)))
-            else:
-                at = next(others)
-                values.extend(None if one[at] is None else str(one[at]) for one in told)
+        self._kinds += self._shared(kinds)
+        for at, (_, where, column) in enumerate(self._sources.segments):
+            found = _texts(judged.batch.columns[where].take(order)) if column else [one[4 + at] for one in told]
+            self._values[at] += self._shared(found)
         columns = (
             self._read + places[order],
             judged.decided.action[order],
@@ -156,12 +153,15 @@ class Judgements:
             said[0] = label
         return said
 
-    def _labels(self, said: list[Any], kinds: list[Any], ids: list[str]) -> tuple[list[int], list[str | None]]:
+    def _shared(self, values: Sequence[Any]) -> list[str | None]:
+        """As words; equal ones are one object."""
+        words = self._words
+        return [None if value is None else words.setdefault(text := str(value), text) for value in values]
+
+    def _labels(self, said: list[Any], kinds: list[Any], ids: list[str]) -> tuple[list[int], list[Any]]:
         file = self._sources.file
         if file is None:
-            return [-1 if label is None else label for label in said], [
-                None if kind is None else str(kind) for kind in kinds
-            ]
+            return [-1 if label is None else label for label in said], kinds
         self._labelled = self._labelled or any(one in file.labels for one in ids)
         return [file.labels.get(one, file.otherwise) for one in ids], [file.kinds.get(one) for one in ids]
 

@@ -57,7 +57,7 @@ def read_labels(path: Path, key: str, label: str | None, kind: str | None) -> La
 
 
 def _label(value: Any, place: Place) -> int | None:
-    if value is None:
+    if value is None or value != value:  # noqa: PLR0124 - NaN is how a column of numbers has holes
         return None
     found = KINDS.get(value) if isinstance(value, str | int | float) else None
     if found is None:

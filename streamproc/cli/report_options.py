@@ -93,5 +93,5 @@ def report_options(path: Path | None, **given: Any) -> ReportOptions | None:
     refuse_unless(not path.is_dir(), f"{path} is a directory", "name a file")
     kind, labelled = given["fraud_kind"], given["label"] or given["labels"]
     refuse_unless(not kind or bool(labelled), "--fraud-kind without labels", "say what is a fraud: --label or --labels")
-    lists = {name: tuple(given.pop(name) or ()) for name in ("segments", "decline")}
+    lists: dict[str, Any] = {name: tuple(given.pop(name) or ()) for name in ("segments", "decline")}
     return ReportOptions(path=path, **lists, **given)

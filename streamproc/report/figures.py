@@ -32,7 +32,8 @@ def percent(share: float | None) -> str:
     """
     if share is None:
         return NOTHING
-    digits = 0 if share >= 1 else 1 if share >= 0.01 or share == 0 else 2 if share >= 0.0001 else 4
+    size = abs(share)
+    digits = 0 if size >= 1 else 1 if size >= 0.01 or size == 0 else 2 if size >= 0.0001 else 4
     return f"{100 * share:.{digits}f} %"
 
 

@@ -140,27 +140,23 @@ def calibrated(found: Evaluation) -> Html:
     return tag("div", drawn, table(heads, rows), class_="charts")
 
 
+def _line(name: str, css: str, values: Sequence[float | None]) -> Line:
+    """What is not known has no point."""
+    return Line(name, [(float(at), value) for at, value in enumerate(values) if value is not None], css)
+
+
 def over_time(found: Evaluation, settings: Settings) -> Html:
     """By day, or by several."""
-    periods, names = found.periods, [day(one.start)[5:] for one in found.periods]
+    periods, names, k = found.periods, [day(one.start)[5:] for one in found.periods], settings.capacity
     rates = [
-        Line(
-            name, [(float(at), value) for at, one in enumerate(periods) if (value := of(one.measures)) is not None], css
-        )
-        for name, css, of in (
-            ("alert rate", "one", lambda m: m.alert_rate),
-            ("decline rate", "two", lambda m: m.decline_rate),
-            ("insult rate", "three", lambda m: m.insult_rate),
-        )
+        _line("alert rate", "one", [one.measures.alert_rate for one in periods]),
+        _line("decline rate", "two", [one.measures.decline_rate for one in periods]),
+        _line("insult rate", "three", [one.measures.insult_rate for one in periods]),
     ]
-    k = settings.capacity
     shares = [
-        Line(name, [(float(at), value) for at, one in enumerate(periods) if (value := of(one)) is not None], css)
-        for name, css, of in (
-            ("frauds found", "one", lambda p: p.measures.detection_rate),
-            (f"P@{k}", "two", lambda p: p.precision),
-            (f"card P@{k}", "three", lambda p: p.card_precision),
-        )
+        _line("frauds found", "one", [one.measures.detection_rate for one in periods]),
+        _line(f"P@{k}", "two", [one.precision for one in periods]),
+        _line(f"card P@{k}", "three", [one.card_precision for one in periods]),
     ]
     top = max((y for line in rates for _, y in line.points), default=0.0) or 1.0
     drawn = [chart("Rates", ("", "share of payments"), rates, (1.0, top), x_names=names)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from pathlib import Path
 from typing import Any
@@ -130,7 +131,9 @@ def test_labels_of_a_file_apart_say_the_same(cli: Cli, folder: Path) -> None:
     Path("labels.csv").write_text("Id,is_fraud,how\n" + "".join(
         f"{row['Id']},{'' if row['is_fraud'] is None else row['is_fraud']},{row['how']}\n" for row in some
     ))  # fmt: skip
-    for name in ("labels.parquet", "labels.ndjson", "labels.csv"):
+    holes = [math.nan if row["is_fraud"] is None else float(row["is_fraud"]) for row in some]
+    pq.write_table(pa.table(wanted | {"is_fraud": pa.array(holes)}), "holes.parquet")
+    for name in ("labels.parquet", "holes.parquet", "labels.ndjson", "labels.csv"):
         backtest(cli, "--labels", name, "--label", "is_fraud", "--fraud-kind", "how")
         assert words()[4:] == inside[4:], name
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -106,15 +107,14 @@ def test_scores_are_judged_as_defined(some: list[Payment], k: int) -> None:
     judged = decisions(some).judged
     assert payment_precision(judged, k) == pytest.approx(plain.payment_precision(some, k))
     rows = plain.judged(some)
-    bins = [
-        (one.low, one.payments, one.frauds, pytest.approx(one.predicted))
-        for one in calibration(judged.labels, judged.scores)
-    ]
-    assert bins == plain.calibration(some)
+    bins = calibration(judged.labels, judged.scores)
+    for one, wanted in zip(bins, plain.calibration(some), strict=True):
+        assert (one.low, one.payments, one.frauds, one.predicted) == pytest.approx(wanted)
     for point in points(judged, 1000):
-        wanted = plain.flagged_from(some, point.score)
-        assert (point.flagged, point.frauds, point.fraud_value, point.cards_a_day) == pytest.approx(wanted)
-    assert [point.score for point in points(judged, 1000)] == sorted({one.score for one in rows}, reverse=True)
+        flagged = plain.flagged_from(some, point.score)
+        assert (point.flagged, point.frauds, point.fraud_value, point.cards_a_day) == pytest.approx(flagged)
+    scores = {row.score for row in rows if row.score is not None}
+    assert [point.score for point in points(judged, 1000)] == sorted(scores, reverse=True)
     quality = evaluated(decisions(some), Settings(capacity=k)).quality
     assert quality is not None
     metric_rows = [(one.day * DAY_MS, one.card, bool(one.label), one.score) for one in rows if one.score is not None]
@@ -148,12 +148,12 @@ def test_differences_are_told_both_ways(pairs: list[tuple[Payment, str]]) -> Non
         assert one.legitimate == sum(row.label is False for row in rows)
         assert one.value == pytest.approx(plain.value(rows))
     for places, stricter in ((found.stricter, True), (found.milder, False)):
-        rows = sorted(
+        order = sorted(
             (place for place, (old, action) in enumerate(pairs)
              if action != old.action and (ACTIONS.index(action) < ACTIONS.index(old.action)) == stricter),
             key=lambda place: -math.inf if before[place].amount is None else before[place].amount or 0.0, reverse=True,
         )  # fmt: skip
-        assert places.tolist() == [[place, place] for place in rows]
+        assert places.tolist() == [[place, place] for place in order]
     assert found.same + len(found.stricter) + len(found.milder) == len(pairs)
 
 
@@ -191,7 +191,7 @@ def test_long_times_are_told_in_weeks() -> None:
         ({"amount": None}, "Amounts are not known"),
     ],
 )
-def test_what_cannot_be_said_is_named(change: dict[str, None], said: str) -> None:
+def test_what_cannot_be_said_is_named(change: dict[str, Any], said: str) -> None:
     some = [Payment(20_000, n, 5.0, n == 1, 10.0 * n, "review", (), None) for n in range(3)]
     assert evaluated(decisions(some), Settings()).missing == ()
     found = evaluated(decisions([one._replace(**change) for one in some]), Settings())

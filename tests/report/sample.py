@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 
-import numpy as np
-
 from models.evaluation.differences import differences
 from models.evaluation.evaluation import Settings, evaluated
 from streamproc.report.report import Changed, Comparison, Report
@@ -53,8 +51,7 @@ def report(*, compared: bool = True, some: list[Payment] | None = None) -> Repor
             tuple(changed("stricter", n) for n in range(3)), len(moves.stricter),
             tuple(changed("milder", n) for n in range(20)), len(moves.milder), 23, "report.changes.ndjson",
         )  # fmt: skip
-    times = np.array([before.times.min(), before.times.max()]).tolist()
     return Report(
-        "shop", "0" * 64, ("may.parquet", "june.parquet"), "column is_fraud of the input", *times, 3, 17, SETTINGS,
-        found, comparison,
+        "shop", "0" * 64, ("may.parquet", "june.parquet"), "column is_fraud of the input", int(before.times.min()),
+        int(before.times.max()), 3, 17, SETTINGS, found, comparison,
     )  # fmt: skip

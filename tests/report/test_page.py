@@ -108,4 +108,4 @@ def test_a_cell_stands_below_its_head(head: str, wanted: str) -> None:
 
 def test_nothing_known_is_a_dash_and_not_zero() -> None:
     assert (percent(None), ratio(None)) == ("–", "–")
-    assert (percent(0.0), percent(0.00005), amount(0.5)) == ("0.0 %", "0.0050 %", "0.50")
+    assert (percent(0.0), percent(0.00005), percent(-0.5), amount(0.5)) == ("0.0 %", "0.0050 %", "-50.0 %", "0.50")
