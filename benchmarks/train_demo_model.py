@@ -22,8 +22,8 @@ import onnx
 from onnxmltools import convert_lightgbm
 from onnxmltools.convert.common.data_types import FloatTensorType
 
-from models.training.history import History
-from streamproc.cli.labelled import Blank, joined, read_history
+from models.training.history import History, joined
+from streamproc.cli.labelled import Blank, read_history
 from streamproc.language import compile_stages, load_pipeline
 from streamproc.services.generator import FRAUD_KINDS, SEQUENCE_KINDS, GeneratorOptions, generate, write_ndjson
 

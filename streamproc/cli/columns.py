@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["absent_columns", "check_columns", "check_text", "file_columns", "survey"]
+__all__ = ["absent_columns", "check_columns", "file_columns", "survey"]
 
 import csv
 import io
@@ -30,7 +30,7 @@ def survey(paths: Sequence[Path], schema: StreamSchema) -> None:
         ConfigError: a file cannot be read, is no text of its kind, or lacks a column that every record needs.
     """
     for path in dict.fromkeys(paths):
-        check_text(path)
+        _check_text(path)
         names = file_columns(path)
         if names is None:
             continue
@@ -39,7 +39,7 @@ def survey(paths: Sequence[Path], schema: StreamSchema) -> None:
             sys.stderr.write(f"warning: {path}: {line}\n")
 
 
-def check_text(path: Path) -> None:
+def _check_text(path: Path) -> None:
     """Refuse a file of which each line would become a dead letter: UTF-16, or one JSON array.
 
     Raises:

@@ -22,6 +22,7 @@ from streamproc.cli import (
     new,
     publish_table,
     repartition,
+    retrain,
     run,
     schema,
     sql,
@@ -81,6 +82,7 @@ app.command("backtest", epilog=_example(backtest), cls=backtest.BacktestCommand)
 app.command("sql", epilog=_example(sql), cls=sql.SqlCommand)(sql.command)
 app.command("test", epilog=_example(test))(test.command)
 app.command("train", epilog=_example(train), cls=backtest.BacktestCommand)(train.command)
+app.command("retrain", epilog=_example(retrain), cls=backtest.BacktestCommand)(retrain.command)
 app.command("generate", epilog=_example(generate))(generate.command)
 app.command("check", epilog=_example(check))(check.command)
 app.command("repartition", epilog=_example(repartition), cls=EnvironmentCommand)(repartition.command)

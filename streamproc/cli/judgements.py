@@ -20,7 +20,7 @@ from operators.batch import Column
 from operators.plan import Plan
 from operators.schema import Kind
 from state.errors import ConfigError, Place
-from streamproc.cli.labelled import KINDS
+from streamproc.cli.labelled import kind_of
 from streamproc.cli.labels_file import LabelsFile, read_labels
 from streamproc.cli.options import refuse_unless
 from streamproc.cli.replay_files import Result
@@ -145,12 +145,8 @@ class Judgements:
         said[2] = self._cards.setdefault(card, len(self._cards))
         if said[0] is not None:
             self._labelled = True
-            label = KINDS.get(said[0]) if isinstance(said[0], str | int | float) else None
-            if label is None:
-                where = Place(str(result.path), result.piece.numbers[place])
-                hint = "name a column that says fraud or not"
-                raise ConfigError(f"the label {self._sources.label} is neither 0, 1, true nor false", where, hint)
-            said[0] = label
+            where = Place(str(result.path), result.piece.numbers[place])
+            said[0] = kind_of(said[0], str(self._sources.label), where)
         return said
 
     def _shared(self, values: Sequence[Any]) -> list[str | None]:

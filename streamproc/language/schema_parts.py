@@ -250,10 +250,7 @@ TABLE = mapping(
 MODEL = mapping(
     {
         "file": text("An ONNX classifier, relative to the pipeline."),
-        "registry": text(
-            "In the place of `file`: where `streamproc train` has put it: "
-            "a directory, relative to the pipeline, or an address."
-        ),
+        "registry": text("In the place of `file`: that of `streamproc train`, a directory here or an address."),
         "version": numbered(1, 999_999_999, "Of the registered model of this name.", whole=True),
         "features": flat("The columns it takes, in its order."),
         "tiers": described({"type": "object", "additionalProperties": numbered(0, 100, "The score from which on.")},

@@ -195,7 +195,7 @@ def test_a_summary_names_the_files(cli: Cli, folder: Path) -> None:
         (["--labels", "none.csv"], "none.csv: there is no such file"),
         (["--labels", "other.csv"], "other.csv: there is no column 'Id'"),
         (["--labels", "strange.csv"], "none of the payments is in the file of --labels"),
-        (["--labels", "strange.csv", "--label", "Id"], "strange.csv:2: a label is neither 0, 1, true nor false"),
+        (["--labels", "strange.csv", "--label", "Id"], "strange.csv:1: the label Id is neither 0, 1, true nor false"),
         (["--fraud-kind", "how"], "--fraud-kind without labels"),
         (["--compare", "missing.yaml"], "missing.yaml"),
         (["--decline", "refuse"], "--decline: no action is called refuse (decline, challenge, review, approve)"),
