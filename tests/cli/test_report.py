@@ -193,7 +193,7 @@ def test_a_summary_names_the_files(cli: Cli, folder: Path) -> None:
         (["--card", "crd"], "--card: the stream payments has no field crd"),
         (["--segment", "contry"], "--segment: the stream payments has no field contry (did you mean country?)"),
         (["--labels", "none.csv"], "none.csv: there is no such file"),
-        (["--labels", "other.csv"], "other.csv: there is no column 'Id'"),
+        (["--labels", "other.csv"], "other.csv:1: there is no column 'Id'"),
         (["--labels", "strange.csv"], "none of the payments is in the file of --labels"),
         (["--labels", "strange.csv", "--label", "Id"], "strange.csv:1: the label Id is neither 0, 1, true nor false"),
         (["--fraud-kind", "how"], "--fraud-kind without labels"),
