@@ -10,6 +10,7 @@ from __future__ import annotations
 
 __all__ = [
     "Computed",
+    "Input",
     "Kept",
     "Matches",
     "Pairs",
@@ -18,6 +19,7 @@ __all__ = [
     "Source",
     "StatementSpec",
     "Step",
+    "Union",
     "Windows",
     "columns_read",
 ]
@@ -61,6 +63,15 @@ class Rows(msgspec.Struct, frozen=True):
     stream: str = ""
 
 
+class Union(msgspec.Struct, frozen=True):
+    """Rows of several branches as they stand in a batch, each through steps that give all of them the same columns."""
+
+    branches: tuple[tuple[Rows, tuple[Step, ...]], ...]
+
+
+Input: TypeAlias = Rows | Union
+
+
 class Matches(msgspec.Struct, frozen=True):
     """The rows of a batch where the column `matched` is true."""
 
@@ -73,7 +84,8 @@ class Windows(msgspec.Struct, frozen=True):
 
     `keys`: (key, type) of the values whose JSON text windows are keyed by. `start`, `end`: the keys of the bounds.
     `values`: (key, number of the timed operator, place among its aggregates, the aggregate, type of the result,
-    decimals of what is aggregated).
+    decimals of what is aggregated). `distinct`: numbers of timed operators whose keys have one more value; a window
+    has as many of it as there are such results.
     """
 
     timed: tuple[str, ...]
@@ -81,6 +93,7 @@ class Windows(msgspec.Struct, frozen=True):
     start: str
     end: str
     values: tuple[tuple[str, int, int, TimedAggregate, DataType, int], ...] = ()
+    distinct: tuple[int, ...] = ()
 
 
 class Pairs(msgspec.Struct, frozen=True):
@@ -91,7 +104,7 @@ class Pairs(msgspec.Struct, frozen=True):
     right: tuple[tuple[str, DataType], ...]
 
 
-Source: TypeAlias = Rows | Matches | Windows | Pairs
+Source: TypeAlias = Input | Matches | Windows | Pairs
 
 
 class StatementSpec(msgspec.Struct, frozen=True):
@@ -111,4 +124,7 @@ class StatementSpec(msgspec.Struct, frozen=True):
 
 def columns_read(spec: StatementSpec) -> tuple[str, ...]:
     """The columns of a batch that are read when its rows are told."""
-    return tuple(column for _, column in spec.source.columns) if isinstance(spec.source, Rows | Matches) else ()
+    source = spec.source
+    if isinstance(source, Union):
+        return tuple(dict.fromkeys(name for rows, _ in source.branches for _, name in rows.columns))
+    return tuple(column for _, column in source.columns) if isinstance(source, Rows | Matches) else ()

@@ -13,7 +13,7 @@ from operators.plan import Plan, replay_steps
 from operators.statements.inputs import InputOperator
 from operators.statements.joins import JoinOperator
 from operators.statements.matches import MatchOperator
-from operators.statements.spec import Matches, Pairs, Rows, StatementSpec, Windows
+from operators.statements.spec import Matches, Pairs, Rows, StatementSpec, Union, Windows
 from operators.tables import LookupTable, Match
 from operators.timed.operator import TimedOperator
 from operators.timed.spec import AbsenceSpec, TimedSpec
@@ -63,7 +63,7 @@ def _idle(plan: Plan) -> str:
 
 def _told(statement: StatementSpec) -> str:
     """What the rows of a statement are."""
-    kinds = {Rows: "rows", Matches: "matches", Windows: "windows as they close", Pairs: "pairs"}
+    kinds = {Rows: "rows", Union: "rows", Matches: "matches", Windows: "windows as they close", Pairs: "pairs"}
     return f"{kinds[type(statement.source)]} ({', '.join(name for name, _ in statement.columns)})"
 
 

@@ -44,6 +44,11 @@ sql:
     SELECT window_start AS s, window_end AS e, card, COUNT(amount) AS known
     FROM TABLE(SESSION(TABLE payments PARTITION BY card, DESCRIPTOR(at), INTERVAL '4' SECOND))
     GROUP BY card, window_start, window_end
+  kinds: |
+    SELECT card, COUNT(DISTINCT amount) AS kinds, COUNT(DISTINCT login) FILTER (WHERE amount > 20) AS ways
+    FROM payments GROUP BY card, HOP(at, INTERVAL '3' SECOND, INTERVAL '6' SECOND)
+  both: |
+    SELECT id, 'login' AS why FROM payments WHERE login UNION ALL SELECT id, 'large' FROM payments WHERE amount > 70
   tested: |
     SELECT card, a, c - 1 AS c FROM payments MATCH_RECOGNIZE (
       PARTITION BY card ORDER BY at MEASURES A.id AS a, C.amount AS c
@@ -56,6 +61,7 @@ TTL = 600_000
 SEEDS = 12
 COUNTED = WindowSpec(WindowKind.TUMBLE, 5000, (TimedAggregate.COUNT,))
 TUMBLE = WindowSpec(WindowKind.TUMBLE, 5000, (TimedAggregate.SUM, TimedAggregate.MAX), of="amount")
+HOP = WindowSpec(WindowKind.HOP, 6000, (TimedAggregate.COUNT,), every=3000)
 SESSION = WindowSpec(WindowKind.SESSION, 4000, (TimedAggregate.COUNT,), of="amount")
 
 
@@ -91,6 +97,22 @@ def windows(rule: WindowSpec, records: list[dict[str, Any]], where: bool) -> lis
         for one in records
     ]
     return [(key, *rest[:3]) for _, key, what, *rest in say(rule, 2000, rows) if what not in ("missed", "absent")]
+
+
+def kinds(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The windows that the oracle tells, with the different values of the rows in them that did not come too late."""
+    found = []
+    taken: list[dict[str, Any]] = []
+    newest = 0
+    for one in records:
+        taken.append(one | {"watermark": newest - 2000})
+        newest = max(newest, one["at"])
+    for card, start, end, _ in windows(HOP, records, where=False):
+        mine = [one for one in taken if one["card"] == card and start <= one["at"] < end and one["watermark"] < end]
+        amounts = {one["amount"] for one in mine if one["amount"] is not None}
+        ways = {one["login"] for one in mine if (cents(one) or 0) > 2000}
+        found.append({"card": card, "kinds": len(amounts), "ways": len(ways)})
+    return found
 
 
 def sequences(records: list[dict[str, Any]]) -> list[tuple[int, dict[str, Any]]]:
@@ -138,6 +160,13 @@ async def judge(world: World) -> Counter[str]:
             for one in records
             if (cents(one) or 0) > 7000 and not one["login"]
         ]
+        assert told["kinds"] == kinds(records)
+        assert told["both"] == [
+            {"id": one["id"], "why": why}
+            for one in records
+            for why, fits in (("login", one["login"]), ("large", (cents(one) or 0) > 7000))
+            if fits
+        ]
         assert told["tested"] == [match for _, match in sequences(records)]
         assert told["pairs"] == paired(records)
         rows = windows(COUNTED, records, where=True)
@@ -160,4 +189,4 @@ def test_rows_of_statements_come_once_whatever_fails(plan: Plan) -> None:
         with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
             seen += runner.run(lived(plan, seed, judge))
     assert seen["crashes"] >= 5
-    assert min(seen[name] for name in ("large", "spent", "visits", "tested", "pairs")) > 50, seen
+    assert min(seen[name] for name in ("large", "spent", "kinds", "both", "visits", "tested", "pairs")) > 50, seen

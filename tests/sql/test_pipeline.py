@@ -58,6 +58,16 @@ WINDOWS = {
     "more keys": f"""SELECT merchant_country, online, items > 20 AS many, card_id, {AGGREGATES}
         FROM payments
         GROUP BY TUMBLE(event_time, INTERVAL '30' MINUTE), merchant_country, online, items > 20, card_id""",
+    "distinct": """SELECT card_id, online, COUNT(DISTINCT merchant_country) AS countries, COUNT(*) AS n,
+            COUNT(DISTINCT cardholder_country) AS homes, COUNT(DISTINCT amount) AS amounts,
+            COUNT(DISTINCT items % 5) FILTER (WHERE items > 9) AS fives, SUM(items) AS items
+        FROM payments GROUP BY online, card_id, TUMBLE(event_time, INTERVAL '20' MINUTE)""",
+    "distinct of hops": """SELECT window_start AS ws, card_id, COUNT(DISTINCT merchant_country) AS countries
+        FROM TABLE(HOP(TABLE payments, DESCRIPTOR(event_time), INTERVAL '4' MINUTE, INTERVAL '12' MINUTE))
+        GROUP BY card_id, window_start, window_end HAVING COUNT(DISTINCT merchant_country) > 1""",
+    "distinct of growing ones": """SELECT window_end AS we, card_id, COUNT(DISTINCT online) AS ways
+        FROM TABLE(CUMULATE(TABLE payments, DESCRIPTOR(event_time), INTERVAL '5' MINUTE, INTERVAL '20' MINUTE))
+        GROUP BY card_id, window_start, window_end""",
     "over results": """SELECT w.c, w.n * 2 AS twice, w.we FROM (SELECT card_id AS c, COUNT(*) AS n,
             TUMBLE_END(event_time, INTERVAL '5' MINUTE) AS we
         FROM (SELECT * FROM payments WHERE items > 2) AS p
@@ -202,6 +212,36 @@ def joined_files(folder: Path) -> dict[str, Path]:
     }
 
 
+UNIONS = {
+    "rows": """SELECT payment_id AS id, items AS n FROM payments WHERE items > 5
+        UNION ALL SELECT change_id, level FROM changes""",
+    "of one stream": """SELECT payment_id AS id, 'many' AS why FROM payments WHERE items > 25
+        UNION ALL SELECT payment_id, 'large' FROM payments WHERE amount > 10000""",
+    "types": "SELECT u.x + 1 AS y FROM (SELECT items AS x FROM payments UNION ALL SELECT amount FROM payments) AS u",
+    "three": """SELECT u.id, u.n * 2 AS twice FROM (SELECT payment_id AS id, items AS n FROM payments UNION ALL
+        (SELECT change_id AS id, level AS n FROM changes UNION ALL SELECT kind, 7 FROM changes)) AS u WHERE u.n > 2""",
+    "windows": """SELECT card_id, COUNT(*) AS n, COUNT(DISTINCT what) AS kinds,
+            TUMBLE_START(at_time, INTERVAL '20' MINUTE) AS ws
+        FROM (SELECT card_id, 'payment' AS what, event_time AS at_time FROM payments UNION ALL
+            SELECT card_id, kind, change_time FROM changes) AS u
+        GROUP BY card_id, TUMBLE(at_time, INTERVAL '20' MINUTE)""",
+    "patterns": """SELECT card_id, change, payment
+        FROM (SELECT card_id, payment_id AS id, items AS n, event_time AS at_time FROM payments UNION ALL
+            SELECT card_id, change_id, 0 - level, change_time FROM changes)
+        MATCH_RECOGNIZE (PARTITION BY card_id ORDER BY at_time MEASURES C.id AS change, P.id AS payment
+            PATTERN (C P) WITHIN INTERVAL '10' MINUTE DEFINE C AS n < 0, P AS n > 10) AS m""",
+}
+
+
+@pytest.mark.parametrize("sql", UNIONS.values(), ids=UNIONS)
+def test_rows_of_several_queries_are_those_of_tables(sql: str, tmp_path: Path) -> None:
+    files = joined_files(tmp_path)
+    mine = streamed(pipeline(JOINED, one=sql), files)["one"]
+    expected = over_tables(sql, files, TABLE + CHANGES_TABLE)
+    assert sorted(map(json.dumps, mine)) == sorted(map(json.dumps, expected))
+    assert len(mine) > 5
+
+
 @pytest.mark.parametrize("sql", JOINS.values(), ids=JOINS)
 def test_pairs_are_those_of_tables(sql: str, tmp_path: Path) -> None:
     files = joined_files(tmp_path)
@@ -245,7 +285,11 @@ REFUSED = {
     "SELECT payment_id FROM payments\nORDER BY amount": "p.yaml:20:5: ORDER BY needs all rows: a stream has no end",
     "SELECT payment_id FROM payments LIMIT 5": "p.yaml:19:37: LIMIT needs all rows",
     "SELECT DISTINCT card_id FROM payments": "p.yaml:19:12: GROUP BY wants a window of time",
-    "SELECT items FROM payments UNION ALL SELECT items FROM payments": "p.yaml:19:32: UNION is not part of a pipeline",
+    "SELECT items FROM payments UNION SELECT items FROM payments": "p.yaml:19:32: GROUP BY wants a window of time",
+    f"""SELECT COUNT(*) AS n FROM (SELECT * FROM payments UNION ALL SELECT * FROM payments WHERE items > 1) AS u
+        {G}""": ("rows of one stream in two queries of UNION ALL go no further than WHERE and SELECT in a pipeline"),
+    f"""SELECT COUNT(*) AS n FROM payments {G}
+        UNION ALL SELECT items AS n FROM payments""": "UNION ALL: rows that have been grouped or matched go no further",
     "SELECT p.items FROM payments p JOIN payments q ON p.card_id = q.card_id": (
         "p.yaml:19:36: JOIN keeps the rows of both sides for the stage's `ttl` (ttl: 1d)"
     ),
@@ -262,7 +306,9 @@ REFUSED = {
     "SELECT COUNT(*) FROM payments GROUP BY TUMBLE(event_time, INTERVAL '5' MINUTE)": (
         "p.yaml:19:35: GROUP BY must have card_id: other groups are spread over partitions"
     ),
-    f"SELECT COUNT(DISTINCT items) FROM payments {G}": "COUNT(DISTINCT ...) is not part of a pipeline's statements",
+    "SELECT COUNT(DISTINCT items) FROM payments GROUP BY card_id, SESSION(event_time, INTERVAL '5' MINUTE)": (
+        "COUNT(DISTINCT ...) in a SESSION is not part of a pipeline's statements"
+    ),
     f"SELECT SUM(CAST(items AS DOUBLE)) FROM payments {G}": "sum of float64 is not exact",
     f"SELECT MIN(merchant_country) FROM payments {G}": "min of string is not exact, or has no meaning",
     "SELECT window_start FROM TABLE(TUMBLE(TABLE payments, DESCRIPTOR(event_time), INTERVAL '5' MINUTE))": (

@@ -11,7 +11,7 @@ from sqlglot.tokenizer_core import TokenType
 
 from operators.batch import Column
 from operators.operator import OutputField
-from operators.statements.spec import Rows, StatementSpec
+from operators.statements.spec import Rows, StatementSpec, Union
 from state.errors import ConfigError
 from streamproc.language.model import SqlEntry
 from streamproc.language.statements import CompiledStatement, StatementStage
@@ -22,7 +22,7 @@ from streamproc.sql.statements import Source, Statement, parse_source
 from streamproc.sql.stream.flows import Flow, Flows, Refused
 from streamproc.sql.stream.joins import join_operator, joined
 from streamproc.sql.stream.matches import UNBOUNDED_MS, matched
-from streamproc.sql.stream.prune import pruned
+from streamproc.sql.stream.prune import pruned, read_of
 from streamproc.sql.stream.windows import grouped
 from streamproc.sql.tables import Table
 
@@ -45,8 +45,8 @@ def compile_entry(entry: SqlEntry, stage: StatementStage) -> CompiledStatement:
         raise Refused(statement).at(None, "TABLE(TUMBLE(...)) wants GROUP BY window_start, window_end")
     steps, read = pruned(flow.steps, {one.key for one in rows.columns})
     source = flow.source
-    if isinstance(source, Rows):
-        source = Rows(tuple((key, name) for key, name in source.columns if key in read), source.stream)
+    if isinstance(source, Rows | Union):
+        source = read_of(source, read)
     made_steps = flow.made
     if flow.join is not None:
         source, step = join_operator(flow, read, stage, f"sql.{entry.name}")
