@@ -29,7 +29,7 @@ from operators.patterns.rows import values_batch
 from operators.patterns.sight import BRITTLE
 from operators.patterns.spec import PatternSpec
 from operators.tables import LookupTable
-from operators.timed.operator import WaitingOperator
+from operators.timed.run import WaitingOperator
 from state.due import DUE, WAITS
 from state.expiry import NEVER
 from state.table import KeyedTable, TableSpec

@@ -17,9 +17,9 @@ from operators.statements.chain import Chain, Relation, true_rows
 from operators.statements.inputs import Reader, key_values, shorter
 from operators.statements.joins import Pair
 from operators.statements.lines import RowEncoder
-from operators.statements.spec import Matches, Pairs, Rows, StatementSpec, Union, Windows
+from operators.statements.spec import Matches, Pairs, Rows, Seen, StatementSpec, Union, Windows
 from operators.timed.alerts import Telling
-from operators.timed.logic import Fired
+from operators.timed.logic import Fired, Told
 from operators.timed.spec import TimedAggregate
 from state.errors import RecordError
 
@@ -40,7 +40,7 @@ class StatementEncoder:
         """
         said: dict[str, list[Emitted]] = {}
         for one in batch.emitted:
-            if isinstance(one.said, Fired | Pair):
+            if isinstance(one.said, Fired | Pair | Told):
                 said.setdefault(one.name, []).append(one)
         return [telling for statement in self._statements for telling in statement.tellings(batch, said)]
 
@@ -61,11 +61,12 @@ class _Statement:
                 return []
             relation = Relation(np.arange(len(told)), _paired(source, told))
             at, keys = [(one.row, one.task) for one in told], [batch.keys[one.row] for one in told]
-        elif isinstance(source, Windows):
-            told = said.get(source.timed[0], [])
+        elif isinstance(source, Windows | Seen):
+            told = said.get(source.name if isinstance(source, Seen) else source.timed[0], [])
             if not told:
                 return []
-            relation = Relation(np.arange(len(told)), _results(source, told, said))
+            columns = _seen(source, told) if isinstance(source, Seen) else _results(source, told, said)
+            relation = Relation(np.arange(len(told)), columns)
             at = [(one.row, one.task) for one in told]
             keys = list(map(_text, _listed(relation.columns[spec.key]))) if spec.key else [one.key for one in told]
         else:
@@ -139,6 +140,11 @@ def _results(source: Windows, told: list[Emitted], said: Mapping[str, list[Emitt
             found = [None if one is None else one[0] / (one[1] * 10**scale) for one in found]
         columns[key] = column_of(kind, found)
     return columns
+
+
+def _seen(source: Seen, told: list[Emitted]) -> dict[str, Column]:
+    """Rows that were told with their values."""
+    return {key: column_of(kind, [one.said.values[n] for one in told]) for n, (key, kind) in enumerate(source.columns)}
 
 
 def _counted(told: Iterable[Emitted]) -> dict[tuple[int, str, int, int], tuple[Any, ...]]:

@@ -16,6 +16,7 @@ __all__ = [
     "Pairs",
     "Renamed",
     "Rows",
+    "Seen",
     "Source",
     "StatementSpec",
     "Step",
@@ -104,7 +105,14 @@ class Pairs(msgspec.Struct, frozen=True):
     right: tuple[tuple[str, DataType], ...]
 
 
-Source: TypeAlias = Input | Matches | Windows | Pairs
+class Seen(msgspec.Struct, frozen=True):
+    """The rows that the step `name` tells when their time has come: (key, type) of their columns."""
+
+    name: str
+    columns: tuple[tuple[str, DataType], ...]
+
+
+Source: TypeAlias = Input | Matches | Windows | Pairs | Seen
 
 
 class StatementSpec(msgspec.Struct, frozen=True):

@@ -212,6 +212,76 @@ def joined_files(folder: Path) -> dict[str, Path]:
     }
 
 
+def over(frame: str, more: str = "") -> str:
+    """A window of a card's rows."""
+    return f"(PARTITION BY card_id{more} ORDER BY event_time {frame})"
+
+
+HOUR = over("RANGE BETWEEN INTERVAL '20' MINUTE PRECEDING AND CURRENT ROW")
+FOUR = over("ROWS BETWEEN 3 PRECEDING AND CURRENT ROW")
+SEEN = """COUNT(*) OVER {0} AS n, COUNT(amount) OVER {0} AS known, SUM(amount) OVER {0} AS total,
+    AVG(items) OVER {0} AS mean, MIN(amount) OVER {0} AS low, MAX(merchant_country) OVER {0} AS last_country,
+    FIRST_VALUE(cardholder_country) OVER {0} AS f, LAST_VALUE(amount) OVER {0} AS l"""
+OVERS = {
+    "time": f"""SELECT payment_id, {SEEN.format(HOUR)}, COUNT(DISTINCT merchant_country) OVER {HOUR} AS countries
+        FROM payments""",
+    "rows": f"""SELECT payment_id, {SEEN.format(FOUR)}, COUNT(DISTINCT cardholder_country) OVER {FOUR} AS homes
+        FROM payments WHERE items > 3""",
+    "all": f"SELECT payment_id, event_time, {SEEN.format(over(''))} FROM payments",
+    "all rows": f"""SELECT card_id, payment_id,
+            {SEEN.format(over("ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW"))},
+            ROW_NUMBER() OVER {over("")} AS place
+        FROM payments""",
+    "this time": f"""SELECT payment_id, SUM(items) OVER {over("RANGE BETWEEN CURRENT ROW AND CURRENT ROW")} AS s,
+            SUM(items) OVER {over("ROWS BETWEEN CURRENT ROW AND CURRENT ROW")} AS own FROM payments""",
+    "before": f"""SELECT payment_id, amount - LAG(amount) OVER {over("")} AS step,
+            LAG(items, 3, 0 - items) OVER {over("")} AS i
+        FROM payments""",
+    "more keys": f"""SELECT payment_id, ROW_NUMBER() OVER {over("", ", merchant_country, items % 2")} AS n
+        FROM payments""",
+    "around and inside": f"""SELECT v.id || '!' AS id, v.n - 1 AS others FROM (SELECT payment_id AS id, n, t FROM (
+            SELECT payment_id, COUNT(*) OVER {HOUR} AS n, event_time AS t FROM (SELECT * FROM payments WHERE online)))
+        AS v WHERE v.n >= 3""",
+}
+KEPT = HEAD.replace("partition_by", "ttl: 3d\npartition_by")
+
+
+def spaced(files_rows: list[Row]) -> list[Row]:
+    """Rows of which several have one time, not later than two minutes behind the newest."""
+    for n, row in enumerate(files_rows):
+        row["event_time"] = stamp((n // 3) * 50_000 - (n % 4) * 20_000)
+    return files_rows
+
+
+@pytest.mark.parametrize("sql", OVERS.values(), ids=OVERS)
+@pytest.mark.parametrize("ties", [False, True])
+def test_what_rows_see_of_those_before_is_as_in_a_table(sql: str, ties: bool, tmp_path: Path) -> None:
+    files = {"payments": write(tmp_path, "payments", spaced(rows(4)) if ties else rows(4))}
+    mine = streamed(pipeline(KEPT, one=sql), files)["one"]
+    expected = over_tables(sql, files)
+    assert sorted(map(json.dumps, mine)) == sorted(map(json.dumps, expected))
+    assert len(mine) > 5
+
+
+def test_over_tells_rows_in_order_of_time_and_none_that_come_too_late(tmp_path: Path) -> None:
+    times = [("a", 0), ("b", 250), ("c", 200), ("d", 400), ("e", 279), ("f", 280), ("g", 900)]
+    made = [dict(rows()[0], payment_id=name, card_id="c1", event_time=stamp(s * 1000)) for name, s in times]
+    sql = f"SELECT payment_id, COUNT(*) OVER {over('')} AS n FROM payments"
+    text = pipeline(KEPT.replace(", idle: 1m", ""), one=sql)
+    found = streamed(text, {"payments": write(tmp_path, "payments", made)})["one"]
+    # e is behind the watermark, two minutes behind d; f is just not; g still waits.
+    assert [(row["payment_id"], row["n"]) for row in found] == [("a", 1), ("c", 2), ("b", 3), ("f", 4), ("d", 5)]
+
+
+def test_over_forgets_a_key_without_rows_for_the_ttl(tmp_path: Path) -> None:
+    times = [("a", 0), ("b", 599), ("c", 1199), ("d", 1798), ("e", 9999)]
+    made = [dict(rows()[0], payment_id=name, card_id="c1", event_time=stamp(s * 1000)) for name, s in times]
+    sql = f"SELECT payment_id, COUNT(*) OVER {over('')} AS n FROM payments"
+    text = pipeline(KEPT.replace("ttl: 3d", "ttl: 10m"), one=sql)
+    found = streamed(text, {"payments": write(tmp_path, "payments", made)})["one"]
+    assert [(row["payment_id"], row["n"]) for row in found][:4] == [("a", 1), ("b", 2), ("c", 1), ("d", 2)]
+
+
 UNIONS = {
     "rows": """SELECT payment_id AS id, items AS n FROM payments WHERE items > 5
         UNION ALL SELECT change_id, level FROM changes""",
@@ -225,6 +295,10 @@ UNIONS = {
         FROM (SELECT card_id, 'payment' AS what, event_time AS at_time FROM payments UNION ALL
             SELECT card_id, kind, change_time FROM changes) AS u
         GROUP BY card_id, TUMBLE(at_time, INTERVAL '20' MINUTE)""",
+    "over": """SELECT u.id, COUNT(DISTINCT what) OVER (PARTITION BY card_id ORDER BY at_time
+            RANGE BETWEEN INTERVAL '10' MINUTE PRECEDING AND CURRENT ROW) AS kinds
+        FROM (SELECT payment_id AS id, card_id, 'payment' AS what, event_time AS at_time FROM payments UNION ALL
+            SELECT change_id, card_id, kind, change_time FROM changes) AS u""",
     "patterns": """SELECT card_id, change, payment
         FROM (SELECT card_id, payment_id AS id, items AS n, event_time AS at_time FROM payments UNION ALL
             SELECT card_id, change_id, 0 - level, change_time FROM changes)
@@ -278,6 +352,7 @@ def test_a_row_that_a_statement_fails_on_is_refused_alone(tmp_path: Path) -> Non
 
 
 G = "GROUP BY card_id, TUMBLE(event_time, INTERVAL '5' MINUTE)"
+C = "PARTITION BY card_id ORDER BY event_time"
 M = "SELECT * FROM payments MATCH_RECOGNIZE ({} ORDER BY event_time {})"
 REFUSED = {
     "SELECT amuont FROM payments": "p.yaml:19:12: there is no column amuont (did you mean amount?)",
@@ -300,7 +375,16 @@ REFUSED = {
     "SELECT p.items FROM payments p CROSS JOIN payments q": "JOIN wants card_id = card_id of both sides",
     """SELECT COUNT(*) FROM payments p JOIN payments FOR SYSTEM_TIME AS OF p.event_time AS q ON p.card_id = q.card_id
         GROUP BY p.card_id, TUMBLE(p.event_time, INTERVAL '5' MINUTE)""": "go no further than WHERE and SELECT",
-    "SELECT SUM(items) OVER (ORDER BY event_time) FROM payments": "OVER is not part of a pipeline's statements",
+    "SELECT SUM(items) OVER (ORDER BY event_time) FROM payments": "OVER wants PARTITION BY card_id: other keys are",
+    f"SELECT SUM(items) OVER ({C}) FROM payments": "OVER keeps a key's rows, unless a RANGE ends them, for the stage's",
+    f"SELECT LAG(items, 10000) OVER ({C}) FROM payments": "p.yaml:19:30: OVER looks back at 9,999 rows at most",
+    f"SELECT COUNT(DISTINCT items) OVER ({C}) FROM payments": "COUNT(DISTINCT ...) OVER all rows keeps all values",
+    f"SELECT SUM(CAST(items AS DOUBLE)) OVER ({C}) FROM payments": "sum of float64 is not exact",
+    f"SELECT COUNT(*) OVER ({C}), COUNT(*) OVER (PARTITION BY card_id, items ORDER BY event_time) FROM payments": (
+        "OVER: all functions of a pipeline's statement have one PARTITION BY"
+    ),
+    """SELECT COUNT(*) OVER (PARTITION BY c ORDER BY e) FROM (SELECT card_id AS c, TUMBLE_END(event_time, INTERVAL '5'
+        MINUTE) AS e FROM payments GROUP BY card_id, TUMBLE(event_time, INTERVAL '5' MINUTE))""": "go no further than",
     "SELECT card_id, COUNT(*) FROM payments GROUP BY card_id": "p.yaml:19:44: GROUP BY wants a window of time: other",
     "SELECT COUNT(*) FROM payments": "GROUP BY wants a window of time",
     "SELECT COUNT(*) FROM payments GROUP BY TUMBLE(event_time, INTERVAL '5' MINUTE)": (

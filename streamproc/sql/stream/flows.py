@@ -8,7 +8,7 @@ until the window closes: steps over them wait in `bounds` until GROUP BY.
 
 from __future__ import annotations
 
-__all__ = ["TIME", "Flow", "Flows", "Joined", "Makers", "Refused"]
+__all__ = ["TIME", "Flow", "Flows", "Joined", "Makers", "Overed", "Refused", "united"]
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -57,12 +57,20 @@ class Joined(NamedTuple):
     ttl: int
 
 
+class Overed(NamedTuple):
+    """Functions over rows that are not made yet: the rows, and PARTITION BY."""
+
+    flow: Flow
+    node: Over
+    keys: tuple[str, ...]
+
+
 class Flow(NamedTuple):
     """Rows from `source` through `steps`.
 
     `stream`: whose rows; "" of several. `types`: of the columns now. `origin`: of those that are a field of the stream,
     which. `made`: what keeps state. `window`: rows are in these windows, and `bounds`: (key, whether it tells windows
-    with one start apart). `after`: steps over the bounds. `join`: pairs of the source, which keep what is read of them.
+    with one start apart). `after`: steps over the bounds. `join`, `over`: of the source, which has what is read of it.
     """
 
     source: Source
@@ -76,6 +84,7 @@ class Flow(NamedTuple):
     bounds: Mapping[str, bool] = MappingProxyType({})
     after: tuple[Step, ...] = ()
     join: Joined | None = None
+    over: Overed | None = None
 
     def through(self, step: Step) -> Flow:
         """With one more step; `types` and `origin` are the caller's to bring up to date."""
@@ -135,6 +144,10 @@ class Makers(Protocol):
         """A pattern."""
         ...
 
+    def overed(self, flow: Flow, node: Over) -> Flow:
+        """Functions over rows."""
+        ...
+
     def joined(self, left: Flow, right: Flow, node: Join | AsOf) -> Flow:
         """Pairs of rows."""
         ...
@@ -170,23 +183,16 @@ class Flows:
                 return self._makers.joined(self._side(node.left), self._side(node.right), node)
             case Match():
                 return self._match(self.of(node.source), node)
+            case Over():
+                return self._over(self.of(node.source), node)
             case Append():
                 return united([self.of(one) for one in node.sources], node, self._stage, self._refused)
             case _:
                 raise self._refusal(node)
 
-    def _refusal(self, node: Over | Sort | Slice) -> ConfigError:
-        refused = self._refused
-        match node:
-            case Sort():
-                return refused.at(node.place, "ORDER BY needs all rows: a stream has no end")
-            case Slice():
-                return refused.at(node.place, "LIMIT needs all rows: a stream has no end")
-            case Over():
-                place = refused.find(exp.Window, TokenType.OVER)
-                return refused.at(
-                    place, "OVER is not part of a pipeline's statements", "features are: {of: amount, over: 1h}"
-                )
+    def _refusal(self, node: Sort | Slice) -> ConfigError:
+        what = "ORDER BY" if isinstance(node, Sort) else "LIMIT"
+        return self._refused.at(node.place, f"{what} needs all rows: a stream has no end")
 
     def _side(self, node: Node) -> Flow:
         """A side of a join."""
@@ -280,3 +286,9 @@ class Flows:
         self._check_rows(flow, node.place)
         self._check_time(flow, node.time, "MATCH_RECOGNIZE is ordered by")
         return self._makers.matched(flow, node)
+
+    def _over(self, flow: Flow, node: Over) -> Flow:
+        place = self._refused.find(exp.Window, TokenType.OVER)
+        self._check_rows(flow, place)
+        self._check_time(flow, node.time, "OVER is ordered by")
+        return self._makers.overed(flow, node)
