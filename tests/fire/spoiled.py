@@ -17,6 +17,9 @@ _LATE_MAX_MS = 3_000_000
 """Fifty minutes: within the history that is kept for late records."""
 
 
+CARD_NUMBER = "4111111111111111"
+
+
 def _payment(**changes: object) -> bytes:
     fields = {
         "transaction_id": "p", "card_id": "c1", "amount": 1.5, "lat": 1.0, "lon": 1.0, "event_time": 1_600_000_000_000,
@@ -29,7 +32,7 @@ POISON: dict[str, tuple[bytes | None, frozenset[str]]] = {
     for name, value, reasons in (
         ("bad JSON", b'{"transaction_id":"p","card_id":', "broken_json"),
         ("two objects", b"{}{}", "broken_json"),
-        ("no object", b"4111111111111111", "wrong_type"),
+        ("no object", CARD_NUMBER.encode(), "wrong_type"),
         ("empty", b"", "tombstone"),
         ("tombstone", None, "tombstone"),
         ("not UTF-8", b'{"transaction_id":"\xff"}', "broken_json"),
