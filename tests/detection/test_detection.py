@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+pytest.importorskip("lightgbm")
+
 from benchmarks.detection.__main__ import mean_of, run
 from benchmarks.detection.data import DataError, collect
 from benchmarks.detection.features import history_of
