@@ -8,8 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-from models.training.history import History
-from streamproc.cli.labelled import Blank, Labels, joined, read_history
+from models.training.history import History, joined
+from streamproc.cli.labelled import Blank, Labels, read_history
 from streamproc.language import compile_stages, load_pipeline
 
 PIPELINE = Path(__file__).parents[2] / "configs" / "detection" / "pipeline.yaml"
