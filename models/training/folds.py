@@ -9,7 +9,7 @@ on that day are left out of it: a bank has blocked them.
 
 from __future__ import annotations
 
-__all__ = ["Fold", "Span", "Window", "folds", "last_window", "learned_from", "rows_to_judge"]
+__all__ = ["Fold", "Span", "Window", "folds", "last_window", "learned_from", "rows_to_judge", "within"]
 
 import msgspec
 import numpy as np
