@@ -95,6 +95,11 @@ def learned_from(history: History, span: Span, at: int) -> History:
 
 
 def within(history: History, span: Span) -> Indices:
+    """Labelled payments of a span, both kinds.
+
+    Raises:
+        ConfigError: there are none of one kind.
+    """
     rows = np.flatnonzero((history.times >= span.start) & (history.times < span.stop) & (history.labels >= 0))
     _need_both(history, rows, span)
     return rows
