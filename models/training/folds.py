@@ -9,7 +9,7 @@ on that day are left out of it: a bank has blocked them.
 
 from __future__ import annotations
 
-__all__ = ["Fold", "Span", "Window", "folds", "last_window", "learned_from", "rows_to_judge"]
+__all__ = ["Fold", "Span", "Window", "folds", "last_window", "learned_from", "rows_to_judge", "within"]
 
 import msgspec
 import numpy as np
@@ -91,10 +91,15 @@ def learned_from(history: History, span: Span, at: int) -> History:
         ConfigError: there are none of one kind.
     """
     then = history.known_by(at)
-    return then.take(_within(then, span))
+    return then.take(within(then, span))
 
 
-def _within(history: History, span: Span) -> Indices:
+def within(history: History, span: Span) -> Indices:
+    """Labelled payments of a span, both kinds.
+
+    Raises:
+        ConfigError: there are none of one kind.
+    """
     rows = np.flatnonzero((history.times >= span.start) & (history.times < span.stop) & (history.labels >= 0))
     _need_both(history, rows, span)
     return rows
@@ -106,7 +111,7 @@ def rows_to_judge(history: History, fold: Fold, delay_ms: int) -> Indices:
     Raises:
         ConfigError: there are none of one kind.
     """
-    rows = _within(history, fold.test)
+    rows = within(history, fold.test)
     frauds = np.flatnonzero((history.labels == 1) & (history.times >= fold.train.start))
     known = history.times[frauds] + delay_ms if history.known is None else history.known[frauds]
     first = np.full(int(history.cards.max()) + 1, np.iinfo(np.int64).max)

@@ -17,11 +17,13 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from models.drift import bins_of
 from models.manifest import (
     CARD,
     MANIFEST,
     MODEL,
     NATIVE,
+    Bins,
     Calibration,
     Data,
     FoldResult,
@@ -158,6 +160,7 @@ def train(history: History, settings: Settings, *, name: str, label: str, plan: 
         threshold=_threshold(pooled, judged, (slope, intercept), settings),
         parity=_parity(content, fitted, history, (slope, intercept), options.seed),
         libraries=_libraries(learner),
+        baseline=_baseline(history, learned, fitted, (slope, intercept)),
     )
     text = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
     files = {MODEL: content, NATIVE: native, MANIFEST: text, CARD: card_of(manifest).encode()}
@@ -243,6 +246,14 @@ def _calibration(judged: Judged, slope: float, intercept: float) -> Calibration:
         float(np.mean((sigmoid(raw) - wanted) ** 2)) for raw in (judged.raw, slope * judged.raw + intercept)
     )
     return Calibration(slope, intercept, round(before, 9), round(after, 9))
+
+
+def _baseline(history: History, learned: History, fitted: Fitted, by: tuple[float, float]) -> dict[str, Bins]:
+    """Scores are those of newer payments, where there are some: what it has learned from it knows too well."""
+    later = history.matrix[history.times > learned.times.max()]
+    raw = fitted.raw(later if len(later) else learned.matrix)
+    columns = zip(learned.names, learned.matrix.T, strict=True)
+    return {**{name: bins_of(column) for name, column in columns}, "score": bins_of(100 * sigmoid(by[0] * raw + by[1]))}
 
 
 def _threshold(pooled: Judged, test: Judged, by: tuple[float, float], settings: Settings) -> Threshold:

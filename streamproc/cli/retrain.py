@@ -14,16 +14,23 @@ import typer
 import streamproc.cli.train_options as given
 from state.errors import ConfigError
 from streamproc.cli.loops import terminable
-from streamproc.cli.options import AsJson, PipelinePath, refuse_unless
-from streamproc.cli.training import Where, labelled_history, model_of, need_libraries, register, tell
+from streamproc.cli.options import AsJson, PipelinePath
+from streamproc.cli.training import (
+    Where,
+    champion_of,
+    labelled_history,
+    model_of,
+    need_libraries,
+    register,
+    same_features,
+    tell,
+)
 
 if TYPE_CHECKING:
     from models.manifest import Manifest
-    from models.registry import Registry
     from models.training.compare import Comparison
     from models.training.folds import Window
     from models.training.history import History
-    from streamproc.language.model import Model, Pipeline
 
 WORSE = 1
 """Exit code, so that a weekly job tells."""
@@ -50,17 +57,16 @@ def command(
     Both are judged on the same days, the last ones of the files. Needs the extra `streamproc[train]`.
     """
     loaded, found = model_of(pipeline, model)
-    refuse_unless(bool(found.registry), f"the model {model} has no registered version", "train it: `streamproc train`")
-    registry = _registry_of(loaded, found)
-    champion = registry.manifest(model, found.version)
+    registry, version = champion_of(loaded, model, found)
+    champion = registry.manifest(model, version)
     need_libraries(champion.algorithm)
 
     from models.training.again import settings_of
     from models.training.compare import compared
     from models.training.train import check_history, train
 
-    scorer = registry.model(model, found.version)
-    _same_features(model, champion.features, found.features)
+    scorer = registry.model(model, version)
+    same_features(model, champion.features, found.features)
     settings, label = settings_of(champion), champion.data.label
     with terminable():
         plans, history = labelled_history(loaded, inputs, card, Where(label, labels, others_legitimate))
@@ -70,26 +76,11 @@ def command(
         trained = train(history, settings, name=model, label=label, plan=plan, tell=tell)
     test = trained.test
     comparison = compared(test.rows, scorer.score(test.rows.matrix), test.raw, settings.options.seed)
-    tell(_said(comparison, found.version))
+    tell(_said(comparison, version))
     if not comparison.not_worse(margin):
-        sys.stderr.write(f"not registered: it may be worse by more than {margin:g}; version {found.version} stays\n")
+        sys.stderr.write(f"not registered: it may be worse by more than {margin:g}; version {version} stays\n")
         raise typer.Exit(WORSE)
     register(registry, model, trained, Path(pipeline).parent, as_json)
-
-
-def _registry_of(pipeline: Pipeline, model: Model) -> Registry:
-    from models.registry import is_address, open_registry
-
-    where = model.registry
-    return open_registry(where if is_address(where) else str(Path(pipeline.folder) / where))
-
-
-def _same_features(name: str, trained: tuple[str, ...], given_now: tuple[str, ...]) -> None:
-    if trained != given_now:
-        raise ConfigError(
-            f"the registered version of {name} has other features than the pipeline: there is nothing to compare with",
-            hint="`streamproc train` makes the first version with these",
-        )
 
 
 def _unseen(champion: Manifest, history: History, window: Window) -> None:

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["Where", "labelled_history", "model_of", "need_libraries", "register", "tell"]
+__all__ = [
+    "Where",
+    "champion_of",
+    "labelled_history",
+    "model_of",
+    "need_libraries",
+    "plain_history",
+    "register",
+    "same_features",
+    "tell",
+]
 
 import os
 import sys
@@ -61,27 +71,63 @@ class Where(NamedTuple):
     others_legitimate: bool
 
 
+def champion_of(pipeline: Pipeline, name: str, model: Model) -> tuple[Registry, int]:
+    """The registry of a model, and its champion there by the pipeline's file.
+
+    Raises:
+        ConfigError: it has none, or there is no such registry.
+    """
+    from models.registry import open_registry
+
+    if model.served is None:
+        raise ConfigError(f"the model {name} has no registered version", hint="train it: `streamproc train`")
+    return open_registry(model.served.address(pipeline.folder)), model.served.version
+
+
+def same_features(name: str, trained: Sequence[str], now: Sequence[str]) -> None:
+    """Refuse to compare with a version that was trained with other features."""
+    if tuple(trained) != tuple(now):
+        raise ConfigError(
+            f"the registered version of {name} has other features than the pipeline: there is nothing to compare with",
+            hint="`streamproc train` makes the first version with these",
+        )
+
+
 def labelled_history(
     pipeline: Pipeline, inputs: Sequence[str], card: str | None, where: Where
 ) -> tuple[Sequence[Plan], History]:
     """The plans, and what they make of the files."""
+    plans = _plans(pipeline)
+    return plans, _read(plans, inputs, _labels(plans[0], card, where))
+
+
+def plain_history(pipeline: Pipeline, inputs: Sequence[str]) -> History:
+    """What the plans make of files without labels."""
+    return _read(_plans(pipeline), inputs, None)
+
+
+def _plans(pipeline: Pipeline) -> Sequence[Plan]:
+    from streamproc.cli.labelled import Blank
+    from streamproc.language import compile_stages
+
+    return compile_stages(pipeline, models=Blank)
+
+
+def _read(plans: Sequence[Plan], inputs: Sequence[str], labels: Labels | None) -> History:
     from models.training.history import joined
     from operators.plan import streams_of
     from streamproc.cli.columns import survey
     from streamproc.cli.files import resolve_inputs
-    from streamproc.cli.labelled import Blank, read_history
+    from streamproc.cli.labelled import read_history
     from streamproc.cli.logs import configure_logs
     from streamproc.cli.progress import Progress
     from streamproc.cli.side_rows import file_pieces
-    from streamproc.language import compile_stages
 
     configure_logs()
-    plans = compile_stages(pipeline, models=Blank)
     paths = resolve_inputs(inputs, plans)
     decided, *others = streams_of(plans).items()
     for name, stream in (decided, *others):
         survey(paths[name], stream)
-    labels = _labels(plans[0], card, where)
     now_ms = time.time_ns() // 1_000_000
     sides = {name: file_pieces(stream, paths[name], now_ms) for name, stream in others}
     rows, parts = 0, []
@@ -90,7 +136,7 @@ def labelled_history(
             parts.append(part)
             rows += len(part.labels)
             progress.update(result.progress, rows)
-    return plans, joined(parts)
+    return joined(parts)
 
 
 def _labels(first: Plan, card: str | None, where: Where) -> Labels:

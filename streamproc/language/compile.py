@@ -19,7 +19,7 @@ from operators.call import CallSpec
 from operators.operator import STRING, OutputField
 from operators.plan import ROUTE, STREAM, DecisionSpec, Plan
 from operators.schema import FieldSpec, Kind, StreamSchema
-from operators.timed.operator import TimedOperator
+from operators.timed.run import WaitingOperator
 from state.errors import ConfigError
 from streamproc.language.calls import answered
 from streamproc.language.csv_table import TableContents, empty_table, read_table
@@ -27,7 +27,7 @@ from streamproc.language.deciding import check_include, decision_spec, rule_spec
 from streamproc.language.draft import Draft
 from streamproc.language.fingerprint import decision_fingerprint, state_fingerprint
 from streamproc.language.formats import read_schema_file, registry_of
-from streamproc.language.items import UserItem, reads, writes
+from streamproc.language.items import UserItem, reads, served_columns, writes
 from streamproc.language.live import check_live, live_tables
 from streamproc.language.model import ExpressionFeature, Pipeline, Stage, Stream, WindowGroup, window_names
 from streamproc.language.parallel import Ways, check_parts, gather_spec, gathered, ways
@@ -195,13 +195,13 @@ class _StageCompiler:
         is_last = not self._way.following
         schema, *others = schemas
         steps = (*builder.steps, *(step for one in statements for step in one.steps))
-        waits = builder.alerts or any(isinstance(step, TimedOperator) for step in steps)
+        waits = builder.alerts or any(isinstance(step, WaitingOperator) for step in steps)
         return Plan(
             pipeline=pipeline.pipeline,
             stream=schema,
             topics=topic_names(pipeline, "" if is_last else f".{stage.name}"),
             steps=steps,
-            features=tuple(builder.scope[name] for name in features),
+            features=tuple(builder.scope[name] for name in (*features, *_served_by(pipeline, is_last=is_last))),
             rules=rule_specs(pipeline) if is_last else (),
             decision=decision_spec(pipeline, builder.scope) if is_last else DecisionSpec(("hand_on",), "hand_on"),
             state_fingerprint=state_fingerprint(
@@ -230,6 +230,12 @@ class _StageCompiler:
             partition_by=stage.partition_by,
             gather=gather_spec(self._way),
         )
+
+
+def _served_by(pipeline: Pipeline, *, is_last: bool) -> list[str]:
+    """What the journal tells of registered models, beside their scores."""
+    kinds = {name: served_columns(model.served) for name, model in pipeline.models.items()} if is_last else {}
+    return [f"{name}.{kind}" for name, found in kinds.items() for kind in found]
 
 
 def _names_of(name: str, group: WindowGroup) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = [
     "Absence",
     "Call",
+    "Challenger",
     "Decision",
     "ExpressionFeature",
     "Feature",
@@ -18,6 +19,7 @@ __all__ = [
     "Pipeline",
     "Rule",
     "SequencePattern",
+    "Served",
     "Stage",
     "Stream",
     "Table",
@@ -42,6 +44,7 @@ from operators.tables import Match
 from state.errors import Place
 from streamproc.language.expression import Expr
 from streamproc.language.patterns.clauses import MatchClause
+from streamproc.language.served import Challenger, Served
 
 IN_STEP_MS = 60_000
 """How far the partitions of a stage may be ahead of each other, unless it says otherwise."""
@@ -281,9 +284,9 @@ class UserOperator(msgspec.Struct, frozen=True):
 class Model(msgspec.Struct, frozen=True):
     """A scoring model; `tiers`: name -> score (0-100) from which on it holds. `places`: of each of the features.
 
-    `file`: an ONNX file; "": the `version` of this name in `registry`, a directory or an address. `no_score`: the
-    action for rows that it fails on; "": the next more severe one than `otherwise`. `increasing`, `decreasing`:
-    features that may move the score that way only; training keeps to it.
+    `file`: an ONNX file; "" where `served` says which versions there are. `no_score`: the action for rows that it fails
+    on; "": the next more severe one than `otherwise`. `increasing`, `decreasing`: features that may move the score that
+    way only; training keeps to it.
     """
 
     file: str
@@ -294,8 +297,7 @@ class Model(msgspec.Struct, frozen=True):
     no_score: str = ""
     increasing: tuple[str, ...] = ()
     decreasing: tuple[str, ...] = ()
-    registry: str = ""
-    version: int = 0
+    served: Served | None = None
 
 
 class Rule(msgspec.Struct, frozen=True):
