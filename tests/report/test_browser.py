@@ -89,6 +89,16 @@ def test_words_stand_out_from_what_is_behind_them(shown: Path, scheme: int) -> N
     assert found >= 4.5
 
 
+def test_no_table_is_wider_than_paper(shown: Path) -> None:
+    """A4 less its margins, 182 mm."""
+    shown.write_text(shown.read_text().replace("@media print", "@media all"))
+    found = measured(shown, """
+        return [...document.querySelectorAll(".scroll, figure")].filter((one) => one.scrollWidth > one.clientWidth + 1)
+          .map((one) => one.textContent.slice(0, 40));
+    """, size=(688, 900))  # fmt: skip
+    assert found == []
+
+
 def test_it_prints(shown: Path) -> None:
     pdf = shown.with_suffix(".pdf")
     run(shown, f"--print-to-pdf={pdf}", "--no-pdf-header-footer")
