@@ -2,9 +2,9 @@
 
     python -m benchmarks.train_demo_model [FILE]     (configs/card_fraud/model.onnx by default; needs the extra `train`)
 
-Generated traffic goes through the very plans that `run` executes; in the model's place stands a recorder, which keeps
-the float32 rows that the model will be given: what it learns from is what it will see. Labels come from the generator
-by transaction id and touch nothing else. Worlds (seeds) differ between training, early look and the demo.
+Generated traffic goes through the very plans that `run` executes, and what its score step would give the model is kept
+(as `streamproc train` does it): what it learns from is what it will see. Labels come from the generator by transaction
+id, and touch nothing else. Worlds (seeds) differ between training, early look and the demo.
 The same seeds give the same file, byte for byte.
 """
 
@@ -22,7 +22,8 @@ import onnx
 from onnxmltools import convert_lightgbm
 from onnxmltools.convert.common.data_types import FloatTensorType
 
-from streamproc.cli.replay_files import FileReplay
+from models.training.history import History
+from streamproc.cli.labelled import Blank, joined, read_history
 from streamproc.language import compile_stages, load_pipeline
 from streamproc.services.generator import FRAUD_KINDS, SEQUENCE_KINDS, GeneratorOptions, generate, write_ndjson
 
@@ -38,41 +39,21 @@ THRESHOLDS = (70.0, 90.0)  # of the pipeline's rules
 Matrix = npt.NDArray[np.float32]
 
 
-class Recorder:
-    """Stands where the model will, and keeps what it is given."""
-
-    width = 0
-    digest = "0" * 64
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.seen: list[Matrix] = []
-
-    def score(self, matrix: Matrix) -> npt.NDArray[np.float64]:
-        self.seen.append(matrix.copy())
-        return np.zeros(len(matrix))
-
-
 def features(seed: int, events: int) -> tuple[Matrix, npt.NDArray[np.int64]]:
     """The rows the model would be given, and their kinds (-1: legitimate)."""
     traffic = generate(GeneratorOptions(events=events, seed=seed, start_ms=START_MS, kinds=KINDS))
     kind_of = dict(zip(traffic.ids, traffic.rows.kind.tolist(), strict=True))
-    recorders: list[Recorder] = []
-
-    def recorder(path: Path) -> Recorder:
-        recorders.append(Recorder(path))
-        return recorders[-1]
-
-    plans = compile_stages(load_pipeline(str(PIPELINE)), models=recorder)
     kinds: list[int] = []
+    parts: list[History] = []
+    plans = compile_stages(load_pipeline(str(PIPELINE)), models=Blank)
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "transactions.ndjson"
         write_ndjson(traffic, path)
-        for result in FileReplay(plans).run([path]):
+        for result, part in read_history(plans, [path], None):
             ids = result.judged.rows.ids
             kinds += [kind_of[ids[row]] for row in result.judged.fresh.tolist()]
-    (found,) = recorders
-    matrix = np.concatenate(found.seen)
+            parts.append(part)
+    matrix = joined(parts).matrix
     assert len(matrix) == len(kinds) == events
     return matrix, np.array(kinds)
 

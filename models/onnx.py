@@ -31,7 +31,7 @@ _EXTERNAL_DATA = re.compile(rb"\x6a(?:[\x00-\x7f]|[\x80-\xff]{1,2}[\x00-\x7f])\x
 
 
 class OnnxModel:
-    """A loaded model. `digest`: SHA-256 of its file, hex; `width`: how many features it takes."""
+    """A loaded model. `digest`: SHA-256 of its file, hex; `width`: how many features it takes; `names`: which."""
 
     def __init__(self, path: Path, feature_names: Sequence[str] | None = None, digest: str | None = None) -> None:
         """Load and try the model.
@@ -46,6 +46,7 @@ class OnnxModel:
         """
         content = _read(path, digest)
         self.path = path
+        self.names = None if feature_names is None else tuple(feature_names)
         self.digest = hashlib.sha256(content).hexdigest()
         self._session = _open(path, content)
         self._input, width = _input_of(path, self._session)

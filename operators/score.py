@@ -97,7 +97,7 @@ class ScoreOperator(Operator):
 
     def _scores(self, batch: Batch) -> npt.NDArray[np.float64]:
         """One a row; NaN where there is none."""
-        matrix = self._gather(batch)
+        matrix = self.matrix(batch)
         if batch.late is None:
             return self._model.score(matrix)
         scores = np.full(batch.size, np.nan)
@@ -105,8 +105,8 @@ class ScoreOperator(Operator):
             scores[~batch.late] = self._model.score(matrix[~batch.late])
         return scores
 
-    def _gather(self, batch: Batch) -> npt.NDArray[np.float32]:
-        """The features as one float32 matrix (rows, features), valid until the next call."""
+    def matrix(self, batch: Batch) -> npt.NDArray[np.float32]:
+        """What the model is given, and learned from: float32 (rows, features), valid until the next call."""
         if len(self._matrix) < batch.size:
             self._matrix = np.empty((2 * batch.size, len(self._features)), np.float32)
         matrix = self._matrix[: batch.size]

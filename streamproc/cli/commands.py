@@ -17,6 +17,8 @@ from streamproc.cli import (
     feed,
     fmt,
     generate,
+    models_list,
+    models_show,
     new,
     publish_table,
     repartition,
@@ -29,6 +31,7 @@ from streamproc.cli import (
     table_show,
     tail,
     test,
+    train,
     validate,
 )
 from streamproc.cli.environment import EnvironmentCommand
@@ -77,9 +80,15 @@ app.command("tail", epilog=_example(tail), cls=EnvironmentCommand)(tail.command)
 app.command("backtest", epilog=_example(backtest), cls=backtest.BacktestCommand)(backtest.command)
 app.command("sql", epilog=_example(sql), cls=sql.SqlCommand)(sql.command)
 app.command("test", epilog=_example(test))(test.command)
+app.command("train", epilog=_example(train), cls=backtest.BacktestCommand)(train.command)
 app.command("generate", epilog=_example(generate))(generate.command)
 app.command("check", epilog=_example(check))(check.command)
 app.command("repartition", epilog=_example(repartition), cls=EnvironmentCommand)(repartition.command)
+
+_models = typer.Typer(rich_markup_mode=None, help="Look at trained models; nothing is changed.")
+_models.command("list", epilog=_example(models_list))(models_list.command)
+_models.command("show", epilog=_example(models_show))(models_show.command)
+app.add_typer(_models, name="models")
 
 _state = typer.Typer(rich_markup_mode=None, help="Look at the state and its checkpoints; nothing is changed.")
 _state.command("inspect", epilog=_example(state_inspect), cls=EnvironmentCommand)(state_inspect.command)

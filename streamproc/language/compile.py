@@ -367,5 +367,6 @@ def _user_operators(pipeline: Pipeline, load: OperatorLoader, draft: Draft, prob
 def _open_onnx(path: Path) -> LoadedModel:
     """Opened only where a model is used: importing the runtime of ONNX takes a while."""
     from models.onnx import OnnxModel
+    from models.registry import MANIFEST, open_model
 
-    return OnnxModel(path)
+    return open_model(path) if path.name == MANIFEST else OnnxModel(path)

@@ -10,6 +10,7 @@ import msgspec
 
 from state.errors import ConfigError, Place
 from streamproc.language.expression import Expr, parse
+from streamproc.language.load_models import item_places, read_model
 from streamproc.language.load_stages import read_stages
 from streamproc.language.load_statements import check_statements
 from streamproc.language.load_streams import read_streams, read_tables
@@ -33,7 +34,6 @@ from streamproc.language.reader import (
     flag,
     formula,
     names,
-    number,
     text,
     topic_name,
     whole,
@@ -84,7 +84,7 @@ def read_pipeline(content: str, file: str) -> Pipeline:
     tables = read_tables(top)
     operators = {key: _operator(section) for key, section in top.subsections("operators", "operator")}
     stages = read_stages(top, streams)
-    models = {key: _model(section) for key, section in top.subsections("models", "model")}
+    models = {key: read_model(key, section) for key, section in top.subsections("models", "model")}
     decision = _decision(top)
     rules = _rules(top, decision) + _without_score(models, decision, top.problems)
     topics, places = _topics(top, name, timed=any(stage.told for stage in stages))
@@ -94,7 +94,7 @@ def read_pipeline(content: str, file: str) -> Pipeline:
     partitions = top.get("partitions", whole(1, PARTITIONS_MAX), 4)
     retention = top.get("retention", duration, 0) or None
     deadline = top.get("deadline", duration, 0)
-    tests = dict(zip(top.get("tests", names, _NONE), _places(top, "tests"), strict=False))
+    tests = dict(zip(top.get("tests", names, _NONE), item_places(top, "tests"), strict=False))
     if len(models) > 1:
         problems.add("more than one model is not supported yet", top.key_place("models"))
     top.close()
@@ -148,27 +148,6 @@ def _plain(node: Node) -> object:
     return node.text
 
 
-def _model(section: Section) -> Model:
-    file = section.need("file", text, "", "an ONNX file, relative to the pipeline")
-    features = section.need("features", names, _NONE, "the model's inputs, in its order")
-    tiers = {}
-    if (node := section.node("tiers")) is not None:
-        tier = Section(node, "tiers", section.problems)
-        before = len(section.problems.errors)
-        tiers = {key: tier.need(key, number(0, 100), 0.0) for key in tier}
-        bounds = list(tiers.values())
-        read = len(section.problems.errors) == before
-        if read and (bounds != sorted(bounds) or len(set(bounds)) < len(bounds)):
-            section.problems.add("tiers must rise: {low: 0, medium: 40, ...}", tier.place)
-        elif read and bounds and bounds[0] != 0:
-            section.problems.add("the first tier must begin at 0", tier.place)
-    no_score = section.get("no_score", text, "")
-    for key in ("champion", "challenger", "shadow", "version"):
-        section.later(key, "model versions")
-    section.close()
-    return Model(file, features, tiers, section.place, _places(section, "features"), no_score)
-
-
 def _decision(top: Section) -> Decision:
     usual = Decision()
     node = top.node("decision")
@@ -182,14 +161,7 @@ def _decision(top: Section) -> Decision:
         top.problems.add(f"action {otherwise!r} is not in severity", place, nearest(otherwise, severity))
     include = section.get("include", names, _NONE)
     section.close()
-    return Decision(severity, otherwise, include, section.place, _places(section, "include"))
-
-
-def _places(section: Section, key: str) -> tuple[Place, ...]:
-    """The places of a list's items."""
-    node = section.node(key)
-    items = node.items if isinstance(node, Items) else [node]
-    return tuple(item.place for item in items if item)
+    return Decision(severity, otherwise, include, section.place, item_places(section, "include"))
 
 
 def _rules(top: Section, decision: Decision) -> tuple[Rule, ...]:

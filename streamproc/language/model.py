@@ -281,7 +281,9 @@ class UserOperator(msgspec.Struct, frozen=True):
 class Model(msgspec.Struct, frozen=True):
     """A scoring model; `tiers`: name -> score (0-100) from which on it holds. `places`: of each of the features.
 
-    `no_score`: the action for rows that it fails on; "": the next more severe one than `otherwise`.
+    `file`: an ONNX file, or a registered version's manifest. `no_score`: the action for rows that it fails on; "": the
+    next more severe one than `otherwise`. `increasing`, `decreasing`: features that may move the score that way only;
+    training keeps to it.
     """
 
     file: str
@@ -290,6 +292,8 @@ class Model(msgspec.Struct, frozen=True):
     place: Place = Place("")
     places: tuple[Place, ...] = ()
     no_score: str = ""
+    increasing: tuple[str, ...] = ()
+    decreasing: tuple[str, ...] = ()
 
 
 class Rule(msgspec.Struct, frozen=True):

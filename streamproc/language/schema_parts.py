@@ -250,12 +250,16 @@ TABLE = mapping(
 MODEL = mapping(
     {
         "file": text("An ONNX classifier, relative to the pipeline."),
+        "registry": text("In the place of `file`: where `streamproc train` has put it, relative to the pipeline."),
+        "version": numbered(1, 999_999_999, "Of the registered model of this name.", whole=True),
         "features": flat("The columns it takes, in its order."),
         "tiers": described({"type": "object", "additionalProperties": numbered(0, 100, "The score from which on.")},
                            "Name -> score from which on it holds; rising, the first from 0."),
         "no_score": text("The action for a row that the model gives no score."),
+        "increasing": flat("Features with which the score may only rise: training keeps to it."),
+        "decreasing": flat("Features with which the score may only fall: training keeps to it."),
     },
-    "file", "features",
+    "features",
 )  # fmt: skip
 RULE = mapping(
     {

@@ -6,7 +6,7 @@ __all__ = ["LoadedModel", "StepBuilder"]
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from operators.expressions import Compiled, ExpressionOperator
 from operators.operator import Operator, OutputField
@@ -41,6 +41,13 @@ class LoadedModel(Model, Protocol):
     """What a model's file becomes; `digest`: SHA-256 of the file, hex."""
 
     digest: str
+
+
+@runtime_checkable
+class NamedModel(Protocol):
+    """One that may know the features it was trained with, in their order."""
+
+    names: tuple[str, ...] | None
 
 
 class StepBuilder:
@@ -200,9 +207,25 @@ class StepBuilder:
         path = self._folder / item.model.file
         try:
             model = self._open_model(path)
+            _check_names(item, model)
             step = ScoreOperator(item.name, model, item.model.features, item.model.tiers)
         except ConfigError as error:
             self._problems.add(error.message, item.place, error.hint)
             return
         self.model_digests[item.name] = model.digest
         self._add(step)
+
+
+def _check_names(item: ScoreItem, model: LoadedModel) -> None:
+    """Refuse a model that was trained with other features, or in another order: scores would mean nothing."""
+    names = model.names if isinstance(model, NamedModel) else None
+    if names is None or names == item.model.features:
+        return
+    missing = [name for name in names if name not in item.model.features]
+    more = [name for name in item.model.features if name not in names]
+    said = [f"without {', '.join(missing)}"] * bool(missing) + [f"with {', '.join(more)}"] * bool(more)
+    different = " and ".join(said) or "in another order"
+    raise ConfigError(
+        f"model {item.name} was trained with other features: the pipeline has them {different}",
+        hint=f"features: [{', '.join(names)}]",
+    )

@@ -1,0 +1,123 @@
+"""Prequential folds, as in the Fraud Detection Handbook (chapter 5): learn, wait for the labels, judge; then later.
+
+    |<- train ->|<- delay ->|<- test ->|                 a fold; the next one lies one `test` later
+                                       the end of the data is that of the last fold
+
+What is judged is never before the day on which the labels learned from are known. Cards that are known as compromised
+on that day are left out of it: a bank has blocked them.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Fold", "Span", "Window", "folds", "last_window", "rows_to_judge", "within"]
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from models.training.history import DAY_MS, History
+from state.errors import ConfigError
+
+Indices = npt.NDArray[np.intp]
+
+
+class Window(msgspec.Struct, frozen=True):
+    """How many days; `delay_ms`: from a payment to its label. `folds`: to choose on; the test is one more."""
+
+    train_days: int
+    test_days: int
+    delay_ms: int
+    folds: int
+
+    @property
+    def needed_days(self) -> int:
+        """From the first fold's begin to the last one's end."""
+        return self.train_days - (-self.delay_ms // DAY_MS) + (self.folds + 1) * self.test_days
+
+
+class Span(msgspec.Struct, frozen=True):
+    """From `start` until before `stop`, ms."""
+
+    start: int
+    stop: int
+
+
+class Fold(msgspec.Struct, frozen=True):
+    """What is learned from, and what is judged."""
+
+    train: Span
+    test: Span
+
+
+def _bounds(history: History) -> Span:
+    """Whole days around all payments."""
+    return Span(int(history.times.min()) // DAY_MS * DAY_MS, (int(history.times.max()) // DAY_MS + 1) * DAY_MS)
+
+
+def folds(history: History, window: Window) -> list[Fold]:
+    """In time order; the last one is the test's.
+
+    Raises:
+        ConfigError: the history is too short.
+    """
+    bounds = _bounds(history)
+    days = (bounds.stop - bounds.start) // DAY_MS
+    if days < window.needed_days:
+        delay = -(-window.delay_ms // DAY_MS)
+        raise ConfigError(
+            f"the files cover {days} days, {window.needed_days} are needed: {window.train_days} to learn from, "
+            f"{delay} until labels are known, {window.folds} folds and a test of {window.test_days} days",
+            hint="give more files, or fewer --train-days, --test-days or --folds",
+        )
+    found = []
+    for back in range(window.folds, -1, -1):
+        stop = bounds.stop - back * window.test_days * DAY_MS
+        start = stop - window.test_days * DAY_MS
+        known = start - window.delay_ms
+        found.append(Fold(Span(known - window.train_days * DAY_MS, known), Span(start, stop)))
+    return found
+
+
+def last_window(history: History, window: Window) -> Span:
+    """The newest days whose labels are known when the data ends: what the model that is shipped learns from."""
+    known = _bounds(history).stop - window.delay_ms
+    return Span(known - window.train_days * DAY_MS, known)
+
+
+def within(history: History, span: Span) -> Indices:
+    """Labelled payments of a span, both kinds.
+
+    Raises:
+        ConfigError: there are none of one kind.
+    """
+    rows = np.flatnonzero((history.times >= span.start) & (history.times < span.stop) & (history.labels >= 0))
+    _need_both(history, rows, span)
+    return rows
+
+
+def rows_to_judge(history: History, fold: Fold, delay_ms: int) -> Indices:
+    """The payments that a fold is judged on: without those of cards known as compromised by that day.
+
+    Raises:
+        ConfigError: there are none of one kind.
+    """
+    rows = within(history, fold.test)
+    frauds = np.flatnonzero((history.labels == 1) & (history.times >= fold.train.start))
+    first = np.full(int(history.cards.max()) + 1, np.iinfo(np.int64).max)
+    np.minimum.at(first, history.cards[frauds], history.times[frauds])
+    known_by = history.times[rows] // DAY_MS * DAY_MS - delay_ms
+    rows = rows[first[history.cards[rows]] >= known_by]
+    _need_both(history, rows, fold.test)
+    return rows
+
+
+def _need_both(history: History, rows: Indices, span: Span) -> None:
+    frauds = int((history.labels[rows] == 1).sum())
+    if 0 < frauds < len(rows):
+        return
+    first, last = (str(np.datetime64(at, "ms").astype("datetime64[D]")) for at in (span.start, span.stop - 1))
+    kind = "frauds" if not frauds else "legitimate payments"
+    raise ConfigError(
+        f"there are no {kind} among the {len(rows):,} labelled payments from {first} to {last}",
+        hint="give more files, or more --train-days and --test-days",
+    )

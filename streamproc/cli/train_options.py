@@ -1,0 +1,65 @@
+"""What `streamproc train` may be told."""
+
+from __future__ import annotations
+
+__all__ = [
+    "Algorithm",
+    "Budget",
+    "CardField",
+    "CardsADay",
+    "Folds",
+    "Label",
+    "LabelDelay",
+    "LabelledInputs",
+    "Minutes",
+    "ModelName",
+    "Registry",
+    "Seed",
+    "TestDays",
+    "Threads",
+    "TrainDays",
+    "Trials",
+    "Weight",
+]
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Algorithm(StrEnum):
+    """What learns."""
+
+    LIGHTGBM = "lightgbm"
+    XGBOOST = "xgboost"
+    LOGISTIC = "logistic"
+
+
+LabelledInputs = Annotated[
+    list[str],
+    typer.Option("--input", metavar="[STREAM=]FILE...", help="After PIPELINE: as of `backtest`; with labels."),
+]
+Label = Annotated[str, typer.Option(metavar="COLUMN", help="Of the files: 1 or true is a fraud, 0 or false is none.")]
+ModelName = Annotated[str, typer.Option("--model", metavar="NAME", help="Which of the pipeline's `models`.")]
+Registry = Annotated[Path, typer.Option(metavar="DIR", help="Where versions of models are.")]
+CardField = Annotated[
+    str | None,
+    typer.Option(metavar="FIELD", help="What a card is. [default: card_id, else what the first stage is keyed by]"),
+]
+LabelDelay = Annotated[str, typer.Option(metavar="DURATION", help="From a payment until its label is known.")]
+TrainDays = Annotated[int, typer.Option(metavar="N", min=1, help="Days to learn from, each time.")]
+TestDays = Annotated[int, typer.Option(metavar="N", min=1, help="Days of a fold, and of the test.")]
+Folds = Annotated[int, typer.Option(metavar="N", min=1, max=100, help="To choose on; the test is one more.")]
+Trials = Annotated[int, typer.Option(metavar="N", min=1, help="Sets of parameters to try.")]
+Minutes = Annotated[float, typer.Option(metavar="N", min=0.0, help="No new trial after that long; 0: all trials.")]
+Weight = Annotated[
+    float, typer.Option(metavar="W", min=0.0, help="Of a fraud beside a legitimate payment; 0: both kinds weigh alike.")
+]
+Budget = Annotated[
+    float, typer.Option(metavar="SHARE", min=0.0, max=1.0, help="Of the legitimate payments that may be flagged.")
+]
+CardsADay = Annotated[int, typer.Option(metavar="N", min=0, help="That analysts can look at; 0: any number.")]
+Seed = Annotated[int, typer.Option(metavar="N", min=0, max=2**31 - 1, help="The same one gives the same bytes.")]
+Threads = Annotated[int, typer.Option(metavar="N", min=1, max=1024, help="Of the library.")]

@@ -1,0 +1,214 @@
+"""`train`, the registry, and a pipeline that names a version."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+pytest.importorskip("lightgbm")
+
+from models.onnx import OnnxModel
+from models.registry import Manifest
+from state.errors import ConfigError
+from streamproc.language import compile_stages, load_pipeline
+from tests.cli.conftest import Cli
+
+DAY = 86_400_000
+START = 1_767_225_600_000
+PIPELINE = """\
+pipeline: shop
+streams:
+  payments:
+    id: id
+    event_time: at
+    fields: {id: string, card: string, amount: {type: decimal(2), required: true}, lat: float64, at: timestamp}
+partition_by: card
+features:
+  spend: {of: amount, aggregates: [count, sum, mean], over: [1d, 7d]}
+  ratio: amount / spend_mean_7d
+models:
+  fraud: {registry: reg, version: 1, features: [amount, lat, spend_count_1d, ratio], increasing: [ratio]}
+rules:
+  - {id: high, when: score > 50, then: review}
+decision: {severity: [decline, review, approve], otherwise: approve, include: [spend_count_1d, ratio]}
+"""
+SHORT = ("--train-days", 8, "--test-days", 4, "--folds", 1, "--trials", 2, "--label-delay", "2d")
+FEATURES = ("amount", "lat", "spend_count_1d", "ratio")
+Row = dict[str, Any]
+
+
+def payments(size: int = 2500, days: int = 20) -> list[Row]:
+    chance = random.Random(5)
+    rows = []
+    for number, at in enumerate(sorted(chance.randrange(days * DAY) for _ in range(size))):
+        card = chance.randrange(150)
+        fraud = (7 * card + at // DAY) % 31 == 0 and chance.random() < 0.8
+        rows.append(
+            {
+                "id": f"p{number}", "card": f"c{card}", "at": START + at, "is_fraud": int(fraud),
+                "amount": round(chance.lognormvariate(5.5 if fraud else 3.2, 0.8), 2),
+                "lat": chance.random() if chance.random() < 0.9 else None,
+            }
+        )  # fmt: skip
+    return rows
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shop.yaml").write_text(PIPELINE)
+    write(payments())
+    return tmp_path
+
+
+def write(rows: list[Row]) -> None:
+    Path("p.ndjson").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def train(cli: Cli, *more: object, code: int = 0) -> str:
+    done = cli(
+        "train", "shop.yaml", "--input", "p.ndjson", "--label", "is_fraud", "--model", "fraud", "--registry", "reg",
+        *(more or SHORT),
+    )  # fmt: skip
+    assert done.code == code, done.err
+    return done.err
+
+
+def manifest(version: int = 1) -> Manifest:
+    return msgspec.json.decode(Path(f"reg/fraud/{version}/manifest.json").read_bytes(), type=Manifest)
+
+
+def test_a_version_is_whole_and_serves(cli: Cli, folder: Path) -> None:
+    said = train(cli)
+    assert "train: trial 2 of 2: average precision" in said
+    found = manifest()
+    assert (found.name, found.algorithm, found.features) == ("fraud", "lightgbm", FEATURES)
+    assert [fold.use for fold in found.folds] == ["validation", "test"]
+    assert found.folds[-1].metrics["auc"] > 0.8  # it has learned something
+    assert found.parity.largest < 1e-5
+    assert found.data.period.rows == 2500
+    assert found.learned.stop == "2026-01-19T00:00:00Z"  # twenty days, of which two have no labels yet
+    assert {path.name for path in Path("reg/fraud/1").iterdir()} == {
+        "model.onnx", "native.txt", "manifest.json", "card.md",
+    }  # fmt: skip
+    done = cli("backtest", "shop.yaml", "--input", "p.ndjson", "--output", "out.parquet")
+    assert done.code == 0, done.err
+    table = pq.read_table("out.parquet")
+    scores = np.array(table["score"].to_pylist())
+    above = int((scores > found.threshold.score).sum())
+    assert 0 < above < 300
+
+
+def test_what_it_learns_from_is_what_serving_gives(cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(cli)
+    given: list[Any] = []
+    score = OnnxModel.score
+
+    def kept(model: OnnxModel, matrix: Any) -> Any:
+        given.append(matrix.copy())
+        return score(model, matrix)
+
+    monkeypatch.setattr(OnnxModel, "score", kept)
+    cli("backtest", "shop.yaml", "--input", "p.ndjson", "--output", "out.parquet")
+    digest = manifest().data.digest
+    from streamproc.cli.labelled import Blank, Labels, joined, read_history
+
+    plans = compile_stages(load_pipeline("shop.yaml"), models=Blank)
+    history = joined([part for _, part in read_history(plans, [Path("p.ndjson")], Labels("is_fraud", "card"))])
+    assert history.digest == digest
+    assert history.matrix.tobytes() == b"".join(matrix.tobytes() for matrix in given)
+
+
+def test_the_same_seed_gives_the_same_bytes(cli: Cli, folder: Path) -> None:
+    train(cli)
+    train(cli)
+    first, second = (
+        {path.name: path.read_bytes() for path in Path(f"reg/fraud/{version}").iterdir()} for version in (1, 2)
+    )
+    assert first == second
+
+
+def test_logistic_regression_and_the_list(cli: Cli, folder: Path) -> None:
+    text = PIPELINE.replace(", increasing: [ratio]", "")
+    Path("shop.yaml").write_text(text)
+    train(cli, *SHORT, "--algorithm", "logistic", "--cards-a-day", 1)
+    found = manifest()
+    assert found.threshold.score == max(found.threshold.by_false_positives, found.threshold.by_cards)
+    listed = cli("models", "list", "--registry", "reg")
+    assert listed.lines[1].split()[:3] == ["fraud", "1", "logistic"]
+    (one,) = json.loads(cli("models", "list", "--registry", "reg", "--json").out)
+    assert one["digest"] == found.digest
+    assert cli("models", "show", "fraud", "--registry", "reg").out == Path("reg/fraud/1/card.md").read_text()
+    compile_stages(load_pipeline("shop.yaml"))
+
+
+def test_what_is_not_the_registered_version_is_refused(cli: Cli, folder: Path) -> None:
+    train(cli)
+    with pytest.raises(ConfigError, match=r"there is no version 4 of the model fraud in reg \(it has version 1\)"):
+        load(PIPELINE.replace("version: 1", "version: 4"))
+    with pytest.raises(ConfigError, match=r"trained with other features: the pipeline has them in another order"):
+        load(PIPELINE.replace("[amount, lat, spend_count_1d, ratio]", "[lat, amount, spend_count_1d, ratio]"))
+    with pytest.raises(ConfigError, match="has them without ratio and with spend_sum_7d"):
+        load(PIPELINE.replace("spend_count_1d, ratio], increasing: [ratio]", "spend_count_1d, spend_sum_7d]"))
+    with open("reg/fraud/1/model.onnx", "ab") as file:
+        file.write(b"\0")
+    with pytest.raises(ConfigError, match="is not the registered file"):
+        load(PIPELINE)
+    assert "is not the registered file" in cli("models", "show", "fraud", "--registry", "reg").err
+
+
+def load(text: str) -> None:
+    Path("shop.yaml").write_text(text)
+    compile_stages(load_pipeline("shop.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda row: {"is_fraud": 0}, "no payment of the files is a fraud (give files with both kinds"),
+        (lambda row: {"is_fraud": 2}, "the label is_fraud is neither 0, 1, true nor false"),
+        (lambda row: {"is_fraud": None}, "no record has a label 'is_fraud' (name the key"),
+        (lambda row: {"at": START}, "the files cover 1 days, 18 are needed: 8 to learn from, 2 until labels are known"),
+        (lambda row: {"lat": 2.0 * row["is_fraud"]}, "the feature lat is the label under another name"),
+        (lambda row: {"is_fraud": row["is_fraud"] if row["at"] < START + 9 * DAY else 0}, "there are no frauds among"),
+        (lambda row: {"amount": None}, "the files have no payment that can be decided"),
+    ],
+)  # fmt: skip
+def test_wrong_data_is_refused_with_what_to_do(change: Any, said: str, cli: Cli, folder: Path) -> None:
+    write([{**row, **change(row)} for row in payments(600)])
+    assert said in train(cli, *SHORT, code=2)
+    assert not Path("reg").exists()
+
+
+def test_wrong_use_is_refused(cli: Cli, folder: Path) -> None:
+    more = "--input", "p.ndjson", "--label", "is_fraud", "--registry", "reg"
+    assert "has no model fruad (did you mean fraud?)" in cli("train", "shop.yaml", *more, "--model", "fruad").err
+    assert "--label-delay: 'x' is not a duration" in train(cli, "--label-delay", "x", code=2)
+    assert "--card: the stream payments has no field crad (did you mean card?)" in train(cli, "--card", "crad", code=2)
+    assert "logistic regression knows no constraints" in train(cli, *SHORT, "--algorithm", "logistic", code=2)
+    Path("p.csv").write_text("id,card,amount,lat,at,fraud\n")
+    done = cli("train", "shop.yaml", "--input", "p.csv", "--label", "is_fraud", "--model", "fraud", "--registry", "reg")
+    assert "there is no column 'is_fraud' of labels" in done.err
+
+
+def test_without_the_extra_it_says_what_to_install(cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert "training needs lightgbm and onnx (install them: pip install 'streamproc[train]')" in train(cli, code=2)
+
+
+def test_an_export_that_differs_is_not_registered(cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from models.training.export import trees_model
+
+    def wrong(trees: Any, intercept: float, width: int) -> bytes:
+        return trees_model(trees, intercept + 0.01, width)
+
+    monkeypatch.setattr("models.training.boosting.trees_model", wrong)
+    assert "the exported model is not the trained one" in train(cli, *SHORT, code=2)
+    assert not Path("reg").exists()

@@ -1,0 +1,97 @@
+"""Metrics and folds against plain ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.training.calibrate import threshold_of
+from models.training.folds import Window, folds, rows_to_judge
+from models.training.history import DAY_MS, History
+from models.training.metrics import auc, average_precision, card_precision, measured, recall_at
+from state.errors import ConfigError
+from tests.oracle import fraud_metrics as plain
+
+ROWS = st.lists(
+    st.tuples(
+        st.integers(0, 5 * DAY_MS), st.integers(0, 6), st.booleans(), st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9, 1.0])
+    ),
+    min_size=2,
+    max_size=40,
+).filter(lambda rows: len({row[2] for row in rows}) == 2)
+
+
+def history(rows: list[plain.Row]) -> tuple[History, npt.NDArray[np.float64]]:
+    times, cards, frauds, scores = (np.array(column) for column in zip(*rows, strict=True))
+    matrix = np.zeros((len(rows), 1), np.float32)
+    return History(("x",), matrix, frauds.astype(np.int8), times, cards), scores.astype(np.float64)
+
+
+@given(ROWS, st.integers(1, 4), st.sampled_from([0.0, 0.2, 0.5]))
+def test_metrics_are_the_books(rows: list[plain.Row], k: int, budget: float) -> None:
+    found, scores = history(rows)
+    assert average_precision(found.labels, scores) == pytest.approx(plain.average_precision(rows))
+    assert auc(found.labels, scores) == pytest.approx(plain.auc(rows))
+    assert recall_at(found.labels, scores, budget) == pytest.approx(plain.recall_at(rows, budget))
+    assert card_precision(found, scores, k) == pytest.approx(plain.card_precision(rows, k))
+
+
+def test_a_perfect_score_is_perfect() -> None:
+    found, scores = history([(0, 1, True, 0.9), (1, 2, False, 0.1)])
+    metrics = measured(found, scores)
+    assert metrics == {
+        "auc": 1.0, "average_precision": 1.0, "card_precision_100": 0.01, "recall_at_0.001": 1.0,
+    }  # fmt: skip
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_a_fold_is_judged_as_the_book_does_it(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    rows = [
+        (int(at), int(card), bool(fraud), 0.0)
+        for at, card, fraud in zip(
+            random.integers(0, 9 * DAY_MS, 60), random.integers(0, 20, 60), random.random(60) < 0.3, strict=True
+        )
+    ]
+    rows += [(day * DAY_MS + n, 100 + 2 * day + n, bool(n), 0.0) for day in range(9) for n in (0, 1)]
+    found, _ = history(rows)
+    window = Window(2, 2, 2 * DAY_MS, 1)
+    made = folds(found, window)
+    assert [fold.train.start // DAY_MS for fold in made] == [1, 3]
+    for fold in made:
+        wanted = plain.tested(rows, fold.train.start, 2, 2, 2)
+        assert rows_to_judge(found, fold, window.delay_ms).tolist() == wanted
+
+
+def test_labels_are_known_before_a_fold_is_judged() -> None:
+    rows = [(day * DAY_MS + n, n, bool(n), 0.0) for day in range(20) for n in (0, 1)]
+    for fold in folds(history(rows)[0], Window(5, 3, 4 * DAY_MS, 2)):
+        assert fold.train.stop + 4 * DAY_MS == fold.test.start
+
+
+def test_too_few_days_are_refused() -> None:
+    rows = [(day * DAY_MS, 1, bool(day % 2), 0.0) for day in range(10)]
+    with pytest.raises(
+        ConfigError, match=r"cover 10 days, 14 are needed: 5 to learn from, 3 until .* \(give more files"
+    ):
+        folds(history(rows)[0], Window(5, 2, 2 * DAY_MS + 1, 2))
+
+
+@given(ROWS, st.sampled_from([0.0, 0.1, 0.3]), st.integers(0, 3))
+def test_a_threshold_keeps_both_budgets_and_is_the_lowest(rows: list[plain.Row], budget: float, capacity: int) -> None:
+    found, scores = history(rows)
+    line = threshold_of(found, scores, budget, capacity)
+    others = [row[3] for row in rows if not row[2]]
+    days = len({row[0] // DAY_MS for row in rows})
+
+    def keeps(at: float) -> bool:
+        flagged = {(row[0] // DAY_MS, row[1]) for row in rows if row[3] > at}
+        fine = sum(score > at for score in others) <= budget * len(others)
+        return fine and (not capacity or len(flagged) <= capacity * days)
+
+    assert keeps(line.at)
+    lower = [score for score in {0.0, *scores.tolist()} if score < line.at]
+    assert not any(keeps(score) for score in lower)
