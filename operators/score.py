@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["Model", "ScoreOperator"]
+__all__ = ["Model", "ScoreOperator", "fill_matrix"]
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Protocol
 
@@ -110,12 +110,21 @@ class ScoreOperator(Operator):
         if len(self._matrix) < batch.size:
             self._matrix = np.empty((2 * batch.size, len(self._features)), np.float32)
         matrix = self._matrix[: batch.size]
-        with np.errstate(over="ignore"):  # beyond float32 is infinity: trees still compare it
-            for i, name in enumerate(self._features):
-                of_type, values, valid = batch.columns[name]
-                if of_type.kind is Kind.STRING:
-                    raise ConfigError(f"feature {name} is a string; a model takes numbers and bools")
-                matrix[:, i] = values / 10.0**of_type.scale if of_type.scale else values
-                if valid is not None:
-                    matrix[~valid, i] = np.nan
+        fill_matrix(matrix, self._features, batch.columns.__getitem__)
         return matrix
+
+
+def fill_matrix(matrix: npt.NDArray[np.float32], features: Sequence[str], column: Callable[[str], Column]) -> None:
+    """Write what a model is given: a row each, a column a feature.
+
+    Raises:
+        ConfigError: a feature is a string.
+    """
+    with np.errstate(over="ignore"):  # beyond float32 is infinity: trees still compare it
+        for i, name in enumerate(features):
+            of_type, values, valid = column(name)
+            if of_type.kind is Kind.STRING:
+                raise ConfigError(f"feature {name} is a string; a model takes numbers and bools")
+            matrix[:, i] = values / 10.0**of_type.scale if of_type.scale else values
+            if valid is not None:
+                matrix[~valid, i] = np.nan

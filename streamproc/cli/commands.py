@@ -14,6 +14,7 @@ from streamproc.cli import (
     check,
     demo,
     explain,
+    explain_decisions,
     feed,
     fmt,
     generate,
@@ -33,6 +34,7 @@ from streamproc.cli import (
     test,
     train,
     validate,
+    why,
 )
 from streamproc.cli.environment import EnvironmentCommand
 
@@ -77,6 +79,8 @@ app.command("run", epilog=_example(run), cls=EnvironmentCommand)(run.command)
 app.command("feed", epilog=_example(feed), cls=EnvironmentCommand)(feed.command)
 app.command("publish-table", epilog=_example(publish_table), cls=EnvironmentCommand)(publish_table.command)
 app.command("tail", epilog=_example(tail), cls=EnvironmentCommand)(tail.command)
+app.command("explain-decisions", epilog=_example(explain_decisions), cls=EnvironmentCommand)(explain_decisions.command)
+app.command("why", epilog=_example(why), cls=EnvironmentCommand)(why.command)
 app.command("backtest", epilog=_example(backtest), cls=backtest.BacktestCommand)(backtest.command)
 app.command("sql", epilog=_example(sql), cls=sql.SqlCommand)(sql.command)
 app.command("test", epilog=_example(test))(test.command)

@@ -24,10 +24,11 @@ def read_model(name: str, section: Section) -> Model:
     signs = [_constrained(section, key, features) for key in ("increasing", "decreasing")]
     for feature in sorted(set(signs[0]) & set(signs[1])):
         section.problems.add(f"{feature} is both increasing and decreasing", section.key_place("decreasing"))
+    describe = _described(section, features)
     for key in ("champion", "challenger", "shadow"):
         section.later(key, "champions, challengers and shadows")
     section.close()
-    return Model(file, features, tiers, section.place, item_places(section, "features"), no_score, *signs)
+    return Model(file, features, tiers, section.place, item_places(section, "features"), no_score, *signs, describe)
 
 
 def _file(name: str, section: Section) -> str:
@@ -67,6 +68,18 @@ def _constrained(section: Section, key: str, features: tuple[str, ...]) -> tuple
         if features and feature not in features:
             section.problems.add(f"{key}: {feature} is none of the features", place, nearest(feature, features))
     return found
+
+
+def _described(section: Section, features: tuple[str, ...]) -> dict[str, str]:
+    node = section.node("describe")
+    if node is None:
+        return {}
+    words = Section(node, "describe", section.problems)
+    for feature in words if features else ():
+        if feature not in features:
+            hint = nearest(feature, features)
+            section.problems.add(f"describe: {feature} is none of the features", words.key_place(feature), hint)
+    return {feature: words.need(feature, text, "") for feature in words}
 
 
 def item_places(section: Section, key: str) -> tuple[Place, ...]:

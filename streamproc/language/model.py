@@ -283,7 +283,7 @@ class Model(msgspec.Struct, frozen=True):
 
     `file`: an ONNX file, or a registered version's manifest. `no_score`: the action for rows that it fails on; "": the
     next more severe one than `otherwise`. `increasing`, `decreasing`: features that may move the score that way only;
-    training keeps to it.
+    training keeps to it. `describe`: features in words, for explanations.
     """
 
     file: str
@@ -294,6 +294,7 @@ class Model(msgspec.Struct, frozen=True):
     no_score: str = ""
     increasing: tuple[str, ...] = ()
     decreasing: tuple[str, ...] = ()
+    describe: dict[str, str] = {}
 
 
 class Rule(msgspec.Struct, frozen=True):
