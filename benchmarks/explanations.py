@@ -2,8 +2,8 @@
 
     python -m benchmarks.explanations [--rows 2000]     (needs the extra `train`)
 
-Random rows of which a tenth is missing, and LightGBM trained on them. `ms to open`: reading and preparing the ONNX file.
-`alone`: one row, as an explanation on demand is. Each figure is the best of three.
+Random rows of which a tenth is missing, and LightGBM trained on them. `ms to open`: reading the ONNX file, and what is
+reckoned beforehand. `alone`: one row, as an explanation on demand is. Each figure is the best of three.
 """
 
 from __future__ import annotations
@@ -57,9 +57,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Decisions explained a second.")
     parser.add_argument("--rows", type=int, default=2000)
     rows: int = parser.parse_args().rows
-    print(
-        "| trees | leaves | features | ms to open | explained/s, in blocks of 256 | alone, ms |\n|---|---|---|---|---|---|"
-    )
+    print("| trees | leaves | features | ms to open | explained/s, in blocks of 256 | alone, ms |")
+    print("|---|---|---|---|---|---|")
     for trees, leaves, width in SIZES:
         learned = history(width)
         parameters: dict[str, int | float] = {

@@ -33,18 +33,27 @@ _EXTERNAL_DATA = re.compile(rb"\x6a(?:[\x00-\x7f]|[\x80-\xff]{1,2}[\x00-\x7f])\x
 class OnnxModel:
     """A loaded model. `digest`: SHA-256 of its file, hex; `width`: how many features it takes; `names`: which."""
 
-    def __init__(self, path: Path, feature_names: Sequence[str] | None = None, digest: str | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        feature_names: Sequence[str] | None = None,
+        digest: str | None = None,
+        *,
+        content: bytes | None = None,
+    ) -> None:
         """Load and try the model.
 
         Args:
             path: the ONNX file.
             feature_names: what will be given to it, in order; None if the caller checks `width` itself.
             digest: what the file's SHA-256 (hex) must be; None takes any.
+            content: the file's; None: it is read.
 
         Raises:
             ConfigError: the file is missing, altered, incomplete or no such classifier; says what to do.
         """
-        content = _read(path, digest)
+        content = _read(path) if content is None else content
+        _check_content(path, content, digest)
         self.path = path
         self.names = None if feature_names is None else tuple(feature_names)
         self.digest = hashlib.sha256(content).hexdigest()
@@ -103,13 +112,16 @@ class OnnxModel:
             )
 
 
-def _read(path: Path, digest: str | None) -> bytes:
+def _read(path: Path) -> bytes:
     try:
-        content = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise ConfigError(
             f"model {path} cannot be read: {error.strerror}", hint="train it, or correct its path"
         ) from None
+
+
+def _check_content(path: Path, content: bytes, digest: str | None) -> None:
     if digest is not None and hashlib.sha256(content).hexdigest() != digest.lower():
         raise ConfigError(
             f"model {path} is not the registered file: its SHA-256 differs", hint="restore it, or register it anew"
@@ -119,7 +131,6 @@ def _read(path: Path, digest: str | None) -> bytes:
             f"model {path} keeps its weights in other files, which no digest covers",
             hint="save it as one file: onnx.save(model, path, save_as_external_data=False)",
         )
-    return content
 
 
 def _open(path: Path, content: bytes) -> Any:

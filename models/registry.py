@@ -1,251 +1,185 @@
-"""Trained models in a directory: DIR/NAME/VERSION/ with four files, never changed once they are there.
+"""Trained models in a blob store: a directory, or a bucket. NAME/VERSION/ has four files, which are never changed.
 
     model.onnx      what scores
     native.txt      the library's own text of it, for explanations
     manifest.json   what it was made of and how good it was: `Manifest`
     card.md         the same for people
 
-Versions count from 1. A version appears whole (it is renamed into its place) or not at all; what loads one compares the
-digest and the features' names. Nothing in it is ever unpickled.
+Versions count from 1. Who adds one claims the next number by creating its card, and writes the manifest last: a version
+without a manifest does not exist, and its number is not used again. What loads one compares the digest and the
+features' names. Nothing in it is ever unpickled.
 """
 
 from __future__ import annotations
 
-__all__ = [
-    "CARD",
-    "MANIFEST",
-    "MODEL",
-    "NATIVE",
-    "Calibration",
-    "Data",
-    "FoldResult",
-    "Manifest",
-    "Parity",
-    "Period",
-    "Search",
-    "Threshold",
-    "add_version",
-    "check_files",
-    "names",
-    "open_model",
-    "read_manifest",
-    "versions",
-]
+__all__ = ["Registered", "Registry", "is_address", "open_registry"]
 
 import hashlib
-import os
 import re
-import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from models.onnx import OnnxModel
-from state.errors import ConfigError
+from models.manifest import CARD, MANIFEST, MODEL, Manifest
+from state.blobs import BlobStore
+from state.errors import BlobMissingError, BlobStoreError, ConfigError
 
-MODEL, NATIVE, MANIFEST, CARD = "model.onnx", "native.txt", "manifest.json", "card.md"
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
+if TYPE_CHECKING:
+    from models.onnx import OnnxModel
 
-
-class Period(msgspec.Struct, frozen=True):
-    """Payments from `start` until before `stop` (RFC 3339, UTC)."""
-
-    start: str
-    stop: str
-    rows: int
-    frauds: int
+_PLACE = re.compile(r"([A-Za-z_][A-Za-z0-9_]{0,99})/([1-9][0-9]{0,8})/([a-z.]+)")
 
 
-class Data(msgspec.Struct, frozen=True):
-    """All that was read. `digest`: SHA-256 of features, labels, times and cards. `label`: its column; `delay_ms`: until
-    it is known. `unlabelled`: rows of which it never is.
-    """
+class Registered(msgspec.Struct, frozen=True):
+    """A version, by where it is; `registry`: a directory or an address."""
 
-    digest: str
-    label: str
-    delay_ms: int
-    unlabelled: int
-    period: Period
-
-
-class Search(msgspec.Struct, frozen=True):
-    """How the parameters were found: `trials` tried, the best by mean average precision of the validation folds."""
-
-    trials: int
-    seed: int
-    threads: int
-    positive_weight: float
-    increasing: tuple[str, ...]
-    decreasing: tuple[str, ...]
-    average_precision: float
-    parameters: dict[str, int | float]
-
-
-class FoldResult(msgspec.Struct, frozen=True):
-    """`use`: validation or test; the test's days had no say in anything."""
-
-    use: str
-    train: Period
-    test: Period
-    metrics: dict[str, float]
-
-
-class Calibration(msgspec.Struct, frozen=True):
-    """Probability = sigmoid(slope * log-odds + intercept), in the ONNX file. `brier_before`, `brier`: of the test."""
-
-    slope: float
-    intercept: float
-    brier_before: float
-    brier: float
-
-
-class Threshold(msgspec.Struct, frozen=True):
-    """Flag payments whose score (0-100) is above `score`: the higher one of what two budgets allow.
-
-    `by_false_positives`: at most `false_positives` of the legitimate payments. `by_cards`: on the mean at most
-    `cards_a_day` cards; 0 cards: no such budget. Both on the validation folds; `test_...`: what came of it.
-    """
-
-    score: float
-    false_positives: float
-    by_false_positives: float
-    cards_a_day: int
-    by_cards: float
-    test_false_positives: float
-    test_recall: float
-    test_cards_a_day: float
-
-
-class Parity(msgspec.Struct, frozen=True):
-    """The ONNX file against the library: the largest difference of a probability."""
-
-    rows: int
-    largest: float
-
-
-class Manifest(msgspec.Struct, frozen=True):
-    """What a version is. `digests`: SHA-256 of files, hex. `plan`: the state fingerprints of the stages."""
-
+    registry: str
     name: str
-    algorithm: str
-    digests: dict[str, str]
-    features: tuple[str, ...]
-    plan: tuple[str, ...]
-    data: Data
-    learned: Period
-    search: Search
-    folds: tuple[FoldResult, ...]
-    calibration: Calibration
-    threshold: Threshold
-    parity: Parity
-    libraries: dict[str, str]
-    form: int = 1
-
-    @property
-    def digest(self) -> str:
-        """Of the ONNX file."""
-        return self.digests[MODEL]
+    version: int
 
 
-def names(registry: Path) -> list[str]:
-    """The models that have versions.
+class Registry:
+    """The models in a blob store. Calls block; `where`: what it is called in errors.
 
-    Raises:
-        ConfigError: there is no such directory.
+    Every call raises ConfigError where the store cannot be read, or written.
     """
-    if not registry.is_dir():
-        raise ConfigError(f"there is no registry {registry}", hint="name the --registry of `streamproc train`")
-    return sorted(
-        path.name for path in registry.iterdir() if _NAME.fullmatch(path.name) and versions(registry, path.name)
-    )
+
+    def __init__(self, where: str, blobs: BlobStore) -> None:
+        self.where = where
+        self._blobs = blobs
+
+    def names(self) -> list[str]:
+        """The models that have versions."""
+        return sorted({name for name, _, file in self._places("") if file == MANIFEST})
+
+    def versions(self, name: str) -> list[int]:
+        """A model's versions, rising."""
+        return sorted(version for _, version, file in self._places(name) if file == MANIFEST)
+
+    def add(self, name: str, files: Mapping[str, bytes]) -> int:
+        """Put a version behind the last one; its number."""
+        number = max((version for _, version, _ in self._places(name)), default=0) + 1
+        with self._told("written"):
+            while not self._blobs.create(f"{name}/{number}/{CARD}", files[CARD]):
+                number += 1  # another training was faster
+            for file in sorted(files.keys() - {CARD, MANIFEST}):
+                self._blobs.put(f"{name}/{number}/{file}", files[file])
+            self._blobs.put(f"{name}/{number}/{MANIFEST}", files[MANIFEST])
+        return number
+
+    def manifest(self, name: str, version: int) -> Manifest:
+        """What a version is.
+
+        Raises:
+            ConfigError: it is missing or no manifest.
+        """
+        try:
+            return msgspec.json.decode(self._get(name, version, MANIFEST), type=Manifest)
+        except BlobMissingError:
+            known = self.versions(name)
+            hint = f"it has {_few(known)}" if known else "train it: `streamproc train`"
+            raise ConfigError(f"there is no version {version} of the model {name} in {self.where}", hint=hint) from None
+        except msgspec.DecodeError as error:
+            raise ConfigError(
+                f"{self._path(name, version, MANIFEST)} is no manifest of a model: {error}",
+                hint="restore it, or train anew",
+            ) from None
+
+    def file(self, name: str, version: int, file: str) -> bytes:
+        """One of a version's files; compared with its digest, where the manifest has one.
+
+        Raises:
+            ConfigError: it is missing or not the registered one.
+        """
+        digest = self.manifest(name, version).digests.get(file)
+        return self._compared(name, version, file, digest)
+
+    def model(self, name: str, version: int) -> OnnxModel:
+        """A version, loaded.
+
+        Raises:
+            ConfigError: a file is missing or not the registered one, or no such classifier.
+        """
+        from models.onnx import OnnxModel
+
+        manifest = self.manifest(name, version)
+        content = self._compared(name, version, MODEL, manifest.digest)
+        return OnnxModel(Path(self._path(name, version, MODEL)), manifest.features, content=content)
+
+    def check(self, name: str, version: int) -> Manifest:
+        """Compare a version's files with what its manifest says of them.
+
+        Raises:
+            ConfigError: one is missing or altered.
+        """
+        manifest = self.manifest(name, version)
+        for file, digest in manifest.digests.items():
+            self._compared(name, version, file, digest)
+        return manifest
+
+    def _compared(self, name: str, version: int, file: str, digest: str | None) -> bytes:
+        try:
+            content = self._get(name, version, file)
+        except BlobMissingError:
+            raise ConfigError(
+                f"{self._path(name, version, file)} is missing", hint="restore it, or train anew"
+            ) from None
+        if digest is not None and hashlib.sha256(content).hexdigest() != digest:
+            raise ConfigError(
+                f"{self._path(name, version, file)} is not the registered file: its SHA-256 differs", hint="restore it"
+            )
+        return content
+
+    def _get(self, name: str, version: int, file: str) -> bytes:
+        with self._told("read"):
+            return self._blobs.get(f"{name}/{version}/{file}")
+
+    def _path(self, name: str, version: int, file: str) -> str:
+        return f"{self.where}/{name}/{version}/{file}"
+
+    def _places(self, name: str) -> Sequence[tuple[str, int, str]]:
+        """Name, version and file of what there is."""
+        with self._told("read"):
+            blobs = self._blobs.list_blobs(f"{name}/" if name else "")
+        found = (_PLACE.fullmatch(blob.name) for blob in blobs)
+        return [(match[1], int(match[2]), match[3]) for match in found if match]
+
+    @contextmanager
+    def _told(self, done: str) -> Iterator[None]:
+        try:
+            yield
+        except BlobMissingError:
+            raise
+        except BlobStoreError as error:
+            said = str(error).rpartition("cannot ")[2]
+            raise ConfigError(
+                f"the registry {self.where} cannot be {done}: cannot {said}", hint="see docs/models/training.md"
+            ) from None
 
 
-def versions(registry: Path, name: str) -> list[int]:
-    """A model's versions, rising."""
-    folder = registry / name
-    if not folder.is_dir():
-        return []
-    found = (path for path in folder.iterdir() if re.fullmatch(r"[1-9][0-9]{0,8}", path.name))
-    return sorted(int(path.name) for path in found if path.is_dir())
-
-
-def add_version(registry: Path, name: str, files: Mapping[str, bytes]) -> int:
-    """Put a version behind the last one; its number.
-
-    Raises:
-        ConfigError: the registry cannot be written.
-    """
-    draft = registry / name / f".draft-{os.getpid()}"
-    try:
-        draft.mkdir(parents=True)
-        for file, content in files.items():
-            with open(draft / file, "wb") as opened:
-                opened.write(content)
-                opened.flush()
-                os.fsync(opened.fileno())
-        while True:
-            number = max(versions(registry, name), default=0) + 1
-            try:
-                draft.rename(registry / name / str(number))
-            except OSError:
-                if number not in versions(registry, name):  # else another training was faster
-                    raise
-            else:
-                return number
-    except OSError as error:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise ConfigError(
-            f"the registry {registry} cannot be written: {error.strerror}", hint="name another --registry"
-        ) from None
-
-
-def read_manifest(path: Path) -> Manifest:
-    """A version's manifest, by its path.
-
-    Raises:
-        ConfigError: it is missing or no manifest.
-    """
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Manifest)
-    except OSError as error:
-        name, known = path.parent.parent.name, versions(path.parents[2], path.parent.parent.name)
-        hint = f"it has {_few(known)}" if known else "train it: `streamproc train`"
-        said = "there is no" if isinstance(error, FileNotFoundError | NotADirectoryError) else "cannot read"
-        raise ConfigError(
-            f"{said} version {path.parent.name} of the model {name} in {path.parents[2]}", hint=hint
-        ) from None
-    except msgspec.DecodeError as error:
-        raise ConfigError(f"{path} is no manifest of a model: {error}", hint="restore it, or train anew") from None
-
-
-def _few(numbers: list[int]) -> str:
+def _few(numbers: Sequence[int]) -> str:
     return f"version {numbers[0]}" if len(numbers) == 1 else f"versions {numbers[0]} to {numbers[-1]}"
 
 
-def open_model(path: Path) -> OnnxModel:
-    """The model of a version, by the path of its manifest.
+def is_address(where: str) -> bool:
+    """Whether it is no directory."""
+    return "://" in where
+
+
+def open_registry(where: str, *, new: bool = False) -> Registry:
+    """The registry in a directory, or at `s3://...`, `gs://...` or `az://...`; `new`: a missing directory is made.
 
     Raises:
-        ConfigError: a file is missing or not the registered one.
+        ConfigError: there is none, or the address cannot be used.
     """
-    manifest = read_manifest(path)
-    return OnnxModel(path.with_name(MODEL), manifest.features, manifest.digest)
+    from state.objectstore import open_blobs
 
-
-def check_files(path: Path) -> Manifest:
-    """Compare a version's files with what its manifest says of them; `path`: the manifest's.
-
-    Raises:
-        ConfigError: one is missing or altered.
-    """
-    manifest = read_manifest(path)
-    for name, digest in manifest.digests.items():
-        file = path.with_name(name)
-        try:
-            content = file.read_bytes()
-        except OSError as error:
-            raise ConfigError(f"{file} cannot be read: {error.strerror}", hint="restore it, or train anew") from None
-        if hashlib.sha256(content).hexdigest() != digest:
-            raise ConfigError(f"{file} is not the registered file: its SHA-256 differs", hint="restore it")
-    return manifest
+    if not new and not is_address(where) and not Path(where).is_dir():
+        raise ConfigError(f"there is no registry {where}", hint="name the --registry of `streamproc train`")
+    try:
+        return Registry(where.rstrip("/"), open_blobs(where))
+    except BlobStoreError as error:
+        raise ConfigError(f"the registry {where} cannot be opened: {error}", hint="try again") from None

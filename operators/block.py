@@ -3,7 +3,8 @@
 It is the value of the journal's record; audit, archive, training, explanations and drift read this one format. It
 says itself how to read it: a decimal is an int64 in minor units whose field has metadata "scale", a timestamp an
 int64 in ms; the schema's metadata names the actions that `decision` counts, the rules whose bits `rules` has and, by
-its file's digest, the model that gave `score`. All that this model was given is there, that of earlier stages too.
+its file's digest, the model that gave `score` (of a registry, a column says which version).
+All that this model was given is there, that of earlier stages too.
 
 A transaction's arrays are made once and cut per task; record_batches.py writes them.
 Importing pyarrow takes 28 ms, so it is not put off.
@@ -66,7 +67,7 @@ class BlockEncoder:
         stream, self._score = plan.stream, plan.decision.score
         names = tuple(dict.fromkeys((stream.id, stream.key)))
         carried = {*names, *_same("event_time", stream.event_time), *_same("score", self._score)}
-        shown = {field.name: field for field in (*plan.features, *(plan.model.inputs if plan.model else ()))}
+        shown = {field.name: field for field in (*plan.features, *(plan.model.columns if plan.model else ()))}
         features = [field for name, field in shown.items() if name not in carried]
         self._features = tuple(field.name for field in features)
         for name in (*names, *self._features):
@@ -84,7 +85,7 @@ class BlockEncoder:
             "actions": msgspec.json.encode(list(action_names)).decode(),
             "rules": msgspec.json.encode([rule.id for rule in plan.rules]).decode(),
         }
-        if plan.model is not None:
+        if plan.model is not None and plan.model.digest:
             described["model"] = plan.model.digest
         self._schema = pa.schema(fields, metadata=described)
         self._head = self._schema.serialize().to_pybytes()

@@ -72,11 +72,21 @@ class RuleSpec(msgspec.Struct, frozen=True):
 
 
 class ModelSpec(msgspec.Struct, frozen=True):
-    """The model that gives `score`. `digest`: SHA-256 of its file, hex; `inputs`: what it is given, in its order."""
+    """The model that gives `score`; `inputs`: what it is given, in its order.
+
+    `digest`: SHA-256 of its file, hex. `version`: the column of the version, if several of a registry may be at work;
+    there is no one digest then ("").
+    """
 
     name: str
-    digest: str
     inputs: tuple[OutputField, ...]
+    digest: str = ""
+    version: OutputField | None = None
+
+    @property
+    def columns(self) -> tuple[OutputField, ...]:
+        """What a block has to carry, so that a score can be explained."""
+        return self.inputs if self.version is None else (*self.inputs, self.version)
 
 
 class DecisionSpec(msgspec.Struct, frozen=True):

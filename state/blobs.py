@@ -77,7 +77,7 @@ class BlobStore(Protocol):
         ...
 
     def list_blobs(self, prefix: str) -> list[Blob]:
-        """All blobs below the folder `prefix` (which ends with a slash), by name."""
+        """All blobs below the folder `prefix` (which ends with a slash; "": all there are), by name."""
         ...
 
     def delete(self, names: Sequence[str]) -> None:
@@ -177,9 +177,11 @@ class DirectoryBlobs:
         """Walks the folder."""
         found = []
         with _mapped("list"):
-            for folder, _, files in os.walk(self._path(prefix.rstrip("/")), onerror=_unless_missing):
-                below = Path(folder).relative_to(self.directory).as_posix()
-                found += [self.head(f"{below}/{file}") for file in files if _NAME.fullmatch(file)]
+            top = self._path(prefix.rstrip("/")) if prefix else self.directory
+            for folder, _, files in os.walk(top, onerror=_unless_missing):
+                below = Path(folder).relative_to(self.directory)
+                names = [(below / file).as_posix() for file in files]
+                found += [self.head(name) for name in names if _NAME.fullmatch(name)]
         return sorted(blob for blob in found if blob is not None)
 
     def delete(self, names: Sequence[str]) -> None:

@@ -1,62 +1,69 @@
-"""Models by the digest that a decision names: the pipeline's own file, and all versions of a registry."""
+"""Models by what a block says of them: the digest of a file, or the version in a registry."""
 
 from __future__ import annotations
 
 __all__ = ["Catalogue"]
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from models.explaining.explainer import Explainer
-from models.registry import MANIFEST, MODEL, names, read_manifest, versions
+from models.manifest import MODEL
+from models.registry import Registry
 from state.errors import ConfigError
 
 _HELD_MAX = 16
 
 
 class Catalogue:
-    """Opens explainers. `file`: what the pipeline names, an ONNX file or a manifest; `features`: what it gives it."""
+    """Opens explainers, and keeps the last ones."""
 
-    def __init__(self, file: Path, features: Sequence[str], registry: Path | None = None) -> None:
-        registered = file.name == MANIFEST
-        self._file = file.with_name(MODEL) if registered else file
-        self._features = tuple(features)
-        self._registry = registry or (file.parents[2] if registered else None)
-        self._held: dict[str, Explainer] = {}
+    def __init__(self, name: str, file: Path | None, features: Sequence[str], registry: Registry | None) -> None:
+        """Args:
+        name: the model's.
+        file: the ONNX file that the pipeline names, if it does.
+        features: what the pipeline gives to it.
+        registry: where its versions are.
+        """
+        self._name, self._file, self._features, self._registry = name, file, tuple(features), registry
+        self._held: dict[str | int, Explainer] = {}
 
-    def explainer(self, digest: str) -> Explainer:
-        """What explains the scores of one model; the last ones are kept.
+    def by_digest(self, digest: str) -> Explainer:
+        """What explains the scores of the file with this SHA-256 (hex).
 
         Raises:
-            ConfigError: no file has this digest, or it cannot be explained; says why.
+            ConfigError: there is none, or it cannot be explained; says why.
         """
-        found = self._held.pop(digest, None) or self._open(digest)
-        self._held[digest] = found
+        return self._kept(digest, lambda: self._found(digest))
+
+    def by_version(self, version: int) -> Explainer:
+        """The same of a registered version.
+
+        Raises:
+            ConfigError: as `by_digest`; its files are not those that were registered.
+        """
+        return self._kept(version, lambda: self._registered(version))
+
+    def _kept(self, key: str | int, opened: Callable[[], Explainer]) -> Explainer:
+        found = self._held.pop(key, None) or opened()
+        self._held[key] = found
         while len(self._held) > _HELD_MAX:
             del self._held[next(iter(self._held))]
         return found
 
-    def _open(self, digest: str) -> Explainer:
-        for path, features in self._places(digest):
-            try:
-                found = Explainer(path.read_bytes(), features)
-            except OSError:
-                continue
-            if found.digest == digest:
-                return found
-        raise ConfigError(f"no model has the digest {digest[:16]}", hint="name the --registry that has its version")
+    def _registered(self, version: int) -> Explainer:
+        if self._registry is None:
+            raise ConfigError("its version is in a registry that is not named", hint="name it by --registry")
+        features = self._registry.manifest(self._name, version).features
+        return Explainer(self._registry.file(self._name, version, MODEL), features)
 
-    def _places(self, digest: str) -> list[tuple[Path, Sequence[str]]]:
-        """Files that may be it: reading the others would take long."""
-        found: list[tuple[Path, Sequence[str]]] = []
-        if self._registry is not None and self._registry.is_dir():
-            for name in names(self._registry):
-                for version in reversed(versions(self._registry, name)):
-                    path = self._registry / name / str(version) / MANIFEST
-                    try:
-                        manifest = read_manifest(path)
-                    except ConfigError:
-                        continue  # a damaged one hides no other
-                    if manifest.digests.get(MODEL) == digest:
-                        found.append((path.with_name(MODEL), manifest.features))
-        return [*found, (self._file, self._features)]
+    def _found(self, digest: str) -> Explainer:
+        if self._file is not None and self._file.is_file():
+            content = self._file.read_bytes()
+            if hashlib.sha256(content).hexdigest() == digest:
+                return Explainer(content, self._features)
+        for version in reversed(self._registry.versions(self._name) if self._registry else []):
+            if self._registry and self._registry.manifest(self._name, version).digests.get(MODEL) == digest:
+                return self._registered(version)
+        raise ConfigError(f"no model has the digest {digest[:16]}", hint="name the --registry that has its version")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["card_of"]
 
-from models.registry import Manifest, Period
+from models.manifest import Manifest, Period
 
 _PROTOCOL = """\
 Each row is judged by a model that learned from the days before, as far as their labels were known; cards known as

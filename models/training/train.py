@@ -11,15 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from models.onnx import OnnxModel
-from models.registry import (
+from models.manifest import (
     CARD,
     MANIFEST,
     MODEL,
@@ -33,6 +31,7 @@ from models.registry import (
     Search,
     Threshold,
 )
+from models.onnx import OnnxModel
 from models.training.calibrate import cards_a_day, threshold_of
 from models.training.card import card_of
 from models.training.folds import Fold, Span, Window, folds, last_window, rows_to_judge, within
@@ -276,10 +275,7 @@ def _parity(content: bytes, fitted: Fitted, history: History, by: tuple[float, f
     matrix[holes] = np.nan
     slope, intercept = by
     wanted = sigmoid(slope * fitted.raw(matrix) + intercept)
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / MODEL
-        path.write_bytes(content)
-        given = OnnxModel(path, history.names).score(matrix) / 100
+    given = OnnxModel(Path(MODEL), history.names, content=content).score(matrix) / 100
     difference = np.abs(given - wanted)
     largest = float(difference.max()) if np.isfinite(difference).all() else float("inf")
     if not largest <= PARITY_MAX:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["CallsMode", "LogLevel", "compiled", "load_stages", "stages_named", "warn"]
+__all__ = ["CallsMode", "LogLevel", "compiled", "load_serving", "load_stages", "stages_named", "warn"]
 
 import re
 import sys
@@ -16,6 +16,7 @@ from state.errors import ConfigError
 
 if TYPE_CHECKING:
     from operators.plan import Plan
+    from streamproc.language.compile import ModelLoader
     from streamproc.language.model import Pipeline
     from streamproc.language.statements import CompileStatement
 
@@ -49,16 +50,32 @@ def load_stages(path: str, partitions: int | None = None) -> tuple[Plan, ...]:
     Raises:
         ConfigError: with everything that is wrong in it.
     """
-    from msgspec.structs import replace
-
     from streamproc.language import load_pipeline
 
-    plans = compiled(load_pipeline(path))
+    return _with_partitions(compiled(load_pipeline(path)), partitions)
+
+
+def load_serving(path: str, partitions: int | None = None) -> tuple[Plan, ...]:
+    """As `load_stages`, for workers: where the pipeline says what to do without a score, they start without its model.
+
+    Raises:
+        ConfigError: with everything else that is wrong in it.
+    """
+    from models.absent import or_absent
+    from streamproc.language import load_pipeline
+    from streamproc.language.compile import open_onnx
+
+    return _with_partitions(compiled(load_pipeline(path), or_absent(open_onnx)), partitions)
+
+
+def _with_partitions(plans: tuple[Plan, ...], partitions: int | None) -> tuple[Plan, ...]:
+    from msgspec.structs import replace
+
     return plans if partitions is None else tuple(replace(plan, topic_partitions=partitions) for plan in plans)
 
 
-def compiled(pipeline: Pipeline) -> tuple[Plan, ...]:
-    """The plans of a loaded pipeline's stages; raises as `load_stages`."""
+def compiled(pipeline: Pipeline, models: ModelLoader | None = None) -> tuple[Plan, ...]:
+    """The plans of a loaded pipeline's stages, raises as `load_stages`; `models`: as of `compile_stages`."""
     from streamproc.language import compile_stages
 
     statements: CompileStatement | None = None
@@ -67,7 +84,7 @@ def compiled(pipeline: Pipeline) -> tuple[Plan, ...]:
 
         statements = compile_entry
     with _models_explained():
-        return compile_stages(pipeline, statements=statements)
+        return compile_stages(pipeline, models=models, statements=statements)
 
 
 def warn(plans: Sequence[Plan]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from models.explaining.catalogue import Catalogue
+from models.registry import is_address, open_registry
 from operators.plan import Plan
 from state.errors import ConfigError
 from streamproc.cli.common import compiled
@@ -28,7 +29,7 @@ class Opened(NamedTuple):
     explainer: BlockExplainer
 
 
-def opened(path: str, registry: Path | None) -> Opened:
+def opened(path: str, registry: str | None) -> Opened:
     """Load a pipeline.
 
     Raises:
@@ -36,11 +37,18 @@ def opened(path: str, registry: Path | None) -> Opened:
     """
     pipeline = load_pipeline(path)
     plan = compiled(pipeline)[-1]
-    if plan.model is None or plan.decision.score is None:
+    if plan.model is None:
         raise ConfigError(f"the pipeline {plan.pipeline} has no model: its rules say themselves why they hit")
-    declared = pipeline.models[plan.model.name]
-    catalogue = Catalogue(Path(pipeline.folder) / declared.file, declared.features, registry)
-    return Opened(plan, BlockExplainer(plan.stream.id, plan.decision.score, plan.described, catalogue.explainer))
+    declared, folder = pipeline.models[plan.model.name], Path(pipeline.folder)
+    where = registry
+    if where is None and declared.served is not None:
+        where = declared.served.registry
+        where = where if is_address(where) else str(folder / where)
+    catalogue = Catalogue(
+        plan.model.name, folder / declared.file if declared.file else None, declared.features,
+        None if where is None else open_registry(where),
+    )  # fmt: skip
+    return Opened(plan, BlockExplainer(plan, catalogue))
 
 
 async def why(given: Opened, decision: str, log_url: str) -> Explanation | None:

@@ -19,7 +19,8 @@ import numpy.typing as npt
 
 from models.training.history import History
 from operators.plan import Plan
-from operators.score import ScoreOperator
+from operators.score import FeatureMatrix, ScoreOperator
+from operators.served_score import ServedScoreOperator
 from state.errors import ConfigError, Place
 from streamproc.cli.columns import file_columns
 from streamproc.cli.replay_files import FileReplay, Result
@@ -95,14 +96,14 @@ def read_history(
     Raises:
         ConfigError: a file cannot be read, or there are no rows or no labels.
     """
-    step = next(step for step in plans[-1].steps if isinstance(step, ScoreOperator))
+    features = next(step.features for step in plans[-1].steps if isinstance(step, ScoreOperator | ServedScoreOperator))
     if labels:
         for path in paths:
             _check_column(path, labels.label)
     replay, rows = FileReplay(plans, sides), 0
     for result in replay.run(paths):
         replay.told()
-        part = _part(result, step, labels)
+        part = _part(result, features, labels)
         rows += len(part.times)
         yield result, part
     if not rows:
@@ -119,7 +120,7 @@ def _check_column(path: Path, label: str) -> None:
         raise ConfigError(f"there is no column {label!r} of labels", Place(str(path)), nearest(label, names))
 
 
-def _part(result: Result, step: ScoreOperator, labels: Labels | None) -> History:
+def _part(result: Result, features: FeatureMatrix, labels: Labels | None) -> History:
     batch, piece = result.judged.batch, result.piece
     places = result.judged.rows.offsets[result.judged.fresh].tolist()
     if labels is None:
@@ -127,8 +128,8 @@ def _part(result: Result, step: ScoreOperator, labels: Labels | None) -> History
     else:
         found = [labels.of(piece.rows[at], Place(str(result.path), piece.numbers[at])) for at in places]
     kinds, cards = np.array(found, np.int64).reshape(-1, 2).T
-    matrix = step.matrix(batch).copy() if batch.size else np.empty((0, len(step.inputs)), np.float32)
-    return History(tuple(step.inputs), matrix, kinds.astype(np.int8), batch.event_time, cards)
+    matrix = features.of(batch).copy() if batch.size else np.empty((0, len(features.names)), np.float32)
+    return History(features.names, matrix, kinds.astype(np.int8), batch.event_time, cards)
 
 
 def joined(parts: Sequence[History]) -> History:

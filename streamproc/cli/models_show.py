@@ -24,14 +24,17 @@ def command(
     as_json: AsJson = False,
 ) -> None:
     """Print a version's model card, or with --json its manifest; its files are compared with their digests first."""
-    from models.registry import CARD, MANIFEST, check_files, names, versions
+    from models.manifest import CARD, MANIFEST
+    from models.registry import open_registry
     from state.errors import ConfigError
     from streamproc.language.problems import nearest
 
-    known = names(registry)
+    models = open_registry(registry)
+    known = models.names()
     if model not in known:
         raise ConfigError(f"the registry {registry} has no model {model}", hint=nearest(model, known))
-    path = registry / model / str(version or versions(registry, model)[-1]) / MANIFEST
-    check_files(path)
+    version = version or models.versions(model)[-1]
+    models.check(model, version)
+    shown = models.file(model, version, MANIFEST if as_json else CARD)
     with writing_stdout():
-        sys.stdout.buffer.write((path if as_json else path.with_name(CARD)).read_bytes())
+        sys.stdout.buffer.write(shown)

@@ -26,7 +26,7 @@ from streamproc.cli.options import (
     Partitions,
     PipelinePath,
     StateMemory,
-    load_stages,
+    load_serving,
 )
 from streamproc.cli.processes import die_with_parent, supervise
 from streamproc.cli.worker_process import COMMAND, SWITCHES, Share, forked, work
@@ -94,7 +94,7 @@ def command(
         commands = [_child(share, index) for index in range(workers)]
         if workers == 1:  # its worker checks and locks
             return supervise(commands, forked if commands[0][: len(COMMAND)] == COMMAND else None)
-        plans = load_stages(pipeline)  # what is wrong is said once, before anything starts
+        plans = load_serving(pipeline)  # what is wrong is said once, before anything starts
         make_run_directories(plans, log, share.state, checkpoints)
         held = hold_run(share.state / plans[0].pipeline, name, os.getpid())
         try:

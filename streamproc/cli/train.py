@@ -18,6 +18,7 @@ from streamproc.cli.options import AsJson, PipelinePath, refuse_unless
 from streamproc.cli.stdout import writing_stdout
 
 if TYPE_CHECKING:
+    from models.registry import Registry
     from models.training.history import History
     from models.training.train import Trained
     from operators.plan import Plan
@@ -57,6 +58,7 @@ def command(
     """
     _need_libraries(algorithm)
 
+    from models.registry import open_registry
     from models.training.folds import Window
     from models.training.learners import Options
     from models.training.train import Settings, check_history, train
@@ -75,7 +77,7 @@ def command(
         check_history(history)
         plan = [plan.state_fingerprint for plan in plans]
         trained = train(history, settings, name=model, label=label, plan=plan, tell=_tell)
-    _register(registry, model, trained, Path(pipeline).parent, as_json)
+    _register(open_registry(registry, new=True), model, trained, Path(pipeline).parent, as_json)
 
 
 def _need_libraries(algorithm: given.Algorithm) -> None:
@@ -156,14 +158,15 @@ def _tell(line: str) -> None:
     sys.stderr.write(f"train: {line}\n")
 
 
-def _register(registry: Path, name: str, trained: Trained, folder: Path, as_json: bool) -> None:
-    from models.registry import CARD, MANIFEST, add_version
+def _register(models: Registry, name: str, trained: Trained, folder: Path, as_json: bool) -> None:
+    from models.manifest import CARD, MANIFEST
+    from models.registry import is_address
 
-    number = add_version(registry, name, trained.files)
+    number = models.add(name, trained.files)
     line, test = trained.manifest.threshold, trained.manifest.folds[-1]
-    there = os.path.relpath(registry, folder)
+    there = models.where if is_address(models.where) else os.path.relpath(models.where, folder)
     sys.stderr.write(
-        f"{registry / name / str(number)}: of the test's {test.test.frauds:,} frauds it finds {line.test_recall:.1%} "
+        f"{models.where}/{name}/{number}: of the test's {test.test.frauds:,} frauds it finds {line.test_recall:.1%} "
         f"at a score above {line.score:g}, with {line.test_false_positives:.3%} of the legitimate ones; see {CARD}\n"
         f"use it: models: {{{name}: {{registry: {there}, version: {number}, features: [...]}}}}\n"
     )

@@ -23,7 +23,6 @@ __all__ = [
 ]
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -43,7 +42,14 @@ LabelledInputs = Annotated[
 ]
 Label = Annotated[str, typer.Option(metavar="COLUMN", help="Of the files: 1 or true is a fraud, 0 or false is none.")]
 ModelName = Annotated[str, typer.Option("--model", metavar="NAME", help="Which of the pipeline's `models`.")]
-Registry = Annotated[Path, typer.Option(metavar="DIR", help="Where versions of models are.")]
+Registry = Annotated[
+    str,
+    typer.Option(
+        metavar="URL",
+        help="Where versions of models are: a directory, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or "
+        "az://CONTAINER/PREFIX.",
+    ),
+]
 CardField = Annotated[
     str | None,
     typer.Option(metavar="FIELD", help="What a card is. [default: card_id, else what the first stage is keyed by]"),

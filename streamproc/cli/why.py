@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["EXAMPLES", "Registered", "command"]
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,9 +16,11 @@ from streamproc.cli.stdout import writing_stdout
 
 EXAMPLES = ("streamproc why tx-000123 --pipeline configs/pipeline.yaml --log file:.streamproc",)
 Registered = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
-        "--registry", metavar="DIR", help="Where versions are that the pipeline no longer names. [default: its own]"
+        "--registry",
+        metavar="REGISTRY",
+        help="Where versions are that the pipeline no longer names. [default: its own]",
     ),
 ]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from state.errors import ConfigError, StateBarrierError, StreamprocError
-from streamproc.cli.common import LogLevel, load_stages
+from streamproc.cli.common import LogLevel, load_serving
 from streamproc.cli.errors import report
 from streamproc.cli.loops import leaving_quietly, run_async
 from streamproc.cli.processes import die_with_parent
@@ -78,7 +78,7 @@ def _work(share: Share, index: int) -> None:
     from streamproc.runtime.settings import WorkerSettings
 
     configure_logs(share.log_level)
-    plans = load_stages(share.pipeline, share.partitions)
+    plans = load_serving(share.pipeline, share.partitions)
     name = plans[0].pipeline
     for line in dict.fromkeys(line for plan in plans for line in plan.warnings if index == 0):
         structlog.get_logger("pipeline").warning("this may surprise", reason=line)

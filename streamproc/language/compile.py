@@ -6,14 +6,15 @@
 
 from __future__ import annotations
 
-__all__ = ["compile_pipeline", "compile_stages"]
+__all__ = ["ModelLoader", "compile_pipeline", "compile_stages", "open_onnx"]
 
 from collections.abc import Callable, Collection, Set
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
+from models.registry import Registered, open_registry
 from operators.call import CallSpec
 from operators.operator import STRING, OutputField
 from operators.plan import ROUTE, STREAM, DecisionSpec, Plan
@@ -34,7 +35,7 @@ from streamproc.language.described import described
 from streamproc.language.draft import Draft
 from streamproc.language.fingerprint import decision_fingerprint, state_fingerprint
 from streamproc.language.formats import read_schema_file, registry_of
-from streamproc.language.items import UserItem, reads, writes
+from streamproc.language.items import UserItem, reads, served_columns, writes
 from streamproc.language.live import check_live, live_tables
 from streamproc.language.model import ExpressionFeature, Pipeline, Stage, Stream, WindowGroup, window_names
 from streamproc.language.parallel import Ways, check_parts, gather_spec, gathered, ways
@@ -52,8 +53,8 @@ from streamproc.language.statements import (
 from streamproc.language.steps import LoadedModel, StepBuilder
 from streamproc.language.user_operators import OperatorLoader, load_operator
 
-ModelLoader = Callable[[Path], LoadedModel]
-"""An ONNX file -> what ScoreOperator scores with."""
+ModelLoader = Callable[[Any], LoadedModel]
+"""An ONNX file (Path), or a version (models.registry.Registered) -> what ScoreOperator scores with."""
 
 
 def compile_pipeline(
@@ -102,7 +103,7 @@ def compile_stages(
         stream, calls = gathered([part.stream for part in parts]), parts[0].calls
         streams = {name: stream, **others[stage.name]}
         compiler = _StageCompiler(pipeline, stage, mine, streams, tables=tables, problems=problems)
-        compiled = compiler.compile(operators, models or _open_onnx, wrong, statements)
+        compiled = compiler.compile(operators, models or open_onnx, wrong, statements)
         if not problems.errors:
             timed = tuple(msgspec.structs.replace(call, deadline_ms=pipeline.deadline) for call in calls)
             plans.append(msgspec.structs.replace(compiler.plan(compiled), calls=timed))
@@ -208,7 +209,7 @@ class _StageCompiler:
             stream=schema,
             topics=topic_names(pipeline, "" if is_last else f".{stage.name}"),
             steps=steps,
-            features=tuple(builder.scope[name] for name in features),
+            features=tuple(builder.scope[name] for name in (*features, *_served_by(pipeline, is_last=is_last))),
             rules=rule_specs(pipeline) if is_last else (),
             decision=decision_spec(pipeline, builder.scope) if is_last else DecisionSpec(("hand_on",), "hand_on"),
             state_fingerprint=state_fingerprint(
@@ -232,13 +233,19 @@ class _StageCompiler:
             alerts=tuple(builder.alerts),
             idle_ms=stage.watermark.idle if waits else 0,
             statements=tuple(one.spec for one in statements),
-            warnings=tuple(line for one in statements for line in one.warnings),
+            warnings=(*builder.warnings, *(line for one in statements for line in one.warnings)),
             live=live_tables(pipeline, builder),
             partition_by=stage.partition_by,
             gather=gather_spec(self._way),
             model=model_spec(pipeline, builder.model_digests, builder.scope) if is_last else None,
             described=described(pipeline) if is_last else {},
         )
+
+
+def _served_by(pipeline: Pipeline, *, is_last: bool) -> list[str]:
+    """What the journal tells of registered models, beside their scores."""
+    kinds = {name: served_columns(model.served) for name, model in pipeline.models.items()} if is_last else {}
+    return [f"{name}.{kind}" for name, found in kinds.items() for kind in found]
 
 
 def _names_of(name: str, group: WindowGroup) -> list[str]:
@@ -374,9 +381,10 @@ def _user_operators(pipeline: Pipeline, load: OperatorLoader, draft: Draft, prob
     return len(problems.errors) == before
 
 
-def _open_onnx(path: Path) -> LoadedModel:
+def open_onnx(where: Path | Registered) -> LoadedModel:
     """Opened only where a model is used: importing the runtime of ONNX takes a while."""
     from models.onnx import OnnxModel
-    from models.registry import MANIFEST, open_model
 
-    return open_model(path) if path.name == MANIFEST else OnnxModel(path)
+    if isinstance(where, Path):
+        return OnnxModel(where)
+    return open_registry(where.registry).model(where.name, where.version)

@@ -84,7 +84,7 @@ def read_pipeline(content: str, file: str) -> Pipeline:
     tables = read_tables(top)
     operators = {key: _operator(section) for key, section in top.subsections("operators", "operator")}
     stages = read_stages(top, streams)
-    models = {key: read_model(key, section) for key, section in top.subsections("models", "model")}
+    models = {key: read_model(section) for key, section in top.subsections("models", "model")}
     decision = _decision(top)
     rules = _rules(top, decision) + _without_score(models, decision, top.problems)
     topics, places = _topics(top, name, timed=any(stage.told for stage in stages))

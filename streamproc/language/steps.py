@@ -6,14 +6,18 @@ __all__ = ["LoadedModel", "StepBuilder"]
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
+from models.absent import AbsentModel
+from models.registry import Registered, is_address
 from operators.expressions import Compiled, ExpressionOperator
 from operators.operator import Operator, OutputField
 from operators.patterns.operator import PatternOperator
 from operators.patterns.timeouts import TimedPatternOperator
 from operators.schema import Kind
 from operators.score import Model, ScoreOperator
+from operators.served_score import ServedScoreOperator
+from operators.serving import ServedModel
 from operators.tables import LookupTable
 from operators.timed.spec import AlertSpec
 from operators.windows import spec as windows
@@ -32,6 +36,7 @@ from streamproc.language.items import (
     WindowItem,
     reads,
 )
+from streamproc.language.model import Served
 from streamproc.language.pattern_steps import pattern_groups, stage_pattern
 from streamproc.language.problems import Problems
 from streamproc.language.timed_steps import timed_step
@@ -60,7 +65,7 @@ class StepBuilder:
         self,
         fields: Mapping[str, OutputField],
         lookups: dict[str, LookupTable],
-        open_model: Callable[[Path], LoadedModel],
+        open_model: Callable[[Any], LoadedModel],
         *,
         folder: Path,
         ttl: int,
@@ -70,6 +75,7 @@ class StepBuilder:
         self.steps: list[Operator] = []
         self.alerts: list[AlertSpec] = []
         self.model_digests: dict[str, str] = {}
+        self.warnings: list[str] = []
         self.lookups = lookups
         self._open_model = open_model
         self._folder = folder
@@ -204,16 +210,48 @@ class StepBuilder:
             if self.scope[name].type.kind is Kind.STRING:
                 self._problems.add(f"model {item.name}: the feature {name} is a string", place, "give it numbers")
                 return
-        path = self._folder / item.model.file
         try:
-            model = self._open_model(path)
-            _check_names(item, model)
-            step = ScoreOperator(item.name, model, item.model.features, item.model.tiers)
+            step, digest = self._scorer(item) if item.model.served is None else self._served(item, item.model.served)
         except ConfigError as error:
             self._problems.add(error.message, item.place, error.hint)
             return
-        self.model_digests[item.name] = model.digest
+        self.model_digests[item.name] = digest
         self._add(step)
+
+    def _scorer(self, item: ScoreItem) -> tuple[ScoreOperator, str]:
+        """The step, and its file's digest."""
+        model = self._open_model(self._folder / item.model.file)
+        self._check_absent(item, model)
+        _check_names(item, model)
+        return ScoreOperator(item.name, model, item.model.features, item.model.tiers), model.digest
+
+    def _served(self, item: ScoreItem, served: Served) -> tuple[ServedScoreOperator, str]:
+        """The step, and a digest of the versions it starts with and their roles."""
+        registry = served.registry if is_address(served.registry) else str(self._folder / served.registry)
+        model = ServedModel(
+            item.name,
+            item.model.features,
+            lambda number: self._open_model(Registered(registry, item.name, number)),
+            served.roles,
+        )
+        for version in model.lineup.versions:
+            self._check_absent(item, version.model)
+        step = ServedScoreOperator(
+            model, item.model.features, item.model.tiers, self.scope[served.by], served.shadow_budget / 1000
+        )
+        digests = [f"{number}:{digest}" for number, digest in model.digests.items()]
+        return step, " ".join([*digests, f"{served.roles.share}", served.by])
+
+    def _check_absent(self, item: ScoreItem, model: object) -> None:
+        """One that is not there is borne only where the pipeline itself says what is to be done without a score."""
+        if not isinstance(model, AbsentModel):
+            return
+        if not item.model.no_score:
+            raise model.error
+        self.warnings.append(
+            f"model {item.name} cannot be loaded: {model.error.message}; until it can, at a restart, "
+            f"every row takes its no_score: {item.model.no_score}"
+        )
 
 
 def _check_names(item: ScoreItem, model: LoadedModel) -> None:

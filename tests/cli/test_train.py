@@ -14,8 +14,8 @@ import pytest
 
 pytest.importorskip("lightgbm")
 
+from models.manifest import Manifest
 from models.onnx import OnnxModel
-from models.registry import Manifest
 from state.errors import ConfigError
 from streamproc.language import compile_stages, load_pipeline
 from tests.cli.conftest import Cli

@@ -23,6 +23,7 @@ HASTY = {
 }
 """Time-outs that fit into a test; the session's is the least that brokers take."""
 HEALED_SECONDS_MAX = 60.0
+STARTED_SECONDS_MAX = 180.0
 SHARE_MAX = 0.25
 SHARE_SECONDS_MIN = 1.0
 """Over less than that, one turn of work is a large share."""
@@ -46,12 +47,14 @@ class Subject:
         """Of the worker, from now on."""
         return Vitals(self.pod.child())
 
-    def until_well(self) -> float:
+    def until_started(self) -> None:
+        """It decides for the first time: no fault to be healed of, but perhaps a log that itself has just started."""
+        self.until_well(STARTED_SECONDS_MAX)
+
+    def until_well(self, within_s: float = HEALED_SECONDS_MAX) -> float:
         """I8: it decides again, and says so; seconds until then."""
         begun, wanted = time.monotonic(), self.pod.commits + 10
-        until(
-            lambda: self.pod.commits >= wanted and readiness(self.port) == READY, self.pod, within_s=HEALED_SECONDS_MAX
-        )
+        until(lambda: self.pod.commits >= wanted and readiness(self.port) == READY, self.pod, within_s=within_s)
         return time.monotonic() - begun
 
     def bear(

@@ -27,7 +27,7 @@ def test_a_broker_restarts_in_order_and_is_killed(kafka_installed: None, tmp_pat
         faults: list[tuple[str, Callable[[], None]]] = [("broker stopped", broker.stop), ("broker killed", broker.kill)]
         with trial(campaign, "brokers", 91) as going:
             subject = Subject(campaign, campaign.log_url, HASTY, going.running)
-            subject.until_well()
+            subject.until_started()
             with subject.vitals as vitals:
                 for name, fault in faults:
                     subject.bear(name, fault, broker.start, vitals, stops=True, seconds=1.0)
@@ -43,7 +43,7 @@ def test_one_of_three_brokers_is_killed(kafka_installed: None, tmp_path: Path) -
         campaign = Campaign(tmp_path, f"kafka://{cluster.bootstrap}", "three")
         with trial(campaign, "three brokers", 92, RATE * 60) as going:
             subject = Subject(campaign, campaign.log_url, HASTY, going.running)
-            subject.until_well()
+            subject.until_started()
             with subject.vitals as vitals:
                 for _, broker in zip(seeds(share=0.15), itertools.cycle(cluster.brokers), strict=False):
                     end, name = rng.choice([(broker.kill, "killed"), (broker.stop, "stopped")])

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from state.errors import ConfigError
+from streamproc.cli.common import load_serving, load_stages
 from streamproc.cli.compose import RunOptions, open_log, run_worker
 from streamproc.eventlog.contract import OutputRecords, TopicPartition
 from streamproc.language import compile_pipeline, load_pipeline
@@ -67,7 +68,7 @@ RECORDS = [
 
 async def decided(path: Path, url: str, records: list[bytes]) -> list[dict[str, Any]]:
     """What a worker makes of the records."""
-    plan = compile_pipeline(load_pipeline(path))
+    (plan,) = load_serving(str(path))
     log = open_log(url)
     await prepare_topics(log, plan)
     tp = TopicPartition(plan.stream.topic, 0)
@@ -98,6 +99,39 @@ async def test_no_score_is_never_taken_for_a_low_one(tmp_path: Path, more: str, 
     for name in ("high", "huge"):  # beyond float32 is infinity, which a model may well score
         assert (by_name[name]["decision"], by_name[name]["reasons"]) == ("decline", ["high score"])
     assert (by_name["known"]["decision"], by_name["known"]["reasons"]) == ("approve", ["friend"])
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def narrow(path: Path) -> None:
+    logistic(path, columns=1)
+
+
+@pytest.mark.blocking
+@pytest.mark.parametrize("harm", [Path.unlink, cut, narrow], ids=["missing", "damaged", "of another shape"])
+async def test_a_declared_stand_in_serves_without_the_model(tmp_path: Path, harm: Callable[[Path], None]) -> None:
+    """A worker that starts while its model has gone decides on; who only looks at the pipeline is refused."""
+    path = write(tmp_path / "p", ", no_score: decline")
+    harm(path.with_name("model.onnx"))
+    with pytest.raises(ConfigError, match="model"):
+        load_stages(str(path))
+    (plan,) = load_serving(str(path))
+    assert "every row takes its no_score: decline" in plan.warnings[0]
+    found = await decided(path, f"file:{tmp_path / 'log'}", RECORDS)
+    for decision in found:
+        assert decision["score"] is None
+        wanted = ("approve", ["friend"]) if decision["id"] == "known" else ("decline", ["the model gives no score"])
+        assert (decision["decision"], decision["reasons"]) == wanted
+    assert len(found) == len(RECORDS)
+
+
+def test_no_worker_starts_without_its_model_unless_the_pipeline_says_what_then(tmp_path: Path) -> None:
+    path = write(tmp_path / "p")
+    path.with_name("model.onnx").unlink()
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_serving(str(path))
 
 
 def test_an_action_for_no_score_must_be_one_and_the_rules_name_is_taken(tmp_path: Path) -> None:

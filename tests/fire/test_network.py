@@ -129,7 +129,7 @@ def test_a_request_comes_while_a_later_transaction_is_open(
     """What it meant to end, or to add offsets to, is long over: only a new epoch keeps it from what is open now."""
     with trial(campaign, "late request", 72, RATE * 8) as going:
         subject = Subject(campaign, proxy.url, HASTY, going.running)
-        subject.until_well()
+        subject.until_started()
         with subject.vitals as vitals:
             refused = code(come_late(api_key, "produced", subject, proxy))
             subject.until_well()
@@ -142,7 +142,7 @@ def test_the_opening_of_a_writer_comes_late(campaign: Campaign, proxy: Proxy) ->
     """The broker takes our own late request for a newer owner: the group knows better, so the worker goes on."""
     with trial(campaign, "late request", 73, RATE * 8) as going:
         subject = Subject(campaign, proxy.url, HASTY, going.running)
-        subject.until_well()
+        subject.until_started()
         come_late(INIT_PRODUCER_ID, "produced", subject, proxy, lambda: os.kill(subject.pod.child(), signal.SIGKILL))
         subject.until_well()
         with subject.vitals as vitals:

@@ -108,7 +108,7 @@ def test_late_requests(make: Callable[[str], Campaign], kafka_address: Address) 
         rng, campaign = random.Random(seed), make(f"kafka://{kafka_address.bootstrap}")
         with Proxy(door.advertised, door.port) as proxy, trial(campaign, "late requests", seed) as going:
             subject = Subject(campaign, proxy.url, HASTY, going.running)
-            subject.until_well()
+            subject.until_started()
             with subject.vitals as vitals:
                 for api_key in rng.sample(sorted(REQUESTS.keys() - {INIT_PRODUCER_ID}), k=5):
                     come_late(api_key, rng.choice(POINTS), subject, proxy)
@@ -142,7 +142,7 @@ def test_brokers(make: Callable[[str], Campaign], kafka_installed: None, tmp_pat
             rng, campaign = random.Random(seed), make(f"kafka://{broker.bootstrap}")
             with trial(campaign, "brokers", seed) as going:
                 subject = Subject(campaign, campaign.log_url, HASTY if seed % 2 else {}, going.running)
-                subject.until_well()
+                subject.until_started()
                 with subject.vitals as vitals:
                     for _ in range(4):
                         fault, name = rng.choice([(broker.kill, "broker killed"), (broker.stop, "broker stopped")])
@@ -162,7 +162,7 @@ def test_outages_without_end(make: Callable[[str], Campaign], kafka_address: Add
         campaign = make(f"kafka://{kafka_address.bootstrap}")
         with Proxy(door.advertised, door.port) as proxy, trial(campaign, "outages without end", seed) as going:
             subject = Subject(campaign, proxy.url, {}, going.running)
-            subject.until_well()
+            subject.until_started()
             going.running.faults[f"{fault}, without end"] += 1
             STOPS[fault](proxy)
             code, seconds = _ended(subject.pod.process)

@@ -83,6 +83,7 @@ def test_lists_a_folder(blobs: BlobStore) -> None:
     found = blobs.list_blobs("a/x/")
     assert [(blob.name, blob.size) for blob in found] == [("a/x/10", 6), ("a/x/2", 5), ("a/x/d/1", 7)]
     assert blobs.list_blobs("none/") == []
+    assert [blob.name for blob in blobs.list_blobs("")] == ["a/x/10", "a/x/2", "a/x/d/1", "a/xy", "b/1"]
     assert blobs.head("a/x/2") == found[1]
     if not isinstance(blobs, MemoryBlobs):
         assert all(abs(blob.modified_ms - before_ms) < 20_000 for blob in found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["BlockExplainer", "Explanation", "Part"]
 
 from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
@@ -15,6 +16,7 @@ from models.explaining.explainer import Explained, Explainer
 from operators.batch import Column
 from operators.block import block_column, block_model, read_block
 from operators.encode import json_values
+from operators.plan import Plan
 from operators.score import fill_matrix
 from state.errors import ConfigError, StateCorruptedError
 
@@ -51,13 +53,20 @@ class Explanation(msgspec.Struct, frozen=True, omit_defaults=True):
     refused: str = ""
 
 
-class BlockExplainer:
-    """Explains decisions of one pipeline; the names are those of columns. `described`: features in words."""
+class Models(Protocol):
+    """Where models are found (models.explaining.catalogue.Catalogue); both raise ConfigError where there is none."""
 
-    def __init__(
-        self, id_name: str, score_name: str, described: Mapping[str, str], open_model: Callable[[str], Explainer]
-    ) -> None:
-        self._id, self._score, self._described, self._open = id_name, score_name, described, open_model
+    def by_digest(self, digest: str) -> Explainer: ...
+    def by_version(self, version: int) -> Explainer: ...
+
+
+class BlockExplainer:
+    """Explains decisions of one pipeline, whose last stage's plan has a model."""
+
+    def __init__(self, plan: Plan, models: Models) -> None:
+        assert plan.model is not None
+        self._id, self._described, self._models = plan.stream.id, plan.described, models
+        self._version = plan.model.version.name if plan.model.version is not None else ""
 
     def explain(self, block: bytes, partition: int, at: int, wanted: Callable[[str, str], bool]) -> list[Explanation]:
         """The explanations of the rows for which `wanted` (id, action) is true, in their order.
@@ -67,30 +76,48 @@ class BlockExplainer:
         """
         table = read_block(block)
         try:
-            ids: list[str] = table.column(self._id).to_pylist()
+            ids: list[Any] = table.column(self._id).to_pylist()
             names: list[str] = msgspec.json.decode((table.schema.metadata or {})[b"actions"])
-            actions = [names[code] for code in table.column("decision").to_pylist()]
-            scores = block_column(table, self._score if self._score in table.column_names else "score")
+            codes: list[Any] = table.column("decision").to_pylist()
+            actions = [names[code] for code in codes]
+            scores = block_column(table, "score")
+            versions = self._versions(table)
         except (KeyError, IndexError, TypeError, msgspec.DecodeError):
             raise StateCorruptedError("a feature block is of another pipeline") from None
         rows = [row for row, pair in enumerate(zip(ids, actions, strict=True)) if wanted(*pair)]
-        model = block_model(table)
-        heads = [Explanation(ids[row], actions[row], model, partition, at) for row in rows]
-        found: list[Explanation] = []
-        for start in range(0, len(rows), _ROWS):
-            part = np.array(rows[start : start + _ROWS])
-            found += self._some(table, part, scores, heads[start : start + _ROWS])
+        heads = {row: Explanation(ids[row], actions[row], block_model(table), partition, at) for row in rows}
+        for version in dict.fromkeys(versions[row] for row in rows):
+            mine = [row for row in rows if versions[row] == version]
+            for start in range(0, len(mine), _ROWS):
+                part = mine[start : start + _ROWS]
+                made = self._some(table, np.array(part), scores, [heads[row] for row in part], version)
+                heads.update(zip(part, made, strict=True))
+        return list(heads.values())
+
+    def _versions(self, table: pa.Table) -> list[int | None]:
+        """Of each row, where the block has them; 0: it does not say."""
+        if self._version not in table.column_names:
+            return [0] * table.num_rows
+        found: list[Any] = table.column(self._version).to_pylist()
         return found
 
     def _some(
-        self, table: pa.Table, rows: npt.NDArray[np.int64], scores: Column, heads: list[Explanation]
+        self,
+        table: pa.Table,
+        rows: npt.NDArray[np.int64],
+        scores: Column,
+        heads: list[Explanation],
+        version: int | None,
     ) -> list[Explanation]:
-        """Of some rows; if it cannot be said of them, why."""
+        """Of some rows that one model scored; if it cannot be said of them, why."""
         model = heads[0].model
-        if not model:
+        if version is None:
+            return _refused(heads, "the model gave no score")
+        if not model and not version:
             return _refused(heads, "the decision does not say which model scored it")
         try:
-            explainer = self._open(model)
+            explainer = self._models.by_version(version) if version else self._models.by_digest(model)
+            heads = [msgspec.structs.replace(head, model=explainer.digest) for head in heads]
             columns = {name: _taken(block_column(table, name), rows) for name in explainer.names}
             matrix = np.empty((len(rows), len(columns)), np.float32)
             fill_matrix(matrix, explainer.names, columns.__getitem__)

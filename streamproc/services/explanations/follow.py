@@ -12,6 +12,7 @@ __all__ = ["Follower", "find_decision", "topic_of"]
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import msgspec
 import structlog
@@ -114,7 +115,7 @@ class Follower:
         while begin < end:
             start = max(begin, end - tail)
             found: dict[int, set[bytes]] = {}
-            await _read(self._log, tp, start, end, lambda chunk, into=found: _note(chunk, into))
+            await _read(self._log, tp, start, end, partial(_note, into=found))
             first, last = min(found, default=0), max(found, default=0)
             if first < last or (found and start == begin):
                 return last, found[last]

@@ -1,0 +1,135 @@
+"""The registry, in a directory and in a bucket: versions are whole, numbers are nobody else's, harm is seen."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import msgspec
+import pytest
+
+pytest.importorskip("lightgbm")
+
+from models.manifest import CARD, MANIFEST, MODEL, NATIVE, Manifest
+from models.registry import Registry, open_registry
+from models.training.folds import Window
+from models.training.learners import Options
+from models.training.train import Settings, Trained, train
+from state.blobs import BlobStore, DirectoryBlobs
+from state.errors import BlobStoreError, ConfigError
+from state.memory import MemoryBlobs
+from tests.models.test_export import rows
+
+DAY = 86_400_000
+
+
+@pytest.fixture(scope="module")
+def trained() -> Trained:
+    history = msgspec.structs.replace(rows(4, 600), times=rows(4, 600).times * (DAY // 60))
+    settings = Settings("logistic", Window(3, 2, DAY, 1), Options(), trials=1)
+    return train(history, settings, name="fraud", label="fraud", plan=[], tell=lambda line: None)
+
+
+@pytest.fixture(params=["directory", "bucket"])
+def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
+    return DirectoryBlobs(tmp_path / "reg") if request.param == "directory" else MemoryBlobs(random.Random(1))
+
+
+def test_versions_count_and_load(blobs: BlobStore, trained: Trained) -> None:
+    registry = Registry("reg", blobs)
+    assert (registry.names(), registry.versions("fraud")) == ([], [])
+    assert [registry.add("fraud", trained.files) for _ in range(2)] == [1, 2]
+    assert registry.add("other", trained.files) == 1
+    assert (registry.names(), registry.versions("fraud")) == (["fraud", "other"], [1, 2])
+    assert registry.check("fraud", 2) == trained.manifest
+    model = registry.model("fraud", 1)
+    assert (model.digest, model.names) == (trained.manifest.digest, trained.manifest.features)
+    assert registry.file("fraud", 1, NATIVE) == trained.files[NATIVE]
+
+
+def test_a_version_without_its_manifest_is_none_and_its_number_is_gone(trained: Trained) -> None:
+    blobs = MemoryBlobs(random.Random(1))
+    registry = Registry("reg", blobs)
+
+    def fail(verb: str, name: str) -> None:
+        if verb == "put" and name.rpartition("/")[2] in failing:
+            raise BlobStoreError("store: cannot put: 503", retriable=True)
+
+    failing = {MODEL}
+    blobs.before = fail
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="the registry reg cannot be written: cannot put: 503"):
+            registry.add("fraud", trained.files)
+        failing = {MANIFEST}
+    assert registry.versions("fraud") == []
+    with pytest.raises(ConfigError, match=r"there is no version 1 of the model fraud in reg \(train it"):
+        registry.model("fraud", 1)
+    failing = set()
+    assert registry.add("fraud", trained.files) == 3
+
+
+def test_nobody_gets_anothers_number(tmp_path: Path, trained: Trained) -> None:
+    registry = Registry("reg", DirectoryBlobs(tmp_path))
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: registry.add("fraud", trained.files), range(12)))
+    assert sorted(found) == registry.versions("fraud") == list(range(1, 13))
+
+
+@pytest.mark.parametrize(
+    ("file", "harm", "said"),
+    [
+        (MODEL, lambda content: content[:-1] + b"x", "model.onnx is not the registered file: its SHA-256 differs"),
+        (MODEL, lambda content: None, "reg/fraud/1/model.onnx is missing"),
+        (NATIVE, lambda content: content + b" ", "native.txt is not the registered file"),
+        (MANIFEST, lambda content: b"{}", "manifest.json is no manifest of a model: .*(restore it, or train anew)"),
+        (MANIFEST, lambda content: None, "there is no version 1 of the model fraud"),
+    ],
+)
+def test_harm_is_seen_at_every_load(
+    file: str, harm: Callable[[bytes], bytes | None], said: str, blobs: BlobStore, trained: Trained
+) -> None:
+    registry = Registry("reg", blobs)
+    registry.add("fraud", trained.files)
+    harmed = harm(trained.files[file])
+    blobs.delete([f"fraud/1/{file}"])
+    if harmed is not None:
+        blobs.put(f"fraud/1/{file}", harmed)
+    with pytest.raises(ConfigError, match=said):
+        registry.check("fraud", 1)
+    if file != NATIVE:
+        with pytest.raises(ConfigError, match=said):
+            registry.model("fraud", 1)
+
+
+def test_weights_elsewhere_are_refused_even_if_the_digest_is_right(trained: Trained) -> None:
+    import hashlib
+
+    import onnx
+    from onnx.external_data_helper import set_external_data
+
+    model = onnx.load_from_string(trained.files[MODEL])
+    for tensor in model.graph.initializer:
+        tensor.raw_data = onnx.numpy_helper.to_array(tensor).tobytes()
+        set_external_data(tensor, "weights.bin")
+        tensor.ClearField("raw_data")
+    content = model.SerializeToString()
+    manifest = msgspec.structs.replace(trained.manifest, digests={MODEL: hashlib.sha256(content).hexdigest()})
+    registry = Registry("reg", MemoryBlobs(random.Random(1)))
+    registry.add("fraud", {MODEL: content, MANIFEST: msgspec.json.encode(manifest), CARD: b""})
+    with pytest.raises(ConfigError, match="keeps its weights in other files"):
+        registry.model("fraud", 1)
+
+
+def test_an_address_and_a_directory_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"there is no registry .*/none \(name the --registry"):
+        open_registry(str(tmp_path / "none"))
+    assert not (tmp_path / "none").exists()
+    assert open_registry(str(tmp_path / "new"), new=True).names() == []
+    with pytest.raises(ConfigError, match="of no known kind"):
+        open_registry("ftp://host/models")
+
+
+def test_a_manifest_outlives_its_text(trained: Trained) -> None:
+    assert msgspec.json.decode(trained.files[MANIFEST], type=Manifest) == trained.manifest
