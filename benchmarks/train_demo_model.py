@@ -13,16 +13,14 @@ from __future__ import annotations
 import argparse
 import tempfile
 from pathlib import Path
-from typing import Any
 
-import lightgbm
 import numpy as np
 import numpy.typing as npt
-import onnx
-from onnxmltools import convert_lightgbm
-from onnxmltools.convert.common.data_types import FloatTensorType
 
+from models.training.boosting import BoostedTrees
 from models.training.history import History, joined
+from models.training.learners import Fitted, Options
+from models.training.linear import sigmoid
 from streamproc.cli.labelled import Blank, read_history
 from streamproc.language import compile_stages, load_pipeline
 from streamproc.services.generator import FRAUD_KINDS, SEQUENCE_KINDS, GeneratorOptions, generate, write_ndjson
@@ -58,17 +56,18 @@ def features(seed: int, events: int) -> tuple[Matrix, npt.NDArray[np.int64]]:
     return matrix, np.array(kinds)
 
 
-def train(matrix: Matrix, fraud: npt.NDArray[np.bool_]) -> lightgbm.LGBMClassifier:
-    model = lightgbm.LGBMClassifier(
-        n_estimators=TREES, num_leaves=LEAVES, learning_rate=0.1, min_child_samples=40, reg_lambda=5.0,
-        n_jobs=1, random_state=1, verbose=-1, deterministic=True, force_row_wise=True,
-    )  # fmt: skip
-    return model.fit(matrix, fraud.astype(np.int8))
+def train(matrix: Matrix, fraud: npt.NDArray[np.bool_], names: tuple[str, ...]) -> Fitted:
+    order = np.arange(len(matrix), dtype=np.int64)
+    parameters = {
+        "trees": TREES, "num_leaves": LEAVES, "learning_rate": 0.1, "min_data_in_leaf": 40, "lambda_l2": 5.0,
+        "max_bin": 255, "min_data_in_bin": 3,
+    }  # fmt: skip
+    return BoostedTrees().fit(History(names, matrix, fraud.astype(np.int8), order, order), parameters, Options())
 
 
-def judge(model: Any, matrix: Matrix, kinds: npt.NDArray[np.int64]) -> str:
+def judge(model: Fitted, matrix: Matrix, kinds: npt.NDArray[np.int64]) -> str:
     """What the model alone finds on payments it has not seen."""
-    score = 100 * model.predict_proba(matrix)[:, 1]
+    score = 100 * sigmoid(model.raw(matrix))
     lines = []
     for threshold in THRESHOLDS:
         hit = score > threshold
@@ -84,12 +83,9 @@ def main() -> None:
     chosen = parser.parse_args()
     parts = [features(seed, chosen.events) for seed in TRAINING_SEEDS]
     matrix, kinds = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    model = train(matrix, kinds >= 0)
+    model = train(matrix, kinds >= 0, load_pipeline(str(PIPELINE)).models["fraud"].features)
     print(judge(model, *features(TEST_SEED, chosen.events)))
-    shape = [None, matrix.shape[1]]
-    converted = convert_lightgbm(model, initial_types=[("x", FloatTensorType(shape))], zipmap=False, target_opset=15)
-    converted.graph.name = "card_fraud"  # a random one otherwise
-    onnx.save(converted, str(chosen.file))
+    chosen.file.write_bytes(model.onnx(1.0, 0.0))
     print(f"{chosen.file}: {chosen.file.stat().st_size:,} bytes, trained on {len(matrix):,} payments")
 
 

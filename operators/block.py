@@ -2,7 +2,9 @@
 
 It is the value of the journal's record; audit, archive, training, explanations and drift read this one format. It
 says itself how to read it: a decimal is an int64 in minor units whose field has metadata "scale", a timestamp an
-int64 in ms; the schema's metadata names the actions that `decision` counts and the rules whose bits `rules` has.
+int64 in ms; the schema's metadata names the actions that `decision` counts, the rules whose bits `rules` has and, by
+its file's digest, the model that gave `score` (of a registry, a column says which version).
+All that this model was given is there, that of earlier stages too.
 
 A transaction's arrays are made once and cut per task; record_batches.py writes them.
 Importing pyarrow takes 28 ms, so it is not put off.
@@ -10,7 +12,7 @@ Importing pyarrow takes 28 ms, so it is not put off.
 
 from __future__ import annotations
 
-__all__ = ["BlockEncoder", "BlockRows", "block_records", "read_block"]
+__all__ = ["BlockEncoder", "BlockRows", "block_column", "block_model", "block_records", "read_block"]
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -65,7 +67,9 @@ class BlockEncoder:
         stream, self._score = plan.stream, plan.decision.score
         names = tuple(dict.fromkeys((stream.id, stream.key)))
         carried = {*names, *_same("event_time", stream.event_time), *_same("score", self._score)}
-        self._features = tuple(feature.name for feature in plan.features if feature.name not in carried)
+        shown = {field.name: field for field in (*plan.features, *(plan.model.columns if plan.model else ()))}
+        features = [field for name, field in shown.items() if name not in carried]
+        self._features = tuple(field.name for field in features)
         for name in (*names, *self._features):
             if name in OWN:
                 raise ConfigError(f"a feature block has a column {name} of its own", hint="give it another name")
@@ -73,7 +77,7 @@ class BlockEncoder:
         self._words = max(1, -(-len(plan.rules) // 64))
         fields = [_field(name, _TYPES["string"]) for name in names]
         fields += [_field("offset", _TYPES["int64"]), _field("event_time", _TYPES["timestamp"])]
-        fields += [_field(feature.name, feature.type) for feature in plan.features if feature.name not in carried]
+        fields += [_field(field.name, field.type) for field in features]
         fields += [_field("score", _TYPES["float64"]), pa.field("decision", pa.uint8())]
         fields.append(pa.field("rules", pa.uint64() if self._words == 1 else pa.binary(8 * self._words)))
         described: dict[bytes | str, bytes | str] = {
@@ -81,6 +85,8 @@ class BlockEncoder:
             "actions": msgspec.json.encode(list(action_names)).decode(),
             "rules": msgspec.json.encode([rule.id for rule in plan.rules]).decode(),
         }
+        if plan.model is not None and plan.model.digest:
+            described["model"] = plan.model.digest
         self._schema = pa.schema(fields, metadata=described)
         self._head = self._schema.serialize().to_pybytes()
         self._writer = BatchWriter(self._schema)
@@ -126,6 +132,25 @@ def read_block(block: bytes) -> pa.Table:
     if (table.schema.metadata or {}).get(b"format") != FORMAT.encode():
         raise StateCorruptedError("a feature block has a format that this release does not know")
     return table
+
+
+def block_model(table: pa.Table) -> str:
+    """The digest of the model that gave the scores; "": the block names none."""
+    return (table.schema.metadata or {}).get(b"model", b"").decode("ascii", "replace")
+
+
+def block_column(table: pa.Table, name: str) -> Column:
+    """A feature of all rows.
+
+    Raises:
+        KeyError: the block has no such column.
+        StateCorruptedError: it is of no kind that ours has.
+    """
+    field, column = table.schema.field(name), table.column(name)
+    try:
+        return _column(field, column)
+    except (pa.ArrowException, LookupError, TypeError, ValueError) as error:
+        raise StateCorruptedError("a feature block has columns that none of ours has") from error
 
 
 def block_records(table: pa.Table) -> list[dict[str, Any]]:

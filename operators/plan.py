@@ -19,6 +19,7 @@ __all__ = [
     "DecisionSpec",
     "GatherSpec",
     "Handoff",
+    "ModelSpec",
     "Plan",
     "RuleSpec",
     "Target",
@@ -68,6 +69,24 @@ class RuleSpec(msgspec.Struct, frozen=True):
     shadow: bool = False
     final: bool = False
     to: str | None = None
+
+
+class ModelSpec(msgspec.Struct, frozen=True):
+    """The model that gives `score`; `inputs`: what it is given, in its order.
+
+    `digest`: SHA-256 of its file, hex. `version`: the column of the version, if several of a registry may be at work;
+    there is no one digest then ("").
+    """
+
+    name: str
+    inputs: tuple[OutputField, ...]
+    digest: str = ""
+    version: OutputField | None = None
+
+    @property
+    def columns(self) -> tuple[OutputField, ...]:
+        """What a block has to carry, so that a score can be explained."""
+        return self.inputs if self.version is None else (*self.inputs, self.version)
 
 
 class DecisionSpec(msgspec.Struct, frozen=True):
@@ -137,7 +156,8 @@ class Plan(msgspec.Struct, frozen=True):
     event time; at equal times `stream` comes first, the others in their order.
     `calls`: between the stage before and this one, in order. `handoff`: where its rows go; None: it is the last stage,
     and decides. `subject`: what decisions are keyed by.
-    `features`: the columns that the journal's block and a backtest carry, in the analyst's order.
+    `features`: the columns that the journal's block and a backtest carry, in the analyst's order. `model`: what gives
+    the score; None: nothing does. A block carries all that it is given, too. `described`: its inputs in words.
     `state_fingerprint`: digest of what state depends on (streams, keys, features); `decision_fingerprint`: of
     rules, thresholds, tables and models, which change without a barrier. `topic_partitions`: co-partitioned count.
     `home`: what its state is called, below a state directory and in a checkpoints' store.
@@ -172,6 +192,8 @@ class Plan(msgspec.Struct, frozen=True):
     gather: GatherSpec | None = None
     statements: tuple[StatementSpec, ...] = ()
     warnings: tuple[str, ...] = ()
+    model: ModelSpec | None = None
+    described: dict[str, str] = {}
 
     @property
     def entrance(self) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["FeatureMatrix", "Model", "ScoreColumns", "ScoreOperator"]
+__all__ = ["FeatureMatrix", "Model", "ScoreColumns", "ScoreOperator", "fill_matrix"]
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Protocol
 
@@ -46,15 +46,24 @@ class FeatureMatrix:
         if len(self._matrix) < batch.size:
             self._matrix = np.empty((2 * batch.size, len(self.names)), np.float32)
         matrix = self._matrix[: batch.size]
-        with np.errstate(over="ignore"):  # beyond float32 is infinity: trees still compare it
-            for i, name in enumerate(self.names):
-                of_type, values, valid = batch.columns[name]
-                if of_type.kind is Kind.STRING:
-                    raise ConfigError(f"feature {name} is a string; a model takes numbers and bools")
-                matrix[:, i] = values / 10.0**of_type.scale if of_type.scale else values
-                if valid is not None:
-                    matrix[~valid, i] = np.nan
+        fill_matrix(matrix, self.names, batch.columns.__getitem__)
         return matrix
+
+
+def fill_matrix(matrix: npt.NDArray[np.float32], names: Sequence[str], column: Callable[[str], Column]) -> None:
+    """Write the columns of these names into the matrix of as many rows.
+
+    Raises:
+        ConfigError: one is a string.
+    """
+    with np.errstate(over="ignore"):  # beyond float32 is infinity: trees still compare it
+        for i, name in enumerate(names):
+            of_type, values, valid = column(name)
+            if of_type.kind is Kind.STRING:
+                raise ConfigError(f"feature {name} is a string; a model takes numbers and bools")
+            matrix[:, i] = values / 10.0**of_type.scale if of_type.scale else values
+            if valid is not None:
+                matrix[~valid, i] = np.nan
 
 
 class ScoreColumns:

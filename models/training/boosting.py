@@ -78,11 +78,11 @@ def _nodes(root: Found, slope: float) -> Iterator[Node]:
     while waiting:
         node = waiting.pop(0)
         if "leaf_value" in node:
-            yield Node(weight=slope * node["leaf_value"])
+            yield Node(weight=slope * node["leaf_value"], cover=node.get("leaf_count", 1))
             continue
         threshold = float(node["threshold"])
         # A missing value takes the default's way where the training saw one; elsewhere LightGBM reads it as 0.
         left = bool(node["default_left"]) if node["missing_type"] == "NaN" else threshold >= 0
-        yield Node(int(node["split_feature"]), threshold, number, number + 1, left)
+        yield Node(int(node["split_feature"]), threshold, number, number + 1, left, cover=node["internal_count"])
         waiting += [node["left_child"], node["right_child"]]
         number += 2

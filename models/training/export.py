@@ -25,7 +25,8 @@ CLIP = 8.0
 class Node(NamedTuple):
     """`feature` <= `threshold` leads to node `true`, else to `false`; a missing value to `true` if `missing_true`.
 
-    A leaf has no feature (-1), and a weight.
+    A leaf has no feature (-1), and a weight. `cover`: rows of training that came through it, or their weight:
+    explanations need it, scoring does not.
     """
 
     feature: int = -1
@@ -34,6 +35,7 @@ class Node(NamedTuple):
     false: int = 0
     missing_true: bool = False
     weight: float = 0.0
+    cover: float = 0.0
 
 
 def below(value: float) -> float:
@@ -45,7 +47,7 @@ def _at_most(value: float) -> float:
     """The largest float32 that is not above."""
     with np.errstate(over="ignore"):
         near = np.float32(value)
-    return below(value) if float(near) > value else float(near)
+        return below(value) if float(near) > value else float(near)
 
 
 def trees_model(trees: Sequence[Sequence[Node]], intercept: float, width: int) -> bytes:
@@ -60,6 +62,7 @@ def trees_model(trees: Sequence[Sequence[Node]], intercept: float, width: int) -
         nodes_values=[_at_most(node.threshold) for *_, node in nodes],
         nodes_truenodeids=[node.true for *_, node in nodes], nodes_falsenodeids=[node.false for *_, node in nodes],
         nodes_missing_value_tracks_true=[int(node.missing_true) for *_, node in nodes],
+        nodes_hitrates=[float(node.cover) for *_, node in nodes],
         target_treeids=[tree for tree, _, _ in leaves], target_nodeids=[number for _, number, _ in leaves],
         target_ids=[0] * len(leaves), target_weights=[weight for *_, weight in leaves],
     )  # fmt: skip

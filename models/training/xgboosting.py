@@ -85,9 +85,9 @@ def _finite(matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 def _nodes(tree: Found, slope: float) -> Iterator[Node]:
     """Nodes of a tree; below a threshold is left, where ours are left at it, too."""
     columns = (tree[key] for key in ("split_indices", "split_conditions", "left_children", "right_children",
-                                     "default_left"))  # fmt: skip
-    for feature, value, left, right, missing_left in zip(*columns, strict=True):
+                                     "default_left", "sum_hessian"))  # fmt: skip
+    for feature, value, left, right, missing_left, cover in zip(*columns, strict=True):
         if left < 0:
-            yield Node(weight=slope * value)
+            yield Node(weight=slope * value, cover=cover)
         else:
-            yield Node(feature, below(value), left, right, bool(missing_left))
+            yield Node(feature, below(value), left, right, bool(missing_left), cover=cover)

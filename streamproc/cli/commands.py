@@ -14,6 +14,7 @@ from streamproc.cli import (
     check,
     demo,
     explain,
+    explain_decisions,
     feed,
     fmt,
     generate,
@@ -37,6 +38,7 @@ from streamproc.cli import (
     test,
     train,
     validate,
+    why,
 )
 from streamproc.cli.environment import EnvironmentCommand
 
@@ -89,6 +91,8 @@ app.command("retrain", epilog=_example(retrain), cls=backtest.BacktestCommand)(r
 app.command("generate", epilog=_example(generate))(generate.command)
 app.command("check", epilog=_example(check))(check.command)
 app.command("repartition", epilog=_example(repartition), cls=EnvironmentCommand)(repartition.command)
+app.command("explain-decisions", epilog=_example(explain_decisions), cls=EnvironmentCommand)(explain_decisions.command)
+app.command("why", epilog=_example(why), cls=EnvironmentCommand)(why.command)
 
 _models = typer.Typer(rich_markup_mode=None, help="Look at trained models, and say which versions are at work.")
 _models.command("list", epilog=_example(models_list))(models_list.command)

@@ -16,6 +16,7 @@ from state.errors import ConfigError
 from streamproc.eventlog.contract import Chunk, Headers
 from streamproc.language.problems import nearest
 from streamproc.runtime.journal import decode_entry
+from streamproc.services.explanations.follow import topic_of
 
 Lines = Callable[[Chunk], Sequence[bytes]]
 
@@ -35,6 +36,8 @@ def topic_lines(topic: str, plans: Sequence[Plan]) -> tuple[str, Lines]:
         "features": (topics.journal, _Features(plan)),
         **{name: (stream.topic, _input) for name, stream in streams_of(plans).items()},
     }
+    if plan.model is not None:
+        known["explanations"] = (topic_of(plan), _values)
     if topics.alerts:
         known |= {"alerts": (topics.alerts, _values), "late": (topics.late, _values)}
     for name, full in topics.side.items():

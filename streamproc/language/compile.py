@@ -23,7 +23,15 @@ from operators.timed.run import WaitingOperator
 from state.errors import ConfigError
 from streamproc.language.calls import answered
 from streamproc.language.csv_table import TableContents, empty_table, read_table
-from streamproc.language.deciding import check_include, decision_spec, rule_specs, scores_and_rules, topic_names
+from streamproc.language.deciding import (
+    check_include,
+    decision_spec,
+    model_spec,
+    rule_specs,
+    scores_and_rules,
+    topic_names,
+)
+from streamproc.language.described import described
 from streamproc.language.draft import Draft
 from streamproc.language.fingerprint import decision_fingerprint, state_fingerprint
 from streamproc.language.formats import read_schema_file, registry_of
@@ -229,6 +237,8 @@ class _StageCompiler:
             live=live_tables(pipeline, builder),
             partition_by=stage.partition_by,
             gather=gather_spec(self._way),
+            model=model_spec(pipeline, builder.model_digests, builder.scope) if is_last else None,
+            described=described(pipeline) if is_last else {},
         )
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["check_include", "decision_spec", "rule_specs", "scores_and_rules", "topic_names"]
+__all__ = ["check_include", "decision_spec", "model_spec", "rule_specs", "scores_and_rules", "topic_names"]
+
+from collections.abc import Mapping
 
 import msgspec
 
 from operators.encode import RESERVED
 from operators.operator import OutputField
-from operators.plan import DecisionSpec, RuleSpec
+from operators.plan import DecisionSpec, ModelSpec, RuleSpec
 from operators.schema import TopicNames
 from streamproc.language.draft import Draft
 from streamproc.language.expression import parse
@@ -61,6 +63,16 @@ def decision_spec(pipeline: Pipeline, scope: dict[str, OutputField]) -> Decision
         calls=tuple(call.name for stage in pipeline.stages for call in stage.calls),
         deadline_ms=pipeline.deadline,
     )
+
+
+def model_spec(pipeline: Pipeline, digests: Mapping[str, str], scope: dict[str, OutputField]) -> ModelSpec | None:
+    """The model of the score; `digests`: of the models' files."""
+    for name, model in pipeline.models.items():
+        inputs = tuple(scope[feature] for feature in model.features)
+        if model.served is not None:
+            return ModelSpec(name, inputs, version=scope[f"{name}.version"])
+        return ModelSpec(name, inputs, digests[name])
+    return None
 
 
 def rule_specs(pipeline: Pipeline) -> tuple[RuleSpec, ...]:

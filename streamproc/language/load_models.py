@@ -27,9 +27,10 @@ def read_model(section: Section) -> Model:
     signs = [_constrained(section, key, features) for key in ("increasing", "decreasing")]
     for feature in sorted(set(signs[0]) & set(signs[1])):
         section.problems.add(f"{feature} is both increasing and decreasing", section.key_place("decreasing"))
+    describe = _described(section, features)
     section.close()
     places = item_places(section, "features")
-    return Model(file, features, tiers, section.place, places, no_score, signs[0], signs[1], served)
+    return Model(file, features, tiers, section.place, places, no_score, signs[0], signs[1], served, describe)
 
 
 def _source(section: Section) -> tuple[str, Served | None]:
@@ -88,6 +89,18 @@ def _constrained(section: Section, key: str, features: tuple[str, ...]) -> tuple
         if features and feature not in features:
             section.problems.add(f"{key}: {feature} is none of the features", place, nearest(feature, features))
     return found
+
+
+def _described(section: Section, features: tuple[str, ...]) -> dict[str, str]:
+    node = section.node("describe")
+    if node is None:
+        return {}
+    words = Section(node, "describe", section.problems)
+    for feature in words if features else ():
+        if feature not in features:
+            hint = nearest(feature, features)
+            section.problems.add(f"describe: {feature} is none of the features", words.key_place(feature), hint)
+    return {feature: words.need(feature, text, "") for feature in words}
 
 
 def item_places(section: Section, key: str) -> tuple[Place, ...]:

@@ -286,7 +286,7 @@ class Model(msgspec.Struct, frozen=True):
 
     `file`: an ONNX file; "" where `served` says which versions there are. `no_score`: the action for rows that it fails
     on; "": the next more severe one than `otherwise`. `increasing`, `decreasing`: features that may move the score that
-    way only; training keeps to it.
+    way only; training keeps to it. `describe`: features in words, for explanations.
     """
 
     file: str
@@ -298,6 +298,7 @@ class Model(msgspec.Struct, frozen=True):
     increasing: tuple[str, ...] = ()
     decreasing: tuple[str, ...] = ()
     served: Served | None = None
+    describe: dict[str, str] = {}
 
 
 class Rule(msgspec.Struct, frozen=True):

@@ -273,6 +273,8 @@ MODEL = mapping(
         "no_score": text("The action for a row that the model gives no score."),
         "increasing": flat("Features with which the score may only rise: training keeps to it."),
         "decreasing": flat("Features with which the score may only fall: training keeps to it."),
+        "describe": described({"type": "object", "additionalProperties": {"type": SCALAR}},
+                              "Feature -> what it is, in an analyst's words, for explanations."),
     },
     "features",
 )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Explanations of decisions, from the feature blocks of the journal; see docs/models/explanations.md."""

@@ -1,0 +1,177 @@
+"""Follows the journal and writes explanations to a topic, keyed by decision and model.
+
+It has no group and no transaction: how far it has come stands in what it has written. A partition of the journal goes
+to the same partition of the topic, in order, and each explanation names the journal's record it is from; so a start
+reads the topic's end, goes on with that record, and leaves out what is there. Two at a time write the same bytes under
+the same keys: readers take either.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Follower", "find_decision", "topic_of"]
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import msgspec
+import structlog
+
+from operators.plan import Plan
+from state.errors import StateCorruptedError
+from streamproc.clock import Clock
+from streamproc.eventlog.contract import Chunk, EventLog, OutputRecords, TopicPartition, TopicSpec
+from streamproc.services.explanations.explain import BlockExplainer, Explanation
+
+_POLL_MS = 200
+_TAIL = 256
+"""Records of the topic's end that are read first, to find where it stopped; more if they hold none."""
+
+
+def topic_of(plan: Plan) -> str:
+    """Where a pipeline's explanations are."""
+    return f"{plan.pipeline}.explanations"
+
+
+class Follower:
+    """Writes the explanations of one pipeline. `written` and `refused` count since the start."""
+
+    def __init__(self, plan: Plan, log: EventLog, explainer: BlockExplainer, clock: Clock, *, everything: bool) -> None:
+        """Every decision but `otherwise` (approve, as a rule), or `everything`."""
+        self._plan, self._log, self._explainer, self._clock = plan, log, explainer, clock
+        self._quiet = "" if everything else plan.decision.otherwise
+        self._topic = topic_of(plan)
+        self._logger = structlog.get_logger("explanations").bind(pipeline=plan.pipeline)
+        self._done: dict[int, tuple[int, set[bytes]]] = {}
+        self.written = self.refused = 0
+
+    async def run(self, *, until_end: bool) -> None:
+        """Follow until cancelled, or to what is the journal's end now.
+
+        Raises:
+            EventLogError: the log failed.
+        """
+        count = await self._partitions(until_end)
+        config = {**self._plan.topic_config, "cleanup.policy": "compact"}
+        await self._log.admin().ensure_topics([TopicSpec(self._topic, count, config)] if count else [])
+        journal = [TopicPartition(self._plan.topics.journal, partition) for partition in range(count)]
+        begins, ends = await self._log.admin().begin_offsets(journal), await self._log.admin().end_offsets(journal)
+        scanner, appender = self._log.scanner(), self._log.appender()
+        try:
+            for tp in journal:
+                self._done[tp.partition] = await self._end(tp.partition)
+                scanner.seek(tp, max(begins[tp], self._done[tp.partition][0]))
+            while not until_end or any(scanner.position(tp) < ends[tp] for tp in journal):
+                for chunk in await scanner.poll(_POLL_MS):
+                    # In a thread: a model may have to be opened.
+                    output = await asyncio.to_thread(self._explained, chunk)
+                    if output is not None:
+                        await appender.append([output])
+                        self.written += len(output.values)
+        finally:
+            await appender.close()
+            await scanner.close()
+
+    def _explained(self, chunk: Chunk) -> OutputRecords | None:
+        at, known = self._done[chunk.tp.partition]
+        keys: list[bytes | None] = []
+        values: list[bytes | None] = []
+        for offset, block in zip(chunk.offsets, chunk.values, strict=True):
+            for one in self._of(block or b"", chunk.tp.partition, offset):
+                key = key_of(one)
+                if offset == at and key in known:
+                    continue  # written before the last start
+                self.refused += bool(one.refused)
+                keys.append(key)
+                values.append(msgspec.json.encode(one))
+        return OutputRecords(self._target(chunk), keys, values, self._clock.now_ms()) if keys else None
+
+    def _of(self, block: bytes, partition: int, offset: int) -> Sequence[Explanation]:
+        if not block:
+            return ()
+        try:
+            return self._explainer.explain(block, partition, offset, lambda _, action: action != self._quiet)
+        except StateCorruptedError as error:
+            self._logger.error("a block cannot be explained", partition=partition, offset=offset, error=str(error))
+            return ()
+
+    def _target(self, chunk: Chunk) -> TopicPartition:
+        return TopicPartition(self._topic, chunk.tp.partition)
+
+    async def _partitions(self, until_end: bool) -> int:
+        """Of the journal; it is waited for."""
+        while True:
+            count = await self._log.admin().partitions(self._plan.topics.journal)
+            if count or until_end:
+                return count
+            await asyncio.sleep(_POLL_MS / 1000)
+
+    async def _end(self, partition: int) -> tuple[int, set[bytes]]:
+        """(the journal's record that the topic's last explanations are from, their keys); (0, none): there are none."""
+        tp = TopicPartition(self._topic, partition)
+        begin = (await self._log.admin().begin_offsets([tp]))[tp]
+        end = (await self._log.admin().end_offsets([tp]))[tp]
+        tail = _TAIL
+        while begin < end:
+            start = max(begin, end - tail)
+            found: dict[int, set[bytes]] = {}
+            await _read(self._log, tp, start, end, partial(_note, into=found))
+            first, last = min(found, default=0), max(found, default=0)
+            if first < last or (found and start == begin):
+                return last, found[last]
+            if start == begin:
+                break
+            tail *= 4  # all of one record: it may have begun before
+        return 0, set()
+
+
+def key_of(one: Explanation) -> bytes:
+    """By decision and model."""
+    return f"{one.id}:{one.model}".encode()
+
+
+def _note(chunk: Chunk, into: dict[int, set[bytes]]) -> None:
+    for key, value in zip(chunk.keys, chunk.values, strict=True):
+        if key and value:
+            into.setdefault(msgspec.json.decode(value, type=_Written).at, set()).add(key)
+
+
+class _Written(msgspec.Struct):
+    at: int
+
+
+async def find_decision(plan: Plan, log: EventLog, explainer: BlockExplainer, decision: str) -> Explanation | None:
+    """The newest decision of an id, whatever it was; None: the journal has none.
+
+    Blocks are looked through as bytes: an id that is not in them is in none of their rows.
+
+    Raises:
+        StateCorruptedError: a block that holds it cannot be read.
+        EventLogError: the log failed.
+    """
+    found: list[Explanation] = []
+    wanted = decision.encode()
+
+    def look(chunk: Chunk) -> None:
+        for offset, block in zip(chunk.offsets, chunk.values, strict=True):
+            if block and wanted in block:
+                found.extend(explainer.explain(block, chunk.tp.partition, offset, lambda one, _: one == decision))
+
+    journal = plan.topics.journal
+    for partition in range(await log.admin().partitions(journal)):
+        tp = TopicPartition(journal, partition)
+        begin = (await log.admin().begin_offsets([tp]))[tp]
+        end = (await log.admin().end_offsets([tp]))[tp]
+        await _read(log, tp, begin, end, look)
+    return found[-1] if found else None
+
+
+async def _read(log: EventLog, tp: TopicPartition, start: int, end: int, take: Callable[[Chunk], None]) -> None:
+    scanner = log.scanner()
+    scanner.seek(tp, start)
+    try:
+        while scanner.position(tp) < end:
+            for chunk in await scanner.poll(_POLL_MS):
+                await asyncio.to_thread(take, chunk)
+    finally:
+        await scanner.close()

@@ -1,0 +1,140 @@
+"""`explain-decisions` and `why`: from payments on the embedded log to explanations, and where none can be given."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("onnx")
+
+from models.onnx import OnnxModel
+from models.training.export import trees_model
+from tests.cli.conftest import PIPELINE, Cli, finish, payments
+from tests.cli.test_round_trip import ndjson
+from tests.models.shapley_samples import nodes
+from tests.oracle.shapley import Leaf, Split, shapley
+
+FEATURES = ("amount", "spend_count_1h", "spend_sum_24h", "abroad")
+TREES: list[Split | Leaf] = [
+    Split(0, 50.0, True, Leaf(-1.0, 30.0), Split(3, 0.5, True, Leaf(0.5, 5.0), Leaf(2.0, 3.0))),
+    Split(2, 120.0, False, Split(1, 1.0, True, Leaf(-0.5, 20.0), Leaf(0.25, 9.0)), Leaf(1.5, 4.0)),
+]
+MODELS = """\
+models:
+  fraud:
+    file: model.onnx
+    features: [amount, spend_count_1h, spend_sum_24h, abroad]
+    describe: {abroad: paid abroad}
+rules:
+"""
+
+
+def model(intercept: float = -0.5) -> bytes:
+    return trees_model([list(nodes(tree)) for tree in TREES], intercept, len(FEATURES))
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    """A pipeline with a model, whose payments are decided."""
+    path = tmp_path / "shop.yaml"
+    path.write_text(PIPELINE.replace("rules:\n", MODELS))
+    (tmp_path / "model.onnx").write_bytes(model())
+    rows = ndjson(tmp_path / "rows.ndjson", payments(300))
+    log = f"file:{tmp_path}/log"
+    for words in (["feed", "payments", rows, "--pipeline", path], ["run", path, "--until-end"]):
+        done = finish(*words, "--log", log)
+        assert done.code == 0, done.err
+    return path
+
+
+def explained(cli: Cli, shop: Path, *more: object) -> tuple[list[dict[str, Any]], str]:
+    """All that stands in the topic after a run of the command, and what that said."""
+    log = f"file:{shop.parent}/log"
+    done = finish("explain-decisions", shop, "--log", log, "--until-end", *more)
+    assert done.code == 0, done.err
+    told = cli("tail", "explanations", "--pipeline", shop, "--log", log, "--until-end")
+    return [json.loads(line) for line in told.lines], done.err
+
+
+def features(cli: Cli, shop: Path) -> dict[str, dict[str, Any]]:
+    shown = cli("tail", "features", "--pipeline", shop, "--log", f"file:{shop.parent}/log", "--until-end")
+    return {row["payment_id"]: row for row in map(json.loads, shown.lines)}
+
+
+@pytest.mark.timeout(120)
+def test_each_decision_but_approve_is_explained_once(cli: Cli, shop: Path) -> None:
+    found, said = explained(cli, shop)
+    rows = features(cli, shop)
+    assert {one["id"] for one in found} == {name for name, row in rows.items() if row["decision"] != "approve"}
+    assert f"{len(found)} explanations written to shop.explanations" in said
+    for one in found:
+        given = [float("nan") if rows[one["id"]][name] is None else float(rows[one["id"]][name]) for name in FEATURES]
+        wanted = dict(zip(FEATURES, shapley(TREES, given), strict=True))
+        assert {part["feature"]: part["share"] for part in one["top"]} == pytest.approx(
+            {name: share for name, share in wanted.items() if share}, abs=1e-6
+        )
+        for part in one["top"]:
+            assert part["value"] == rows[one["id"]][part["feature"]]
+        assert one["model"] == OnnxModel(shop.with_name("model.onnx")).digest
+        assert one["raw"] == pytest.approx(one["base"] + sum(wanted.values()), abs=1e-6)
+    again, said = explained(cli, shop)
+    assert again == found
+    assert "0 explanations written" in said
+
+
+@pytest.mark.timeout(120)
+def test_two_at_a_time_write_the_same(cli: Cli, shop: Path) -> None:
+    found, _ = explained(cli, shop)
+    other = shop.parent / "other"
+    other.mkdir()
+    shutil.copytree(shop.parent / "log", other / "log")
+    shutil.copy(shop, other)
+    shutil.copy(shop.with_name("model.onnx"), other)
+    more, _ = explained(cli, other / shop.name, "--all")
+    assert {one["id"]: one for one in found} == {one["id"]: one for one in more if one["decision"] != "approve"}
+    assert {one["id"] for one in more if one["decision"] == "approve"}
+
+
+@pytest.mark.timeout(120)
+def test_any_decision_is_explained_on_demand(cli: Cli, shop: Path) -> None:
+    rows = features(cli, shop)
+    shared = ["--pipeline", shop, "--log", f"file:{shop.parent}/log"]
+    for action in ("approve", "decline"):
+        name = next(name for name, row in rows.items() if row["decision"] == action)
+        told = cli("why", name, *shared)
+        assert told.code == 0
+        assert told.out.startswith(f"{action}: Score {rows[name]['score']:.1f}")
+        assert json.loads(cli("why", name, *shared, "--json").out)["id"] == name
+    missing = cli("why", "p999999", *shared)
+    assert (missing.code, missing.out) == (1, "")
+    assert "no such decision" in missing.err
+    assert "999999" not in missing.err
+
+
+@pytest.mark.timeout(120)
+def test_what_cannot_be_explained_says_why(cli: Cli, shop: Path) -> None:
+    file = shop.with_name("model.onnx")
+    good = file.read_bytes()
+    file.write_bytes(model(0.5))
+    found, said = explained(cli, shop)
+    assert {one["refused"][:49] for one in found} == {"the model cannot explain it: no model has the dig"}
+    assert "say why it cannot be said" in said
+    assert not any("top" in one or "text" in one for one in found)
+    name = found[0]["id"]
+    told = cli("why", name, "--pipeline", shop, "--log", f"file:{shop.parent}/log")
+    assert told.code == 1
+    assert "it cannot be said" in told.out
+    file.write_bytes(good)
+    told = cli("why", name, "--pipeline", shop, "--log", f"file:{shop.parent}/log")
+    assert told.code == 0
+
+
+def test_a_pipeline_without_a_model_is_refused(cli: Cli, pipeline: Path, tmp_path: Path) -> None:
+    told = cli("why", "p1", "--pipeline", pipeline, "--log", f"file:{tmp_path}/log")
+    assert told.code == 2
+    assert "has no model" in told.err
+    assert not (tmp_path / "log").exists()
