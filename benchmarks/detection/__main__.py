@@ -23,7 +23,7 @@ from benchmarks.detection.data import DataError, collect
 from benchmarks.detection.features import PIPELINE, history_of
 from benchmarks.detection.folds import DELAY_MS, days_of, final_folds, validation_folds
 from benchmarks.detection.measure import METRICS, measured
-from benchmarks.detection.recipe import PARAMETERS, SEEDS, scores_of
+from benchmarks.detection.recipe import PARAMETERS, SEEDS, fit
 from models.training.folds import Fold, Span, rows_to_judge, within
 from models.training.history import DAY_MS, History
 from state.errors import ConfigError
@@ -44,7 +44,7 @@ def judged(history: History, fold: Fold, seeds: Sequence[int], threads: int) -> 
     except ConfigError as error:
         return {**entry, **dict.fromkeys(METRICS), "reason": str(error)}
     amounts = test.matrix[:, test.names.index(_AMOUNT)].astype(np.float64)
-    each = [measured(test, scores_of(train, test, seed, threads), amounts) for seed in seeds]
+    each = [measured(test, fit(train, seed, threads).raw(test.matrix), amounts) for seed in seeds]
     entry |= {"train_rows": len(train.times), "train_frauds": train.frauds}
     entry |= {"test_rows": len(test.times), "test_frauds": test.frauds}
     return {**entry, **mean_of(each), "seeds": {str(seed): one for seed, one in zip(seeds, each, strict=True)}}
@@ -57,10 +57,10 @@ def mean_of(entries: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
 
 
 def run(
-    data: Path, *, validate: bool = False, seeds: Sequence[int] = SEEDS, threads: int = 2,
+    data: Path, *, validate: bool = False, seeds: Sequence[int] = SEEDS, threads: int = 1, model: Path | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> Found:  # fmt: skip
-    """What is written as JSON.
+    """What is written as JSON; `model`: where the newest fold's model of the first seed goes, as ONNX.
 
     Raises:
         DataError: the folder cannot be used.
@@ -77,6 +77,9 @@ def run(
     for fold in folds:
         entries.append(judged(history, fold, seeds, threads))
         tell(_line(entries[-1]))
+    if model:
+        newest = fit(history.take(within(history, folds[-1].train)), seeds[0], threads)
+        model.write_bytes(newest.onnx(1.0, 0.0))
     return {
         "mean": mean_of(entries), "folds": entries, "kind": "validation" if validate else "test",
         "rows": total, "frauds": history.frauds, "days": _days(Span(first * DAY_MS, (last + 1) * DAY_MS)),
@@ -106,11 +109,15 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="a folder of Parquet, CSV or NDJSON files")
     parser.add_argument("--json", type=Path, help="where the results go (stdout if absent)")
     parser.add_argument("--validate", action="store_true", help="judge the validation folds, not the test folds")
+    parser.add_argument("--model", type=Path, help="write the newest fold's model, of the first seed (ONNX)")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="a model each; metrics are their means")
-    parser.add_argument("--threads", type=int, default=2, help="of LightGBM; the results do not depend on it")
+    parser.add_argument("--threads", type=int, default=1, help="of LightGBM; the results do not depend on it")
     chosen = parser.parse_args()
     try:
-        found = run(chosen.data, validate=chosen.validate, seeds=chosen.seeds, threads=chosen.threads, tell=_tell)
+        found = run(
+            chosen.data, validate=chosen.validate, seeds=chosen.seeds, threads=chosen.threads, model=chosen.model,
+            tell=_tell,
+        )  # fmt: skip
         text = json.dumps(found, indent=2) + "\n"
         if chosen.json:
             chosen.json.write_text(text)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["PARAMETERS", "SEEDS", "scores_of"]
-
-import numpy as np
-import numpy.typing as npt
+__all__ = ["PARAMETERS", "SEEDS", "fit"]
 
 from models.training.boosting import BoostedTrees
 from models.training.history import History
-from models.training.learners import Options, Value
+from models.training.learners import Fitted, Options, Value
 
 SEEDS = (1, 2, 3, 4, 5)
 PARAMETERS: dict[str, Value] = {
@@ -18,7 +15,6 @@ PARAMETERS: dict[str, Value] = {
 }  # fmt: skip
 
 
-def scores_of(train: History, test: History, seed: int, threads: int) -> npt.NDArray[np.float64]:
-    """Learn from `train`, score `test` (log-odds)."""
-    fitted = BoostedTrees().fit(train, PARAMETERS, Options(seed=seed, threads=threads))
-    return fitted.raw(test.matrix)
+def fit(train: History, seed: int, threads: int) -> Fitted:
+    """Learn from `train`; the result does not depend on `threads`."""
+    return BoostedTrees().fit(train, PARAMETERS, Options(seed=seed, threads=threads))

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from benchmarks.detection.data import DataError
 from benchmarks.detection.features import PIPELINE, history_of
 from benchmarks.detection.folds import DELAY_MS, days_of
-from benchmarks.detection.recipe import SEEDS, scores_of
+from benchmarks.detection.recipe import SEEDS, fit
 from models.training.folds import Span, within
 from models.training.history import DAY_MS, History
 from models.training.metrics import auc, average_precision, recall_at
@@ -64,7 +64,7 @@ def spans(history: History) -> tuple[Span, Span]:
     return Span((first + _WARM) * DAY_MS, known * DAY_MS), Span(known * DAY_MS + DELAY_MS, (last + 1) * DAY_MS)
 
 
-def run(data: Path, *, seeds: Sequence[int] = SEEDS, threads: int = 2) -> dict[str, Any]:
+def run(data: Path, *, seeds: Sequence[int] = SEEDS, threads: int = 1) -> dict[str, Any]:
     """What is written as JSON.
 
     Raises:
@@ -77,7 +77,7 @@ def run(data: Path, *, seeds: Sequence[int] = SEEDS, threads: int = 2) -> dict[s
     train, test = (history.take(within(history, span)) for span in spans(history))
     each = []
     for seed in seeds:
-        scores = scores_of(train, test, seed, threads)
+        scores = fit(train, seed, threads).raw(test.matrix)
         values = auc(test.labels, scores), average_precision(test.labels, scores), recall_at(test.labels, scores)
         each.append(dict(zip(METRICS, values, strict=True)))
     mean = {name: float(np.mean([one[name] for one in each])) for name in METRICS}
@@ -90,7 +90,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.detection.sparkov", description=__doc__.split("\n", 1)[0])
     parser.add_argument("--data", type=Path, required=True, help="a folder of Parquet files")
     parser.add_argument("--json", type=Path, help="where the results go (stdout if absent)")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     chosen = parser.parse_args()
     try:
         text = json.dumps(run(chosen.data, threads=chosen.threads), indent=2) + "\n"
