@@ -9,7 +9,18 @@ A record that is not so changes nothing: the rows that its key had stay.
 
 from __future__ import annotations
 
-__all__ = ["IMPLIED", "LiveTables", "Row", "TableRows", "TopicTable", "cell_text", "key_text", "parse_cell", "row_json"]
+__all__ = [
+    "IMPLIED",
+    "Follower",
+    "LiveTables",
+    "Row",
+    "TableRows",
+    "TopicTable",
+    "cell_text",
+    "key_text",
+    "parse_cell",
+    "row_json",
+]
 
 import ipaddress
 import json
@@ -17,7 +28,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 import numpy as np
@@ -46,10 +57,23 @@ _V4 = 4
 
 
 class TopicTable(msgspec.Struct, frozen=True):
-    """A table of `schema` whose rows stand in `topic`."""
+    """A table of `schema` whose rows stand in `topic`; `may_be_empty`: no rows are nothing to warn of."""
 
     topic: str
     schema: TableSchema
+    may_be_empty: bool = False
+
+
+class Follower(Protocol):
+    """What follows a table's rows in its own way (serving.ServedModel)."""
+
+    def prepare(self, rows: Mapping[str, Sequence[Row]]) -> str | None:
+        """Get ready for the rows, by the text of their keys; it may block. Why it stays as it is, or None."""
+        ...
+
+    def apply(self) -> None:
+        """Go by what was prepared."""
+        ...
 
 
 def parse_cell(cell: str, kind: DataType) -> int | float | str | bool | None:
@@ -177,14 +201,23 @@ class TableRows:
 class LiveTables:
     """The tables from topics that a plan's steps look up, in `lookups`, and how far in its topic each has come.
 
-    A newer one waits until `apply`, which comes between two batches.
+    A newer one waits until `apply`, which comes between two batches. `followers`: by table, what goes by it otherwise.
     """
 
-    def __init__(self, tables: Sequence[TopicTable], lookups: dict[str, LookupTable]) -> None:
+    def __init__(
+        self, tables: Sequence[TopicTable], lookups: dict[str, LookupTable],
+        followers: Mapping[str, Sequence[Follower]] | None = None,
+    ) -> None:  # fmt: skip
         self.tables = tuple(tables)
+        self._followers = followers or {}
         self.versions: tuple[tuple[str, int], ...] = ()
         self._lookups = lookups
         self._waiting: dict[str, tuple[LookupTable, int]] = {}
+
+    def prepare(self, rows: TableRows) -> list[str]:
+        """Get what follows a table ready for its rows; it may block. Why some stay as they are."""
+        found = [one.prepare(rows.of) for one in self._followers.get(rows.schema.name, ())]
+        return [fault for fault in found if fault is not None]
 
     def put(self, topic: str, table: LookupTable, offset: int) -> None:
         """`table` is what the records before `offset` say."""
@@ -197,6 +230,8 @@ class LiveTables:
         known = dict(self.versions)
         for topic, (table, offset) in self._waiting.items():
             self._lookups[table.name], known[topic] = table, offset
+            for follower in self._followers.get(table.name, ()):
+                follower.apply()
         self._waiting = {}
         self.versions = tuple(sorted(known.items()))
 

@@ -1,8 +1,8 @@
-"""Score a batch with a model: one call for all its rows, tasks mixed."""
+"""Score a batch with a model: one call for all its rows, tasks mixed. See served_score.py for models of a registry."""
 
 from __future__ import annotations
 
-__all__ = ["Model", "ScoreOperator"]
+__all__ = ["FeatureMatrix", "Model", "ScoreColumns", "ScoreOperator"]
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -31,52 +31,58 @@ class Model(Protocol):
         ...
 
 
-class ScoreOperator(Operator):
-    """Adds `<name>.score` (float64, 0-100), `<name>.failed` (bool) and, where there are tiers, `<name>.tier` (string).
+class FeatureMatrix:
+    """What a model is given, and learned from: float32, decimals in major units (12.34), bools as 0 and 1, NULL as NaN.
 
-    The model sees float32: decimals in major units (12.34), bools as 0 and 1, NULL as NaN. A score the model
-    cannot give (NaN) is NULL, and so is its tier; then it has failed. Of rows past their deadline it is not asked:
-    all three are NULL. A silent replay does not score: no state depends on it.
+    `names`: the columns it takes, in the model's order.
     """
 
-    def __init__(self, name: str, model: Model, features: Sequence[str], tiers: Mapping[str, float]) -> None:
-        """Put a model into a plan.
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        self._matrix = np.empty((64, len(self.names)), np.float32)  # scratch: grows to the largest batch
 
-        Args:
+    def of(self, batch: Batch) -> npt.NDArray[np.float32]:
+        """The rows of a batch: float32 (rows, features), C-contiguous, valid until the next call."""
+        if len(self._matrix) < batch.size:
+            self._matrix = np.empty((2 * batch.size, len(self.names)), np.float32)
+        matrix = self._matrix[: batch.size]
+        with np.errstate(over="ignore"):  # beyond float32 is infinity: trees still compare it
+            for i, name in enumerate(self.names):
+                of_type, values, valid = batch.columns[name]
+                if of_type.kind is Kind.STRING:
+                    raise ConfigError(f"feature {name} is a string; a model takes numbers and bools")
+                matrix[:, i] = values / 10.0**of_type.scale if of_type.scale else values
+                if valid is not None:
+                    matrix[~valid, i] = np.nan
+        return matrix
+
+
+class ScoreColumns:
+    """The columns that a model of this name adds."""
+
+    def __init__(self, name: str, tiers: Mapping[str, float]) -> None:
+        """Args:
             name: the model's name in the pipeline.
-            model: the loaded model.
-            features: the columns it takes, in its order.
             tiers: name -> score from which on it holds, rising; a score below the first has no tier.
 
         Raises:
-            ConfigError: the model takes another number of features, or the tiers do not rise.
+            ConfigError: the tiers do not rise.
         """
-        if model.width not in (0, len(features)):
-            raise ConfigError(
-                f"model {name} takes {model.width} features, the pipeline gives it {len(features)}",
-                hint="list the features it was trained with, in that order",
-            )
         bounds = list(tiers.values())
         if any(low >= high for low, high in pairwise(bounds)):
             raise ConfigError(f"model {name}: tiers must rise", hint="tiers: {low: 0, medium: 40, high: 80}")
         self._score, self._failed, self._tier = f"{name}.score", f"{name}.failed", f"{name}.tier"
-        self._model = model
-        self._features = tuple(features)
         self._bounds = np.array(bounds, np.float64)
         self._tiers = np.array(["", *tiers], np.object_)
-        self._matrix = np.empty((64, len(self._features)), np.float32)  # scratch: grows to the largest batch
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return self._features
 
     @property
     def outputs(self) -> tuple[OutputField, ...]:
+        """What is added."""
         always = OutputField(self._score, FLOAT64), OutputField(self._failed, BOOL)
         return (*always, OutputField(self._tier, STRING)) if len(self._bounds) else always
 
-    def process(self, batch: Batch, context: OperatorContext) -> None:
-        scores = self._scores(batch)
+    def add(self, batch: Batch, scores: npt.NDArray[np.float64]) -> None:
+        """Give each row its score, in `scores`, which is taken over; NaN: there is none."""
         missing = np.isnan(scores)
         valid = None
         if missing.any():
@@ -92,30 +98,55 @@ class ScoreOperator(Operator):
             known = tier > 0
             batch.columns[self._tier] = Column(STRING, self._tiers[tier], None if known.all() else known)
 
+
+class ScoreOperator(Operator):
+    """Adds `<name>.score` (float64, 0-100), `<name>.failed` (bool) and, where there are tiers, `<name>.tier` (string).
+
+    A score the model cannot give (NaN) is NULL, and so is its tier; then it has failed. Of rows past their deadline it
+    is not asked: all three are NULL. A silent replay does not score: no state depends on it.
+    """
+
+    def __init__(self, name: str, model: Model, features: Sequence[str], tiers: Mapping[str, float]) -> None:
+        """Put a model into a plan.
+
+        Args:
+            name: the model's name in the pipeline.
+            model: the loaded model.
+            features: the columns it takes, in its order.
+            tiers: see `ScoreColumns`.
+
+        Raises:
+            ConfigError: the model takes another number of features, or the tiers do not rise.
+        """
+        if model.width not in (0, len(features)):
+            raise ConfigError(
+                f"model {name} takes {model.width} features, the pipeline gives it {len(features)}",
+                hint="list the features it was trained with, in that order",
+            )
+        self.features = FeatureMatrix(features)
+        self._columns = ScoreColumns(name, tiers)
+        self._model = model
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return self.features.names
+
+    @property
+    def outputs(self) -> tuple[OutputField, ...]:
+        return self._columns.outputs
+
+    def process(self, batch: Batch, context: OperatorContext) -> None:
+        self._columns.add(batch, self._scores(batch))
+
     def replay(self, batch: Batch, context: OperatorContext) -> None:
         """Nothing: no state depends on scores."""
 
     def _scores(self, batch: Batch) -> npt.NDArray[np.float64]:
         """One a row; NaN where there is none."""
-        matrix = self.matrix(batch)
+        matrix = self.features.of(batch)
         if batch.late is None:
             return self._model.score(matrix)
         scores = np.full(batch.size, np.nan)
         if not batch.late.all():
             scores[~batch.late] = self._model.score(matrix[~batch.late])
         return scores
-
-    def matrix(self, batch: Batch) -> npt.NDArray[np.float32]:
-        """What the model is given, and learned from: float32 (rows, features), valid until the next call."""
-        if len(self._matrix) < batch.size:
-            self._matrix = np.empty((2 * batch.size, len(self._features)), np.float32)
-        matrix = self._matrix[: batch.size]
-        with np.errstate(over="ignore"):  # beyond float32 is infinity: trees still compare it
-            for i, name in enumerate(self._features):
-                of_type, values, valid = batch.columns[name]
-                if of_type.kind is Kind.STRING:
-                    raise ConfigError(f"feature {name} is a string; a model takes numbers and bools")
-                matrix[:, i] = values / 10.0**of_type.scale if of_type.scale else values
-                if valid is not None:
-                    matrix[~valid, i] = np.nan
-        return matrix

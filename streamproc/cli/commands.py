@@ -17,8 +17,10 @@ from streamproc.cli import (
     feed,
     fmt,
     generate,
+    models_activate,
     models_drift,
     models_list,
+    models_rollback,
     models_show,
     new,
     publish_table,
@@ -88,9 +90,11 @@ app.command("generate", epilog=_example(generate))(generate.command)
 app.command("check", epilog=_example(check))(check.command)
 app.command("repartition", epilog=_example(repartition), cls=EnvironmentCommand)(repartition.command)
 
-_models = typer.Typer(rich_markup_mode=None, help="Look at trained models; nothing is changed.")
+_models = typer.Typer(rich_markup_mode=None, help="Look at trained models, and say which versions are at work.")
 _models.command("list", epilog=_example(models_list))(models_list.command)
 _models.command("show", epilog=_example(models_show))(models_show.command)
+_models.command("activate", epilog=_example(models_activate), cls=EnvironmentCommand)(models_activate.command)
+_models.command("rollback", epilog=_example(models_rollback), cls=EnvironmentCommand)(models_rollback.command)
 _models.command("drift", epilog=_example(models_drift), cls=backtest.BacktestCommand)(models_drift.command)
 app.add_typer(_models, name="models")
 

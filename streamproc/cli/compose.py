@@ -207,7 +207,7 @@ async def run_worker(
             watch_tasks(admin, worker, builder.states, metrics=metrics, clock=clock, watchdog=watchdog, callers=callers)
         ]
         watches += [watch_retention(admin, plans, horizon_ms, metrics=metrics, clock=clock, warns=settings.index == 0)]
-        watches += builder.watches(worker)
+        watches += builder.watches(worker, plans)
         stack.push_async_exit(_in_background(worker.stop, *watches))
         _calm_garbage_collector()
         await beside(worker, callers)
@@ -258,14 +258,16 @@ class _StageBuilder:
             self._checkpointers.append((plan.stream.topic, checkpointer))
         return StageParts(plan, engine, states, checkpointer, self._tables if plan.live else None)
 
-    def watches(self, worker: Worker) -> list[Coroutine[Any, Any, None]]:
-        """What takes checkpoints as they are due, and what follows tables."""
+    def watches(self, worker: Worker, plans: Sequence[Plan]) -> list[Coroutine[Any, Any, None]]:
+        """What takes checkpoints as they are due, follows tables, and tells of shadows."""
+        from streamproc.runtime.shadows import watch_shadows
 
         def tasks_of(topic: str) -> Callable[[], list[PartitionTask]]:
             return lambda: [task for task in worker.tasks if task.source.topic == topic]
 
         checkpoints = [checkpointer.watch(tasks_of(topic)) for topic, checkpointer in self._checkpointers]
-        return checkpoints if self._tables is None else [*checkpoints, self._tables.watch()]
+        tables = [] if self._tables is None else [self._tables.watch()]
+        return [*checkpoints, *tables, watch_shadows(plans, self._metrics, self._clock)]
 
 
 def _executor(stack: AsyncExitStack) -> ThreadExecutor:

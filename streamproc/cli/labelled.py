@@ -20,7 +20,8 @@ import numpy.typing as npt
 from models.training.history import History
 from operators.plan import Plan
 from operators.schema import DataType, FieldSpec, Kind, StreamSchema
-from operators.score import ScoreOperator
+from operators.score import FeatureMatrix, ScoreOperator
+from operators.served_score import ServedScoreOperator
 from operators.values import parse_timestamp
 from state.errors import ConfigError, Place
 from streamproc.cli.columns import file_columns, survey
@@ -165,14 +166,14 @@ def read_history(
     Raises:
         ConfigError: a file cannot be read, or there are no rows or no labels.
     """
-    step = next(step for step in plans[-1].steps if isinstance(step, ScoreOperator))
+    features = next(step.features for step in plans[-1].steps if isinstance(step, ScoreOperator | ServedScoreOperator))
     if labels and not labels.apart:
         for path in paths:
             _check_column(path, labels.label)
     replay, rows = FileReplay(plans, sides), 0
     for result in replay.run(paths):
         replay.told()
-        part = _part(result, step, labels)
+        part = _part(result, features, labels)
         rows += len(part.times)
         yield result, part
     if not rows:
@@ -190,7 +191,7 @@ def _check_column(path: Path, label: str) -> None:
         raise ConfigError(f"there is no column {label!r} of labels", Place(str(path)), nearest(label, names))
 
 
-def _part(result: Result, step: ScoreOperator, labels: Labels | None) -> History:
+def _part(result: Result, features: FeatureMatrix, labels: Labels | None) -> History:
     batch, piece = result.judged.batch, result.piece
     fresh = result.judged.fresh
     places = result.judged.rows.offsets[fresh].tolist()
@@ -203,9 +204,9 @@ def _part(result: Result, step: ScoreOperator, labels: Labels | None) -> History
             for row, at in zip(fresh.tolist(), places, strict=True)
         ]
     kinds, known, cards = np.array(found, np.int64).reshape(-1, 3).T
-    matrix = step.matrix(batch).copy() if batch.size else np.empty((0, len(step.inputs)), np.float32)
+    matrix = features.of(batch).copy() if batch.size else np.empty((0, len(features.names)), np.float32)
     apart = labels.apart if labels else None
     return History(
-        tuple(step.inputs), matrix, kinds.astype(np.int8), batch.event_time, cards,
+        features.names, matrix, kinds.astype(np.int8), batch.event_time, cards,
         None if apart is None else known, apart is not None and apart.others_legitimate,
     )  # fmt: skip

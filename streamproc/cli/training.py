@@ -7,10 +7,10 @@ __all__ = [
     "labelled_history",
     "model_of",
     "need_libraries",
+    "picked",
     "plain_history",
     "register",
-    "registry_of",
-    "same_features",
+    "served_by",
     "tell",
 ]
 
@@ -71,26 +71,34 @@ class Where(NamedTuple):
     others_legitimate: bool
 
 
-def registry_of(pipeline: Pipeline, name: str, model: Model) -> Registry:
-    """Where a model's version is.
+def served_by(pipeline: Pipeline, name: str, model: Model) -> tuple[Registry, int]:
+    """Where a model's versions are, and which of them the file names as champion.
 
     Raises:
         ConfigError: it has none, or there is no such registry.
     """
     from models.registry import is_address, open_registry
 
-    refuse_unless(bool(model.registry), f"the model {name} has no registered version", "train it: `streamproc train`")
-    where = model.registry
-    return open_registry(where if is_address(where) else str(Path(pipeline.folder) / where))
+    if model.served is None:
+        raise ConfigError(f"the model {name} has no registered version", hint="train it: `streamproc train`")
+    where = model.served.registry
+    found = open_registry(where if is_address(where) else str(Path(pipeline.folder) / where))
+    return found, model.served.version
 
 
-def same_features(name: str, trained: Sequence[str], now: Sequence[str]) -> None:
-    """Refuse to compare with a version that was trained with other features."""
-    if tuple(trained) != tuple(now):
+def picked(name: str, trained: Sequence[str], now: Sequence[str]) -> list[int]:
+    """The places of a version's features among the pipeline's.
+
+    Raises:
+        ConfigError: it was trained with one that the pipeline does not give.
+    """
+    if missing := [feature for feature in trained if feature not in now]:
         raise ConfigError(
-            f"the registered version of {name} has other features than the pipeline: there is nothing to compare with",
-            hint="`streamproc train` makes the first version with these",
+            f"the registered version of {name} was trained with {', '.join(missing)}, which the pipeline does not "
+            "give it",
+            hint="`streamproc train` makes a first version without",
         )
+    return [now.index(feature) for feature in trained]
 
 
 def labelled_history(

@@ -27,7 +27,7 @@ from streamproc.language.deciding import check_include, decision_spec, rule_spec
 from streamproc.language.draft import Draft
 from streamproc.language.fingerprint import decision_fingerprint, state_fingerprint
 from streamproc.language.formats import read_schema_file, registry_of
-from streamproc.language.items import UserItem, reads, writes
+from streamproc.language.items import UserItem, reads, served_columns, writes
 from streamproc.language.live import check_live, live_tables
 from streamproc.language.model import ExpressionFeature, Pipeline, Stage, Stream, WindowGroup, window_names
 from streamproc.language.parallel import Ways, check_parts, gather_spec, gathered, ways
@@ -201,7 +201,7 @@ class _StageCompiler:
             stream=schema,
             topics=topic_names(pipeline, "" if is_last else f".{stage.name}"),
             steps=steps,
-            features=tuple(builder.scope[name] for name in features),
+            features=tuple(builder.scope[name] for name in (*features, *_served_by(pipeline, is_last=is_last))),
             rules=rule_specs(pipeline) if is_last else (),
             decision=decision_spec(pipeline, builder.scope) if is_last else DecisionSpec(("hand_on",), "hand_on"),
             state_fingerprint=state_fingerprint(
@@ -230,6 +230,12 @@ class _StageCompiler:
             partition_by=stage.partition_by,
             gather=gather_spec(self._way),
         )
+
+
+def _served_by(pipeline: Pipeline, *, is_last: bool) -> list[str]:
+    """What the journal tells of registered models, beside their scores."""
+    kinds = {name: served_columns(model.served) for name, model in pipeline.models.items()} if is_last else {}
+    return [f"{name}.{kind}" for name, found in kinds.items() for kind in found]
 
 
 def _names_of(name: str, group: WindowGroup) -> list[str]:

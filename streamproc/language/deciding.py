@@ -4,6 +4,8 @@ from __future__ import annotations
 
 __all__ = ["check_include", "decision_spec", "rule_specs", "scores_and_rules", "topic_names"]
 
+import msgspec
+
 from operators.encode import RESERVED
 from operators.operator import OutputField
 from operators.plan import DecisionSpec, RuleSpec
@@ -11,7 +13,7 @@ from operators.schema import TopicNames
 from streamproc.language.draft import Draft
 from streamproc.language.expression import parse
 from streamproc.language.items import ScoreItem, reads
-from streamproc.language.model import Pipeline, Stream
+from streamproc.language.model import Model, Pipeline, Stream
 from streamproc.language.problems import Problems, nearest
 
 
@@ -19,7 +21,7 @@ def scores_and_rules(pipeline: Pipeline, stream: Stream, draft: Draft, problems:
     """Models, rules, and the short names `score` and `risk_tier` where something reads them."""
     for name, model in pipeline.models.items():
         with problems.caught():
-            draft.add(ScoreItem(name, model))
+            draft.add(ScoreItem(name, _keyed(model, pipeline.stages[0].partition_by)))
     for rule in pipeline.rules:
         with problems.caught():
             draft.expression(f"rule:{rule.id}", rule.when, rule.place)
@@ -28,6 +30,13 @@ def scores_and_rules(pipeline: Pipeline, stream: Stream, draft: Draft, problems:
         for short, full in (("score", f"{name}.score"), ("risk_tier", f"{name}.tier")):
             if short in read and short not in draft.items and short not in stream.fields:
                 draft.expression(short, parse(full, model.place), model.place)
+
+
+def _keyed(model: Model, key: str) -> Model:
+    """A challenger's share goes by what payments are keyed by, unless it is said otherwise."""
+    if model.served is None or model.served.by:
+        return model
+    return msgspec.structs.replace(model, served=msgspec.structs.replace(model.served, by=key))
 
 
 def check_include(pipeline: Pipeline, scope: dict[str, OutputField], named: set[str], problems: Problems) -> None:

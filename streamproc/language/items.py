@@ -13,6 +13,7 @@ __all__ = [
     "UserItem",
     "WindowItem",
     "reads",
+    "served_columns",
     "writes",
 ]
 
@@ -22,7 +23,7 @@ from operators.operator import Operator
 from operators.patterns.operator import dropped_column, matched_column, measure_column
 from state.errors import Place
 from streamproc.language.expression import Expr, columns_of
-from streamproc.language.model import Model, SequencePattern, Timed
+from streamproc.language.model import Model, SequencePattern, Served, Timed
 from streamproc.language.patterns.references import Reading
 
 KEY_TEXT = "_key_"
@@ -146,7 +147,8 @@ def reads(item: Item) -> tuple[str, ...]:
         case PreviousItem():
             return tuple(column for column in (item.key, item.of, item.where) if column)
         case ScoreItem():
-            return item.model.features
+            by = item.model.served.by if item.model.served else ""
+            return tuple(dict.fromkeys((*item.model.features, *([by] if by else []))))
         case TimedItem():
             return tuple(column for column in (item.key, *item.columns, item.id) if column)
         case PatternItem():
@@ -159,10 +161,16 @@ def reads(item: Item) -> tuple[str, ...]:
             return item.operator.inputs
 
 
+def served_columns(served: Served | None) -> tuple[str, ...]:
+    """What a registered model adds, besides what every model does."""
+    return ("version", "shadows") if served else ()
+
+
 def writes(item: Item) -> tuple[str, ...]:
     """The columns that an item adds."""
     if isinstance(item, ScoreItem):
-        return (f"{item.name}.score", f"{item.name}.failed", *([f"{item.name}.tier"] if item.model.tiers else []))
+        kinds = ["score", "failed", *["tier"] * bool(item.model.tiers), *served_columns(item.model.served)]
+        return tuple(f"{item.name}.{kind}" for kind in kinds)
     if isinstance(item, UserItem):
         return tuple(field.name for field in item.operator.outputs)
     if isinstance(item, TimedItem):

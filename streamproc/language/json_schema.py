@@ -12,6 +12,7 @@ from typing import Any
 from streamproc.language.load import PARTITIONS_MAX
 from streamproc.language.schema_parts import (
     CALL,
+    CHALLENGER,
     DECISION,
     FEATURE,
     FIELD,
@@ -151,6 +152,7 @@ def pipeline_schema() -> dict[str, Any]:
             "table": TABLE,
             "operator": _OPERATOR,
             "model": MODEL,
+            "challenger": CHALLENGER,
             "rule": RULE,
             "decision": DECISION,
             "topics": TOPICS,

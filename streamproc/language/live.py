@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["check_live", "live_tables"]
+__all__ = ["check_live", "live_tables", "roles_topic"]
 
 from collections.abc import Iterator, Mapping
 
 from operators.expressions import Compiled, ExpressionOperator
 from operators.live_tables import LiveTables, TopicTable
+from operators.served_score import ServedScoreOperator
+from operators.serving import ROLES, ROLES_TABLE
 from streamproc.language.items import ExpressionItem, Item, ScoreItem, UserItem, reads, writes
 from streamproc.language.model import Pipeline
 from streamproc.language.problems import Problems
@@ -15,14 +17,22 @@ from streamproc.language.steps import StepBuilder
 
 
 def live_tables(pipeline: Pipeline, builder: StepBuilder) -> LiveTables | None:
-    """Those that the steps look up; None: none of them."""
+    """Those that the steps look up, and the roles of registered models; None: neither."""
     read = {table for _, compiled in _compiled(builder) for table in compiled.tables}
     found = [
         TopicTable(table.topic, builder.lookups[name].schema)
         for name, table in pipeline.tables.items()
         if table.topic and name in read
     ]
-    return LiveTables(found, builder.lookups) if found else None
+    served = [step.served for step in builder.steps if isinstance(step, ServedScoreOperator)]
+    if served:
+        found.append(TopicTable(roles_topic(pipeline.pipeline), ROLES, may_be_empty=True))
+    return LiveTables(found, builder.lookups, {ROLES_TABLE: served}) if found else None
+
+
+def roles_topic(pipeline: str) -> str:
+    """Where the roles of a pipeline's models stand."""
+    return f"{pipeline}.models"
 
 
 def check_live(pipeline: Pipeline, items: Mapping[str, Item], builder: StepBuilder, problems: Problems) -> None:

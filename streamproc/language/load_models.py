@@ -5,37 +5,43 @@ from __future__ import annotations
 __all__ = ["item_places", "read_model"]
 
 from state.errors import Place
-from streamproc.language.model import Model
+from streamproc.language.model import Challenger, Model, Served
 from streamproc.language.problems import nearest
-from streamproc.language.reader import Section, names, number, text, whole
+from streamproc.language.reader import Section, duration, each, identifier, names, number, text, whole
 from streamproc.language.yaml_tree import Items
 
 _NONE: tuple[str, ...] = ()
 _VERSIONS = 999_999_999
+_SHARE_MIN = 0.0001
+_BUDGET_MS = 5
+_SHADOWS_MAX = 8
+_SERVED = ("challenger", "shadow", "by", "shadow_budget")
 
 
 def read_model(section: Section) -> Model:
     """A model: an ONNX file, or a version in a registry."""
-    file, registry, version = _file(section)
+    file, served = _source(section)
     features = section.need("features", names, _NONE, "the model's inputs, in its order")
     tiers = _tiers(section)
     no_score = section.get("no_score", text, "")
     signs = [_constrained(section, key, features) for key in ("increasing", "decreasing")]
     for feature in sorted(set(signs[0]) & set(signs[1])):
         section.problems.add(f"{feature} is both increasing and decreasing", section.key_place("decreasing"))
-    for key in ("champion", "challenger", "shadow"):
-        section.later(key, "champions, challengers and shadows")
     section.close()
     places = item_places(section, "features")
-    return Model(file, features, tiers, section.place, places, no_score, *signs, registry=registry, version=version)
+    return Model(file, features, tiers, section.place, places, no_score, signs[0], signs[1], served)
 
 
-def _file(section: Section) -> tuple[str, str, int]:
-    """A file; or a registry and a version."""
+def _source(section: Section) -> tuple[str, Served | None]:
+    """The file, or what is served."""
     if "registry" not in section and "version" not in section:
-        for key in ("registry", "version"):
-            section.node(key)  # known, so that a misspelt one is told what is right
-        return section.need("file", text, "", "an ONNX file, relative to the pipeline", "registry"), "", 0
+        section.know("registry", "version")  # so that a misspelt one is told what is right
+        for key in _SERVED:
+            if key in section:
+                section.node(key)
+                place = section.key_place(key)
+                section.problems.add(f"{key} is of registered versions", place, "registry: and version: for the file")
+        return section.need("file", text, "", "an ONNX file, relative to the pipeline", ("registry",)), None
     if "file" in section:
         section.get("file", text, "")
         section.problems.add(
@@ -43,7 +49,21 @@ def _file(section: Section) -> tuple[str, str, int]:
         )
     registry = section.need("registry", text, "", "the --registry of `streamproc train`, relative to the pipeline")
     version = section.need("version", whole(1, _VERSIONS), 1, "see `streamproc models list`")
-    return "", registry, version
+    challenger = None
+    if (node := section.node("challenger")) is not None:
+        rival = Section(node, "challenger", section.problems)
+        challenger = Challenger(
+            rival.need("version", whole(1, _VERSIONS), 1, "see `streamproc models list`"),
+            rival.need("share", number(_SHARE_MIN, 1), 0.1, "of the keys: 0.1 is every tenth"),
+        )
+        rival.close()
+    none: tuple[int, ...] = ()
+    shadows = section.get("shadow", each(whole(1, _VERSIONS)), none)
+    if len(shadows) > _SHADOWS_MAX:
+        section.problems.add(f"a model has at most {_SHADOWS_MAX} shadows", section.key_place("shadow"))
+    by = section.get("by", identifier, "")
+    budget = section.get("shadow_budget", duration, _BUDGET_MS)
+    return "", Served(registry, version, challenger, tuple(dict.fromkeys(shadows)), by, budget)
 
 
 def _tiers(section: Section) -> dict[str, float]:

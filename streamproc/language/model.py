@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = [
     "Absence",
     "Call",
+    "Challenger",
     "Decision",
     "ExpressionFeature",
     "Feature",
@@ -18,6 +19,7 @@ __all__ = [
     "Pipeline",
     "Rule",
     "SequencePattern",
+    "Served",
     "Stage",
     "Stream",
     "Table",
@@ -38,6 +40,7 @@ import msgspec
 
 from operators.call import Breaking
 from operators.schema import DataType
+from operators.serving import Roles
 from operators.tables import Match
 from state.errors import Place
 from streamproc.language.expression import Expr
@@ -278,12 +281,42 @@ class UserOperator(msgspec.Struct, frozen=True):
     place: Place = Place("")
 
 
+class Challenger(msgspec.Struct, frozen=True):
+    """A version that scores a `share` of the keys."""
+
+    version: int
+    share: float
+
+
+class Served(msgspec.Struct, frozen=True):
+    """Which versions of a model in a registry score at the start; a topic may change it.
+
+    `registry`: a directory, relative to the pipeline. `version`: the champion. `by`: the column whose value says which
+    keys the challenger has; "": what payments are keyed by. `shadow_budget`: what shadows may take of the time of a
+    batch, ms.
+    """
+
+    registry: str
+    version: int
+    challenger: Challenger | None = None
+    shadow: tuple[int, ...] = ()
+    by: str = ""
+    shadow_budget: int = 5
+
+    @property
+    def roles(self) -> Roles:
+        """Those at the start."""
+        if (rival := self.challenger) is None:
+            return Roles(self.version, shadows=self.shadow)
+        return Roles(self.version, rival.version, rival.share, self.shadow)
+
+
 class Model(msgspec.Struct, frozen=True):
     """A scoring model; `tiers`: name -> score (0-100) from which on it holds. `places`: of each of the features.
 
-    `file`: an ONNX file; "": the `version` of this name in `registry`, a directory or an address. `no_score`: the
-    action for rows that it fails on; "": the next more severe one than `otherwise`. `increasing`, `decreasing`:
-    features that may move the score that way only; training keeps to it.
+    `file`: an ONNX file; "" where `served` says which versions there are. `no_score`: the action for rows that it fails
+    on; "": the next more severe one than `otherwise`. `increasing`, `decreasing`: features that may move the score that
+    way only; training keeps to it.
     """
 
     file: str
@@ -294,8 +327,7 @@ class Model(msgspec.Struct, frozen=True):
     no_score: str = ""
     increasing: tuple[str, ...] = ()
     decreasing: tuple[str, ...] = ()
-    registry: str = ""
-    version: int = 0
+    served: Served | None = None
 
 
 class Rule(msgspec.Struct, frozen=True):

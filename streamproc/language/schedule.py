@@ -80,7 +80,7 @@ def _hint(item: Item, column: str, shown: list[str]) -> str | None:
 def _find(item: Item, column: str) -> Place:
     """Where a column stands in an item's text."""
     if isinstance(item, ScoreItem):
-        return item.model.places[item.model.features.index(column)]
+        return dict(zip(item.model.features, item.model.places, strict=True)).get(column, item.place)
     if isinstance(item, WindowItem | PreviousItem | PatternItem):
         return item.places.get(column, item.place)
     if not isinstance(item, ExpressionItem):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = [
     "CALL",
+    "CHALLENGER",
     "DECISION",
     "FEATURE",
     "FIELD",
@@ -247,11 +248,25 @@ TABLE = mapping(
     },
     "key", "file",
 )  # fmt: skip
+CHALLENGER = mapping(
+    {
+        "version": numbered(1, 999_999_999, "Of the registered model of this name.", whole=True),
+        "share": numbered(0.0001, 1, "Which share: 0.1 is every tenth key."),
+    },
+    "version", "share",
+)  # fmt: skip
 MODEL = mapping(
     {
         "file": text("An ONNX classifier, relative to the pipeline."),
-        "registry": text("In the place of `file`: that of `streamproc train`, a directory here or an address."),
-        "version": numbered(1, 999_999_999, "Of the registered model of this name.", whole=True),
+        "registry": text(
+            "In the place of `file`: where `streamproc train` has put it: a directory, relative to the pipeline, or an "
+            "address."
+        ),
+        "version": numbered(1, 999_999_999, "Of the registered model of this name: the champion.", whole=True),
+        "challenger": described({"$ref": "#/$defs/challenger"}, "Another version, which scores a share of the keys."),
+        "shadow": flat("Versions that score every row, and change nothing."),
+        "by": name("The column whose value says which keys the challenger has; what payments are keyed by if absent."),
+        "shadow_budget": duration("What shadows may take of the time of a batch (5ms)."),
         "features": flat("The columns it takes, in its order."),
         "tiers": described({"type": "object", "additionalProperties": numbered(0, 100, "The score from which on.")},
                            "Name -> score from which on it holds; rising, the first from 0."),

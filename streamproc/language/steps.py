@@ -16,6 +16,8 @@ from operators.patterns.operator import PatternOperator
 from operators.patterns.timeouts import TimedPatternOperator
 from operators.schema import Kind
 from operators.score import Model, ScoreOperator
+from operators.served_score import ServedScoreOperator
+from operators.serving import ServedModel
 from operators.tables import LookupTable
 from operators.timed.spec import AlertSpec
 from operators.windows import spec as windows
@@ -34,6 +36,7 @@ from streamproc.language.items import (
     WindowItem,
     reads,
 )
+from streamproc.language.model import Served
 from streamproc.language.pattern_steps import pattern_groups, stage_pattern
 from streamproc.language.problems import Problems
 from streamproc.language.timed_steps import timed_step
@@ -208,31 +211,45 @@ class StepBuilder:
                 self._problems.add(f"model {item.name}: the feature {name} is a string", place, "give it numbers")
                 return
         try:
-            model = self._open_model(self._where(item))
-            if isinstance(model, AbsentModel):
-                self._go_without(item, model.error)
-            _check_names(item, model)
-            step = ScoreOperator(item.name, model, item.model.features, item.model.tiers)
+            step, digest = self._scorer(item) if item.model.served is None else self._served(item, item.model.served)
         except ConfigError as error:
             self._problems.add(error.message, item.place, error.hint)
             return
-        self.model_digests[item.name] = model.digest
+        self.model_digests[item.name] = digest
         self._add(step)
 
-    def _where(self, item: ScoreItem) -> Path | Registered:
-        if item.model.file:
-            return self._folder / item.model.file
-        registry = item.model.registry
-        return Registered(
-            registry if is_address(registry) else str(self._folder / registry), item.name, item.model.version
-        )
+    def _scorer(self, item: ScoreItem) -> tuple[ScoreOperator, str]:
+        """The step, and its file's digest."""
+        model = self._open_model(self._folder / item.model.file)
+        self._check_absent(item, model)
+        _check_names(item, model)
+        return ScoreOperator(item.name, model, item.model.features, item.model.tiers), model.digest
 
-    def _go_without(self, item: ScoreItem, error: ConfigError) -> None:
-        """Only where the pipeline itself says what is to be done without a score."""
+    def _served(self, item: ScoreItem, served: Served) -> tuple[ServedScoreOperator, str]:
+        """The step, and a digest of the versions it starts with and their roles."""
+        registry = served.registry if is_address(served.registry) else str(self._folder / served.registry)
+        model = ServedModel(
+            item.name,
+            item.model.features,
+            lambda number: self._open_model(Registered(registry, item.name, number)),
+            served.roles,
+        )
+        for version in model.lineup.versions:
+            self._check_absent(item, version.model)
+        step = ServedScoreOperator(
+            model, item.model.features, item.model.tiers, self.scope[served.by], served.shadow_budget / 1000
+        )
+        digests = [f"{number}:{digest}" for number, digest in model.digests.items()]
+        return step, " ".join([*digests, f"{served.roles.share}", served.by])
+
+    def _check_absent(self, item: ScoreItem, model: object) -> None:
+        """One that is not there is borne only where the pipeline itself says what is to be done without a score."""
+        if not isinstance(model, AbsentModel):
+            return
         if not item.model.no_score:
-            raise error
+            raise model.error
         self.warnings.append(
-            f"model {item.name} cannot be loaded: {error.message}; until it can, at a restart, "
+            f"model {item.name} cannot be loaded: {model.error.message}; until it can, at a restart, "
             f"every row takes its no_score: {item.model.no_score}"
         )
 

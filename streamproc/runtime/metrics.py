@@ -150,6 +150,10 @@ class WorkerMetrics:
         p = "streamproc_"
         self.table_rows = Gauge(p + "table_rows", "Rows of a table", ["table"], registry=registry)
         self.table_versions = Counter(p + "table_versions", "Times a table has changed", ["table"], registry=registry)
+        self.shed_shadow_rows = Counter(
+            p + "shed_shadow_rows", "Rows decided without a shadow's score, for want of time", ["model", "version"],
+            registry=registry,
+        )  # fmt: skip
         self.refused_table_records = Counter(
             p + "refused_table_records", "Records that are none of the table's", ["table"], registry=registry
         )

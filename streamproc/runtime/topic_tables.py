@@ -14,7 +14,7 @@ from functools import partial
 
 import structlog
 
-from operators.live_tables import LiveTables, TableRows
+from operators.live_tables import LiveTables, TableRows, TopicTable
 from state.errors import ConfigError, EventLogError
 from streamproc.clock import Clock
 from streamproc.eventlog.contract import Admin, Chunk, EventLog, Scanner, TopicPartition, TopicSpec
@@ -49,10 +49,11 @@ async def prepare_table_topic(admin: Admin, topic: str) -> TopicPartition:
 class _Followed:
     """A table as far as its topic was read."""
 
-    def __init__(self, live: LiveTables, rows: TableRows, tp: TopicPartition) -> None:
-        self.live, self.rows, self.tp = live, rows, tp
+    def __init__(self, live: LiveTables, source: TopicTable) -> None:
+        self.live, self.rows, self.tp = live, TableRows(source.schema), TopicPartition(source.topic, 0)
+        self.may_be_empty = source.may_be_empty
         self.offset = self.put = -1
-        self.table = rows.snapshot()
+        self.table = self.rows.snapshot()
         self.faults: list[str] = []
 
     def take(self, chunk: Chunk) -> None:
@@ -63,8 +64,9 @@ class _Followed:
         self.offset = chunk.next_offset
 
     def build(self) -> None:
-        """Make `table` what has been read."""
+        """Make `table` what has been read; `faults`: what stays as it was all the same."""
         self.table = self.rows.snapshot()
+        self.faults = self.live.prepare(self.rows)
 
 
 class TopicTables:
@@ -75,11 +77,7 @@ class TopicTables:
         metrics: WorkerMetrics,
     ) -> None:  # fmt: skip
         self._log, self._executor, self._clock, self._metrics = log, executor, clock, metrics
-        self._followed = [
-            _Followed(one, TableRows(table.schema), TopicPartition(table.topic, 0))
-            for one in live
-            for table in one.tables
-        ]
+        self._followed = [_Followed(one, table) for one in live for table in one.tables]
         self._scanner: Scanner | None = None
         self._turn = asyncio.Lock()
         self._logger = structlog.get_logger("tables")
@@ -149,6 +147,13 @@ class TopicTables:
                 table=name, topic=followed.tp.topic, records=len(faults), first=faults[0],
             )  # fmt: skip
 
+    def _stayed(self, followed: _Followed) -> None:
+        """Tell what cannot go by the newest rows, and goes by those before."""
+        for fault in followed.faults:
+            self._metrics.refused_table_records.labels(followed.rows.schema.name).inc()
+            self._logger.error("a model's roles cannot be taken, it goes on as before", reason=fault)
+        followed.faults = []
+
     async def _put(self) -> None:
         """Hand over what has changed; it is put together beside the loop."""
         for followed in self._followed:
@@ -156,12 +161,13 @@ class TopicTables:
             if offset != followed.put:
                 await to_its_end(self._executor.submit(followed.build))
                 table = followed.table
+                self._stayed(followed)
                 followed.live.put(followed.tp.topic, table, offset)
                 followed.put = offset
                 self._metrics.table_rows.labels(table.name).set(len(table))
                 self._metrics.table_versions.labels(table.name).inc()
                 self._logger.info("table read", table=table.name, rows=len(table), offset=offset)
-                if offset == 0:
+                if offset == 0 and not followed.may_be_empty:
                     self._logger.warning("the table's topic is empty: see `publish-table`", table=table.name)
 
 

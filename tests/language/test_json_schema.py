@@ -25,6 +25,7 @@ DEFINED = {
     "TimedWindow": "window",
     "SequencePattern": "pattern",
     "UserOperator": "operator",
+    "Served": "model",
     "Pipeline": "",
 }
 

@@ -35,6 +35,7 @@ NOT_KEYS = {
     "timed",
     "kind",
     "size",
+    "served",
 }
 
 

@@ -16,6 +16,7 @@ from operators.patterns.operator import PatternOperator
 from operators.plan import Plan
 from operators.schema import DataType
 from operators.score import ScoreOperator
+from operators.served_score import ServedScoreOperator
 from operators.statements.inputs import InputOperator
 from operators.statements.joins import JoinOperator
 from operators.statements.matches import MatchOperator
@@ -137,8 +138,8 @@ class _Stage:
                 what, _, shown = name.rpartition(":")
                 detail = "" if what else _hidden(name)
                 yield self._part(what or "feature", shown, detail, units)
-        elif isinstance(step, ScoreOperator):
-            yield self._score(step)
+        elif isinstance(step, ScoreOperator | ServedScoreOperator):
+            yield from self._scores(step)
         elif isinstance(step, PatternOperator):
             key = step.specs[0].key.removeprefix(KEY_TEXT)
             yield self._part("key", key, "what all its patterns share", SHARED_PATTERNS)
@@ -162,13 +163,22 @@ class _Stage:
             else:
                 yield self._part("feature", name, details[name], units)
 
-    def _score(self, step: ScoreOperator) -> Work:
+    def _scores(self, step: ScoreOperator | ServedScoreOperator) -> Iterator[Work]:
+        """Of the model, or its champion and each shadow; of champion and challenger, each scores some rows."""
         ((name, model),) = self._pipeline.models.items()
-        registered = f"{model.registry}/{name}/{model.version}/{MODEL}"
-        file = Path(self._pipeline.folder) / (model.file or registered)
-        kb = file.stat().st_size / 1024 if file.is_file() else 0.0
-        units = {"score": 1, "score:feature": len(step.inputs), "score:kb": kb}
-        return self._part("score", name, f"{len(step.inputs)} features, {kb:,.0f} KiB", units)
+        folder, served = Path(self._pipeline.folder), model.served
+        if served is None:
+            yield self._score(step, name, folder / model.file)
+            return
+        versions = folder / served.registry / name
+        yield self._score(step, f"{name}@{served.version}", versions / str(served.version) / MODEL)
+        for number in served.shadow:
+            yield self._score(step, f"{name}@{number}, shadow", versions / str(number) / MODEL)
+
+    def _score(self, step: ScoreOperator | ServedScoreOperator, name: str, file: Path) -> Work:
+        kb, features = file.stat().st_size / 1024 if file.is_file() else 0.0, len(step.features.names)
+        units = {"score": 1, "score:feature": features, "score:kb": kb}
+        return self._part("score", name, f"{features} features, {kb:,.0f} KiB", units)
 
     def _output(self) -> Iterator[Work]:
         plan = self._plan

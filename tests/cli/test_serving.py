@@ -1,0 +1,210 @@
+"""Versions of a model that change while workers run: activated, rolled back, refused, replayed."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow.ipc as ipc
+import pytest
+
+from streamproc.cli.compose import open_log
+from streamproc.cli.loops import run_async
+from streamproc.eventlog.contract import TopicPartition
+from streamproc.runtime.journal import decode_entry
+from tests.cli.conftest import Cli, start
+from tests.models.registered import by_hand, register
+
+PIPELINE = """\
+pipeline: NAME
+streams:
+  payments:
+    id: id
+    event_time: at
+    fields: {id: string, card: string, amount: {type: float64, required: true}, at: timestamp}
+partition_by: card
+partitions: 2
+features:
+  seen_1h: {count: "*", over: 1h}
+models:
+  fraud: {registry: reg, version: 1, features: [amount, seen_1h]}
+rules:
+  - {id: high, when: score > 50, then: decline}
+decision: {severity: [decline, approve], otherwise: approve, include: [fraud.version]}
+"""
+WEIGHTS = ({"amount": 0.5}, {"amount": -1.0, "seen_1h": 0.0}, {"amount": 2.0})
+BOTH = pytest.mark.parametrize("log", ["file", pytest.param("kafka", marks=pytest.mark.kafka)], indirect=True)
+
+
+@pytest.fixture
+def log(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "file":
+        return f"file:{tmp_path}/log"
+    return f"kafka://{request.getfixturevalue('kafka_bootstrap')}"
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    for weights in WEIGHTS:
+        register(tmp_path / "reg", "fraud", weights)
+    path = tmp_path / "shop.yaml"
+    path.write_text(PIPELINE.replace("NAME", f"shop-{secrets.token_hex(4)}"))
+    return path
+
+
+class Shop:
+    """A pipeline whose workers run."""
+
+    def __init__(self, cli: Cli, path: Path, log: str) -> None:
+        self.cli, self.path, self.log = cli, path, log
+        self.given = ["--pipeline", path, "--log", log]
+        self.fed = 0
+        self.process: subprocess.Popen[str] | None = None
+
+    def run(self) -> None:
+        self.process = start("run", self.path, "--log", self.log, "--state", self.path.parent / "state", "--workers", 2)
+
+    def stop(self) -> str:
+        assert self.process is not None
+        self.process.terminate()
+        _, errors = self.process.communicate()
+        assert self.process.returncode == 0, errors
+        return errors
+
+    def feed(self, count: int) -> list[dict[str, Any]]:
+        """The decisions of so many payments."""
+        keys = range(self.fed, self.fed + count)
+        rows = [{"id": f"p{n}", "card": f"c{n % 40}", "amount": (n % 7) - 3.0, "at": 500 + n} for n in keys]
+        file = self.path.parent / "in.ndjson"
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        assert self.cli("feed", "payments", file, *self.given).code == 0
+        self.fed += count
+        while True:
+            found = self.decided()
+            if all(f"p{n}" in found for n in keys):
+                return [found[f"p{n}"] for n in keys]
+            assert self.process is not None
+            assert self.process.poll() is None
+            time.sleep(0.05)
+
+    def decided(self) -> dict[str, dict[str, Any]]:
+        done = self.cli("tail", "decisions", *self.given, "--from-start", "--until-end")
+        rows = [json.loads(line) for line in done.lines]
+        found = {row["id"]: row for row in rows}
+        assert len(found) == len(rows)
+        return found
+
+    def until(self, versions: set[int]) -> list[dict[str, Any]]:
+        """Decisions once only these versions decide."""
+        while True:
+            found = self.feed(80)
+            if {row["fraud.version"] for row in found} == versions:
+                return found
+
+    def change(self, *arguments: object, code: int = 0) -> str:
+        done = self.cli("models", *arguments, *self.given)
+        assert done.code == code, done.err
+        return done.err
+
+
+def agrees(rows: list[dict[str, Any]]) -> bool:
+    """Whether each score is that of the version that the decision names."""
+    for row in rows:
+        features = {"amount": int(row["id"][1:]) % 7 - 3.0, "seen_1h": 0.0}
+        score = by_hand(WEIGHTS[row["fraud.version"] - 1], features)
+        if row["score"] != pytest.approx(score, rel=1e-5) or (row["decision"] == "decline") != (row["score"] > 50):
+            return False
+    return True
+
+
+@BOTH
+@pytest.mark.timeout(240)
+def test_versions_change_while_workers_run(cli: Cli, shop: Path, log: str) -> None:
+    running = Shop(cli, shop, log)
+    running.run()
+    try:
+        assert agrees(running.until({1}))
+        said = running.change("activate", "fraud", 2, "--as", "challenger", "--share", 0.5, "--why", "looks better")
+        assert said.endswith("fraud: champion 1, challenger 2 for 50.00% of the keys (before: champion 1)\n")
+        assert agrees(running.until({1, 2}))
+        cards: dict[str, set[int]] = {}
+        for row in [*running.feed(80), *running.feed(80)]:
+            cards.setdefault(row["card"], set()).add(row["fraud.version"])
+        assert all(len(versions) == 1 for versions in cards.values())  # each card stays where it is
+
+        running.change("activate", "fraud", 2)
+        running.change("activate", "fraud", 3, "--as", "shadow")
+        assert agrees(running.until({2}))
+        process = running.process
+        assert process is not None
+        process.kill()
+        process.communicate()
+        shutil.rmtree(shop.parent / "state")
+        running.run()  # from the journal, by the roles of the topic
+        assert {row["fraud.version"] for row in running.feed(80)} == {2}
+        running.change("rollback", "fraud", "--why", "no shadow")
+        running.change("activate", "fraud", 1)
+        assert agrees(running.until({1}))
+        said = running.change("rollback", "fraud")
+        assert said.endswith("fraud: champion 2 (before: champion 1)\n")
+        assert agrees(running.until({2}))
+    finally:
+        errors = running.stop()
+    assert "come out otherwise" not in errors
+    entries = journaled(log, shop.read_text().splitlines()[0].removeprefix("pipeline: "))
+    assert len({dict(tables).get(topic) for tables, _ in entries for topic in dict(tables)}) >= 4  # each change is seen
+    texts = [json.loads(text) for _, texts in entries for text in texts if text]
+    assert texts
+    assert all(said.keys() == {"3"} for said in texts)
+
+
+def journaled(log: str, name: str) -> list[tuple[tuple[tuple[str, int], ...], list[str | None]]]:
+    """Of each journaled transaction: versions of tables, and what shadows said."""
+
+    async def read() -> list[tuple[tuple[tuple[str, int], ...], list[str | None]]]:
+        opened, found = open_log(log), []
+        scanner, tps = opened.scanner(), [TopicPartition(f"{name}.journal", p) for p in range(2)]
+        ends = await opened.admin().end_offsets(tps)
+        for tp in tps:
+            scanner.seek(tp, 0)
+        while any(scanner.position(tp) < ends[tp] for tp in tps):
+            for chunk in await scanner.poll(100):
+                assert chunk.headers is not None
+                for headers, value in zip(chunk.headers, chunk.values, strict=True):
+                    if value:
+                        rows = ipc.open_stream(value).read_all()
+                        found.append((decode_entry(headers)[0].tables, rows["fraud.shadows"].to_pylist()))
+        await scanner.close()
+        await opened.close()
+        return found
+
+    return run_async(read())
+
+
+@pytest.mark.parametrize("log", ["file"], indirect=True)
+def test_what_is_refused(cli: Cli, shop: Path, log: str) -> None:
+    running = Shop(cli, shop, log)
+    assert "there is no event log" in running.change("rollback", "fraud", code=2)
+    running.cli("feed", "payments", _one(shop), *running.given)
+    assert "the roles of fraud were never changed" in running.change("rollback", "fraud", code=2)
+    assert "there is no version 9 of the model fraud" in running.change("activate", "fraud", 9, code=2)
+    assert "version 1 is the champion" in running.change("activate", "fraud", 1, "--as", "none", code=2)
+    assert "has no model 'fruad'" in running.change("activate", "fruad", 2, code=2)
+    shop.write_text(
+        shop.read_text()
+        .replace("registry: reg, version: 1", "file: reg/fraud/1/model.onnx")
+        .replace("include: [fraud.version]", "include: []")
+        .replace("[amount, seen_1h]", "[amount]")
+    )
+    assert "model fraud is a file" in running.change("activate", "fraud", 2, code=2)
+
+
+def _one(shop: Path) -> Path:
+    file = shop.parent / "one.ndjson"
+    file.write_text('{"id": "a", "card": "c", "amount": 1, "at": 1}\n')
+    return file
