@@ -14,7 +14,7 @@ from streamproc.cli.loops import terminable
 from streamproc.cli.options import AsJson, PipelinePath, refuse_unless
 from streamproc.cli.stdout import writing_stdout
 from streamproc.cli.train_options import LabelledInputs, ModelName
-from streamproc.cli.training import champion_of, model_of, plain_history, same_features
+from streamproc.cli.training import model_of, picked, plain_history, served_by
 
 if TYPE_CHECKING:
     from models.drift import Drift
@@ -33,15 +33,15 @@ def command(pipeline: PipelinePath, *, inputs: LabelledInputs, model: ModelName,
     from models.drift import drift_of
 
     loaded, found = model_of(pipeline, model)
-    registry, version = champion_of(loaded, model, found)
+    registry, version = served_by(loaded, model, found)
     manifest, scorer = registry.manifest(model, version), registry.model(model, version)
-    same_features(model, manifest.features, found.features)
+    places = picked(model, manifest.features, found.features)
     refuse_unless(
         bool(manifest.baseline), "the version has no baseline", "train another: this one is of an older release"
     )
     with terminable():
-        rows = plain_history(loaded, inputs)
-    columns = {**dict(zip(rows.names, rows.matrix.T, strict=True)), "score": scorer.score(rows.matrix)}
+        matrix = plain_history(loaded, inputs).matrix[:, places]
+    columns = {**dict(zip(manifest.features, matrix.T, strict=True)), "score": scorer.score(matrix)}
     drifts = [drift_of(name, bins, columns[name]) for name, bins in manifest.baseline.items()]
     drifts.sort(key=lambda one: -one.index)
     _show(drifts, as_json)

@@ -15,16 +15,7 @@ import streamproc.cli.train_options as given
 from state.errors import ConfigError
 from streamproc.cli.loops import terminable
 from streamproc.cli.options import AsJson, PipelinePath
-from streamproc.cli.training import (
-    Where,
-    champion_of,
-    labelled_history,
-    model_of,
-    need_libraries,
-    register,
-    same_features,
-    tell,
-)
+from streamproc.cli.training import Where, labelled_history, model_of, need_libraries, picked, register, served_by, tell
 
 if TYPE_CHECKING:
     from models.manifest import Manifest
@@ -57,7 +48,7 @@ def command(
     Both are judged on the same days, the last ones of the files. Needs the extra `streamproc[train]`.
     """
     loaded, found = model_of(pipeline, model)
-    registry, version = champion_of(loaded, model, found)
+    registry, version = served_by(loaded, model, found)
     champion = registry.manifest(model, version)
     need_libraries(champion.algorithm)
 
@@ -66,7 +57,7 @@ def command(
     from models.training.train import check_history, train
 
     scorer = registry.model(model, version)
-    same_features(model, champion.features, found.features)
+    places = picked(model, champion.features, found.features)
     settings, label = settings_of(champion), champion.data.label
     with terminable():
         plans, history = labelled_history(loaded, inputs, card, Where(label, labels, others_legitimate))
@@ -75,7 +66,7 @@ def command(
         plan = [plan.state_fingerprint for plan in plans]
         trained = train(history, settings, name=model, label=label, plan=plan, tell=tell)
     test = trained.test
-    comparison = compared(test.rows, scorer.score(test.rows.matrix), test.raw, settings.options.seed)
+    comparison = compared(test.rows, scorer.score(test.rows.matrix[:, places]), test.raw, settings.options.seed)
     tell(_said(comparison, version))
     if not comparison.not_worse(margin):
         sys.stderr.write(f"not registered: it may be worse by more than {margin:g}; version {version} stays\n")

@@ -8,9 +8,10 @@ __all__ = [
     "labelled_history",
     "model_of",
     "need_libraries",
+    "picked",
     "plain_history",
     "register",
-    "same_features",
+    "served_by",
     "tell",
 ]
 
@@ -71,8 +72,8 @@ class Where(NamedTuple):
     others_legitimate: bool
 
 
-def champion_of(pipeline: Pipeline, name: str, model: Model) -> tuple[Registry, int]:
-    """The registry of a model, and its champion there by the pipeline's file.
+def served_by(pipeline: Pipeline, name: str, model: Model) -> tuple[Registry, int]:
+    """Where a model's versions are, and which of them the file names as champion.
 
     Raises:
         ConfigError: it has none, or there is no such registry.
@@ -84,13 +85,19 @@ def champion_of(pipeline: Pipeline, name: str, model: Model) -> tuple[Registry, 
     return open_registry(model.served.address(pipeline.folder)), model.served.version
 
 
-def same_features(name: str, trained: Sequence[str], now: Sequence[str]) -> None:
-    """Refuse to compare with a version that was trained with other features."""
-    if tuple(trained) != tuple(now):
+def picked(name: str, trained: Sequence[str], now: Sequence[str]) -> list[int]:
+    """The places of a version's features among the pipeline's.
+
+    Raises:
+        ConfigError: it was trained with one that the pipeline does not give.
+    """
+    if missing := [feature for feature in trained if feature not in now]:
         raise ConfigError(
-            f"the registered version of {name} has other features than the pipeline: there is nothing to compare with",
-            hint="`streamproc train` makes the first version with these",
+            f"the registered version of {name} was trained with {', '.join(missing)}, which the pipeline does not "
+            "give it",
+            hint="`streamproc train` makes a first version without",
         )
+    return [now.index(feature) for feature in trained]
 
 
 def labelled_history(
