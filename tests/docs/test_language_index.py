@@ -25,7 +25,7 @@ PARTS = {
 
 def rows() -> dict[str, list[str]]:
     """Key -> the pages of its row."""
-    found = {}
+    found: dict[str, list[str]] = {}
     for line in INDEX.splitlines():
         cells = line.split("|")
         if line.startswith("| `"):
