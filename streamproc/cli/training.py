@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = [
     "Where",
-    "champion_of",
     "labelled_history",
     "model_of",
     "need_libraries",
