@@ -33,6 +33,8 @@ $(SETUP_STAMP): requirements.lock pyproject.toml
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@command -v chromium-headless-shell chromium google-chrome >/dev/null \
+	  || echo "No browser: tests of reports' pages will be skipped; try: apt-get install chromium-headless-shell"
 	@touch $@
 
 demo: setup ## run the demo: no broker, no Docker

@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from models.training.boosting import BoostedTrees
-from models.training.history import History
+from models.training.history import History, joined
 from models.training.learners import Fitted, Options
 from models.training.linear import sigmoid
-from streamproc.cli.labelled import Blank, joined, read_history
+from streamproc.cli.labelled import Blank, read_history
 from streamproc.language import compile_stages, load_pipeline
 from streamproc.services.generator import FRAUD_KINDS, SEQUENCE_KINDS, GeneratorOptions, generate, write_ndjson
 

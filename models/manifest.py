@@ -7,6 +7,7 @@ __all__ = [
     "MANIFEST",
     "MODEL",
     "NATIVE",
+    "Bins",
     "Calibration",
     "Data",
     "FoldResult",
@@ -98,8 +99,18 @@ class Parity(msgspec.Struct, frozen=True):
     largest: float
 
 
+class Bins(msgspec.Struct, frozen=True):
+    """A column's `rows` as shares: up to each edge, above the last one, and (last) missing."""
+
+    edges: tuple[float, ...]
+    shares: tuple[float, ...]
+    rows: int
+
+
 class Manifest(msgspec.Struct, frozen=True):
-    """What a version is. `digests`: SHA-256 of files, hex. `plan`: the state fingerprints of the stages."""
+    """What a version is. `digests`: SHA-256 of files, hex. `plan`: the state fingerprints of the stages. `baseline`: of
+    what was learned from, by feature; `score`: of the payments since then, of which it had not learned.
+    """
 
     name: str
     algorithm: str
@@ -114,6 +125,7 @@ class Manifest(msgspec.Struct, frozen=True):
     threshold: Threshold
     parity: Parity
     libraries: dict[str, str]
+    baseline: dict[str, Bins] = {}
     form: int = 1
 
     @property

@@ -37,7 +37,7 @@ from operators.live_tables import LiveTables
 from operators.operator import Operator, OutputField
 from operators.schema import StreamSchema, TopicNames
 from operators.statements.spec import StatementSpec, columns_read
-from operators.timed.operator import WaitingOperator
+from operators.timed.run import WaitingOperator
 from operators.timed.spec import AlertSpec
 from state.table import TableSpec
 

@@ -9,7 +9,7 @@ on that day are left out of it: a bank has blocked them.
 
 from __future__ import annotations
 
-__all__ = ["Fold", "Span", "Window", "folds", "last_window", "rows_to_judge", "within"]
+__all__ = ["Fold", "Span", "Window", "folds", "last_window", "learned_from", "rows_to_judge", "within"]
 
 import msgspec
 import numpy as np
@@ -84,6 +84,16 @@ def last_window(history: History, window: Window) -> Span:
     return Span(known - window.train_days * DAY_MS, known)
 
 
+def learned_from(history: History, span: Span, at: int) -> History:
+    """The payments of a span with the labels that they had at a moment (ms), both kinds.
+
+    Raises:
+        ConfigError: there are none of one kind.
+    """
+    then = history.known_by(at)
+    return then.take(within(then, span))
+
+
 def within(history: History, span: Span) -> Indices:
     """Labelled payments of a span, both kinds.
 
@@ -103,10 +113,10 @@ def rows_to_judge(history: History, fold: Fold, delay_ms: int) -> Indices:
     """
     rows = within(history, fold.test)
     frauds = np.flatnonzero((history.labels == 1) & (history.times >= fold.train.start))
+    known = history.times[frauds] + delay_ms if history.known is None else history.known[frauds]
     first = np.full(int(history.cards.max()) + 1, np.iinfo(np.int64).max)
-    np.minimum.at(first, history.cards[frauds], history.times[frauds])
-    known_by = history.times[rows] // DAY_MS * DAY_MS - delay_ms
-    rows = rows[first[history.cards[rows]] >= known_by]
+    np.minimum.at(first, history.cards[frauds], known)
+    rows = rows[first[history.cards[rows]] >= history.times[rows] // DAY_MS * DAY_MS]
     _need_both(history, rows, fold.test)
     return rows
 

@@ -5,7 +5,15 @@
 
 from __future__ import annotations
 
-__all__ = ["auc", "average_precision", "card_precision", "false_positive_threshold", "measured", "recall_at"]
+__all__ = [
+    "auc",
+    "average_precision",
+    "card_precision",
+    "card_precision_by_day",
+    "false_positive_threshold",
+    "measured",
+    "recall_at",
+]
 
 import numpy as np
 import numpy.typing as npt
@@ -52,14 +60,20 @@ def recall_at(labels: npt.NDArray[np.int8], scores: Floats, budget: float = FALS
 
 
 def card_precision(rows: History, scores: Floats, k: int = CARDS_A_DAY) -> float:
-    """Mean over days of: frauds' cards among the k of highest score, by k. A card once found is looked at no more.
+    """The mean over days of `card_precision_by_day`."""
+    return float(np.mean(list(card_precision_by_day(rows, scores, k).values())))
 
-    Days are UTC's, those of which there are rows. Of cards with equal scores, the one that was numbered first is first.
+
+def card_precision_by_day(rows: History, scores: Floats, k: int = CARDS_A_DAY) -> dict[int, float]:
+    """By day: frauds' cards among the k of highest score, by k. A card once found is looked at no more.
+
+    Days are UTC's since 1970, those of which there are rows. Of cards with equal scores, the one that was numbered
+    first is first.
     """
     days = rows.times // DAY_MS
     found: set[int] = set()
-    shares = []
-    for day in np.unique(days):
+    shares = {}
+    for day in np.unique(days).tolist():
         best: dict[int, tuple[float, bool]] = {}
         of_day = np.flatnonzero(days == day)
         columns = rows.cards[of_day], scores[of_day], rows.labels[of_day] == 1
@@ -70,8 +84,8 @@ def card_precision(rows: History, scores: Floats, k: int = CARDS_A_DAY) -> float
         top = sorted(best, key=lambda card: (-best[card][0], card))[:k]
         hits = {card for card in top if best[card][1]}
         found |= hits
-        shares.append(len(hits) / k)
-    return float(np.mean(shares))
+        shares[day] = len(hits) / k
+    return shares
 
 
 def false_positive_threshold(labels: npt.NDArray[np.int8], scores: Floats, budget: float) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ALGORITHMS", "Settings", "Trained", "check_history", "train"]
+__all__ = ["ALGORITHMS", "Judged", "Settings", "Trained", "check_history", "train"]
 
 import hashlib
 import sys
@@ -17,11 +17,13 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from models.drift import bins_of
 from models.manifest import (
     CARD,
     MANIFEST,
     MODEL,
     NATIVE,
+    Bins,
     Calibration,
     Data,
     FoldResult,
@@ -34,8 +36,8 @@ from models.manifest import (
 from models.onnx import OnnxModel
 from models.training.calibrate import cards_a_day, threshold_of
 from models.training.card import card_of
-from models.training.folds import Fold, Span, Window, folds, last_window, rows_to_judge, within
-from models.training.history import History
+from models.training.folds import Fold, Span, Window, folds, last_window, learned_from, rows_to_judge
+from models.training.history import History, joined
 from models.training.learners import Fitted, Learner, Options, Value
 from models.training.linear import fit_sigmoid, sigmoid
 from models.training.metrics import average_precision, measured
@@ -64,18 +66,19 @@ class Settings(msgspec.Struct, frozen=True):
     cards_a_day: int = 0
 
 
-class Trained(NamedTuple):
-    """A version, not yet in a registry."""
-
-    files: Mapping[str, bytes]
-    manifest: Manifest
-
-
-class _Judged(NamedTuple):
+class Judged(NamedTuple):
     """Payments with the scores (log-odds) of a model that had not seen them."""
 
     rows: History
     raw: Floats
+
+
+class Trained(NamedTuple):
+    """A version, not yet in a registry. `test`: the last fold's, by the model that learned before it."""
+
+    files: Mapping[str, bytes]
+    manifest: Manifest
+    test: Judged
 
 
 class _Chosen(NamedTuple):
@@ -83,7 +86,7 @@ class _Chosen(NamedTuple):
 
     parameters: Mapping[str, Value]
     precision: float
-    judged: Sequence[_Judged]
+    judged: Sequence[Judged]
     trials: int
 
 
@@ -128,14 +131,12 @@ def train(history: History, settings: Settings, *, name: str, label: str, plan: 
     chosen = _search(history, validation, learner, settings, tell)
     delay, options = settings.window.delay_ms, settings.options
     rows = history.take(rows_to_judge(history, final, delay))
-    judged = _Judged(
-        rows, learner.fit(history.take(within(history, final.train)), chosen.parameters, options).raw(rows.matrix)
-    )
+    judged = Judged(rows, learner.fit(_train_rows(history, final), chosen.parameters, options).raw(rows.matrix))
     pooled = _pooled(chosen.judged)
     slope, intercept = fit_sigmoid(pooled.raw, pooled.rows.labels)
     tell("learn from the newest days")
     newest = last_window(history, settings.window)
-    learned = history.take(within(history, newest))
+    learned = learned_from(history, newest, newest.stop + delay)
     fitted = learner.fit(learned, chosen.parameters, options)
     content = fitted.onnx(slope, intercept)
     results = [
@@ -159,10 +160,11 @@ def train(history: History, settings: Settings, *, name: str, label: str, plan: 
         threshold=_threshold(pooled, judged, (slope, intercept), settings),
         parity=_parity(content, fitted, history, (slope, intercept), options.seed),
         libraries=_libraries(learner),
+        baseline=_baseline(history, learned, fitted, (slope, intercept)),
     )
     text = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
     files = {MODEL: content, NATIVE: native, MANIFEST: text, CARD: card_of(manifest).encode()}
-    return Trained(files, manifest)
+    return Trained(files, manifest, judged)
 
 
 def _learner(algorithm: str) -> Learner:
@@ -175,7 +177,7 @@ def _search(history: History, validation: Sequence[Fold], learner: Learner, sett
     """Try the usual parameters, then drawn ones; the best by the mean of the folds' average precision."""
     parts = [
         (
-            history.take(within(history, fold.train)),
+            _train_rows(history, fold),
             history.take(rows_to_judge(history, fold, settings.window.delay_ms)),
         )
         for fold in validation
@@ -187,7 +189,7 @@ def _search(history: History, validation: Sequence[Fold], learner: Learner, sett
     ):
         parameters = learner.drawn(random) if done else learner.usual()
         judged = [
-            _Judged(test, learner.fit(train, parameters, settings.options).raw(test.matrix)) for train, test in parts
+            Judged(test, learner.fit(train, parameters, settings.options).raw(test.matrix)) for train, test in parts
         ]
         precision = float(np.mean([average_precision(each.rows.labels, each.raw) for each in judged]))
         done += 1
@@ -198,13 +200,12 @@ def _search(history: History, validation: Sequence[Fold], learner: Learner, sett
     return best._replace(trials=done)
 
 
-def _pooled(parts: Sequence[_Judged]) -> _Judged:
-    rows = [part.rows for part in parts]
-    names = rows[0].names
-    columns = [
-        np.concatenate([getattr(each, field) for each in rows]) for field in ("matrix", "labels", "times", "cards")
-    ]
-    return _Judged(History(names, *columns), np.concatenate([part.raw for part in parts]))
+def _train_rows(history: History, fold: Fold) -> History:
+    return learned_from(history, fold.train, fold.test.start)
+
+
+def _pooled(parts: Sequence[Judged]) -> Judged:
+    return Judged(joined([part.rows for part in parts]), np.concatenate([part.raw for part in parts]))
 
 
 def _period(rows: History, span: Span) -> Period:
@@ -220,8 +221,8 @@ def _data(history: History, label: str, delay_ms: int) -> Data:
     return Data(history.digest, label, delay_ms, int((history.labels < 0).sum()), _period(history, whole))
 
 
-def _result(history: History, fold: Fold, judged: _Judged, use: str) -> FoldResult:
-    train = history.take(within(history, fold.train))
+def _result(history: History, fold: Fold, judged: Judged, use: str) -> FoldResult:
+    train = _train_rows(history, fold)
     return FoldResult(
         use, _period(train, fold.train), _period(judged.rows, fold.test), _rounded(measured(judged.rows, judged.raw))
     )
@@ -239,7 +240,7 @@ def _searched(chosen: _Chosen, settings: Settings) -> Search:
     )  # fmt: skip
 
 
-def _calibration(judged: _Judged, slope: float, intercept: float) -> Calibration:
+def _calibration(judged: Judged, slope: float, intercept: float) -> Calibration:
     wanted = judged.rows.labels == 1
     before, after = (
         float(np.mean((sigmoid(raw) - wanted) ** 2)) for raw in (judged.raw, slope * judged.raw + intercept)
@@ -247,7 +248,15 @@ def _calibration(judged: _Judged, slope: float, intercept: float) -> Calibration
     return Calibration(slope, intercept, round(before, 9), round(after, 9))
 
 
-def _threshold(pooled: _Judged, test: _Judged, by: tuple[float, float], settings: Settings) -> Threshold:
+def _baseline(history: History, learned: History, fitted: Fitted, by: tuple[float, float]) -> dict[str, Bins]:
+    """Scores are those of newer payments, where there are some: what it has learned from it knows too well."""
+    later = history.matrix[history.times > learned.times.max()]
+    raw = fitted.raw(later if len(later) else learned.matrix)
+    columns = zip(learned.names, learned.matrix.T, strict=True)
+    return {**{name: bins_of(column) for name, column in columns}, "score": bins_of(100 * sigmoid(by[0] * raw + by[1]))}
+
+
+def _threshold(pooled: Judged, test: Judged, by: tuple[float, float], settings: Settings) -> Threshold:
     slope, intercept = by
     line = threshold_of(
         pooled.rows, sigmoid(slope * pooled.raw + intercept), settings.false_positives, settings.cards_a_day

@@ -136,6 +136,12 @@ def round_scaled(values: Array, factor: int) -> Array:
     return result
 
 
+def cut_scaled(values: Array, factor: int) -> Array:
+    """Divided by factor, to integers, towards zero; cannot overflow."""
+    result: Array = (values - np.fmod(values, factor)) // factor
+    return result
+
+
 def ceil_scaled(values: Array, factor: int) -> Array:
     """Divided by factor, to integers, rounded up; cannot overflow."""
     quotient = values // factor

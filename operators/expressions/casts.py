@@ -1,4 +1,4 @@
-"""CAST and TRY_CAST: exact, or an error of the row (TRY_CAST: NULL)."""
+"""CAST and TRY_CAST: exact, or an error of the row (TRY_CAST: NULL). To int64 a fraction is cut off, as in Flink."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from operators.expressions.arithmetic import multiply_checked, round_away, round_scaled
+from operators.expressions.arithmetic import cut_scaled, multiply_checked, round_away, round_scaled
 from operators.expressions.clock import format_timestamp, parse_timestamp
 from operators.expressions.registers import CAST, Array, Kernel, Mask, Register, checked, strict
 from operators.schema import DataType, Kind
@@ -60,7 +60,10 @@ def _exact(source: DataType, target: DataType) -> Kernel | None:
         function = lambda v: v.astype(np.int64)  # noqa: E731
     elif to is Kind.BOOL and of in {Kind.INT64, Kind.FLOAT64, Kind.DECIMAL}:
         function = lambda v: v != 0  # noqa: E731
-    elif of is Kind.DECIMAL and to in {Kind.INT64, Kind.DECIMAL} and target.scale < scale:
+    elif of is Kind.DECIMAL and to is Kind.INT64:
+        factor = 10**scale
+        function = lambda v: cut_scaled(v, factor)  # noqa: E731
+    elif of is Kind.DECIMAL and to is Kind.DECIMAL and target.scale < scale:
         factor = 10 ** (scale - target.scale)
         function = lambda v: round_scaled(v, factor)  # noqa: E731
     elif to is Kind.STRING:
@@ -74,7 +77,7 @@ def _fallible(source: DataType, target: DataType) -> Callable[[Array], Checked]:
     if of is Kind.STRING:
         return _parsed(_READERS[to](target.scale), target)
     if of is Kind.FLOAT64 and to is Kind.INT64:
-        return lambda v: _to_int(np.rint(v))
+        return lambda v: _to_int(np.trunc(v))
     if of is Kind.FLOAT64 and to is Kind.DECIMAL:
         power = 10.0**target.scale
         return lambda v: _to_int(round_away(v * power))

@@ -11,6 +11,7 @@ import numpy as np
 
 from operators.expressions import arithmetic, clock, logic, text
 from operators.expressions.casts import cast_kernel
+from operators.expressions.date_format import date_format
 from operators.expressions.nodes import Call
 from operators.expressions.registers import OVERFLOW, Array, Kernel, Register, both, checked, strict
 from operators.prefixes import NONE as NO_ROW
@@ -142,6 +143,7 @@ FACTORIES: Final[dict[str, Factory]] = {
     "elapsed": lambda call, _: strict(clock.elapsed(_option(call)), 2),
     "elapsed_months": lambda call, _: strict(clock.elapsed_months(_option(call)), 2),
     "elapsed_float": _elapsed_float,
+    "date_format": lambda call, _: date_format(_option(call)),
     # strings
     "lower": _fixed(text.mapped(text.lower, 1, np.object_)),
     "upper": _fixed(text.mapped(text.upper, 1, np.object_)),
@@ -155,6 +157,8 @@ FACTORIES: Final[dict[str, Factory]] = {
     "replace": _fixed(text.replace()),
     "join": _fixed(text.concat(skip_null=False)),
     "concat": _fixed(text.concat(skip_null=True)),
+    "concat_ws": _fixed(text.concat_ws()),
     "like": lambda call, _: text.like(_option(call), _option(call, 1)),
     "regexp_like": lambda call, _: text.regexp_like(_option(call)),
+    "regexp_replace": lambda call, _: text.regexp_replace(_option(call), _option(call, 1)),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["TEXT_MAX", "concat", "like", "mapped", "regexp_like", "replace"]
+__all__ = ["TEXT_MAX", "concat", "concat_ws", "like", "mapped", "regexp_like", "regexp_replace", "replace"]
 
 import re
 from collections.abc import Callable, Iterable
@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from operators.expressions.registers import OVERFLOW, Array, Kernel, Mask, Register, checked, strict
 
 TEXT_MAX: Final = 65_536  # characters that replace and concat may make
+_NOTHING: Final = np.array(None, np.object_)
 _SPACES: Final = " \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
 
 
@@ -108,6 +109,22 @@ def concat(skip_null: bool) -> Kernel:
     return skipping
 
 
+def concat_ws() -> Kernel:
+    """CONCAT_WS(separator, text, ...): NULLs among the texts are left out; beyond TEXT_MAX: an overflow."""
+
+    def run(separator: Array, *args: Array) -> tuple[Array, Mask | None]:
+        rows = zip(_rows(separator), *map(_rows, args), strict=False)
+        texts = [between.join([text for text in some if text is not None]) for between, *some in rows]
+        return _objects(texts), _too_long(texts)
+
+    join = checked(run, OVERFLOW)
+
+    def skipping(separator: Register, *args: Register) -> Register:
+        return join(separator, *[(v if m is None else np.where(m, v, _NOTHING), None, e) for v, m, e in args])
+
+    return skipping
+
+
 def like(pattern: str, escape: str | None) -> Kernel:
     """LIKE with a constant pattern: matched piece by piece between its %, without backtracking."""
     pieces = _like_pieces(pattern, escape)
@@ -165,3 +182,26 @@ def regexp_like(pattern: str) -> Kernel:
         return matched
 
     return strict(run, 1)
+
+
+def regexp_replace(pattern: str, new: str) -> Kernel:
+    """Each match of RE2's `pattern` replaced by the text `new`, in linear time; a result beyond TEXT_MAX: an overflow.
+
+    An empty pattern changes nothing, as in Flink.
+    """
+    written = new.replace("\\", "\\\\")
+
+    def run(values: Array) -> tuple[Array, Mask | None]:
+        texts = pa.array(values, pa.string())
+        bad: Mask | None = None
+        if new and max(map(len, values.tolist()), default=0) * len(new) > TEXT_MAX:
+            matches = pc.count_substring_regex(texts, pattern).to_numpy(zero_copy_only=False)
+            bad = matches * len(new) > TEXT_MAX
+            texts = pc.if_else(pa.array(~bad), texts, "")
+        found = _objects(pc.replace_substring_regex(texts, pattern, written).to_pylist())
+        long = _too_long(found.tolist())
+        return found, long if bad is None else (bad if long is None else bad | long)
+
+    if not pattern:
+        return strict(lambda values: values, 1)
+    return checked(run, OVERFLOW)

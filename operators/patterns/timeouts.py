@@ -29,7 +29,7 @@ from operators.patterns.rows import values_batch
 from operators.patterns.sight import BRITTLE
 from operators.patterns.spec import PatternSpec
 from operators.tables import LookupTable
-from operators.timed.operator import WaitingOperator
+from operators.timed.run import WaitingOperator
 from state.due import DUE, WAITS
 from state.expiry import NEVER
 from state.table import KeyedTable, TableSpec
@@ -38,8 +38,8 @@ _PREFETCHED = 4096
 
 
 class TimedOut(NamedTuple):
-    """The beginning at `start` was not completed by `end`, ms. `values`: of the pattern's slots; `number`: how many
-    matches there were before.
+    """The beginning at `start` was not completed by `end`, ms. `values`: of the pattern's slots; `number`: which match
+    it would have been, 0 if no measure asks for it.
     """
 
     start: int
@@ -172,8 +172,9 @@ class _TimedRun(PatternRun):
         """Attempts of which WITHIN is over at `time` are told, and go; whether there were any."""
         spec = self._spec
         gone = self._patterns.sights[0].matcher.timed_out(state, time)
+        number = state.matches + 1 if spec.numbers_matches else 0  # else it goes with the key's last run
         for attempt in gone:
-            said = TimedOut(attempt.time, attempt.time + spec.within, state.matches + 1, tuple(attempt.runs[0].values))
+            said = TimedOut(attempt.time, attempt.time + spec.within, number, tuple(attempt.runs[0].values))
             self._batch.emitted.append(Emitted(task, spec.name, key, row, watermark, said))
         return bool(gone)
 

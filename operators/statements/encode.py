@@ -4,7 +4,8 @@ from __future__ import annotations
 
 __all__ = ["StatementEncoder"]
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,12 @@ from operators.batch import Batch, Column, Emitted
 from operators.event_values import column_of
 from operators.operator import TIMESTAMP
 from operators.statements.chain import Chain, Relation, true_rows
-from operators.statements.inputs import key_values, relation_of
+from operators.statements.inputs import Reader, key_values, shorter
 from operators.statements.joins import Pair
 from operators.statements.lines import RowEncoder
-from operators.statements.spec import Matches, Pairs, Rows, StatementSpec, Windows
+from operators.statements.spec import Matches, Pairs, Rows, Seen, StatementSpec, Union, Windows
 from operators.timed.alerts import Telling
-from operators.timed.logic import Fired
+from operators.timed.logic import Fired, Told
 from operators.timed.spec import TimedAggregate
 from state.errors import RecordError
 
@@ -39,7 +40,7 @@ class StatementEncoder:
         """
         said: dict[str, list[Emitted]] = {}
         for one in batch.emitted:
-            if isinstance(one.said, Fired | Pair):
+            if isinstance(one.said, Fired | Pair | Told):
                 said.setdefault(one.name, []).append(one)
         return [telling for statement in self._statements for telling in statement.tellings(batch, said)]
 
@@ -48,6 +49,7 @@ class _Statement:
     def __init__(self, spec: StatementSpec) -> None:
         self._spec = spec
         self._chain = Chain(spec.steps)
+        self._reader = Reader(spec.source, ()) if isinstance(spec.source, Rows | Union) else None
         self._encoder = RowEncoder([name for name, _ in spec.columns])
 
     def tellings(self, batch: Batch, said: Mapping[str, list[Emitted]]) -> list[Telling]:
@@ -59,17 +61,19 @@ class _Statement:
                 return []
             relation = Relation(np.arange(len(told)), _paired(source, told))
             at, keys = [(one.row, one.task) for one in told], [batch.keys[one.row] for one in told]
-        elif isinstance(source, Windows):
-            told = said.get(source.timed[0], [])
+        elif isinstance(source, Windows | Seen):
+            told = said.get(source.name if isinstance(source, Seen) else source.timed[0], [])
             if not told:
                 return []
-            relation = Relation(np.arange(len(told)), _results(source, told, said))
+            columns = _seen(source, told) if isinstance(source, Seen) else _results(source, told, said)
+            relation = Relation(np.arange(len(told)), columns)
             at = [(one.row, one.task) for one in told]
             keys = list(map(_text, _listed(relation.columns[spec.key]))) if spec.key else [one.key for one in told]
         else:
-            if isinstance(source, Rows):
-                relation = relation_of(source, batch)
+            if self._reader is not None:
+                relation = self._reader.run(batch)
             else:
+                assert isinstance(source, Matches)
                 ends = np.flatnonzero(true_rows(batch.columns[source.matched]))
                 columns = {key: batch.columns[name].take(ends) for key, name in source.columns}
                 relation = Relation(ends, columns)
@@ -86,7 +90,7 @@ class _Statement:
 
     def _ran(self, relation: Relation) -> Relation:
         """The steps' rows. A window's result, or a pair, that they fail on is left out: no row is to blame for it."""
-        if isinstance(self._spec.source, Rows | Matches):
+        if isinstance(self._spec.source, Rows | Union | Matches):
             return self._chain.run(relation)
         try:
             return self._chain.run(relation)
@@ -122,7 +126,12 @@ def _results(source: Windows, told: list[Emitted], said: Mapping[str, list[Emitt
     columns = dict(zip((key for key, _ in source.keys), key_values([one.key for one in told], types), strict=True))
     columns[source.start] = column_of(TIMESTAMP, [one.said.start for one in told])
     columns[source.end] = column_of(TIMESTAMP, [one.said.end for one in told])
-    every = [{_which(one): one.said.values for one in said.get(name, ())} for name in source.timed]
+    every = [
+        _counted(said.get(name, ()))
+        if n in source.distinct
+        else {_which(one): one.said.values for one in said.get(name, ())}
+        for n, name in enumerate(source.timed)
+    ]
     for key, number, place, aggregate, kind, scale in source.values:
         found = [values[place] if (values := every[number].get(_which(one))) else None for one in told]
         if aggregate is TimedAggregate.COUNT:
@@ -131,6 +140,17 @@ def _results(source: Windows, told: list[Emitted], said: Mapping[str, list[Emitt
             found = [None if one is None else one[0] / (one[1] * 10**scale) for one in found]
         columns[key] = column_of(kind, found)
     return columns
+
+
+def _seen(source: Seen, told: list[Emitted]) -> dict[str, Column]:
+    """Rows that were told with their values."""
+    return {key: column_of(kind, [one.said.values[n] for one in told]) for n, (key, kind) in enumerate(source.columns)}
+
+
+def _counted(told: Iterable[Emitted]) -> dict[tuple[int, str, int, int], tuple[Any, ...]]:
+    """How many results there are of each window, whose key is theirs without the last value."""
+    found = Counter((one.task, shorter(one.key), one.said.start, one.said.end) for one in told)
+    return {which: (count,) for which, count in found.items()}
 
 
 def _paired(source: Pairs, told: list[Emitted]) -> dict[str, Column]:

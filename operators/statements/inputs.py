@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["InputOperator", "columns_of", "key_texts", "key_values", "relation_of", "spread"]
+__all__ = ["InputOperator", "Reader", "columns_of", "key_texts", "key_values", "shorter", "spread"]
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,14 +17,46 @@ from operators.operator import BOOL, INT64, STRING, Operator, OperatorContext, O
 from operators.plan import STREAM
 from operators.schema import DataType
 from operators.statements.chain import Chain, Relation
-from operators.statements.spec import Rows, Step
+from operators.statements.spec import Input, Rows, Step, Union
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(list[Any]).decode
 
 
-def relation_of(source: Rows, batch: Batch) -> Relation:
-    """The rows of a batch that a statement reads."""
+class Reader:
+    """The rows of a batch that a statement reads, through its first steps."""
+
+    def __init__(self, source: Input, steps: Sequence[Step]) -> None:
+        self._chain = Chain(steps)
+        branches = source.branches if isinstance(source, Union) else ((source, ()),)
+        self._branches = [(rows, Chain(first)) for rows, first in branches]
+
+    def run(self, batch: Batch) -> Relation:
+        """Of several branches, which have the same columns, in the order of the batch.
+
+        Raises:
+            RecordError: an expression fails; with the rows of the batch.
+        """
+        parts = [chain.run(_relation(rows, batch)) for rows, chain in self._branches]
+        return self._chain.run(parts[0] if len(parts) == 1 else _merged(parts))
+
+
+def _merged(parts: Sequence[Relation]) -> Relation:
+    places = np.concatenate([part.places for part in parts])
+    order = np.argsort(places, kind="stable")
+    columns = {key: _joined([part.columns[key] for part in parts]).take(order) for key in parts[0].columns}
+    return Relation(places[order], columns)
+
+
+def _joined(columns: Sequence[Column]) -> Column:
+    values = np.concatenate([column.values for column in columns])
+    if all(column.valid is None for column in columns):
+        return Column(columns[0].type, values)
+    known = [np.ones(len(one.values), np.bool_) if one.valid is None else one.valid for one in columns]
+    return Column(columns[0].type, values, np.concatenate(known))
+
+
+def _relation(source: Rows, batch: Batch) -> Relation:
     places = np.arange(batch.size)
     if source.stream:
         places = np.flatnonzero(batch.columns[STREAM].values == source.stream)
@@ -34,8 +66,11 @@ def relation_of(source: Rows, batch: Batch) -> Relation:
     return Relation(places, {key: column.take(places) for key, column in columns.items()})
 
 
-def columns_of(*sources: Rows) -> tuple[str, ...]:
-    """The columns of a batch that `relation_of` reads of it."""
+def columns_of(*inputs: Input) -> tuple[str, ...]:
+    """The columns of a batch that are read of it."""
+    sources = [
+        rows for one in inputs for rows in ([rows for rows, _ in one.branches] if isinstance(one, Union) else [one])
+    ]
     own = (STREAM,) if any(source.stream for source in sources) else ()
     return tuple(dict.fromkeys([*own, *(name for source in sources for _, name in source.columns)]))
 
@@ -46,6 +81,11 @@ def key_texts(columns: Sequence[Column], size: int) -> list[str]:
         return ["[]"] * size
     lists = [_values(column) for column in columns]
     return [_encode(row).decode() for row in zip(*lists, strict=True)]
+
+
+def shorter(text: str) -> str:
+    """A text of `key_texts` without its last column."""
+    return _encode(_decode(text)[:-1]).decode()
 
 
 def key_values(texts: Sequence[str], types: Sequence[DataType]) -> list[Column]:
@@ -74,16 +114,18 @@ def spread(column: Column, places: npt.NDArray[np.intp], size: int) -> Column:
 
 class InputOperator(Operator):
     """Adds to a batch: `prefix.key`, the text of `keys`; `prefix.counts`, whether a row is of the statement; each of
-    `columns` (key, name, type), NULL in rows that are not; and for `known` (key, name) a 1 where there
-    is a value.
+    `columns` (key, name, type), NULL in rows that are not; for `known` (key, name) a 1 where there is a value; and for
+    `distinct` (key, name) the text of `keys` and the value, where there is one.
     """
 
     def __init__(
-        self, prefix: str, source: Rows, steps: Sequence[Step], *, keys: Sequence[str],
+        self, prefix: str, source: Input, steps: Sequence[Step], *, keys: Sequence[str],
         columns: Sequence[tuple[str, str, DataType]], known: Sequence[tuple[str, str]] = (),
+        distinct: Sequence[tuple[str, str]] = (),
     ) -> None:  # fmt: skip
         self.name, self._source, self._keys = prefix, source, tuple(keys)
-        self._chain, self._columns, self._known = Chain(steps), tuple(columns), tuple(known)
+        self._reader, self._columns, self._known = Reader(source, steps), tuple(columns), tuple(known)
+        self._distinct = tuple(distinct)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -93,19 +135,27 @@ class InputOperator(Operator):
     def outputs(self) -> tuple[OutputField, ...]:
         made = [OutputField(name, kind) for _, name, kind in self._columns]
         made += [OutputField(name, INT64) for _, name in self._known]
+        made += [OutputField(name, STRING) for _, name in self._distinct]
         prefix = self.name
         return (OutputField(f"{prefix}.key", STRING), OutputField(f"{prefix}.counts", BOOL, False), *made)
 
     def process(self, batch: Batch, context: OperatorContext) -> None:
-        found = self._chain.run(relation_of(self._source, batch))
-        texts = np.empty(len(found.places), np.object_)
-        texts[:] = key_texts([found.columns[key] for key in self._keys], len(found.places))
+        found = self._reader.run(batch)
         counts = np.zeros(batch.size, np.bool_)
         counts[found.places] = True
-        batch.columns[f"{self.name}.key"] = spread(Column(STRING, texts), found.places, batch.size)
+        batch.columns[f"{self.name}.key"] = spread(self._texts(found, self._keys), found.places, batch.size)
         batch.columns[f"{self.name}.counts"] = Column(BOOL, counts)
         for key, name, _ in self._columns:
             batch.columns[name] = spread(found.columns[key], found.places, batch.size)
         for key, name in self._known:
             ones = Column(INT64, np.ones(len(found.places), np.int64), found.columns[key].valid)
             batch.columns[name] = spread(ones, found.places, batch.size)
+        for key, name in self._distinct:
+            texts = self._texts(found, (*self._keys, key), found.columns[key].valid)
+            batch.columns[name] = spread(texts, found.places, batch.size)
+
+    @staticmethod
+    def _texts(found: Relation, keys: Sequence[str], valid: npt.NDArray[np.bool_] | None = None) -> Column:
+        texts = np.empty(len(found.places), np.object_)
+        texts[:] = key_texts([found.columns[key] for key in keys], len(found.places))
+        return Column(STRING, texts, valid)

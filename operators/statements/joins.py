@@ -19,8 +19,7 @@ import numpy as np
 
 from operators.batch import Batch, Column, Emitted, TaskRows
 from operators.operator import Operator, OperatorContext, OutputField
-from operators.statements.chain import Chain
-from operators.statements.inputs import columns_of, key_texts, relation_of
+from operators.statements.inputs import Reader, columns_of, key_texts
 from operators.statements.spec import Rows, Step
 from state.errors import StateCorruptedError
 from state.table import KeyedTable, TableSpec
@@ -80,7 +79,7 @@ class JoinOperator(Operator):
 
     def __init__(self, spec: JoinSpec) -> None:
         self.spec, self.name = spec, spec.name
-        self._chains = Chain(spec.left.steps), Chain(spec.right.steps)
+        self._readers = [Reader(side.source, side.steps) for side in (spec.left, spec.right)]
         fields = ("last_seen", "held") if spec.ttl else ("held",)
         self._table = TableSpec(f"join.{spec.name}", spec.key, fields, blob=True, ttl_ms=spec.ttl)
         self._store = msgspec.msgpack.Encoder().encode
@@ -130,7 +129,7 @@ class JoinOperator(Operator):
         """The rows of both sides. A NULL in a key is equal to nothing: a left row that comes nevertheless has none."""
         found = []
         for number, side in enumerate((self.spec.left, self.spec.right)):
-            relation = self._chains[number].run(relation_of(side.source, batch))
+            relation = self._readers[number].run(batch)
             keys = [relation.columns[key] for key in side.keys]
             known = np.ones(len(relation.places), np.bool_)
             for column in keys:

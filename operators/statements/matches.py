@@ -12,9 +12,8 @@ from operators.batch import Batch, Column, narrowed
 from operators.operator import BOOL, INT64, STRING, Operator, OperatorContext, OutputField
 from operators.patterns.operator import PatternOperator, dropped_column, matched_column, measure_column
 from operators.patterns.spec import PatternSpec
-from operators.statements.chain import Chain
-from operators.statements.inputs import columns_of, key_texts, relation_of, spread
-from operators.statements.spec import Rows, Step
+from operators.statements.inputs import Reader, columns_of, key_texts, spread
+from operators.statements.spec import Input, Step
 from state.errors import RecordError
 from state.table import TableSpec
 
@@ -32,10 +31,10 @@ class MatchOperator(Operator):
     """
 
     def __init__(
-        self, source: Rows, steps: Sequence[Step], *, columns: Sequence[tuple[str, str]], keys: Sequence[str],
+        self, source: Input, steps: Sequence[Step], *, columns: Sequence[tuple[str, str]], keys: Sequence[str],
         key: str, before: Sequence[Operator], pattern: PatternOperator,
     ) -> None:  # fmt: skip
-        self._source, self._chain = source, Chain(steps)
+        self._source, self._reader = source, Reader(source, steps)
         self._columns, self._keys, self._key = tuple(columns), tuple(keys), key
         self._run = (*before, pattern)
         self._pattern = pattern
@@ -64,7 +63,7 @@ class MatchOperator(Operator):
         return tuple(table for step in self._run for table in step.tables)
 
     def process(self, batch: Batch, context: OperatorContext) -> None:
-        found = self._chain.run(relation_of(self._source, batch))
+        found = self._reader.run(batch)
         part = narrowed(batch, found.places)
         texts = np.empty(part.size, np.object_)
         texts[:] = key_texts([found.columns[key] for key in self._keys], part.size)

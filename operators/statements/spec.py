@@ -10,14 +10,17 @@ from __future__ import annotations
 
 __all__ = [
     "Computed",
+    "Input",
     "Kept",
     "Matches",
     "Pairs",
     "Renamed",
     "Rows",
+    "Seen",
     "Source",
     "StatementSpec",
     "Step",
+    "Union",
     "Windows",
     "columns_read",
 ]
@@ -61,6 +64,15 @@ class Rows(msgspec.Struct, frozen=True):
     stream: str = ""
 
 
+class Union(msgspec.Struct, frozen=True):
+    """Rows of several branches as they stand in a batch, each through steps that give all of them the same columns."""
+
+    branches: tuple[tuple[Rows, tuple[Step, ...]], ...]
+
+
+Input: TypeAlias = Rows | Union
+
+
 class Matches(msgspec.Struct, frozen=True):
     """The rows of a batch where the column `matched` is true."""
 
@@ -73,7 +85,8 @@ class Windows(msgspec.Struct, frozen=True):
 
     `keys`: (key, type) of the values whose JSON text windows are keyed by. `start`, `end`: the keys of the bounds.
     `values`: (key, number of the timed operator, place among its aggregates, the aggregate, type of the result,
-    decimals of what is aggregated).
+    decimals of what is aggregated). `distinct`: numbers of timed operators whose keys have one more value; a window
+    has as many of it as there are such results.
     """
 
     timed: tuple[str, ...]
@@ -81,6 +94,7 @@ class Windows(msgspec.Struct, frozen=True):
     start: str
     end: str
     values: tuple[tuple[str, int, int, TimedAggregate, DataType, int], ...] = ()
+    distinct: tuple[int, ...] = ()
 
 
 class Pairs(msgspec.Struct, frozen=True):
@@ -91,7 +105,14 @@ class Pairs(msgspec.Struct, frozen=True):
     right: tuple[tuple[str, DataType], ...]
 
 
-Source: TypeAlias = Rows | Matches | Windows | Pairs
+class Seen(msgspec.Struct, frozen=True):
+    """The rows that the step `name` tells when their time has come: (key, type) of their columns."""
+
+    name: str
+    columns: tuple[tuple[str, DataType], ...]
+
+
+Source: TypeAlias = Input | Matches | Windows | Pairs | Seen
 
 
 class StatementSpec(msgspec.Struct, frozen=True):
@@ -111,4 +132,7 @@ class StatementSpec(msgspec.Struct, frozen=True):
 
 def columns_read(spec: StatementSpec) -> tuple[str, ...]:
     """The columns of a batch that are read when its rows are told."""
-    return tuple(column for _, column in spec.source.columns) if isinstance(spec.source, Rows | Matches) else ()
+    source = spec.source
+    if isinstance(source, Union):
+        return tuple(dict.fromkeys(name for rows, _ in source.branches for _, name in rows.columns))
+    return tuple(column for _, column in source.columns) if isinstance(source, Rows | Matches) else ()

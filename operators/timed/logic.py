@@ -12,7 +12,9 @@ __all__ = [
     "KeyLogic",
     "Missed",
     "Said",
+    "Timed",
     "TimedRow",
+    "Told",
     "added",
     "combined",
     "counted",
@@ -20,7 +22,7 @@ __all__ = [
 ]
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from operators.timed.spec import TimedAggregate
 from state.errors import RecordError
@@ -62,10 +64,28 @@ class Missed(NamedTuple):
     reason: str = "too_late"
 
 
-Said = Fired | Missed
+class Told(NamedTuple):
+    """A row that waited for its time: `values` of the columns that it has."""
+
+    values: tuple[Any, ...]
 
 
-class KeyLogic(Protocol):
+Said = Fired | Missed | Told
+
+
+class Timed(Protocol):
+    """A row as its key's logic sees it."""
+
+    @property
+    def time(self) -> int:
+        """Its event time, ms."""
+        ...
+
+
+R_contra = TypeVar("R_contra", bound=Timed, contravariant=True)
+
+
+class KeyLogic(Protocol[R_contra]):
     """One kind of window at work on the state of one key; state objects are changed in place."""
 
     def new(self) -> Any:
@@ -80,7 +100,7 @@ class KeyLogic(Protocol):
         """The state as bytes, the same for equal states; empty if it is as new."""
         ...
 
-    def row(self, state: Any, row: TimedRow, watermark: int) -> tuple[Sequence[Said], int | None]:
+    def row(self, state: Any, row: R_contra, watermark: int) -> tuple[Sequence[Said], int | None]:
         """Take a row; what it gives, and the time at which it lets something be due, if it does.
 
         `watermark` is that before the row.

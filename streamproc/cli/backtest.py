@@ -6,7 +6,6 @@ __all__ = ["EXAMPLES", "BacktestCommand", "command", "one_input_each", "replacin
 
 import os
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+import streamproc.cli.report_options as given
 from state.errors import ConfigError
 from streamproc.cli.common import CallsMode
 from streamproc.cli.loops import terminable
@@ -23,6 +23,8 @@ from streamproc.cli.stdout import writing_stdout
 
 if TYPE_CHECKING:
     from operators.plan import Plan
+    from streamproc.cli.report import Reporting, Told
+    from streamproc.cli.summary import Summary
 
 _ROW_GROUP_ROWS = 128 * 1024
 NOTHING_DECIDED = 1
@@ -32,6 +34,8 @@ EXAMPLES = (
     "streamproc backtest configs/pipeline.yaml --input 2018-04.parquet 2018-05.parquet --output decided.parquet",
     "streamproc backtest bank.yaml --input payments.csv logins=may.csv --output decided.parquet",
     "streamproc backtest configs/pipeline.yaml --input may.parquet --output decided.parquet --calls live",
+    "streamproc backtest bank.yaml --input may.parquet --output decided.parquet --report may.html --label is_fraud "
+    "--compare new.yaml",
 )
 
 
@@ -69,6 +73,7 @@ def one_input_each(args: Sequence[str]) -> list[str]:
 
 def command(
     pipeline: PipelinePath,
+    *,
     inputs: Annotated[
         list[str],
         typer.Option(
@@ -84,6 +89,18 @@ def command(
         typer.Option(help="Who answers call steps: the declared defaults, or the services, asked live."),
     ] = CallsMode.DEFAULT,
     as_json: Annotated[bool, typer.Option("--json", help="Print a summary on stdout, as one line of JSON.")] = False,
+    report: given.ReportFile = None,
+    label: given.Label = None,
+    labels: given.Labels = None,
+    fraud_kind: given.FraudKind = None,
+    segments: given.Segments = None,
+    amount: given.Amount = None,
+    card: given.CardField = None,
+    cards_a_day: given.CardsADay = 100,
+    alert_cost: given.AlertCost = 0.0,
+    insult_cost: given.InsultCost = 0.0,
+    decline: given.Decline = None,
+    compare: given.Compare = None,
 ) -> int:
     """Run a pipeline over files and write its decisions, with every feature, to a Parquet file.
 
@@ -93,8 +110,20 @@ def command(
     refuse_unless(output.suffix == ".parquet", f"{output} is no Parquet file", "name it FILE.parquet")
     refuse_unless(output.absolute().parent.is_dir(), f"the folder of {output} is missing", "make it first")
     refuse_unless(not output.is_dir(), f"{output} is a directory", "name a file")
+    options = given.report_options(
+        report, label=label, labels=labels, fraud_kind=fraud_kind, segments=segments, amount=amount, card=card,
+        cards_a_day=cards_a_day, alert_cost=alert_cost, insult_cost=insult_cost, decline=decline, compare=compare,
+    )  # fmt: skip
     plans = load_stages(pipeline)
+    paths = _paths(inputs, plans, output)
+    reporting = _reporting(plans, inputs, options, calls)
+    with terminable():
+        summary = _backtest(plans, paths, output, calls, reporting)
+    _tell(summary, plans, output, calls, as_json)
+    return NOTHING_DECIDED if summary.rows and not summary.decisions.total() else 0
 
+
+def _paths(inputs: Sequence[str], plans: Sequence[Plan], output: Path) -> dict[str, list[Path]]:
     from operators.plan import streams_of
     from streamproc.cli.columns import survey
     from streamproc.cli.files import resolve_inputs
@@ -108,8 +137,20 @@ def command(
         survey(paths[name], stream)
         if not paths[name]:
             sys.stderr.write(f"warning: there is no file of the stream {name}: --input {name}=FILE\n")
-    with terminable():
-        summary = _backtest(plans, paths, output, calls)
+    return paths
+
+
+def _reporting(
+    plans: Sequence[Plan], inputs: Sequence[str], options: given.ReportOptions | None, calls: CallsMode
+) -> Reporting | None:
+    if options is None:
+        return None
+    from streamproc.cli.report import Reporting
+
+    return Reporting(plans, inputs, options, calls)
+
+
+def _tell(summary: Summary, plans: Sequence[Plan], output: Path, calls: CallsMode, as_json: bool) -> None:
     if as_json:
         with writing_stdout():
             sys.stdout.buffer.write(summary.line(plans[0], output))
@@ -119,36 +160,34 @@ def command(
     if plans[-1].decision.calls and calls is CallsMode.DEFAULT:
         names = ", ".join(plans[-1].decision.calls)
         sys.stderr.write(f"no service was asked: the declared defaults stand for {names} (--calls live asks)\n")
-    return NOTHING_DECIDED if summary.rows and not summary.decisions.total() else 0
 
 
-def _backtest(plans: Sequence[Plan], paths: Mapping[str, Sequence[Path]], output: Path, calls: CallsMode) -> Any:
+def _backtest(
+    plans: Sequence[Plan], paths: Mapping[str, Sequence[Path]], output: Path, calls: CallsMode, to: Reporting | None
+) -> Summary:
     from operators.plan import streams_of
     from streamproc.cli.calls import LiveCalls, declared_defaults
     from streamproc.cli.decision_table import DecisionTable
     from streamproc.cli.progress import Progress
     from streamproc.cli.replay_files import FileReplay
-    from streamproc.cli.side_rows import file_pieces
+    from streamproc.cli.side_rows import sides_of
     from streamproc.cli.summary import Summary, alerts_beside, late_beside, letters_beside, rows_beside
 
-    summary = Summary(plans[-1])
-    tables = DecisionTable(plans)
-    decided, *others = streams_of(plans).items()
-    now_ms = time.time_ns() // 1_000_000
-    sides = {name: file_pieces(stream, paths[name], now_ms) for name, stream in others}
+    summary, tables = Summary(plans[-1]), DecisionTable(plans)
+    decided = paths[next(iter(streams_of(plans)))]
     letters, alerts, late = letters_beside(output), alerts_beside(output), late_beside(output)
     beside = {("alert", ""): alerts, ("late", ""): late}
     beside |= {("row", one.name): rows_beside(output, one.name) for plan in plans for one in plan.statements}
     with (
         LiveCalls() if calls is CallsMode.LIVE else nullcontext(declared_defaults) as answers,
-        Progress("backtest", sum(path.stat().st_size for path in paths[decided[0]])) as progress,
+        Progress("backtest", sum(path.stat().st_size for path in decided)) as progress,
         replacing(letters) as letters_at,
         ExitStack() as told,
         replacing(output) as output_at,
         open(letters_at, "wb") as letters_file,
         _row_groups(output_at, tables.schema) as write,
     ):
-        replay = FileReplay(plans, sides, answers)
+        replay = FileReplay(plans, sides_of(plans, paths), answers)
         drafts = {what: told.enter_context(replacing(path)) for what, path in beside.items()}
         files = {what: told.enter_context(open(draft, "wb")) for what, draft in drafts.items()}
 
@@ -156,18 +195,32 @@ def _backtest(plans: Sequence[Plan], paths: Mapping[str, Sequence[Path]], output
             for what, lines in summary.tell(replay.told()).items():
                 files[what].writelines(lines)
 
-        for result in replay.run(paths[decided[0]]):
+        for result in replay.run(decided):
             write(tables.table(result.judged))
             letters_file.writelines(summary.add(result))
+            if to:
+                to.add(result)
             tell()
             progress.update(result.progress, summary.rows)
         replay.end()
         tell()
+        if to and summary.decisions.total():
+            summary.report = told.enter_context(_made(to))
     summary.side_rows = replay.side_rows
     for path, counts in ((letters, summary.dead_letters), (alerts, summary.alerts), (late, summary.late)):
         if not counts:
             path.unlink()
     return summary
+
+
+@contextmanager
+def _made(reporting: Reporting) -> Iterator[Told]:
+    """The report's files, which take their places with the other outputs."""
+    with replacing(reporting.path) as page, replacing(reporting.changes) as changes:
+        told = reporting.make(page, changes)
+        yield told
+    if told.changes is None:
+        reporting.changes.unlink()
 
 
 @contextmanager

@@ -19,12 +19,14 @@ from streamproc.cli import (
     fmt,
     generate,
     models_activate,
+    models_drift,
     models_list,
     models_rollback,
     models_show,
     new,
     publish_table,
     repartition,
+    retrain,
     run,
     schema,
     sql,
@@ -85,6 +87,7 @@ app.command("backtest", epilog=_example(backtest), cls=backtest.BacktestCommand)
 app.command("sql", epilog=_example(sql), cls=sql.SqlCommand)(sql.command)
 app.command("test", epilog=_example(test))(test.command)
 app.command("train", epilog=_example(train), cls=backtest.BacktestCommand)(train.command)
+app.command("retrain", epilog=_example(retrain), cls=backtest.BacktestCommand)(retrain.command)
 app.command("generate", epilog=_example(generate))(generate.command)
 app.command("check", epilog=_example(check))(check.command)
 app.command("repartition", epilog=_example(repartition), cls=EnvironmentCommand)(repartition.command)
@@ -96,6 +99,7 @@ _models.command("list", epilog=_example(models_list))(models_list.command)
 _models.command("show", epilog=_example(models_show))(models_show.command)
 _models.command("activate", epilog=_example(models_activate), cls=EnvironmentCommand)(models_activate.command)
 _models.command("rollback", epilog=_example(models_rollback), cls=EnvironmentCommand)(models_rollback.command)
+_models.command("drift", epilog=_example(models_drift), cls=backtest.BacktestCommand)(models_drift.command)
 app.add_typer(_models, name="models")
 
 _state = typer.Typer(rich_markup_mode=None, help="Look at the state and its checkpoints; nothing is changed.")

@@ -6,7 +6,7 @@ NDJSON lines are passed on byte for byte, broken ones too; empty lines are none.
 
 from __future__ import annotations
 
-__all__ = ["Piece", "find_stream", "line_form", "read_file", "resolve_inputs"]
+__all__ = ["Piece", "check_file", "find_stream", "line_form", "read_file", "resolve_inputs"]
 
 import csv
 import io

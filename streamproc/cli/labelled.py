@@ -7,11 +7,11 @@ plan, out of the same record; only a feature that the pipeline declares over it 
 
 from __future__ import annotations
 
-__all__ = ["Blank", "Labels", "joined", "read_history"]
+__all__ = ["Apart", "Blank", "Labels", "read_history", "read_labels"]
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -19,17 +19,22 @@ import numpy.typing as npt
 
 from models.training.history import History
 from operators.plan import Plan
+from operators.schema import DataType, FieldSpec, Kind, StreamSchema
 from operators.score import FeatureMatrix, ScoreOperator
 from operators.served_score import ServedScoreOperator
+from operators.values import parse_timestamp
 from state.errors import ConfigError, Place
-from streamproc.cli.columns import file_columns
+from streamproc.cli.columns import file_columns, survey
+from streamproc.cli.files import check_file, read_file
 from streamproc.cli.replay_files import FileReplay, Result
 from streamproc.cli.side_rows import Pieces
 from streamproc.language.problems import nearest
 
 _KINDS: dict[Any, int] = {1: 1, 0: 0, "1": 1, "0": 0, "true": 1, "false": 0, "True": 1, "False": 0, "1.0": 1, "0.0": 0}
 """True is 1 here, and 1.0, too."""
-_COLUMNS = ("matrix", "labels", "times", "cards")
+
+
+TEXT, TIME = DataType(Kind.STRING), DataType(Kind.TIMESTAMP)
 
 
 class Blank:
@@ -46,38 +51,103 @@ class Blank:
         return np.zeros(len(matrix))
 
 
+class Apart(NamedTuple):
+    """Labels that are no part of the payments: id -> label and when it was known, ms.
+
+    `others_legitimate`: a payment that has none is no fraud; else it is left out.
+    """
+
+    by_id: Mapping[str, tuple[int, int]]
+    others_legitimate: bool
+
+
 class Labels:
     """Reads label and card out of records."""
 
-    def __init__(self, label: str, card: str) -> None:
+    def __init__(self, label: str, card: str, apart: Apart | None = None) -> None:
         """Args:
         label: the key in the record of 0, 1, true or false; NULL, or no such key: never labelled.
         card: the key of what the payments of one card have in common.
+        apart: labels that are not in the records.
         """
         self.label = label
+        self.apart = apart
         fields: list[Any] = [("label", Any, None), ("card", Any, None)]
-        record = msgspec.defstruct("Labelled", fields, rename={"label": label, "card": card}, gc=False)
+        names = {"card": card} if apart else {"label": label, "card": card}
+        record = msgspec.defstruct("Labelled", fields[bool(apart) :], rename=names, gc=False)
         self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(record).decode
         self._cards: dict[Any, int] = {}
         self.seen = False
 
-    def of(self, record: bytes, place: Place) -> tuple[int, int]:
-        """Label (-1: none) and card; a payment without a card is one of its own.
+    def of(self, record: bytes, place: Place, name: str) -> tuple[int, int, int]:
+        """Label (-1: none), when it was known (ms; 0: not told) and card; a payment without a card is one of its own.
+
+        `name`: the payment's id.
 
         Raises:
             ConfigError: the label is neither.
         """
         found = self._decode(record)
         card = self._cards.setdefault(found.card if found.card is not None else (place,), len(self._cards))
-        if found.label is None:
-            return -1, card
-        self.seen = True
-        kind = _KINDS.get(found.label) if isinstance(found.label, str | int | float) else None
-        if kind is None:
-            raise ConfigError(
-                f"the label {self.label} is neither 0, 1, true nor false", place, "name a column that says fraud or not"
-            )
-        return kind, card
+        if self.apart is not None:
+            kind, known = self.apart.by_id.get(name, (0 if self.apart.others_legitimate else -1, 0))
+            self.seen = self.seen or name in self.apart.by_id
+            return kind, known, card
+        kind = kind_of(found.label, self.label, place)
+        self.seen = self.seen or kind >= 0
+        return kind, 0, card
+
+
+def kind_of(value: Any, label: str, place: Place) -> int:
+    """1, 0, or -1 for NULL.
+
+    Raises:
+        ConfigError: it is none of them.
+    """
+    if value is None:
+        return -1
+    kind = _KINDS.get(value) if isinstance(value, str | int | float) else None
+    if kind is None:
+        raise ConfigError(
+            f"the label {label} is neither 0, 1, true nor false", place, "name a column that says fraud or not"
+        )
+    return kind
+
+
+def read_labels(path: Path, name: str, label: str, at: str) -> dict[str, tuple[int, int]]:
+    """Labels out of a file of their own, by the payment's id: label, and when it was known (ms); a later row replaces.
+
+    Args:
+        path: Parquet, CSV or NDJSON.
+        name: its column of the payments' ids.
+        label: its column of 0, 1, true or false.
+        at: its column of the times.
+
+    Raises:
+        ConfigError: it cannot be read, or a row is not as told.
+    """
+    fields = FieldSpec("id", TEXT, name, required=True), FieldSpec("at", TIME, at, required=True)
+    schema = StreamSchema("labels", "labels", fields, "id", "at", "id")
+    check_file(path, schema)
+    survey([path], schema)
+    _check_column(path, label)
+    shape = msgspec.defstruct("Label", [("id", Any, None), ("label", Any, None), ("at", Any, None)],
+                              rename={"id": name, "label": label, "at": at}, gc=False)  # fmt: skip
+    decode, found = msgspec.json.Decoder(shape).decode, {}
+    for piece in read_file(path, schema):
+        for record, number in zip(piece.rows, piece.numbers, strict=True):
+            place = Place(str(path), number)
+            try:
+                row: Any = decode(record)
+            except msgspec.DecodeError:
+                raise ConfigError("this is no label: no JSON object", place) from None
+            known = parse_timestamp(row.at) if isinstance(row.at, str) else row.at
+            if row.id is None or not isinstance(known, int) or isinstance(known, bool):
+                raise ConfigError(
+                    f"a label has no {name if row.id is None else at}", place, "ids, and times as those of a stream"
+                )
+            found[str(row.id)] = kind_of(row.label, label, place), known
+    return found
 
 
 def read_history(
@@ -97,7 +167,7 @@ def read_history(
         ConfigError: a file cannot be read, or there are no rows or no labels.
     """
     features = next(step.features for step in plans[-1].steps if isinstance(step, ScoreOperator | ServedScoreOperator))
-    if labels:
+    if labels and not labels.apart:
         for path in paths:
             _check_column(path, labels.label)
     replay, rows = FileReplay(plans, sides), 0
@@ -109,9 +179,10 @@ def read_history(
     if not rows:
         raise ConfigError("the files have no payment that can be decided", hint="`streamproc backtest` says why")
     if labels and not labels.seen:
-        raise ConfigError(
-            f"no record has a label {labels.label!r}", hint="name the key that says fraud or not: --label"
-        )
+        said, hint = f"no record has a label {labels.label!r}", "name the key that says fraud or not: --label"
+        if labels.apart:
+            said, hint = "no payment has a label in the file of labels", "its ids must be those of the payments"
+        raise ConfigError(said, hint=hint)
 
 
 def _check_column(path: Path, label: str) -> None:
@@ -122,17 +193,20 @@ def _check_column(path: Path, label: str) -> None:
 
 def _part(result: Result, features: FeatureMatrix, labels: Labels | None) -> History:
     batch, piece = result.judged.batch, result.piece
-    places = result.judged.rows.offsets[result.judged.fresh].tolist()
+    fresh = result.judged.fresh
+    places = result.judged.rows.offsets[fresh].tolist()
     if labels is None:
-        found = [(-1, 0)] * len(places)
+        found = [(-1, 0, 0)] * len(places)
     else:
-        found = [labels.of(piece.rows[at], Place(str(result.path), piece.numbers[at])) for at in places]
-    kinds, cards = np.array(found, np.int64).reshape(-1, 2).T
+        ids = result.judged.rows.ids
+        found = [
+            labels.of(piece.rows[at], Place(str(result.path), piece.numbers[at]), ids[row])
+            for row, at in zip(fresh.tolist(), places, strict=True)
+        ]
+    kinds, known, cards = np.array(found, np.int64).reshape(-1, 3).T
     matrix = features.of(batch).copy() if batch.size else np.empty((0, len(features.names)), np.float32)
-    return History(features.names, matrix, kinds.astype(np.int8), batch.event_time, cards)
-
-
-def joined(parts: Sequence[History]) -> History:
-    """One behind the other."""
-    columns = [np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS]
-    return History(parts[0].names, *columns)
+    apart = labels.apart if labels else None
+    return History(
+        features.names, matrix, kinds.astype(np.int8), batch.event_time, cards,
+        None if apart is None else known, apart is not None and apart.others_legitimate,
+    )  # fmt: skip

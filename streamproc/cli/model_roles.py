@@ -7,12 +7,11 @@ __all__ = ["Changed", "Declared", "declared", "names_of_roles", "read_roles", "r
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from models.registry import is_address, open_registry
+from models.registry import open_registry
 from operators.live_tables import Row, TableRows, row_json
 from operators.serving import ROLES, Roles, ServedModel, roles_of_row, row_of_roles
 from state.errors import ConfigError
@@ -64,7 +63,7 @@ def declared(pipeline: str, name: str) -> Declared:
         raise ConfigError(f"{pipeline} has no model {name!r}", hint=nearest(name, loaded.models))
     if (served := model.served) is None:
         raise ConfigError(f"model {name} is a file", model.place, "registry: and version: make its versions change")
-    registry = served.registry if is_address(served.registry) else str(Path(loaded.folder) / served.registry)
+    registry = served.address(loaded.folder)
     return Declared(name, roles_topic(loaded.pipeline), registry, model.features, served.roles)
 
 

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-__all__ = ["Pieces", "SideLetter", "SideRows", "file_pieces", "merged_chunks", "partition_places", "rest_of"]
+__all__ = [
+    "Pieces",
+    "SideLetter",
+    "SideRows",
+    "file_pieces",
+    "merged_chunks",
+    "partition_places",
+    "rest_of",
+    "sides_of",
+]
 
+import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from operators.plan import Plan, streams_of
 from operators.schema import StreamSchema
 from state.hashing import partitions_of
 from streamproc.cli.files import Piece, read_file
@@ -139,6 +150,13 @@ def file_pieces(stream: StreamSchema, paths: Sequence[Path], now_ms: int) -> Pie
     for path in paths:
         for piece in read_file(path, stream):
             yield path, piece, [now_ms] * len(piece.rows)
+
+
+def sides_of(plans: Sequence[Plan], paths: Mapping[str, Sequence[Path]]) -> dict[str, Pieces]:
+    """The pieces of all streams but the one that is decided; the log time of all rows is now."""
+    _, *others = streams_of(plans).items()
+    now_ms = time.time_ns() // 1_000_000
+    return {name: file_pieces(stream, paths[name], now_ms) for name, stream in others}
 
 
 def merged_chunks(own: Chunk, times: npt.NDArray[np.int64], sides: Sequence[SideRows], task: int) -> list[Chunk]:

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -18,6 +19,9 @@ from operators.timed.alerts import Telling
 from streamproc.cli.refusals import Refusals
 from streamproc.cli.replay_files import Result
 from streamproc.cli.side_rows import SideLetter
+
+if TYPE_CHECKING:
+    from streamproc.cli.report import Told
 
 _LITTLE_ENDIAN_WORD = "<u8"
 
@@ -57,6 +61,7 @@ class Summary:
         self.late: Counter[str] = Counter()
         self.statements: Counter[str] = Counter()
         self.failed_calls: Counter[str] = Counter()
+        self.report: Told | None = None
         self._refusals = Refusals()
         self._hits = np.zeros(len(plan.rules), np.int64)
         self._shadow_hits: Counter[str] = Counter()
@@ -115,6 +120,7 @@ class Summary:
             "alerts": dict(self.alerts),
             "late": dict(self.late),
             **({"statements": dict(self.statements)} if self.statements else {}),
+            **(self.report.summary() if self.report else {}),
             "seconds": round(seconds, 3),
             "rows_per_second": round(self.rows / max(seconds, 1e-9)),
         }
@@ -135,7 +141,7 @@ class Summary:
             if counts:
                 lines.append(f"{title}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
                 lines[-1] += f", listed in {listed}" if listed else ""
-        return "\n".join(lines) + "\n"
+        return "\n".join(lines) + "\n" + (self.report.text() if self.report else "")
 
     def warning(self) -> str:
         """A line if more than half of the rows could not be decided, else nothing."""

@@ -11,8 +11,11 @@ __all__ = [
     "Label",
     "LabelDelay",
     "LabelledInputs",
+    "LabelsFile",
+    "Margin",
     "Minutes",
     "ModelName",
+    "OthersLegitimate",
     "Registry",
     "Seed",
     "TestDays",
@@ -23,6 +26,7 @@ __all__ = [
 ]
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -39,6 +43,13 @@ class Algorithm(StrEnum):
 LabelledInputs = Annotated[
     list[str],
     typer.Option("--input", metavar="[STREAM=]FILE...", help="After PIPELINE: as of `backtest`; with labels."),
+]
+LabelsFile = Annotated[
+    Path | None,
+    typer.Option("--labels", metavar="FILE", help="Labels apart from the payments: their id, the label, `label_at`."),
+]
+OthersLegitimate = Annotated[
+    bool, typer.Option("--others-legitimate", help="A payment without a label in --labels is no fraud.")
 ]
 Label = Annotated[str, typer.Option(metavar="COLUMN", help="Of the files: 1 or true is a fraud, 0 or false is none.")]
 ModelName = Annotated[str, typer.Option("--model", metavar="NAME", help="Which of the pipeline's `models`.")]
@@ -69,3 +80,7 @@ Budget = Annotated[
 CardsADay = Annotated[int, typer.Option(metavar="N", min=0, help="That analysts can look at; 0: any number.")]
 Seed = Annotated[int, typer.Option(metavar="N", min=0, max=2**31 - 1, help="The same one gives the same bytes.")]
 Threads = Annotated[int, typer.Option(metavar="N", min=1, max=1024, help="Of the library.")]
+Margin = Annotated[
+    float,
+    typer.Option(metavar="P", min=0.0, max=1.0, help="Of average precision: so much less counts as not worse."),
+]

@@ -19,7 +19,7 @@ from operators.call import CallSpec
 from operators.operator import STRING, OutputField
 from operators.plan import ROUTE, STREAM, DecisionSpec, Plan
 from operators.schema import FieldSpec, Kind, StreamSchema
-from operators.timed.operator import TimedOperator
+from operators.timed.run import WaitingOperator
 from state.errors import ConfigError
 from streamproc.language.calls import answered
 from streamproc.language.csv_table import TableContents, empty_table, read_table
@@ -203,7 +203,7 @@ class _StageCompiler:
         is_last = not self._way.following
         schema, *others = schemas
         steps = (*builder.steps, *(step for one in statements for step in one.steps))
-        waits = builder.alerts or any(isinstance(step, TimedOperator) for step in steps)
+        waits = builder.alerts or any(isinstance(step, WaitingOperator) for step in steps)
         return Plan(
             pipeline=pipeline.pipeline,
             stream=schema,

@@ -13,7 +13,8 @@ from operators.plan import Plan, replay_steps
 from operators.statements.inputs import InputOperator
 from operators.statements.joins import JoinOperator
 from operators.statements.matches import MatchOperator
-from operators.statements.spec import Matches, Pairs, Rows, StatementSpec, Windows
+from operators.statements.overs import OverOperator
+from operators.statements.spec import Matches, Pairs, Seen, StatementSpec, Windows
 from operators.tables import LookupTable, Match
 from operators.timed.operator import TimedOperator
 from operators.timed.spec import AbsenceSpec, TimedSpec
@@ -63,8 +64,14 @@ def _idle(plan: Plan) -> str:
 
 def _told(statement: StatementSpec) -> str:
     """What the rows of a statement are."""
-    kinds = {Rows: "rows", Matches: "matches", Windows: "windows as they close", Pairs: "pairs"}
-    return f"{kinds[type(statement.source)]} ({', '.join(name for name, _ in statement.columns)})"
+    kinds: dict[type, str] = {
+        Matches: "matches",
+        Windows: "windows as they close",
+        Pairs: "pairs",
+        Seen: "rows when their time has come",
+    }
+    columns = ", ".join(name for name, _ in statement.columns)
+    return f"{kinds.get(type(statement.source), 'rows')} ({columns})"
 
 
 def _call(call: CallSpec) -> list[str]:
@@ -119,6 +126,8 @@ def _title(step: Operator) -> str:
         return f"what {step.name} reads"
     if isinstance(step, JoinOperator):
         return f"join {step.spec.name}"
+    if isinstance(step, OverOperator):
+        return f"what rows of {step.spec.name} see of those before"
     if isinstance(step, MatchOperator):
         return f"pattern {step.name} per {step.spec.key}"
     return type(step).__name__

@@ -40,11 +40,11 @@ import msgspec
 
 from operators.call import Breaking
 from operators.schema import DataType
-from operators.serving import Roles
 from operators.tables import Match
 from state.errors import Place
 from streamproc.language.expression import Expr
 from streamproc.language.patterns.clauses import MatchClause
+from streamproc.language.served import Challenger, Served
 
 IN_STEP_MS = 60_000
 """How far the partitions of a stage may be ahead of each other, unless it says otherwise."""
@@ -279,36 +279,6 @@ class UserOperator(msgspec.Struct, frozen=True):
     operator: str
     options: dict[str, Any]
     place: Place = Place("")
-
-
-class Challenger(msgspec.Struct, frozen=True):
-    """A version that scores a `share` of the keys."""
-
-    version: int
-    share: float
-
-
-class Served(msgspec.Struct, frozen=True):
-    """Which versions of a model in a registry score at the start; a topic may change it.
-
-    `registry`: a directory, relative to the pipeline. `version`: the champion. `by`: the column whose value says which
-    keys the challenger has; "": what payments are keyed by. `shadow_budget`: what shadows may take of the time of a
-    batch, ms.
-    """
-
-    registry: str
-    version: int
-    challenger: Challenger | None = None
-    shadow: tuple[int, ...] = ()
-    by: str = ""
-    shadow_budget: int = 5
-
-    @property
-    def roles(self) -> Roles:
-        """Those at the start."""
-        if (rival := self.challenger) is None:
-            return Roles(self.version, shadows=self.shadow)
-        return Roles(self.version, rival.version, rival.share, self.shadow)
 
 
 class Model(msgspec.Struct, frozen=True):

@@ -6,10 +6,10 @@ __all__ = ["LoadedModel", "StepBuilder"]
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from models.absent import AbsentModel
-from models.registry import Registered, is_address
+from models.registry import Registered
 from operators.expressions import Compiled, ExpressionOperator
 from operators.operator import Operator, OutputField
 from operators.patterns.operator import PatternOperator
@@ -46,13 +46,6 @@ class LoadedModel(Model, Protocol):
     """What a model's file becomes; `digest`: SHA-256 of the file, hex."""
 
     digest: str
-
-
-@runtime_checkable
-class NamedModel(Protocol):
-    """One that may know the features it was trained with, in their order."""
-
-    names: tuple[str, ...] | None
 
 
 class StepBuilder:
@@ -222,12 +215,11 @@ class StepBuilder:
         """The step, and its file's digest."""
         model = self._open_model(self._folder / item.model.file)
         self._check_absent(item, model)
-        _check_names(item, model)
         return ScoreOperator(item.name, model, item.model.features, item.model.tiers), model.digest
 
     def _served(self, item: ScoreItem, served: Served) -> tuple[ServedScoreOperator, str]:
         """The step, and a digest of the versions it starts with and their roles."""
-        registry = served.registry if is_address(served.registry) else str(self._folder / served.registry)
+        registry = served.address(str(self._folder))
         model = ServedModel(
             item.name,
             item.model.features,
@@ -252,18 +244,3 @@ class StepBuilder:
             f"model {item.name} cannot be loaded: {model.error.message}; until it can, at a restart, "
             f"every row takes its no_score: {item.model.no_score}"
         )
-
-
-def _check_names(item: ScoreItem, model: LoadedModel) -> None:
-    """Refuse a model that was trained with other features, or in another order: scores would mean nothing."""
-    names = model.names if isinstance(model, NamedModel) else None
-    if names is None or names == item.model.features:
-        return
-    missing = [name for name in names if name not in item.model.features]
-    more = [name for name in item.model.features if name not in names]
-    said = [f"without {', '.join(missing)}"] * bool(missing) + [f"with {', '.join(more)}"] * bool(more)
-    different = " and ".join(said) or "in another order"
-    raise ConfigError(
-        f"model {item.name} was trained with other features: the pipeline has them {different}",
-        hint=f"features: [{', '.join(names)}]",
-    )

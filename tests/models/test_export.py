@@ -57,6 +57,21 @@ def test_the_file_gives_what_the_library_gives(learner: Learner, tmp_path: Path)
 
 
 @pytest.mark.parametrize("learner", LEARNERS[:2], ids=["lightgbm", "xgboost"])
+def test_neighbours_in_float32_are_told_apart(learner: Learner, tmp_path: Path) -> None:
+    """A threshold between two of them, in double precision, must not be rounded up to the upper one."""
+    steps = np.arange(4000) % 8
+    column = (np.float32(1) + steps * np.float32(2**-23)).astype(np.float32)
+    labels = (steps % 2).astype(np.int8)
+    history = History(("x",), column[:, None], labels, np.arange(4000), np.arange(4000))
+    fitted = learner.fit(history, {**learner.usual(), "trees": 10}, Options())
+    path = tmp_path / "model.onnx"
+    path.write_bytes(fitted.onnx(1.0, 0.0))
+    wanted = sigmoid(fitted.raw(column[:8, None]))
+    assert np.abs(OnnxModel(path).score(column[:8, None]) / 100 - wanted).max() < 1e-5
+    assert np.ptp(wanted) > 0.1
+
+
+@pytest.mark.parametrize("learner", LEARNERS[:2], ids=["lightgbm", "xgboost"])
 def test_constraints_hold(learner: Learner) -> None:
     history = rows(2)
     fitted = learner.fit(history, learner.usual(), Options(increasing=("cents",), decreasing=("gaps",)))

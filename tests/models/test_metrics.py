@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.training.calibrate import threshold_of
-from models.training.folds import Window, folds, rows_to_judge
+from models.training.folds import Window, folds, learned_from, rows_to_judge
 from models.training.history import DAY_MS, History
 from models.training.metrics import auc, average_precision, card_precision, measured, recall_at
 from state.errors import ConfigError
@@ -70,6 +71,22 @@ def test_labels_are_known_before_a_fold_is_judged() -> None:
     rows = [(day * DAY_MS + n, n, bool(n), 0.0) for day in range(20) for n in (0, 1)]
     for fold in folds(history(rows)[0], Window(5, 3, 4 * DAY_MS, 2)):
         assert fold.train.stop + 4 * DAY_MS == fold.test.start
+
+
+def test_what_was_not_known_is_not_learned() -> None:
+    """Labels known two days late, and one of a fraud that was known much later: missing then, or legitimate."""
+    rows = [(day * DAY_MS + n, n, bool(n), 0.0) for day in range(12) for n in (0, 1)]
+    found, _ = history(rows)
+    known = found.times + 2 * DAY_MS
+    known[3] = 99 * DAY_MS
+    apart = History(found.names, found.matrix, found.labels, found.times, found.cards, known)
+    fold = folds(apart, Window(4, 3, 2 * DAY_MS, 1))[0]
+    assert fold.train.start == 0
+    learned = learned_from(apart, fold.train, fold.test.start)
+    assert learned.times.tolist() == [row[0] for row in rows[:8] if row != rows[3]]
+    chargebacks = msgspec.structs.replace(apart, open_ended=True)
+    legitimate = learned_from(chargebacks, fold.train, fold.test.start)
+    assert legitimate.labels.tolist() == [0, 1, 0, 0, 0, 1, 0, 1]
 
 
 def test_too_few_days_are_refused() -> None:

@@ -73,6 +73,10 @@ class StreamsWorld(World):
 
     # ---- the judge
 
+    def judged(self, row: Row, mine: list[tuple[int, Row]], features: Row) -> tuple[Row, str, list[str]]:
+        """What a payment's decision says; `mine`: the user's rows up to it, with their streams."""
+        return features, *decide(features, row)
+
     async def wrongs(self, *, in_order: bool) -> list[str]:
         """What is wrong; `in_order`: all was there from the start, and nobody was waited for too long."""
         wrong: list[str] = []
@@ -145,8 +149,8 @@ class StreamsWorld(World):
                     {"payment_id": row["id"], "decision": actions[row["id"]], "duplicate": True, "reasons": []}
                 )
             elif stream == 0:
-                features = features_of(row, [(s, r) for s, r in seen if r["user_id"] == row["user_id"]])
-                action, reasons = decide(features, row)
+                mine = [(s, r) for s, r in seen if r["user_id"] == row["user_id"]]
+                features, action, reasons = self.judged(row, mine, features_of(row, mine))
                 actions[row["id"]] = action
                 expected.append({"payment_id": row["id"], "decision": action, "reasons": reasons, **features})
         decided = [json.loads(value) for _, value, _ in await self.read(self.plan.topics.decisions, partition)]

@@ -58,6 +58,16 @@ WINDOWS = {
     "more keys": f"""SELECT merchant_country, online, items > 20 AS many, card_id, {AGGREGATES}
         FROM payments
         GROUP BY TUMBLE(event_time, INTERVAL '30' MINUTE), merchant_country, online, items > 20, card_id""",
+    "distinct": """SELECT card_id, online, COUNT(DISTINCT merchant_country) AS countries, COUNT(*) AS n,
+            COUNT(DISTINCT cardholder_country) AS homes, COUNT(DISTINCT amount) AS amounts,
+            COUNT(DISTINCT items % 5) FILTER (WHERE items > 9) AS fives, SUM(items) AS items
+        FROM payments GROUP BY online, card_id, TUMBLE(event_time, INTERVAL '20' MINUTE)""",
+    "distinct of hops": """SELECT window_start AS ws, card_id, COUNT(DISTINCT merchant_country) AS countries
+        FROM TABLE(HOP(TABLE payments, DESCRIPTOR(event_time), INTERVAL '4' MINUTE, INTERVAL '12' MINUTE))
+        GROUP BY card_id, window_start, window_end HAVING COUNT(DISTINCT merchant_country) > 1""",
+    "distinct of growing ones": """SELECT window_end AS we, card_id, COUNT(DISTINCT online) AS ways
+        FROM TABLE(CUMULATE(TABLE payments, DESCRIPTOR(event_time), INTERVAL '5' MINUTE, INTERVAL '20' MINUTE))
+        GROUP BY card_id, window_start, window_end""",
     "over results": """SELECT w.c, w.n * 2 AS twice, w.we FROM (SELECT card_id AS c, COUNT(*) AS n,
             TUMBLE_END(event_time, INTERVAL '5' MINUTE) AS we
         FROM (SELECT * FROM payments WHERE items > 2) AS p
@@ -202,6 +212,110 @@ def joined_files(folder: Path) -> dict[str, Path]:
     }
 
 
+def over(frame: str, more: str = "") -> str:
+    """A window of a card's rows."""
+    return f"(PARTITION BY card_id{more} ORDER BY event_time {frame})"
+
+
+HOUR = over("RANGE BETWEEN INTERVAL '20' MINUTE PRECEDING AND CURRENT ROW")
+FOUR = over("ROWS BETWEEN 3 PRECEDING AND CURRENT ROW")
+SEEN = """COUNT(*) OVER {0} AS n, COUNT(amount) OVER {0} AS known, SUM(amount) OVER {0} AS total,
+    AVG(items) OVER {0} AS mean, MIN(amount) OVER {0} AS low, MAX(merchant_country) OVER {0} AS last_country,
+    FIRST_VALUE(cardholder_country) OVER {0} AS f, LAST_VALUE(amount) OVER {0} AS l"""
+OVERS = {
+    "time": f"""SELECT payment_id, {SEEN.format(HOUR)}, COUNT(DISTINCT merchant_country) OVER {HOUR} AS countries
+        FROM payments""",
+    "rows": f"""SELECT payment_id, {SEEN.format(FOUR)}, COUNT(DISTINCT cardholder_country) OVER {FOUR} AS homes
+        FROM payments WHERE items > 3""",
+    "all": f"SELECT payment_id, event_time, {SEEN.format(over(''))} FROM payments",
+    "all rows": f"""SELECT card_id, payment_id,
+            {SEEN.format(over("ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW"))},
+            ROW_NUMBER() OVER {over("")} AS place
+        FROM payments""",
+    "this time": f"""SELECT payment_id, SUM(items) OVER {over("RANGE BETWEEN CURRENT ROW AND CURRENT ROW")} AS s,
+            SUM(items) OVER {over("ROWS BETWEEN CURRENT ROW AND CURRENT ROW")} AS own FROM payments""",
+    "before": f"""SELECT payment_id, amount - LAG(amount) OVER {over("")} AS step,
+            LAG(items, 3, 0 - items) OVER {over("")} AS i
+        FROM payments""",
+    "more keys": f"""SELECT payment_id, ROW_NUMBER() OVER {over("", ", merchant_country, items % 2")} AS n
+        FROM payments""",
+    "around and inside": f"""SELECT v.id || '!' AS id, v.n - 1 AS others FROM (SELECT payment_id AS id, n, t FROM (
+            SELECT payment_id, COUNT(*) OVER {HOUR} AS n, event_time AS t FROM (SELECT * FROM payments WHERE online)))
+        AS v WHERE v.n >= 3""",
+}
+KEPT = HEAD.replace("partition_by", "ttl: 3d\npartition_by")
+
+
+def spaced(files_rows: list[Row]) -> list[Row]:
+    """Rows of which several have one time, not later than two minutes behind the newest."""
+    for n, row in enumerate(files_rows):
+        row["event_time"] = stamp((n // 3) * 50_000 - (n % 4) * 20_000)
+    return files_rows
+
+
+@pytest.mark.parametrize("sql", OVERS.values(), ids=OVERS)
+@pytest.mark.parametrize("ties", [False, True])
+def test_what_rows_see_of_those_before_is_as_in_a_table(sql: str, ties: bool, tmp_path: Path) -> None:
+    files = {"payments": write(tmp_path, "payments", spaced(rows(4)) if ties else rows(4))}
+    mine = streamed(pipeline(KEPT, one=sql), files)["one"]
+    expected = over_tables(sql, files)
+    assert sorted(map(json.dumps, mine)) == sorted(map(json.dumps, expected))
+    assert len(mine) > 5
+
+
+def test_over_tells_rows_in_order_of_time_and_none_that_come_too_late(tmp_path: Path) -> None:
+    times = [("a", 0), ("b", 250), ("c", 200), ("d", 400), ("e", 279), ("f", 280), ("g", 900)]
+    made = [dict(rows()[0], payment_id=name, card_id="c1", event_time=stamp(s * 1000)) for name, s in times]
+    sql = f"SELECT payment_id, COUNT(*) OVER {over('')} AS n FROM payments"
+    text = pipeline(KEPT.replace(", idle: 1m", ""), one=sql)
+    found = streamed(text, {"payments": write(tmp_path, "payments", made)})["one"]
+    # e is behind the watermark, two minutes behind d; f is just not; g still waits.
+    assert [(row["payment_id"], row["n"]) for row in found] == [("a", 1), ("c", 2), ("b", 3), ("f", 4), ("d", 5)]
+
+
+def test_over_forgets_a_key_without_rows_for_the_ttl(tmp_path: Path) -> None:
+    times = [("a", 0), ("b", 599), ("c", 1199), ("d", 1798), ("e", 9999)]
+    made = [dict(rows()[0], payment_id=name, card_id="c1", event_time=stamp(s * 1000)) for name, s in times]
+    sql = f"SELECT payment_id, COUNT(*) OVER {over('')} AS n FROM payments"
+    text = pipeline(KEPT.replace("ttl: 3d", "ttl: 10m"), one=sql)
+    found = streamed(text, {"payments": write(tmp_path, "payments", made)})["one"]
+    assert [(row["payment_id"], row["n"]) for row in found][:4] == [("a", 1), ("b", 2), ("c", 1), ("d", 2)]
+
+
+UNIONS = {
+    "rows": """SELECT payment_id AS id, items AS n FROM payments WHERE items > 5
+        UNION ALL SELECT change_id, level FROM changes""",
+    "of one stream": """SELECT payment_id AS id, 'many' AS why FROM payments WHERE items > 25
+        UNION ALL SELECT payment_id, 'large' FROM payments WHERE amount > 10000""",
+    "types": "SELECT u.x + 1 AS y FROM (SELECT items AS x FROM payments UNION ALL SELECT amount FROM payments) AS u",
+    "three": """SELECT u.id, u.n * 2 AS twice FROM (SELECT payment_id AS id, items AS n FROM payments UNION ALL
+        (SELECT change_id AS id, level AS n FROM changes UNION ALL SELECT kind, 7 FROM changes)) AS u WHERE u.n > 2""",
+    "windows": """SELECT card_id, COUNT(*) AS n, COUNT(DISTINCT what) AS kinds,
+            TUMBLE_START(at_time, INTERVAL '20' MINUTE) AS ws
+        FROM (SELECT card_id, 'payment' AS what, event_time AS at_time FROM payments UNION ALL
+            SELECT card_id, kind, change_time FROM changes) AS u
+        GROUP BY card_id, TUMBLE(at_time, INTERVAL '20' MINUTE)""",
+    "over": """SELECT u.id, COUNT(DISTINCT what) OVER (PARTITION BY card_id ORDER BY at_time
+            RANGE BETWEEN INTERVAL '10' MINUTE PRECEDING AND CURRENT ROW) AS kinds
+        FROM (SELECT payment_id AS id, card_id, 'payment' AS what, event_time AS at_time FROM payments UNION ALL
+            SELECT change_id, card_id, kind, change_time FROM changes) AS u""",
+    "patterns": """SELECT card_id, change, payment
+        FROM (SELECT card_id, payment_id AS id, items AS n, event_time AS at_time FROM payments UNION ALL
+            SELECT card_id, change_id, 0 - level, change_time FROM changes)
+        MATCH_RECOGNIZE (PARTITION BY card_id ORDER BY at_time MEASURES C.id AS change, P.id AS payment
+            PATTERN (C P) WITHIN INTERVAL '10' MINUTE DEFINE C AS n < 0, P AS n > 10) AS m""",
+}
+
+
+@pytest.mark.parametrize("sql", UNIONS.values(), ids=UNIONS)
+def test_rows_of_several_queries_are_those_of_tables(sql: str, tmp_path: Path) -> None:
+    files = joined_files(tmp_path)
+    mine = streamed(pipeline(JOINED, one=sql), files)["one"]
+    expected = over_tables(sql, files, TABLE + CHANGES_TABLE)
+    assert sorted(map(json.dumps, mine)) == sorted(map(json.dumps, expected))
+    assert len(mine) > 5
+
+
 @pytest.mark.parametrize("sql", JOINS.values(), ids=JOINS)
 def test_pairs_are_those_of_tables(sql: str, tmp_path: Path) -> None:
     files = joined_files(tmp_path)
@@ -238,6 +352,7 @@ def test_a_row_that_a_statement_fails_on_is_refused_alone(tmp_path: Path) -> Non
 
 
 G = "GROUP BY card_id, TUMBLE(event_time, INTERVAL '5' MINUTE)"
+C = "PARTITION BY card_id ORDER BY event_time"
 M = "SELECT * FROM payments MATCH_RECOGNIZE ({} ORDER BY event_time {})"
 REFUSED = {
     "SELECT amuont FROM payments": "p.yaml:19:12: there is no column amuont (did you mean amount?)",
@@ -245,7 +360,11 @@ REFUSED = {
     "SELECT payment_id FROM payments\nORDER BY amount": "p.yaml:20:5: ORDER BY needs all rows: a stream has no end",
     "SELECT payment_id FROM payments LIMIT 5": "p.yaml:19:37: LIMIT needs all rows",
     "SELECT DISTINCT card_id FROM payments": "p.yaml:19:12: GROUP BY wants a window of time",
-    "SELECT items FROM payments UNION ALL SELECT items FROM payments": "p.yaml:19:32: UNION is not part of a pipeline",
+    "SELECT items FROM payments UNION SELECT items FROM payments": "p.yaml:19:32: GROUP BY wants a window of time",
+    f"""SELECT COUNT(*) AS n FROM (SELECT * FROM payments UNION ALL SELECT * FROM payments WHERE items > 1) AS u
+        {G}""": ("rows of one stream in two queries of UNION ALL go no further than WHERE and SELECT in a pipeline"),
+    f"""SELECT COUNT(*) AS n FROM payments {G}
+        UNION ALL SELECT items AS n FROM payments""": "UNION ALL: rows that have been grouped or matched go no further",
     "SELECT p.items FROM payments p JOIN payments q ON p.card_id = q.card_id": (
         "p.yaml:19:36: JOIN keeps the rows of both sides for the stage's `ttl` (ttl: 1d)"
     ),
@@ -256,13 +375,24 @@ REFUSED = {
     "SELECT p.items FROM payments p CROSS JOIN payments q": "JOIN wants card_id = card_id of both sides",
     """SELECT COUNT(*) FROM payments p JOIN payments FOR SYSTEM_TIME AS OF p.event_time AS q ON p.card_id = q.card_id
         GROUP BY p.card_id, TUMBLE(p.event_time, INTERVAL '5' MINUTE)""": "go no further than WHERE and SELECT",
-    "SELECT SUM(items) OVER (ORDER BY event_time) FROM payments": "OVER is not part of a pipeline's statements",
+    "SELECT SUM(items) OVER (ORDER BY event_time) FROM payments": "OVER wants PARTITION BY card_id: other keys are",
+    f"SELECT SUM(items) OVER ({C}) FROM payments": "OVER keeps a key's rows, unless a RANGE ends them, for the stage's",
+    f"SELECT LAG(items, 10000) OVER ({C}) FROM payments": "p.yaml:19:30: OVER looks back at 9,999 rows at most",
+    f"SELECT COUNT(DISTINCT items) OVER ({C}) FROM payments": "COUNT(DISTINCT ...) OVER all rows keeps all values",
+    f"SELECT SUM(CAST(items AS DOUBLE)) OVER ({C}) FROM payments": "sum of float64 is not exact",
+    f"SELECT COUNT(*) OVER ({C}), COUNT(*) OVER (PARTITION BY card_id, items ORDER BY event_time) FROM payments": (
+        "OVER: all functions of a pipeline's statement have one PARTITION BY"
+    ),
+    """SELECT COUNT(*) OVER (PARTITION BY c ORDER BY e) FROM (SELECT card_id AS c, TUMBLE_END(event_time, INTERVAL '5'
+        MINUTE) AS e FROM payments GROUP BY card_id, TUMBLE(event_time, INTERVAL '5' MINUTE))""": "go no further than",
     "SELECT card_id, COUNT(*) FROM payments GROUP BY card_id": "p.yaml:19:44: GROUP BY wants a window of time: other",
     "SELECT COUNT(*) FROM payments": "GROUP BY wants a window of time",
     "SELECT COUNT(*) FROM payments GROUP BY TUMBLE(event_time, INTERVAL '5' MINUTE)": (
         "p.yaml:19:35: GROUP BY must have card_id: other groups are spread over partitions"
     ),
-    f"SELECT COUNT(DISTINCT items) FROM payments {G}": "COUNT(DISTINCT ...) is not part of a pipeline's statements",
+    "SELECT COUNT(DISTINCT items) FROM payments GROUP BY card_id, SESSION(event_time, INTERVAL '5' MINUTE)": (
+        "COUNT(DISTINCT ...) in a SESSION is not part of a pipeline's statements"
+    ),
     f"SELECT SUM(CAST(items AS DOUBLE)) FROM payments {G}": "sum of float64 is not exact",
     f"SELECT MIN(merchant_country) FROM payments {G}": "min of string is not exact, or has no meaning",
     "SELECT window_start FROM TABLE(TUMBLE(TABLE payments, DESCRIPTOR(event_time), INTERVAL '5' MINUTE))": (

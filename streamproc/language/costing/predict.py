@@ -20,6 +20,7 @@ from operators.served_score import ServedScoreOperator
 from operators.statements.inputs import InputOperator
 from operators.statements.joins import JoinOperator
 from operators.statements.matches import MatchOperator
+from operators.statements.overs import OverOperator
 from operators.timed.operator import TimedOperator
 from operators.windows.layout import Layout, layouts
 from operators.windows.operator import WindowOperator
@@ -145,7 +146,7 @@ class _Stage:
             yield self._part("key", key, "what all its patterns share", SHARED_PATTERNS)
             for spec in step.specs:
                 yield self._part("pattern", spec.name, "where 5 % of the events may begin it or bring it on", EACH)
-        elif isinstance(step, InputOperator | MatchOperator | JoinOperator):
+        elif isinstance(step, InputOperator | MatchOperator | JoinOperator | OverOperator):
             yield Work("sql", step.name, "not reckoned", 0.0, 0.0, self._hops)
         elif isinstance(step, TimedOperator):
             units = timed_units(step.spec, self._rate)

@@ -82,7 +82,7 @@ def _held(spec: TimedSpec, rate: float) -> float:
     return 1 + max(0, kept / rule.slice - 1) * -math.expm1(-a_ms * rule.slice)
 
 
-def _blob_bytes(logic: KeyLogic, rule: WindowSpec | AbsenceSpec, entries: int) -> int:
+def _blob_bytes(logic: KeyLogic[TimedRow], rule: WindowSpec | AbsenceSpec, entries: int) -> int:
     """Of a state that holds so many."""
     if isinstance(rule, AbsenceSpec):
         apart = 1

@@ -7,8 +7,10 @@ __all__ = [
     "choose",
     "coalesce",
     "concat",
+    "concat_ws",
     "date_add",
     "date_diff",
+    "date_format",
     "distance",
     "epoch_ms",
     "floats",
@@ -17,6 +19,7 @@ __all__ = [
     "nullif",
     "part",
     "regexp",
+    "regexp_replace",
     "row_time",
     "since",
     "substr",
@@ -34,6 +37,7 @@ from typing import Final
 import numpy as np
 
 from operators.expressions.clock import TRUNCATIONS, UNIT_MONTHS, UNIT_MS
+from operators.expressions.date_format import LETTERS, pieces_of
 from operators.expressions.nodes import ROW_TIME, ColumnRef
 from operators.expressions.text import regexp_like as regexp_kernel
 from operators.schema import Kind
@@ -175,21 +179,54 @@ def concat(args: Sequence[Typed]) -> Typed:
     return call("concat", *known, to=STRING, nullable=False, strict=False)
 
 
+def concat_ws(args: Sequence[Typed]) -> Typed:
+    """Texts joined by the first, NULLs left out."""
+    known = [_string(arg) for arg in args]
+    return call("concat_ws", *known, to=STRING, nullable=known[0].nullable, strict=False)
+
+
 def substr(args: Sequence[Typed]) -> Typed:
     """A part of a text."""
     return call("substr", _string(args[0]), *(coerce(arg, INT64) for arg in args[1:]), to=STRING)
 
 
-def regexp(args: Sequence[Typed]) -> Typed:
-    """RE2's match; the pattern is tried at once."""
-    pattern = args[1].literal
-    if not isinstance(pattern, str) or len(pattern) > PATTERN_MAX:
-        raise TypeMismatchError(f"the pattern must be a text literal of at most {PATTERN_MAX} characters")
+def _written(piece: Typed, what: str) -> str:
+    text = piece.literal
+    if not isinstance(text, str) or len(text) > PATTERN_MAX:
+        raise TypeMismatchError(f"the {what} must be a text literal of at most {PATTERN_MAX} characters")
+    return text
+
+
+def _pattern(piece: Typed) -> str:
+    """A regular expression, which is tried at once."""
+    pattern = _written(piece, "pattern")
     try:
         regexp_kernel(pattern)((np.array([""], np.object_), None, None))
     except ValueError:
         raise TypeMismatchError("the pattern is not a regular expression of RE2") from None
-    return call("regexp_like", _string(args[0]), to=BOOL, options=(pattern,))
+    return pattern
+
+
+def regexp(args: Sequence[Typed]) -> Typed:
+    """RE2's match."""
+    return call("regexp_like", _string(args[0]), to=BOOL, options=(_pattern(args[1]),))
+
+
+def regexp_replace(args: Sequence[Typed]) -> Typed:
+    """RE2's matches replaced by a text."""
+    options = (_pattern(args[1]), _written(args[2], "replacement"))
+    return call("regexp_replace", _string(args[0]), to=STRING, options=options)
+
+
+def date_format(args: Sequence[Typed]) -> Typed:
+    """A timestamp by one of Java's patterns."""
+    pattern = _written(args[1], "pattern")
+    try:
+        pieces_of(pattern)
+    except ValueError as error:
+        known = ", ".join(letter * min(most, 4) for letter, (most, _) in LETTERS.items())
+        raise TypeMismatchError(f"a pattern has no {error}: it has {known}, and text in single quotes") from None
+    return call("date_format", _time(args[0]), to=STRING, options=(pattern,))
 
 
 def part(name: str) -> Callable[[Sequence[Typed]], Typed]:

@@ -23,6 +23,13 @@ SET TimeZone = 'UTC';
 CREATE MACRO finite(x) AS CASE WHEN isfinite(x) THEN x END;
 CREATE MACRO unit_ms(unit) AS CASE unit WHEN 'millisecond' THEN 1 WHEN 'second' THEN 1000 WHEN 'minute' THEN 60000
     WHEN 'hour' THEN 3600000 WHEN 'day' THEN 86400000 WHEN 'week' THEN 604800000 END;
+CREATE MACRO cut(x) AS CASE WHEN typeof(x) = 'DOUBLE' THEN CAST(trunc(CAST(x AS DOUBLE)) AS BIGINT)
+    WHEN typeof(x) LIKE 'DECIMAL%' THEN CAST(trunc(CAST(x AS DECIMAL(38, 15))) AS BIGINT) ELSE CAST(x AS BIGINT) END;
+CREATE MACRO try_cut(x) AS CASE WHEN typeof(x) = 'DOUBLE' THEN TRY_CAST(trunc(TRY_CAST(x AS DOUBLE)) AS BIGINT)
+    WHEN typeof(x) LIKE 'DECIMAL%' THEN TRY_CAST(trunc(TRY_CAST(x AS DECIMAL(38, 15))) AS BIGINT)
+    ELSE TRY_CAST(x AS BIGINT) END;
+CREATE MACRO strftime_pattern(p) AS replace(replace(replace(replace(replace(replace(replace(p,
+    'SSS', '%g'), 'yyyy', '%Y'), 'MM', '%m'), 'dd', '%d'), 'HH', '%H'), 'mm', '%M'), 'ss', '%S');
 CREATE MACRO at_most_one(x) AS CASE WHEN x > 1 THEN 1::DOUBLE ELSE x END;
 CREATE MACRO distance_km(lat1, lon1, lat2, lon2) AS finite(2 * 6371.0::DOUBLE * asin(at_most_one(sqrt(
     pow(sin(radians(lat2 - lat1) / 2), 2)
@@ -91,6 +98,8 @@ class _Generator(DuckDBGenerator):
     def our_cast(self, word: str, node: exp.Cast) -> str:
         """A cast; decimal(n) has n decimals here."""
         to = node.args["to"]
+        if to.this in {exp.DType.TINYINT, exp.DType.SMALLINT, exp.DType.INT, exp.DType.BIGINT}:
+            return f"{'cut' if word == 'CAST' else 'try_cut'}({self.sql(node, 'this')})"
         name = "TIMESTAMP" if to.this in {exp.DType.TIMESTAMPTZ, exp.DType.DATE} else to.sql(DuckDB)
         if to.this == exp.DType.DECIMAL:
             name = f"DECIMAL(18, {to.expressions[-1].name})"

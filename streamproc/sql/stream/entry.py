@@ -10,19 +10,20 @@ import numpy as np
 from sqlglot.tokenizer_core import TokenType
 
 from operators.batch import Column
-from operators.operator import OutputField
-from operators.statements.spec import Rows, StatementSpec
+from operators.operator import Operator, OutputField
+from operators.statements.spec import Rows, StatementSpec, Union
 from state.errors import ConfigError
 from streamproc.language.model import SqlEntry
 from streamproc.language.statements import CompiledStatement, StatementStage
 from streamproc.sql.ddl import CreateTable
-from streamproc.sql.plan import AsOf, Group, Join, Match
+from streamproc.sql.plan import AsOf, Group, Join, Match, Over
 from streamproc.sql.query import Tables, compile_query
 from streamproc.sql.statements import Source, Statement, parse_source
 from streamproc.sql.stream.flows import Flow, Flows, Refused
 from streamproc.sql.stream.joins import join_operator, joined
 from streamproc.sql.stream.matches import UNBOUNDED_MS, matched
-from streamproc.sql.stream.prune import pruned
+from streamproc.sql.stream.overs import over_operator, overed
+from streamproc.sql.stream.prune import pruned, read_of
 from streamproc.sql.stream.windows import grouped
 from streamproc.sql.tables import Table
 
@@ -45,16 +46,17 @@ def compile_entry(entry: SqlEntry, stage: StatementStage) -> CompiledStatement:
         raise Refused(statement).at(None, "TABLE(TUMBLE(...)) wants GROUP BY window_start, window_end")
     steps, read = pruned(flow.steps, {one.key for one in rows.columns})
     source = flow.source
-    if isinstance(source, Rows):
-        source = Rows(tuple((key, name) for key, name in source.columns if key in read), source.stream)
-    made_steps = flow.made
+    if isinstance(source, Rows | Union):
+        source = read_of(source, read)
+    made_steps: list[Operator] = [*flow.made]
     if flow.join is not None:
-        source, step = join_operator(flow, read, stage, f"sql.{entry.name}")
-        made_steps = (step,)
+        source, *made_steps = join_operator(flow, read, stage, f"sql.{entry.name}")
+    elif flow.over is not None:
+        source, *made_steps = over_operator(flow, read, stage, f"sql.{entry.name}")
     topic = entry.topic or f"{stage.pipeline}.{entry.name}"
     shown = tuple((one.name, one.key) for one in rows.columns)
     spec = StatementSpec(entry.name, topic, source, steps, shown, flow.key)
-    return CompiledStatement(spec, made_steps, _meaning(statement), tuple(made.warnings))
+    return CompiledStatement(spec, tuple(made_steps), _meaning(statement), tuple(made.warnings))
 
 
 class _Made:
@@ -67,6 +69,10 @@ class _Made:
     def grouped(self, flow: Flow, node: Group) -> Flow:
         """Windows of time that close."""
         return grouped(flow, node, self._stage, self._prefix, self._refused)
+
+    def overed(self, flow: Flow, node: Over) -> Flow:
+        """Functions over rows."""
+        return overed(flow, node, self._stage, self._prefix, self._refused)
 
     def joined(self, left: Flow, right: Flow, node: Join | AsOf) -> Flow:
         """Pairs of rows."""

@@ -8,9 +8,9 @@ until the window closes: steps over them wait in `bounds` until GROUP BY.
 
 from __future__ import annotations
 
-__all__ = ["Flow", "Flows", "Joined", "Makers", "Refused"]
+__all__ = ["TIME", "Flow", "Flows", "Joined", "Makers", "Overed", "Refused", "united"]
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
 
@@ -20,7 +20,7 @@ from sqlglot.tokenizer_core import TokenType
 from operators.expressions.nodes import ColumnRef, Compiled
 from operators.operator import TIMESTAMP, Operator
 from operators.schema import DataType
-from operators.statements.spec import Computed, Kept, Renamed, Rows, Source, Step
+from operators.statements.spec import Computed, Kept, Renamed, Rows, Source, Step, Union
 from state.errors import ConfigError, Place
 from streamproc.language.statements import StatementStage
 from streamproc.sql.plan import (
@@ -41,6 +41,8 @@ from streamproc.sql.plan import (
 )
 from streamproc.sql.statements import Statement
 
+TIME: Final = "@time"
+"""The origin of a column that is the event time of several streams."""
 _SEVERAL: Final = "rows that have been grouped or matched go no further than WHERE and SELECT in a pipeline"
 
 
@@ -55,12 +57,20 @@ class Joined(NamedTuple):
     ttl: int
 
 
+class Overed(NamedTuple):
+    """Functions over rows that are not made yet: the rows, and PARTITION BY."""
+
+    flow: Flow
+    node: Over
+    keys: tuple[str, ...]
+
+
 class Flow(NamedTuple):
     """Rows from `source` through `steps`.
 
-    `types`: of the columns now. `origin`: of those that are a field of the stream, which. `made`: what keeps state.
-    `window`: rows are in these windows, and `bounds`: (key, whether it tells windows with one start apart).
-    `after`: steps over the bounds. `join`: pairs of the source, which keep what is read of them.
+    `stream`: whose rows; "" of several. `types`: of the columns now. `origin`: of those that are a field of the stream,
+    which. `made`: what keeps state. `window`: rows are in these windows, and `bounds`: (key, whether it tells windows
+    with one start apart). `after`: steps over the bounds. `join`, `over`: of the source, which has what is read of it.
     """
 
     source: Source
@@ -74,6 +84,7 @@ class Flow(NamedTuple):
     bounds: Mapping[str, bool] = MappingProxyType({})
     after: tuple[Step, ...] = ()
     join: Joined | None = None
+    over: Overed | None = None
 
     def through(self, step: Step) -> Flow:
         """With one more step; `types` and `origin` are the caller's to bring up to date."""
@@ -95,6 +106,33 @@ class Refused(NamedTuple):
         return self.statement.clause(word, node)
 
 
+def time_of(flow: Flow, stage: StatementStage) -> str:
+    """The origin of the event time."""
+    return stage.streams[flow.stream].event_time if flow.stream else TIME
+
+
+def united(flows: Sequence[Flow], node: Append, stage: StatementStage, refused: Refused) -> Flow:
+    """The flow of the rows of all.
+
+    Raises:
+        ConfigError: they have state, or windows.
+    """
+    branches: list[tuple[Rows, tuple[Step, ...]]] = []
+    for flow in flows:
+        if flow.window is not None or not isinstance(flow.source, Rows | Union):
+            raise refused.at(node.place, f"UNION ALL: {_SEVERAL}", "write two statements, with one topic each")
+        before = flow.source.branches if isinstance(flow.source, Union) else ((flow.source, ()),)
+        branches += [(rows, (*steps, *flow.steps)) for rows, steps in before]
+    origin = {}
+    for key in flows[0].types:
+        found = {flow.origin.get(key) for flow in flows}
+        if all(flow.origin.get(key) == time_of(flow, stage) for flow in flows):
+            origin[key] = TIME
+        elif len(found) == 1 and (name := found.pop()) is not None:
+            origin[key] = name
+    return Flow(Union(tuple(branches)), "", (), flows[0].types, origin)
+
+
 class Makers(Protocol):
     """Make what keeps state."""
 
@@ -104,6 +142,10 @@ class Makers(Protocol):
 
     def matched(self, flow: Flow, node: Match) -> Flow:
         """A pattern."""
+        ...
+
+    def overed(self, flow: Flow, node: Over) -> Flow:
+        """Functions over rows."""
         ...
 
     def joined(self, left: Flow, right: Flow, node: Join | AsOf) -> Flow:
@@ -141,25 +183,16 @@ class Flows:
                 return self._makers.joined(self._side(node.left), self._side(node.right), node)
             case Match():
                 return self._match(self.of(node.source), node)
+            case Over():
+                return self._over(self.of(node.source), node)
+            case Append():
+                return united([self.of(one) for one in node.sources], node, self._stage, self._refused)
             case _:
                 raise self._refusal(node)
 
-    def _refusal(self, node: Over | Sort | Slice | Append) -> ConfigError:
-        refused = self._refused
-        match node:
-            case Sort():
-                return refused.at(node.place, "ORDER BY needs all rows: a stream has no end")
-            case Slice():
-                return refused.at(node.place, "LIMIT needs all rows: a stream has no end")
-            case Append():
-                return refused.at(
-                    node.place, "UNION is not part of a pipeline's statements", "write two, with one topic each"
-                )
-            case Over():
-                place = refused.find(exp.Window, TokenType.OVER)
-                return refused.at(
-                    place, "OVER is not part of a pipeline's statements", "features are: {of: amount, over: 1h}"
-                )
+    def _refusal(self, node: Sort | Slice) -> ConfigError:
+        what = "ORDER BY" if isinstance(node, Sort) else "LIMIT"
+        return self._refused.at(node.place, f"{what} needs all rows: a stream has no end")
 
     def _side(self, node: Node) -> Flow:
         """A side of a join."""
@@ -218,16 +251,28 @@ class Flows:
         return flow._replace(types=types, origin=origin)
 
     def _window(self, flow: Flow, node: Window) -> Flow:
-        if not isinstance(flow.source, Rows) or flow.window is not None:
-            raise self._refused.at(None, _SEVERAL, "a second statement reads what this one writes")
+        self._check_rows(flow, None)
         self._check_time(flow, node.time, "windows of time are made of")
         types = {**flow.types, node.start: TIMESTAMP, node.end: TIMESTAMP}
         return flow._replace(window=node, bounds={node.start: False, node.end: True}, types=types)
 
+    def _check_rows(self, flow: Flow, place: Place | None) -> None:
+        """Whether its rows can feed what keeps state."""
+        if not isinstance(flow.source, Rows | Union) or flow.window is not None:
+            raise self._refused.at(place, _SEVERAL, "a second statement reads what this one writes")
+        if isinstance(flow.source, Union):
+            streams = [rows.stream for rows, _ in flow.source.branches]
+            if len(set(streams)) < len(streams):
+                what = (
+                    "rows of one stream in two queries of UNION ALL go no further than WHERE and SELECT in a pipeline"
+                )
+                raise self._refused.at(place, what, "one query with WHERE ... OR ...")
+
     def _check_time(self, flow: Flow, key: str, what: str) -> None:
-        wanted = self._stage.streams[flow.stream].event_time
+        wanted = time_of(flow, self._stage)
         if flow.origin.get(key) != wanted:
-            raise self._refused.at(None, f"{what} the stream's event time: {wanted}")
+            named = wanted if flow.stream else "one column of all queries of UNION ALL"
+            raise self._refused.at(None, f"{what} the stream's event time: {named}")
 
     def _group(self, flow: Flow, node: Group) -> Flow:
         if flow.window is None:
@@ -238,7 +283,12 @@ class Flows:
         return self._makers.grouped(flow, node)
 
     def _match(self, flow: Flow, node: Match) -> Flow:
-        if not isinstance(flow.source, Rows) or flow.window is not None:
-            raise self._refused.at(node.place, _SEVERAL)
+        self._check_rows(flow, node.place)
         self._check_time(flow, node.time, "MATCH_RECOGNIZE is ordered by")
         return self._makers.matched(flow, node)
+
+    def _over(self, flow: Flow, node: Over) -> Flow:
+        place = self._refused.find(exp.Window, TokenType.OVER)
+        self._check_rows(flow, place)
+        self._check_time(flow, node.time, "OVER is ordered by")
+        return self._makers.overed(flow, node)

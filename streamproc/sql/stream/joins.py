@@ -12,7 +12,7 @@ from operators.statements.spec import Kept, Pairs, Rows
 from streamproc.language.statements import StatementStage
 from streamproc.sql.plan import AsOf, Join
 from streamproc.sql.stream.flows import Flow, Joined, Refused
-from streamproc.sql.stream.prune import pruned
+from streamproc.sql.stream.prune import pruned, read_of
 
 
 def joined(sides: tuple[Flow, Flow], node: Join | AsOf, stage: StatementStage, prefix: str, refused: Refused) -> Flow:
@@ -67,5 +67,6 @@ def _side(flow: Flow, keys: tuple[str, ...], read: frozenset[str]) -> JoinSide:
     assert isinstance(flow.source, Rows)
     columns = tuple(key for key in flow.types if key in read)
     steps, wanted = pruned(flow.steps, {*keys, *columns})
-    source = Rows(tuple((key, name) for key, name in flow.source.columns if key in wanted), flow.source.stream)
+    source = read_of(flow.source, wanted)
+    assert isinstance(source, Rows)
     return JoinSide(source, steps, keys, columns)

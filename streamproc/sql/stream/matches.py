@@ -10,13 +10,13 @@ from operators.operator import STRING, OutputField
 from operators.patterns.operator import PatternOperator, matched_column, measure_column
 from operators.patterns.spec import SkipKind
 from operators.statements.matches import MatchOperator
-from operators.statements.spec import Matches, Rows
+from operators.statements.spec import Matches, Rows, Union
 from state.errors import ConfigError
 from streamproc.language.match_recognize import EXACT_SUMS, compile_match
 from streamproc.language.statements import StatementStage
 from streamproc.sql.plan import Match
-from streamproc.sql.stream.flows import Flow, Refused
-from streamproc.sql.stream.prune import pruned
+from streamproc.sql.stream.flows import TIME, Flow, Refused
+from streamproc.sql.stream.prune import pruned, read_of
 
 UNBOUNDED_MS: Final = 7 * 86_400_000
 """When a key's runs are forgotten if neither WITHIN nor `ttl` says so."""
@@ -28,7 +28,7 @@ def matched(flow: Flow, node: Match, stage: StatementStage, prefix: str, refused
     Raises:
         ConfigError: keys are spread over partitions, or the pattern cannot be said row by row.
     """
-    assert isinstance(flow.source, Rows)
+    assert isinstance(flow.source, Rows | Union)
     if node.all_rows:
         raise refused.at(node.place, "ALL ROWS PER MATCH is not part of a pipeline's statements", "ONE ROW PER MATCH")
     if node.clause.skip.kind is not SkipKind.PAST_LAST:
@@ -38,7 +38,7 @@ def matched(flow: Flow, node: Match, stage: StatementStage, prefix: str, refused
         wanted = " or ".join(stage.keys)
         raise refused.at(node.place, f"PARTITION BY must have {wanted}: other keys are spread over partitions")
     for key in node.keys:
-        if key not in flow.origin:
+        if flow.origin.get(key, TIME) == TIME:
             raise refused.at(node.place, "PARTITION BY wants fields of the stream in a pipeline")
     key = f"{prefix}.key"
     fields = {field.name: field for field in node.fields} | {key: OutputField(key, STRING, False)}
@@ -52,9 +52,14 @@ def matched(flow: Flow, node: Match, stage: StatementStage, prefix: str, refused
     reads = {name for step in (*compiled.steps, pattern) for name in step.inputs} - made - {key}
     columns = tuple((name, old) for name, old in node.names if name in reads)
     steps, read = pruned(flow.steps, {*node.keys, *(old for _, old in columns)})
-    source = Rows(tuple((new, name) for new, name in flow.source.columns if new in read), flow.source.stream)
     step = MatchOperator(
-        source, steps, columns=columns, keys=node.keys, key=key, before=compiled.steps, pattern=pattern
+        read_of(flow.source, read),
+        steps,
+        columns=columns,
+        keys=node.keys,
+        key=key,
+        before=compiled.steps,
+        pattern=pattern,
     )
     kept = tuple((one, flow.origin[one]) for one in node.keys)
     measures = tuple((one, measure_column(prefix, name)) for name, one, _ in node.measures)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["pruned"]
+__all__ = ["pruned", "read_of"]
 
 from collections.abc import Collection, Sequence
 
 from operators.expressions.nodes import ROW_TIME
-from operators.statements.spec import Computed, Renamed, Step
+from operators.statements.spec import Computed, Input, Renamed, Rows, Step, Union
 
 
 def pruned(steps: Sequence[Step], wanted: Collection[str]) -> tuple[tuple[Step, ...], frozenset[str]]:
@@ -37,3 +37,18 @@ def pruned(steps: Sequence[Step], wanted: Collection[str]) -> tuple[tuple[Step, 
             needed.add(step.time)
     needed.discard(ROW_TIME)
     return tuple(reversed(kept)), frozenset(needed)
+
+
+def read_of(source: Input, wanted: Collection[str]) -> Input:
+    """The source with the `wanted` columns only."""
+    if isinstance(source, Rows):
+        return _narrowed(source, wanted)
+    branches = []
+    for rows, steps in source.branches:
+        kept, read = pruned(steps, wanted)
+        branches.append((_narrowed(rows, read), kept))
+    return Union(tuple(branches))
+
+
+def _narrowed(rows: Rows, wanted: Collection[str]) -> Rows:
+    return Rows(tuple((key, name) for key, name in rows.columns if key in wanted), rows.stream)

@@ -9,14 +9,14 @@ from typing import Final
 from operators.operator import INT64, TIMESTAMP
 from operators.schema import DataType
 from operators.statements.inputs import InputOperator
-from operators.statements.spec import Computed, Renamed, Rows, Step, Windows
+from operators.statements.spec import Computed, Renamed, Rows, Step, Union, Windows
 from operators.timed.operator import TimedOperator
 from operators.timed.spec import TimedAggregate, TimedSpec, WindowKind, WindowSpec
 from state.errors import ConfigError
 from streamproc.language.statements import StatementStage
 from streamproc.sql.plan import Aggregate, Group, WindowShape
 from streamproc.sql.stream.flows import Flow, Refused
-from streamproc.sql.stream.prune import pruned
+from streamproc.sql.stream.prune import pruned, read_of
 
 _FUNCTIONS: Final = {
     "count": TimedAggregate.COUNT,
@@ -36,7 +36,7 @@ def grouped(flow: Flow, node: Group, stage: StatementStage, prefix: str, refused
     """
     window = flow.window
     assert window is not None
-    assert isinstance(flow.source, Rows)
+    assert isinstance(flow.source, Rows | Union)
     keys = [key for key in node.keys if key not in flow.bounds]
     if not any(told for key, told in flow.bounds.items() if key in node.keys) and window.shape.kind != "tumble":
         raise refused.at(node.place, "GROUP BY wants window_start and window_end")
@@ -51,11 +51,15 @@ def grouped(flow: Flow, node: Group, stage: StatementStage, prefix: str, refused
     made = _Aggregates(flow, node, prefix, refused)
     wanted_columns = {*keys, *made.reads}
     steps, read = pruned(flow.steps, wanted_columns)
-    source = Rows(tuple((key, name) for key, name in flow.source.columns if key in read), flow.source.stream)
-    inputs = InputOperator(prefix, source, steps, keys=keys, columns=made.columns, known=made.known)
+    source = read_of(flow.source, read)
+    inputs = InputOperator(
+        prefix, source, steps, keys=keys, columns=made.columns, known=made.known, distinct=made.distinct
+    )
     timed = made.operators(window.shape, stage.disorder)
     types = {key: flow.types[key] for key in keys}
-    result = Windows(tuple(one.spec.name for one in timed), tuple(types.items()), window.start, window.end, made.values)
+    result = Windows(
+        tuple(one.spec.name for one in timed), tuple(types.items()), window.start, window.end, made.values, made.apart
+    )
     aggregates = {one.key: one.type for one in node.aggregates}
     after = tuple(_beside(step, [*keys, *aggregates]) for step in flow.after)
     kinds = {**types, **aggregates, **dict.fromkeys(flow.bounds, TIMESTAMP)}
@@ -69,39 +73,41 @@ def _beside(step: Step, others: list[str]) -> Step:
 
 
 class _Aggregates:
-    """Which timed operator computes what. `values`: as in `Windows`; `columns`, `known`: as in `InputOperator`."""
+    """Which timed operator computes what. `values`, `apart`: as `values` and `distinct` of `Windows`; `columns`,
+    `known`, `distinct`: as in `InputOperator`.
+    """
 
     def __init__(self, flow: Flow, node: Group, prefix: str, refused: Refused) -> None:
         self.columns: list[tuple[str, str, DataType]] = []
         self.known: list[tuple[str, str]] = []
+        self.distinct: list[tuple[str, str]] = []
         self.reads: set[str] = set()
         self._flow, self._node, self._prefix, self._refused = flow, node, prefix, refused
-        self._rules: dict[tuple[str | None, str], list[TimedAggregate]] = {
-            (None, f"{prefix}.counts"): [TimedAggregate.COUNT]
+        self._rules: dict[tuple[str | None, str, str], list[TimedAggregate]] = {
+            (None, f"{prefix}.counts", f"{prefix}.key"): [TimedAggregate.COUNT]
         }
         self._names: dict[object, str] = {}
         assert flow.window is not None
         session = flow.window.shape.kind == "session"
         self.values = tuple(self._value(one, session) for one in node.aggregates)
+        self.apart = tuple(n for n, (_, _, key) in enumerate(self._rules) if key != f"{prefix}.key")
 
     def _value(self, one: Aggregate, session: bool) -> tuple[str, int, int, TimedAggregate, DataType, int]:
+        if session and (one.where or one.distinct):
+            what = "COUNT(DISTINCT ...)" if one.distinct else "FILTER"
+            raise self._refused.at(self._node.place, f"{what} in a SESSION is not part of a pipeline's statements")
+        where = self._column(one.where) if one.where else f"{self._prefix}.counts"
+        function, of, kind, key = _FUNCTIONS[one.function], None, one.type, f"{self._prefix}.key"
         if one.distinct:
-            hint = "features are: {of: merchant, aggregates: [distinct], over: 1h}"
-            raise self._refused.at(self._node.place, "COUNT(DISTINCT ...) is not part of a pipeline's statements", hint)
-        where = f"{self._prefix}.counts"
-        if one.where:
-            if session:
-                raise self._refused.at(self._node.place, "FILTER in a SESSION is not part of a pipeline's statements")
-            where = self._column(one.where)
-        function, of, kind = _FUNCTIONS[one.function], None, one.type
-        if one.argument and function is TimedAggregate.COUNT:
-            of = self._known_column(one.argument)
+            key = self._marked("distinct", one.argument, self.distinct)
+        elif one.argument and function is TimedAggregate.COUNT:
+            of = self._marked("known", one.argument, self.known)
         elif one.argument:
             of, kind = self._column(one.argument), self._flow.types[one.argument]
-        aggregates = self._rules.setdefault((of, where), [])
+        aggregates = self._rules.setdefault((of, where, key), [])
         if function not in aggregates:
             aggregates.append(function)
-        number, place = list(self._rules).index((of, where)), aggregates.index(function)
+        number, place = list(self._rules).index((of, where, key)), aggregates.index(function)
         return one.key, number, place, function, one.type, kind.scale
 
     def _meaning(self, key: str) -> object:
@@ -122,26 +128,25 @@ class _Aggregates:
             self.reads.add(key)
         return self._names[meaning]
 
-    def _known_column(self, key: str) -> str:
-        """The batch's column that has a 1 where it is not NULL."""
-        meaning = ("known", self._meaning(key))
+    def _marked(self, what: str, key: str, marked: list[tuple[str, str]]) -> str:
+        """The batch's column that is made of it for `known`, or for `distinct`."""
+        meaning = (what, self._meaning(key))
         if meaning not in self._names:
             self._names[meaning] = f"{self._prefix}.{len(self._names)}"
-            self.known.append((key, self._names[meaning]))
+            marked.append((key, self._names[meaning]))
             self.reads.add(key)
         return self._names[meaning]
 
     def operators(self, shape: WindowShape, disorder: int) -> list[TimedOperator]:
         """One a rule."""
         found = []
-        for number, ((of, where), aggregates) in enumerate(self._rules.items()):
+        for number, ((of, where, key), aggregates) in enumerate(self._rules.items()):
             every = shape.step if shape.kind in _STEPPED else 0
             kind = next((kind for _, name, kind in self.columns if name == of), INT64 if of else None)
             rule = WindowSpec(
                 WindowKind(shape.kind), shape.size, tuple(aggregates), every, shape.offset, 0, of, kind, where
             )
             name = self._prefix if not number else f"{self._prefix}.{number}"
-            key = f"{self._prefix}.key"
             try:
                 found.append(TimedOperator(TimedSpec(name, key, key, rule, disorder, key)))
             except ConfigError as error:

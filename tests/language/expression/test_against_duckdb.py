@@ -65,7 +65,8 @@ TEMPLATES = {
         |replace(s, '', 'q')|concat(s, r)|concat(s, '-', ks)|concat(s)|s || r|'<' || s || '>'|s LIKE 'a%'
         |s LIKE '%a'|s LIKE '%a%b%'|s LIKE 'a_'|s LIKE '_%_'|s LIKE ''|s LIKE '%'|s NOT LIKE '%A%'
         |s LIKE 'a!%%' ESCAPE '!'|s LIKE '%!_' ESCAPE '!'|s LIKE 'a.%'|s LIKE '%a_b'|regexp_like(s, '^[ab]+$')
-        |regexp_like(s, 'a.b')|regexp_like(ks, '(a|b)1?')
+        |regexp_like(s, 'a.b')|regexp_like(ks, '(a|b)1?')|regexp_replace(s, '[ab]+', 'xy')|regexp_replace(ks, 'a?', '-')
+        |regexp_replace(s, '^.', '\\')|concat_ws('-', s, r, ks)|concat_ws(s, r, 'x')|concat_ws(ks, s)
     """,
     "time": """
         hour(t)|minute(t)|second(t)|day(t)|month(t)|year(t)|quarter(t)|day_of_week(t)|day_of_year(t)
@@ -76,7 +77,8 @@ TEMPLATES = {
         |timestampdiff(SECOND, t, u)|date_diff('millisecond', t, u)|date_add('minute', 5, t)
         |date_add('hour', i, t)|date_add('hour', ki, kt)|t + INTERVAL '5' MINUTES|t - INTERVAL '3' DAY
         |INTERVAL '2' HOURS + kt|t - u|kt - INTERVAL '1' WEEK|hours_since(t)|minutes_since(u)|seconds_since(kt)
-        |days_since(t)|epoch_ms(t)|(t - u) + INTERVAL '1' HOUR > INTERVAL '0' SECONDS|event_time > t
+        |days_since(t)|date_format(t, 'yyyy-MM-dd HH:mm:ss.SSS')|date_format(kt, 'dd.MM.yyyy, HH:mm')
+        |epoch_ms(t)|(t - u) + INTERVAL '1' HOUR > INTERVAL '0' SECONDS|event_time > t
     """,
     "casts": """
         CAST(i AS float64)|CAST(i AS decimal(2))|CAST(i AS string)|CAST(i AS bool)|CAST(m AS int64)

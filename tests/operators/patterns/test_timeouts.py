@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from operators.batch import Batch, TaskRows, TaskTick
+from operators.batch import Batch, Emitted, TaskRows, TaskTick
 from operators.patterns.timeouts import TimedPatternOperator
 from state.memory import MemoryDisk, MemoryRowStores
 from state.worker_state import WorkerState
@@ -155,6 +155,28 @@ def test_what_is_told(drawn: Any, disorder: int) -> None:
         assert matched == expected[1], (cut, way)
         assert sorted(said) == sorted(expected[0]), (cut, way)
         assert [one for one in said if not rows[one[0]].tick] == plain, (cut, way)
+
+
+@pytest.mark.parametrize("measure", ["FIRST(A.n)", "MATCH_NUMBER()"])
+def test_what_is_said_is_the_same_wherever_rows_are_cut(measure: str) -> None:
+    """Down to the number of the match: a restore compares all of it, whether a measure shows it or not."""
+    operator = made(PAIRS.replace("FIRST(A.n)", measure))
+    rows = [Row(0, "a"), Row(1, "b"), Row(2, "a"), Row(5_000, "")]
+    every = [[one.said for one in emitted(operator, rows, cut)] for cut in (1, 2, 4)]
+    assert [len(said) for said in every] == [1, 1, 1]
+    assert every[0] == every[1] == every[2]
+
+
+def emitted(operator: TimedPatternOperator, rows: list[Row], cut: int) -> list[Emitted]:
+    state = WorkerState(operator.tables)
+    state.add_task(0, MemoryRowStores(MemoryDisk(random.Random(0))).open(0))
+    found: list[Emitted] = []
+    for begin in range(0, len(rows), cut):
+        batch = batch_of(rows[begin : begin + cut], begin)
+        operator.process(batch, state)
+        state.publish()
+        found += batch.emitted
+    return found
 
 
 def test_a_beginning_that_fails_is_not_told() -> None:

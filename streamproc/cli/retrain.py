@@ -1,0 +1,103 @@
+"""`streamproc retrain`: a new version as the one that serves was trained; registered only if it is not worse."""
+
+from __future__ import annotations
+
+__all__ = ["EXAMPLES", "command"]
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import typer
+
+import streamproc.cli.train_options as given
+from state.errors import ConfigError
+from streamproc.cli.loops import terminable
+from streamproc.cli.options import AsJson, PipelinePath
+from streamproc.cli.training import (
+    Where,
+    champion_of,
+    labelled_history,
+    model_of,
+    need_libraries,
+    register,
+    same_features,
+    tell,
+)
+
+if TYPE_CHECKING:
+    from models.manifest import Manifest
+    from models.training.compare import Comparison
+    from models.training.folds import Window
+    from models.training.history import History
+
+WORSE = 1
+"""Exit code, so that a weekly job tells."""
+
+EXAMPLES = (
+    "streamproc retrain bank.yaml --input april.parquet may.parquet --model fraud",
+    "streamproc retrain bank.yaml --input may.parquet --model fraud --labels chargebacks.csv --others-legitimate",
+)
+
+
+def command(
+    pipeline: PipelinePath,
+    *,
+    inputs: given.LabelledInputs,
+    model: given.ModelName,
+    labels: given.LabelsFile = None,
+    others_legitimate: given.OthersLegitimate = False,
+    card: given.CardField = None,
+    margin: given.Margin = 0.02,
+    as_json: AsJson = False,
+) -> None:
+    """Train as the version that the pipeline names was trained, on newer files; register it only if it is not worse.
+
+    Both are judged on the same days, the last ones of the files. Needs the extra `streamproc[train]`.
+    """
+    loaded, found = model_of(pipeline, model)
+    registry, version = champion_of(loaded, model, found)
+    champion = registry.manifest(model, version)
+    need_libraries(champion.algorithm)
+
+    from models.training.again import settings_of
+    from models.training.compare import compared
+    from models.training.train import check_history, train
+
+    scorer = registry.model(model, version)
+    same_features(model, champion.features, found.features)
+    settings, label = settings_of(champion), champion.data.label
+    with terminable():
+        plans, history = labelled_history(loaded, inputs, card, Where(label, labels, others_legitimate))
+        check_history(history)
+        _unseen(champion, history, settings.window)
+        plan = [plan.state_fingerprint for plan in plans]
+        trained = train(history, settings, name=model, label=label, plan=plan, tell=tell)
+    test = trained.test
+    comparison = compared(test.rows, scorer.score(test.rows.matrix), test.raw, settings.options.seed)
+    tell(_said(comparison, version))
+    if not comparison.not_worse(margin):
+        sys.stderr.write(f"not registered: it may be worse by more than {margin:g}; version {version} stays\n")
+        raise typer.Exit(WORSE)
+    register(registry, model, trained, Path(pipeline).parent, as_json)
+
+
+def _unseen(champion: Manifest, history: History, window: Window) -> None:
+    """What the champion has learned from would flatter it."""
+    from models.training.folds import folds
+
+    start = np.datetime64(folds(history, window)[-1].test.start, "ms")
+    if np.datetime64(champion.learned.stop.removesuffix("Z")) > start:
+        raise ConfigError(
+            f"the version that serves has learned from payments until {champion.learned.stop[:10]}, the days to "
+            f"compare on begin on {str(start)[:10]}",
+            hint="give newer files, too",
+        )
+
+
+def _said(found: Comparison, version: int) -> str:
+    return (
+        f"average precision on the same {found.cards:,} cards: version {version} {found.champion:.4f}, new "
+        f"{found.candidate:.4f}; difference {found.low:+.4f} to {found.high:+.4f} in 95 of 100"
+    )

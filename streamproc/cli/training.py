@@ -1,0 +1,195 @@
+"""What `train` and `retrain` have in common: from files to a history, and from a version to a registry."""
+
+from __future__ import annotations
+
+__all__ = [
+    "Where",
+    "champion_of",
+    "labelled_history",
+    "model_of",
+    "need_libraries",
+    "plain_history",
+    "register",
+    "same_features",
+    "tell",
+]
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from state.errors import ConfigError
+from streamproc.cli.options import refuse_unless
+from streamproc.cli.stdout import writing_stdout
+
+if TYPE_CHECKING:
+    from models.registry import Registry
+    from models.training.history import History
+    from models.training.train import Trained
+    from operators.plan import Plan
+    from streamproc.cli.labelled import Labels
+    from streamproc.language.model import Model, Pipeline
+
+LABEL_AT = "label_at"
+
+
+def need_libraries(algorithm: str) -> None:
+    """Refuse to begin without the extra `streamproc[train]`."""
+    from importlib.util import find_spec
+
+    learner = (algorithm,) if algorithm != "logistic" else ()
+    missing = [name for name in (*learner, "onnx") if find_spec(name) is None]
+    refuse_unless(
+        not missing, f"training needs {' and '.join(missing)}", "install them: pip install 'streamproc[train]'"
+    )
+
+
+def model_of(path: str, name: str) -> tuple[Pipeline, Model]:
+    """A pipeline, and its model of that name.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    from streamproc.language import load_pipeline
+    from streamproc.language.problems import nearest
+
+    pipeline = load_pipeline(path)
+    if name not in pipeline.models:
+        hint = nearest(name, pipeline.models) or f"models: {{{name}: {{registry: DIR, version: 1, features: [...]}}}}"
+        raise ConfigError(f"the pipeline {pipeline.pipeline} has no model {name}", hint=hint)
+    return pipeline, pipeline.models[name]
+
+
+class Where(NamedTuple):
+    """Where labels are; `file`: None: in the records."""
+
+    label: str
+    file: Path | None
+    others_legitimate: bool
+
+
+def champion_of(pipeline: Pipeline, name: str, model: Model) -> tuple[Registry, int]:
+    """The registry of a model, and its champion there by the pipeline's file.
+
+    Raises:
+        ConfigError: it has none, or there is no such registry.
+    """
+    from models.registry import open_registry
+
+    if model.served is None:
+        raise ConfigError(f"the model {name} has no registered version", hint="train it: `streamproc train`")
+    return open_registry(model.served.address(pipeline.folder)), model.served.version
+
+
+def same_features(name: str, trained: Sequence[str], now: Sequence[str]) -> None:
+    """Refuse to compare with a version that was trained with other features."""
+    if tuple(trained) != tuple(now):
+        raise ConfigError(
+            f"the registered version of {name} has other features than the pipeline: there is nothing to compare with",
+            hint="`streamproc train` makes the first version with these",
+        )
+
+
+def labelled_history(
+    pipeline: Pipeline, inputs: Sequence[str], card: str | None, where: Where
+) -> tuple[Sequence[Plan], History]:
+    """The plans, and what they make of the files."""
+    plans = _plans(pipeline)
+    return plans, _read(plans, inputs, _labels(plans[0], card, where))
+
+
+def plain_history(pipeline: Pipeline, inputs: Sequence[str]) -> History:
+    """What the plans make of files without labels."""
+    return _read(_plans(pipeline), inputs, None)
+
+
+def _plans(pipeline: Pipeline) -> Sequence[Plan]:
+    from streamproc.cli.labelled import Blank
+    from streamproc.language import compile_stages
+
+    return compile_stages(pipeline, models=Blank)
+
+
+def _read(plans: Sequence[Plan], inputs: Sequence[str], labels: Labels | None) -> History:
+    from models.training.history import joined
+    from operators.plan import streams_of
+    from streamproc.cli.columns import survey
+    from streamproc.cli.files import resolve_inputs
+    from streamproc.cli.labelled import read_history
+    from streamproc.cli.logs import configure_logs
+    from streamproc.cli.progress import Progress
+    from streamproc.cli.side_rows import file_pieces
+
+    configure_logs()
+    paths = resolve_inputs(inputs, plans)
+    decided, *others = streams_of(plans).items()
+    for name, stream in (decided, *others):
+        survey(paths[name], stream)
+    now_ms = time.time_ns() // 1_000_000
+    sides = {name: file_pieces(stream, paths[name], now_ms) for name, stream in others}
+    rows, parts = 0, []
+    with Progress("features", sum(path.stat().st_size for path in paths[decided[0]])) as progress:
+        for result, part in read_history(plans, paths[decided[0]], labels, sides):
+            parts.append(part)
+            rows += len(part.labels)
+            progress.update(result.progress, rows)
+    return joined(parts)
+
+
+def _labels(first: Plan, card: str | None, where: Where) -> Labels:
+    from streamproc.cli.labelled import Apart, Labels, read_labels
+
+    key = _card_of(first, card)
+    refuse_unless(
+        where.file is not None or not where.others_legitimate,
+        "--others-legitimate is for labels that are apart",
+        "give --labels, or leave it out",
+    )
+    if where.file is None:
+        return Labels(where.label, key)
+    name = first.stream.field(first.stream.id).source
+    return Labels(
+        where.label, key, Apart(read_labels(where.file, name, where.label, LABEL_AT), where.others_legitimate)
+    )
+
+
+def _card_of(first: Plan, card: str | None) -> str:
+    """The key that it has in the record."""
+    from streamproc.language.problems import nearest
+
+    names = [spec.name for spec in first.stream.fields]
+    name = card or ("card_id" if "card_id" in names else first.stream.key)
+    refuse_unless(
+        first.stream.format == "json",
+        f"labels are read out of JSON, Parquet and CSV, not out of the format {first.stream.format}",
+        "train with a pipeline that declares it as JSON",
+    )
+    if name not in names:
+        raise ConfigError(f"--card: the stream {first.stream.name} has no field {name}", hint=nearest(name, names))
+    return first.stream.field(name).source
+
+
+def tell(line: str) -> None:
+    """A line of progress, on stderr."""
+    sys.stderr.write(f"train: {line}\n")
+
+
+def register(models: Registry, name: str, trained: Trained, folder: Path, as_json: bool) -> None:
+    """Add a version, and say what it can do and how it is used; `folder`: the pipeline's."""
+    from models.manifest import CARD, MANIFEST
+    from models.registry import is_address
+
+    number = models.add(name, trained.files)
+    line, test = trained.manifest.threshold, trained.manifest.folds[-1]
+    there = models.where if is_address(models.where) else os.path.relpath(models.where, folder)
+    sys.stderr.write(
+        f"{models.where}/{name}/{number}: of the test's {test.test.frauds:,} frauds it finds {line.test_recall:.1%} "
+        f"at a score above {line.score:g}, with {line.test_false_positives:.3%} of the legitimate ones; see {CARD}\n"
+        f"use it: models: {{{name}: {{registry: {there}, version: {number}, features: [...]}}}}\n"
+    )
+    if as_json:
+        with writing_stdout():
+            sys.stdout.buffer.write(b'{"version":%d,"manifest":' % number + trained.files[MANIFEST].strip() + b"}\n")

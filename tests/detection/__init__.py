@@ -1,0 +1,1 @@
+"""benchmarks/detection: what it reads, when it learns, what it measures."""

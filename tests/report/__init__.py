@@ -1,0 +1,1 @@
+"""Reports as pages: their text, and what a browser makes of it."""
