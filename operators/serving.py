@@ -171,8 +171,11 @@ class ServedModel:
         return places < np.uint64(round(share * _PARTS))
 
     def _assembled(self, roles: Roles) -> Lineup:
-        """Versions that are open already are not opened again; those without a role are let go."""
-        known = {number: self._known.get(number) or self._opened(number) for number in roles.versions}
+        """Versions that are open already are not opened again; those without a role are let go. One that was absent may
+        be there now.
+        """
+        open_now = {n: one for n, one in self._known.items() if not isinstance(one.model, AbsentModel)}
+        known = {number: open_now.get(number) or self._opened(number) for number in roles.versions}
         challenger = None if roles.challenger is None else known[roles.challenger]
         self._known = known
         return Lineup(roles, known[roles.champion], challenger, tuple(known[number] for number in roles.shadows))

@@ -17,7 +17,7 @@ from operators.patterns.timeouts import TimedPatternOperator
 from operators.schema import Kind
 from operators.score import Model, ScoreOperator
 from operators.served_score import ServedScoreOperator
-from operators.serving import ServedModel
+from operators.serving import Lineup, ServedModel
 from operators.tables import LookupTable
 from operators.timed.spec import AlertSpec
 from operators.windows import spec as windows
@@ -214,7 +214,7 @@ class StepBuilder:
     def _scorer(self, item: ScoreItem) -> tuple[ScoreOperator, str]:
         """The step, and its file's digest."""
         model = self._open_model(self._folder / item.model.file)
-        self._check_absent(item, model)
+        self._check_absent(item, model, "every row")
         return ScoreOperator(item.name, model, item.model.features, item.model.tiers), model.digest
 
     def _served(self, item: ScoreItem, served: Served) -> tuple[ServedScoreOperator, str]:
@@ -226,15 +226,26 @@ class StepBuilder:
             lambda number: self._open_model(Registered(registry, item.name, number)),
             served.roles,
         )
-        for version in model.lineup.versions:
-            self._check_absent(item, version.model)
+        self._check_lineup(item, model.lineup)
         step = ServedScoreOperator(
             model, item.model.features, item.model.tiers, self.scope[served.by], served.shadow_budget / 1000
         )
         digests = [f"{number}:{digest}" for number, digest in model.digests.items()]
         return step, " ".join([*digests, f"{served.roles.share}", served.by])
 
-    def _check_absent(self, item: ScoreItem, model: object) -> None:
+    def _check_lineup(self, item: ScoreItem, lineup: Lineup) -> None:
+        """As `_check_absent`; without a shadow everything goes its way."""
+        self._check_absent(item, lineup.champion.model, "every row")
+        if lineup.challenger is not None:
+            self._check_absent(item, lineup.challenger.model, "every row of the challenger's")
+        for shadow in lineup.shadows:
+            if isinstance(shadow.model, AbsentModel):
+                self.warnings.append(
+                    f"shadow {shadow.number} of the model {item.name} cannot be loaded: {shadow.model.error.message}; "
+                    "until it can, at a restart, it has no scores"
+                )
+
+    def _check_absent(self, item: ScoreItem, model: object, rows: str) -> None:
         """One that is not there is borne only where the pipeline itself says what is to be done without a score."""
         if not isinstance(model, AbsentModel):
             return
@@ -242,5 +253,5 @@ class StepBuilder:
             raise model.error
         self.warnings.append(
             f"model {item.name} cannot be loaded: {model.error.message}; until it can, at a restart, "
-            f"every row takes its no_score: {item.model.no_score}"
+            f"{rows} takes its no_score: {item.model.no_score}"
         )

@@ -12,6 +12,7 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.absent import or_absent
 from models.registry import open_registry
 from operators.batch import Batch, Column, TaskRows
 from operators.operator import OperatorContext, OutputField
@@ -179,6 +180,26 @@ def test_what_cannot_be_opened_changes_nothing_and_says_why(registry: Path) -> N
     said = model.prepare({"fraud": [{"champion": 2}]})
     assert said is not None
     assert "SHA-256 differs" in said
+
+
+def test_a_version_that_was_absent_is_looked_for_again(registry: Path) -> None:
+    fraud = registry / "fraud"
+    (fraud / "1").rename(fraud / "gone")
+    opened = or_absent(lambda n: open_registry(str(registry)).model("fraud", n))
+    model = ServedModel("fraud", FEATURES, opened, Roles(1, 2, 0.5))
+    batch = rows(20)
+    operator(model).process(batch, NO_CONTEXT)
+    assert {(version, failed) for version, failed in zip(of(batch, "version"), of(batch, "failed"), strict=True)} == {
+        (None, True), (2, False),
+    }  # fmt: skip
+    said = model.prepare({"fraud": [row_of_roles("fraud", Roles(1), Roles(1))]})
+    assert said is not None
+    assert "there is no version 1" in said
+    (fraud / "gone").rename(fraud / "1")
+    assert model.prepare({"fraud": [row_of_roles("fraud", Roles(1), Roles(1))]}) is None
+    model.apply()
+    operator(model).process(batch, NO_CONTEXT)
+    assert of(batch, "version") == [1] * 20
 
 
 ROLES = st.builds(
