@@ -13,6 +13,7 @@ import typer
 from streamproc.cli.environment import EnvironmentName
 from streamproc.cli.loops import run_until_terminated, terminable
 from streamproc.cli.options import AsJson, LogUrl, PipelineOption
+from streamproc.cli.train_options import Share
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -47,9 +48,7 @@ def command(
     log: LogUrl,
     environment: EnvironmentName = None,
     role: Annotated[Role, typer.Option("--as", help="Its role from now on; none: out of work.")] = Role.CHAMPION,
-    share: Annotated[
-        float, typer.Option(metavar="SHARE", min=0.0001, max=1, help="Of a challenger: its share of the keys.")
-    ] = 0.1,
+    share: Share = 0.1,
     by: By = None,
     why: Why = None,
     as_json: AsJson = False,

@@ -13,7 +13,7 @@ import typer
 
 import streamproc.cli.train_options as given
 from state.errors import ConfigError
-from streamproc.cli.loops import terminable
+from streamproc.cli.loops import run_async, run_until_terminated, terminable
 from streamproc.cli.options import AsJson, PipelinePath
 from streamproc.cli.training import Where, labelled_history, model_of, need_libraries, picked, register, served_by, tell
 
@@ -29,6 +29,7 @@ WORSE = 1
 EXAMPLES = (
     "streamproc retrain bank.yaml --input april.parquet may.parquet --model fraud",
     "streamproc retrain bank.yaml --input may.parquet --model fraud --labels chargebacks.csv --others-legitimate",
+    "streamproc retrain bank.yaml --input may.parquet --model fraud --log kafka://localhost:9092 --share 0.05",
 )
 
 
@@ -41,14 +42,19 @@ def command(
     others_legitimate: given.OthersLegitimate = False,
     card: given.CardField = None,
     margin: given.Margin = 0.02,
+    log: given.RolesLog = None,
+    share: given.Share = 0.1,
     as_json: AsJson = False,
 ) -> None:
-    """Train as the version that the pipeline names was trained, on newer files; register it only if it is not worse.
+    """Train as the version that serves was trained, on newer files; register the new one only if it is not worse.
 
-    Both are judged on the same days, the last ones of the files. Needs the extra `streamproc[train]`.
+    Both are judged on the same days, the last ones of the files. The version that serves is the pipeline's, or with
+    --log the champion that is at work there; then the new one becomes its challenger. Needs `streamproc[train]`.
     """
     loaded, found = model_of(pipeline, model)
     registry, version = served_by(loaded, model, found)
+    if log is not None:
+        version = _at_work(pipeline, model, log)
     champion = registry.manifest(model, version)
     need_libraries(champion.algorithm)
 
@@ -71,7 +77,32 @@ def command(
     if not comparison.not_worse(margin):
         sys.stderr.write(f"not registered: it may be worse by more than {margin:g}; version {version} stays\n")
         raise typer.Exit(WORSE)
-    register(registry, model, trained, Path(pipeline).parent, as_json)
+    number = register(registry, model, trained, Path(pipeline).parent, as_json)
+    if log is not None:
+        _challenge(pipeline, model, log, (version, number), share)
+
+
+def _at_work(pipeline: str, model: str, log: str) -> int:
+    """The champion by the topic of roles."""
+    from streamproc.cli.log_directory import refuse_missing_log
+    from streamproc.cli.model_roles import roles_at_work
+
+    refuse_missing_log(log)
+    return run_async(roles_at_work(pipeline, model, log)).champion
+
+
+def _challenge(pipeline: str, model: str, log: str, versions: tuple[int, int], share: float) -> None:
+    """Let the second version challenge the first."""
+    from operators.serving import changed
+    from streamproc.cli.model_roles import declared, write_roles
+    from streamproc.cli.table_publisher import Who
+
+    champion, number = versions
+    who = Who.now(None, f"retrained, not worse than version {champion}")
+    told = run_until_terminated(
+        write_roles(declared(pipeline, model), log, who, lambda roles, _: changed(roles, number, "challenger", share))
+    )
+    sys.stderr.write(told.text() + "\n")
 
 
 def _unseen(champion: Manifest, history: History, window: Window) -> None:

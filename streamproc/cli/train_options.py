@@ -17,7 +17,9 @@ __all__ = [
     "ModelName",
     "OthersLegitimate",
     "Registry",
+    "RolesLog",
     "Seed",
+    "Share",
     "TestDays",
     "Threads",
     "TrainDays",
@@ -80,6 +82,15 @@ Budget = Annotated[
 CardsADay = Annotated[int, typer.Option(metavar="N", min=0, help="That analysts can look at; 0: any number.")]
 Seed = Annotated[int, typer.Option(metavar="N", min=0, max=2**31 - 1, help="The same one gives the same bytes.")]
 Threads = Annotated[int, typer.Option(metavar="N", min=1, max=1024, help="Of the library.")]
+RolesLog = Annotated[
+    str | None,
+    typer.Option(
+        "--log",
+        metavar="URL",
+        help="The pipeline's event log: compare with the champion at work, and make the new version its challenger.",
+    ),
+]
+Share = Annotated[float, typer.Option(metavar="SHARE", min=0.0001, max=1, help="Of the keys, for a challenger.")]
 Margin = Annotated[
     float,
     typer.Option(metavar="P", min=0.0, max=1.0, help="Of average precision: so much less counts as not worse."),

@@ -183,8 +183,8 @@ def tell(line: str) -> None:
     sys.stderr.write(f"train: {line}\n")
 
 
-def register(models: Registry, name: str, trained: Trained, folder: Path, as_json: bool) -> None:
-    """Add a version, and say what it can do and how it is used; `folder`: the pipeline's."""
+def register(models: Registry, name: str, trained: Trained, folder: Path, as_json: bool) -> int:
+    """Add a version, and say what it can do and how it is used; its number. `folder`: the pipeline's."""
     from models.manifest import CARD, MANIFEST
     from models.registry import is_address
 
@@ -199,3 +199,4 @@ def register(models: Registry, name: str, trained: Trained, folder: Path, as_jso
     if as_json:
         with writing_stdout():
             sys.stdout.buffer.write(b'{"version":%d,"manifest":' % number + trained.files[MANIFEST].strip() + b"}\n")
+    return number

@@ -205,8 +205,8 @@ def test_wrong_labels_apart_are_refused(cli: Cli, folder: Path) -> None:
         assert said in train(cli, *SHORT, "--labels", "labels.csv", code=2)
 
 
-def retrain(cli: Cli, margin: float = 0.02, code: int = 0) -> str:
-    done = cli("retrain", "shop.yaml", "--input", "p.ndjson", "--model", "fraud", "--margin", margin)
+def retrain(cli: Cli, margin: float = 0.02, code: int = 0, *more: object) -> str:
+    done = cli("retrain", "shop.yaml", "--input", "p.ndjson", "--model", "fraud", "--margin", margin, *more)
     assert done.code == code, done.err
     return done.err
 
@@ -222,6 +222,20 @@ def test_a_newer_model_that_is_not_worse_is_registered(cli: Cli, folder: Path) -
     assert second.search.trials == first.search.trials
     assert [fold.test.rows > 0 for fold in second.folds] == [True, True]
     assert (second.algorithm, second.features, second.data.delay_ms) == ("lightgbm", FEATURES, 2 * DAY)
+
+
+def test_it_challenges_the_champion_that_is_at_work(cli: Cli, folder: Path) -> None:
+    train(cli)
+    train(cli)
+    there = ("--pipeline", "shop.yaml", "--log", "file:log")
+    assert "there is no event log" in retrain(cli, 0.3, 2, "--log", "file:log")
+    assert cli("models", "activate", "fraud", 2, *there).code == 0
+    write(payments(3500, 28))
+    said = retrain(cli, 0.3, 0, "--log", "file:log", "--share", 0.05)
+    assert "cards: version 2 " in said
+    assert "fraud: champion 2, challenger 3 for 5.00% of the keys (before: champion 2)" in said
+    listed = json.loads(cli("models", "list", "--registry", "reg", *there, "--json").out)
+    assert [one["role"] for one in listed] == [None, "champion", "challenger, 5.00%"]
 
 
 def test_a_worse_one_is_not(cli: Cli, folder: Path) -> None:
