@@ -14,7 +14,10 @@ import pytest
 import typer.main
 
 from streamproc.cli.commands import app
+from streamproc.cli.compose import open_log
+from streamproc.cli.loops import run_async
 from streamproc.cli.main import run_command
+from streamproc.eventlog.contract import Headers, TopicPartition
 
 PIPELINE = """\
 pipeline: shop
@@ -42,6 +45,10 @@ rules:
 decision: {severity: [decline, review, approve], otherwise: approve, include: [amount, country, spend_sum_1h, share]}
 """
 START = datetime(2026, 5, 1, tzinfo=UTC)
+
+
+BOTH = pytest.mark.parametrize("log", ["file", pytest.param("kafka", marks=pytest.mark.kafka)], indirect=True)
+"""For the fixture `log`."""
 
 
 class Outcome(NamedTuple):
@@ -114,3 +121,31 @@ def payments(count: int, seed: int = 1, first: int = 0) -> list[dict[str, Any]]:
         for n in range(first, first + count)
     ]
     return rows + chance.sample(rows, count // 20)
+
+
+@pytest.fixture
+def log(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of a log, of the kind that `BOTH` names."""
+    if request.param == "file":
+        return f"file:{tmp_path}/log"
+    return f"kafka://{request.getfixturevalue('kafka_bootstrap')}"
+
+
+def journal(log: str, pipeline: str, partitions: int) -> list[tuple[Headers, bytes | None]]:
+    """The records of a journal."""
+
+    async def read() -> list[tuple[Headers, bytes | None]]:
+        opened, found = open_log(log), list[tuple[Headers, bytes | None]]()
+        scanner, tps = opened.scanner(), [TopicPartition(f"{pipeline}.journal", p) for p in range(partitions)]
+        ends = await opened.admin().end_offsets(tps)
+        for tp in tps:
+            scanner.seek(tp, 0)
+        while any(scanner.position(tp) < ends[tp] for tp in tps):
+            for chunk in await scanner.poll(100):
+                assert chunk.headers is not None
+                found += zip(chunk.headers, chunk.values, strict=True)
+        await scanner.close()
+        await opened.close()
+        return found
+
+    return run_async(read())

@@ -17,7 +17,7 @@ from streamproc.cli.compose import open_log
 from streamproc.cli.loops import run_async
 from streamproc.eventlog.contract import Headers, OutputRecords, TopicPartition
 from streamproc.runtime.journal import decode_entry
-from tests.cli.conftest import Cli, finish, start
+from tests.cli.conftest import BOTH, Cli, finish, journal, start
 
 PIPELINE = """\
 pipeline: NAME
@@ -44,14 +44,6 @@ NETWORKS = "network,expires,added_by\n10.0.0.0/8,,ana\n10.1.0.0/16,1970-01-01T00
 BINS = '{"bin": "4", "top": 10.5}\n{"bin": "4571", "top": "99.00", "added_by": "ben"}\n'
 
 Url = Callable[[], str]
-BOTH = pytest.mark.parametrize("log", ["file", pytest.param("kafka", marks=pytest.mark.kafka)], indirect=True)
-
-
-@pytest.fixture
-def log(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "file":
-        return f"file:{tmp_path}/log"
-    return f"kafka://{request.getfixturevalue('kafka_bootstrap')}"
 
 
 @pytest.fixture
@@ -101,22 +93,7 @@ def name_of(shop: Path) -> str:
 
 def journaled(log: str, name: str) -> set[tuple[tuple[str, int], ...]]:
     """The versions of tables that the journal names."""
-
-    async def read() -> set[tuple[tuple[str, int], ...]]:
-        opened, found = open_log(log), set()
-        scanner, tps = opened.scanner(), [TopicPartition(f"{name}.journal", p) for p in range(2)]
-        ends = await opened.admin().end_offsets(tps)
-        for tp in tps:
-            scanner.seek(tp, 0)
-        while any(scanner.position(tp) < ends[tp] for tp in tps):
-            for chunk in await scanner.poll(100):
-                assert chunk.headers is not None
-                found |= {decode_entry(headers)[0].tables for headers in chunk.headers}
-        await scanner.close()
-        await opened.close()
-        return found
-
-    return run_async(read())
+    return {decode_entry(headers)[0].tables for headers, _ in journal(log, name, 2)}
 
 
 def records(log: str, topic: str) -> list[tuple[bytes | None, bytes | None, Headers]]:

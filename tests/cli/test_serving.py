@@ -13,11 +13,8 @@ from typing import Any
 import pyarrow.ipc as ipc
 import pytest
 
-from streamproc.cli.compose import open_log
-from streamproc.cli.loops import run_async
-from streamproc.eventlog.contract import TopicPartition
 from streamproc.runtime.journal import decode_entry
-from tests.cli.conftest import Cli, start
+from tests.cli.conftest import BOTH, Cli, journal, start
 from tests.models.registered import by_hand, register
 
 PIPELINE = """\
@@ -38,14 +35,6 @@ rules:
 decision: {severity: [decline, approve], otherwise: approve, include: [fraud.version]}
 """
 WEIGHTS = ({"amount": 0.5}, {"amount": -1.0, "seen_1h": 0.0}, {"amount": 2.0})
-BOTH = pytest.mark.parametrize("log", ["file", pytest.param("kafka", marks=pytest.mark.kafka)], indirect=True)
-
-
-@pytest.fixture
-def log(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "file":
-        return f"file:{tmp_path}/log"
-    return f"kafka://{request.getfixturevalue('kafka_bootstrap')}"
 
 
 @pytest.fixture
@@ -165,25 +154,11 @@ def test_versions_change_while_workers_run(cli: Cli, shop: Path, log: str) -> No
 
 def journaled(log: str, name: str) -> list[tuple[tuple[tuple[str, int], ...], list[str | None]]]:
     """Of each journaled transaction: versions of tables, and what shadows said."""
-
-    async def read() -> list[tuple[tuple[tuple[str, int], ...], list[str | None]]]:
-        opened, found = open_log(log), []
-        scanner, tps = opened.scanner(), [TopicPartition(f"{name}.journal", p) for p in range(2)]
-        ends = await opened.admin().end_offsets(tps)
-        for tp in tps:
-            scanner.seek(tp, 0)
-        while any(scanner.position(tp) < ends[tp] for tp in tps):
-            for chunk in await scanner.poll(100):
-                assert chunk.headers is not None
-                for headers, value in zip(chunk.headers, chunk.values, strict=True):
-                    if value:
-                        rows = ipc.open_stream(value).read_all()
-                        found.append((decode_entry(headers)[0].tables, rows["fraud.shadows"].to_pylist()))
-        await scanner.close()
-        await opened.close()
-        return found
-
-    return run_async(read())
+    return [
+        (decode_entry(headers)[0].tables, ipc.open_stream(value).read_all()["fraud.shadows"].to_pylist())
+        for headers, value in journal(log, name, 2)
+        if value
+    ]
 
 
 @pytest.mark.parametrize("log", ["file"], indirect=True)
