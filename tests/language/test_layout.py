@@ -43,6 +43,10 @@ def test_examples_of_the_docs_are_laid_out(where: str, text: str) -> None:
     [
         ("a:   1\nb:\n    c: 2\n", "a: 1\nb:\n  c: 2\n"),
         ("a:\n- 1\n-   b: 2\n    c: 3\n", "a:\n  - 1\n  - b: 2\n    c: 3\n"),
+        (
+            "a:\n- 1\nb:\n    c: 2\n# d\ne:\n- - 1\n  - 2\nf: 3\n",
+            "a:\n  - 1\nb:\n  c: 2\n# d\ne:\n  - - 1\n    - 2\nf: 3\n",
+        ),
         ("a: {b:1, 'c':2,d: [ 1,2 ], e: }\n", "a: {b:1, 'c': 2, d: [1, 2], e: }\n"),
         ("\n\na: 1   \n\n\n\nb: 2\n\n\n", "a: 1\n\nb: 2\n"),
         ("a: 1", "a: 1\n"),
