@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import typer
 
 import streamproc.cli.train_options as given
@@ -107,6 +106,8 @@ def _challenge(pipeline: str, model: str, log: str, versions: tuple[int, int], s
 
 def _unseen(champion: Manifest, history: History, window: Window) -> None:
     """What the champion has learned from would flatter it."""
+    import numpy as np
+
     from models.training.folds import folds
 
     start = np.datetime64(folds(history, window)[-1].test.start, "ms")

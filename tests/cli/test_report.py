@@ -167,6 +167,13 @@ def test_two_pipelines_are_compared_both_ways(cli: Cli, folder: Path) -> None:
         assert (row["decision"], row["amount"], row["rules"]) == (one.action, given["Amount"], list(one.rules))
         assert row["fraud"] == (None if given["is_fraud"] is None else bool(given["is_fraud"]))
         assert "c" + str(one.card) not in row.values()
+    lines = Path("p.ndjson").read_text().splitlines(keepends=True)
+    Path("p.ndjson").write_text("".join(lines[:250]))
+    Path("q.ndjson").write_text("".join(lines[250:]))
+    again = backtest(cli, "--label", "is_fraud", "--compare", "other.yaml", "--input", "q.ndjson")
+    assert again.splitlines()[-1] == said.splitlines()[-1]
+    assert [json.loads(line) for line in Path("r.changes.ndjson").read_text().splitlines()] == listed
+    write([*rows(), rows()[-5]])
     backtest(cli, "--label", "is_fraud", "--compare", "shop.yaml")
     assert not Path("r.changes.ndjson").exists()
     assert "400 payments are decided alike, 0 more strictly by the other, 0 more mildly." in words()
