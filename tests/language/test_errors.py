@@ -169,7 +169,7 @@ CASES = [
     ("rules:\n", MODEL.replace("[amount]", "[country]"), "model fraud: the feature country is a string"),
     ("rules:\n", MODEL.replace("[amount]", "[amount], tiers: {a: 0, b: 90, c: 50}"), "tiers must rise"),
     ("rules:\n", MODEL.replace("[amount]", "[amount], tiers: {a: 10}"), "the first tier must begin at 0"),
-    ("rules:\n", MODEL.replace("file: f.onnx", "champion: fraud@12"), "model versions are not supported yet"),
+    ("rules:\n", MODEL.replace("file: f.onnx", "champion: fraud@12"), "unknown key 'champion' in model fraud"),
     ("rules:\n", "operators: {o: {operator: ops.py}}\nrules:\n", "'ops.py' does not name an operator (./ops.py:MyOp"),
     ("rules:\n", "operators: {o: {operator: './ops.py:Op'}}\nrules:\n", "there is no file ops.py"),
     ("rules:\n", "operators: {o: {operator: './../x.py:Op'}}\nrules:\n", "lies outside the pipeline's folder"),
