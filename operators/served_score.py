@@ -57,8 +57,8 @@ class ShadowBudget:
         taken, self.shed = self.shed, {}
         return taken
 
-    def now(self) -> float:
-        """Seconds of the clock; 0 without one."""
+    def seconds(self) -> float:
+        """Of the clock; 0 without one."""
         return 0.0 if self.clock is None else self.clock()
 
 
@@ -143,7 +143,7 @@ class ServedScoreOperator(Operator):
     ) -> dict[int, npt.NDArray[np.float64]] | None:
         """Scores by version, of those that have time."""
         told: dict[int, npt.NDArray[np.float64]] = {}
-        begun = before = self.budget.now()
+        begun = before = self.budget.seconds()
         for shadow in shadows:
             if not (len(matrix) and self.budget.allows(shadow.number, len(matrix), before - begun)):
                 continue
@@ -151,7 +151,7 @@ class ServedScoreOperator(Operator):
                 told[shadow.number] = shadow.score(matrix)
             except RecordError:
                 continue  # it decides nothing
-            now = self.budget.now()
+            now = self.budget.seconds()
             self.budget.took(shadow.number, len(matrix), now - before)
             before = now
         return told or None
