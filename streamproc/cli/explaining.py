@@ -5,17 +5,17 @@ from __future__ import annotations
 __all__ = ["explain_decisions", "opened", "why"]
 
 import asyncio
-import signal
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
 from models.explaining.catalogue import Catalogue
-from models.registry import is_address, open_registry
+from models.registry import open_registry
 from operators.plan import Plan
 from state.errors import ConfigError
 from streamproc.cli.common import compiled
 from streamproc.cli.compose import open_log
+from streamproc.cli.loops import until_signal
 from streamproc.clock import SystemClock
 from streamproc.language import load_pipeline
 from streamproc.services.explanations.explain import BlockExplainer, Explanation
@@ -42,8 +42,7 @@ def opened(path: str, registry: str | None) -> Opened:
     declared, folder = pipeline.models[plan.model.name], Path(pipeline.folder)
     where = registry
     if where is None and declared.served is not None:
-        where = declared.served.registry
-        where = where if is_address(where) else str(folder / where)
+        where = declared.served.address(pipeline.folder)
     catalogue = Catalogue(
         plan.model.name, folder / declared.file if declared.file else None, declared.features,
         None if where is None else open_registry(where),
@@ -72,13 +71,8 @@ async def explain_decisions(given: Opened, log_url: str, *, everything: bool, un
     """
     log = open_log(log_url)
     follower = Follower(given.plan, log, given.explainer, SystemClock(), everything=everything)
-    following = asyncio.ensure_future(follower.run(until_end=until_end))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, following.cancel)
     try:
-        await following
-    except asyncio.CancelledError:
-        pass
+        await until_signal(follower.run(until_end=until_end))
     finally:
         await log.close()
     said = f"{follower.written:,} explanations written to {topic_of(given.plan)}"

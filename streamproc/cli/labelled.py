@@ -7,7 +7,7 @@ plan, out of the same record; only a feature that the pipeline declares over it 
 
 from __future__ import annotations
 
-__all__ = ["Apart", "Blank", "Labels", "read_history", "read_labels"]
+__all__ = ["Apart", "Blank", "Labels", "kind_of", "label_rows", "read_history", "read_labels"]
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -133,21 +133,31 @@ def read_labels(path: Path, name: str, label: str, at: str) -> dict[str, tuple[i
     _check_column(path, label)
     shape = msgspec.defstruct("Label", [("id", Any, None), ("label", Any, None), ("at", Any, None)],
                               rename={"id": name, "label": label, "at": at}, gc=False)  # fmt: skip
-    decode, found = msgspec.json.Decoder(shape).decode, {}
+    found = {}
+    for row, place in label_rows(path, schema, msgspec.json.Decoder(shape).decode):
+        known = parse_timestamp(row.at) if isinstance(row.at, str) else row.at
+        if row.id is None or not isinstance(known, int) or isinstance(known, bool):
+            raise ConfigError(
+                f"a label has no {name if row.id is None else at}", place, "ids, and times as those of a stream"
+            )
+        found[str(row.id)] = kind_of(row.label, label, place), known
+    return found
+
+
+def label_rows(path: Path, schema: StreamSchema, decode: Callable[[bytes], Any]) -> Iterator[tuple[Any, Place]]:
+    """The rows of a file of labels as `decode` reads them, and where they stand.
+
+    Raises:
+        ConfigError: it cannot be read, or a row is no JSON object.
+    """
     for piece in read_file(path, schema):
         for record, number in zip(piece.rows, piece.numbers, strict=True):
             place = Place(str(path), number)
             try:
-                row: Any = decode(record)
+                row = decode(record)
             except msgspec.DecodeError:
                 raise ConfigError("this is no label: no JSON object", place) from None
-            known = parse_timestamp(row.at) if isinstance(row.at, str) else row.at
-            if row.id is None or not isinstance(known, int) or isinstance(known, bool):
-                raise ConfigError(
-                    f"a label has no {name if row.id is None else at}", place, "ids, and times as those of a stream"
-                )
-            found[str(row.id)] = kind_of(row.label, label, place), known
-    return found
+            yield row, place
 
 
 def read_history(

@@ -13,8 +13,8 @@ import msgspec
 from operators.schema import DataType, FieldSpec, Kind, StreamSchema
 from state.errors import ConfigError, Place
 from streamproc.cli.columns import file_columns, survey
-from streamproc.cli.files import check_file, read_file
-from streamproc.cli.labelled import kind_of
+from streamproc.cli.files import check_file
+from streamproc.cli.labelled import kind_of, label_rows
 from streamproc.language.problems import nearest
 
 
@@ -49,19 +49,13 @@ def read_labels(path: Path, key: str, label: str | None, kind: str | None) -> La
     labels: dict[str, int] = {}
     kinds: dict[str, str] = {}
     decode = msgspec.json.Decoder(dict[str, Any]).decode
-    for piece in read_file(path, schema):
-        for record, number in zip(piece.rows, piece.numbers, strict=True):
-            place = Place(str(path), number)
-            try:
-                row = decode(record)
-            except msgspec.DecodeError:
-                raise ConfigError("this is no label: no JSON object", place) from None
-            found = kind_of(row.get(label), label, place) if label else 1
-            if row.get(key) is None or found < 0:
-                continue
-            labels[str(row[key])] = found
-            if kind and row.get(kind) is not None:
-                kinds[str(row[key])] = str(row[kind])
+    for row, place in label_rows(path, schema, decode):
+        found = kind_of(row.get(label), label, place) if label else 1
+        if row.get(key) is None or found < 0:
+            continue
+        labels[str(row[key])] = found
+        if kind and row.get(kind) is not None:
+            kinds[str(row[key])] = str(row[kind])
     if not labels:
         raise ConfigError("there is no label in it", Place(str(path)), f"it needs {key}, and --label: what says fraud")
     return LabelsFile(labels, kinds, -1 if label else 0)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["TERMINATED", "leaving_quietly", "run_async", "run_until_terminated", "terminable"]
+__all__ = ["TERMINATED", "leaving_quietly", "run_async", "run_until_terminated", "terminable", "until_signal"]
 
 import os
 import signal
 import sys
 from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -59,6 +59,17 @@ def run_until_terminated(main: Coroutine[Any, Any, R]) -> R:
         if not terminated:
             raise
         raise SystemExit(TERMINATED) from None
+
+
+async def until_signal(work: Coroutine[Any, Any, None]) -> None:
+    """Work that SIGTERM and Ctrl-C end in order, as if it had come to its end."""
+    import asyncio
+
+    task = asyncio.ensure_future(work)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    with suppress(asyncio.CancelledError):
+        await task
 
 
 @contextmanager

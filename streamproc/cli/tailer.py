@@ -6,7 +6,6 @@ __all__ = ["tail"]
 
 import asyncio
 import select
-import signal
 import sys
 from collections.abc import Sequence
 
@@ -14,6 +13,7 @@ from msgspec.structs import replace
 
 from operators.plan import Plan
 from streamproc.cli.compose import open_log
+from streamproc.cli.loops import until_signal
 from streamproc.cli.stdout import writing_stdout
 from streamproc.cli.topic_lines import Lines, topic_lines
 from streamproc.eventlog.contract import Chunk, EventLog, TopicPartition
@@ -32,13 +32,8 @@ async def tail(plans: Sequence[Plan], topic: str, log_url: str, *, from_start: b
     """
     name, lines = topic_lines(topic, plans)
     log = open_log(log_url)
-    copying = asyncio.ensure_future(_copy(log, name, lines, from_start or until_end, until_end))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, copying.cancel)
     try:
-        await copying
-    except asyncio.CancelledError:
-        pass
+        await until_signal(_copy(log, name, lines, from_start or until_end, until_end))
     finally:
         await log.close()
 

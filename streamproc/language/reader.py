@@ -239,12 +239,6 @@ class Section:
                 check_identifier(name, outer.key_place(name))
                 yield name, Section(entry, f"{what} {name}", self.problems)
 
-    def later(self, key: str, what: str) -> None:
-        """A key that a later release will know: refuse it by name."""
-        self._known.append(key)
-        if key in self:
-            self.problems.add(f"{what} are not supported yet", self.key_place(key), f"remove {key!r} for now")
-
     def close(self) -> None:
         """Refuse the keys that nobody took, and name the missing ones (once: a misspelt key is not missing too)."""
         misspelt: set[str | None] = set()
