@@ -82,6 +82,8 @@ class Client(AIOKafkaClient):
         try:
             async with asyncio.timeout(timeout_ms / 1000 + _TIDY_S):  # aiokafka's own time-outs close what they opened
                 await self.bootstrap()
+                while not self.cluster.brokers():  # one that has just started, or stood still, knows no node yet
+                    await self.force_metadata_update()
         except (theirs.KafkaConnectionError, TimeoutError, OSError) as error:
             await self.sever()
             raise EventLogError(

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import pytest
 import uvloop
 
+from state.errors import EventLogError
 from streamproc.eventlog.kafka._aiokafka import AIOKafkaClient, MetadataRequest, errors
 from streamproc.eventlog.kafka.client import Client
 from streamproc.eventlog.kafka.settings import Settings
@@ -23,10 +24,10 @@ T = TypeVar("T")
 
 
 class Stub(asyncio.Protocol):
-    """A cluster of one node without topics."""
+    """A cluster of one node without topics; the first answers, as many as `unknown` holds, name not even that."""
 
-    def __init__(self, port: int) -> None:
-        self._port = port
+    def __init__(self, port: int, unknown: list[None]) -> None:
+        self._port, self._unknown = port, unknown
         self._received = b""
 
     def connection_made(self, transport: Any) -> None:
@@ -44,6 +45,9 @@ class Stub(asyncio.Protocol):
             known = ((API_VERSIONS, 0, 0), (METADATA, 0, 1))
             return struct.pack(">hi", 0, len(known)) + b"".join(struct.pack(">hhh", *each) for each in known)
         assert api_key == METADATA
+        if self._unknown:
+            self._unknown.pop()
+            return struct.pack(">iii", 0, -1, 0)
         host = b"127.0.0.1"
         node = struct.pack(">ih", NODE, len(host)) + host + struct.pack(">ih", self._port, -1)
         return struct.pack(">i", 1) + node + struct.pack(">ii", NODE, 0)
@@ -71,10 +75,10 @@ async def end_of_connections(client: Client) -> None:
 
 
 @asynccontextmanager
-async def connected() -> AsyncIterator[tuple[Client, asyncio.Server]]:
-    port = free_port()
-    server = await asyncio.get_running_loop().create_server(lambda: Stub(port), "127.0.0.1", port)
-    client = Client(f"127.0.0.1:{port}", Settings(), "client")
+async def connected(unknown: int = 0, **settings: Any) -> AsyncIterator[tuple[Client, asyncio.Server]]:
+    port, rest = free_port(), [None] * unknown
+    server = await asyncio.get_running_loop().create_server(lambda: Stub(port, rest), "127.0.0.1", port)
+    client = Client(f"127.0.0.1:{port}", Settings(**settings), "client")
     try:
         await client.connect()
         yield client, server
@@ -122,3 +126,21 @@ def test_who_asks_for_metadata_again_and_again_does_not_spin(there: bool) -> Non
             return rounds
 
     assert 0 < on_uvloop(run()) <= 12  # a slow machine makes fewer
+
+
+def test_a_cluster_that_does_not_know_its_nodes_yet_is_waited_for() -> None:
+    async def go() -> None:
+        async with connected(unknown=3) as (client, _):
+            assert client.get_random_node() == NODE
+
+    on_uvloop(go())
+
+
+def test_it_is_waited_for_within_the_bound() -> None:
+    async def go() -> None:
+        with pytest.raises(EventLogError, match="nobody answers") as caught:
+            async with connected(unknown=1_000_000, connect_timeout_ms=500):
+                pass
+        assert caught.value.retriable
+
+    on_uvloop(go())
