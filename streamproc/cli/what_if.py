@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["EXAMPLES", "command"]
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -54,14 +55,20 @@ def command(
         cards_a_day=cards_a_day, alert_cost=alert_cost, insult_cost=insult_cost, decline=decline,
     )  # fmt: skip
     plans = load_stages(pipeline)
+    from tempfile import TemporaryDirectory
+
     from streamproc.cli.log_directory import refuse_missing_log
     from streamproc.cli.logs import configure_logs
+    from streamproc.cli.what_if_answer import Answering
     from streamproc.cli.what_if_options import Asked, since_ms
     from streamproc.cli.what_if_run import what_if
 
     configure_logs()
     asked = Asked(pipeline, log, since_ms(since), checkpoints)
     refuse_missing_log(log)
-    found = run_until_terminated(what_if(plans, asked, options))
+    answering = Answering(plans[-1], asked, options)
+    with TemporaryDirectory(prefix="streamproc-what-if-") as directory:
+        run_until_terminated(what_if(plans, asked, answering, Path(directory)))
+    found = answering.answer()
     with writing_stdout():
         sys.stdout.write(found.line() if as_json else found.text())

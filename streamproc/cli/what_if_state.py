@@ -39,9 +39,9 @@ class Origins:
         self._stores = RocksRowStores(directory / "state")
         self._logger = structlog.get_logger("what-if")
 
-    def find(self, task: int, since_ms: int) -> Start:
-        """The newest checkpoint of this plan's state that was written before; else the oldest that was written since;
-        else nothing.
+    def find(self, task: int, since_ms: int, *, whole: bool) -> Start:
+        """The newest checkpoint of this plan's state that was written before; else nothing, if the log is `whole`; else
+        the oldest that was written since; else nothing.
 
         Raises:
             BlobStoreError: the store cannot be asked.
@@ -54,7 +54,8 @@ class Origins:
                 if manifest.cut.state_fingerprint == self._fingerprint and manifest.name in written
             ]
             before = [manifest for manifest in fits if written[manifest.name] <= since_ms]
-            for manifest in [*before, *reversed(fits[: len(fits) - len(before)])]:
+            since = [] if whole else fits[: len(fits) - len(before)]
+            for manifest in [*before, *reversed(since)]:
                 if (store := self._restored(task, manifest)) is not None:
                     return Start(store, LocalMeta.decode(manifest.cut.meta), written[manifest.name])
         return Start(NothingStored(), None, None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
-import shutil
+import sqlite3
 import time
 from collections import Counter
 from datetime import UTC, datetime
@@ -19,6 +19,9 @@ import pytest
 
 from tests.cli import chain, parallel
 from tests.cli.conftest import BOTH, PIPELINE, Cli, payments
+from tests.cli.test_serving import PIPELINE as SCORED
+from tests.cli.test_serving import WEIGHTS
+from tests.models.registered import by_hand, register
 
 Rows = list[dict[str, Any]]
 CHANGES = (
@@ -131,31 +134,50 @@ def test_it_says_what_a_run_of_the_changed_pipeline_decides(shop: Shop, cli: Cli
         assert all(was[row["id"]]["reasons"] == reasons(row["rules"]) for row in rows)
         assert "new.yaml" in page.read_text()
 
-    same = shop.what_if(shop.path, since, "--checkpoints", shop.checkpoints)
+    same = shop.what_if(shop.path, since, *given(shop))
     assert (same["payments"], same["same"], same["moves"]) == (len(ids), len(ids), [])
+
+
+def given(shop: Shop) -> tuple[object, ...]:
+    return "--checkpoints", shop.checkpoints
 
 
 def reasons(rules: list[str]) -> list[str]:
     return [{"many": "four payments in an hour"}.get(rule, rule) for rule in rules]
 
 
+def retention_takes(log: str, offset: int) -> None:
+    """Of all topics, in each partition what stands before `offset`."""
+    with sqlite3.connect(Path(log.removeprefix("file:")) / "log.sqlite3") as db:
+        db.execute("UPDATE partitions SET begin_offset = ? WHERE next_offset > ?", (offset, offset))
+    db.close()
+
+
 @pytest.mark.parametrize("log", ["file"], indirect=True)
-def test_state_comes_from_the_checkpoint(shop: Shop, cli: Cli, tmp_path: Path) -> None:
-    """Without it, and without the log's begin, counts would be too low, and it says so."""
-    shop.decide(payments(700))
+def test_without_a_checkpoint_before(shop: Shop, cli: Cli) -> None:
+    """All history, while the log has it; else the next checkpoint; else what there is: both are warned of."""
+    shop.decide(payments(500))
     since = now()
-    shop.decide(payments(600, seed=2, first=700))
-    kept = shop.checkpoints
-    late = tmp_path / "late"
-    shutil.copytree(kept, late)
-    for manifest in late.glob("*/*/manifests/*"):
-        if min(kept.glob(f"*/{manifest.parent.parent.name}/manifests/*")).name == manifest.name:
-            manifest.unlink()  # those before `since`
-    found = shop.what_if(shop.path, since, "--checkpoints", late)
-    assert [one["full"] for one in found["tasks"]] == [False] * 4
-    assert found["payments"] == 0 if "payments" in found else True
-    done = cli("what-if", shop.path, "--since", since, "--log", shop.log, "--checkpoints", late)
+    second, third = payments(300, seed=2, first=500), payments(300, seed=3, first=800)
+    shop.decide(second)
+    shop.decide(third)
+    for manifests in shop.checkpoints.glob("*/*/manifests"):
+        min(manifests.iterdir()).unlink()  # the one before `since`
+    ids, last = {row["Payment"] for row in [*second, *third]}, {row["Payment"] for row in third}
+    found = shop.what_if(shop.path, since, *given(shop))
+    assert (found["payments"], found["same"], found["moves"]) == (len(ids), len(ids), [])
+    assert {(one["checkpoint"], one["full"]) for one in found["tasks"]} == {(None, True)}
+
+    retention_takes(shop.log, 1)
+    found = shop.what_if(shop.path, since, *given(shop))
+    assert (found["payments"], found["same"], found["moves"]) == (len(last), len(last), [])
+    assert all(one["checkpoint"] and not one["full"] for one in found["tasks"])
+    done = cli("what-if", shop.path, "--since", since, "--log", shop.log, *given(shop))
     assert "warning: partitions 0, 1, 2, 3 began without what was before" in done.out
+
+    found = shop.what_if(shop.path, since)
+    assert {(one["checkpoint"], one["full"]) for one in found["tasks"]} == {(None, False)}
+    assert found["payments"] > len(last)
 
 
 @pytest.mark.parametrize("log", ["file"], indirect=True)
@@ -173,15 +195,31 @@ def test_a_damaged_checkpoint_is_passed_over(shop: Shop, cli: Cli) -> None:
         for blob in blobs:
             path = task / "files" / blob
             path.write_bytes(path.read_bytes()[:-1])
-    found = shop.what_if(shop.path, since, "--checkpoints", shop.checkpoints)
+    found = shop.what_if(shop.path, since, *given(shop))
     assert (found["same"], found["moves"]) == (found["payments"], [])
     assert all(one["full"] and one["checkpoint"] for one in found["tasks"])
+
+
+LAST = {
+    "chain": ("when: card_day_count >= 4", "when: card_day_count >= 4 and amount > 50"),
+    "beside": ("device_users >= 6", "device_users >= 5"),
+}
+
+
+def becomes(kind: str, row: dict[str, Any]) -> str:
+    """What the changed rule makes of a payment, by its features as they were decided on."""
+    was = str(row["decision"])
+    if kind == "beside":
+        return "decline" if row["device_users"] == 5 else was
+    if was != "decline" or row["amount"] > 50:
+        return was
+    return "review" if row["shop_day_count"] >= 8 else "approve"
 
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("kind", ["chain", "beside"])
 def test_the_last_stage_of_several_is_decided_again(cli: Cli, tmp_path: Path, kind: str) -> None:
-    rows: Rows = chain.payments(500) if kind == "chain" else parallel.payments(500)
+    rows: Rows = chain.rows(500) if kind == "chain" else parallel.payments(500)
     path = chain.chain(tmp_path) if kind == "chain" else parallel.beside(tmp_path)
     running = Shop(cli, path, f"file:{tmp_path}/log")
     running.decide(rows[:300])
@@ -191,20 +229,38 @@ def test_the_last_stage_of_several_is_decided_again(cli: Cli, tmp_path: Path, ki
     assert (same["same"], same["moves"]) == (same["payments"], [])
     assert all(one["full"] and one["checkpoint"] for one in same["tasks"])
 
-    old, new = ("card_day_count >= 4", "card_day_count >= 3") if kind == "chain" else ("users >= 6", "users >= 5")
+    old, new = LAST[kind]
     found = running.what_if(running.changed((old, new)), since, "--checkpoints", running.checkpoints)
     ids = {row["Payment"] for row in rows[300:]} - {row["Payment"] for row in rows[:300]}
     decided = [one for name, one in running.decisions().items() if name in ids]
-    hit = [one for one in decided if (one["card_day_count"] == 3 if kind == "chain" else one["device_users"] == 5)]
-    assert len(hit) >= 5
+    expected = Counter((one["decision"], becomes(kind, one)) for one in decided)
+    changed = {pair: count for pair, count in expected.items() if pair[0] != pair[1]}
+    assert changed
     assert found["payments"] == len(decided)
-    assert moves(found) == Counter((one["decision"], "decline") for one in hit)
+    assert moves(found) == changed
 
     first = ("over: 24h, name", "over: 23h, name")
     done = cli("what-if", running.changed(first), "--since", since, "--log", running.log)
     assert done.code == 2
     stage = "shops" if kind == "chain" else "cards"
     assert f"the stage {stage} is another one than at work" in done.err
+
+
+def test_rows_that_were_late_are_late_again(cli: Cli, tmp_path: Path) -> None:
+    """And, without a deadline, they are scored."""
+    register(tmp_path / "reg", "fraud", WEIGHTS[2])
+    path = tmp_path / "late.yaml"
+    path.write_text(SCORED.replace("NAME", "late").replace("partitions: 2", "partitions: 2\ndeadline: 1ms"))
+    late = Shop(cli, path, f"file:{tmp_path}/log")
+    amounts = [(n % 7) - 3.0 for n in range(200)]
+    rows = [{"id": f"p{n}", "card": f"c{n}", "amount": amount, "at": 500 + n} for n, amount in enumerate(amounts)]
+    late.decide(rows)
+    same = late.what_if(path, "1h")
+    assert (same["payments"], same["same"]) == (200, 200)
+    found = late.what_if(late.changed(("deadline: 1ms\n", "")), "1h")
+    high = sum(by_hand(WEIGHTS[2], {"amount": amount, "seen_1h": 0.0}) > 50 for amount in amounts)
+    assert 0 < high < 200
+    assert moves(found) == {("approve", "decline"): high}
 
 
 @pytest.mark.parametrize("log", ["file"], indirect=True)
@@ -218,7 +274,7 @@ def test_a_feature_more_is_decided_from_the_logs_begin(shop: Shop) -> None:
         ("  amount: amount\n", "  amount: amount\n  seen: {count: '*', over: 12h}\n"),
         ("when: spend_count_1h >= 4", "when: seen >= 9"),
     )
-    found = shop.what_if(new, since, "--checkpoints", shop.checkpoints)
+    found = shop.what_if(new, since, *given(shop))
     assert [(one["checkpoint"], one["full"]) for one in found["tasks"]] == [(None, True)] * 4
     assert moves(found)
     assert found["payments"] == found["same"] + found["stricter"] + found["milder"]
@@ -265,14 +321,12 @@ def test_what_is_refused(shop: Shop, cli: Cli, tmp_path: Path) -> None:
     assert "--labels without a report" in said("--since", "1h", "--labels", tmp_path / "x.csv")
     other = shop.changed(("pipeline: shop", "pipeline: shap"))
     assert "has decided nothing in this log" in said("--since", "1h", path=other)
-    for manifest in shop.checkpoints.glob("*/*/manifests/*"):
-        manifest.rename(manifest.with_name(manifest.name))
     (tmp_path / "elsewhere").mkdir()
     elsewhere = Shop(cli, tmp_path / "elsewhere" / "shop.yaml", f"file:{tmp_path}/elsewhere/log")
     elsewhere.path.write_text(shop.path.read_text())
     elsewhere.decide(payments(30, seed=9))
-    time.sleep(1.1)
-    elsewhere.decide(payments(30, seed=10, first=30))
-    done = cli("what-if", shop.path, "--since", "1h", "--log", shop.log, "--checkpoints", elsewhere.checkpoints)
-    assert done.code == 2
-    assert "is not of this log" in done.err or "begins behind" in done.err
+    since = now()
+    shop.decide(payments(30, first=30))
+    assert "is not of this log" in said("--since", since, "--checkpoints", elsewhere.checkpoints)
+    retention_takes(shop.log, 1)
+    assert "begins behind its checkpoint (a shorter --since)" in said("--since", since, *given(shop))
