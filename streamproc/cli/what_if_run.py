@@ -10,8 +10,8 @@ from __future__ import annotations
 __all__ = ["what_if"]
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +27,7 @@ from streamproc.cli.what_if_state import Origins, Start
 from streamproc.clock import SystemClock
 from streamproc.eventlog.contract import EventLog, TopicPartition
 from streamproc.runtime.again import DecideAgain
+from streamproc.runtime.executor import ThreadExecutor
 from streamproc.runtime.journal_reading import newest_entry
 from streamproc.runtime.tables_then import TablesThen
 
@@ -59,37 +60,31 @@ async def what_if(plans: Sequence[Plan], asked: Asked, answering: Answering, dir
     """
     plan = plans[-1]
     schemas = await asyncio.to_thread(schema_caches, plan.streams, SystemClock())
-    log = prepared_log(open_log(asked.log), plan.streams, schemas)
-    try:
+    async with AsyncExitStack() as stack:
+        log = prepared_log(open_log(asked.log), plan.streams, schemas)
+        stack.push_async_callback(log.close)
         await _check_before(plans, log)
+        journals = await _journals(plan, log)
+        executor = ThreadExecutor()
+        stack.push_async_callback(asyncio.to_thread, executor.close)
         engine, state = build_engine(plan, bytes(32), schemas=schemas)
         tables = None if plan.live is None else await TablesThen.read(log, plan.live)
-        again, journals = DecideAgain(engine, log, tables), await _journals(plan, log)
+        again = DecideAgain(engine, log, tables, executor)
+        origins = await asyncio.to_thread(Origins, plan, asked.checkpoints, directory)
+        stack.push_async_callback(asyncio.to_thread, origins.close)
+        progress = stack.enter_context(Progress("what-if", sum(journal.records for journal in journals)))
         done = rows = 0
-        with Progress("what-if", sum(journal.records for journal in journals)) as progress:
-            async with _origins(plan, asked, directory) as origins:
-                for task, journal in enumerate(journals):
-                    start = await asyncio.to_thread(origins.find, task, asked.since_ms, whole=journal.whole)
-                    answering.begin(_begun(task, start, journal, asked.since_ms))
-                    state.add_task(task, start.store)
-                    async for batch in again.run(task, start.meta, journal.end):
-                        answering.add(task, batch)
-                        rows += len(batch.offsets)
-                        progress.update(done + batch.at - journal.begin, rows)
-                    done += journal.records
-                    state.drop_task(task)
-                    await asyncio.to_thread(start.store.close)
-    finally:
-        await log.close()
-
-
-@asynccontextmanager
-async def _origins(plan: Plan, asked: Asked, directory: Path) -> AsyncIterator[Origins]:
-    origins = await asyncio.to_thread(Origins, plan, asked.checkpoints, directory)
-    try:
-        yield origins
-    finally:
-        await asyncio.to_thread(origins.close)
+        for task, journal in enumerate(journals):
+            start = await asyncio.to_thread(origins.find, task, asked.since_ms, whole=journal.whole)
+            answering.begin(_begun(task, start, journal, asked.since_ms))
+            state.add_task(task, start.store)
+            async for batch in again.run(task, start.meta, journal.end):
+                answering.add(task, batch)
+                rows += len(batch.offsets)
+                progress.update(done + batch.at - journal.begin, rows)
+            done += journal.records
+            state.drop_task(task)
+            await asyncio.to_thread(start.store.close)
 
 
 async def _journals(plan: Plan, log: EventLog) -> list[_Journal]:

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 __all__ = ["Again", "DecideAgain"]
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +23,7 @@ from state.errors import ConfigError
 from streamproc.eventlog.contract import Chunk, EventLog, TopicPartition
 from streamproc.runtime.deadline import unpacked
 from streamproc.runtime.engine import Engine
+from streamproc.runtime.executor import BlockingExecutor, to_its_end
 from streamproc.runtime.journal import JournalEntry, decode_entry, rejected_of
 from streamproc.runtime.reading import MergedFeed, stretch
 from streamproc.runtime.replay import accepted
@@ -61,8 +62,8 @@ class DecideAgain:
     `tables`: as they were; None: the plan has none that change.
     """
 
-    def __init__(self, engine: Engine, log: EventLog, tables: TablesThen | None) -> None:
-        self._engine, self._log, self._tables = engine, log, tables
+    def __init__(self, engine: Engine, log: EventLog, tables: TablesThen | None, executor: BlockingExecutor) -> None:
+        self._engine, self._log, self._tables, self._executor = engine, log, tables, executor
         self._topic = engine.plan.stream.topic
 
     async def run(self, task: int, start: LocalMeta | None, end: int) -> AsyncIterator[Again]:
@@ -116,7 +117,7 @@ class DecideAgain:
         entries = [record.entry for record in records]
         chunks = await feed.read([wanted for entry in entries for wanted in entry.ranges])
         if self._tables is not None:
-            await asyncio.to_thread(self._tables.put, entries[0].tables)
+            await to_its_end(self._executor.submit(partial(self._tables.put, entries[0].tables)))
         rows, mine = self._rows(task, chunks, entries)
         judged = self._engine.judge(rows, attempts_max=max(1, rows.size))  # nobody waits
         self._engine.publish()
