@@ -165,6 +165,7 @@ def test_what_cannot_be_opened_changes_nothing_and_says_why(registry: Path) -> N
     model = served(registry, Roles(1))
     for row in (
         {"champion": 9}, {"champion": 2, "challenger": 3}, {"champion": 0}, {"champion": 1, "shadows": "x"}, {},
+        {"champion": 1, "shadows": "9" * 5000},
     ):  # fmt: skip
         said = model.prepare({"fraud": [row]})
         assert said is not None
@@ -200,6 +201,25 @@ def test_a_version_that_was_absent_is_looked_for_again(registry: Path) -> None:
     model.apply()
     operator(model).process(batch, NO_CONTEXT)
     assert of(batch, "version") == [1] * 20
+
+
+def test_what_the_file_names_is_looked_for_again_too(registry: Path) -> None:
+    fraud = registry / "fraud"
+    for version in "12":
+        (fraud / version).rename(fraud / f"gone{version}")
+    opened = or_absent(lambda n: open_registry(str(registry)).model("fraud", n))
+    model = ServedModel("fraud", FEATURES, opened, Roles(1, 2, 0.5))
+    (fraud / "gone2").rename(fraud / "2")
+    said = model.prepare({})
+    assert said is not None
+    assert "there is no version 1" in said
+    model.apply()
+    assert model.lineup.challenger is not None
+    assert model.lineup.challenger.model.digest != "0" * 64  # the one that is there again has not to wait for the other
+    (fraud / "gone1").rename(fraud / "1")
+    assert model.prepare({}) is None
+    model.apply()
+    assert model.lineup.missing is None
 
 
 ROLES = st.builds(
