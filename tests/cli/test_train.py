@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 from pathlib import Path
@@ -16,7 +17,11 @@ pytest.importorskip("lightgbm")
 
 from models.manifest import Manifest
 from models.onnx import OnnxModel
+from operators.serving import Roles
 from state.errors import ConfigError
+from streamproc.cli.model_roles import declared, roles_at_work, write_roles
+from streamproc.cli.table_publisher import Who
+from streamproc.cli.training import register
 from streamproc.language import compile_stages, load_pipeline
 from tests.cli.conftest import Cli
 
@@ -236,6 +241,27 @@ def test_it_challenges_the_champion_that_is_at_work(cli: Cli, folder: Path) -> N
     assert "fraud: champion 2, challenger 3 for 5.00% of the keys (before: champion 2)" in said
     listed = json.loads(cli("models", "list", "--registry", "reg", *there, "--json").out)
     assert [one["role"] for one in listed] == [None, "champion", "challenger, 5.00%"]
+
+
+def test_it_challenges_no_champion_that_it_was_not_compared_with(
+    cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(cli)
+    train(cli)
+    there = ("--pipeline", "shop.yaml", "--log", "file:log")
+    assert cli("models", "activate", "fraud", 2, *there).code == 0
+    write(payments(3500, 28))
+
+    def meanwhile(*given: Any) -> int:
+        roles = write_roles(declared("shop.yaml", "fraud"), "file:log", Who.now(None, None), lambda *_: Roles(1))
+        asyncio.run(roles)
+        return register(*given)
+
+    monkeypatch.setattr("streamproc.cli.retrain.register", meanwhile)
+    said = retrain(cli, 0.3, 2, "--log", "file:log")
+    assert "version 3 was compared with version 2, but by now the champion is 1; no role was changed" in said
+    assert Path("reg/fraud/3").exists()
+    assert asyncio.run(roles_at_work("shop.yaml", "fraud", "file:log")) == Roles(1)
 
 
 def test_a_worse_one_is_not(cli: Cli, folder: Path) -> None:
