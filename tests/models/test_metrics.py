@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.training.calibrate import threshold_of
+from models.training.calibrate import beyond, threshold_of
 from models.training.folds import Window, folds, last_window, learned_from, rows_to_judge
 from models.training.history import DAY_MS, History
 from models.training.metrics import auc, average_precision, card_precision, measured, recall_at
@@ -141,3 +141,9 @@ def test_too_few_days_with_labels_are_told() -> None:
     apart = History(found.names, found.matrix, found.labels, found.times, found.cards, found.times, open_ended=True)
     with pytest.raises(ConfigError, match=r"cover 7 days, but for 5 whose labels are not in yet, 11 are needed"):
         folds(apart, Window(2, 2, 5 * DAY_MS, 1))
+
+
+@given(st.floats(1e-9, 1.0))
+def test_who_stands_at_the_line_is_not_above_what_is_written_of_it(chance: float) -> None:
+    served = 100.0 * float(np.float32(chance))  # ONNX gives float32
+    assert max(served, 100 * chance) < beyond(chance) <= 100 * chance + 0.0002
