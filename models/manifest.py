@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = [
     "CARD",
+    "FORM",
     "MANIFEST",
     "MODEL",
     "NATIVE",
@@ -20,6 +21,8 @@ __all__ = [
 
 import msgspec
 
+FORM = 1
+"""Of manifests that are written, and read."""
 MODEL, NATIVE, MANIFEST, CARD = "model.onnx", "native.txt", "manifest.json", "card.md"
 
 
@@ -126,7 +129,7 @@ class Manifest(msgspec.Struct, frozen=True):
     parity: Parity
     libraries: dict[str, str]
     baseline: dict[str, Bins] = {}
-    form: int = 1
+    form: int = FORM
 
     @property
     def digest(self) -> str:
