@@ -7,7 +7,7 @@ plan, out of the same record; only a feature that the pipeline declares over it 
 
 from __future__ import annotations
 
-__all__ = ["Apart", "Blank", "Labels", "kind_of", "label_rows", "read_history", "read_labels"]
+__all__ = ["Apart", "Labels", "kind_of", "label_rows", "read_history", "read_labels"]
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from models.training.history import History
 from operators.plan import Plan
@@ -35,20 +34,6 @@ _KINDS: dict[Any, int] = {1: 1, 0: 0, "1": 1, "0": 0, "true": 1, "false": 0, "Tr
 
 
 TEXT, TIME = DataType(Kind.STRING), DataType(Kind.TIMESTAMP)
-
-
-class Blank:
-    """Stands where the model will; nothing may depend on its scores, so it gives the same one to all."""
-
-    width = 0
-    digest = "0" * 64
-
-    def __init__(self, path: Path) -> None:
-        """`path`: of the model, which need not exist."""
-
-    def score(self, matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """0 each."""
-        return np.zeros(len(matrix))
 
 
 class Apart(NamedTuple):

@@ -113,10 +113,10 @@ def plain_history(pipeline: Pipeline, inputs: Sequence[str]) -> History:
 
 
 def _plans(pipeline: Pipeline) -> Sequence[Plan]:
-    from streamproc.cli.labelled import Blank
-    from streamproc.language import compile_stages
+    from models.absent import Blank
+    from streamproc.cli.common import compiled
 
-    return compile_stages(pipeline, models=Blank)
+    return compiled(pipeline, Blank)
 
 
 def _read(plans: Sequence[Plan], inputs: Sequence[str], labels: Labels | None) -> History:

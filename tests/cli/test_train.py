@@ -123,13 +123,22 @@ def test_what_it_learns_from_is_what_serving_gives(cli: Cli, folder: Path, monke
     monkeypatch.setattr(OnnxModel, "score", kept)
     cli("backtest", "shop.yaml", "--input", "p.ndjson", "--output", "out.parquet")
     digest = manifest().data.digest
+    from models.absent import Blank
     from models.training.history import joined
-    from streamproc.cli.labelled import Blank, Labels, read_history
+    from streamproc.cli.labelled import Labels, read_history
 
     plans = compile_stages(load_pipeline("shop.yaml"), models=Blank)
     history = joined([part for _, part in read_history(plans, [Path("p.ndjson")], Labels("is_fraud", "card"))])
     assert history.digest == digest
     assert history.matrix.tobytes() == b"".join(matrix.tobytes() for matrix in given)
+
+
+def test_a_pipeline_with_sql_statements_is_trained_too(cli: Cli, folder: Path) -> None:
+    with open("shop.yaml", "a") as file:
+        file.write("sql:\n  large: SELECT id, amount FROM payments WHERE amount > 1000\n")
+    train(cli, *SHORT, "--algorithm", "lightgbm")
+    drift = cli("models", "drift", "shop.yaml", "--input", "p.ndjson", "--model", "fraud")
+    assert drift.code == 0, drift.err
 
 
 def test_the_same_seed_gives_the_same_bytes(cli: Cli, folder: Path) -> None:
