@@ -36,8 +36,8 @@ class Period(msgspec.Struct, frozen=True):
 
 
 class Data(msgspec.Struct, frozen=True):
-    """All that was read. `digest`: SHA-256 of features, labels, times and cards. `label`: its column; `delay_ms`: until
-    it is known. `unlabelled`: rows of which it never is.
+    """All that was read. `digest`: SHA-256 of features, labels, times and cards. `label`: its column, "" of a list of
+    frauds; `delay_ms`: until it is known. `unlabelled`: rows of which it never is.
     """
 
     digest: str

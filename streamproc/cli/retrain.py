@@ -67,7 +67,7 @@ def command(
     places = picked(model, champion.features, found.features)
     settings, label = settings_of(champion), champion.data.label
     with terminable():
-        plans, history = labelled_history(loaded, inputs, card, Where(label, labels, others_legitimate))
+        plans, history = labelled_history(loaded, inputs, card, Where(label or None, labels, others_legitimate))
         check_history(history)
         _unseen(champion, history, settings.window)
         plan = [plan.state_fingerprint for plan in plans]

@@ -206,10 +206,33 @@ def test_labels_may_lie_apart_and_count_from_when_they_were_known(cli: Cli, fold
     assert [fold.test for fold in three.folds] == [fold.test for fold in one.folds]
 
 
+def test_a_list_of_frauds_means_what_it_means_to_backtest(cli: Cli, folder: Path) -> None:
+    """Without times: as the same labels in the payments; retrained from it, too."""
+    train(cli)
+    rows = payments()
+    frauds = [row for row in rows if row["is_fraud"]]
+    write([{key: value for key, value in row.items() if key != "is_fraud"} for row in rows])
+    Path("frauds.csv").write_text("id\n" + "".join(f"{row['id']}\n" for row in frauds))
+    given = "--model", "fraud", "--registry", "reg", "--labels", "frauds.csv"
+    done = cli("train", "shop.yaml", "--input", "p.ndjson", *given, *SHORT)
+    assert done.code == 0, done.err
+    assert "frauds.csv has no label_at: each label counts as known the label delay after its payment" in done.err
+    one, two = manifest(1), manifest(2)
+    assert one.digests == two.digests
+    assert (one.data.digest, two.data.label) == (two.data.digest, "")
+    assert "Label: a list of frauds, known 2 days" in Path("reg/fraud/2/card.md").read_text()
+    done = cli("train", "shop.yaml", "--input", "p.ndjson", *given[:-2], *SHORT)
+    assert (done.code, "nothing says what is a fraud" in done.err) == (2, True)
+    Path("shop.yaml").write_text(PIPELINE.replace("version: 1", "version: 2"))
+    assert "nothing says what is a fraud" in retrain(cli, code=2)
+
+
 def test_wrong_labels_apart_are_refused(cli: Cli, folder: Path) -> None:
     assert "--others-legitimate is for labels that are apart" in train(cli, *SHORT, "--others-legitimate", code=2)
     for content, said in (
-        ("id,is_fraud\n", "there is no column 'label_at'"),
+        ("id,is_fraud\n", "no payment has a label in the file of labels"),
+        ("id,is_fraud,label_at\np1,1,2026-01-01T00:00:00Z\np2,1,\n", "labels.csv:2: a label has no label_at"),
+        ("id,is_fraud,label_at\np1,1,\np2,1,2026-01-01T00:00:00Z\n", "labels.csv:2: a label has no label_at"),
         ("id,fraud,label_at\n", "there is no column 'is_fraud' of labels"),
         ("id,is_fraud,label_at\np1,1,soon\n", "labels.csv:1: a label has no label_at"),
         ("id,is_fraud,label_at\np1,9,2026-01-01T00:00:00Z\n", "labels.csv:1: the label is_fraud is neither"),
