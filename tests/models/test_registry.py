@@ -115,7 +115,11 @@ def test_harm_is_seen_at_every_load(
             registry.model("fraud", 1)
 
 
-def test_weights_elsewhere_are_refused_even_if_the_digest_is_right(trained: Trained) -> None:
+KEY, VALUE = b"\x0a\x08location", b"\x12\x0bweights.bin"
+
+
+@pytest.mark.parametrize("entry", [KEY + VALUE, VALUE + KEY, VALUE + b"\x0a\x88\x00location"])
+def test_weights_elsewhere_are_refused_even_if_the_digest_is_right(entry: bytes, trained: Trained) -> None:
     import hashlib
 
     import onnx
@@ -127,6 +131,11 @@ def test_weights_elsewhere_are_refused_even_if_the_digest_is_right(trained: Trai
         set_external_data(tensor, "weights.bin")
         tensor.ClearField("raw_data")
     content = model.SerializeToString()
+    size = len(KEY + VALUE)
+    assert b"\x6a%c" % size + KEY + VALUE in content
+    content = content.replace(b"\x6a%c" % size + KEY + VALUE, b"\x6a%c" % len(entry) + entry)
+    if len(entry) == size:  # else the lengths of what is around it differ
+        assert len(onnx.load_from_string(content).graph.initializer[0].external_data) > 0
     manifest = msgspec.structs.replace(trained.manifest, digests={MODEL: hashlib.sha256(content).hexdigest()})
     registry = Registry("reg", MemoryBlobs(random.Random(1)))
     registry.add("fraud", {MODEL: content, MANIFEST: msgspec.json.encode(manifest), CARD: b""})
