@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from models.absent import Blank
 from models.training.boosting import BoostedTrees
 from models.training.history import History, joined
 from models.training.learners import Fitted, Options
 from models.training.linear import sigmoid
-from streamproc.cli.labelled import Blank, read_history
+from streamproc.cli.labelled import read_history
 from streamproc.language import compile_stages, load_pipeline
 from streamproc.language.model import Pipeline
 from streamproc.services.generator import FRAUD_KINDS, SEQUENCE_KINDS, GeneratorOptions, generate, write_ndjson

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -77,13 +78,24 @@ def test_nobody_gets_anothers_number(tmp_path: Path, trained: Trained) -> None:
     assert sorted(found) == registry.versions("fraud") == list(range(1, 13))
 
 
+def changed(**keys: object) -> Callable[[bytes], bytes]:
+    """A manifest that says something else."""
+    return lambda content: json.dumps({**json.loads(content), **keys}).encode()
+
+
 @pytest.mark.parametrize(
     ("file", "harm", "said"),
     [
         (MODEL, lambda content: content[:-1] + b"x", "model.onnx is not the registered file: its SHA-256 differs"),
         (MODEL, lambda content: None, "reg/fraud/1/model.onnx is missing"),
         (NATIVE, lambda content: content + b" ", "native.txt is not the registered file"),
-        (MANIFEST, lambda content: b"{}", "manifest.json is no manifest of a model: .*(restore it, or train anew)"),
+        (MANIFEST, lambda content: b"{}", "is no manifest of a model: .*restore it, or remove its folder and train"),
+        (MANIFEST, lambda content: b"\xff" + content, "manifest.json is no manifest of a model"),
+        (MANIFEST, changed(form=2), r"no manifest of a model: its form is 2, this release knows 1"),
+        (MANIFEST, changed(digests={}), "its digests are not those of model.onnx and native.txt"),
+        (MANIFEST, changed(digests={MODEL: "0" * 64, "../../x": "0" * 64}), "its digests are not those of model.onnx"),
+        (MANIFEST, changed(digests={MODEL: ""}), "its digests are not those of model.onnx"),
+        (MANIFEST, changed(features=[]), "it names no features"),
         (MANIFEST, lambda content: None, "there is no version 1 of the model fraud"),
     ],
 )
@@ -103,7 +115,11 @@ def test_harm_is_seen_at_every_load(
             registry.model("fraud", 1)
 
 
-def test_weights_elsewhere_are_refused_even_if_the_digest_is_right(trained: Trained) -> None:
+KEY, VALUE = b"\x0a\x08location", b"\x12\x0bweights.bin"
+
+
+@pytest.mark.parametrize("entry", [KEY + VALUE, VALUE + KEY, VALUE + b"\x0a\x88\x00location"])
+def test_weights_elsewhere_are_refused_even_if_the_digest_is_right(entry: bytes, trained: Trained) -> None:
     import hashlib
 
     import onnx
@@ -115,6 +131,11 @@ def test_weights_elsewhere_are_refused_even_if_the_digest_is_right(trained: Trai
         set_external_data(tensor, "weights.bin")
         tensor.ClearField("raw_data")
     content = model.SerializeToString()
+    size = len(KEY + VALUE)
+    assert b"\x6a%c" % size + KEY + VALUE in content
+    content = content.replace(b"\x6a%c" % size + KEY + VALUE, b"\x6a%c" % len(entry) + entry)
+    if len(entry) == size:  # else the lengths of what is around it differ
+        assert len(onnx.load_from_string(content).graph.initializer[0].external_data) > 0
     manifest = msgspec.structs.replace(trained.manifest, digests={MODEL: hashlib.sha256(content).hexdigest()})
     registry = Registry("reg", MemoryBlobs(random.Random(1)))
     registry.add("fraud", {MODEL: content, MANIFEST: msgspec.json.encode(manifest), CARD: b""})
