@@ -24,9 +24,7 @@ class Labels(NamedTuple):
         """The last label of each, int8; -1: there is none."""
         if not len(self.ids):
             return np.full(len(ids), UNKNOWN, np.int8)
-        places = (
-            np.searchsorted(self.ids, ids, side="right") - 1
-        )  # -1: the last one, which is another
+        places = np.searchsorted(self.ids, ids, side="right") - 1  # -1: the last one, which is another
         found: Kinds = np.where(self.ids[places] == ids, self.kinds[places], UNKNOWN).astype(np.int8)
         return found
 

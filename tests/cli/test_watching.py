@@ -18,6 +18,11 @@ import pytest
 pytest.importorskip("onnx")
 
 from models.drift import bins_of
+from streamproc.cli.compose import open_log
+from streamproc.cli.loops import run_async
+from streamproc.cli.watching import Wanted, opened
+from streamproc.eventlog.contract import OutputRecords, TopicPartition
+from streamproc.services.watching.follow import Label
 from tests.cli.conftest import Cli, finish, start
 from tests.models.registered import by_hand, register
 
@@ -257,6 +262,57 @@ def test_a_version_that_is_gone_is_left_out_and_said(cli: Cli, decided: Path, tm
         assert [one, shadow] == [whole["figures"]["versions"][0], whole["figures"]["versions"][2]]
         assert (two["drift"], two["threshold"], two["flagged"]) == ([], None, None)
         assert two["alerts"] == whole["figures"]["versions"][1]["alerts"]
+
+
+def append(folder: Path, topic: str, record: bytes) -> None:
+    """A record that somebody else wrote."""
+
+    async def write() -> None:
+        log = open_log(f"file:{folder}/log")
+        appender = log.appender()
+        await appender.append([OutputRecords(TopicPartition(topic, 0), [None], [record], 0)])
+        await appender.close()
+        await log.close()
+
+    run_async(write())
+
+
+@pytest.mark.timeout(120)
+def test_what_is_no_block_or_no_label_is_left_out_and_said(cli: Cli, decided: Path, tmp_path: Path) -> None:
+    labels = ("--labels-stream", "labels", "--label", "fraud")
+    reports(cli, decided, tmp_path / "good", *labels)
+    for name in ("shop.yaml", "reg", "log"):
+        copy = shutil.copy if name == "shop.yaml" else shutil.copytree
+        copy(decided / name, tmp_path / name)
+    append(tmp_path, "shop.journal", b"no block")
+    append(tmp_path, "shop.labels", b'{"id": "p1", "fraud": 7, "label_at": 1}')
+    said = reports(cli, tmp_path, tmp_path / "bad", *labels)
+    assert "a block cannot be watched" in said
+    assert "records are no labels" in said
+    assert contents(tmp_path / "good") == contents(tmp_path / "bad")
+
+
+@pytest.mark.parametrize(
+    ("record", "wanted"),
+    [
+        ('{"id": "a", "fraud": 1, "label_at": 5, "number": 3}', Label("a", 1, 5)),
+        ('{"id": "a", "fraud": false, "label_at": "1970-01-01T00:00:01Z"}', Label("a", 0, 1000)),
+        ('{"id": "a", "label_at": 5}', Label("a", -1, 5)),
+        ('{"id": "a", "fraud": 2, "label_at": 5}', None),
+        ('{"fraud": 1, "label_at": 5}', None),
+        ('{"id": "a", "fraud": 1}', None),
+        ('{"id": "a", "fraud": 1, "label_at": "soon"}', None),
+        ("[]", None),
+        ("{", None),
+    ],
+)
+def test_records_of_labels(record: str, wanted: Label | None, tmp_path: Path) -> None:
+    (tmp_path / "shop.yaml").write_text(PIPELINE)
+    (tmp_path / "reg").mkdir()
+    stream = opened(str(tmp_path / "shop.yaml"), Wanted(None, "labels", "fraud", False, "7d", 35, 1000)).stream
+    assert stream is not None
+    assert stream.topic == "shop.labels"
+    assert stream.read(record.encode()) == wanted
 
 
 def scraped(port: int) -> dict[str, float]:

@@ -275,10 +275,10 @@ def test_the_bootstrap_is_about_what_resampled_payments_give() -> None:
     for shift in (1.6, 1.0):
         frauds, legitimate = chance.normal(50 + 10 * shift, 10, 60), chance.normal(50, 10, 600)
         both.append(tuple(np.rint(part * 100).clip(0, BINS - 1).astype(np.int64) for part in (frauds, legitimate)))
-    counts = [tuple(np.bincount(part, minlength=BINS) for part in one) for one in both]
-    found = bootstrap_difference(counts[0], counts[1], 4000)  # type: ignore[arg-type]
+    counts: list[Any] = [tuple(np.bincount(part, minlength=BINS) for part in one) for one in both]
+    found = bootstrap_difference(counts[0], counts[1], 4000)
     assert found is not None
-    assert found == bootstrap_difference(counts[0], counts[1], 4000)  # type: ignore[arg-type]
+    assert found == bootstrap_difference(counts[0], counts[1], 4000)
     labels = np.repeat(np.array([1, 0], np.int8), (60, 600))
 
     def resampled(one: Any) -> float:
