@@ -23,6 +23,11 @@ class _Rows(msgspec.Struct):
 
 class _Written(msgspec.Struct):
     figures: _Rows
+    matured: bool
+
+    def beats(self, other: DayReport) -> bool:
+        """Whether it is of more than `other`."""
+        return self.figures.rows > other.figures.rows or self.matured > other.matured
 
 
 class Reports:
@@ -38,7 +43,8 @@ class Reports:
             raise ConfigError(f"--report: {folder} cannot be made: {error.strerror}") from None
 
     def write(self, report: DayReport) -> None:
-        """Unless that is what is there. One of more payments stays: the journal no longer has all of the day's.
+        """Unless that is what is there. One of more payments stays, and one of mature labels before one whose are not:
+        the log has lost some of what it was made of.
 
         Raises:
             ConfigError: it cannot be written.
@@ -47,9 +53,9 @@ class Reports:
         text = msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
         try:
             before = path.read_bytes() if path.exists() else b""
-            if (there := _rows_of(before)) > report.figures.rows:
-                _logger.warning("the report stays: the journal has fewer payments of that day", day=report.day,
-                                reported=there, found=report.figures.rows)  # fmt: skip
+            if (there := _written(before)) is not None and there.beats(report):
+                _logger.warning("the report stays: the log has less of that day", day=report.day,
+                                reported=there.figures.rows, found=report.figures.rows)  # fmt: skip
                 return
             page = path.with_suffix(".html")
             if before == text and page.exists():
@@ -61,11 +67,11 @@ class Reports:
         self.written += 1
 
 
-def _rows_of(text: bytes) -> int:
+def _written(text: bytes) -> _Written | None:
     try:
-        return msgspec.json.decode(text, type=_Written).figures.rows
+        return msgspec.json.decode(text, type=_Written)
     except msgspec.DecodeError:
-        return 0
+        return None
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -66,7 +66,7 @@ class LabelsFile:
 
     def __init__(self, path: Path, name: str, label: str) -> None:
         self._path, self._name, self._label = path, name, label
-        self._seen: tuple[int, ...] = ()
+        self._seen: tuple[int, ...] | None = None
 
     def read(self, watch: Watch) -> None:
         """Give its labels to `watch`, if it is another one than the last time.
@@ -83,6 +83,7 @@ class LabelsFile:
         watch.replace_labels(stable_hashes64(list(found)), np.array(times, np.int64), np.array(kinds, np.int8))
 
     def _look(self) -> tuple[int, ...]:
+        """What changes with the file; (): there is none."""
         try:
             found = self._path.stat()
         except OSError:

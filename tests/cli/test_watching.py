@@ -231,13 +231,14 @@ def test_started_again_it_says_what_it_would_have_said(cli: Cli, decided: Path, 
     after = read(tmp_path / "once")
     assert after["1970-01-01"] == before["1970-01-01"]
     assert after["1970-01-04"]["figures"]["labelled"] > before["1970-01-04"]["figures"]["labelled"]
-    # A journal that lacks what was reported changes no report.
+    # A log that lacks what was reported changes no report.
     said = reports(cli, decided, tmp_path / "once", *labels, log="half")
     assert "0 daily reports" in said
+    assert contents(tmp_path / "twice") == contents(tmp_path / "once")
     cut = json.loads((tmp_path / "once" / "shop-1970-01-08.json").read_text())
     cut["figures"]["rows"] += 1
     (tmp_path / "once" / "shop-1970-01-08.json").write_text(json.dumps(cut))
-    assert "the journal has fewer payments of that day" in reports(cli, decided, tmp_path / "once", *labels)
+    assert "the log has less of that day" in reports(cli, decided, tmp_path / "once", *labels)
     assert read(tmp_path / "once")["1970-01-08"] == cut
 
 
@@ -386,10 +387,14 @@ def test_metrics_follow_labels_as_they_arrive(decided: Path, tmp_path: Path) -> 
         (["--report", "r", "--label-delay", "week"], "--label-delay"),
     ],
 )
-def test_wrong_use_is_refused(more: list[str], said: str, cli: Cli, decided: Path) -> None:
+def test_wrong_use_is_refused(
+    more: list[str], said: str, cli: Cli, decided: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     done = cli("models", "watch", decided / "shop.yaml", "--log", f"file:{decided}/log", "--until-end", *more)
     assert done.code == 2, done.err
     assert said in done.err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_model_without_versions_is_refused(cli: Cli, tmp_path: Path) -> None:
