@@ -39,6 +39,7 @@ from streamproc.cli import (
     test,
     train,
     validate,
+    what_if,
     why,
 )
 from streamproc.cli.environment import EnvironmentCommand
@@ -85,6 +86,7 @@ app.command("feed", epilog=_example(feed), cls=EnvironmentCommand)(feed.command)
 app.command("publish-table", epilog=_example(publish_table), cls=EnvironmentCommand)(publish_table.command)
 app.command("tail", epilog=_example(tail), cls=EnvironmentCommand)(tail.command)
 app.command("backtest", epilog=_example(backtest), cls=backtest.BacktestCommand)(backtest.command)
+app.command("what-if", epilog=_example(what_if), cls=EnvironmentCommand)(what_if.command)
 app.command("sql", epilog=_example(sql), cls=sql.SqlCommand)(sql.command)
 app.command("test", epilog=_example(test))(test.command)
 app.command("train", epilog=_example(train), cls=backtest.BacktestCommand)(train.command)

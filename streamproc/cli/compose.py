@@ -65,7 +65,8 @@ class RunOptions(msgspec.Struct, frozen=True):
     """Where a worker runs: its log, its state directory, its port for metrics (None: none).
 
     `notes`: the descriptor of what it shares with the parent that supervises it (runtime/notes.py), if one does.
-    `checkpoints`: address of a blob store for copies of the state, every `checkpoint_seconds` and at a clean stop.
+    `checkpoints`: address of a blob store for copies of the state, every `checkpoint_seconds` and at a clean stop;
+    the first of each day stays for `checkpoint_days`.
     """
 
     log_url: str
@@ -75,6 +76,7 @@ class RunOptions(msgspec.Struct, frozen=True):
     notes: int | None = None
     checkpoints: str | None = None
     checkpoint_seconds: float = 30.0
+    checkpoint_days: int = 0
 
 
 def replay_horizon_ms(options: RunOptions) -> int:
@@ -316,8 +318,9 @@ async def _checkpointer(
     # Each worker's own: one may still be sending a task's files when another one of the pod copies them.
     directory = options.state / plan.home / "checkpoints" / f"{settings.instance}-{settings.index}"
     await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)  # of a worker that was killed
+    kept = Checkpoints(blobs, plan.home, days=options.checkpoint_days)
     return Checkpointer(
-        Checkpoints(blobs, plan.home), states, sender=_sender(stack), clock=clock, metrics=metrics,
+        kept, states, sender=_sender(stack), clock=clock, metrics=metrics,
         directory=directory, every_s=options.checkpoint_seconds, stage=plan.stage, topic=plan.stream.topic,
     )  # fmt: skip
 
