@@ -23,6 +23,7 @@ from streamproc.cli import (
     models_list,
     models_rollback,
     models_show,
+    models_watch,
     new,
     publish_table,
     repartition,
@@ -102,6 +103,7 @@ _models.command("show", epilog=_example(models_show))(models_show.command)
 _models.command("activate", epilog=_example(models_activate), cls=EnvironmentCommand)(models_activate.command)
 _models.command("rollback", epilog=_example(models_rollback), cls=EnvironmentCommand)(models_rollback.command)
 _models.command("drift", epilog=_example(models_drift), cls=backtest.BacktestCommand)(models_drift.command)
+_models.command("watch", epilog=_example(models_watch), cls=EnvironmentCommand)(models_watch.command)
 app.add_typer(_models, name="models")
 
 _state = typer.Typer(rich_markup_mode=None, help="Look at the state and its checkpoints; nothing is changed.")

@@ -19,7 +19,6 @@ import gc
 import os
 import shutil
 import signal
-import socket
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +34,7 @@ from state.held import HeldRows
 from state.worker_state import WorkerState
 from streamproc.cli.calls import beside, make_callers
 from streamproc.cli.formats import prepared_log, schema_caches
+from streamproc.cli.listening import listen
 from streamproc.cli.secrets import derived, digest_key, pan_secret
 from streamproc.clock import SystemClock
 from streamproc.runtime.engine import Engine
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from streamproc.eventlog.contract import EventLog
     from streamproc.runtime.checkpointer import Checkpointer
     from streamproc.runtime.executor import NetworkExecutor, ThreadExecutor
-    from streamproc.runtime.health import HealthServer
     from streamproc.runtime.metrics import WorkerMetrics
     from streamproc.runtime.notes import Notes, Orders
     from streamproc.runtime.partition_task import PartitionTask
@@ -202,7 +201,7 @@ async def run_worker(
             started(worker.stop)
         health = HealthServer(metrics.registry, lambda: worker.ready and not watchdog.stalled)
         stack.push_async_callback(health.close)
-        await _listen(health, options.metrics_host, options.metrics_port)
+        await listen(health, options.metrics_host, options.metrics_port)
         admin, horizon_ms = log.admin(), settings.replay_horizon_ms
         watches = [watch_loop(clock, metrics.loop_lag_seconds)]
         watches += [
@@ -338,25 +337,6 @@ def _orders_of_parent(fd: int | None, engines: Sequence[Engine]) -> tuple[Notes 
     for engine in engines:
         engine.condemned = {(TopicPartition(*source), offset) for source, offset in orders.refused}
     return notes, orders
-
-
-async def _listen(health: HealthServer, host: str, port: int | None) -> None:
-    if port is None:
-        return
-    try:
-        await health.start(host, port)
-    except OSError as error:
-        raise ConfigError(
-            f"nothing can listen on {host}:{port}: {_system_reason(error)}",
-            hint="give another --metrics-port or --metrics-host",
-        ) from error
-
-
-def _system_reason(error: OSError) -> str:
-    """The system's words: asyncio puts its own before them. Those of the name service have numbers of their own."""
-    if isinstance(error, socket.gaierror) or error.errno is None:
-        return str(error.strerror or error)
-    return os.strerror(error.errno)
 
 
 def _calm_garbage_collector() -> None:
