@@ -25,6 +25,7 @@ __all__ = [
     "TrainDays",
     "Trials",
     "Weight",
+    "delay_ms",
 ]
 
 from enum import StrEnum
@@ -102,3 +103,18 @@ Margin = Annotated[
     float,
     typer.Option(metavar="P", min=0.0, max=1.0, help="Of average precision: so much less counts as not worse."),
 ]
+
+
+def delay_ms(text: str) -> int:
+    """`--label-delay` in ms.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    from state.errors import ConfigError
+    from streamproc.language.units import parse_duration
+
+    try:
+        return 0 if text == "0" else parse_duration(text)
+    except ValueError as error:
+        raise ConfigError(f"--label-delay: {error}", hint="0: known at once") from None

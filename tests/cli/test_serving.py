@@ -158,9 +158,13 @@ def test_versions_change_while_workers_run(cli: Cli, shop: Path, log: str) -> No
     assert "come out otherwise" not in errors
     entries = journaled(log, shop.read_text().splitlines()[0].removeprefix("pipeline: "))
     assert len({dict(tables).get(topic) for tables, _ in entries for topic in dict(tables)}) >= 4  # each change is seen
+    again = cli("what-if", shop, "--since", "1h", "--log", log, "--json")
+    assert again.code == 0, again.err
+    said = json.loads(again.out)
+    assert said["same"] == said["payments"] == running.fed  # each by the version of then
     texts = [json.loads(text) for _, texts in entries for text in texts if text]
     assert texts
-    assert all(said.keys() == {"3"} for said in texts)
+    assert all(one.keys() == {"3"} for one in texts)
 
 
 def journaled(log: str, name: str) -> list[tuple[tuple[tuple[str, int], ...], list[str | None]]]:
