@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("lightgbm")
 
 from models.manifest import CARD, MANIFEST, MODEL, NATIVE, Manifest
-from models.registry import Registry, open_registry
+from models.registry import OutOfReachError, Registry, open_registry
 from models.training.folds import Window
 from models.training.learners import Options
 from models.training.train import Settings, Trained, train
@@ -22,6 +22,7 @@ from state.blobs import BlobStore, DirectoryBlobs
 from state.errors import BlobStoreError, ConfigError
 from state.memory import MemoryBlobs
 from tests.models.test_export import rows
+from tests.state.s3 import SECRET
 
 DAY = 86_400_000
 
@@ -33,9 +34,12 @@ def trained() -> Trained:
     return train(history, settings, name="fraud", label="fraud", plan=[], tell=lambda line: None)
 
 
-@pytest.fixture(params=["directory", "bucket"])
+@pytest.fixture(params=["directory", "bucket", "s3"])
 def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
-    return DirectoryBlobs(tmp_path / "reg") if request.param == "directory" else MemoryBlobs(random.Random(1))
+    if request.param == "directory":
+        return DirectoryBlobs(tmp_path / "reg")
+    store: BlobStore = MemoryBlobs(random.Random(1)) if request.param == "bucket" else request.getfixturevalue("s3")
+    return store
 
 
 def test_versions_count_and_load(blobs: BlobStore, trained: Trained) -> None:
@@ -141,6 +145,20 @@ def test_weights_elsewhere_are_refused_even_if_the_digest_is_right(entry: bytes,
     registry.add("fraud", {MODEL: content, MANIFEST: msgspec.json.encode(manifest), CARD: b""})
     with pytest.raises(ConfigError, match="keeps its weights in other files"):
         registry.model("fraud", 1)
+
+
+def test_a_registry_in_a_bucket(s3_place: str, trained: Trained) -> None:
+    registry = open_registry(f"{s3_place}/", new=True)
+    assert registry.names() == []
+    with ThreadPoolExecutor(4) as pool:
+        assert sorted(pool.map(lambda _: registry.add("fraud", trained.files), range(4))) == [1, 2, 3, 4]
+    assert open_registry(s3_place).versions("fraud") == [1, 2, 3, 4]
+    assert open_registry(s3_place).model("fraud", 4).digest == trained.manifest.digest
+    with pytest.raises(ConfigError, match=f"there is no version 5 of the model fraud in {s3_place}"):
+        registry.model("fraud", 5)
+    with pytest.raises(OutOfReachError, match="the registry s3://none-of-ours cannot be read: cannot list") as caught:
+        open_registry("s3://none-of-ours").names()
+    assert SECRET not in str(caught.value)
 
 
 def test_an_address_and_a_directory_that_is_not_there(tmp_path: Path) -> None:
