@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["SHIFTED", "Drift", "bins_of", "drift_of", "shares_of", "stability"]
+__all__ = ["SHIFTED", "Drift", "bins_of", "counts_of", "drift_of", "drift_of_counts", "shares_of", "stability"]
 
 from collections.abc import Sequence
 from typing import Any
@@ -42,12 +42,21 @@ def bins_of(column: Column) -> Bins:
     return Bins(found, shares_of(column, found), len(column))
 
 
-def shares_of(column: Column, edges: Sequence[float]) -> tuple[float, ...]:
-    """The share of rows up to each edge, above the last one, and (last) missing."""
+def counts_of(column: Column, edges: Sequence[float]) -> npt.NDArray[np.int64]:
+    """Rows up to each edge, above the last one, and (last) missing: int64 (edges + 2,)."""
     missing = np.isnan(column)
     places = np.searchsorted(np.array(edges, np.float64), column[~missing].astype(np.float64), side="left")
-    counts = [*np.bincount(places, minlength=len(edges) + 1).tolist(), int(missing.sum())]
-    return tuple(count / max(len(column), 1) for count in counts)
+    return np.append(np.bincount(places, minlength=len(edges) + 1), missing.sum()).astype(np.int64)
+
+
+def shares_of(column: Column, edges: Sequence[float]) -> tuple[float, ...]:
+    """The same as shares of the rows."""
+    return _shares(counts_of(column, edges).tolist())
+
+
+def _shares(counts: Sequence[int]) -> tuple[float, ...]:
+    rows = max(sum(counts), 1)
+    return tuple(count / rows for count in counts)
 
 
 def stability(then: Sequence[float], now: Sequence[float], rows_then: int, rows_now: int) -> float:
@@ -67,11 +76,16 @@ def stability(then: Sequence[float], now: Sequence[float], rows_then: int, rows_
 
 def drift_of(name: str, then: Bins, column: Column) -> Drift:
     """A column of today against what was learned from."""
-    now = shares_of(column, then.edges)
-    noise = (len(now) - 1) * (1 / max(then.rows, 1) + 1 / max(len(column), 1))
+    return drift_of_counts(name, then, counts_of(column, then.edges).tolist())
+
+
+def drift_of_counts(name: str, then: Bins, counts: Sequence[int]) -> Drift:
+    """The same of rows that were counted by the bins' edges, as `counts_of` does."""
+    now, rows = _shares(counts), sum(counts)
+    noise = (len(now) - 1) * (1 / max(then.rows, 1) + 1 / max(rows, 1))
     return Drift(
         name,
-        round(stability(then.shares, now, then.rows, len(column)), 6),
+        round(stability(then.shares, now, then.rows, rows), 6),
         round(noise, 6),
         then.shares[-1],
         round(now[-1], 6),

@@ -77,6 +77,7 @@ class Checkpoints:
         blobs: where they are.
         pipeline: its name; several pipelines may share a store.
         keep: how many complete ones `collect` keeps of each task.
+        days: of how many days, by the store's clock and in UTC, it keeps the first one, too.
         grace_ms: what `collect` leaves alone for its youth, by the store's clock.
         nonce: gives 16 hexadecimal digits, never the same twice in this store.
     """
@@ -87,6 +88,7 @@ class Checkpoints:
         pipeline: str,
         *,
         keep: int = KEEP,
+        days: int = 0,
         grace_ms: int = GRACE_MS,
         nonce: Callable[[], str] = lambda: secrets.token_hex(8),
     ) -> None:
@@ -94,7 +96,7 @@ class Checkpoints:
             raise ValueError("at least one checkpoint is kept")
         self._blobs = blobs
         self._pipeline = pipeline
-        self._keep = keep
+        self._keep, self._days = keep, days
         self._grace_ms = grace_ms
         self._nonce = nonce
         self._digests: dict[int, dict[_Identity, str]] = {}
@@ -267,7 +269,9 @@ class Checkpoints:
     def collect(self, task: int) -> Collected:
         """Remove what no checkpoint to be kept needs; safe at any time, from any pod, killed anywhere."""
         folder = Folder(self._pipeline, task)
-        return Collector(self._blobs, folder, keep=self._keep, grace_ms=self._grace_ms, nonce=self._nonce).run()
+        return Collector(
+            self._blobs, folder, keep=self._keep, grace_ms=self._grace_ms, nonce=self._nonce, days=self._days
+        ).run()
 
     def discard(self, manifest: Manifest) -> None:
         """Forget a checkpoint at once, such as one of a history that the journal does not know.

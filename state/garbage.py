@@ -22,7 +22,9 @@ A collector
   C8  deletes the candidates that were not spared
   C9  deletes its sweep, and those read before C2 that name nothing that was there at C4
 
-"Kept" are the newest N manifests all of whose files are there. Why no file f of a manifest M that is kept is deleted:
+"Kept" are the newest N manifests all of whose files are there, and of each of the last days, if any are asked for, the
+first such manifest: which one that is does not change while newer ones come. "From the oldest kept on" is from the
+oldest of the N on, and those of days. Why no file f of a manifest M that is kept is deleted:
 
 1. M was there at C4: f was spared, at C5, or was no candidate.
 2. M came after C4, and f was sent by M's writer, at W5. To be a candidate f was there at C1, so W2 was before C1, and
@@ -93,9 +95,12 @@ class Collected(NamedTuple):
 
 
 class View(NamedTuple):
-    """Manifests of a task by name, the marks of aborted ones, what cannot be read, what is not ours, and the time."""
+    """Manifests of a task by name and when they were written, the marks of aborted ones, what cannot be read, what is
+    not ours, and the time.
+    """
 
     manifests: dict[str, Manifest]
+    written_ms: dict[str, int]
     aborted: frozenset[str]
     unreadable: tuple[Unreadable, ...]
     foreign: tuple[str, ...]
@@ -124,7 +129,20 @@ class _Sweeps(NamedTuple):
         )
 
 
+class _Kept(NamedTuple):
+    """Names of manifests that stay: from `floor` on, which is empty, below every name, if there are fewer than asked
+    for; and those of `days`.
+    """
+
+    floor: str
+    days: frozenset[str]
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and (name >= self.floor or name in self.days)
+
+
 _R = TypeVar("_R", Manifest, Intent, Sweep)
+_DAY_MS = 86_400_000
 
 
 def _record(blobs: BlobStore, blob: Blob, kind: type[_R], what: str) -> _R | None:
@@ -164,7 +182,8 @@ def read_manifests(blobs: BlobStore, folder: Folder, known: View | None = None) 
         elif found is not None:
             manifests[name] = found
     now_ms = max((blob.modified_ms for blob in listed), default=-1)
-    return View(manifests, frozenset(aborted), tuple(unreadable), tuple(foreign), now_ms)
+    written_ms = {blob.name.removeprefix(folder.manifests): blob.modified_ms for blob in listed}
+    return View(manifests, written_ms, frozenset(aborted), tuple(unreadable), tuple(foreign), now_ms)
 
 
 def read_sweeps(blobs: BlobStore, folder: Folder) -> _Sweeps:
@@ -188,14 +207,17 @@ class Collector:
 
     Args:
         keep: how many complete checkpoints stay, at least 1.
+        days: of how many days the first one stays, too.
         grace_ms: files and intents younger than this are left alone; see the module's text.
         nonce: gives 16 hexadecimal digits, never the same twice.
     """
 
-    def __init__(self, blobs: BlobStore, folder: Folder, *, keep: int, grace_ms: int, nonce: Callable[[], str]) -> None:
+    def __init__(
+        self, blobs: BlobStore, folder: Folder, *, keep: int, grace_ms: int, nonce: Callable[[], str], days: int = 0
+    ) -> None:
         self._blobs = blobs
         self._folder = folder
-        self._keep = keep
+        self._keep, self._days = keep, days
         self._grace_ms = grace_ms
         self._sweep = nonce()
 
@@ -213,16 +235,16 @@ class Collector:
         intents = self._intents()  # C3
         view = read_manifests(self._blobs, self._folder, before)  # C4
         present = self._files()
-        floor = self._floor(view, present)
-        held_back = bool(intents.unreadable) or any(bad.name >= floor for bad in view.unreadable)
-        doomed = [] if held_back else self._doomed(candidates, intents, view, floor)  # C5
+        kept = self._kept(view, present)
+        held_back = bool(intents.unreadable) or any(bad.name >= kept.floor for bad in view.unreadable)
+        doomed = [] if held_back else self._doomed(candidates, intents, view, kept)  # C5
         now_ms = max(view.now_ms, *_times(present), *_times(intents.blobs))
         self._end_intents(intents, view, now_ms)  # C6
-        dropped = [] if held_back else self._drop(view, floor)  # C7
+        dropped = [] if held_back else self._drop(view, kept)  # C7
         self._delete(self._folder.files, doomed)  # C8
         self._end_sweeps(sweeps, present, own=bool(candidates))  # C9
         return Collected(
-            kept=tuple(manifest.name for manifest in view.newest_first if manifest.name >= floor),
+            kept=tuple(manifest.name for manifest in view.newest_first if manifest.name in kept),
             dropped=len(dropped),
             files_deleted=len(doomed),
             bytes_deleted=sum(files[name].size for name in doomed),
@@ -236,19 +258,23 @@ class Collector:
         listed = self._blobs.list_blobs(self._folder.files)
         return {blob.name.removeprefix(self._folder.files): blob for blob in listed}
 
-    def _floor(self, view: View, files: dict[str, Blob]) -> str:
-        """The name of the oldest kept manifest; empty, which is below every name, if there are fewer than `keep`."""
-        complete = (
+    def _kept(self, view: View, files: dict[str, Blob]) -> _Kept:
+        complete = [
             manifest.name
             for manifest in view.newest_first
             if all(name in files and files[name].size == size for name, size in manifest.blobs.items())
-        )
-        kept = [name for name, _ in zip(complete, range(self._keep), strict=False)]
-        return kept[-1] if len(kept) == self._keep else ""
+        ]
+        newest = complete[: self._keep]
+        now_ms = max(view.now_ms, *_times(files))
+        firsts: dict[int, str] = {}
+        for name in reversed(complete if self._days else ()):
+            firsts.setdefault(view.written_ms[name] // _DAY_MS, name)
+        days = frozenset(name for day, name in firsts.items() if now_ms // _DAY_MS - day <= self._days)
+        return _Kept(newest[-1] if len(newest) == self._keep else "", days)
 
     def _unnamed(self, view: View, files: dict[str, Blob]) -> list[str]:
         """Files of ours, old enough, that no manifest from the oldest kept on names."""
-        named = _named(view, self._floor(view, files))
+        named = _named(view, self._kept(view, files))
         now_ms = max(view.now_ms, *_times(files))
         return [
             name
@@ -276,8 +302,8 @@ class Collector:
             digests.update(found.digests if found else ())
         return _Intents(frozenset(digests), standing, tuple(unreadable))
 
-    def _doomed(self, candidates: list[str], intents: _Intents, view: View, floor: str) -> list[str]:
-        named = _named(view, floor)
+    def _doomed(self, candidates: list[str], intents: _Intents, view: View, kept: _Kept) -> list[str]:
+        named = _named(view, kept)
         return [name for name in candidates if digest_of(name) not in intents.digests and name not in named]
 
     def _end_intents(self, intents: _Intents, view: View, now_ms: int) -> None:
@@ -300,9 +326,9 @@ class Collector:
             )
         )
 
-    def _drop(self, view: View, floor: str) -> list[str]:
+    def _drop(self, view: View, kept: _Kept) -> list[str]:
         names = view.manifests.keys() | view.aborted | {bad.name for bad in view.unreadable}
-        old = sorted(name for name in names if name < floor)
+        old = sorted(name for name in names if name not in kept)
         self._delete(self._folder.manifests, old)
         return old
 
@@ -318,9 +344,9 @@ class Collector:
             self._blobs.delete([prefix + name for name in names])
 
 
-def _named(view: View, floor: str) -> set[str]:
-    """Blobs named by manifests from `floor` on, whether complete or not."""
-    return {blob for name, manifest in view.manifests.items() if name >= floor for blob in manifest.blobs}
+def _named(view: View, kept: _Kept) -> set[str]:
+    """Blobs named by kept manifests and by what is newer, whether complete or not."""
+    return {blob for name, manifest in view.manifests.items() if name in kept for blob in manifest.blobs}
 
 
 def _times(files: dict[str, Blob]) -> Iterable[int]:

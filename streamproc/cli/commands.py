@@ -23,6 +23,7 @@ from streamproc.cli import (
     models_list,
     models_rollback,
     models_show,
+    models_watch,
     new,
     publish_table,
     repartition,
@@ -38,6 +39,7 @@ from streamproc.cli import (
     test,
     train,
     validate,
+    what_if,
     why,
 )
 from streamproc.cli.environment import EnvironmentCommand
@@ -84,6 +86,7 @@ app.command("feed", epilog=_example(feed), cls=EnvironmentCommand)(feed.command)
 app.command("publish-table", epilog=_example(publish_table), cls=EnvironmentCommand)(publish_table.command)
 app.command("tail", epilog=_example(tail), cls=EnvironmentCommand)(tail.command)
 app.command("backtest", epilog=_example(backtest), cls=backtest.BacktestCommand)(backtest.command)
+app.command("what-if", epilog=_example(what_if), cls=EnvironmentCommand)(what_if.command)
 app.command("sql", epilog=_example(sql), cls=sql.SqlCommand)(sql.command)
 app.command("test", epilog=_example(test))(test.command)
 app.command("train", epilog=_example(train), cls=backtest.BacktestCommand)(train.command)
@@ -100,6 +103,7 @@ _models.command("show", epilog=_example(models_show))(models_show.command)
 _models.command("activate", epilog=_example(models_activate), cls=EnvironmentCommand)(models_activate.command)
 _models.command("rollback", epilog=_example(models_rollback), cls=EnvironmentCommand)(models_rollback.command)
 _models.command("drift", epilog=_example(models_drift), cls=backtest.BacktestCommand)(models_drift.command)
+_models.command("watch", epilog=_example(models_watch), cls=EnvironmentCommand)(models_watch.command)
 app.add_typer(_models, name="models")
 
 _state = typer.Typer(rich_markup_mode=None, help="Look at the state and its checkpoints; nothing is changed.")

@@ -19,7 +19,6 @@ import gc
 import os
 import shutil
 import signal
-import socket
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +34,7 @@ from state.held import HeldRows
 from state.worker_state import WorkerState
 from streamproc.cli.calls import beside, make_callers
 from streamproc.cli.formats import prepared_log, schema_caches
+from streamproc.cli.listening import listen
 from streamproc.cli.secrets import derived, digest_key, pan_secret
 from streamproc.clock import SystemClock
 from streamproc.runtime.engine import Engine
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from streamproc.eventlog.contract import EventLog
     from streamproc.runtime.checkpointer import Checkpointer
     from streamproc.runtime.executor import NetworkExecutor, ThreadExecutor
-    from streamproc.runtime.health import HealthServer
     from streamproc.runtime.metrics import WorkerMetrics
     from streamproc.runtime.notes import Notes, Orders
     from streamproc.runtime.partition_task import PartitionTask
@@ -66,7 +65,8 @@ class RunOptions(msgspec.Struct, frozen=True):
     """Where a worker runs: its log, its state directory, its port for metrics (None: none).
 
     `notes`: the descriptor of what it shares with the parent that supervises it (runtime/notes.py), if one does.
-    `checkpoints`: address of a blob store for copies of the state, every `checkpoint_seconds` and at a clean stop.
+    `checkpoints`: address of a blob store for copies of the state, every `checkpoint_seconds` and at a clean stop;
+    the first of each day stays for `checkpoint_days`.
     """
 
     log_url: str
@@ -76,6 +76,7 @@ class RunOptions(msgspec.Struct, frozen=True):
     notes: int | None = None
     checkpoints: str | None = None
     checkpoint_seconds: float = 30.0
+    checkpoint_days: int = 0
 
 
 def replay_horizon_ms(options: RunOptions) -> int:
@@ -200,7 +201,7 @@ async def run_worker(
             started(worker.stop)
         health = HealthServer(metrics.registry, lambda: worker.ready and not watchdog.stalled)
         stack.push_async_callback(health.close)
-        await _listen(health, options.metrics_host, options.metrics_port)
+        await listen(health, options.metrics_host, options.metrics_port)
         admin, horizon_ms = log.admin(), settings.replay_horizon_ms
         watches = [watch_loop(clock, metrics.loop_lag_seconds)]
         watches += [
@@ -317,8 +318,9 @@ async def _checkpointer(
     # Each worker's own: one may still be sending a task's files when another one of the pod copies them.
     directory = options.state / plan.home / "checkpoints" / f"{settings.instance}-{settings.index}"
     await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)  # of a worker that was killed
+    kept = Checkpoints(blobs, plan.home, days=options.checkpoint_days)
     return Checkpointer(
-        Checkpoints(blobs, plan.home), states, sender=_sender(stack), clock=clock, metrics=metrics,
+        kept, states, sender=_sender(stack), clock=clock, metrics=metrics,
         directory=directory, every_s=options.checkpoint_seconds, stage=plan.stage, topic=plan.stream.topic,
     )  # fmt: skip
 
@@ -335,25 +337,6 @@ def _orders_of_parent(fd: int | None, engines: Sequence[Engine]) -> tuple[Notes 
     for engine in engines:
         engine.condemned = {(TopicPartition(*source), offset) for source, offset in orders.refused}
     return notes, orders
-
-
-async def _listen(health: HealthServer, host: str, port: int | None) -> None:
-    if port is None:
-        return
-    try:
-        await health.start(host, port)
-    except OSError as error:
-        raise ConfigError(
-            f"nothing can listen on {host}:{port}: {_system_reason(error)}",
-            hint="give another --metrics-port or --metrics-host",
-        ) from error
-
-
-def _system_reason(error: OSError) -> str:
-    """The system's words: asyncio puts its own before them. Those of the name service have numbers of their own."""
-    if isinstance(error, socket.gaierror) or error.errno is None:
-        return str(error.strerror or error)
-    return os.strerror(error.errno)
 
 
 def _calm_garbage_collector() -> None:

@@ -94,6 +94,7 @@ def keys() -> dict[str, Callable[[Any], Any]]:
         "state_memory": whole(0, 1 << 24),
         "checkpoints": text,
         "checkpoint_seconds": number(1, 86_400),
+        "checkpoint_days": whole(0, 3660),
         "commit_interval": number(0, 1_000),
         "leave": flag,
         "metrics_port": whole(1, 65_535),

@@ -86,8 +86,10 @@ def sources_of(plans: Sequence[Plan], options: ReportOptions) -> Sources:
 class Judgements:
     """Takes a replay's results, in order."""
 
-    def __init__(self, plans: Sequence[Plan], sources: Sources) -> None:
+    def __init__(self, plans: Sequence[Plan], sources: Sources, since_ms: int = 0) -> None:
+        """`since_ms`: payments that came to the log before are left out."""
         plan = plans[-1]
+        self._since_ms = since_ms
         self._plan, self._sources = plan, sources
         self._rules = tuple(rule.id for rule in plan.rules)
         self._shadow = {rule.id: place for place, rule in enumerate(plan.rules) if rule.shadow}
@@ -116,6 +118,8 @@ class Judgements:
         self.duplicates += int(judged.duplicate.sum())
         places = judged.rows.offsets[judged.fresh]
         order = np.argsort(places, kind="stable")
+        if self._since_ms:
+            order = order[judged.rows.timestamps[judged.fresh][order] >= self._since_ms]
         self._names = judged.decided.action_names
         told = [self._told(result, place) for place in places[order].tolist()]
         ids = [judged.rows.ids[place] for place in judged.fresh[order].tolist()]
@@ -129,7 +133,7 @@ class Judgements:
             self._read + places[order],
             judged.decided.action[order],
             self._hits(judged.decided.live, judged.decided.shadow)[order],
-            self._scores(judged.batch.columns, len(order))[order],
+            self._scores(judged.batch.columns, judged.batch.size)[order],
             np.array(labels, np.int8),
             judged.batch.event_time[order],
             np.array([one[2] for one in told], np.int64),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = [
     "AsJson",
+    "CheckpointDays",
     "CheckpointSeconds",
     "Checkpoints",
     "CommitInterval",
@@ -49,6 +50,9 @@ Checkpoints = Annotated[
 ]
 CheckpointSeconds = Annotated[
     float, typer.Option(metavar="SECONDS", min=1.0, help="Between two checkpoints of a partition.")
+]
+CheckpointDays = Annotated[
+    int, typer.Option(metavar="N", min=0, max=3660, help="Keep the first of each day so long, for what-if.")
 ]
 StageName = Annotated[
     str | None, typer.Option("--stage", metavar="NAME", help="Only this stage of the pipeline. [default: all]")

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-__all__ = ["Reporting", "Told", "changes_beside"]
+__all__ = ["Reporting", "Told", "changes_beside", "labels_said"]
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 
 from models.evaluation.decisions import BLOCKING, Decisions
-from models.evaluation.differences import differences
 from models.evaluation.evaluation import Settings, evaluated
 from operators.plan import Plan, streams_of
 from streamproc.cli.calls import Answers, LiveCalls, declared_defaults
 from streamproc.cli.common import CallsMode, load_stages
+from streamproc.cli.comparing import compared
 from streamproc.cli.files import resolve_inputs
 from streamproc.cli.judgements import Judgements, sources_of
 from streamproc.cli.options import refuse_unless
@@ -29,9 +26,6 @@ from streamproc.cli.report_options import ReportOptions
 from streamproc.cli.side_rows import sides_of
 from streamproc.report.page import page
 from streamproc.report.report import Changed, Comparison, Report
-
-LISTED_MAX = 10_000
-SHOWN_MAX = 20
 
 
 class Told(NamedTuple):
@@ -117,16 +111,12 @@ class Reporting:
         return Told(self.path, self.changes if changes else None, comparison.stricter_rows, comparison.milder_rows)
 
     def _report(self, found: Decisions, comparison: Comparison | None) -> Report:
-        options, apart = self._options, self._options.labels
-        said = f"column {options.label} of the input" if options.label else "none (--label names them)"
-        if apart:
-            said = f"column {options.label} of {apart.name}" if options.label else f"the list of frauds {apart.name}"
         plan = self._plans[-1]
         return Report(
             plan.pipeline,
             plan.state_fingerprint,
             tuple(path.name for paths in self._paths.values() for path in paths),
-            said,
+            labels_said(self._options, "input"),
             int(found.times.min()),
             int(found.times.max()),
             self._judged.undecided,
@@ -140,28 +130,16 @@ class Reporting:
         assert self._other is not None
         plans, judged, paths = self._other
         _replayed(plans, judged, paths, self._calls)
-        after = judged.decisions()
-        found = differences(before, after)
-        both = [
-            [_changed(direction, before, after, self._judged.ids[row], one) for row, one in _pairs(pairs)]
-            for direction, pairs in (("stricter", found.stricter), ("milder", found.milder))
-        ]
-        stricter, milder = both
-        comparison = Comparison(
-            _name(plans, self._plans, self._options.compare),
-            evaluated(after, self._settings),
-            found.moves,
-            found.same,
-            found.only_before,
-            found.only_after,
-            tuple(stricter[:SHOWN_MAX]),
-            len(found.stricter),
-            tuple(milder[:SHOWN_MAX]),
-            len(found.milder),
-            len(stricter) + len(milder),
-            self.changes.name,
-        )
-        return comparison, [*stricter, *milder]
+        name = _name(plans, self._plans, self._options.compare)
+        after, beside = judged.decisions(), self.changes.name
+        return compared(before, after, self._judged.ids, name, settings=self._settings, beside=beside)
+
+
+def labels_said(options: ReportOptions, records: str) -> str:
+    """Where labels come from; `records`: what the payments themselves are called."""
+    if apart := options.labels:
+        return f"column {options.label} of {apart.name}" if options.label else f"the list of frauds {apart.name}"
+    return f"column {options.label} of the {records}" if options.label else "none (--label names them)"
 
 
 def _actions(plans: Sequence[Plan]) -> tuple[str, ...]:
@@ -186,35 +164,3 @@ def _replayed(plans: Sequence[Plan], judged: Judgements, paths: dict[str, list[P
             replay.told()
             rows += len(result.piece.rows)
             progress.update(result.progress, rows)
-
-
-def _pairs(pairs: npt.NDArray[np.int64]) -> list[tuple[int, tuple[int, int]]]:
-    """Of the first `LISTED_MAX`: the place before, and both places."""
-    return [(before, (before, after)) for before, after in pairs[:LISTED_MAX].tolist()]
-
-
-def _changed(direction: str, before: Decisions, after: Decisions, payment: str, pair: tuple[int, int]) -> Changed:
-    old, new = pair
-    when = datetime.fromtimestamp(int(before.times[old]) / 1000, UTC).isoformat(timespec="seconds")
-    label = int(before.labels[old])
-    return Changed(
-        direction,
-        payment,
-        when.replace("+00:00", "Z"),
-        _known(before.amounts[old]),
-        None if label < 0 else label == 1,
-        before.actions[before.action[old]],
-        after.actions[after.action[new]],
-        _known(before.scores[old]),
-        _known(after.scores[new]),
-        _rules(before, old),
-        _rules(after, new),
-    )
-
-
-def _known(value: np.float64) -> float | None:
-    return None if np.isnan(value) else float(value)
-
-
-def _rules(found: Decisions, row: int) -> tuple[str, ...]:
-    return tuple(found.rules[at] for at in np.flatnonzero(found.hits[row]).tolist() if at not in found.shadow)

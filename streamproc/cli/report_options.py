@@ -73,7 +73,7 @@ class ReportOptions(msgspec.Struct, frozen=True, kw_only=True):
     alert_cost: float
     insult_cost: float
     decline: tuple[str, ...]
-    compare: str | None
+    compare: str | None = None
     path: Path
 
 

@@ -16,6 +16,7 @@ from streamproc.cli.environment import EnvironmentName
 from streamproc.cli.log_directory import make_run_directories
 from streamproc.cli.loops import leaving_quietly
 from streamproc.cli.options import (
+    CheckpointDays,
     Checkpoints,
     CheckpointSeconds,
     CommitInterval,
@@ -66,6 +67,7 @@ def command(
     instance: Instance = None,
     checkpoints: Checkpoints = None,
     checkpoint_seconds: CheckpointSeconds = 30.0,
+    checkpoint_days: CheckpointDays = 0,
     leave: Annotated[
         bool, typer.Option("--leave", help="Give the partitions up at the end, for others to take at once.")
     ] = False,
@@ -87,7 +89,7 @@ def command(
         name = instance or os.environ.get(INSTANCE_VARIABLE) or socket.gethostname()
         share = Share(
             pipeline, log, state or _state_of(log), name, workers, until_end, metrics_port, log_level, checkpoints,
-            checkpoint_seconds, leave, commit_interval, metrics_host, state_memory, partitions,
+            checkpoint_seconds, checkpoint_days, leave, commit_interval, metrics_host, state_memory, partitions,
         )  # fmt: skip
         if worker is not None:
             return work(share, worker)
@@ -115,6 +117,7 @@ def _child(share: Share, index: int) -> list[str]:
         "--log-level": share.log_level,
         "--checkpoints": share.checkpoints,
         "--checkpoint-seconds": share.checkpoint_seconds,
+        "--checkpoint-days": share.checkpoint_days,
         "--commit-interval": share.commit_interval_ms,
         "--state-memory": share.state_memory,
         "--partitions": share.partitions,

@@ -7,7 +7,6 @@ __all__ = ["EXAMPLES", "command"]
 from pathlib import Path
 
 import streamproc.cli.train_options as given
-from state.errors import ConfigError
 from streamproc.cli.loops import terminable
 from streamproc.cli.options import AsJson, PipelinePath, refuse_unless
 from streamproc.cli.training import Where, labelled_history, model_of, need_libraries, register, tell
@@ -15,6 +14,7 @@ from streamproc.cli.training import Where, labelled_history, model_of, need_libr
 EXAMPLES = (
     "streamproc train bank.yaml --input april.parquet may.parquet --label is_fraud --model fraud --registry models",
     "streamproc train bank.yaml --input may.csv --label is_fraud --model fraud --registry models --minutes 30",
+    "streamproc train bank.yaml --input may.csv --labels chargebacks.csv --model fraud --registry models",
 )
 
 
@@ -22,9 +22,9 @@ def command(
     pipeline: PipelinePath,
     *,
     inputs: given.LabelledInputs,
-    label: given.Label,
     model: given.ModelName,
     registry: given.Registry,
+    label: given.Label = None,
     labels: given.LabelsFile = None,
     others_legitimate: given.OthersLegitimate = False,
     algorithm: given.Algorithm = given.Algorithm.LIGHTGBM,
@@ -53,7 +53,7 @@ def command(
     from models.training.learners import Options
     from models.training.train import Settings, check_history, train
 
-    window = Window(train_days, test_days, _delay(label_delay), folds)
+    window = Window(train_days, test_days, given.delay_ms(label_delay), folds)
     loaded, found = model_of(pipeline, model)
     options = Options(seed, threads, positive_weight, found.increasing, found.decreasing)
     refuse_unless(
@@ -66,14 +66,5 @@ def command(
         plans, history = labelled_history(loaded, inputs, card, Where(label, labels, others_legitimate))
         check_history(history)
         plan = [plan.state_fingerprint for plan in plans]
-        trained = train(history, settings, name=model, label=label, plan=plan, tell=tell)
+        trained = train(history, settings, name=model, label=label or "", plan=plan, tell=tell)
     register(open_registry(registry, new=True), model, trained, Path(pipeline).parent, as_json)
-
-
-def _delay(text: str) -> int:
-    from streamproc.language.units import parse_duration
-
-    try:
-        return 0 if text == "0" else parse_duration(text)
-    except ValueError as error:
-        raise ConfigError(f"--label-delay: {error}", hint="0: known at once") from None

@@ -25,6 +25,7 @@ __all__ = [
     "TrainDays",
     "Trials",
     "Weight",
+    "delay_ms",
 ]
 
 from enum import StrEnum
@@ -48,12 +49,19 @@ LabelledInputs = Annotated[
 ]
 LabelsFile = Annotated[
     Path | None,
-    typer.Option("--labels", metavar="FILE", help="Labels apart from the payments: their id, the label, `label_at`."),
+    typer.Option(
+        "--labels",
+        metavar="FILE",
+        help="Labels by id, perhaps with `label_at`; without --label a list of frauds, all others none.",
+    ),
 ]
 OthersLegitimate = Annotated[
     bool, typer.Option("--others-legitimate", help="A payment without a label in --labels is no fraud.")
 ]
-Label = Annotated[str, typer.Option(metavar="COLUMN", help="Of the files: 1 or true is a fraud, 0 or false is none.")]
+Label = Annotated[
+    str | None,
+    typer.Option(metavar="COLUMN", help="1 or true is a fraud, 0 or false is none. In the input, or --labels."),
+]
 ModelName = Annotated[str, typer.Option("--model", metavar="NAME", help="Which of the pipeline's `models`.")]
 Registry = Annotated[
     str,
@@ -95,3 +103,18 @@ Margin = Annotated[
     float,
     typer.Option(metavar="P", min=0.0, max=1.0, help="Of average precision: so much less counts as not worse."),
 ]
+
+
+def delay_ms(text: str) -> int:
+    """`--label-delay` in ms.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    from state.errors import ConfigError
+    from streamproc.language.units import parse_duration
+
+    try:
+        return 0 if text == "0" else parse_duration(text)
+    except ValueError as error:
+        raise ConfigError(f"--label-delay: {error}", hint="0: known at once") from None

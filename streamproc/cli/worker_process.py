@@ -42,6 +42,7 @@ class Share(NamedTuple):
     log_level: LogLevel
     checkpoints: str | None = None
     checkpoint_seconds: float = 30.0
+    checkpoint_days: int = 0
     leave: bool = False
     commit_interval_ms: float = 0.0
     metrics_host: str = "127.0.0.1"
@@ -88,6 +89,7 @@ def _work(share: Share, index: int) -> None:
     options = RunOptions(
         share.log, share.state, share.metrics_host, port, notes=None if notes is None else int(notes),
         checkpoints=share.checkpoints, checkpoint_seconds=share.checkpoint_seconds,
+        checkpoint_days=share.checkpoint_days,
     )  # fmt: skip
     settings = WorkerSettings(
         instance=share.instance, index=index, count=share.workers, until_end=share.until_end, leave=share.leave,
@@ -120,6 +122,7 @@ def _parse(arguments: Sequence[str]) -> tuple[Share, int, int]:
         LogLevel(values["--log-level"]),
         values.get("--checkpoints"),
         float(values["--checkpoint-seconds"]),
+        int(values["--checkpoint-days"]),
         "--leave" in switches,
         float(values["--commit-interval"]),
         values["--metrics-host"],

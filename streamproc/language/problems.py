@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from state.errors import ConfigError, Place
 
 _FULLWIDTH = {chr(ord(sign) + 0xFEE0): sign for sign in ":,;{}[]()\"'#-|=<>"}
-_LISTED_MAX = 12
+_LISTED_MAX = 13
 SAID_MAX = 100
 """Errors that are said of one file."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["page"]
+__all__ = ["document", "notes", "page"]
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
 
@@ -34,8 +35,15 @@ _TERMS = (
 
 def page(report: Report) -> str:
     """The whole file. The same report gives the same text."""
+    title = f"Backtest of {report.pipeline}"
+    main = tag("main", tag("h1", title), _about(report), notes(report.evaluation.missing), *_sections(report),
+               _terms(report))  # fmt: skip
+    return document(title, main, script=report.evaluation.quality is not None)
+
+
+def document(title: str, main: Html, *, script: bool = False) -> str:
+    """A page of its own: `main` with the styles and, if wanted, the `script`."""
     here = files("streamproc.report")
-    found, title = report.evaluation, f"Backtest of {report.pipeline}"
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
@@ -44,9 +52,13 @@ def page(report: Report) -> str:
         tag("title", title),
         tag("style", Html((here / "page.css").read_text())),
     )
-    script = tag("script", Html((here / "page.js").read_text())) if found.quality else None
-    main = tag("main", tag("h1", title), _about(report), _notes(report), *_sections(report), _terms(report))
-    return f"<!doctype html>\n{tag('html', head, tag('body', main, script), lang='en')}\n"
+    run = tag("script", Html((here / "page.js").read_text())) if script else None
+    return f"<!doctype html>\n{tag('html', head, tag('body', main, run), lang='en')}\n"
+
+
+def notes(lines: Sequence[str]) -> Html | None:
+    """What a reader should know first; None: nothing."""
+    return tag("ul", *(tag("li", line) for line in lines), class_="notes") if lines else None
 
 
 def _about(report: Report) -> Html:
@@ -60,11 +72,6 @@ def _about(report: Report) -> Html:
         f"Plan {report.fingerprint[:16]}.{f' Not counted: {without}.' if without else ''}",
     )
     return joined(tag("p", line, class_="soft") for line in lines)
-
-
-def _notes(report: Report) -> Html | None:
-    notes = report.evaluation.missing
-    return tag("ul", *(tag("li", note) for note in notes), class_="notes") if notes else None
 
 
 def _sections(report: Report) -> list[Html]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["calibrated", "curves", "explorer", "key_figures", "over_time"]
+__all__ = ["boxes", "calibrated", "curves", "explorer", "key_figures", "over_time"]
 
 from collections.abc import Sequence
 
@@ -22,11 +22,12 @@ _WHAT = (
 )  # fmt: skip
 
 
-def _figures(rows: Sequence[tuple[str, str, str | None]]) -> Html:
-    boxes = [
+def boxes(rows: Sequence[tuple[str, str, str | None]]) -> Html:
+    """A box each: its name, the figure, and what it is of."""
+    each = [
         tag("div", tag("dt", name), tag("dd", said, tag("small", more) if more else None)) for name, said, more in rows
     ]
-    return tag("dl", *boxes, class_="figures")
+    return tag("dl", *each, class_="figures")
 
 
 def key_figures(found: Evaluation, settings: Settings) -> Html:
@@ -54,7 +55,7 @@ def key_figures(found: Evaluation, settings: Settings) -> Html:
             ("fraud", basis_points(of.fraud_bps), f"of {amount(of.value)}"),
             ("cost saved", amount(saved), f"{percent(share)} of the value of frauds"),
         ]
-    return joined([_figures(rows), _figures(_qualities(quality, settings, found.budget)) if quality else None])
+    return joined([boxes(rows), boxes(_qualities(quality, settings, found.budget)) if quality else None])
 
 
 def _qualities(of: Quality, settings: Settings, budget: float) -> list[tuple[str, str, str | None]]:

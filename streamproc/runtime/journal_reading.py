@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Found", "journal_records", "locate_all"]
+__all__ = ["Found", "journal_records", "locate_all", "newest_entry"]
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import NamedTuple
@@ -11,6 +11,8 @@ from state.errors import StateCorruptedError
 from streamproc.eventlog.contract import EventLog, Scanner, TopicPartition
 from streamproc.runtime.journal import JournalEntry, decode_entry
 from streamproc.runtime.reading import POLL_MS, Silence
+
+_TAIL = 64
 
 
 class Found(NamedTuple):
@@ -58,3 +60,27 @@ async def journal_records(
             for i, offset in enumerate(chunk.offsets):
                 entry, body, after = decode_entry(chunk.headers[i] if chunk.headers else [])
                 yield Found(offset, entry, after, body)
+
+
+async def newest_entry(log: EventLog, tp: TopicPartition) -> JournalEntry | None:
+    """What the last record of a journal's partition says; None: it has no records.
+
+    Raises:
+        EventLogError: the log cannot be read.
+    """
+    admin = log.admin()
+    begin, end = (await admin.begin_offsets([tp]))[tp], (await admin.end_offsets([tp]))[tp]
+    tail = _TAIL
+    while begin < end:
+        start = max(begin, end - tail)
+        found: JournalEntry | None = None
+        scanner = log.scanner()
+        try:
+            async for record in journal_records(log, scanner, tp, start):
+                found = record.entry
+        finally:
+            await scanner.close()
+        if found is not None or start == begin:
+            return found
+        tail *= 8  # nothing but marks of transactions, or aborted ones
+    return None

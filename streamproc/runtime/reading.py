@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["POLL_MS", "MergedFeed", "Silence", "joined", "portions", "ticked"]
+__all__ = ["POLL_MS", "MergedFeed", "Silence", "joined", "portions", "stretch", "ticked"]
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
 from state.errors import EventLogError, InputGoneError
 from streamproc.eventlog.contract import Chunk, EventLog, TopicPartition
@@ -33,6 +33,24 @@ class Silence:
         if self._polls > _SILENT_POLLS_MAX:
             where = f"{self._tp.topic}[{self._tp.partition}]"
             raise EventLogError(f"{where}: the log delivers nothing of what it has", retriable=True)
+
+
+async def stretch(log: EventLog, tp: TopicPartition, start: int, stop: int) -> AsyncIterator[Chunk]:
+    """The records start..stop of a partition, and what came in the same answer.
+
+    Raises:
+        EventLogError: the log failed, or delivers nothing of what it has.
+    """
+    scanner, silence = log.scanner(), Silence(tp)
+    try:
+        scanner.seek(tp, start)
+        while scanner.position(tp) < stop:
+            chunks = await scanner.poll(POLL_MS)
+            silence.check(chunks)
+            for chunk in chunks:
+                yield chunk
+    finally:
+        await scanner.close()
 
 
 class MergedFeed:

@@ -9,7 +9,7 @@ Before it, only the fields that steps with state read are decoded, and of featur
 
 from __future__ import annotations
 
-__all__ = ["SilentReplayer"]
+__all__ = ["SilentReplayer", "accepted"]
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -60,7 +60,7 @@ class SilentReplayer:
         """
         lean = self._lean_union if self._engine.plan.others else self._lean
         whole, gathered = self._gathered(task, chunks)
-        rows, digests = lean(task, _accepted(whole, rejected), len(actions))
+        rows, digests = lean(task, accepted(whole, rejected), len(actions))
         rows.gathered = gathered
         if tick is not None:
             rows.ticks = (TaskTick(task, tick),)
@@ -76,7 +76,7 @@ class SilentReplayer:
             PartitionsChangedError: these were decided when the input had another number of partitions.
         """
         whole, gathered = self._gathered(task, chunks)
-        kept = _accepted(whole, rejected_of([entry]))
+        kept = accepted(whole, rejected_of([entry]))
         rows = self._engine.read([TaskInput(task, kept[0].tp, kept)] if kept else [])
         rows.gathered = gathered
         if entry.tick is not None:
@@ -187,7 +187,7 @@ class _Again:
         return Decoded(known.columns, np.arange(len(values)), known.ids, known.keys, times, [], 0)
 
 
-def _accepted(chunks: Sequence[Chunk], rejected: Rejected) -> list[Chunk]:
+def accepted(chunks: Sequence[Chunk], rejected: Rejected) -> list[Chunk]:
     """The chunks without the rejected records."""
     if rejected:
         nothing = frozenset[int]()

@@ -24,6 +24,7 @@ state: /var/lib/streamproc
 state_memory: 2048
 checkpoints: s3://bucket/prefix
 checkpoint_seconds: 12.5
+checkpoint_days: 8
 commit_interval: 5
 leave: true
 metrics_port: 9464
@@ -67,7 +68,8 @@ def test_they_reach_the_workers(prod: Path, pipeline: Path, cli: Cli, started: l
     assert share._asdict() == {
         "pipeline": str(pipeline), "log": "kafka://a:9092,b:9092", "state": Path("/var/lib/streamproc"),
         "instance": "pod-3", "workers": 2, "until_end": False, "metrics_port": 9464, "log_level": "warning",
-        "checkpoints": "s3://bucket/prefix", "checkpoint_seconds": 12.5, "leave": True, "commit_interval_ms": 5.0,
+        "checkpoints": "s3://bucket/prefix", "checkpoint_seconds": 12.5, "checkpoint_days": 8, "leave": True,
+        "commit_interval_ms": 5.0,
         "metrics_host": "0.0.0.0", "state_memory": 2048, "partitions": 24,
     }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 import shutil
@@ -14,6 +15,10 @@ import pyarrow.ipc as ipc
 import pytest
 import xxhash
 
+from operators.serving import Roles, changed
+from state.errors import ConfigError
+from streamproc.cli.model_roles import Declared, declared, roles_at_work, write_roles
+from streamproc.cli.table_publisher import Who
 from streamproc.runtime.journal import decode_entry
 from tests.cli.conftest import BOTH, Cli, journal, start
 from tests.models.registered import by_hand, register
@@ -153,9 +158,13 @@ def test_versions_change_while_workers_run(cli: Cli, shop: Path, log: str) -> No
     assert "come out otherwise" not in errors
     entries = journaled(log, shop.read_text().splitlines()[0].removeprefix("pipeline: "))
     assert len({dict(tables).get(topic) for tables, _ in entries for topic in dict(tables)}) >= 4  # each change is seen
+    again = cli("what-if", shop, "--since", "1h", "--log", log, "--json")
+    assert again.code == 0, again.err
+    said = json.loads(again.out)
+    assert said["same"] == said["payments"] == running.fed  # each by the version of then
     texts = [json.loads(text) for _, texts in entries for text in texts if text]
     assert texts
-    assert all(said.keys() == {"3"} for said in texts)
+    assert all(one.keys() == {"3"} for one in texts)
 
 
 def journaled(log: str, name: str) -> list[tuple[tuple[tuple[str, int], ...], list[str | None]]]:
@@ -183,6 +192,30 @@ def test_what_is_refused(cli: Cli, shop: Path, log: str) -> None:
         .replace("[amount, seen_1h]", "[amount]")
     )
     assert "model fraud is a file" in running.change("activate", "fraud", 2, code=2)
+
+
+@BOTH
+@pytest.mark.timeout(120)
+def test_of_two_changes_at_a_time_none_writes_back_what_the_other_has_changed(
+    cli: Cli, shop: Path, log: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rollback, say, while a weekly retraining is about to make its challenger."""
+    assert cli("feed", "payments", _one(shop), "--pipeline", shop, "--log", log).code == 0
+    model, who = declared(str(shop), "fraud"), Who("anna", "2026-05-01T00:00:00Z", None)
+
+    def write(version: int, role: str) -> None:
+        asyncio.run(write_roles(model, log, who, lambda roles, _: changed(roles, version, role, 0.1)))
+
+    def overtaken(_: Declared, roles: Roles) -> None:
+        monkeypatch.undo()
+        write(2, "champion")
+
+    monkeypatch.setattr(Declared, "check", overtaken)  # versions are opened before anything is written
+    with pytest.raises(ConfigError, match="the roles of fraud were changed by another meanwhile; nothing was written"):
+        write(3, "challenger")
+    assert asyncio.run(roles_at_work(str(shop), "fraud", log)) == Roles(2)
+    write(3, "challenger")
+    assert asyncio.run(roles_at_work(str(shop), "fraud", log)) == Roles(2, 3, 0.1)
 
 
 def _one(shop: Path) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from streamproc.cli.report import LISTED_MAX, SHOWN_MAX
+from streamproc.cli.comparing import LISTED_MAX, SHOWN_MAX
 from tests.docs.test_tutorial import ROOT, blocks, shell
 from tests.report.test_page import read
 

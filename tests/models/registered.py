@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["by_hand", "register"]
+__all__ = ["by_hand", "register", "register_file"]
 
 import hashlib
 import math
@@ -17,6 +17,7 @@ from models.manifest import (
     CARD,
     MANIFEST,
     MODEL,
+    Bins,
     Calibration,
     Data,
     Manifest,
@@ -35,13 +36,25 @@ def by_hand(weights: Mapping[str, float], row: Mapping[str, float]) -> float:
     return 100 / (1 + math.exp(-sum(weight * row[name] for name, weight in weights.items())))
 
 
-def register(registry: Path, name: str, weights: Mapping[str, float]) -> int:
+def register(
+    registry: Path, name: str, weights: Mapping[str, float], *, baseline: Mapping[str, Bins] | None = None,
+    threshold: float = 50.0,
+) -> int:  # fmt: skip
     """Put a version behind the last one; it takes the features that have weights. Its number."""
     content = _onnx(list(weights.values()))
+    return register_file(registry, name, content, tuple(weights), baseline=baseline, threshold=threshold)
+
+
+def register_file(
+    registry: Path, name: str, content: bytes, features: tuple[str, ...], *,
+    baseline: Mapping[str, Bins] | None = None, threshold: float = 50.0,
+) -> int:  # fmt: skip
+    """The same of any ONNX file."""
     manifest = Manifest(
-        name, "logistic", {MODEL: hashlib.sha256(content).hexdigest()}, tuple(weights), ("",),
+        name, "logistic", {MODEL: hashlib.sha256(content).hexdigest()}, features, ("",),
         Data("", "fraud", 0, 0, _PERIOD), _PERIOD, Search(0, 0, 1, 1.0, (), (), 0.0, {}), (),
-        Calibration(1.0, 0.0, 0.0, 0.0), Threshold(50.0, 0.001, 50.0, 0, 0.0, 0.0, 0.0, 0.0), Parity(0, 0.0), {},
+        Calibration(1.0, 0.0, 0.0, 0.0), Threshold(threshold, 0.001, 50.0, 0, 0.0, 0.0, 0.0, 0.0), Parity(0, 0.0), {},
+        dict(baseline or {}),
     )  # fmt: skip
     return open_registry(str(registry), new=True).add(
         name, {MODEL: content, MANIFEST: msgspec.json.encode(manifest), CARD: b""}

@@ -23,6 +23,7 @@ from state.manifest import Folder, Intent, digest_of
 from state.memory import MemoryBlobs
 from tests.state.interleave import Turn, interleave
 
+DAY_MS = 86_400_000
 KEEP = 2
 CONTENTS = [("a", "b"), ("b", "c"), ("c", "d"), ("a", "d", "e"), ("b", "a", "f"), ("g",)]
 Step = Callable[[], object]
@@ -61,19 +62,22 @@ def beginning(works: Path) -> dict[str, tuple[bytes, int]]:
 
 
 class World:
-    """A bucket with three checkpoints of one task, KEEP of which are kept: file a is needed by none."""
+    """A bucket with three checkpoints of one task, KEEP of which are kept: file a is needed by none.
 
-    def __init__(self, works: list[Path], *, grace_ms: int = 0) -> None:
+    `days`: the first of each is kept, too; `step_ms`: from one operation to the next.
+    """
+
+    def __init__(self, works: list[Path], *, grace_ms: int = 0, days: int = 0, step_ms: int = 1) -> None:
         self._works = works
-        self._grace_ms = grace_ms
+        self._grace_ms, self._days = grace_ms, days
         self._numbers = itertools.count(100)
-        self._now_ms = itertools.count(100)
+        self._now_ms = itertools.count(100, step_ms)
         self.blobs = MemoryBlobs(random.Random(1), lambda: next(self._now_ms))
         self.blobs.blobs = dict(beginning(works[0].parent))
 
     def checkpoints(self) -> Checkpoints:
         """As another process would have it."""
-        return Checkpoints(self.blobs, "p", keep=KEEP, grace_ms=self._grace_ms, nonce=self._nonce)
+        return Checkpoints(self.blobs, "p", keep=KEEP, grace_ms=self._grace_ms, nonce=self._nonce, days=self._days)
 
     def _nonce(self) -> str:
         return f"{next(self._numbers):016x}"
@@ -95,11 +99,23 @@ class World:
         found = {name: content for name, (content, _) in self.blobs.blobs.items() if name.startswith(prefix)}
         return {name.removeprefix(prefix): record(content) for name, content in found.items()}
 
+    def manifests(self) -> dict[str, dict[str, Any]]:
+        return {name: found for name, found in self.records("manifests").items() if not found["aborted"]}
+
+    def kept(self) -> set[str]:
+        """The newest KEEP checkpoints there are, and the first of each of the last days."""
+        names = sorted(self.manifests())
+        kept = set(names[-KEEP:])
+        day_of = {name: self.blobs.blobs[f"p/task-00000/manifests/{name}"][1] // DAY_MS for name in names}
+        today = max((written // DAY_MS for _, written in self.blobs.blobs.values()), default=0)
+        for day in range(today - self._days, today + 1) if self._days else ():
+            kept.update([name for name in names if day_of[name] == day][:1])
+        return kept
+
     def needed(self) -> set[str]:
-        """Names of the files of the newest KEEP checkpoints there are."""
-        manifests = {name: found for name, found in self.records("manifests").items() if not found["aborted"]}
-        kept = sorted(manifests, reverse=True)[:KEEP]
-        return {file["blob"] for name in kept for file in manifests[name]["files"]}
+        """Names of the files of checkpoints that are kept."""
+        manifests = self.manifests()
+        return {file["blob"] for name in self.kept() for file in manifests[name]["files"]}
 
     def files(self) -> set[str]:
         prefix = "p/task-00000/files/"
@@ -111,7 +127,7 @@ class World:
             raise Lost(sorted(lost))
 
     def _collect(self) -> None:
-        Checkpoints(self.blobs, "p", keep=KEEP, grace_ms=0, nonce=self._nonce).collect(0)
+        Checkpoints(self.blobs, "p", keep=KEEP, grace_ms=0, nonce=self._nonce, days=self._days).collect(0)
         self.check()
 
     def check_settled(self) -> None:
@@ -120,8 +136,8 @@ class World:
         """
         self._collect()
         self._collect()
-        manifests = [name for name, found in self.records("manifests").items() if not found["aborted"]]
-        assert len(manifests) == KEEP
+        assert set(self.manifests()) == self.kept()
+        assert len(self.kept()) >= KEEP
         assert self.files() == self.needed()
         assert self.records("intents") == {}
         self._collect()
@@ -290,6 +306,35 @@ def test_two_writers_and_three_collectors_in_any_order(works: list[Path], turns:
     world = World(works, grace_ms=grace_ms)
     actors = [world.writer(30, 3), world.writer(15, 4), world.collector(), world.collector(), world.collector()]
     play(world, actors, turns)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    turns=st.lists(st.builds(Turn, st.integers(0, 4), st.integers(1, 6), st.integers(0, 9).map(lambda n: n == 0))),
+    step_ms=st.sampled_from([1, DAY_MS // 50, DAY_MS // 9, DAY_MS]),
+    days=st.integers(1, 4),
+)
+def test_the_first_of_each_day_stays_in_any_order(
+    works: list[Path], turns: list[Turn], step_ms: int, days: int
+) -> None:
+    world = World(works, days=days, step_ms=step_ms)
+    actors = [world.writer(30, 3), world.writer(15, 4), world.collector(), world.writer(40, 3), world.collector()]
+    play(world, actors, turns)
+
+
+def test_the_first_of_each_day_stays_for_so_many_days(works: list[Path]) -> None:
+    world = World(works, days=2, step_ms=DAY_MS // 20)
+    for sequence in range(30, 130):
+        world.write(sequence, sequence % 4)
+        world.checkpoints().collect(0)
+    written = world.checkpoints().written_ms(0)
+    today = max(written.values()) // DAY_MS
+    days = [written[name] // DAY_MS for name in sorted(written)]
+    assert days[:2] == [today - 2, today - 1]
+    assert set(days[2:]) <= {today - 1, today}
+    assert len(written) <= KEEP + 3
+    for manifest in world.checkpoints().checkpoints(0).found:
+        world.checkpoints().verify(manifest)
 
 
 # ---- the checker is seen to fail: the protocol without one of its parts

@@ -1,0 +1,1 @@
+"""Follows what is decided, and what becomes known of it; see docs/models/watching.md."""
