@@ -21,6 +21,7 @@ import numpy.typing as npt
 from msgspec.structs import replace
 
 from benchmarks.train_demo_model import PIPELINE, features
+from models.absent import Blank
 from models.onnx import OnnxModel
 from models.training.boosting import BoostedTrees
 from models.training.history import History
@@ -31,7 +32,6 @@ from operators.schema import Kind
 from operators.score import ScoreOperator
 from operators.served_score import ServedScoreOperator
 from operators.serving import Roles, ServedModel
-from streamproc.cli.labelled import Blank
 from streamproc.language import compile_stages, load_pipeline
 
 Matrix = npt.NDArray[np.float32]

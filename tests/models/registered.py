@@ -41,10 +41,14 @@ def register(
     threshold: float = 50.0,
 ) -> int:  # fmt: skip
     """Put a version behind the last one; it takes the features that have weights. Its number."""
-    return register_file(registry, name, _onnx(list(weights.values())), tuple(weights))
+    content = _onnx(list(weights.values()))
+    return register_file(registry, name, content, tuple(weights), baseline=baseline, threshold=threshold)
 
 
-def register_file(registry: Path, name: str, content: bytes, features: tuple[str, ...]) -> int:
+def register_file(
+    registry: Path, name: str, content: bytes, features: tuple[str, ...], *,
+    baseline: Mapping[str, Bins] | None = None, threshold: float = 50.0,
+) -> int:  # fmt: skip
     """The same of any ONNX file."""
     manifest = Manifest(
         name, "logistic", {MODEL: hashlib.sha256(content).hexdigest()}, features, ("",),
