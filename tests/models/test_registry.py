@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -18,7 +19,7 @@ from models.registry import OutOfReachError, Registry, open_registry
 from models.training.folds import Window
 from models.training.learners import Options
 from models.training.train import Settings, Trained, train
-from state.blobs import BlobStore, DirectoryBlobs
+from state.blobs import Blob, BlobStore, DirectoryBlobs
 from state.errors import BlobStoreError, ConfigError
 from state.memory import MemoryBlobs
 from tests.models.test_export import rows
@@ -85,6 +86,26 @@ def test_nobody_gets_anothers_number(tmp_path: Path, trained: Trained) -> None:
 def changed(**keys: object) -> Callable[[bytes], bytes]:
     """A manifest that says something else."""
     return lambda content: json.dumps({**json.loads(content), **keys}).encode()
+
+
+class _Late:
+    """A store whose lists are those of before anything was in it: another training claims its number meanwhile."""
+
+    def __init__(self, blobs: BlobStore) -> None:
+        self._blobs = blobs
+
+    def list_blobs(self, prefix: str) -> list[Blob]:
+        return []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._blobs, name)
+
+
+def test_the_same_training_twice_at_once_gets_two_numbers(blobs: BlobStore, trained: Trained) -> None:
+    """Its files are the same to the byte, which a store may take for a request that was sent twice."""
+    assert Registry("reg", blobs).add("fraud", trained.files) == 1
+    assert Registry("reg", cast("BlobStore", _Late(blobs))).add("fraud", trained.files) == 2
+    assert Registry("reg", blobs).versions("fraud") == [1, 2]
 
 
 @pytest.mark.parametrize(
