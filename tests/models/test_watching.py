@@ -301,7 +301,8 @@ def test_the_bootstrap_is_about_what_resampled_cards_and_payments_give() -> None
     drawn = [resampled(*both[0]) - resampled(*both[1]) for _ in range(4000)]
     assert (found.low, found.high) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.02)
     assert found.low < found.value < found.high
-    alone = bootstrap_difference(*(ranked(bins, np.arange(len(bins)), good) for bins, _, good in both), 4000)
+    first, second = (ranked(bins, np.arange(len(bins)), legitimate) for bins, _, legitimate in both)
+    alone = bootstrap_difference(first, second, 4000)
     assert alone is not None
     assert alone.high - alone.low < 0.8 * (found.high - found.low)  # as if the frauds of a card were independent
     assert bootstrap_difference(one, ranked(both[0][0][:0], both[0][1][:0], both[0][2])) is None
