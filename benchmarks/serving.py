@@ -1,9 +1,10 @@
 """What a score costs: 300 trees of 31 leaves on 60 features, alone and in the roles of a registry.
 
-    python -m benchmarks.serving [--rows 512] [--rounds 200]
+    python -m benchmarks.serving [--rows 512] [--rounds 200] [--stream]
 
-The trees are learned from random numbers: what a row costs depends on how deep it goes, not on what it finds. All
-ways are run in turn, round after round; the median of each is shown, us a row.
+The trees are learned from random numbers, whose way through a tree no processor can guess; with `--stream` they are
+learned from, and given, what the stages of configs/card_fraud make of generated payments, each world with its own seed.
+All ways are run in turn, round after round; the median of each is shown, us a row.
 """
 
 from __future__ import annotations
@@ -16,16 +17,25 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import numpy.typing as npt
+from msgspec.structs import replace
 
+from benchmarks.train_demo_model import PIPELINE, features
+from models.absent import Blank
 from models.onnx import OnnxModel
 from models.training.boosting import BoostedTrees
 from models.training.history import History
 from models.training.learners import Options
 from operators.batch import Batch, Column, TaskRows
 from operators.operator import FLOAT64, STRING, OutputField
+from operators.schema import Kind
 from operators.score import ScoreOperator
 from operators.served_score import ServedScoreOperator
 from operators.serving import Roles, ServedModel
+from streamproc.language import compile_stages, load_pipeline
+
+Matrix = npt.NDArray[np.float32]
+Flags = npt.NDArray[np.bool_]
 
 TREES, LEAVES, FEATURES = 300, 31, 60
 LEARNED = 20_000
@@ -39,22 +49,45 @@ ROLES = {
 }
 
 
-def model(path: Path) -> OnnxModel:
-    """Trees of the size that counts, in an ONNX file at `path`."""
+def drawn(rows: int) -> tuple[Matrix, Flags, Matrix]:
+    """Rows to learn from, whether each is a fraud, and rows to score: random numbers."""
     random = np.random.default_rng(7)
     matrix = random.standard_normal((LEARNED, FEATURES)).astype(np.float32)
-    drawn = matrix[:, :10].sum(axis=1) + random.standard_normal(LEARNED) > 3
-    none = np.zeros(LEARNED, np.int64)
-    history = History(NAMES, matrix, drawn.astype(np.int8), none, none)
+    frauds = matrix[:, :10].sum(axis=1) + random.standard_normal(LEARNED) > 3
+    return matrix, frauds, np.random.default_rng(8).standard_normal((rows, FEATURES)).astype(np.float32)
+
+
+def streamed(rows: int) -> tuple[Matrix, Flags, Matrix]:
+    """The same of generated payments: what the model of configs/card_fraud is given, and more features, up to 60."""
+    pipeline = load_pipeline(str(PIPELINE))
+    (name, declared) = next(iter(pipeline.models.items()))
+    numbers = (Kind.INT64, Kind.FLOAT64, Kind.DECIMAL)
+    last = compile_stages(pipeline, models=Blank)[-1]
+    more = [field.name for field in last.features if field.type.kind in numbers and field.name not in declared.features]
+    names = (*declared.features, *more)[:FEATURES]
+    given = replace(declared, features=names, places=(declared.place,) * len(names))
+    pipeline = replace(pipeline, models={name: given})
+    matrix, kinds = features(1, 2 * LEARNED, pipeline)
+    scored, _ = features(2, LEARNED, pipeline)
+    return matrix, kinds >= 0, scored[-rows:]
+
+
+def model(path: Path, matrix: Matrix, frauds: Flags) -> OnnxModel:
+    """Trees of the size that counts, in an ONNX file at `path`."""
+    none = np.zeros(len(matrix), np.int64)
+    history = History(NAMES, matrix, frauds.astype(np.int8), none, none)
     parameters = {"trees": TREES, "num_leaves": LEAVES, "learning_rate": 0.05, "min_data_in_leaf": 20}
     path.write_bytes(BoostedTrees().fit(history, parameters, Options(seed=7, threads=1)).onnx(1.0, 0.0))
     return OnnxModel(path)
 
 
-def batch(rows: int) -> Batch:
-    """Rows of random features, of as many cards."""
-    random = np.random.default_rng(8)
-    columns = {name: Column(FLOAT64, random.standard_normal(rows), None) for name in NAMES}
+def batch(matrix: Matrix) -> Batch:
+    """Rows of these features, of as many cards."""
+    rows = len(matrix)
+    columns = {
+        name: Column(FLOAT64, values.astype(np.float64), ~np.isnan(values))
+        for name, values in zip(NAMES, matrix.T, strict=True)
+    }
     columns["card"] = Column(STRING, np.array([f"card-{number:06}" for number in range(rows)], np.object_), None)
     return Batch(rows, (TaskRows(0, 0, rows),), np.zeros(rows, np.int64), ["k"] * rows, columns)
 
@@ -78,9 +111,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=512, help="of a batch")
     parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--stream", action="store_true", help="payments instead of random numbers")
     given = parser.parse_args()
+    matrix, frauds, scored = streamed(given.rows) if given.stream else drawn(given.rows)
     with TemporaryDirectory() as directory:
-        measured = ways(model(Path(directory) / "model.onnx"), batch(given.rows))
+        measured = ways(model(Path(directory) / "model.onnx", matrix, frauds), batch(scored))
     took: dict[str, list[float]] = {name: [] for name in measured}
     for _ in range(given.rounds):
         for name, run in measured.items():

@@ -17,12 +17,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from models.absent import Blank
 from models.training.boosting import BoostedTrees
 from models.training.history import History, joined
 from models.training.learners import Fitted, Options
 from models.training.linear import sigmoid
-from streamproc.cli.labelled import Blank, read_history
+from streamproc.cli.labelled import read_history
 from streamproc.language import compile_stages, load_pipeline
+from streamproc.language.model import Pipeline
 from streamproc.services.generator import FRAUD_KINDS, SEQUENCE_KINDS, GeneratorOptions, generate, write_ndjson
 
 PIPELINE = Path(__file__).parents[1] / "configs" / "card_fraud" / "pipeline.yaml"
@@ -37,13 +39,13 @@ THRESHOLDS = (70.0, 90.0)  # of the pipeline's rules
 Matrix = npt.NDArray[np.float32]
 
 
-def features(seed: int, events: int) -> tuple[Matrix, npt.NDArray[np.int64]]:
-    """The rows the model would be given, and their kinds (-1: legitimate)."""
+def features(seed: int, events: int, pipeline: Pipeline | None = None) -> tuple[Matrix, npt.NDArray[np.int64]]:
+    """The rows the pipeline's model would be given, and their kinds (-1: legitimate)."""
     traffic = generate(GeneratorOptions(events=events, seed=seed, start_ms=START_MS, kinds=KINDS))
     kind_of = dict(zip(traffic.ids, traffic.rows.kind.tolist(), strict=True))
     kinds: list[int] = []
     parts: list[History] = []
-    plans = compile_stages(load_pipeline(str(PIPELINE)), models=Blank)
+    plans = compile_stages(pipeline or load_pipeline(str(PIPELINE)), models=Blank)
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "transactions.ndjson"
         write_ndjson(traffic, path)

@@ -1,8 +1,8 @@
-"""What stands where a model cannot be loaded, if the pipeline has declared what to do without a score."""
+"""What stands where a model is not loaded: it cannot be, or nobody asks it."""
 
 from __future__ import annotations
 
-__all__ = ["AbsentModel", "or_absent"]
+__all__ = ["AbsentModel", "Blank", "or_absent"]
 
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +25,20 @@ class AbsentModel:
     def score(self, matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """NaN each."""
         return np.full(len(matrix), np.nan)
+
+
+class Blank:
+    """Stands where the model will, or where none is asked. Nothing may depend on its scores: all have the same one."""
+
+    width = 0
+    digest = "0" * 64
+
+    def __init__(self, where: object) -> None:
+        """`where`: the model is, which need not exist."""
+
+    def score(self, matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """0 each."""
+        return np.zeros(len(matrix))
 
 
 def or_absent(open_model: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = [
     "CARD",
+    "FORM",
     "MANIFEST",
     "MODEL",
     "NATIVE",
@@ -20,6 +21,8 @@ __all__ = [
 
 import msgspec
 
+FORM = 1
+"""Of manifests that are written, and read."""
 MODEL, NATIVE, MANIFEST, CARD = "model.onnx", "native.txt", "manifest.json", "card.md"
 
 
@@ -33,8 +36,8 @@ class Period(msgspec.Struct, frozen=True):
 
 
 class Data(msgspec.Struct, frozen=True):
-    """All that was read. `digest`: SHA-256 of features, labels, times and cards. `label`: its column; `delay_ms`: until
-    it is known. `unlabelled`: rows of which it never is.
+    """All that was read. `digest`: SHA-256 of features, labels, times and cards. `label`: its column, "" of a list of
+    frauds; `delay_ms`: until it is known. `unlabelled`: rows of which it never is.
     """
 
     digest: str
@@ -126,7 +129,7 @@ class Manifest(msgspec.Struct, frozen=True):
     parity: Parity
     libraries: dict[str, str]
     baseline: dict[str, Bins] = {}
-    form: int = 1
+    form: int = FORM
 
     @property
     def digest(self) -> str:

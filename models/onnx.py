@@ -26,8 +26,9 @@ import onnxruntime
 from state.errors import ConfigError, RecordError
 
 CLASSES = 2
-# An external tensor says where its data lies: TensorProto field 13, an entry whose key (field 1) is "location".
-_EXTERNAL_DATA = re.compile(rb"\x6a(?:[\x00-\x7f]|[\x80-\xff]{1,2}[\x00-\x7f])\x0a\x08location")
+# An external tensor says where its data lies: in an entry whose key (field 1) is "location". Key and value may come in
+# either order, and a length may have more bytes than it needs.
+_EXTERNAL_DATA = re.compile(rb"\x0a(?:\x08|\x88\x80{0,8}\x00)location")
 
 
 class OnnxModel:

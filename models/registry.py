@@ -12,7 +12,7 @@ features' names. Nothing in it is ever unpickled.
 
 from __future__ import annotations
 
-__all__ = ["Registered", "Registry", "is_address", "open_registry"]
+__all__ = ["OutOfReachError", "Registered", "Registry", "is_address", "open_registry"]
 
 import hashlib
 import re
@@ -23,14 +23,19 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from models.manifest import CARD, MANIFEST, MODEL, Manifest
+from models.manifest import CARD, FORM, MANIFEST, MODEL, NATIVE, Manifest
 from state.blobs import BlobStore
 from state.errors import BlobMissingError, BlobStoreError, ConfigError
 
 if TYPE_CHECKING:
     from models.onnx import OnnxModel
 
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _PLACE = re.compile(r"([A-Za-z_][A-Za-z0-9_]{0,99})/([1-9][0-9]{0,8})/([a-z.]+)")
+
+
+class OutOfReachError(ConfigError):
+    """The store of a registry gave no answer, or an error: what is asked for may be there, and be read later."""
 
 
 class Registered(msgspec.Struct, frozen=True):
@@ -44,7 +49,7 @@ class Registered(msgspec.Struct, frozen=True):
 class Registry:
     """The models in a blob store. Calls block; `where`: what it is called in errors.
 
-    Every call raises ConfigError where the store cannot be read, or written.
+    Every call raises OutOfReachError where the store cannot be read, or written.
     """
 
     def __init__(self, where: str, blobs: BlobStore) -> None:
@@ -77,16 +82,18 @@ class Registry:
             ConfigError: it is missing or no manifest.
         """
         try:
-            return msgspec.json.decode(self._get(name, version, MANIFEST), type=Manifest)
+            found = msgspec.json.decode(self._get(name, version, MANIFEST), type=Manifest)
+            _check(found)
         except BlobMissingError:
             known = self.versions(name)
             hint = f"it has {_few(known)}" if known else "train it: `streamproc train`"
             raise ConfigError(f"there is no version {version} of the model {name} in {self.where}", hint=hint) from None
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
             raise ConfigError(
                 f"{self._path(name, version, MANIFEST)} is no manifest of a model: {error}",
-                hint="restore it, or train anew",
+                hint="restore it, or remove its folder and train anew",
             ) from None
+        return found
 
     def file(self, name: str, version: int, file: str) -> bytes:
         """One of a version's files; compared with its digest, where the manifest has one.
@@ -155,9 +162,24 @@ class Registry:
             raise
         except BlobStoreError as error:
             said = str(error).rpartition("cannot ")[2]
-            raise ConfigError(
+            raise OutOfReachError(
                 f"the registry {self.where} cannot be {done}: cannot {said}", hint="see docs/models/training.md"
             ) from None
+
+
+def _check(manifest: Manifest) -> None:
+    """What its type does not say: a version is not loaded without a digest.
+
+    Raises:
+        ValueError: it is not so.
+    """
+    if manifest.form != FORM:
+        raise ValueError(f"its form is {manifest.form}, this release knows {FORM}")
+    wrong = {file: digest for file, digest in manifest.digests.items() if not _SHA256.fullmatch(digest)}
+    if MODEL not in manifest.digests or manifest.digests.keys() - {MODEL, NATIVE, CARD} or wrong:
+        raise ValueError(f"its digests are not those of {MODEL} and {NATIVE}")
+    if not manifest.features:
+        raise ValueError("it names no features")
 
 
 def _few(numbers: Sequence[int]) -> str:

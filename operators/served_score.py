@@ -19,7 +19,11 @@ from state.errors import ConfigError, RecordError
 
 _KNOWN = (Kind.STRING, Kind.INT64)
 _LEARNING = 0.2
-"""How much of what a row costs the last batch decides."""
+"""How much of what a row costs the last batch decides, if it was cheaper."""
+_FADING = 0.98
+"""What is left of a cost with each batch for which it was too much: one stall, or one slow batch of a single row, must
+not keep a shadow out for ever. One that takes four times the budget is tried in one of 70 batches.
+"""
 
 
 class ShadowBudget:
@@ -41,16 +45,18 @@ class ShadowBudget:
         """Whether a shadow may score so many rows, where others before it have taken `spent` seconds."""
         if not self._seconds or self.clock is None:
             return True
-        fits = spent + self._cost.get(version, 0.0) * rows <= self._seconds
+        cost = self._cost.get(version, 0.0)
+        fits = spent + cost * rows <= self._seconds
         if not fits:
             self.shed[version] = self.shed.get(version, 0) + rows
+            self._cost[version] = cost * _FADING
         return fits
 
     def took(self, version: int, rows: int, seconds: float) -> None:
-        """Learn from a batch."""
+        """Learn from a batch; what is dearer than it was known to be at once."""
         cost = seconds / rows
         known = self._cost.get(version, cost)
-        self._cost[version] = known + _LEARNING * (cost - known)
+        self._cost[version] = max(cost, known + _LEARNING * (cost - known))
 
     def take_shed(self) -> dict[int, int]:
         """What `shed` has counted since the last time."""

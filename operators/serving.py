@@ -25,6 +25,7 @@ __all__ = [
     "row_of_roles",
 ]
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -56,6 +57,7 @@ ROLES = TableSchema(
     },
 )
 """The records of `<pipeline>.models`: see operators/live_tables.py. `before`: the roles that a record has replaced."""
+_VERSION = re.compile(r"[1-9][0-9]{0,8}")
 _PARTS = 10_000
 """Shares are parts of ten thousand."""
 
@@ -111,6 +113,11 @@ class Lineup(NamedTuple):
         rivals = () if self.challenger is None else (self.challenger,)
         return (self.champion, *rivals, *self.shadows)
 
+    @property
+    def missing(self) -> ConfigError | None:
+        """Why the first of those that could not be opened is not there; None: all are."""
+        return next((one.model.error for one in self.versions if isinstance(one.model, AbsentModel)), None)
+
 
 class ServedModel:
     """A model of which several versions may be at work. `lineup`: who plays now."""
@@ -145,17 +152,18 @@ class ServedModel:
     def prepare(self, rows: Mapping[str, Sequence[Mapping[str, Any]]]) -> str | None:
         """Open what the topic's rows name, by model; without one, the file's roles hold again. It blocks.
 
-        Returns why it goes on as before, or None.
+        Returns why it goes on as before, or None. To be asked again then: what cannot be opened now may be there later.
         """
         row = rows.get(self.name)
         try:
             roles = roles_of_row(row[0]) if row else self._start
-            if roles != self._waiting.roles:
+            same = roles == self._waiting.roles
+            if not same or self._waiting.missing:
                 lineup = self._assembled(roles)
-                for version in lineup.versions:
-                    if isinstance(version.model, AbsentModel):
-                        raise version.model.error
-                self._waiting = lineup
+                if same or not lineup.missing:
+                    self._waiting = lineup
+                if lineup.missing:
+                    raise lineup.missing
         except ConfigError as error:
             return f"model {self.name}: {error.message}"
         return None
@@ -207,7 +215,7 @@ def roles_of_row(row: Mapping[str, Any]) -> Roles:
     share = row.get("share") or 0.0
     told = [part.strip() for part in (row.get("shadows") or "").split(",") if part.strip()]
     numbers = [champion, *([] if challenger is None else [challenger])]
-    if champion is None or min(numbers) < 1 or not all(part.isdecimal() and int(part) > 0 for part in told):
+    if champion is None or min(numbers) < 1 or not all(map(_VERSION.fullmatch, told)):
         raise ConfigError("its roles name no versions", hint="use `streamproc models activate`")
     if not 0 <= share <= 1 or (challenger is None) != (share == 0):
         raise ConfigError("its roles have a challenger without a share of 0 to 1, or a share without a challenger")

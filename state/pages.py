@@ -5,7 +5,7 @@ Pages that were never written cost address space, not memory; so growth by doubl
 
 from __future__ import annotations
 
-__all__ = ["Pages"]
+__all__ = ["Pages", "grown"]
 
 import mmap
 from typing import Generic, TypeVar
@@ -40,3 +40,10 @@ class Pages(Generic[T]):
             larger[: len(self._map)] = self._map[:]
             self._map = larger
         self.array = np.frombuffer(self._map, self._dtype)
+
+
+def grown(array: npt.NDArray[T], size: int) -> npt.NDArray[T]:
+    """A copy with `size` rows, the new ones all 0."""
+    out = np.zeros((size, *array.shape[1:]), array.dtype)
+    out[: len(array)] = array
+    return out

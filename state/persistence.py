@@ -178,8 +178,20 @@ class Persistence:
 
     def _evict(self, slots: Slots) -> None:
         if slots.size:
-            self._cold.update(np.unique(self.table.task_of[slots]).tolist())
+            self._cold.update(np.unique(self.table.task_of[slots[self._has_state(slots)]]).tolist())
             self.table.evict(slots)
+
+    def _has_state(self, slots: Slots) -> npt.NDArray[np.bool_]:
+        """Which keys are not as new."""
+        table = self.table
+        if table.ring:
+            return np.ones(len(slots), np.bool_)
+        blobs = [table.spec.blob and bool(table.blobs[slot]) for slot in slots.tolist()]
+        return np.logical_or(np.array(blobs, np.bool_), table.rows[slots].any(axis=1))
+
+    def is_whole(self, task: int) -> bool:
+        """See `RowLoader`."""
+        return task not in self._cold
 
     # ---- loading
 

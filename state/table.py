@@ -15,7 +15,8 @@ from __future__ import annotations
 __all__ = ["KeyedTable", "RowLoader", "TableSpec"]
 
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from itertools import repeat
+from typing import Protocol
 
 import msgspec
 import numpy as np
@@ -24,10 +25,10 @@ import numpy.typing as npt
 from state.budget import bytes_of_text
 from state.due import DueTimes
 from state.expiry import LAST_SEEN, StreamTimes, TaskSpan
+from state.pages import grown
 from state.ring import Ring, RingSpec
 
 Slots = npt.NDArray[np.int64]
-T = TypeVar("T", bound=np.generic)
 
 
 class TableSpec(msgspec.Struct, frozen=True):
@@ -61,6 +62,10 @@ class RowLoader(Protocol):
         """Fill the (reset) slots of those `keys` that the store of `task` knows."""
         ...
 
+    def is_whole(self, task: int) -> bool:
+        """Whether all keys of `task` are in memory, but for some that are as new."""
+        ...
+
 
 class _Changes:
     """What undoes one batch: rows and blobs as they were, and the keys it saw first."""
@@ -92,8 +97,7 @@ class KeyedTable:
         self.live = np.zeros(self._SLOTS_MIN, np.bool_)
         self.cut_of = np.zeros(self._SLOTS_MIN, np.int64)  # number of the cut that holds the row and is not written
         self.used = np.zeros(self._SLOTS_MIN, np.int64)  # `generation` of the last batch that asked for the slot
-        self.generation = 2
-        self._cuts = 0
+        self.generation, self._cuts = 2, 0
         self._dirty_of = np.zeros(16, np.int64)  # dirty rows of each task
         self._slot_of: dict[int, dict[str, int]] = {}
         self._free: list[int] = []
@@ -120,17 +124,25 @@ class KeyedTable:
 
     def slots(self, tasks: Sequence[TaskSpan], keys: list[str]) -> Slots:
         """Slot of each row's key, int64 (rows,); unknown keys are loaded or created (all fields 0)."""
-        found: list[int | None] = []
+        return self._slots(tasks, keys, admits=True)
+
+    def known(self, tasks: Sequence[TaskSpan], keys: list[str]) -> Slots:
+        """The same, but -1 where there is nothing of a key, neither here nor in the store: it is not created."""
+        is_whole = self.loader is None or all(self.loader.is_whole(span.task) for span in tasks)
+        return self._slots(tasks, keys, admits=not is_whole)
+
+    def _slots(self, tasks: Sequence[TaskSpan], keys: list[str], *, admits: bool) -> Slots:
+        parts = []
         for span in tasks:
             mine = self._slot_of.setdefault(span.task, {})
             part = keys if len(tasks) == 1 else keys[span.start : span.stop]
-            hits = list(map(mine.get, part))
-            if None in hits:
-                self.admit(span.task, [key for key, hit in zip(part, hits, strict=True) if hit is None])
-                hits = list(map(mine.get, part))
-            found += hits
-        slots = np.fromiter(found, np.int64, len(found))
-        self.used[slots] = self.generation
+            found = np.fromiter(map(mine.get, part, repeat(-1)), np.int64, len(part))
+            if admits and (unknown := np.flatnonzero(found < 0).tolist()):
+                self.admit(span.task, [part[i] for i in unknown])
+                found[unknown] = [mine[part[i]] for i in unknown]
+            parts.append(found)
+        slots = parts[0] if len(parts) == 1 else np.concatenate([*parts, np.empty(0, np.int64)])
+        self.used[slots if admits else slots[slots >= 0]] = self.generation
         return slots
 
     def admit(self, task: int, missing: list[str]) -> None:
@@ -162,17 +174,15 @@ class KeyedTable:
 
     def _reserve(self, count: int) -> None:
         need = len(self.keys) + count - len(self._free)
-        have = len(self.rows)
-        if need <= have:
-            return
-        self.reserve_slots(max(need, 2 * have))
+        if need > len(self.rows):
+            self.reserve_slots(max(need, 2 * len(self.rows)))
 
     def reserve_slots(self, size: int) -> None:
         """Room for `size` keys in all. Pages never written to cost address space, not memory."""
-        self.rows = _grown(self.rows, size)
-        self.task_of = _grown(self.task_of, size)
-        self.dirty, self.live = _grown(self.dirty, size), _grown(self.live, size)
-        self.cut_of, self.used = _grown(self.cut_of, size), _grown(self.used, size)
+        self.rows = grown(self.rows, size)
+        self.task_of = grown(self.task_of, size)
+        self.dirty, self.live = grown(self.dirty, size), grown(self.live, size)
+        self.cut_of, self.used = grown(self.cut_of, size), grown(self.used, size)
         if self.ring:
             self.ring.reserve_slots(size)
 
@@ -209,7 +219,7 @@ class KeyedTable:
     def _count_dirty(self, slots: Slots, sign: int) -> None:
         counts = np.bincount(self.task_of[slots])
         if len(counts) > len(self._dirty_of):
-            self._dirty_of = _grown(self._dirty_of, 2 * len(counts))
+            self._dirty_of = grown(self._dirty_of, 2 * len(counts))
         self._dirty_of[: len(counts)] += sign * counts
 
     # ---- before-images
@@ -282,10 +292,7 @@ class KeyedTable:
             self.put_blob(slot, blob)
         if self.ring:
             self.ring.undo()
-        gone = []
-        for task, key, slot in changes.created:
-            if self._slot_of.get(task, {}).pop(key, None) is not None:
-                gone.append(slot)
+        gone = [slot for task, key, slot in changes.created if self._slot_of.get(task, {}).pop(key, -1) >= 0]
         self._release(np.array(gone, np.int64))
 
     def _release(self, slots: Slots) -> None:
@@ -332,12 +339,11 @@ class KeyedTable:
 
     def evict(self, slots: Slots) -> None:
         """Evictable keys leave memory: the store has them, if they are not as new."""
-        keys = self.keys
         tasks = self.task_of[slots]
         for task in np.unique(tasks).tolist():
             mine = self._slot_of[task]
             for slot in slots[tasks == task].tolist():
-                del mine[keys[slot]]
+                del mine[self.keys[slot]]
         self._release(slots)
 
     # ---- tasks
@@ -392,9 +398,3 @@ class KeyedTable:
         """Memory in use, in bytes, freed slots and ring blocks included."""
         arena = self.ring.blocks.end * self.ring.entries.shape[1] * 8 if self.ring else 0
         return len(self.keys) * self.key_bytes + self.text_bytes + self.blob_bytes + arena
-
-
-def _grown(array: npt.NDArray[T], size: int) -> npt.NDArray[T]:
-    out = np.zeros((size, *array.shape[1:]), array.dtype)
-    out[: len(array)] = array
-    return out

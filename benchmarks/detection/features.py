@@ -8,8 +8,9 @@ import sys
 import time
 from pathlib import Path
 
+from models.absent import Blank
 from models.training.history import History, joined
-from streamproc.cli.labelled import Blank, Labels, read_history
+from streamproc.cli.labelled import Labels, read_history
 from streamproc.language import compile_stages, load_pipeline
 
 PIPELINE = Path(__file__).parents[2] / "configs" / "detection" / "pipeline.yaml"

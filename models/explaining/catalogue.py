@@ -10,7 +10,7 @@ from pathlib import Path
 
 from models.explaining.explainer import Explainer
 from models.manifest import MODEL
-from models.registry import Registry
+from models.registry import OutOfReachError, Registry
 from state.errors import ConfigError
 
 _HELD_MAX = 16
@@ -28,11 +28,13 @@ class Catalogue:
         """
         self._name, self._file, self._features, self._registry = name, file, tuple(features), registry
         self._held: dict[str | int, Explainer] = {}
+        self._digests: dict[int, str] = {}
 
     def by_digest(self, digest: str) -> Explainer:
         """What explains the scores of the file with this SHA-256 (hex).
 
         Raises:
+            OutOfReachError: the registry cannot be read now.
             ConfigError: there is none, or it cannot be explained; says why.
         """
         return self._kept(digest, lambda: self._found(digest))
@@ -64,6 +66,18 @@ class Catalogue:
             if hashlib.sha256(content).hexdigest() == digest:
                 return Explainer(content, self._features)
         for version in reversed(self._registry.versions(self._name) if self._registry else []):
-            if self._registry and self._registry.manifest(self._name, version).digests.get(MODEL) == digest:
+            if self._digest(version) == digest:
                 return self._registered(version)
         raise ConfigError(f"no model has the digest {digest[:16]}", hint="name the --registry that has its version")
+
+    def _digest(self, version: int) -> str:
+        """Of a registered version; read once, as versions never change. "": its manifest is damaged."""
+        if version not in self._digests:
+            assert self._registry is not None
+            try:
+                self._digests[version] = self._registry.manifest(self._name, version).digests.get(MODEL, "")
+            except OutOfReachError:
+                raise
+            except ConfigError:
+                return ""
+        return self._digests[version]

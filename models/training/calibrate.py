@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["cards_a_day", "threshold_of"]
+__all__ = ["beyond", "cards_a_day", "threshold_of"]
 
 from typing import NamedTuple
 
@@ -47,3 +47,15 @@ def threshold_of(rows: History, scores: Floats, false_positives: float, capacity
         best, days = _best_of_cards(rows, scores)
         by_cards = float(best[capacity * days]) if capacity * days < len(best) else 0.0
     return Line(max(by_false, by_cards), by_false, by_cards)
+
+
+def beyond(chance: float) -> float:
+    """A probability as a score (0-100) with four digits that is surely above it; 0 of 0.
+
+    Trees give many payments the same score: if those at the line were above what is written, by rounding or as float32,
+    they would all be flagged, and no budget kept.
+
+    >>> beyond(0.123456), beyond(0.12345612)
+    (12.3457, 12.3457)
+    """
+    return round(round(100 * chance, 4) + 0.0001, 4) if chance else 0.0

@@ -25,6 +25,7 @@ def card_of(manifest: Manifest) -> str:
     parameters = ", ".join(f"{name} {value:g}" for name, value in search.parameters.items())
     signs = [f"the score never falls with {name}" for name in search.increasing]
     signs += [f"the score never rises with {name}" for name in search.decreasing]
+    label = f"`{data.label}`" if data.label else "a list of frauds"
     capacity = f" and {line.cards_a_day} cards a day" if line.cards_a_day else ""
     lines = [
         f"# {manifest.name}: {manifest.algorithm}",
@@ -35,7 +36,7 @@ def card_of(manifest: Manifest) -> str:
         "## Learned from",
         f"- {_days(manifest.learned)}: {manifest.learned.rows:,} payments, {manifest.learned.frauds:,} frauds, of a "
         f"history of {data.period.rows:,} payments; {data.unlabelled:,} without a label were left out.",
-        f"- Label: `{data.label}`, known {data.delay_ms / 86_400_000:g} days after a payment.",
+        f"- Label: {label}, known {data.delay_ms / 86_400_000:g} days after a payment.",
         f"- {search.trials} sets of parameters were tried; chosen: {parameters}.",
         *(f"- Constraint: {sign}." for sign in signs),
         "",

@@ -1,7 +1,8 @@
 """Prequential folds, as in the Fraud Detection Handbook (chapter 5): learn, wait for the labels, judge; then later.
 
     |<- train ->|<- delay ->|<- test ->|                 a fold; the next one lies one `test` later
-                                       the end of the data is that of the last fold
+                                       the end of the data is that of the last fold; of labels that are still
+                                       coming in (`open_ended`), the end of those that all are in
 
 What is judged is never before the day on which the labels learned from are known. Cards that are known as compromised
 on that day are left out of it: a bank has blocked them.
@@ -10,6 +11,8 @@ on that day are left out of it: a bank has blocked them.
 from __future__ import annotations
 
 __all__ = ["Fold", "Span", "Window", "folds", "last_window", "learned_from", "rows_to_judge", "within"]
+
+import sys
 
 import msgspec
 import numpy as np
@@ -54,24 +57,33 @@ def _bounds(history: History) -> Span:
     return Span(int(history.times.min()) // DAY_MS * DAY_MS, (int(history.times.max()) // DAY_MS + 1) * DAY_MS)
 
 
+def _labelled_until(history: History) -> int:
+    """Where who has no label is legitimate: the end of the day of the last label; of payments near it, frauds lack."""
+    if history.known is None or not history.open_ended:
+        return sys.maxsize
+    return (int(history.known.max()) // DAY_MS + 1) * DAY_MS
+
+
 def folds(history: History, window: Window) -> list[Fold]:
-    """In time order; the last one is the test's.
+    """In time order; the last one is the test's. None judges payments that are legitimate only for want of time.
 
     Raises:
         ConfigError: the history is too short.
     """
     bounds = _bounds(history)
-    days = (bounds.stop - bounds.start) // DAY_MS
+    end = min(bounds.stop, (_labelled_until(history) - window.delay_ms) // DAY_MS * DAY_MS)
+    days = (end - bounds.start) // DAY_MS
     if days < window.needed_days:
         delay = -(-window.delay_ms // DAY_MS)
+        unripe = f", but for {(bounds.stop - end) // DAY_MS} whose labels are not in yet" if end < bounds.stop else ""
         raise ConfigError(
-            f"the files cover {days} days, {window.needed_days} are needed: {window.train_days} to learn from, "
-            f"{delay} until labels are known, {window.folds} folds and a test of {window.test_days} days",
+            f"the files cover {max(days, 0)} days{unripe}, {window.needed_days} are needed: {window.train_days} to "
+            f"learn from, {delay} until labels are known, {window.folds} folds and a test of {window.test_days} days",
             hint="give more files, or fewer --train-days, --test-days or --folds",
         )
     found = []
     for back in range(window.folds, -1, -1):
-        stop = bounds.stop - back * window.test_days * DAY_MS
+        stop = end - back * window.test_days * DAY_MS
         start = stop - window.test_days * DAY_MS
         known = start - window.delay_ms
         found.append(Fold(Span(known - window.train_days * DAY_MS, known), Span(start, stop)))
@@ -80,7 +92,7 @@ def folds(history: History, window: Window) -> list[Fold]:
 
 def last_window(history: History, window: Window) -> Span:
     """The newest days whose labels are known when the data ends: what the model that is shipped learns from."""
-    known = _bounds(history).stop - window.delay_ms
+    known = min(_bounds(history).stop, _labelled_until(history)) - window.delay_ms
     return Span(known - window.train_days * DAY_MS, known)
 
 

@@ -34,7 +34,7 @@ from models.manifest import (
     Threshold,
 )
 from models.onnx import OnnxModel
-from models.training.calibrate import cards_a_day, threshold_of
+from models.training.calibrate import beyond, cards_a_day, threshold_of
 from models.training.card import card_of
 from models.training.folds import Fold, Span, Window, folds, last_window, learned_from, rows_to_judge
 from models.training.history import History, joined
@@ -261,17 +261,17 @@ def _threshold(pooled: Judged, test: Judged, by: tuple[float, float], settings: 
     line = threshold_of(
         pooled.rows, sigmoid(slope * pooled.raw + intercept), settings.false_positives, settings.cards_a_day
     )
-    scores = sigmoid(slope * test.raw + intercept)
-    above, fraud = scores > line.at, test.rows.labels == 1
+    scores, score = sigmoid(slope * test.raw + intercept), beyond(line.at)
+    above, fraud = 100 * scores > score, test.rows.labels == 1
     return Threshold(
-        score=round(100 * line.at, 4),
+        score=score,
         false_positives=settings.false_positives,
-        by_false_positives=round(100 * line.by_false_positives, 4),
+        by_false_positives=beyond(line.by_false_positives),
         cards_a_day=settings.cards_a_day,
-        by_cards=round(100 * line.by_cards, 4),
+        by_cards=beyond(line.by_cards),
         test_false_positives=round(float(above[~fraud].mean()), 6),
         test_recall=round(float(above[fraud].mean()), 6),
-        test_cards_a_day=round(cards_a_day(test.rows, scores, line.at), 3),
+        test_cards_a_day=round(cards_a_day(test.rows, scores, score / 100), 3),
     )
 
 

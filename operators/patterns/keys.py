@@ -1,6 +1,7 @@
 """One batch of the patterns of one key: which rows they must see, and what these make of the keys' runs.
 
-all rows --> a look-up of the key --> rows that may begin a match, and rows of keys that have runs
+all rows --> rows that may begin a match: their keys get a place in the table, if they have none
+         --> a look-up of the key --> rows of keys that have runs, or begin some; most keys are not there
          --> bits say that the row means nothing to them: passed over, or all runs end, unread
          --> else each pattern's matcher
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 __all__ = ["WANTS", "Found", "KeyState", "PatternRun", "Patterns"]
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -19,7 +20,7 @@ import numpy.typing as npt
 from operators.batch import Batch, TaskRows
 from operators.patterns.matcher import KeyRuns, Match
 from operators.patterns.rows import plain_values
-from operators.patterns.sight import ANY, BRITTLE, Sight, columns_of, packed
+from operators.patterns.sight import ANY, BRITTLE, Sight, columns_of, marked, packed
 from operators.patterns.spec import PatternSpec
 from operators.tables import LookupTable
 from state.errors import RecordError, StateCorruptedError
@@ -34,6 +35,20 @@ class Found(msgspec.Struct):
 
     matches: dict[int, Match] = {}
     dropped: dict[int, int] = {}
+
+
+class Looked(NamedTuple):
+    """The rows that are looked at, column by column: numbers in the batch, slots, bits, event times, stream times; and
+    of their keys before the batch: what runs waited for, when they were last seen.
+    """
+
+    rows: list[int]
+    slots: list[int]
+    bits: list[int]
+    times: list[int]
+    clocks: list[int]
+    wants: list[int]
+    seen: list[int]
 
 
 class KeyState(msgspec.Struct):
@@ -70,65 +85,66 @@ class PatternRun:
 
     def __init__(self, patterns: Patterns, batch: Batch, table: KeyedTable) -> None:
         self._patterns, self._batch, self._table = patterns, batch, table
-        self._stream = table.stream.advance(batch.tasks, batch.event_time).tolist() if table.stream else []
+        self._stream = table.stream.advance(batch.tasks, batch.event_time) if table.stream else batch.event_time
         self._keys: dict[int, KeyState] = {}
         self._values: dict[str, list[Any]] = {}
-        self._rows: list[int] = []
         self._ttl = patterns.ttl
+        self._looked = self._candidates()
         self.found = [Found() for _ in patterns.sights]
 
     def rows(self) -> list[Found]:
         """What each pattern finds."""
-        self._rows, slots, bits, wants = self._candidates()
-        times = self._batch.event_time[self._rows].tolist()
-        for i, (slot, seen) in enumerate(zip(slots, bits, strict=True)):
-            self._look(i, slot, seen, wants[i], times[i])
+        for i in range(len(self._looked.rows)):
+            self._look(i)
         self._keep()
         return self.found
 
-    def _look(self, i: int, slot: int, bits: int, wants: int, time: int) -> None:
-        """A row, the i-th of those that are looked at; `wants`: what its key waited for before the batch."""
+    def _look(self, i: int) -> None:
+        """A row, the i-th of those that are looked at."""
+        slot, bits = self._looked.slots[i], self._looked.bits[i]
         key = self._keys.get(slot)
         if key is None:
-            key = self._keys[slot] = KeyState(self._last_seen(slot), wants)
+            key = self._keys[slot] = KeyState(self._looked.seen[i], self._looked.wants[i])
         if key.wants is None:
             key.wants = self._wants(key)
-        if bits & self._patterns.begins or bits & key.wants or not self._passes(key, i, bits, time):
-            self._row(slot, key, i, bits, time)
+        if bits & self._patterns.begins or bits & key.wants or not self._passes(key, i):
+            self._row(slot, key, i)
 
-    def _candidates(self) -> tuple[list[int], list[int], list[int], list[int]]:
-        """The rows that may begin a match or whose key has runs: their numbers, slots, bits, and what keys wait for."""
-        batch, table = self._batch, self._table
-        keys = batch.columns[self._patterns.key]
-        bits = packed(batch, self._patterns.columns)
-        if keys.valid is None or keys.valid.all():
-            rows = np.arange(batch.size)
-            slots = table.slots(batch.tasks, keys.values.tolist())
-        else:
-            rows = np.flatnonzero(keys.valid)
-            slots = table.slots(_spans(batch.tasks, rows), keys.values[rows].tolist())
-            bits = bits[rows]
-        wants = table.rows[slots, table.index(WANTS)]
-        begins = (bits & self._patterns.begins) != 0
-        wanted = begins | (wants != 0)
-        if begins.any():
-            wanted |= self._again(slots, slots[begins])
-        at = np.flatnonzero(wanted)
-        return rows[at].tolist(), slots[at].tolist(), bits[at].tolist(), wants[at].tolist()
+    def _candidates(self) -> Looked:
+        """The rows that may begin a match or whose key has runs, in the batch or before it."""
+        batch, table, patterns = self._batch, self._table, self._patterns
+        keys = batch.columns[patterns.key]
+        begins = marked(batch, patterns.columns, patterns.begins)
+        spans, values, known = batch.tasks, keys.values, None
+        if keys.valid is not None and not keys.valid.all():
+            known = np.flatnonzero(keys.valid)
+            spans, values, begins = _spans(batch.tasks, known), values[known], begins[known]
+        first = np.flatnonzero(begins)
+        begun = table.slots(_spans(spans, first), values[first].tolist())
+        slots = table.known(spans, values.tolist())
+        at = self._wanted(slots, begun)
+        rows, slots = at if known is None else known[at], slots[at]
+        wants = table.rows[slots, table.index(WANTS)].tolist()
+        seen = table.rows[slots, table.last_seen].tolist() if self._ttl else [0] * len(slots)
+        bits = packed(batch, patterns.columns, rows).tolist()
+        times, clocks = batch.event_time[rows].tolist(), self._stream[rows].tolist()
+        return Looked(rows.tolist(), slots.tolist(), bits, times, clocks, wants, seen)
 
-    def _again(self, slots: npt.NDArray[np.int64], begun: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """Which rows are of keys that begin something in the batch; what they want is a mark for a moment."""
+    def _wanted(self, slots: npt.NDArray[np.int64], begun: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
+        """Which rows are of keys that have runs, or begin some in the batch: what these want is a mark for a moment."""
         wants = self._table.rows[:, self._table.index(WANTS)]
         before = wants[begun]
-        wants[begun] = -1
-        found: npt.NDArray[np.bool_] = wants[slots] == -1
+        wants[begun] = ANY
+        there = np.flatnonzero(slots >= 0)
+        wanted = wants[slots[there]] != 0
         wants[begun] = before
+        found: npt.NDArray[np.intp] = there[wanted]
         return found
 
     def _last_seen(self, slot: int) -> int:
         return int(self._table.rows[slot, self._table.last_seen]) if self._ttl else 0
 
-    def _passes(self, key: KeyState, i: int, bits: int, time: int) -> bool:
+    def _passes(self, key: KeyState, i: int) -> bool:
         """Whether the runs of a key need not be looked at for a row that none of them can take."""
         if not key.wants:
             return True
@@ -136,20 +152,24 @@ class PatternRun:
             key.states, key.wants, key.is_changed = {}, 0, True
             return True
         if self._ttl:
-            if self._stream[self._rows[i]] - key.seen >= self._ttl:
+            if self._looked.clocks[i] - key.seen >= self._ttl:
                 return False
-            if bits & self._patterns.where and time > key.seen:
-                key.seen, key.is_seen = time, True
+            self._see(key, i)
         return True
 
-    def _row(self, slot: int, key: KeyState, i: int, bits: int, time: int) -> None:
+    def _see(self, key: KeyState, i: int) -> None:
+        """A row that no run takes is one of its key's all the same."""
+        if self._looked.bits[i] & self._patterns.where and self._looked.times[i] > key.seen:
+            key.seen, key.is_seen = self._looked.times[i], True
+
+    def _row(self, slot: int, key: KeyState, i: int) -> None:
         """A row goes to each pattern that it may mean something to."""
         if key.states is None:
             key.states = self._read(slot)
         if self._ttl:
-            self._expire(key, self._rows[i])
-        states = key.states
-        is_live = any(state.attempts for state in states.values())
+            self._expire(key, i)
+        states, bits, time = key.states, self._looked.bits[i], self._looked.times[i]
+        is_live = bool(key.wants) if key.wants is not None else any(state.attempts for state in states.values())
         for number, sight in enumerate(self._patterns.sights):
             if not bits & sight.where:
                 continue
@@ -158,24 +178,25 @@ class PatternRun:
                 continue
             if state is None:
                 state = states[number] = KeyRuns()
-            self._step(number, state, i, bits, time)
+            self._step(number, state, i)
             key.wants, key.is_changed = None, True
         if key.wants is None:
             key.seen = max(key.seen, time) if is_live else time
 
-    def _expire(self, key: KeyState, row: int) -> None:
+    def _expire(self, key: KeyState, i: int) -> None:
         """What has expired when a row comes goes."""
-        age = self._stream[row] - key.seen
+        age = self._looked.clocks[i] - key.seen
         if age >= self._ttl:
             sights = self._patterns.sights
             key.states = {number: one for number, one in (key.states or {}).items() if age < sights[number].spec.ttl}
             key.wants, key.is_changed = None, True
 
-    def _step(self, number: int, state: KeyRuns, i: int, bits: int, time: int) -> None:
-        sight, row, found = self._patterns.sights[number], self._rows[i], self.found[number]
+    def _step(self, number: int, state: KeyRuns, i: int) -> None:
+        looked, sight, found = self._looked, self._patterns.sights[number], self.found[number]
+        row = looked.rows[i]
         values = [self._column(name)[i] for name in sight.spec.columns]
         try:
-            said, dropped = sight.row(state, time, bits, values)
+            said, dropped = sight.row(state, looked.times[i], looked.bits[i], values)
         except RecordError as error:
             raise RecordError(error.reason, error.detail, (row,)) from error
         if dropped:
@@ -187,7 +208,7 @@ class PatternRun:
         """A column's values at the rows that are looked at."""
         values = self._values.get(name)
         if values is None:
-            values = self._values[name] = plain_values(self._batch.columns[name], self._rows)
+            values = self._values[name] = plain_values(self._batch.columns[name], self._looked.rows)
         return values
 
     def _read(self, slot: int) -> dict[int, KeyRuns]:
@@ -199,13 +220,13 @@ class PatternRun:
 
     def _wants(self, key: KeyState) -> int:
         """What all runs of a key wait for together."""
-        each = [self._patterns.sights[number].wants(state) for number, state in (key.states or {}).items()]
-        found = 0
-        for one in each:
-            found |= one
-        if found & BRITTLE and not all(one & BRITTLE for one in each if one):
-            return ANY
-        return found
+        found, common = 0, BRITTLE
+        for number, state in (key.states or {}).items():
+            one = self._patterns.sights[number].wants(state)
+            if one:
+                found |= one
+                common &= one
+        return ANY if found & BRITTLE and not common else found
 
     def _keep(self) -> None:
         """Write what has changed; undone with the batch."""
@@ -232,17 +253,17 @@ class PatternRun:
 
     def _kept(self, states: dict[int, KeyRuns]) -> list[tuple[int, KeyRuns]]:
         """What there is to remember of a key, by number of the pattern."""
-        if not states:
-            return []
         sights = self._patterns.sights
         return [
-            (number, state)
-            for number, state in sorted(states.items())
-            if state.attempts or (state.matches and sights[number].numbers_matches)
+            (number, states[number])
+            for number in sorted(states)
+            if states[number].attempts or (states[number].matches and sights[number].numbers_matches)
         ]
 
 
 def _spans(tasks: Sequence[TaskRows], rows: npt.NDArray[np.intp]) -> tuple[TaskRows, ...]:
     """The tasks' spans when only `rows` of the batch are left."""
+    if len(tasks) == 1:
+        return (TaskRows(tasks[0].task, 0, len(rows)),)
     bounds = np.searchsorted(rows, [[span.start, span.stop] for span in tasks]).tolist()
     return tuple(TaskRows(span.task, start, stop) for span, (start, stop) in zip(tasks, bounds, strict=True))

@@ -35,7 +35,7 @@ Condition = Callable[[list[Any], "Row"], bool]
 """Whether a variable's condition holds of the slots' values with the row brought in; asked if the row's bit is set."""
 
 
-class Row(NamedTuple):
+class Row(msgspec.Struct, frozen=True, gc=False):
     """A row: `fits`: bit i is set if it may be of variable i; `values`: of the columns that slots read; `at`: in the
     batch.
     """

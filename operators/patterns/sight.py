@@ -1,14 +1,14 @@
 """What the patterns of one key see of a row: a bit a column, and which bits can matter to one of them.
 
-fits, where: bool columns --(packed once for all patterns)--> bits of a row
-bits & begins    a match may begin with the row
+fits, where: bool columns --(marked)--> whether a match may begin with a row
+                          --(packed, of rows that are looked at, once for all patterns)--> bits of a row
 bits & wants     a run may take the row, or break at it; `wants` of a key lies beside its runs, so that rows that
                  mean nothing to them are told without reading them
 """
 
 from __future__ import annotations
 
-__all__ = ["ANY", "BRITTLE", "COLUMNS_MAX", "Sight", "columns_of", "packed"]
+__all__ = ["ANY", "BRITTLE", "COLUMNS_MAX", "Sight", "columns_of", "marked", "packed"]
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -37,15 +37,23 @@ def columns_of(spec: PatternSpec) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*spec.fits.values(), *([spec.counts] if spec.counts else [])]))
 
 
-def packed(batch: Batch, columns: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Of each row: bit i, whether column i is true, and `ANY`."""
-    bits = np.zeros((batch.size, -(-len(columns) // 8) * 8), np.bool_)
+def marked(batch: Batch, columns: Sequence[str], bits: int) -> npt.NDArray[np.bool_]:
+    """Of each row: whether it has one of `bits`."""
+    if bits & ANY:
+        return np.ones(batch.size, np.bool_)
+    found = np.zeros(batch.size, np.bool_)
     for i, name in enumerate(columns):
-        bits[:, i] = true_rows(batch.columns[name])
-    some = np.packbits(bits, axis=1, bitorder="little")
-    whole = np.zeros((batch.size, 8), np.uint8)
-    whole[:, : some.shape[1]] = some
-    found: npt.NDArray[np.int64] = whole.view("<i8")[:, 0] | ANY
+        if bits >> i & 1:
+            found |= true_rows(batch.columns[name])
+    return found
+
+
+def packed(batch: Batch, columns: Sequence[str], rows: npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:
+    """Of each of `rows`: bit i, whether column i is true, and `ANY`."""
+    found = np.full(len(rows), ANY, np.int64)
+    for first in range(0, len(columns), 8):
+        some = np.array([true_rows(batch.columns[name])[rows] for name in columns[first : first + 8]])
+        found |= np.packbits(some, axis=0, bitorder="little")[0].astype(np.int64) << first
     return found
 
 

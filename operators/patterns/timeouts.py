@@ -22,7 +22,7 @@ import numpy as np
 from operators.batch import Batch, Emitted, TaskRows
 from operators.encode import json_values
 from operators.operator import OperatorContext
-from operators.patterns.keys import WANTS, Found, KeyState, PatternRun
+from operators.patterns.keys import WANTS, Found, KeyState, PatternRun, Patterns
 from operators.patterns.matcher import KeyRuns, Match
 from operators.patterns.operator import PatternOperator, measure_column
 from operators.patterns.rows import values_batch
@@ -86,18 +86,20 @@ class TimedPatternOperator(PatternOperator, WaitingOperator):
 class _TimedRun(PatternRun):
     """One batch. Timers lie in the table; an attempt's is due at its first row's time and WITHIN."""
 
+    def __init__(self, patterns: Patterns, batch: Batch, table: KeyedTable) -> None:
+        super().__init__(patterns, batch, table)
+        self._now: list[int] = self._stream.tolist()
+
     def rows(self) -> list[Found]:
         """What the pattern finds; what it tells goes to the batch."""
-        batch, table = self._batch, self._table
-        self._rows, slots, bits, wants = self._candidates()
-        times = batch.event_time[self._rows].tolist()
+        batch, table, rows = self._batch, self._table, self._looked.rows
         i = 0
         for span in batch.tasks:
             begin = span.start
-            while i < len(self._rows) and self._rows[i] < span.stop:
-                row, slot = self._rows[i], slots[i]
+            while i < len(rows) and rows[i] < span.stop:
+                row, slot = rows[i], self._looked.slots[i]
                 self._fire(span.task, begin, row)
-                self._look(i, slot, bits[i], wants[i], times[i])
+                self._look(i)
                 due = self._due(self._keys[slot])
                 if due is not None:
                     table.due.put(span.task, table.keys[slot], due)
@@ -116,21 +118,24 @@ class _TimedRun(PatternRun):
 
     # ---- rows
 
-    def _passes(self, key: KeyState, i: int, bits: int, time: int) -> bool:
+    def _passes(self, key: KeyState, i: int) -> bool:
         """Runs that a row would end are looked at: their WITHIN may be over."""
-        if key.wants and not key.wants & BRITTLE and bits & self._patterns.where and time > key.seen:
-            key.seen, key.is_seen = time, True
-        return not key.wants or not key.wants & BRITTLE
+        if not key.wants:
+            return True
+        if key.wants & BRITTLE:
+            return False
+        self._see(key, i)
+        return True
 
-    def _expire(self, key: KeyState, row: int) -> None:
+    def _expire(self, key: KeyState, i: int) -> None:
         """What waits for time is told before it expires."""
 
-    def _step(self, number: int, state: KeyRuns, i: int, bits: int, time: int) -> None:
-        row = self._rows[i]
+    def _step(self, number: int, state: KeyRuns, i: int) -> None:
+        row, time = self._looked.rows[i], self._looked.times[i]
         task = next(span.task for span in self._batch.tasks if span.start <= row < span.stop)
         key = str(self._batch.columns[self._patterns.key].values[row])
-        self._say(task, key, state, time=time, row=row, watermark=self._stream[row] - self._spec.disorder)
-        super()._step(number, state, i, bits, time)
+        self._say(task, key, state, time=time, row=row, watermark=self._now[row] - self._spec.disorder)
+        super()._step(number, state, i)
 
     # ---- timers
 
@@ -138,10 +143,10 @@ class _TimedRun(PatternRun):
         """All that became due behind the rows begin..end (exclusive)."""
         disorder = self._spec.disorder
         while (first := self._table.due.next(task)) is not None:
-            row = bisect_left(self._stream, first + disorder, begin, end)
+            row = bisect_left(self._now, first + disorder, begin, end)
             if row == end:
                 return
-            self._tell(task, row, self._stream[row] - disorder)
+            self._tell(task, row, self._now[row] - disorder)
 
     def _due_by(self, task: int, watermark: int, row: int) -> None:
         while (first := self._table.due.next(task)) is not None and first <= watermark:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from models.absent import Blank
 from models.explaining.catalogue import Catalogue
 from models.registry import open_registry
 from operators.plan import Plan
@@ -36,7 +37,7 @@ def opened(path: str, registry: str | None) -> Opened:
         ConfigError: it is wrong, or has no model.
     """
     pipeline = load_pipeline(path)
-    plan = compiled(pipeline)[-1]
+    plan = compiled(pipeline, Blank)[-1]  # which model it was is told by each decision
     if plan.model is None:
         raise ConfigError(f"the pipeline {plan.pipeline} has no model: its rules say themselves why they hit")
     declared, folder = pipeline.models[plan.model.name], Path(pipeline.folder)

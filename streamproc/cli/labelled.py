@@ -7,7 +7,7 @@ plan, out of the same record; only a feature that the pipeline declares over it 
 
 from __future__ import annotations
 
-__all__ = ["Apart", "Blank", "Labels", "kind_of", "label_rows", "read_history", "read_labels"]
+__all__ = ["Apart", "Labels", "kind_of", "label_rows", "read_history", "read_labels"]
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from models.training.history import History
 from operators.plan import Plan
@@ -37,43 +36,31 @@ _KINDS: dict[Any, int] = {1: 1, 0: 0, "1": 1, "0": 0, "true": 1, "false": 0, "Tr
 TEXT, TIME = DataType(Kind.STRING), DataType(Kind.TIMESTAMP)
 
 
-class Blank:
-    """Stands where the model will; nothing may depend on its scores, so it gives the same one to all."""
-
-    width = 0
-    digest = "0" * 64
-
-    def __init__(self, path: Path) -> None:
-        """`path`: of the model, which need not exist."""
-
-    def score(self, matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """0 each."""
-        return np.zeros(len(matrix))
-
-
 class Apart(NamedTuple):
     """Labels that are no part of the payments: id -> label and when it was known, ms.
 
-    `others_legitimate`: a payment that has none is no fraud; else it is left out.
+    `others_legitimate`: a payment that has none is no fraud; else it is left out. `timed`: it is told when they were
+    known; else that is a fixed delay after the payment.
     """
 
     by_id: Mapping[str, tuple[int, int]]
     others_legitimate: bool
+    timed: bool = True
 
 
 class Labels:
     """Reads label and card out of records."""
 
-    def __init__(self, label: str, card: str, apart: Apart | None = None) -> None:
+    def __init__(self, label: str | None, card: str, apart: Apart | None = None) -> None:
         """Args:
-        label: the key in the record of 0, 1, true or false; NULL, or no such key: never labelled.
+        label: the key in the record of 0, 1, true or false; NULL, or no such key: never labelled. None: see `apart`.
         card: the key of what the payments of one card have in common.
         apart: labels that are not in the records.
         """
         self.label = label
         self.apart = apart
         fields: list[Any] = [("label", Any, None), ("card", Any, None)]
-        names = {"card": card} if apart else {"label": label, "card": card}
+        names = {"card": card} if apart else {"label": str(label), "card": card}
         record = msgspec.defstruct("Labelled", fields[bool(apart) :], rename=names, gc=False)
         self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(record).decode
         self._cards: dict[Any, int] = {}
@@ -93,7 +80,7 @@ class Labels:
             kind, known = self.apart.by_id.get(name, (0 if self.apart.others_legitimate else -1, 0))
             self.seen = self.seen or name in self.apart.by_id
             return kind, known, card
-        kind = kind_of(found.label, self.label, place)
+        kind = kind_of(found.label, str(self.label), place)
         self.seen = self.seen or kind >= 0
         return kind, 0, card
 
@@ -114,34 +101,50 @@ def kind_of(value: Any, label: str, place: Place) -> int:
     return kind
 
 
-def read_labels(path: Path, name: str, label: str, at: str) -> dict[str, tuple[int, int]]:
-    """Labels out of a file of their own, by the payment's id: label, and when it was known (ms); a later row replaces.
+def read_labels(path: Path, name: str, label: str | None, at: str, *, others_legitimate: bool) -> Apart:
+    """Labels out of a file of their own; a later row of a payment replaces an earlier one.
 
     Args:
         path: Parquet, CSV or NDJSON.
         name: its column of the payments' ids.
-        label: its column of 0, 1, true or false.
-        at: its column of the times.
+        label: its column of 0, 1, true or false; None: it lists frauds, and who is not in it is none.
+        at: its column of the times: all rows have one, or none has.
+        others_legitimate: see `Apart`.
 
     Raises:
         ConfigError: it cannot be read, or a row is not as told.
     """
-    fields = FieldSpec("id", TEXT, name, required=True), FieldSpec("at", TIME, at, required=True)
-    schema = StreamSchema("labels", "labels", fields, "id", "at", "id")
+    schema = _schema_of_labels(path, name, at)
     check_file(path, schema)
     survey([path], schema)
-    _check_column(path, label)
-    shape = msgspec.defstruct("Label", [("id", Any, None), ("label", Any, None), ("at", Any, None)],
-                              rename={"id": name, "label": label, "at": at}, gc=False)  # fmt: skip
-    found = {}
+    if label is not None:
+        _check_column(path, label)
+    keys = {"id": name, "at": at} if label is None else {"id": name, "at": at, "label": label}
+    shape = msgspec.defstruct("Label", [(key, Any, None) for key in keys], rename=keys, gc=False)
+    found: dict[str, tuple[int, int]] = {}
+    timed: bool | None = None
     for row, place in label_rows(path, schema, msgspec.json.Decoder(shape).decode):
+        timed = row.at is not None if timed is None else timed
         known = parse_timestamp(row.at) if isinstance(row.at, str) else row.at
+        if row.at is None and not timed:
+            known = 0  # no row has a time
+        elif not timed:
+            known = None
         if row.id is None or not isinstance(known, int) or isinstance(known, bool):
             raise ConfigError(
                 f"a label has no {name if row.id is None else at}", place, "ids, and times as those of a stream"
             )
-        found[str(row.id)] = kind_of(row.label, label, place), known
-    return found
+        found[str(row.id)] = 1 if label is None else kind_of(row.label, label, place), known
+    return Apart(found, others_legitimate or label is None, bool(timed))
+
+
+def _schema_of_labels(path: Path, name: str, at: str) -> StreamSchema:
+    """Of a file that may have no times."""
+    names = file_columns(path)
+    fields = [FieldSpec("id", TEXT, name, required=True)]
+    if names is None or at in names:
+        fields.append(FieldSpec("at", TIME, at))
+    return StreamSchema("labels", "labels", tuple(fields), "id", fields[-1].name, "id")
 
 
 def label_rows(path: Path, schema: StreamSchema, decode: Callable[[bytes], Any]) -> Iterator[tuple[Any, Place]]:
@@ -179,7 +182,7 @@ def read_history(
     features = next(step.features for step in plans[-1].steps if isinstance(step, ScoreOperator | ServedScoreOperator))
     if labels and not labels.apart:
         for path in paths:
-            _check_column(path, labels.label)
+            _check_column(path, str(labels.label))
     replay, rows = FileReplay(plans, sides), 0
     for result in replay.run(paths):
         replay.told()
@@ -218,5 +221,5 @@ def _part(result: Result, features: FeatureMatrix, labels: Labels | None) -> His
     apart = labels.apart if labels else None
     return History(
         features.names, matrix, kinds.astype(np.int8), batch.event_time, cards,
-        None if apart is None else known, apart is not None and apart.others_legitimate,
+        known if apart is not None and apart.timed else None, apart is not None and apart.others_legitimate,
     )  # fmt: skip

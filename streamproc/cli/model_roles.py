@@ -14,10 +14,10 @@ import msgspec
 from models.registry import open_registry
 from operators.live_tables import Row, TableRows, row_json
 from operators.serving import ROLES, Roles, ServedModel, roles_of_row, row_of_roles
-from state.errors import ConfigError
+from state.errors import ConfigError, FencedError, TaskMigratedError
 from streamproc.cli.compose import open_log
 from streamproc.cli.table_publisher import Who
-from streamproc.eventlog.contract import EventLog, OutputRecords
+from streamproc.eventlog.contract import EventLog, OutputRecords, TopicPartition, TransactionalWriter
 from streamproc.language import load_pipeline
 from streamproc.language.live import roles_topic
 from streamproc.language.problems import nearest
@@ -81,35 +81,47 @@ async def read_roles(log: EventLog, model: Declared) -> tuple[Roles, Row | None]
 
 
 async def write_roles(model: Declared, log_url: str, who: Who, change: Callable[[Roles, Row | None], Roles]) -> Changed:
-    """Put other roles to work: `change` makes them of those of now.
+    """Put other roles to work: `change` makes them of those of now. Of two at a time the later one wins, and the other
+    is refused: it would write back what it had read before.
 
     Raises:
-        ConfigError: a version cannot be opened, or the change cannot be made.
+        ConfigError: a version cannot be opened, the change cannot be made, or another one was made meanwhile.
         EventLogError: the log failed; whether it was written is not known.
     """
     log = open_log(log_url)
     try:
-        old, row = await read_roles(log, model)
-        new = change(old, row)
-        await asyncio.to_thread(model.check, new)
-        tp = await prepare_table_topic(log.admin(), model.topic)
-        made = row_of_roles(model.name, new, old)
-        signed = {**made, "added_by": who.name, "added_at": who.at, "reason": who.why}
-        output = OutputRecords(
-            tp, [model.name.encode()], [row_json(ROLES, [signed])], time.time_ns() // 1_000_000, [who.headers]
-        )
         writer = log.writer(f"models-{model.topic}")
-        await writer.open()
+        await writer.open()  # before what is at work is read: who has read it earlier can write no more
         try:
-            await writer.begin()
-            await writer.append([output])
-            await writer.delivered()
-            await writer.commit()
+            old, row = await read_roles(log, model)
+            new = change(old, row)
+            await asyncio.to_thread(model.check, new)
+            tp = await prepare_table_topic(log.admin(), model.topic)
+            await _write(writer, _record(model, (old, new), who, tp))
+        except (FencedError, TaskMigratedError):
+            raise ConfigError(
+                f"the roles of {model.name} were changed by another meanwhile; nothing was written",
+                hint="see `streamproc models list`, and try again",
+            ) from None
         finally:
             await writer.abandon()
         return Changed(model.name, old, new)
     finally:
         await log.close()
+
+
+def _record(model: Declared, roles: tuple[Roles, Roles], who: Who, tp: TopicPartition) -> OutputRecords:
+    old, new = roles
+    signed = {**row_of_roles(model.name, new, old), "added_by": who.name, "added_at": who.at, "reason": who.why}
+    value = row_json(ROLES, [signed])
+    return OutputRecords(tp, [model.name.encode()], [value], time.time_ns() // 1_000_000, [who.headers])
+
+
+async def _write(writer: TransactionalWriter, output: OutputRecords) -> None:
+    await writer.begin()
+    await writer.append([output])
+    await writer.delivered()
+    await writer.commit()
 
 
 async def roles_at_work(pipeline: str, name: str, log_url: str) -> Roles:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from models.training.compare import Comparison
     from models.training.folds import Window
     from models.training.history import History
+    from operators.live_tables import Row
+    from operators.serving import Roles
 
 WORSE = 1
 """Exit code, so that a weekly job tells."""
@@ -65,7 +67,7 @@ def command(
     places = picked(model, champion.features, found.features)
     settings, label = settings_of(champion), champion.data.label
     with terminable():
-        plans, history = labelled_history(loaded, inputs, card, Where(label, labels, others_legitimate))
+        plans, history = labelled_history(loaded, inputs, card, Where(label or None, labels, others_legitimate))
         check_history(history)
         _unseen(champion, history, settings.window)
         plan = [plan.state_fingerprint for plan in plans]
@@ -91,16 +93,24 @@ def _at_work(pipeline: str, model: str, log: str) -> int:
 
 
 def _challenge(pipeline: str, model: str, log: str, versions: tuple[int, int], share: float) -> None:
-    """Let the second version challenge the first."""
+    """Let the second version challenge the first, if that is the champion still."""
     from operators.serving import changed
     from streamproc.cli.model_roles import declared, write_roles
     from streamproc.cli.table_publisher import Who
 
     champion, number = versions
+
+    def challenged(roles: Roles, _: Row | None) -> Roles:
+        if roles.champion != champion:
+            raise ConfigError(
+                f"version {number} was compared with version {champion}, but by now the champion is {roles.champion}; "
+                "no role was changed",
+                hint="retrain, or give it a role by hand: `streamproc models activate`",
+            )
+        return changed(roles, number, "challenger", share)
+
     who = Who.now(None, f"retrained, not worse than version {champion}")
-    told = run_until_terminated(
-        write_roles(declared(pipeline, model), log, who, lambda roles, _: changed(roles, number, "challenger", share))
-    )
+    told = run_until_terminated(write_roles(declared(pipeline, model), log, who, challenged))
     sys.stderr.write(told.text() + "\n")
 
 

@@ -10,7 +10,7 @@ import typer
 
 from streamproc.cli.environment import EnvironmentName
 from streamproc.cli.loops import leaving_quietly, run_async
-from streamproc.cli.options import LogUrl, PipelineOption, load_stages
+from streamproc.cli.options import LogUrl, PipelineOption
 
 EXAMPLES = (
     "streamproc tail decisions --pipeline configs/pipeline.yaml --log file:.streamproc --from-start",
@@ -23,8 +23,8 @@ def command(
         str,
         typer.Argument(
             metavar="TOPIC",
-            help="decisions, alerts, late, dead_letters, features, journal, or the name of a side output, of an input "
-            "stream or of a stage.",
+            help="decisions, alerts, late, dead_letters, features, journal, explanations, or the name of a side "
+            "output, of an input stream or of a stage.",
         ),
     ],
     pipeline: PipelineOption,
@@ -42,13 +42,16 @@ def command(
     transaction did. `alerts` are results of windows and absences, `late` rows that came too late for them.
     """
     with leaving_quietly():
+        from models.absent import Blank
+        from streamproc.cli.common import compiled
         from streamproc.cli.log_directory import refuse_missing_log
         from streamproc.cli.logs import configure_logs
         from streamproc.cli.tailer import tail
         from streamproc.cli.topic_lines import topic_lines
+        from streamproc.language import load_pipeline
 
         configure_logs()
-        plans = load_stages(pipeline)
+        plans = compiled(load_pipeline(pipeline), Blank)  # no model is asked, nor need it be there
         topic_lines(topic, plans)
         refuse_missing_log(log)
         run_async(tail(plans, topic, log, from_start=from_start, until_end=until_end))

@@ -14,6 +14,7 @@ from streamproc.cli.training import Where, labelled_history, model_of, need_libr
 EXAMPLES = (
     "streamproc train bank.yaml --input april.parquet may.parquet --label is_fraud --model fraud --registry models",
     "streamproc train bank.yaml --input may.csv --label is_fraud --model fraud --registry models --minutes 30",
+    "streamproc train bank.yaml --input may.csv --labels chargebacks.csv --model fraud --registry models",
 )
 
 
@@ -21,9 +22,9 @@ def command(
     pipeline: PipelinePath,
     *,
     inputs: given.LabelledInputs,
-    label: given.Label,
     model: given.ModelName,
     registry: given.Registry,
+    label: given.Label = None,
     labels: given.LabelsFile = None,
     others_legitimate: given.OthersLegitimate = False,
     algorithm: given.Algorithm = given.Algorithm.LIGHTGBM,
@@ -65,5 +66,5 @@ def command(
         plans, history = labelled_history(loaded, inputs, card, Where(label, labels, others_legitimate))
         check_history(history)
         plan = [plan.state_fingerprint for plan in plans]
-        trained = train(history, settings, name=model, label=label, plan=plan, tell=tell)
+        trained = train(history, settings, name=model, label=label or "", plan=plan, tell=tell)
     register(open_registry(registry, new=True), model, trained, Path(pipeline).parent, as_json)

@@ -49,12 +49,19 @@ LabelledInputs = Annotated[
 ]
 LabelsFile = Annotated[
     Path | None,
-    typer.Option("--labels", metavar="FILE", help="Labels apart from the payments: their id, the label, `label_at`."),
+    typer.Option(
+        "--labels",
+        metavar="FILE",
+        help="Labels by id, perhaps with `label_at`; without --label a list of frauds, all others none.",
+    ),
 ]
 OthersLegitimate = Annotated[
     bool, typer.Option("--others-legitimate", help="A payment without a label in --labels is no fraud.")
 ]
-Label = Annotated[str, typer.Option(metavar="COLUMN", help="Of the files: 1 or true is a fraud, 0 or false is none.")]
+Label = Annotated[
+    str | None,
+    typer.Option(metavar="COLUMN", help="1 or true is a fraud, 0 or false is none. In the input, or --labels."),
+]
 ModelName = Annotated[str, typer.Option("--model", metavar="NAME", help="Which of the pipeline's `models`.")]
 Registry = Annotated[
     str,

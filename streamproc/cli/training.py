@@ -64,9 +64,9 @@ def model_of(path: str, name: str) -> tuple[Pipeline, Model]:
 
 
 class Where(NamedTuple):
-    """Where labels are; `file`: None: in the records."""
+    """Where labels are; `file`: None: in the records. `label`: None: the file lists frauds."""
 
-    label: str
+    label: str | None
     file: Path | None
     others_legitimate: bool
 
@@ -113,10 +113,10 @@ def plain_history(pipeline: Pipeline, inputs: Sequence[str]) -> History:
 
 
 def _plans(pipeline: Pipeline) -> Sequence[Plan]:
-    from streamproc.cli.labelled import Blank
-    from streamproc.language import compile_stages
+    from models.absent import Blank
+    from streamproc.cli.common import compiled
 
-    return compile_stages(pipeline, models=Blank)
+    return compiled(pipeline, Blank)
 
 
 def _read(plans: Sequence[Plan], inputs: Sequence[str], labels: Labels | None) -> History:
@@ -146,9 +146,14 @@ def _read(plans: Sequence[Plan], inputs: Sequence[str], labels: Labels | None) -
 
 
 def _labels(first: Plan, card: str | None, where: Where) -> Labels:
-    from streamproc.cli.labelled import Apart, Labels, read_labels
+    from streamproc.cli.labelled import Labels, read_labels
 
     key = _card_of(first, card)
+    refuse_unless(
+        where.label is not None or where.file is not None,
+        "nothing says what is a fraud",
+        "name a column of the input, --label COLUMN, or a list of frauds, --labels FILE",
+    )
     refuse_unless(
         where.file is not None or not where.others_legitimate,
         "--others-legitimate is for labels that are apart",
@@ -157,9 +162,10 @@ def _labels(first: Plan, card: str | None, where: Where) -> Labels:
     if where.file is None:
         return Labels(where.label, key)
     name = first.stream.field(first.stream.id).source
-    return Labels(
-        where.label, key, Apart(read_labels(where.file, name, where.label, LABEL_AT), where.others_legitimate)
-    )
+    apart = read_labels(where.file, name, where.label, LABEL_AT, others_legitimate=where.others_legitimate)
+    if not apart.timed:
+        tell(f"{where.file.name} has no {LABEL_AT}: each label counts as known the label delay after its payment")
+    return Labels(where.label, key, apart)
 
 
 def _card_of(first: Plan, card: str | None) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 import structlog
 from prometheus_client import CollectorRegistry
 
+from models.absent import Blank
 from models.registry import Registry, open_registry
 from models.watching.days import DAY_MS, Known
 from models.watching.watch import COMPARED_DAYS, Settings, Watch
@@ -24,7 +25,7 @@ from state.errors import ConfigError, Place
 from state.hashing import stable_hashes64
 from streamproc.cli.common import compiled
 from streamproc.cli.compose import open_log
-from streamproc.cli.labelled import Blank, kind_of, read_labels
+from streamproc.cli.labelled import kind_of, read_labels
 from streamproc.cli.listening import listen
 from streamproc.cli.loops import until_signal
 from streamproc.cli.train_options import delay_ms
@@ -62,9 +63,9 @@ class Opened(NamedTuple):
 
 
 class LabelsFile:
-    """A file of labels that is read again when it has changed."""
+    """A file of labels that is read again when it has changed. `label`: None: it lists frauds."""
 
-    def __init__(self, path: Path, name: str, label: str) -> None:
+    def __init__(self, path: Path, name: str, label: str | None) -> None:
         self._path, self._name, self._label = path, name, label
         self._seen: tuple[int, ...] | None = None
 
@@ -78,7 +79,7 @@ class LabelsFile:
         if seen == self._seen:
             return
         self._seen = seen
-        found = read_labels(self._path, self._name, self._label, LABEL_AT)
+        found = read_labels(self._path, self._name, self._label, LABEL_AT, others_legitimate=False).by_id
         kinds, times = zip(*found.values(), strict=True) if found else ((), ())
         watch.replace_labels(stable_hashes64(list(found)), np.array(times, np.int64), np.array(kinds, np.int8))
 
@@ -104,7 +105,8 @@ def opened(path: str, wanted: Wanted) -> Opened:
         what = "has no model" if plan.model is None else f"has no registered version of {plan.model.name}"
         hint = "models: {fraud: {registry: DIR, version: 1, features: [...]}}, see docs/models/serving.md"
         raise ConfigError(f"the pipeline {plan.pipeline} {what}: there is nothing to compare with", hint=hint)
-    settings = Settings(delay_ms(wanted.label_delay), wanted.others_legitimate, wanted.days, wanted.payments)
+    others_legitimate = wanted.others_legitimate or (wanted.file is not None and wanted.label is None)
+    settings = Settings(delay_ms(wanted.label_delay), others_legitimate, wanted.days, wanted.payments)
     _check_days(settings)
     served = pipeline.models[plan.model.name].served
     assert served is not None
@@ -114,9 +116,9 @@ def opened(path: str, wanted: Wanted) -> Opened:
         if wanted.label is not None or wanted.others_legitimate:
             raise ConfigError("there are no labels", hint="give --labels or --labels-stream, too")
         return Opened(plan, watch, None, None)
-    if wanted.label is None:
-        raise ConfigError("which column, or field, says fraud or not?", hint="name it: --label")
     if wanted.stream is not None:
+        if wanted.label is None:
+            raise ConfigError("which field says fraud or not?", hint="name it: --label")
         return Opened(plan, watch, None, _label_stream(plans, wanted.stream, wanted.label))
     assert wanted.file is not None
     file = LabelsFile(wanted.file, plans[0].stream.field(plans[0].stream.id).source, wanted.label)

@@ -242,7 +242,7 @@ class StepBuilder:
             if isinstance(shadow.model, AbsentModel):
                 self.warnings.append(
                     f"shadow {shadow.number} of the model {item.name} cannot be loaded: {shadow.model.error.message}; "
-                    "until it can, at a restart, it has no scores"
+                    "until it can it has no scores"
                 )
 
     def _check_absent(self, item: ScoreItem, model: object, rows: str) -> None:
@@ -251,7 +251,8 @@ class StepBuilder:
             return
         if not item.model.no_score:
             raise model.error
+        when = "" if item.model.served else ", at a restart"
         self.warnings.append(
-            f"model {item.name} cannot be loaded: {model.error.message}; until it can, at a restart, "
+            f"model {item.name} cannot be loaded: {model.error.message}; until it can{when}, "
             f"{rows} takes its no_score: {item.model.no_score}"
         )

@@ -24,6 +24,8 @@ from streamproc.runtime.metrics import WorkerMetrics
 _POLL_MS = 200
 _QUIET_POLL_MS = 20
 _AGAIN_S = 1.0
+_STAYED_AGAIN_S = 10.0
+"""After that what could not go by a table's rows is asked again: a registry may have been out of reach."""
 _CONFIG = {"cleanup.policy": "compact", "min.compaction.lag.ms": str(7 * 86_400_000)}
 """For a week, an auditor finds each version of a row."""
 
@@ -55,6 +57,7 @@ class _Followed:
         self.offset = self.put = -1
         self.table = self.rows.snapshot()
         self.faults: list[str] = []
+        self.stayed = False
 
     def take(self, chunk: Chunk) -> None:
         """Apply records; `faults`: what is wrong with those that are refused."""
@@ -67,6 +70,7 @@ class _Followed:
         """Make `table` what has been read; `faults`: what stays as it was all the same."""
         self.table = self.rows.snapshot()
         self.faults = self.live.prepare(self.rows)
+        self.stayed = bool(self.faults)
 
 
 class TopicTables:
@@ -79,6 +83,7 @@ class TopicTables:
         self._log, self._executor, self._clock, self._metrics = log, executor, clock, metrics
         self._followed = [_Followed(one, table) for one in live for table in one.tables]
         self._scanner: Scanner | None = None
+        self._asked = 0.0
         self._turn = asyncio.Lock()
         self._logger = structlog.get_logger("tables")
 
@@ -111,9 +116,10 @@ class TopicTables:
             try:
                 async with self._turn:
                     scanner = self._scanner
-                    if scanner is not None and await self._read(scanner, _POLL_MS):
-                        while await self._read(scanner, _QUIET_POLL_MS):
-                            pass  # what one transaction brought is seen at once
+                    read = scanner is not None and await self._read(scanner, _POLL_MS)
+                    while read and scanner is not None and await self._read(scanner, _QUIET_POLL_MS):
+                        pass  # what one transaction brought is seen at once
+                    if read or self._to_be_asked():
                         await self._put()
                 if scanner is None:
                     await self._clock.sleep(_AGAIN_S)
@@ -121,6 +127,10 @@ class TopicTables:
             except EventLogError as error:
                 self._logger.warning("tables cannot be followed, trying again", error=str(error))
                 await self._clock.sleep(_AGAIN_S)
+
+    def _to_be_asked(self) -> bool:
+        waited = self._clock.monotonic() - self._asked
+        return waited >= _STAYED_AGAIN_S and any(followed.stayed for followed in self._followed)
 
     async def close(self) -> None:
         """Stop reading."""
@@ -147,21 +157,25 @@ class TopicTables:
                 table=name, topic=followed.tp.topic, records=len(faults), first=faults[0],
             )  # fmt: skip
 
-    def _stayed(self, followed: _Followed) -> None:
+    def _stayed(self, followed: _Followed, *, new: bool) -> None:
         """Tell what cannot go by the newest rows, and goes by those before."""
         for fault in followed.faults:
-            self._metrics.refused_table_records.labels(followed.rows.schema.name).inc()
-            self._logger.error("a model's roles cannot be taken, it goes on as before", reason=fault)
+            if new:
+                self._metrics.refused_table_records.labels(followed.rows.schema.name).inc()
+            self._logger.error(
+                "a model's roles cannot be taken, it goes on as before", reason=fault, again_in_s=_STAYED_AGAIN_S
+            )
         followed.faults = []
 
     async def _put(self) -> None:
-        """Hand over what has changed; it is put together beside the loop."""
+        """Hand over what has changed, or could not be gone by; it is put together beside the loop."""
+        self._asked = self._clock.monotonic()
         for followed in self._followed:
             offset = max(followed.offset, 0)
-            if offset != followed.put:
+            if offset != followed.put or followed.stayed:
                 await to_its_end(self._executor.submit(followed.build))
                 table = followed.table
-                self._stayed(followed)
+                self._stayed(followed, new=offset != followed.put)
                 followed.live.put(followed.tp.topic, table, offset)
                 followed.put = offset
                 self._metrics.table_rows.labels(table.name).set(len(table))

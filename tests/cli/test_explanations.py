@@ -15,6 +15,7 @@ from models.onnx import OnnxModel
 from models.training.export import trees_model
 from tests.cli.conftest import PIPELINE, Cli, finish, payments
 from tests.cli.test_round_trip import ndjson
+from tests.models.registered import register_file
 from tests.models.shapley_samples import nodes
 from tests.oracle.shapley import Leaf, Split, shapley
 
@@ -131,6 +132,79 @@ def test_what_cannot_be_explained_says_why(cli: Cli, shop: Path) -> None:
     file.write_bytes(good)
     told = cli("why", name, "--pipeline", shop, "--log", f"file:{shop.parent}/log")
     assert told.code == 0
+
+
+OTHER: list[Split | Leaf] = [
+    Split(1, 20.0, True, Leaf(3.0, 40.0), Split(0, 1.0, False, Leaf(-2.0, 5.0), Leaf(1.0, 6.0)))
+]
+"""The challenger: of two features, in another order."""
+OTHERS = ("spend_count_1h", "amount")
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Path:
+    """A pipeline with a champion and a challenger, whose payments are decided."""
+    register_file(tmp_path / "reg", "fraud", model(), FEATURES)
+    register_file(tmp_path / "reg", "fraud", trees_model([list(nodes(tree)) for tree in OTHER], 0.25, 2), OTHERS)
+    path = tmp_path / "shop.yaml"
+    roles = "registry: reg\n    version: 1\n    challenger: {version: 2, share: 0.5}"
+    path.write_text(PIPELINE.replace("rules:\n", MODELS.replace("file: model.onnx", roles)))
+    rows = ndjson(tmp_path / "rows.ndjson", payments(300))
+    log = f"file:{tmp_path}/log"
+    for words in (["feed", "payments", rows, "--pipeline", path], ["run", path, "--until-end"]):
+        done = finish(*words, "--log", log)
+        assert done.code == 0, done.err
+    return path
+
+
+@pytest.mark.timeout(120)
+def test_each_decision_is_explained_by_the_version_that_scored_it(cli: Cli, served: Path) -> None:
+    found, _ = explained(cli, served, "--all")
+    rows = features(cli, served)
+    digests = [OnnxModel(served.parent / f"reg/fraud/{version}/model.onnx").digest for version in (1, 2)]
+    assert len(found) == len(rows)
+    versions = set()
+    for one in found:
+        row = rows[one["id"]]
+        version = row["fraud.version"]
+        versions.add(version)
+        trees, names = ((TREES, FEATURES), (OTHER, OTHERS))[version - 1]
+        given = [float("nan") if row[name] is None else float(row[name]) for name in names]
+        wanted = dict(zip(names, shapley(trees, given), strict=True))
+        assert "refused" not in one
+        assert one["model"] == digests[version - 1]
+        assert one["score"] == row["score"]
+        assert {part["feature"]: part["share"] for part in one["top"]} == pytest.approx(
+            {name: share for name, share in wanted.items() if share}, abs=1e-6
+        )
+    assert versions == {1, 2}
+    cli("models", "activate", "fraud", 2, "--pipeline", served, "--log", f"file:{served.parent}/log")
+    old = next(one for one in found if one["model"] == digests[0])
+    told = json.loads(cli("why", old["id"], "--pipeline", served, "--log", f"file:{served.parent}/log", "--json").out)
+    assert told["top"] == old["top"]  # by what scored it then
+
+
+@pytest.mark.timeout(120)
+def test_a_version_that_is_gone_is_said_but_a_registry_out_of_reach_is_no_answer(cli: Cli, served: Path) -> None:
+    file, log = served.parent / "reg/fraud/2/model.onnx", f"file:{served.parent}/log"
+    file.rename(served.parent / "gone")
+    done = finish("explain-decisions", served, "--log", log, "--until-end", "--all")
+    assert done.code == 0, done.err
+    (served.parent / "gone").rename(file)
+    told = cli("tail", "explanations", "--pipeline", served, "--log", log, "--until-end")
+    found = [json.loads(line) for line in told.lines]
+    refused = [one["refused"] for one in found if "refused" in one]
+    assert 0 < len(refused) < len(found)
+    assert all(text.endswith("reg/fraud/2/model.onnx is missing") for text in refused)
+    more = served.parent / "more"
+    more.mkdir()
+    shutil.copytree(served.parent / "log", more / "log")
+    shutil.copy(served, more)
+    (more / "reg").mkdir()
+    (more / "reg/fraud").write_bytes(b"")  # the disk behind it is another one now
+    told = cli("why", found[0]["id"], "--pipeline", more / served.name, "--log", f"file:{more}/log")
+    assert told.code == 2
+    assert "cannot be read" in told.err
 
 
 def test_a_pipeline_without_a_model_is_refused(cli: Cli, pipeline: Path, tmp_path: Path) -> None:

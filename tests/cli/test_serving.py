@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 import shutil
@@ -14,6 +15,10 @@ import pyarrow.ipc as ipc
 import pytest
 import xxhash
 
+from operators.serving import Roles, changed
+from state.errors import ConfigError
+from streamproc.cli.model_roles import Declared, declared, roles_at_work, write_roles
+from streamproc.cli.table_publisher import Who
 from streamproc.runtime.journal import decode_entry
 from tests.cli.conftest import BOTH, Cli, journal, start
 from tests.models.registered import by_hand, register
@@ -187,6 +192,30 @@ def test_what_is_refused(cli: Cli, shop: Path, log: str) -> None:
         .replace("[amount, seen_1h]", "[amount]")
     )
     assert "model fraud is a file" in running.change("activate", "fraud", 2, code=2)
+
+
+@BOTH
+@pytest.mark.timeout(120)
+def test_of_two_changes_at_a_time_none_writes_back_what_the_other_has_changed(
+    cli: Cli, shop: Path, log: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rollback, say, while a weekly retraining is about to make its challenger."""
+    assert cli("feed", "payments", _one(shop), "--pipeline", shop, "--log", log).code == 0
+    model, who = declared(str(shop), "fraud"), Who("anna", "2026-05-01T00:00:00Z", None)
+
+    def write(version: int, role: str) -> None:
+        asyncio.run(write_roles(model, log, who, lambda roles, _: changed(roles, version, role, 0.1)))
+
+    def overtaken(_: Declared, roles: Roles) -> None:
+        monkeypatch.undo()
+        write(2, "champion")
+
+    monkeypatch.setattr(Declared, "check", overtaken)  # versions are opened before anything is written
+    with pytest.raises(ConfigError, match="the roles of fraud were changed by another meanwhile; nothing was written"):
+        write(3, "challenger")
+    assert asyncio.run(roles_at_work(str(shop), "fraud", log)) == Roles(2)
+    write(3, "challenger")
+    assert asyncio.run(roles_at_work(str(shop), "fraud", log)) == Roles(2, 3, 0.1)
 
 
 def _one(shop: Path) -> Path:

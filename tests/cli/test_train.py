@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 from pathlib import Path
@@ -16,7 +17,11 @@ pytest.importorskip("lightgbm")
 
 from models.manifest import Manifest
 from models.onnx import OnnxModel
+from operators.serving import Roles
 from state.errors import ConfigError
+from streamproc.cli.model_roles import declared, roles_at_work, write_roles
+from streamproc.cli.table_publisher import Who
+from streamproc.cli.training import register
 from streamproc.language import compile_stages, load_pipeline
 from tests.cli.conftest import Cli
 
@@ -118,13 +123,22 @@ def test_what_it_learns_from_is_what_serving_gives(cli: Cli, folder: Path, monke
     monkeypatch.setattr(OnnxModel, "score", kept)
     cli("backtest", "shop.yaml", "--input", "p.ndjson", "--output", "out.parquet")
     digest = manifest().data.digest
+    from models.absent import Blank
     from models.training.history import joined
-    from streamproc.cli.labelled import Blank, Labels, read_history
+    from streamproc.cli.labelled import Labels, read_history
 
     plans = compile_stages(load_pipeline("shop.yaml"), models=Blank)
     history = joined([part for _, part in read_history(plans, [Path("p.ndjson")], Labels("is_fraud", "card"))])
     assert history.digest == digest
     assert history.matrix.tobytes() == b"".join(matrix.tobytes() for matrix in given)
+
+
+def test_a_pipeline_with_sql_statements_is_trained_too(cli: Cli, folder: Path) -> None:
+    with open("shop.yaml", "a") as file:
+        file.write("sql:\n  large: SELECT id, amount FROM payments WHERE amount > 1000\n")
+    train(cli, *SHORT, "--algorithm", "lightgbm")
+    drift = cli("models", "drift", "shop.yaml", "--input", "p.ndjson", "--model", "fraud")
+    assert drift.code == 0, drift.err
 
 
 def test_the_same_seed_gives_the_same_bytes(cli: Cli, folder: Path) -> None:
@@ -192,10 +206,33 @@ def test_labels_may_lie_apart_and_count_from_when_they_were_known(cli: Cli, fold
     assert [fold.test for fold in three.folds] == [fold.test for fold in one.folds]
 
 
+def test_a_list_of_frauds_means_what_it_means_to_backtest(cli: Cli, folder: Path) -> None:
+    """Without times: as the same labels in the payments; retrained from it, too."""
+    train(cli)
+    rows = payments()
+    frauds = [row for row in rows if row["is_fraud"]]
+    write([{key: value for key, value in row.items() if key != "is_fraud"} for row in rows])
+    Path("frauds.csv").write_text("id\n" + "".join(f"{row['id']}\n" for row in frauds))
+    given = "--model", "fraud", "--registry", "reg", "--labels", "frauds.csv"
+    done = cli("train", "shop.yaml", "--input", "p.ndjson", *given, *SHORT)
+    assert done.code == 0, done.err
+    assert "frauds.csv has no label_at: each label counts as known the label delay after its payment" in done.err
+    one, two = manifest(1), manifest(2)
+    assert one.digests == two.digests
+    assert (one.data.digest, two.data.label) == (two.data.digest, "")
+    assert "Label: a list of frauds, known 2 days" in Path("reg/fraud/2/card.md").read_text()
+    done = cli("train", "shop.yaml", "--input", "p.ndjson", *given[:-2], *SHORT)
+    assert (done.code, "nothing says what is a fraud" in done.err) == (2, True)
+    Path("shop.yaml").write_text(PIPELINE.replace("version: 1", "version: 2"))
+    assert "nothing says what is a fraud" in retrain(cli, code=2)
+
+
 def test_wrong_labels_apart_are_refused(cli: Cli, folder: Path) -> None:
     assert "--others-legitimate is for labels that are apart" in train(cli, *SHORT, "--others-legitimate", code=2)
     for content, said in (
-        ("id,is_fraud\n", "there is no column 'label_at'"),
+        ("id,is_fraud\n", "no payment has a label in the file of labels"),
+        ("id,is_fraud,label_at\np1,1,2026-01-01T00:00:00Z\np2,1,\n", "labels.csv:2: a label has no label_at"),
+        ("id,is_fraud,label_at\np1,1,\np2,1,2026-01-01T00:00:00Z\n", "labels.csv:2: a label has no label_at"),
         ("id,fraud,label_at\n", "there is no column 'is_fraud' of labels"),
         ("id,is_fraud,label_at\np1,1,soon\n", "labels.csv:1: a label has no label_at"),
         ("id,is_fraud,label_at\np1,9,2026-01-01T00:00:00Z\n", "labels.csv:1: the label is_fraud is neither"),
@@ -236,6 +273,27 @@ def test_it_challenges_the_champion_that_is_at_work(cli: Cli, folder: Path) -> N
     assert "fraud: champion 2, challenger 3 for 5.00% of the keys (before: champion 2)" in said
     listed = json.loads(cli("models", "list", "--registry", "reg", *there, "--json").out)
     assert [one["role"] for one in listed] == [None, "champion", "challenger, 5.00%"]
+
+
+def test_it_challenges_no_champion_that_it_was_not_compared_with(
+    cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(cli)
+    train(cli)
+    there = ("--pipeline", "shop.yaml", "--log", "file:log")
+    assert cli("models", "activate", "fraud", 2, *there).code == 0
+    write(payments(3500, 28))
+
+    def meanwhile(*given: Any) -> int:
+        roles = write_roles(declared("shop.yaml", "fraud"), "file:log", Who.now(None, None), lambda *_: Roles(1))
+        asyncio.run(roles)
+        return register(*given)
+
+    monkeypatch.setattr("streamproc.cli.retrain.register", meanwhile)
+    said = retrain(cli, 0.3, 2, "--log", "file:log")
+    assert "version 3 was compared with version 2, but by now the champion is 1; no role was changed" in said
+    assert Path("reg/fraud/3").exists()
+    assert asyncio.run(roles_at_work("shop.yaml", "fraud", "file:log")) == Roles(1)
 
 
 def test_a_worse_one_is_not(cli: Cli, folder: Path) -> None:

@@ -96,7 +96,10 @@ def test_the_handbook_has_the_golden_names() -> None:
 
 
 def test_card_fraud_shows_what_there_is() -> None:
-    plans = compile_stages(load_pipeline(CONFIGS / "card_fraud" / "pipeline.yaml"), models=FakeModel)
+    pipeline = load_pipeline(CONFIGS / "card_fraud" / "pipeline.yaml")
+    model = pipeline.models["fraud"]
+    assert set(model.describe) == set(model.features), "each is described to analysts"
+    plans = compile_stages(pipeline, models=FakeModel)
     assert sum(len(plan.features) for plan in plans) == 97
     last = plans[-1]
     assert len(last.rules) == 40 + 1  # the last comes with the model

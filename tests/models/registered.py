@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["by_hand", "register"]
+__all__ = ["by_hand", "register", "register_file"]
 
 import hashlib
 import math
@@ -42,8 +42,16 @@ def register(
 ) -> int:  # fmt: skip
     """Put a version behind the last one; it takes the features that have weights. Its number."""
     content = _onnx(list(weights.values()))
+    return register_file(registry, name, content, tuple(weights), baseline=baseline, threshold=threshold)
+
+
+def register_file(
+    registry: Path, name: str, content: bytes, features: tuple[str, ...], *,
+    baseline: Mapping[str, Bins] | None = None, threshold: float = 50.0,
+) -> int:  # fmt: skip
+    """The same of any ONNX file."""
     manifest = Manifest(
-        name, "logistic", {MODEL: hashlib.sha256(content).hexdigest()}, tuple(weights), ("",),
+        name, "logistic", {MODEL: hashlib.sha256(content).hexdigest()}, features, ("",),
         Data("", "fraud", 0, 0, _PERIOD), _PERIOD, Search(0, 0, 1, 1.0, (), (), 0.0, {}), (),
         Calibration(1.0, 0.0, 0.0, 0.0), Threshold(threshold, 0.001, 50.0, 0, 0.0, 0.0, 0.0, 0.0), Parity(0, 0.0), {},
         dict(baseline or {}),

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.training.calibrate import threshold_of
-from models.training.folds import Window, folds, learned_from, rows_to_judge
+from models.training.calibrate import beyond, threshold_of
+from models.training.folds import Window, folds, last_window, learned_from, rows_to_judge
 from models.training.history import DAY_MS, History
 from models.training.metrics import auc, average_precision, card_precision, measured, recall_at
 from state.errors import ConfigError
@@ -112,3 +112,38 @@ def test_a_threshold_keeps_both_budgets_and_is_the_lowest(rows: list[plain.Row],
     assert keeps(line.at)
     lower = [score for score in {0.0, *scores.tolist()} if score < line.at]
     assert not any(keeps(score) for score in lower)
+
+
+@pytest.mark.parametrize(("exported", "judged", "learned"), [(12, 9, 9), (14, 11, 9), (40, 12, 9), (11, 8, 8)])
+def test_payments_whose_chargebacks_are_still_to_come_are_not_judged(exported: int, judged: int, learned: int) -> None:
+    """Twelve days of payments, frauds reported 2.5 days later, the file of chargebacks written on some day."""
+    rows = [(day * DAY_MS + n, 2 * day + n, bool(n), 0.0) for day in range(12) for n in (0, 1)]
+    found, _ = history(rows)
+    known = np.where(found.labels == 1, found.times + 5 * DAY_MS // 2, 0)
+    known[-1] = max(int(known[-1]), 39 * DAY_MS if exported == 40 else 0)
+    there = known < exported * DAY_MS
+    labels = np.where(there, found.labels, 0).astype(np.int8)
+    apart = History(
+        found.names, found.matrix, labels, found.times, found.cards, np.where(there, known, 0), open_ended=True
+    )
+    window = Window(1, 2, 3 * DAY_MS, 1)
+    assert folds(apart, window)[-1].test.stop == judged * DAY_MS
+    assert last_window(apart, window).stop == learned * DAY_MS
+    for fold in folds(apart, window):
+        assert apart.labels[rows_to_judge(apart, fold, window.delay_ms)].sum() == 2  # one a day, all are in
+    some = msgspec.structs.replace(apart, open_ended=False)  # both kinds are told: nobody is taken for legitimate
+    assert folds(some, window)[-1].test.stop == 12 * DAY_MS
+
+
+def test_too_few_days_with_labels_are_told() -> None:
+    rows = [(day * DAY_MS + n, n, bool(n), 0.0) for day in range(12) for n in (0, 1)]
+    found, _ = history(rows)
+    apart = History(found.names, found.matrix, found.labels, found.times, found.cards, found.times, open_ended=True)
+    with pytest.raises(ConfigError, match=r"cover 7 days, but for 5 whose labels are not in yet, 11 are needed"):
+        folds(apart, Window(2, 2, 5 * DAY_MS, 1))
+
+
+@given(st.floats(1e-9, 1.0))
+def test_who_stands_at_the_line_is_not_above_what_is_written_of_it(chance: float) -> None:
+    served = 100.0 * float(np.float32(chance))  # ONNX gives float32
+    assert max(served, 100 * chance) < beyond(chance) <= 100 * chance + 0.0002

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ import pytest
 pytest.importorskip("lightgbm")
 
 from models.manifest import CARD, MANIFEST, MODEL, NATIVE, Manifest
-from models.registry import Registry, open_registry
+from models.registry import OutOfReachError, Registry, open_registry
 from models.training.folds import Window
 from models.training.learners import Options
 from models.training.train import Settings, Trained, train
@@ -21,6 +22,7 @@ from state.blobs import BlobStore, DirectoryBlobs
 from state.errors import BlobStoreError, ConfigError
 from state.memory import MemoryBlobs
 from tests.models.test_export import rows
+from tests.state.s3 import SECRET
 
 DAY = 86_400_000
 
@@ -32,9 +34,12 @@ def trained() -> Trained:
     return train(history, settings, name="fraud", label="fraud", plan=[], tell=lambda line: None)
 
 
-@pytest.fixture(params=["directory", "bucket"])
+@pytest.fixture(params=["directory", "bucket", "s3"])
 def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
-    return DirectoryBlobs(tmp_path / "reg") if request.param == "directory" else MemoryBlobs(random.Random(1))
+    if request.param == "directory":
+        return DirectoryBlobs(tmp_path / "reg")
+    store: BlobStore = MemoryBlobs(random.Random(1)) if request.param == "bucket" else request.getfixturevalue("s3")
+    return store
 
 
 def test_versions_count_and_load(blobs: BlobStore, trained: Trained) -> None:
@@ -77,13 +82,24 @@ def test_nobody_gets_anothers_number(tmp_path: Path, trained: Trained) -> None:
     assert sorted(found) == registry.versions("fraud") == list(range(1, 13))
 
 
+def changed(**keys: object) -> Callable[[bytes], bytes]:
+    """A manifest that says something else."""
+    return lambda content: json.dumps({**json.loads(content), **keys}).encode()
+
+
 @pytest.mark.parametrize(
     ("file", "harm", "said"),
     [
         (MODEL, lambda content: content[:-1] + b"x", "model.onnx is not the registered file: its SHA-256 differs"),
         (MODEL, lambda content: None, "reg/fraud/1/model.onnx is missing"),
         (NATIVE, lambda content: content + b" ", "native.txt is not the registered file"),
-        (MANIFEST, lambda content: b"{}", "manifest.json is no manifest of a model: .*(restore it, or train anew)"),
+        (MANIFEST, lambda content: b"{}", "is no manifest of a model: .*restore it, or remove its folder and train"),
+        (MANIFEST, lambda content: b"\xff" + content, "manifest.json is no manifest of a model"),
+        (MANIFEST, changed(form=2), r"no manifest of a model: its form is 2, this release knows 1"),
+        (MANIFEST, changed(digests={}), "its digests are not those of model.onnx and native.txt"),
+        (MANIFEST, changed(digests={MODEL: "0" * 64, "../../x": "0" * 64}), "its digests are not those of model.onnx"),
+        (MANIFEST, changed(digests={MODEL: ""}), "its digests are not those of model.onnx"),
+        (MANIFEST, changed(features=[]), "it names no features"),
         (MANIFEST, lambda content: None, "there is no version 1 of the model fraud"),
     ],
 )
@@ -103,7 +119,11 @@ def test_harm_is_seen_at_every_load(
             registry.model("fraud", 1)
 
 
-def test_weights_elsewhere_are_refused_even_if_the_digest_is_right(trained: Trained) -> None:
+KEY, VALUE = b"\x0a\x08location", b"\x12\x0bweights.bin"
+
+
+@pytest.mark.parametrize("entry", [KEY + VALUE, VALUE + KEY, VALUE + b"\x0a\x88\x00location"])
+def test_weights_elsewhere_are_refused_even_if_the_digest_is_right(entry: bytes, trained: Trained) -> None:
     import hashlib
 
     import onnx
@@ -115,11 +135,30 @@ def test_weights_elsewhere_are_refused_even_if_the_digest_is_right(trained: Trai
         set_external_data(tensor, "weights.bin")
         tensor.ClearField("raw_data")
     content = model.SerializeToString()
+    size = len(KEY + VALUE)
+    assert b"\x6a%c" % size + KEY + VALUE in content
+    content = content.replace(b"\x6a%c" % size + KEY + VALUE, b"\x6a%c" % len(entry) + entry)
+    if len(entry) == size:  # else the lengths of what is around it differ
+        assert len(onnx.load_from_string(content).graph.initializer[0].external_data) > 0
     manifest = msgspec.structs.replace(trained.manifest, digests={MODEL: hashlib.sha256(content).hexdigest()})
     registry = Registry("reg", MemoryBlobs(random.Random(1)))
     registry.add("fraud", {MODEL: content, MANIFEST: msgspec.json.encode(manifest), CARD: b""})
     with pytest.raises(ConfigError, match="keeps its weights in other files"):
         registry.model("fraud", 1)
+
+
+def test_a_registry_in_a_bucket(s3_place: str, trained: Trained) -> None:
+    registry = open_registry(f"{s3_place}/", new=True)
+    assert registry.names() == []
+    with ThreadPoolExecutor(4) as pool:
+        assert sorted(pool.map(lambda _: registry.add("fraud", trained.files), range(4))) == [1, 2, 3, 4]
+    assert open_registry(s3_place).versions("fraud") == [1, 2, 3, 4]
+    assert open_registry(s3_place).model("fraud", 4).digest == trained.manifest.digest
+    with pytest.raises(ConfigError, match=f"there is no version 5 of the model fraud in {s3_place}"):
+        registry.model("fraud", 5)
+    with pytest.raises(OutOfReachError, match="the registry s3://none-of-ours cannot be read: cannot list") as caught:
+        open_registry("s3://none-of-ours").names()
+    assert SECRET not in str(caught.value)
 
 
 def test_an_address_and_a_directory_that_is_not_there(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from models.registry import open_registry
 from operators.batch import Batch, Column, TaskRows
 from operators.operator import OperatorContext, OutputField
 from operators.schema import DataType, Kind
-from operators.served_score import ServedScoreOperator
+from operators.served_score import ServedScoreOperator, ShadowBudget
 from operators.serving import Roles, ServedModel, before, changed, roles_of_row, row_of_roles
 from state.errors import ConfigError, RecordError
 from tests.models.registered import by_hand, register
@@ -147,6 +147,33 @@ def test_a_shadow_that_would_take_too_long_is_not_asked_the_last_one_first(regis
     assert json.loads(of(more, "shadows")[0]).keys() == {"2", "3"}  # 8 ms each, on a clock that stands still
 
 
+def asked(budget: ShadowBudget, rows: int, seconds: float, batches: int) -> list[bool]:
+    """Whether a shadow was asked, by batch, where so many rows take it so long."""
+    found = []
+    for _ in range(batches):
+        found.append(budget.allows(2, rows, 0.0))
+        if found[-1]:
+            budget.took(2, rows, seconds)
+    return found
+
+
+def test_a_shadow_that_was_slow_once_is_asked_again() -> None:
+    """Batches of one row cost most a row, and any may be held up: full ones would be within the budget."""
+    budget = ShadowBudget(0.005)
+    budget.clock = lambda: 0.0
+    assert all(asked(budget, 1, 0.00005, 50))
+    assert any(asked(budget, 512, 0.002, 200)[-20:])
+    budget.took(2, 1, 0.040)
+    assert all(asked(budget, 1, 0.00005, 400)[-50:])
+
+
+def test_a_shadow_that_is_too_slow_is_asked_now_and_then_only() -> None:
+    budget = ShadowBudget(0.005)
+    budget.clock = lambda: 0.0
+    assert 1 <= sum(asked(budget, 512, 0.020, 700)) <= 12
+    assert budget.shed[2] >= 688 * 512
+
+
 def test_roles_change_where_they_are_applied(registry: Path) -> None:
     model = served(registry, Roles(1))
     step, batch = operator(model), rows(2)
@@ -165,6 +192,7 @@ def test_what_cannot_be_opened_changes_nothing_and_says_why(registry: Path) -> N
     model = served(registry, Roles(1))
     for row in (
         {"champion": 9}, {"champion": 2, "challenger": 3}, {"champion": 0}, {"champion": 1, "shadows": "x"}, {},
+        {"champion": 1, "shadows": "9" * 5000},
     ):  # fmt: skip
         said = model.prepare({"fraud": [row]})
         assert said is not None
@@ -200,6 +228,25 @@ def test_a_version_that_was_absent_is_looked_for_again(registry: Path) -> None:
     model.apply()
     operator(model).process(batch, NO_CONTEXT)
     assert of(batch, "version") == [1] * 20
+
+
+def test_what_the_file_names_is_looked_for_again_too(registry: Path) -> None:
+    fraud = registry / "fraud"
+    for version in "12":
+        (fraud / version).rename(fraud / f"gone{version}")
+    opened = or_absent(lambda n: open_registry(str(registry)).model("fraud", n))
+    model = ServedModel("fraud", FEATURES, opened, Roles(1, 2, 0.5))
+    (fraud / "gone2").rename(fraud / "2")
+    said = model.prepare({})
+    assert said is not None
+    assert "there is no version 1" in said
+    model.apply()
+    assert model.lineup.challenger is not None
+    assert model.lineup.challenger.model.digest != "0" * 64  # the one that is there again has not to wait for the other
+    (fraud / "gone1").rename(fraud / "1")
+    assert model.prepare({}) is None
+    model.apply()
+    assert model.lineup.missing is None
 
 
 ROLES = st.builds(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import pytest
 from structlog.testing import capture_logs
 
-from operators.live_tables import IMPLIED, LiveTables, TableRows, TopicTable
+from operators.live_tables import IMPLIED, Follower, LiveTables, Row, TableRows, TopicTable
 from operators.schema import DataType, Kind
 from operators.tables import LookupTable, TableSchema
 from state.errors import ConfigError
@@ -28,7 +28,7 @@ Records = list[tuple[str, int | None]]
 class Shop:
     """A worker's tables, and a publisher on another connection."""
 
-    def __init__(self, seed: int = 1) -> None:
+    def __init__(self, seed: int = 1, follower: Follower | None = None) -> None:
         rng = random.Random(seed)
         self.clock = VirtualClock()
         self.faults = Faults(rng, latency_s=(0.0, 0.1))
@@ -36,7 +36,8 @@ class Shop:
         self.publisher = self.cluster.client("publisher")
         self.metrics = WorkerMetrics()
         self.lookups: dict[str, LookupTable] = {"limits": TableRows(SCHEMA).snapshot()}
-        self.live = LiveTables([TopicTable(TOPIC, SCHEMA)], self.lookups)
+        followers = {"limits": [follower]} if follower else {}
+        self.live = LiveTables([TopicTable(TOPIC, SCHEMA)], self.lookups, followers)
         executor = VirtualExecutor(lambda: rng.uniform(0, 0.05), lambda: True)
         self.log: SimulatedEventLog = self.cluster.client("worker")
         self.tables = TopicTables(self.log, [self.live], executor, clock=self.clock, metrics=self.metrics)
@@ -63,9 +64,9 @@ class Shop:
         }
 
 
-def virtually(story: Callable[[Shop], Awaitable[None]], seed: int = 1) -> None:
+def virtually(story: Callable[[Shop], Awaitable[None]], seed: int = 1, follower: Follower | None = None) -> None:
     async def run() -> None:
-        shop = Shop(seed)
+        shop = Shop(seed, follower)
         await story(shop)
         await shop.tables.close()
 
@@ -159,3 +160,67 @@ def test_an_empty_topic_is_said() -> None:
         ]
 
     virtually(story)
+
+
+class Needy:
+    """Goes by the top of `a`, unless something is out of reach."""
+
+    def __init__(self) -> None:
+        self.out_of_reach = False
+        self.asked = 0
+        self.waiting = self.now = 0
+
+    def prepare(self, rows: Mapping[str, Sequence[Row]]) -> str | None:
+        self.asked += 1
+        if self.out_of_reach:
+            return "the registry cannot be read"
+        self.waiting = rows["a"][0]["top"] if "a" in rows else 0
+        return None
+
+    def apply(self) -> None:
+        self.now = self.waiting
+
+
+def test_what_could_not_go_by_the_newest_rows_is_asked_again() -> None:
+    needy = Needy()
+
+    async def story(shop: Shop) -> None:
+        await shop.tables.catch_up()
+        watching = asyncio.ensure_future(shop.tables.watch())
+        needy.out_of_reach = True
+        await shop.publish([("a", 5)])
+        with capture_logs() as logs:
+            await shop.clock.sleep(35)
+        shop.live.apply()
+        assert needy.now == 0
+        assert 2 <= needy.asked <= 6  # now and then, not all the time
+        assert {line["reason"] for line in logs if line["log_level"] == "error"} == {"the registry cannot be read"}
+        needy.out_of_reach = False
+        await shop.clock.sleep(12)
+        shop.live.apply()
+        assert needy.now == 5
+        asked = needy.asked
+        await shop.clock.sleep(30)
+        assert needy.asked == asked
+        name = "streamproc_refused_table_records_total"
+        assert shop.metrics.registry.get_sample_value(name, {"table": "limits"}) == 1
+        watching.cancel()
+        await asyncio.wait([watching])
+
+    virtually(story, follower=needy)
+
+
+def test_a_task_that_is_taken_over_asks_again_at_once() -> None:
+    needy = Needy()
+
+    async def story(shop: Shop) -> None:
+        await shop.tables.catch_up()
+        needy.out_of_reach = True
+        await shop.publish([("a", 5)])
+        await shop.tables.catch_up()
+        needy.out_of_reach = False
+        await shop.tables.catch_up()
+        shop.live.apply()
+        assert needy.now == 5
+
+    virtually(story, follower=needy)

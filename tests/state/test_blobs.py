@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import secrets
 import socket
 import subprocess
 import sys
@@ -21,16 +20,7 @@ from state.blobs import BlobStore, DirectoryBlobs, check_blobs
 from state.errors import BlobMissingError, BlobStoreError, ConfigError
 from state.memory import MemoryBlobs
 from state.objectstore import open_blobs
-from tests.state.s3 import SECRET, environment, make_bucket
-
-
-@pytest.fixture
-def s3(s3_address: str, monkeypatch: pytest.MonkeyPatch) -> BlobStore:
-    bucket = f"bucket-{secrets.token_hex(6)}"
-    make_bucket(s3_address, bucket)
-    for name, value in environment(s3_address).items():
-        monkeypatch.setenv(name, value)
-    return open_blobs(f"s3://{bucket}/some/prefix")
+from tests.state.s3 import SECRET
 
 
 @pytest.fixture(params=["memory", "directory", "s3"])

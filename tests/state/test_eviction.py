@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from state.arena import Blocks
 from state.memory import MemoryDisk, MemoryRowStores
-from state.table import KeyedTable, Slots
-from state.worker_state import FlushCut
+from state.table import KeyedTable, Slots, TableSpec
+from state.worker_state import FlushCut, WorkerState
 from tests.oracle.state import Table
-from tests.state.driver import TASK, Driver, Row
+from tests.state.driver import PLAIN, TASK, Driver, Row, Span
 from tests.state.stores import make_stores
 
 OPERATIONS = ("batch", "undo", "pair", "pair undone", "copy", "write", "fail", "fail stored", "evict", "reload")
@@ -193,6 +193,39 @@ def test_freed_slots_and_blocks_are_used_again() -> None:
     assert sizes[-1] == sizes[9]
     assert state.live_keys <= 2 * 80
     assert sum(part.used_bytes for part in state._parts) < 200_000
+
+
+@pytest.mark.parametrize("spec", [PLAIN, TableSpec("texts", "user", (), blob=True)], ids=["a field", "a blob"])
+def test_only_keys_with_state_make_it_doubtful_what_the_store_has(spec: TableSpec) -> None:
+    """Of a task of which none has left, a key that is not in memory is nowhere: it gets no place by being asked for."""
+    store = MemoryRowStores(MemoryDisk(random.Random(1))).open(TASK)
+    state = WorkerState([spec], memory_bytes=1)
+    state.add_task(TASK, store)
+    table, spans, names = state.table(spec.name), [Span(TASK, 0, 2)], ["a", "b"]
+
+    def all_leave() -> None:
+        flushed = state.cut(TASK, b"meta")
+        flushed.write(store)
+        flushed.written()
+        for _ in range(3):
+            state.publish()
+        while state.evict():
+            pass
+        assert table.live_keys == 0
+
+    assert table.known(spans, names).tolist() == [-1, -1]
+    table.slots(spans, names)
+    all_leave()
+    assert table.known(spans, names).tolist() == [-1, -1]
+    (slot,) = table.slots([Span(TASK, 0, 1)], ["a"])
+    table.touch(np.array([slot]))
+    if spec.blob:
+        table.set_blob(slot, b"x")
+    else:
+        table.rows[slot] = 7
+    all_leave()
+    first, second = table.known(spans, names).tolist()
+    assert (table.blobs[first], table.blobs[second]) == (b"x", b"") if spec.blob else table.rows[first].item() == 7
 
 
 def test_the_longest_unused_leave_first() -> None:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from models.explaining.explainer import Explained, Explainer
+from models.registry import OutOfReachError
 from operators.batch import Column
 from operators.block import block_column, block_model, read_block
 from operators.encode import json_values
@@ -73,6 +74,7 @@ class BlockExplainer:
 
         Raises:
             StateCorruptedError: these bytes are no feature block.
+            OutOfReachError: the registry cannot be read now; nothing is said of any row.
         """
         table = read_block(block)
         try:
@@ -121,6 +123,8 @@ class BlockExplainer:
             columns = {name: _taken(block_column(table, name), rows) for name in explainer.names}
             matrix = np.empty((len(rows), len(columns)), np.float32)
             fill_matrix(matrix, explainer.names, columns.__getitem__)
+        except OutOfReachError:
+            raise
         except KeyError as error:
             return _refused(heads, f"its features lack {error.args[0]}: another plan has decided it")
         except ConfigError as error:

@@ -17,6 +17,7 @@ from functools import partial
 import msgspec
 import structlog
 
+from models.registry import OutOfReachError
 from operators.plan import Plan
 from state.errors import StateCorruptedError
 from streamproc.clock import Clock
@@ -24,6 +25,7 @@ from streamproc.eventlog.contract import Chunk, EventLog, OutputRecords, TopicPa
 from streamproc.services.explanations.explain import BlockExplainer, Explanation
 
 _POLL_MS = 200
+_AGAIN_S = 5.0
 _TAIL = 256
 """Records of the topic's end that are read first, to find where it stopped; more if they hold none."""
 
@@ -50,6 +52,7 @@ class Follower:
 
         Raises:
             EventLogError: the log failed.
+            OutOfReachError: the registry cannot be read, and it is not to wait: `until_end`.
         """
         count = await self._partitions(until_end)
         config = {**self._plan.topic_config, "cleanup.policy": "compact"}
@@ -63,8 +66,7 @@ class Follower:
                 scanner.seek(tp, max(begins[tp], self._done[tp.partition][0]))
             while not until_end or any(scanner.position(tp) < ends[tp] for tp in journal):
                 for chunk in await scanner.poll(_POLL_MS):
-                    # In a thread: a model may have to be opened.
-                    output = await asyncio.to_thread(self._explained, chunk)
+                    output = await self._in_the_end(chunk, until_end)
                     if output is not None:
                         await appender.append([output])
                         self.written += len(output.values)
@@ -72,8 +74,20 @@ class Follower:
             await appender.close()
             await scanner.close()
 
+    async def _in_the_end(self, chunk: Chunk, until_end: bool) -> OutputRecords | None:
+        """Of a chunk's blocks; a registry that is out of reach is waited for: what is written stays."""
+        while True:
+            try:
+                return await asyncio.to_thread(self._explained, chunk)  # a model may have to be opened
+            except OutOfReachError as error:
+                if until_end:
+                    raise
+                self._logger.error("explanations wait for the registry", error=error.message, again_in_s=_AGAIN_S)
+                await self._clock.sleep(_AGAIN_S)
+
     def _explained(self, chunk: Chunk) -> OutputRecords | None:
         at, known = self._done[chunk.tp.partition]
+        refused = 0
         keys: list[bytes | None] = []
         values: list[bytes | None] = []
         for offset, block in zip(chunk.offsets, chunk.values, strict=True):
@@ -81,9 +95,10 @@ class Follower:
                 key = key_of(one)
                 if offset == at and key in known:
                     continue  # written before the last start
-                self.refused += bool(one.refused)
+                refused += bool(one.refused)
                 keys.append(key)
                 values.append(msgspec.json.encode(one))
+        self.refused += refused
         return OutputRecords(self._target(chunk), keys, values, self._clock.now_ms()) if keys else None
 
     def _of(self, block: bytes, partition: int, offset: int) -> Sequence[Explanation]:
@@ -143,27 +158,39 @@ class _Written(msgspec.Struct):
 async def find_decision(plan: Plan, log: EventLog, explainer: BlockExplainer, decision: str) -> Explanation | None:
     """The newest decision of an id, whatever it was; None: the journal has none.
 
-    Blocks are looked through as bytes: an id that is not in them is in none of their rows.
+    It is looked for from the journal's end back, in larger and larger steps: people ask about what is new. Blocks are
+    looked through as bytes: an id that is not in them is in none of their rows.
 
     Raises:
         StateCorruptedError: a block that holds it cannot be read.
+        OutOfReachError: the registry cannot be read now.
         EventLogError: the log failed.
     """
-    found: list[Explanation] = []
+    admin, journal = log.admin(), plan.topics.journal
+    tps = [TopicPartition(journal, partition) for partition in range(await admin.partitions(journal))]
+    begins, ends = await admin.begin_offsets(tps), await admin.end_offsets(tps)
+    found: list[tuple[int, Explanation]] = []
+    step = _TAIL
+    while not found and any(begins[tp] < ends[tp] for tp in tps):
+        for tp in tps:
+            start = max(begins[tp], ends[tp] - step)
+            if start < ends[tp]:
+                look = partial(_look, explainer=explainer, decision=decision, stop=ends[tp], found=found)
+                await _read(log, tp, start, ends[tp], look)
+            ends[tp] = min(start, ends[tp])
+        step *= 4
+    return max(found, key=lambda one: one[0])[1] if found else None
+
+
+def _look(
+    chunk: Chunk, *, explainer: BlockExplainer, decision: str, stop: int, found: list[tuple[int, Explanation]]
+) -> None:
+    """Add the decisions of an id with the times of their records; those from `stop` on were looked at before."""
     wanted = decision.encode()
-
-    def look(chunk: Chunk) -> None:
-        for offset, block in zip(chunk.offsets, chunk.values, strict=True):
-            if block and wanted in block:
-                found.extend(explainer.explain(block, chunk.tp.partition, offset, lambda one, _: one == decision))
-
-    journal = plan.topics.journal
-    for partition in range(await log.admin().partitions(journal)):
-        tp = TopicPartition(journal, partition)
-        begin = (await log.admin().begin_offsets([tp]))[tp]
-        end = (await log.admin().end_offsets([tp]))[tp]
-        await _read(log, tp, begin, end, look)
-    return found[-1] if found else None
+    for offset, block, at in zip(chunk.offsets, chunk.values, chunk.timestamps, strict=True):
+        if block and offset < stop and wanted in block:
+            made = explainer.explain(block, chunk.tp.partition, offset, lambda one, _: one == decision)
+            found += [(at, one) for one in made]
 
 
 async def _read(log: EventLog, tp: TopicPartition, start: int, end: int, take: Callable[[Chunk], None]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from models.absent import Blank
 from operators.expressions import ExpressionOperator
 from operators.operator import OutputField
 from operators.schema import DataType, Kind
@@ -13,7 +14,6 @@ from operators.windows.layout import Layout, layouts
 from operators.windows.spec import Aggregate, PreviousFeature, WindowFeature, WindowSpec
 from state.errors import Place
 from streamproc.cli.common import load_stages
-from streamproc.cli.labelled import Blank
 from streamproc.language import compile_stages, load_pipeline
 from streamproc.language.costing import Cost, Costs, Units, predict, shipped_costs
 from streamproc.language.costing.expressions import expression_units

@@ -84,6 +84,17 @@ def test_a_row_that_means_nothing_changes_no_state() -> None:
         assert len(slots) == dirty
 
 
+def test_a_key_without_runs_has_no_place_in_the_table() -> None:
+    made = operator("PATTERN (A B) DEFINE A AS a, B AS b")
+    state = WorkerState(made.tables)
+    columns = {"k": column("string", ["k", "other", "k"])}
+    columns |= {name: column("bool", [name == "a", False, name == "b"]) for name in "ab"}
+    batch = Batch(3, (TaskRows(0, 0, 3),), np.arange(3, dtype=np.int64), ["k", "other", "k"], columns)
+    made.process(batch, state)
+    assert batch.columns["x.matched"].values.tolist() == [False, False, True]
+    assert list(state.table(made.tables[0].name).keys_of(0)) == ["k"]
+
+
 def test_a_key_has_a_bounded_number_of_runs_and_says_how_many_went() -> None:
     text = "PATTERN (A -> B) WITHIN INTERVAL '1' DAY DEFINE A AS a, B AS b AND n = FIRST(n)"
     made = operator(f"MEASURES FIRST(n) AS f {text}")

@@ -139,6 +139,14 @@ rows_of = st.lists(
 
 @pytest.mark.timeout(240)
 @example([(0, 0, "a", "k", False), (0, 50, "a", "k", False), (1_000, 0, "", "k", False)], 0)
+# Two keys at one row: in order of time, not one key after the other.
+@example([(50, 0, "a", key, False) for key in "klk"] + [(5_000, 0, "", "l", False)], 0)
+# Nothing for longer than the operator's ttl, then a row of the same key.
+@example([(0, 0, "a", "k", False), (200_000_000, 0, "a", "k", False)], 0)
+# A key with runs, in a batch that is undone.
+@example([(1, 0, marks, key, False) for marks, key in (("a", "k"), ("", "l")) * 3] + [(5_000, 0, "", "l", False)], 0)
+# A key that has left memory, and is older than the stage's ttl.
+@example([(0, 0, "a", "k", False), (500, 0, "", "l", False), (9, 0, "", "l", False), (5_000, 0, "", "l", False)], 0)
 @given(rows_of, st.sampled_from([0, 300]))
 @examples(150)
 def test_what_is_told(drawn: Any, disorder: int) -> None:

@@ -1,0 +1,127 @@
+"""Where decisions are looked for, and what a follower does that cannot read the registry: blocks are made up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from structlog.testing import capture_logs
+
+from models.registry import OutOfReachError
+from operators.plan import Plan
+from streamproc.cli.compose import open_log
+from streamproc.clock import SystemClock
+from streamproc.eventlog.contract import EventLog, OutputRecords, TopicPartition, TopicSpec
+from streamproc.services.explanations.explain import BlockExplainer, Explanation
+from streamproc.services.explanations.follow import Follower, find_decision
+
+JOURNAL = "shop.journal"
+PLAN = cast(
+    "Plan",
+    SimpleNamespace(
+        pipeline="shop", topics=SimpleNamespace(journal=JOURNAL), topic_config={},
+        decision=SimpleNamespace(otherwise="approve"),
+    ),
+)  # fmt: skip
+
+
+class Blocks:
+    """An explainer of blocks like b"p1 p2": ids of declined payments."""
+
+    def __init__(self) -> None:
+        self.read: list[tuple[int, int]] = []
+        self.failures = 0
+
+    def explain(self, block: bytes, partition: int, at: int, wanted: Callable[[str, str], bool]) -> list[Explanation]:
+        self.read.append((partition, at))
+        if self.failures:
+            self.failures -= 1
+            raise OutOfReachError("the registry cannot be read: 503")
+        ids = block.decode().split()
+        return [Explanation(one, "decline", "", partition, at) for one in ids if wanted(one, "decline")]
+
+
+class QuickClock(SystemClock):
+    """Sleeps are noted."""
+
+    def __init__(self) -> None:
+        self.slept: list[float] = []
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+
+
+async def journaled(log: EventLog, records: list[tuple[int, int, bytes]]) -> None:
+    """(partition, time, block) each."""
+    await log.admin().ensure_topics([TopicSpec(JOURNAL, 2, {})])
+    appender = log.appender()
+    for partition in (0, 1):
+        for at, block in [(at, block) for mine, at, block in records if mine == partition]:
+            await appender.append([OutputRecords(TopicPartition(JOURNAL, partition), [None], [block], at)])
+    await appender.close()
+
+
+def found(records: list[tuple[int, int, bytes]], wanted: str, tmp_path: Any) -> tuple[Explanation | None, Blocks]:
+    blocks = Blocks()
+
+    async def run() -> Explanation | None:
+        log = open_log(f"file:{tmp_path}/log")
+        try:
+            await journaled(log, records)
+            return await find_decision(PLAN, log, cast("BlockExplainer", blocks), wanted)
+        finally:
+            await log.close()
+
+    return asyncio.run(run()), blocks
+
+
+def test_the_newest_decision_of_an_id_is_found_first(tmp_path: Any) -> None:
+    """Its id in other blocks, too: older ones, which are not opened, and one of the other partition."""
+    records = [(0, n, b"p7" if n in (0, 310) else b"x%d" % n) for n in range(320)]
+    records += [(1, 5, b"p7"), (1, 6, b"y")]
+    one, blocks = found(records, "p7", tmp_path)
+    assert one is not None
+    assert (one.partition, one.at) == (0, 310)
+    assert (0, 0) not in blocks.read
+
+
+@pytest.mark.parametrize("at", [0, 1, 63, 64, 319])
+def test_it_is_found_wherever_it_stands_and_once(at: int, tmp_path: Any) -> None:
+    one, blocks = found([(1, n, b"p7" if n == at else b"x%d" % n) for n in range(320)], "p7", tmp_path)
+    assert one is not None
+    assert (one.partition, one.at) == (1, at)
+    assert blocks.read == [(1, at)]
+    assert found([], "p8", tmp_path)[0] is None
+
+
+def test_a_registry_that_is_out_of_reach_is_waited_for(tmp_path: Any) -> None:
+    blocks, clock = Blocks(), QuickClock()
+    blocks.failures = 3
+
+    async def run() -> int:
+        log = open_log(f"file:{tmp_path}/log")
+        follower = Follower(PLAN, log, cast("BlockExplainer", blocks), clock, everything=False)
+        try:
+            await journaled(log, [(0, 1, b"p1 p2"), (0, 2, b"p3")])
+            with pytest.raises(OutOfReachError):
+                await follower.run(until_end=True)
+            assert follower.written == 0
+            following = asyncio.ensure_future(follower.run(until_end=False))
+            while follower.written < 3:
+                await asyncio.sleep(0.01)
+                assert not following.done()
+            following.cancel()
+            await asyncio.wait([following])
+            return follower.written
+        finally:
+            await log.close()
+
+    with capture_logs() as logs:
+        assert asyncio.run(run()) == 3
+    assert clock.slept == [5.0, 5.0]
+    assert [line["event"] for line in logs if line["log_level"] == "error"] == [
+        "explanations wait for the registry"
+    ] * 2
