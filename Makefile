@@ -16,9 +16,10 @@ KAFKA_DATA ?= .kafka/data
 PACKAGES := streamproc operators models state tests $(wildcard benchmarks)
 SETUP_STAMP := .venv/.setup-stamp
 KAFKA_STAMP := .kafka/lib/.stamp
+FLINK_STAMP := .flink/lib/.stamp
 
 .NOTPARALLEL:
-.PHONY: help setup demo test lint unit fmt kafka kafka-jars soak ablations bench lock clean
+.PHONY: help setup demo test lint unit fmt kafka kafka-jars flink-jars soak ablations bench lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -64,6 +65,15 @@ $(KAFKA_STAMP): tests/kafka/pom.xml
 	mvn -q -f tests/kafka/pom.xml dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/.kafka/lib
 	@touch $@
 
+flink-jars: $(FLINK_STAMP) ## download Flink's jars into .flink/lib, for benchmarks.flink_match (needs JDK 17 and Maven)
+
+$(FLINK_STAMP): benchmarks/anchors/flink/pom.xml
+	@command -v javac >/dev/null || { echo "javac is missing; try: apt-get install openjdk-17-jdk-headless"; exit 1; }
+	@command -v mvn >/dev/null || { echo "mvn is missing; try: apt-get install maven"; exit 1; }
+	@rm -rf .flink/lib
+	mvn -q -f benchmarks/anchors/flink/pom.xml dependency:copy-dependencies -DoutputDirectory=$(CURDIR)/.flink/lib
+	@touch $@
+
 kafka: setup kafka-jars ## run a one-node Kafka broker, without Docker, on KAFKA_PORT (9092)
 	$(BIN)/python -m tests.kafka.broker --port $(KAFKA_PORT) --data $(KAFKA_DATA)
 
@@ -82,4 +92,4 @@ lock: ## pin every dependency again, with hashes
 	  --generate-hashes --no-emit-index-url --no-header --quiet --output-file requirements.lock
 
 clean: ## remove what these targets made, the broker's data too
-	rm -rf .venv .kafka .demo .soak .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+	rm -rf .venv .kafka .flink .demo .soak .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist

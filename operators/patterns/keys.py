@@ -222,9 +222,10 @@ class PatternRun:
         """What all runs of a key wait for together."""
         found, common = 0, BRITTLE
         for number, state in (key.states or {}).items():
-            one = self._patterns.sights[number].wants(state)
-            if one:
-                found |= one
+            sight = self._patterns.sights[number]
+            one = sight.wants(state)
+            found |= one
+            if one or (state.matches and sight.numbers_matches):
                 common &= one
         return ANY if found & BRITTLE and not common else found
 

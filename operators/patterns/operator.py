@@ -1,10 +1,11 @@
 """The operator of the patterns of one key: rows go through their matchers, what these say becomes columns.
 
-    all rows --> conditions that read the row alone are columns already --> a bit a column (sight.py)
-             --> rows that mean something to a key's runs, or may begin one (keys.py)
+    all rows --> conditions that read the row alone are columns already
+             --> rows that may begin a match, or whose key has runs (keys.py) --> a bit a column (sight.py)
+             --> rows that mean something to a key's runs, or may begin one
              --> matcher --> NAME.matched, NAME.measure
 
-A row that means nothing costs the look-up of its key, once for all patterns, and nothing more. Runs lie in a keyed
+A row of a key without runs costs the look-up of its key, once for all patterns, and nothing more. Runs lie in a keyed
 table, MessagePack in its blob, with what they wait for beside it; between two rows of a key nothing else is kept.
 """
 

@@ -102,6 +102,10 @@ def read_all(spec: PatternSpec, batch: Batch) -> dict[int, int]:
 @example(
     [(("seq", [A, B]), {**PLAIN, "numbers": True})], [("k", one, 0, True) for one in ("a", "b", "a", "", "a", "b")]
 )
+@example(
+    [(A, PLAIN), (A, {**PLAIN, "numbers": True}), (("seq", [A, A]), PLAIN)],
+    [("k", one, 0, True) for one in ("a", "", "a")],
+)
 @given(patterns, rows)
 @examples(250)
 def test_operator_beside_matchers(given: Any, some: Any) -> None:
