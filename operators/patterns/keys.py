@@ -46,7 +46,7 @@ class Looked(NamedTuple):
     slots: list[int]
     bits: list[int]
     times: list[int]
-    now: list[int]
+    clocks: list[int]
     wants: list[int]
     seen: list[int]
 
@@ -127,8 +127,8 @@ class PatternRun:
         wants = table.rows[slots, table.index(WANTS)].tolist()
         seen = table.rows[slots, table.last_seen].tolist() if self._ttl else [0] * len(slots)
         bits = packed(batch, patterns.columns, rows).tolist()
-        times, now = batch.event_time[rows].tolist(), self._stream[rows].tolist()
-        return Looked(rows.tolist(), slots.tolist(), bits, times, now, wants, seen)
+        times, clocks = batch.event_time[rows].tolist(), self._stream[rows].tolist()
+        return Looked(rows.tolist(), slots.tolist(), bits, times, clocks, wants, seen)
 
     def _wanted(self, slots: npt.NDArray[np.int64], begun: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
         """Which rows are of keys that have runs, or begin some in the batch: what these want is a mark for a moment."""
@@ -152,7 +152,7 @@ class PatternRun:
             key.states, key.wants, key.is_changed = {}, 0, True
             return True
         if self._ttl:
-            if self._looked.now[i] - key.seen >= self._ttl:
+            if self._looked.clocks[i] - key.seen >= self._ttl:
                 return False
             self._see(key, i)
         return True
@@ -185,7 +185,7 @@ class PatternRun:
 
     def _expire(self, key: KeyState, i: int) -> None:
         """What has expired when a row comes goes."""
-        age = self._looked.now[i] - key.seen
+        age = self._looked.clocks[i] - key.seen
         if age >= self._ttl:
             sights = self._patterns.sights
             key.states = {number: one for number, one in (key.states or {}).items() if age < sights[number].spec.ttl}

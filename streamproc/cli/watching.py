@@ -63,9 +63,9 @@ class Opened(NamedTuple):
 
 
 class LabelsFile:
-    """A file of labels that is read again when it has changed."""
+    """A file of labels that is read again when it has changed. `label`: None: it lists frauds."""
 
-    def __init__(self, path: Path, name: str, label: str) -> None:
+    def __init__(self, path: Path, name: str, label: str | None) -> None:
         self._path, self._name, self._label = path, name, label
         self._seen: tuple[int, ...] | None = None
 
@@ -92,7 +92,7 @@ class LabelsFile:
         return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def _timed_labels(path: Path, name: str, label: str) -> Mapping[str, tuple[int, int]]:
+def _timed_labels(path: Path, name: str, label: str | None) -> Mapping[str, tuple[int, int]]:
     """See `read_labels`; here they need times: a day's report says what was known at its end."""
     apart = read_labels(path, name, label, LABEL_AT, others_legitimate=False)
     if apart.by_id and not apart.timed:
@@ -113,7 +113,8 @@ def opened(path: str, wanted: Wanted) -> Opened:
         what = "has no model" if plan.model is None else f"has no registered version of {plan.model.name}"
         hint = "models: {fraud: {registry: DIR, version: 1, features: [...]}}, see docs/models/serving.md"
         raise ConfigError(f"the pipeline {plan.pipeline} {what}: there is nothing to compare with", hint=hint)
-    settings = Settings(delay_ms(wanted.label_delay), wanted.others_legitimate, wanted.days, wanted.payments)
+    others_legitimate = wanted.others_legitimate or (wanted.file is not None and wanted.label is None)
+    settings = Settings(delay_ms(wanted.label_delay), others_legitimate, wanted.days, wanted.payments)
     _check_days(settings)
     served = pipeline.models[plan.model.name].served
     assert served is not None
@@ -123,9 +124,9 @@ def opened(path: str, wanted: Wanted) -> Opened:
         if wanted.label is not None or wanted.others_legitimate:
             raise ConfigError("there are no labels", hint="give --labels or --labels-stream, too")
         return Opened(plan, watch, None, None)
-    if wanted.label is None:
-        raise ConfigError("which column, or field, says fraud or not?", hint="name it: --label")
     if wanted.stream is not None:
+        if wanted.label is None:
+            raise ConfigError("which field says fraud or not?", hint="name it: --label")
         return Opened(plan, watch, None, _label_stream(plans, wanted.stream, wanted.label))
     assert wanted.file is not None
     file = LabelsFile(wanted.file, plans[0].stream.field(plans[0].stream.id).source, wanted.label)

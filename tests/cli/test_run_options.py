@@ -15,8 +15,8 @@ from tests.cli.conftest import Cli
 
 PLAIN = Share("p.yaml", "file:log", Path("state"), "pod-0", 2, False, None, LogLevel.INFO)
 FULL = Share(
-    "p.yaml", "kafka://k:9092", Path("state"), "pod-0", 4, True, 9100, LogLevel.DEBUG, "s3://b/p", 5.0, True, 12.5,
-    "::", 64, 24,
+    "p.yaml", "kafka://k:9092", Path("state"), "pod-0", 4, True, 9100, LogLevel.DEBUG, "s3://b/p", 5.0, 7, True,
+    12.5, "::", 64, 24,
 )  # fmt: skip
 
 

@@ -376,7 +376,7 @@ def test_metrics_follow_labels_as_they_arrive(decided: Path, tmp_path: Path) -> 
         ([], "nobody would see it"),
         (["--report", "r", "--labels", "l.csv", "--labels-stream", "labels", "--label", "x"], "give one of them"),
         (["--report", "r", "--label", "fraud"], "there are no labels"),
-        (["--report", "r", "--labels-stream", "labels"], "which column, or field, says fraud or not?"),
+        (["--report", "r", "--labels-stream", "labels"], "which field says fraud or not?"),
         (
             ["--report", "r", "--labels-stream", "payments", "--label", "fraud"],
             "no stream payments stands beside",
