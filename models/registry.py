@@ -5,9 +5,9 @@
     manifest.json   what it was made of and how good it was: `Manifest`
     card.md         the same for people
 
-Versions count from 1. Who adds one claims the next number by creating its card, and writes the manifest last: a version
-without a manifest does not exist, and its number is not used again. What loads one compares the digest and the
-features' names. Nothing in it is ever unpickled.
+Versions count from 1. Who adds one claims the next number by creating NAME/VERSION.claim, and writes the manifest last:
+a version without a manifest does not exist, and its number is not used again. What loads one compares the digest and
+the features' names. Nothing in it is ever unpickled.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ __all__ = ["OutOfReachError", "Registered", "Registry", "is_address", "open_regi
 
 import hashlib
 import re
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,9 +69,10 @@ class Registry:
         """Put a version behind the last one; its number."""
         number = max((version for _, version, _ in self._places(name)), default=0) + 1
         with self._told("written"):
-            while not self._blobs.create(f"{name}/{number}/{CARD}", files[CARD]):
+            claim = secrets.token_bytes(16)  # two trainings may write the same bytes: stores take that for one request
+            while not self._blobs.create(f"{name}/{number}.claim", claim):
                 number += 1  # another training was faster
-            for file in sorted(files.keys() - {CARD, MANIFEST}):
+            for file in sorted(files.keys() - {MANIFEST}):
                 self._blobs.put(f"{name}/{number}/{file}", files[file])
             self._blobs.put(f"{name}/{number}/{MANIFEST}", files[MANIFEST])
         return number

@@ -17,6 +17,7 @@ PORTS = {
     "streamproc/clock.py": {"time"},  # the clock
     "streamproc/runtime/executor.py": {"concurrent", "run_in_executor", "threading"},  # threads
     "models/training/train.py": {"time"},  # a search may have so many minutes; no worker trains
+    "models/registry.py": {"secrets"},  # who has taken a number; no worker adds a version
     "state/blobs.py": {"secrets"},  # names of uploads in a directory
     "state/checkpoint.py": {"secrets"},  # the nonce, if none is given
     "state/rocksdb.py": {"threading"},  # the row store

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from models.drift import counts_of
 from models.manifest import Bins
+from models.watching.intervals import Ranked
 from models.watching.labels import UNKNOWN, Kinds
 
 DAY_MS = 86_400_000
@@ -40,12 +41,14 @@ class Known(msgspec.Struct, frozen=True):
 class Rows(NamedTuple):
     """Decided payments, column by column.
 
-    `ids`: int64, hashes. `times`: int64, ms. `alerted`: another action than the usual one. `versions`: int64, which
-    version's score decided; 0: there was none. `scores`: float64, 0-100, NaN where there is none. `shadows`: those of
-    other versions beside it, float64. `names`, `matrix`: what the model was given, float32 (rows, names).
+    `ids`, `cards`: int64, hashes; a card is what payments are keyed by. `times`: int64, ms. `alerted`: another action
+    than the usual one. `versions`: int64, which version's score decided; 0: there was none. `scores`: float64, 0-100,
+    NaN where there is none. `shadows`: those of other versions beside it, float64. `names`, `matrix`: what the model
+    was given, float32 (rows, names).
     """
 
     ids: Ints
+    cards: Ints
     times: Ints
     alerted: Mask
     versions: Ints
@@ -58,8 +61,8 @@ class Rows(NamedTuple):
         """Only some of them."""
         shadows = {version: scores[which] for version, scores in self.shadows.items()}
         return Rows(
-            self.ids[which], self.times[which], self.alerted[which], self.versions[which], self.scores[which], shadows,
-            self.names, self.matrix[which],
+            self.ids[which], self.cards[which], self.times[which], self.alerted[which], self.versions[which],
+            self.scores[which], shadows, self.names, self.matrix[which],
         )  # fmt: skip
 
 
@@ -84,6 +87,7 @@ def _one(parts: list[Rows]) -> Rows:
     }
     return Rows(
         np.concatenate([part.ids for part in parts]),
+        np.concatenate([part.cards for part in parts]),
         np.concatenate([part.times for part in parts]),
         np.concatenate([part.alerted for part in parts]),
         np.concatenate([part.versions for part in parts]),
@@ -114,22 +118,26 @@ class Tally(NamedTuple):
     """Payments whose label is known.
 
     `alerts`, `flagged`: int64 (4,): frauds, legitimate ones, and how many of both were alerted (of those that the
-    version decided), or lie above its threshold (of all it scored). `frauds`, `legitimate`: int64 (BINS,), by score.
+    version decided), or lie above its threshold (of all it scored). `ranked`: by score, in BINS.
     """
 
     alerts: Ints
     flagged: Ints
-    frauds: Ints
-    legitimate: Ints
+    ranked: Ranked
 
     @staticmethod
-    def none() -> Tally:
-        """Of no payment."""
-        return Tally(np.zeros(4, np.int64), np.zeros(4, np.int64), np.zeros(BINS, np.int64), np.zeros(BINS, np.int64))
-
-    def plus(self, other: Tally) -> Tally:
-        """Of both."""
-        return Tally(*(one + two for one, two in zip(self, other, strict=True)))
+    def of_all(parts: Sequence[Tally]) -> Tally:
+        """Of one or more together."""
+        ranked = [part.ranked for part in parts]
+        return Tally(
+            np.sum([part.alerts for part in parts], axis=0),
+            np.sum([part.flagged for part in parts], axis=0),
+            Ranked(
+                np.concatenate([one.frauds for one in ranked]),
+                np.concatenate([one.cards for one in ranked]),
+                np.sum([one.legitimate for one in ranked], axis=0),
+            ),
+        )
 
 
 class VersionDay:
@@ -159,8 +167,8 @@ class VersionDay:
         for name in self.histograms.keys() & columns.keys():
             self.histograms[name] += counts_of(columns[name], self._known.baseline[name].edges)
 
-    def tally(self, labels: Kinds, alerted: Mask) -> Tally:
-        """What came of its payments; `labels` and `alerted` are of all payments of the day."""
+    def tally(self, labels: Kinds, alerted: Mask, cards: Ints) -> Tally:
+        """What came of its payments; `labels`, `alerted` and `cards` are of all payments of the day."""
         places, bins, mine = self._places.all, self._bins.all.astype(np.int64), self._mine.all
         kinds, told = labels[places], alerted[places]
         fraud, legitimate = kinds == 1, kinds == 0
@@ -172,19 +180,19 @@ class VersionDay:
         return Tally(
             four(mine, told),
             four(np.ones(len(mine), np.bool_), self._flagged.all),
-            np.bincount(bins[fraud], minlength=BINS).astype(np.int64),
-            np.bincount(bins[legitimate], minlength=BINS).astype(np.int64),
+            Ranked(bins[fraud], cards[places[fraud]], np.bincount(bins[legitimate], minlength=BINS).astype(np.int64)),
         )
 
 
 class Day:
-    """`day`: days since 1970. Ids, times and actions of its payments are kept, 13 bytes each."""
+    """`day`: days since 1970. Ids, cards, times and actions of its payments are kept, 21 bytes each."""
 
     def __init__(self, day: int) -> None:
         self.day = day
         self.rows = self.unscored = 0
         self.versions: dict[int, VersionDay] = {}
-        self._ids, self._ms, self._alerted = _Column(np.int64), _Column(np.int32), _Column(np.bool_)
+        self._ids, self._cards = _Column(np.int64), _Column(np.int64)
+        self._ms, self._alerted = _Column(np.int32), _Column(np.bool_)
 
     @property
     def end_ms(self) -> int:
@@ -206,6 +214,7 @@ class Day:
         places = np.arange(self.rows, self.rows + len(rows.ids))
         self.rows += len(rows.ids)
         self._ids.add(rows.ids)
+        self._cards.add(rows.cards)
         self._ms.add(rows.times - self.day * DAY_MS)
         self._alerted.add(rows.alerted)
         decisive = np.where(np.isnan(rows.scores), 0, rows.versions)
@@ -221,7 +230,9 @@ class Day:
 
     def tallies(self, labels: Kinds) -> dict[int, Tally]:
         """By version; `labels`: of all payments of the day."""
-        return {version: one.tally(labels, self._alerted.all) for version, one in self.versions.items()}
+        return {
+            version: one.tally(labels, self._alerted.all, self._cards.all) for version, one in self.versions.items()
+        }
 
     def overdue(self, labels: Kinds, until_ms: int) -> int:
         """Payments made before `until_ms` whose label is not known."""

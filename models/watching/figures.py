@@ -12,7 +12,7 @@ import numpy as np
 
 from models.drift import Drift, drift_of_counts
 from models.watching.days import Day, Ints, Known, Tally
-from models.watching.intervals import Estimate, average_precision, bootstrap_difference, difference, estimate
+from models.watching.intervals import Estimate, bootstrap_difference, difference, estimate
 from models.watching.labels import UNKNOWN, Kinds
 
 
@@ -137,7 +137,7 @@ def figures(
 
 def _version(version: int, days: Sequence[Labelled], drifting: Sequence[Day], known: Known) -> VersionFigures:
     tally, mine = _total(version, days), [one.day.versions[version] for one in days if version in one.day.versions]
-    both = tally.frauds.any() and tally.legitimate.any()
+    precision = tally.ranked.average_precision
     return VersionFigures(
         version,
         sum(one.decided for one in mine),
@@ -146,16 +146,13 @@ def _version(version: int, days: Sequence[Labelled], drifting: Sequence[Day], kn
         _drift(version, drifting, known),
         _judged(tally.alerts),
         None if known.threshold is None else _judged(tally.flagged),
-        round(average_precision(tally.frauds, tally.legitimate), 6) if both else None,
+        None if precision is None else round(precision, 6),
     )
 
 
 def _total(version: int, days: Sequence[Labelled]) -> Tally:
-    total = Tally.none()
-    for one in days:
-        if version in one.tallies:
-            total = total.plus(one.tallies[version])
-    return total
+    """Of days on some of which it has scored."""
+    return Tally.of_all([one.tallies[version] for one in days if version in one.tallies])
 
 
 def _drift(version: int, days: Sequence[Day], known: Known) -> tuple[Drift, ...]:
@@ -179,15 +176,16 @@ def _judged(counts: Ints) -> Judged:
 def _comparisons(
     decided: Mapping[int, int], days: Sequence[Labelled], known: Mapping[int, Known]
 ) -> tuple[Comparison, ...]:
-    """Each version against the one that decided most; of several, the one with the lowest number."""
+    """Each version against the one that decided most (of several, the lowest number), if both scored on some day."""
     if not decided:
         return ()
     champion = min(decided, key=lambda version: (-decided[version], version))
-    return tuple(
-        _compared(version, champion, [one for one in days if {version, champion} <= one.tallies.keys()], known)
-        for version in sorted(decided)
-        if version != champion
-    )
+    found = []
+    for version in sorted(decided.keys() - {champion}):
+        both = [one for one in days if {version, champion} <= one.tallies.keys()]
+        if both:
+            found.append(_compared(version, champion, both, known))
+    return tuple(found)
 
 
 def _compared(version: int, against: int, days: Sequence[Labelled], known: Mapping[int, Known]) -> Comparison:
@@ -206,5 +204,5 @@ def _compared(version: int, against: int, days: Sequence[Labelled], known: Mappi
     return Comparison(
         version, against, len(days), (first[0], second[0]), (first[1], second[1]),
         less(2, (2, 3)), less(2, (0,)), less(3, (1,)),
-        bootstrap_difference((one.frauds, one.legitimate), (other.frauds, other.legitimate)),
+        bootstrap_difference(one.ranked, other.ranked),
     )  # fmt: skip

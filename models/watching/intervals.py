@@ -6,6 +6,7 @@ __all__ = [
     "DRAWS",
     "LEVEL",
     "Estimate",
+    "Ranked",
     "average_precision",
     "bootstrap_difference",
     "difference",
@@ -14,6 +15,7 @@ __all__ = [
 ]
 
 import math
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -100,33 +102,58 @@ def _precisions(frauds: Ints, legitimate: Ints) -> npt.NDArray[np.float64]:
     return found
 
 
-def bootstrap_difference(one: tuple[Ints, Ints], other: tuple[Ints, Ints], draws: int = DRAWS) -> Estimate | None:
-    """Average precision of `one` less that of `other`, each (frauds, legitimate) by bin of the score.
+class Ranked(NamedTuple):
+    """What a version's scores made of payments whose label is known, by bin of the score.
 
-    The percentile bootstrap (B. Efron and R. Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13), with
-    frauds and legitimate payments drawn apart, so that each draw has as many of both as there were. To draw payments of
-    which only the bin counts is to draw the bins' counts at once. Seeded: the same counts give the same interval.
-    Payments are drawn as if independent: where few cards have most frauds, the interval is too narrow.
-    None: one has no fraud, or no legitimate payment.
+    `frauds`: int64 (frauds,), the bin of each. `cards`: int64 (frauds,), whose it was. `legitimate`: int64 (bins,),
+    how many.
     """
-    if not all(part.sum() for part in (*one, *other)):
+
+    frauds: Ints
+    cards: Ints
+    legitimate: Ints
+
+    @property
+    def average_precision(self) -> float | None:
+        """None: there is no fraud, or no legitimate payment."""
+        if not (len(self.frauds) and self.legitimate.any()):
+            return None
+        return average_precision(np.bincount(self.frauds, minlength=len(self.legitimate)), self.legitimate)
+
+
+def bootstrap_difference(one: Ranked, other: Ranked, draws: int = DRAWS) -> Estimate | None:
+    """Average precision of `one` less that of `other`; None: one has none.
+
+    The percentile bootstrap (B. Efron and R. Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13), frauds
+    and legitimate payments drawn apart. Of frauds cards are drawn, with all of theirs, as the frauds of a card are no
+    independent evidence; of legitimate payments so many as there were. To draw payments of which only the bin counts
+    is to draw the bins' counts at once. Seeded: the same payments give the same interval. Of the same payments (a
+    shadow beside who decided) it is too wide, as the two are drawn apart, too.
+    """
+    first, second = one.average_precision, other.average_precision
+    if first is None or second is None:
         return None
     random = np.random.default_rng(_SEED)
     drawn = _resampled(one, random, draws) - _resampled(other, random, draws)
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail]).tolist()
-    return _rounded(average_precision(*one) - average_precision(*other), low, high)
+    return _rounded(first - second, low, high)
 
 
-def _resampled(both: tuple[Ints, Ints], random: np.random.Generator, draws: int) -> npt.NDArray[np.float64]:
+def _resampled(of: Ranked, random: np.random.Generator, draws: int) -> npt.NDArray[np.float64]:
     """Average precisions of so many draws."""
-    held = np.flatnonzero(both[0] + both[1])
-    counts = [part[held] for part in both]
+    order = np.argsort(of.frauds, kind="stable")
+    bins, starts = np.unique(of.frauds[order], return_index=True)
+    cards, card_of = np.unique(of.cards[order], return_inverse=True)
+    held = np.union1d(bins, np.flatnonzero(of.legitimate))
+    counts, each = of.legitimate[held], np.full(len(cards), 1 / len(cards))
     found = []
     for start in range(0, draws, _AT_ONCE):
         size = min(_AT_ONCE, draws - start)
-        frauds, legitimate = (random.multinomial(part.sum(), part / part.sum(), size) for part in counts)
-        found.append(_precisions(frauds, legitimate))
+        frauds = np.zeros((size, len(held)), np.int64)
+        times = random.multinomial(len(cards), each, size)[:, card_of]
+        frauds[:, np.searchsorted(held, bins)] = np.add.reduceat(times, starts, axis=1)
+        found.append(_precisions(frauds, random.multinomial(counts.sum(), counts / counts.sum(), size)))
     return np.concatenate(found)
 
 

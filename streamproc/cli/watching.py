@@ -6,7 +6,7 @@ __all__ = ["Opened", "Wanted", "opened", "watch"]
 
 import asyncio
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,7 +79,7 @@ class LabelsFile:
         if seen == self._seen:
             return
         self._seen = seen
-        found = read_labels(self._path, self._name, self._label, LABEL_AT, others_legitimate=False).by_id
+        found = _timed_labels(self._path, self._name, self._label)
         kinds, times = zip(*found.values(), strict=True) if found else ((), ())
         watch.replace_labels(stable_hashes64(list(found)), np.array(times, np.int64), np.array(kinds, np.int8))
 
@@ -90,6 +90,14 @@ class LabelsFile:
         except OSError:
             return ()
         return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _timed_labels(path: Path, name: str, label: str | None) -> Mapping[str, tuple[int, int]]:
+    """See `read_labels`; here they need times: a day's report says what was known at its end."""
+    apart = read_labels(path, name, label, LABEL_AT, others_legitimate=False)
+    if apart.by_id and not apart.timed:
+        raise ConfigError(f"there is no column {LABEL_AT!r}", Place(str(path)), "it says when each label was known")
+    return apart.by_id
 
 
 def opened(path: str, wanted: Wanted) -> Opened:

@@ -25,7 +25,7 @@ _TERMS = (
 )
 _INTERVALS = (
     f"In brackets: {LEVEL:.0%} intervals. Of rates Wilson's; of their differences Newcombe's, of that of average "
-    "precisions the percentile bootstrap, frauds and legitimate payments drawn apart."
+    "precisions the percentile bootstrap, cards with frauds and legitimate payments drawn apart."
 )
 
 

@@ -20,6 +20,7 @@ from streamproc.clock import Clock
 from streamproc.eventlog.contract import Admin, Chunk, EventLog, Scanner, TopicPartition, TopicSpec
 from streamproc.runtime.executor import BlockingExecutor, to_its_end
 from streamproc.runtime.metrics import WorkerMetrics
+from streamproc.runtime.reading import stretch
 
 _POLL_MS = 200
 _QUIET_POLL_MS = 20
@@ -195,14 +196,8 @@ async def read_table_topic(
     admin, tp = log.admin(), TopicPartition(topic, 0)
     if not await admin.partitions(topic):
         return
-    end = (await admin.end_offsets([tp])).get(tp, 0)
-    scanner = log.scanner()
-    try:
-        scanner.seek(tp, (await admin.begin_offsets([tp])).get(tp, 0))
-        while scanner.position(tp) < end:
-            for chunk in await scanner.poll(_POLL_MS):
-                for offset, key, value in zip(chunk.offsets, chunk.keys, chunk.values, strict=True):
-                    if (fault := rows.apply(key, value)) is not None:
-                        refused(f"offset {offset}: {fault}")
-    finally:
-        await scanner.close()
+    begin, end = (await admin.begin_offsets([tp])).get(tp, 0), (await admin.end_offsets([tp])).get(tp, 0)
+    async for chunk in stretch(log, tp, begin, end):
+        for offset, key, value in zip(chunk.offsets, chunk.keys, chunk.values, strict=True):
+            if (fault := rows.apply(key, value)) is not None:
+                refused(f"offset {offset}: {fault}")

@@ -18,12 +18,14 @@ import pytest
 pytest.importorskip("onnx")
 
 from models.drift import bins_of
+from state.hashing import stable_hashes64
 from streamproc.cli.compose import open_log
 from streamproc.cli.loops import run_async
 from streamproc.cli.watching import Wanted, opened
 from streamproc.eventlog.contract import OutputRecords, TopicPartition
+from streamproc.services.watching.blocks import BlockReader
 from streamproc.services.watching.follow import Label
-from tests.cli.conftest import Cli, finish, start
+from tests.cli.conftest import Cli, finish, journal, start
 from tests.models.registered import by_hand, register
 
 PIPELINE = """\
@@ -263,6 +265,21 @@ def test_a_version_that_is_gone_is_left_out_and_said(cli: Cli, decided: Path, tm
         assert [one, shadow] == [whole["figures"]["versions"][0], whole["figures"]["versions"][2]]
         assert (two["drift"], two["threshold"], two["flagged"]) == ([], None, None)
         assert two["alerts"] == whole["figures"]["versions"][1]["alerts"]
+
+
+def test_columns_of_blocks(decided: Path) -> None:
+    """Whose a payment was says which frauds are one piece of evidence."""
+    plan = opened(str(decided / "shop.yaml"), Wanted(None, None, None, False, "2d", 35, 1000)).plan
+    reader, cards = BlockReader(plan), {row["id"]: row["card"] for row in ROWS}
+    found: dict[int, int] = {}
+    for _, block in journal(f"file:{decided}/log", "shop", 2):
+        if block:
+            rows = reader.read(block)
+            found |= dict(zip(rows.ids.tolist(), rows.cards.tolist(), strict=True))
+            assert rows.names == ("amount", "seen", "place")
+            assert np.isnan(rows.matrix[:, 2]).any() or len(rows.ids) < 100
+    hashed = (stable_hashes64(list(names)).tolist() for names in (cards.keys(), cards.values()))
+    assert found == dict(zip(*hashed, strict=True))
 
 
 def append(folder: Path, topic: str, record: bytes) -> None:

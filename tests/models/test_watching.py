@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from models.drift import bins_of, drift_of
 from models.training.metrics import average_precision as of_training
 from models.watching.days import BINS, DAY_MS, Known, Rows, joined
-from models.watching.intervals import average_precision, bootstrap_difference, difference, estimate, wilson
+from models.watching.intervals import Ranked, average_precision, bootstrap_difference, difference, estimate, wilson
 from models.watching.labels import UNKNOWN, LabelTable
 from models.watching.watch import Settings, Watch
 
@@ -39,7 +39,8 @@ def payments(count: int, days: int, seed: int = 1, first: int = 0) -> list[dict[
         fraud = chance.random() < 0.3
         found.append(
             {
-                "id": number, "time": int(chance.integers(days * DAY_MS)), "alerted": bool(chance.random() < 0.3),
+                "id": number, "card": int(chance.integers(90)), "time": int(chance.integers(days * DAY_MS)),
+                "alerted": bool(chance.random() < 0.3),
                 "version": 0 if none else 2 if number % 3 == 0 else 1,
                 "score": None if none else round(float(chance.beta(4 if fraud else 2, 3) * 100), 2),
                 "shadow": None if chance.random() < 0.5 else round(float(chance.random() * 100), 2),
@@ -56,7 +57,8 @@ def rows_of(some: Sequence[dict[str, Any]]) -> Rows:
         return np.array([math.nan if one[name] is None else one[name] for one in some])
 
     return Rows(
-        np.array([one["id"] for one in some], np.int64), np.array([one["time"] for one in some], np.int64),
+        np.array([one["id"] for one in some], np.int64), np.array([one["card"] for one in some], np.int64),
+        np.array([one["time"] for one in some], np.int64),
         np.array([one["alerted"] for one in some], np.bool_), np.array([one["version"] for one in some], np.int64),
         floats("score"), {3: floats("shadow")}, NAMES,
         np.array([floats("amount"), floats("count")], np.float32).T.reshape(-1, 2),
@@ -269,25 +271,58 @@ def test_wilson_and_newcombe_as_published() -> None:
     assert difference((1, 2), (0, 0)) is None
 
 
-def test_the_bootstrap_is_about_what_resampled_payments_give() -> None:
-    chance = np.random.default_rng(3)
-    both = []
-    for shift in (1.6, 1.0):
-        frauds, legitimate = chance.normal(50 + 10 * shift, 10, 60), chance.normal(50, 10, 600)
-        both.append(tuple(np.rint(part * 100).clip(0, BINS - 1).astype(np.int64) for part in (frauds, legitimate)))
-    counts: list[Any] = [tuple(np.bincount(part, minlength=BINS) for part in one) for one in both]
-    found = bootstrap_difference(counts[0], counts[1], 4000)
+def sampled(shift: float, cards: int, seed: int) -> tuple[Any, Any, Any]:
+    """Bins of frauds, their cards, bins of legitimate payments; a card's frauds have scores that are close."""
+    chance = np.random.default_rng(seed)
+    of = np.repeat(np.arange(cards), chance.integers(1, 7, cards))
+    frauds = chance.normal(50 + 10 * shift, 9, cards)[of] + chance.normal(0, 3, len(of))
+    bins = [np.rint(part * 100).clip(0, BINS - 1).astype(np.int64) for part in (frauds, chance.normal(50, 10, 600))]
+    return bins[0], of, bins[1]
+
+
+def ranked(bins: Any, cards: Any, legitimate: Any) -> Ranked:
+    return Ranked(bins, cards, np.bincount(legitimate, minlength=BINS).astype(np.int64))
+
+
+def test_the_bootstrap_is_about_what_resampled_cards_and_payments_give() -> None:
+    both = sampled(1.6, 25, 1), sampled(1.0, 25, 2)
+    one, other = (ranked(*part) for part in both)
+    found = bootstrap_difference(one, other, 4000)
     assert found is not None
-    assert found == bootstrap_difference(counts[0], counts[1], 4000)
-    labels = np.repeat(np.array([1, 0], np.int8), (60, 600))
+    assert found == bootstrap_difference(one, other, 4000)
+    chance = np.random.default_rng(3)
 
-    def resampled(one: Any) -> float:
-        return of_training(labels, np.concatenate([chance.choice(part, len(part)) for part in one]).astype(float))
+    def resampled(bins: Any, cards: Any, legitimate: Any) -> float:
+        drawn = chance.choice(np.unique(cards), 25)
+        frauds = np.concatenate([bins[cards == card] for card in drawn])
+        labels = np.repeat(np.array([1, 0], np.int8), (len(frauds), len(legitimate)))
+        return of_training(labels, np.concatenate([frauds, chance.choice(legitimate, len(legitimate))]).astype(float))
 
-    drawn = [resampled(both[0]) - resampled(both[1]) for _ in range(4000)]
-    assert (found.low, found.high) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.015)
+    drawn = [resampled(*both[0]) - resampled(*both[1]) for _ in range(4000)]
+    assert (found.low, found.high) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.02)
     assert found.low < found.value < found.high
-    assert bootstrap_difference(counts[0], (counts[1][0] * 0, counts[1][1])) is None
+    first, second = (ranked(bins, np.arange(len(bins)), legitimate) for bins, _, legitimate in both)
+    alone = bootstrap_difference(first, second, 4000)
+    assert alone is not None
+    assert alone.high - alone.low < 0.8 * (found.high - found.low)  # as if the frauds of a card were independent
+    assert bootstrap_difference(one, ranked(both[0][0][:0], both[0][1][:0], both[0][2])) is None
+    assert bootstrap_difference(one, ranked(both[0][0], both[0][1], both[0][2][:0])) is None
+
+
+def test_the_cards_of_frauds_are_known() -> None:
+    some = payments(1500, 3)
+    day = watched(some)._days[1]
+    labels = np.array([one["fraud"] for one in some if one["time"] // DAY_MS == 1], np.int8)
+    mine = [one for one in some if one["time"] // DAY_MS == 1 and one["version"] == 2 and one["fraud"]]
+    found = day.tallies(labels)[2].ranked
+    assert found.cards.tolist() == [one["card"] for one in mine]
+    assert found.frauds.tolist() == [round(one["score"] * 100) for one in mine]
+
+
+def test_versions_that_never_scored_on_one_day_are_not_compared() -> None:
+    some = [{**one, "shadow": None, "known": 1} for one in payments(900, 4)]
+    some = [one for one in some if one["version"] == 1 + (one["time"] // DAY_MS > 1)]
+    assert watched(some).standing().comparisons == ()
 
 
 def test_versions_are_compared_on_the_days_that_both_scored() -> None:

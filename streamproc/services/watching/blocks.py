@@ -30,7 +30,7 @@ class BlockReader:
     def __init__(self, plan: Plan) -> None:
         assert plan.model is not None
         assert plan.model.version is not None
-        self._id, self._usual = plan.stream.id, plan.decision.otherwise
+        self._id, self._key, self._usual = plan.stream.id, plan.stream.key, plan.decision.otherwise
         self._version, self._shadows = plan.model.version.name, f"{plan.model.name}.shadows"
         self._inputs = tuple(field.name for field in plan.model.inputs)
 
@@ -47,9 +47,9 @@ class BlockReader:
             names = tuple(name for name in self._inputs if name in table.column_names)
             matrix = np.empty((table.num_rows, len(names)), np.float32)
             fill_matrix(matrix, names, lambda name: block_column(table, name))
-            ids: list[Any] = table.column(self._id).to_pylist()
             return Rows(
-                stable_hashes64(ids),
+                _hashes(table, self._id),
+                _hashes(table, self._key),
                 block_column(table, "event_time").values.astype(np.int64),
                 ~usual[table.column("decision").to_numpy()],
                 self._versions(table),
@@ -81,6 +81,12 @@ class BlockReader:
                     found[version] = np.full(len(texts), np.nan)
                 found[version][row] = np.nan if score is None else score
         return found
+
+
+def _hashes(table: pa.Table, name: str) -> npt.NDArray[np.int64]:
+    """Of a column of text; NULL as if it were empty."""
+    texts: list[Any] = table.column(name).to_pylist()
+    return stable_hashes64([text or "" for text in texts])
 
 
 def _floats(column: Column) -> _Scores:
