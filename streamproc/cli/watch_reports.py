@@ -39,6 +39,8 @@ class Reports:
         self.written = 0
         try:
             folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise ConfigError(f"--report: {folder} is a file", hint="name a directory") from None
         except OSError as error:
             raise ConfigError(f"--report: {folder} cannot be made: {error.strerror}") from None
 

@@ -253,6 +253,9 @@ def test_a_report_of_mature_labels_stays_and_it_is_said_why(cli: Cli, decided: P
     assert "the report stays: its labels are mature, with this --label-delay they are not yet" in said
     assert "the log has less of that day" not in said
     after = read(tmp_path / "days")
+    file = tmp_path / "file"
+    file.touch()
+    assert "is a file (name a directory)" in reports(cli, decided, file, code=2)
     assert {day: one["matured"] for day, one in after.items()} == {day: one["matured"] for day, one in before.items()}
 
 
