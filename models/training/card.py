@@ -36,7 +36,7 @@ def card_of(manifest: Manifest) -> str:
         "## Learned from",
         f"- {_days(manifest.learned)}: {manifest.learned.rows:,} payments, {manifest.learned.frauds:,} frauds, of a "
         f"history of {data.period.rows:,} payments; {data.unlabelled:,} without a label were left out.",
-        f"- Label: {label}, known {data.delay_ms / 86_400_000:g} days after a payment.",
+        f"- Label: {label}, known {_counted_days(data.delay_ms)} after a payment.",
         f"- {search.trials} sets of parameters were tried; chosen: {parameters}.",
         *(f"- Constraint: {sign}." for sign in signs),
         "",
@@ -63,6 +63,11 @@ def card_of(manifest: Manifest) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _counted_days(ms: int) -> str:
+    days = ms / 86_400_000
+    return f"{days:g} day" if days == 1 else f"{days:g} days"
 
 
 def _days(period: Period) -> str:

@@ -65,7 +65,8 @@ async def _partitions(log: EventLog, topic: str, until_end: bool) -> list[TopicP
     told = False
     while not (count := await log.admin().partitions(topic)):
         if not told:
-            await asyncio.to_thread(sys.stderr.write, f"the log has no topic {topic} yet: `run` and `feed` make it\n")
+            makers = "`run` and `feed` make it, and `explain-decisions` that of explanations"
+            await asyncio.to_thread(sys.stderr.write, f"the log has no topic {topic} yet: {makers}\n")
             told = True
         if until_end:
             break

@@ -39,6 +39,8 @@ class Reports:
         self.written = 0
         try:
             folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise ConfigError(f"--report: {folder} is a file", hint="name a directory") from None
         except OSError as error:
             raise ConfigError(f"--report: {folder} cannot be made: {error.strerror}") from None
 
@@ -54,8 +56,7 @@ class Reports:
         try:
             before = path.read_bytes() if path.exists() else b""
             if (there := _written(before)) is not None and there.beats(report):
-                _logger.warning("the report stays: the log has less of that day", day=report.day,
-                                reported=there.figures.rows, found=report.figures.rows)  # fmt: skip
+                _say_it_stays(there, report)
                 return
             page = path.with_suffix(".html")
             if before == text and page.exists():
@@ -65,6 +66,15 @@ class Reports:
         except OSError as error:
             raise ConfigError(f"--report: {path} cannot be written: {error.strerror}") from None
         self.written += 1
+
+
+def _say_it_stays(there: _Written, found: DayReport) -> None:
+    if there.figures.rows > found.figures.rows:
+        _logger.warning("the report stays: the log has less of that day", day=found.day,
+                        reported=there.figures.rows, found=found.figures.rows)  # fmt: skip
+    else:
+        _logger.warning("the report stays: its labels are mature, with this --label-delay they are not yet "
+                        "(to write it anew, remove it)", day=found.day)  # fmt: skip
 
 
 def _written(text: bytes) -> _Written | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 __all__ = ["what_if"]
 
 import asyncio
+import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from itertools import chain
@@ -23,9 +24,11 @@ from streamproc.cli.formats import prepared_log, schema_caches
 from streamproc.cli.progress import Progress
 from streamproc.cli.what_if_answer import Answering
 from streamproc.cli.what_if_options import Asked, Begun, rfc3339
+from streamproc.cli.what_if_roles import said_of_roles
 from streamproc.cli.what_if_state import Origins, Start
 from streamproc.clock import SystemClock
 from streamproc.eventlog.contract import EventLog, TopicPartition
+from streamproc.language import load_pipeline
 from streamproc.runtime.again import DecideAgain
 from streamproc.runtime.executor import ThreadExecutor
 from streamproc.runtime.journal_reading import newest_entry
@@ -69,6 +72,8 @@ async def what_if(plans: Sequence[Plan], asked: Asked, answering: Answering, dir
         stack.push_async_callback(asyncio.to_thread, executor.close)
         engine, state = build_engine(plan, bytes(32), schemas=schemas)
         tables = None if plan.live is None else await TablesThen.read(log, plan.live)
+        for line in await said_of_roles(await asyncio.to_thread(load_pipeline, asked.pipeline), log):
+            sys.stderr.write(f"warning: {line}\n")
         again = DecideAgain(engine, log, tables, executor)
         origins = await asyncio.to_thread(Origins, plan, asked.checkpoints, directory)
         stack.push_async_callback(asyncio.to_thread, origins.close)

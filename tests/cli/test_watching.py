@@ -245,6 +245,23 @@ def test_started_again_it_says_what_it_would_have_said(cli: Cli, decided: Path, 
 
 
 @pytest.mark.timeout(120)
+def test_a_report_of_mature_labels_stays_and_it_is_said_why(cli: Cli, decided: Path, tmp_path: Path) -> None:
+    """Not that the log had less: it has the same."""
+    labels = ("--labels-stream", "labels", "--label", "fraud")
+    reports(cli, decided, tmp_path / "days", *labels)
+    before = read(tmp_path / "days")
+    assert all(one["matured"] for one in list(before.values())[:4])
+    said = reports(cli, decided, tmp_path / "days", *labels, "--label-delay", "4d")
+    assert "the report stays: its labels are mature, with this --label-delay they are not yet" in said
+    assert "the log has less of that day" not in said
+    after = read(tmp_path / "days")
+    file = tmp_path / "file"
+    file.touch()
+    assert "is a file (name a directory)" in reports(cli, decided, file, code=2)
+    assert {day: one["matured"] for day, one in after.items()} == {day: one["matured"] for day, one in before.items()}
+
+
+@pytest.mark.timeout(120)
 def test_a_version_that_is_gone_is_left_out_and_said(cli: Cli, decided: Path, tmp_path: Path) -> None:
     labels = ("--labels-stream", "labels", "--label", "fraud")
     reports(cli, decided, tmp_path / "all", *labels)

@@ -270,6 +270,29 @@ def test_rows_that_were_late_are_late_again(cli: Cli, tmp_path: Path) -> None:
     assert moves(found) == {("approve", "decline"): high}
 
 
+def test_versions_are_those_that_were_at_work_and_it_says_so(cli: Cli, tmp_path: Path) -> None:
+    for weights in WEIGHTS[:2]:
+        register(tmp_path / "reg", "fraud", weights)
+    path = tmp_path / "roles.yaml"
+    path.write_text(SCORED.replace("NAME", "roles"))
+    served = Shop(cli, path, f"file:{tmp_path}/log")
+    served.decide([{"id": "before", "card": "c", "amount": 1.0, "at": 500}])
+    other = served.changed(("version: 1", "version: 2"))
+    given = (other, "--since", "1h", "--log", served.log)
+    done = cli("what-if", *given)
+    assert "1 more mildly" in done.out  # nothing else was at work: the file's version is tried
+    assert "warning" not in done.err
+    done = cli("models", "activate", "fraud", "1", "--pipeline", path, "--log", served.log)
+    assert done.code == 0, done.err
+    served.decide([{"id": "after", "card": "c", "amount": 1.0, "at": 600}])
+    done = cli("what-if", *given)
+    assert "2 payments, 1 decided alike, 0 more strictly, 1 more mildly" in done.out
+    assert "warning: model fraud: from the first `models activate` on, the versions are those that were" in done.err
+    assert "champion 1" in done.err
+    assert "file: reg/fraud/2/model.onnx" in done.err
+    assert "warning" not in cli("what-if", path, *given[1:]).err
+
+
 @pytest.mark.parametrize("log", ["file"], indirect=True)
 def test_a_feature_more_is_decided_from_the_logs_begin(shop: Shop) -> None:
     """No checkpoint has its state, so none is taken."""
@@ -289,7 +312,7 @@ def test_a_feature_more_is_decided_from_the_logs_begin(shop: Shop) -> None:
 
 @pytest.mark.parametrize("log", ["file"], indirect=True)
 def test_labels_and_segments_are_reported(shop: Shop, cli: Cli, tmp_path: Path) -> None:
-    shop.decide(payments(300))
+    shop.decide(fed := payments(300))
     labels, page = tmp_path / "labels.csv", tmp_path / "page.html"
     labels.write_text("Payment\n" + "".join(f"p{n}\n" for n in range(0, 300, 3)))
     new = shop.changed(*CHANGES)
@@ -308,6 +331,8 @@ def test_labels_and_segments_are_reported(shop: Shop, cli: Cli, tmp_path: Path) 
         assert told.pop(pair) == (len(of), frauds, len(of) - frauds)
     assert not told
     assert "country" in page.read_text()
+    times = [row["At"] for row in fed]
+    assert f"{min(times):%Y-%m-%d %H:%M} to {max(times):%Y-%m-%d %H:%M} UTC" in page.read_text()
 
 
 @pytest.mark.parametrize("log", ["file"], indirect=True)
