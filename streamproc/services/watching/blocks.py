@@ -65,9 +65,7 @@ class BlockReader:
         """0: there is no score, or the block does not say whose it is."""
         if self._version not in table.column_names:
             return np.zeros(table.num_rows, np.int64)
-        column = block_column(table, self._version)
-        valid = np.ones(table.num_rows, np.bool_) if column.valid is None else column.valid
-        return np.where(valid, column.values, 0).astype(np.int64)
+        return block_column(table, self._version).values.astype(np.int64)  # NULL is 0 there
 
     def _told(self, table: pa.Table) -> Mapping[int, _Scores]:
         """What shadows said, by version."""
