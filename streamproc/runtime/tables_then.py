@@ -7,8 +7,6 @@ __all__ = ["TablesThen"]
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import structlog
-
 from operators.live_tables import LiveTables, TableRows, TopicTable
 from state.errors import ConfigError
 from streamproc.eventlog.contract import EventLog, TopicPartition
@@ -51,7 +49,6 @@ class TablesThen:
 
     def __init__(self, live: LiveTables, tables: Sequence[_Table]) -> None:
         self._live, self._tables = live, tables
-        self._logger = structlog.get_logger("tables")
 
     @staticmethod
     async def read(log: EventLog, live: LiveTables) -> TablesThen:
@@ -66,13 +63,16 @@ class TablesThen:
     def put(self, versions: Sequence[tuple[str, int]]) -> None:
         """From now on tables are looked up as they were at `versions` (topic, offset); one that is not there, as it is
         now. Blocks: a model may have to be opened.
+
+        Raises:
+            ConfigError: one of the models that were at work cannot be.
         """
         known = dict(versions)
         for table in self._tables:
             topic = table.source.topic
             if table.go_to(known.get(topic)):
-                for fault in self._live.prepare(table.rows):
-                    self._logger.error("a model's roles cannot be taken, it goes on as before", reason=fault)
+                if faults := self._live.prepare(table.rows):
+                    raise ConfigError(f"it cannot be decided as then: {faults[0]}", hint="is the registry whole?")
                 self._live.put(topic, table.rows.snapshot(), table.offset)
         self._live.apply()
 

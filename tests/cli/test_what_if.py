@@ -291,6 +291,13 @@ def test_versions_are_those_that_were_at_work_and_it_says_so(cli: Cli, tmp_path:
     assert "champion 1" in done.err
     assert "file: reg/fraud/2/model.onnx" in done.err
     assert "warning" not in cli("what-if", path, *given[1:]).err
+    assert cli("models", "activate", "fraud", "2", "--pipeline", path, "--log", served.log).code == 0
+    served.decide([{"id": "last", "card": "c", "amount": 1.0, "at": 700}])
+    model = tmp_path / "reg" / "fraud" / "2" / "model.onnx"
+    model.write_bytes(model.read_bytes()[:-1])
+    done = cli("what-if", path, *given[1:])
+    assert (done.code, done.out) == (2, "")
+    assert "it cannot be decided as then: " in done.err
 
 
 @pytest.mark.parametrize("log", ["file"], indirect=True)
