@@ -104,6 +104,7 @@ class Answering:
             self._settings,
             evaluated(then, self._settings),
             found,
+            "Decisions",
         )
 
 

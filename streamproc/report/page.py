@@ -35,7 +35,7 @@ _TERMS = (
 
 def page(report: Report) -> str:
     """The whole file. The same report gives the same text."""
-    title = f"Backtest of {report.pipeline}"
+    title = f"{report.what} of {report.pipeline}"
     main = tag("main", tag("h1", title), _about(report), notes(report.evaluation.missing), *_sections(report),
                _terms(report))  # fmt: skip
     return document(title, main, script=report.evaluation.quality is not None)

@@ -52,7 +52,8 @@ class Comparison(msgspec.Struct, frozen=True):
 class Report(msgspec.Struct, frozen=True):
     """`inputs`: names of files. `labels`: where labels came from. `first`, `last`: ms, of the payments.
 
-    `undecided`: rows that became dead letters; `duplicates`: rows that came again: neither counts anywhere.
+    `what`: of the pipeline, as the title says it. `undecided`: rows that became dead letters; `duplicates`: rows that
+    came again: neither counts anywhere.
     """
 
     pipeline: str
@@ -66,3 +67,4 @@ class Report(msgspec.Struct, frozen=True):
     settings: Settings
     evaluation: Evaluation
     comparison: Comparison | None = None
+    what: str = "Backtest"

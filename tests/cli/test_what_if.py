@@ -134,6 +134,7 @@ def test_it_says_what_a_run_of_the_changed_pipeline_decides(shop: Shop, cli: Cli
         }
         assert all(was[row["id"]]["reasons"] == reasons(row["rules"]) for row in rows)
         assert "new.yaml" in page.read_text()
+        assert f"<title>Decisions of {shop.path.read_text().splitlines()[0][10:]}" in page.read_text()
 
     same = shop.what_if(shop.path, since, *given(shop))
     assert (same["payments"], same["same"], same["moves"]) == (len(ids), len(ids), [])
