@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["LISTED_MAX", "SHOWN_MAX", "compared"]
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +12,7 @@ import numpy.typing as npt
 from models.evaluation.decisions import Decisions
 from models.evaluation.differences import differences
 from models.evaluation.evaluation import Settings, evaluated
+from streamproc.cli.times import rfc3339
 from streamproc.report.report import Changed, Comparison
 
 LISTED_MAX = 10_000
@@ -55,12 +55,11 @@ def _pairs(pairs: npt.NDArray[np.int64]) -> list[tuple[int, tuple[int, int]]]:
 
 def _changed(direction: str, before: Decisions, after: Decisions, payment: str, pair: tuple[int, int]) -> Changed:
     old, new = pair
-    when = datetime.fromtimestamp(int(before.times[old]) / 1000, UTC).isoformat(timespec="seconds")
     label = int(before.labels[old])
     return Changed(
         direction,
         payment,
-        when.replace("+00:00", "Z"),
+        rfc3339(int(before.times[old])),
         _known(before.amounts[old]),
         None if label < 0 else label == 1,
         before.actions[before.action[old]],

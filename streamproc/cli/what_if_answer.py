@@ -23,7 +23,8 @@ from streamproc.cli.judgements import Judgements, sources_of
 from streamproc.cli.replay_files import Result
 from streamproc.cli.report import changes_beside, labels_said
 from streamproc.cli.report_options import ReportOptions
-from streamproc.cli.what_if_options import Answer, Asked, Begun, rfc3339
+from streamproc.cli.times import rfc3339
+from streamproc.cli.what_if_options import Answer, Asked, Begun
 from streamproc.report.page import page
 from streamproc.report.report import Changed, Comparison, Report
 from streamproc.runtime.again import Again

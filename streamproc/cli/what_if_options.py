@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["Answer", "Asked", "Begun", "rfc3339", "since_ms"]
+__all__ = ["Answer", "Asked", "Begun", "since_ms"]
 
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 import msgspec
@@ -111,8 +110,3 @@ def since_ms(text: str) -> int:
     if found >= now_ms:
         raise ConfigError(f"--since: {text} is not over yet")
     return found
-
-
-def rfc3339(ms: int) -> str:
-    """To the second, in UTC."""
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

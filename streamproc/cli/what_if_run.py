@@ -22,8 +22,9 @@ from state.errors import ConfigError
 from streamproc.cli.compose import build_engine, open_log
 from streamproc.cli.formats import prepared_log, schema_caches
 from streamproc.cli.progress import Progress
+from streamproc.cli.times import rfc3339
 from streamproc.cli.what_if_answer import Answering
-from streamproc.cli.what_if_options import Asked, Begun, rfc3339
+from streamproc.cli.what_if_options import Asked, Begun
 from streamproc.cli.what_if_roles import said_of_roles
 from streamproc.cli.what_if_state import Origins, Start
 from streamproc.clock import SystemClock
