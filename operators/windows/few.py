@@ -1,8 +1,8 @@
 """A few rows in order, one by one: what forward.py does by columns, in Python's ints.
 
 A batch of a few rows costs columns as many numpy calls as one of thousands, about 1 us each; a row costs here what it
-has to read. Results and state are the same, bit by bit. Layouts with a precision or filters, rows that come late, keys
-that have expired or are at `max_entries` are left to the columns.
+has to read. Results and state are the same, bit by bit. Layouts with a precision, rows that come late, keys that have
+expired or are at `max_entries` are left to the columns.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def few(table: KeyedTable, layout: Layout, slots: I64, data: I64, *, result: I64
     Raises:
         RecordError: a running total is beyond 2**62.
     """
-    if layout.precision or layout.filters:
+    if layout.precision:
         return False
     keys, rows = slots.tolist(), data.T.tolist()
     rings = _opened(table, layout, keys, rows, stream)
@@ -195,20 +195,24 @@ class _Row:
 
     def _previous(self, entry: list[int]) -> tuple[list[int], list[int]]:
         """Earlier values and whether they are known; what the entry carries of them is put into it."""
-        layout, ring = self.layout, self.ring
-        earlier, valid = list[int](), list[int]()
+        layout, ring, count = self.layout, self.ring, len(self.layout.carried)
+        at = 1 + len(layout.prefixes) + len(layout.extremes) + 2 * len(layout.hashes)
+        values, known = self.inputs[at : at + count], self.inputs[at + count : at + 2 * count]
+        passing = self.inputs[at + 2 * count :]
         flags = 0 if not self.own else ring.last(layout.flags_column) if layout.flagged else -1
-        at = len(self.inputs) - 2 * len(layout.carried)
-        bits = bit = 0
-        for k, carried in enumerate(layout.carried, at):
-            value, known = self.inputs[k], self.inputs[k + len(layout.carried)]
-            for _ in range(carried.depth):
-                entry.append(value)
-                bits |= known << bit
-                value, known = ring.last(layout.carried_column + bit) if self.own else 0, flags >> bit & 1
-                earlier.append(value)
-                valid.append(known)
-                bit += 1
+        earlier, valid, bits, bit = list[int](), list[int](), 0, 0
+        for value, is_known, carried in zip(values, known, layout.carried, strict=True):
+            stop = bit + carried.depth
+            before = [ring.last(layout.carried_column + i) if self.own else 0 for i in range(bit, stop)]
+            earlier += before
+            valid += [flags >> i & 1 for i in range(bit, stop)]
+            carries = flags >> bit
+            if carried.filter < 0 or passing[carried.filter]:
+                before = [value, *before[:-1]]
+                carries = carries << 1 | is_known
+            entry += before
+            bits |= (carries & (1 << carried.depth) - 1) << bit
+            bit = stop
         if layout.flagged:
             entry.append(bits)
         return earlier, valid

@@ -114,23 +114,29 @@ def _columns(
 ) -> dict[str, Column]:
     types = {name: column.type for part in parts for name, column in part.decoded.columns.items()}
     names = np.array([stream.name for stream in streams], np.object_)
-    columns = {name: _column(name, type_, parts).take(order) for name, type_ in types.items()}
+    filled = [part for part in parts if len(part.places)]
+    if len(filled) == 1:  # most batches: its records stand in the order of merging
+        (part,) = filled
+        columns = {name: part.decoded.columns.get(name) or _blank(type_, len(order)) for name, type_ in types.items()}
+    else:
+        columns = {name: _column(name, type_, parts).take(order) for name, type_ in types.items()}
     return {**columns, STREAM: Column(STRING, names[number])}
+
+
+def _blank(type_: DataType, size: int) -> Column:
+    """NULLs."""
+    return Column(type_, np.full(size, _BLANK.get(type_.kind, 0), type_.dtype), np.zeros(size, np.bool_))
 
 
 def _column(name: str, type_: DataType, parts: Sequence[_Part]) -> Column:
     """The column over all streams, one after the other."""
     values, masks, missing = [], [], False
     for part in parts:
-        column, size = part.decoded.columns.get(name), len(part.places)
-        if column is None:
-            values.append(np.full(size, _BLANK.get(type_.kind, 0), type_.dtype))
-            masks.append(np.zeros(size, np.bool_))
-            missing = missing or size > 0
-        else:
-            values.append(column.values)
-            masks.append(np.ones(size, np.bool_) if column.valid is None else column.valid)
-            missing = missing or column.valid is not None
+        size = len(part.places)
+        column = part.decoded.columns.get(name) or _blank(type_, size)
+        values.append(column.values)
+        masks.append(np.ones(size, np.bool_) if column.valid is None else column.valid)
+        missing = missing or (column.valid is not None and size > 0)
     return Column(type_, np.concatenate(values), np.concatenate(masks) if missing else None)
 
 
@@ -154,6 +160,10 @@ def _refused(
 def each_stream(deduplicators: Sequence[Deduplicator | None], rows: Rows, digests: Indices) -> DuplicateFlags:
     """What the deduplicators say, each of the rows of its stream."""
     assert rows.streams is not None
+    first = int(rows.streams[0]) if rows.size else 0
+    alone = deduplicators[first]
+    if alone is not None and (rows.streams == first).all():
+        return alone.check(rows.spans, rows.ids, digests, rows.event_time)
     flags = DuplicateFlags(
         np.zeros(rows.size, np.bool_), np.zeros(rows.size, np.bool_), np.zeros(rows.size, np.uint8),
         np.full(rows.size, -1, np.int64), [],
