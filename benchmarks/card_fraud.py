@@ -106,10 +106,13 @@ class Chain:
         given: dict[TopicPartition, list[tuple[Any, Any]]] = {}
         for key, value, place in zip(keys, values, places, strict=True):
             given.setdefault(TopicPartition(source, place), []).append((key, value))
+        at_hand = None
         for plan, engine, tasks in self._stages:
             inputs = [self._input(tp, *map(list, zip(*rows, strict=True))) for tp, rows in sorted(given.items())]
             begun = time.process_time()
-            computed = engine.compute(inputs, tasks, _END_MS)
+            computed = engine.compute(inputs, tasks, _END_MS, at_hand)
+            handed = computed.handed
+            at_hand = None if handed is None else handed.at_hand(sorted(handed.places))
             engine.publish()
             engine.make_room()
             self.cpu += time.process_time() - begun

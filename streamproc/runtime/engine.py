@@ -24,6 +24,7 @@ from operators.batch import Batch, TaskTick, narrowed
 from operators.decide import RuleDecider
 from operators.decode import RecordDecoder
 from operators.deduplicate import Deduplicator, DuplicateFlags, record_actions, with_first_actions
+from operators.handed_columns import HandedDecoder
 from operators.handoff import HandedOn
 from operators.operator import Operator, OperatorContext
 from operators.plan import Plan, replay_steps
@@ -37,14 +38,13 @@ from streamproc.runtime.deadline import late_rows
 from streamproc.runtime.gathering import Gatherer
 from streamproc.runtime.outputs import OutputEncoder
 from streamproc.runtime.partition_task import PartitionTask
-from streamproc.runtime.results import BatchTooBadError, BatchTooLargeError, Computed, Judged, Merged
+from streamproc.runtime.results import AtHand, BatchTooBadError, BatchTooLargeError, Computed, Judged, Merged
 from streamproc.runtime.rows import Condemned, Gathered, Refused, Rows, TaskInput, decode_rows, set_aside
 from streamproc.runtime.transaction import COMPUTED, Probe
 from streamproc.runtime.union_rows import decode_union, each_stream
 
 Rerun = Callable[[Batch, OperatorContext], None]
 """`replay` of a step, or its `process` where a later step of a replay reads what it gives."""
-
 
 _ATTEMPTS_MAX = 16
 _BLOCK_BYTES_MAX = 900_000
@@ -82,24 +82,26 @@ class Engine:
         self._primary = next((table.name for table in plan.tables if table.key == plan.stream.key), None)
 
     def compute(
-        self, inputs: Sequence[TaskInput], tasks: Mapping[TopicPartition, PartitionTask], now_ms: int
-    ) -> Computed:
+        self, inputs: Sequence[TaskInput], tasks: Mapping[TopicPartition, PartitionTask], now_ms: int,
+        at_hand: AtHand | None = None,
+    ) -> Computed:  # fmt: skip
         """Steps 2-4 over what was collected; `inputs` in task order. `now_ms` becomes the outputs' record time, and
-        deadlines go by it.
+        deadlines go by it. `at_hand`: what records of the first stream hold, if the stage before made them just now.
 
         Whatever it raises, the batch has left no trace in the state.
         """
         try:
-            return self._compute(inputs, tasks, now_ms)
+            return self._compute(inputs, tasks, now_ms, at_hand)
         except BaseException:
             self._state.undo()
             raise
 
     def _compute(
-        self, inputs: Sequence[TaskInput], tasks: Mapping[TopicPartition, PartitionTask], now_ms: int
-    ) -> Computed:
+        self, inputs: Sequence[TaskInput], tasks: Mapping[TopicPartition, PartitionTask], now_ms: int,
+        at_hand: AtHand | None,
+    ) -> Computed:  # fmt: skip
         self._at(2)
-        rows = self._in_place(self.decode(inputs, self.condemned))
+        rows = self._in_place(self.decode(inputs, self.condemned, at_hand))
         rows.late = late_rows(self.plan, rows, now_ms)
         self._at(3)
         judged = self.judge(rows)
@@ -137,13 +139,13 @@ class Engine:
         """Of all streams, the one that is decided first."""
         return list(zip((self.decoder, *self.other_decoders), self.plan.streams, strict=True))
 
-    def decode(self, inputs: Sequence[TaskInput], condemned: Condemned = frozenset()) -> Rows:
-        """Step 2: every record of `inputs`; bad ones are refused one by one, `condemned` ones unread. Where rows come
-        in parts, those that are whole now.
-        """
+    def decode(
+        self, inputs: Sequence[TaskInput], condemned: Condemned = frozenset(), at_hand: AtHand | None = None
+    ) -> Rows:
+        """Step 2: records of `inputs`, of rows in parts the whole ones; bad ones are refused, `condemned` unread."""
         given, strays, gathered = self.gather(inputs)
         given, refused = set_aside(given, condemned) if condemned else (given, [])
-        rows = self.read(given)
+        rows = self.read(given, at_hand)
         rows.refused += [*strays, *refused]
         rows.gathered = gathered
         return rows
@@ -152,12 +154,13 @@ class Engine:
         """`inputs` with whole rows in the place of their last parts, records that are no parts, and what waits."""
         return (inputs, (), None) if self._gatherer is None else self._gatherer.look(inputs)
 
-    def read(self, inputs: Sequence[TaskInput]) -> Rows:
+    def read(self, inputs: Sequence[TaskInput], at_hand: AtHand | None = None) -> Rows:
         """`decode` of whole rows."""
+        first = self.decoder if at_hand is None else HandedDecoder(self.decoder, self.plan.stream, *at_hand)
         if self.plan.others:
-            rows = decode_union(self.plan.streams, (self.decoder, *self.other_decoders), inputs)
+            rows = decode_union(self.plan.streams, (first, *self.other_decoders), inputs)
         else:
-            rows = decode_rows(self.decoder, inputs)
+            rows = decode_rows(first, inputs)
         rows.ticks = tuple(TaskTick(one.task, one.tick) for one in inputs if one.tick is not None)
         return rows
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["OutputEncoder"]
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -31,8 +31,8 @@ from streamproc.runtime.deadline import packed
 from streamproc.runtime.journal import JournalEntry, RangeOfInput, encode_entry, places_in
 from streamproc.runtime.numerics import numerics_fingerprint
 from streamproc.runtime.partition_task import PartitionTask
-from streamproc.runtime.results import Computed, Judged
-from streamproc.runtime.rows import Refused, Rows, TaskInput
+from streamproc.runtime.results import Computed, HandedRows, Judged
+from streamproc.runtime.rows import Indices, Refused, Rows, TaskInput
 
 _EXACT = (Kind.INT64, Kind.DECIMAL, Kind.TIMESTAMP, Kind.BOOL)
 _JOURNAL_VERSION = 1
@@ -103,12 +103,17 @@ class OutputEncoder:
             computed.outputs.append(OutputRecords(journal, [None], [block], now_ms, [headers]))
             computed.heads[task_input.source] = task.head_after(entry.ranges, entry.sequence, chain)
         computed.outputs += self._told(judged, now_ms)
-        if handed.routes:
-            order = _in_step(judged.rows).tolist()
-            for routes, given, topic in self.everywhere(judged, handed):
-                ordered = HandedOn([routes[i] for i in order], [given[i] for i in order], topic)
-                computed.outputs += self._handed_on(ordered, partitions, now_ms)
-        computed.outputs += self._handed_on(self.marks(judged)[1], partitions, now_ms)
+        if handed.routes and self._plan.handoff is not None:
+            order = _in_step(judged.rows)
+            has_digests = self._plan.stream.deduplicate_ms > 0
+            computed.handed = HandedRows(judged, self._plan.handoff, has_digests, handed.routes, {})
+            for target in self.everywhere(judged, handed):
+                for output, mine in self._handed_on(target, order, partitions, now_ms):
+                    computed.outputs.append(output)
+                    computed.handed.places[output.tp] = mine
+        marks = self.marks(judged)[1]
+        every = np.arange(len(marks.routes))
+        computed.outputs += [output for output, _ in self._handed_on(marks, every, partitions, now_ms)]
         return computed
 
     def exact_rows(self, batch: Batch) -> npt.NDArray[np.int64]:
@@ -185,18 +190,16 @@ class OutputEncoder:
         handed = HandedOn([route for route, _ in marks], [text for _, text in marks], self._plan.handoff.topic)
         return [offset for offset, _ in made], handed
 
-    def _handed_on(self, handed: HandedOn, partitions: int, now_ms: int) -> list[OutputRecords]:
-        """One output a partition of the next stage; rows stay in order."""
-        if not handed.routes:
-            return []
+    def _handed_on(
+        self, handed: HandedOn, order: Indices, partitions: int, now_ms: int
+    ) -> Iterator[tuple[OutputRecords, Indices]]:
+        """An output for each partition of the next stage, and which rows are in it; they come in that `order`."""
         keys = list(map(str.encode, handed.routes))
-        places = partitions_of(keys, partitions)
-        outputs = []
+        places = np.asarray(partitions_of(keys, partitions))[order]
         for partition in np.unique(places).tolist():
-            mine: list[int] = np.flatnonzero(places == partition).tolist()
-            tp = TopicPartition(handed.topic, partition)
-            outputs.append(OutputRecords(tp, [keys[i] for i in mine], [handed.texts[i] for i in mine], now_ms))
-        return outputs
+            mine = order[places == partition]
+            picked, tp = mine.tolist(), TopicPartition(handed.topic, partition)
+            yield OutputRecords(tp, [keys[i] for i in picked], [handed.texts[i] for i in picked], now_ms), mine
 
     def _named(self, judged: Judged) -> BlockRows:
         """What names the rows of the batch."""
@@ -343,7 +346,7 @@ def _is_exact(kind: DataType) -> bool:
     return kind.kind in _EXACT
 
 
-def _in_step(rows: Rows) -> npt.NDArray[np.intp]:
+def _in_step(rows: Rows) -> Indices:
     """The order in which rows of several tasks are handed on: by event time; those of one task stay as they are."""
     times = rows.event_time.copy()
     for span in rows.spans:

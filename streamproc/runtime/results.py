@@ -4,16 +4,20 @@ may give nothing.
 
 from __future__ import annotations
 
-__all__ = ["BatchTooBadError", "BatchTooLargeError", "Computed", "Judged", "Merged"]
+__all__ = ["AtHand", "BatchTooBadError", "BatchTooLargeError", "Computed", "HandedRows", "Judged", "Merged"]
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from operators.batch import Batch
+from operators.batch import Batch, Column
 from operators.decide import Decided
+from operators.operator import INT64, STRING
+from operators.plan import ARRIVED, DIGEST, ROUTE, Handoff
 from operators.timed.alerts import Telling
 from state.errors import StreamprocError
 from streamproc.eventlog.contract import OutputRecords, TopicPartition
@@ -22,11 +26,57 @@ from streamproc.runtime.rows import Rows
 
 
 class Computed(msgspec.Struct):
-    """One transaction's worth of results; `heads`: where each task (by its input) stands once it is published."""
+    """One transaction's worth of results; `heads`: where each task (by its input) stands once it is published.
+
+    `handed`: the rows that the next stage gets, if there is one.
+    """
 
     heads: dict[TopicPartition, TaskHead]
     outputs: list[OutputRecords]
     judged: Judged
+    handed: HandedRows | None = None
+
+
+class AtHand(NamedTuple):
+    """Rows that need not be read from their records: `columns` of them by name; `order`: which row each record is."""
+
+    columns: Mapping[str, Column]
+    order: npt.NDArray[np.int64]
+
+
+class HandedRows(msgspec.Struct):
+    """What was written to the next stage's source. `digests`: whether it says of each row how it first came; `routes`:
+    one a row; `places`: which rows went to each partition, in order.
+    """
+
+    judged: Judged
+    handoff: Handoff
+    digests: bool
+    routes: list[str]
+    places: dict[TopicPartition, npt.NDArray[np.int64]]
+
+    def at_hand(self, taken: Iterable[TopicPartition]) -> AtHand:
+        """The rows of these partitions, one after the other."""
+        rows = self.judged.rows
+        found = dict(rows.columns)
+        for name in self.handoff.columns:
+            if name not in found:
+                found[name] = self._spread(self.judged.batch.columns[name])
+        found[ROUTE] = Column(STRING, np.array(self.routes, np.object_))
+        if self.digests and DIGEST not in found:
+            found[DIGEST] = Column(INT64, rows.digests())
+        if self.handoff.arrived and ARRIVED not in found:
+            found[ARRIVED] = Column(INT64, rows.timestamps)
+        return AtHand(found, np.concatenate([self.places[tp] for tp in taken]))
+
+    def _spread(self, column: Column) -> Column:
+        """A column of the rows that repeat none, over all rows."""
+        size, fresh = self.judged.rows.size, self.judged.fresh
+        if len(fresh) == size:
+            return column
+        values, valid = np.zeros(size, column.values.dtype), np.zeros(size, np.bool_)
+        values[fresh], valid[fresh] = column.values, True if column.valid is None else column.valid
+        return Column(column.type, values, valid)
 
 
 class Merged(msgspec.Struct):

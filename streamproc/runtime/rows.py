@@ -7,6 +7,7 @@ __all__ = [
     "Gathered",
     "Refused",
     "Rows",
+    "StreamDecoder",
     "TaskInput",
     "decode_rows",
     "respan",
@@ -16,14 +17,14 @@ __all__ = [
 ]
 
 from collections.abc import Mapping, Sequence, Set
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from operators.batch import Batch, Column, TaskRows, TaskTick
-from operators.decode import RecordDecoder
+from operators.decode import Decoded
 from operators.deduplicate import payload_digests
 from operators.plan import DIGEST, ROUTE, Plan
 from state.held import Changes
@@ -35,6 +36,12 @@ from streamproc.runtime.partition_task import PartitionTask, Phase
 Indices = npt.NDArray[np.int64]
 Condemned = Set[tuple[TopicPartition, int]]
 """(partition, offset) of records that crashed a worker process and must not be touched again."""
+
+
+class StreamDecoder(Protocol):
+    """See `RecordDecoder.decode`."""
+
+    def decode(self, values: Sequence[bytes | None], timestamps: Sequence[int]) -> Decoded: ...
 
 
 class TaskInput(msgspec.Struct):
@@ -226,7 +233,7 @@ class Rows(msgspec.Struct):
         return Batch(self.size, self.spans, self.event_time, self.keys, dict(self.columns), self.ticks, late=self.late)
 
 
-def decode_rows(decoder: RecordDecoder, inputs: Sequence[TaskInput]) -> Rows:
+def decode_rows(decoder: StreamDecoder, inputs: Sequence[TaskInput]) -> Rows:
     """Decode every record of `inputs`; bad ones are refused one by one."""
     values: list[bytes | None] = []
     offsets: list[int] = []

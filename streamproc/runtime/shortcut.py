@@ -37,6 +37,7 @@ from streamproc.runtime.chunks import rows_of
 from streamproc.runtime.collector import Collector
 from streamproc.runtime.partition_task import Phase
 from streamproc.runtime.progress import Progress
+from streamproc.runtime.results import AtHand
 from streamproc.runtime.rows import TaskInput
 from streamproc.runtime.stage import Part, Stage, by_stage
 
@@ -119,10 +120,10 @@ class Shortcut:
         parts, last, taken = list[Part](), None, dict(by_stage(self._stages, inputs))
         is_open = self.is_open and self._collector.take_up()  # that comes before what is handed on now
         for stage in self._stages:
-            mine = taken.get(stage, [])
+            mine, at_hand = taken.get(stage, []), None
             if is_open and last is not None and _follows(last.stage, stage):
-                mine = self._joined(last, stage, mine)
-            last = stage.compute(mine, now_ms) if mine else None
+                mine, at_hand = self._joined(last, stage, mine)
+            last = stage.compute(mine, now_ms, at_hand) if mine else None
             parts += [last] if last is not None else []
         return parts
 
@@ -150,10 +151,11 @@ class Shortcut:
                 self._progress.marked(tp, place.end, place.base)
         return sum(len(out.keys) for out in outputs if out.base != ANY_OFFSET)
 
-    def _joined(self, last: Part, stage: Stage, mine: list[TaskInput]) -> list[TaskInput]:
+    def _joined(self, last: Part, stage: Stage, mine: list[TaskInput]) -> tuple[list[TaskInput], AtHand | None]:
         """`mine`, and what the stage before hands on, if it may go this way."""
         by_task = {given.source: given for given in mine}
-        for out in self._at_hand(last, stage, by_task):
+        handed, outputs = last.computed.handed, self._at_hand(last, stage, by_task)
+        for out in outputs:
             place = self._place(out.tp)
             assert place is not None
             out.base = place.base
@@ -163,7 +165,9 @@ class Shortcut:
             by_task[out.tp] = TaskInput(out.tp.partition, out.tp, chunks)
             self._skip(out.tp, chunk.next_offset)
             self._queue.passed(chunk)
-        return [by_task[source] for source in sorted(by_task)]
+        taken = sorted(out.tp for out in outputs)
+        at_hand = handed.at_hand(taken) if taken and handed is not None else None
+        return [by_task[source] for source in sorted(by_task)], at_hand
 
     def _at_hand(self, last: Part, stage: Stage, mine: Mapping[TopicPartition, TaskInput]) -> list[OutputRecords]:
         """3. and 4. What of the rows handed on may go this way."""

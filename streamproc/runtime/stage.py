@@ -38,7 +38,7 @@ from streamproc.runtime.partition_task import PartitionTask, Phase
 from streamproc.runtime.recovery import Recovery
 from streamproc.runtime.replay import SilentReplayer
 from streamproc.runtime.restorer import Restorer
-from streamproc.runtime.results import Computed, Judged
+from streamproc.runtime.results import AtHand, Computed, Judged
 from streamproc.runtime.rows import TaskInput
 from streamproc.runtime.settings import WorkerSettings
 from streamproc.runtime.state_keeper import StateKeeper
@@ -178,7 +178,7 @@ class Stage:
     def _times_of(self, chunk: Chunk) -> npt.NDArray[np.int64]:
         return self._event_times[chunk.tp.topic].of(chunk)
 
-    def compute(self, inputs: Sequence[TaskInput], now_ms: int) -> Part:
+    def compute(self, inputs: Sequence[TaskInput], now_ms: int, at_hand: AtHand | None = None) -> Part:
         """Steps 2-4 on its tasks' share of a batch; see `Engine.compute`.
 
         Raises:
@@ -189,7 +189,7 @@ class Stage:
         if self.plan.live is not None:
             self.plan.live.apply()
         try:
-            computed = self.engine.compute(inputs, self.tasks, now_ms)
+            computed = self.engine.compute(inputs, self.tasks, now_ms, at_hand)
         except StateCorruptedError as error:
             self._damage = error
             raise

@@ -5,10 +5,10 @@ A batch has the columns of all streams, NULL where a row's stream does not have 
 
 from __future__ import annotations
 
-__all__ = ["StreamDecoder", "decode_union", "each_stream"]
+__all__ = ["decode_union", "each_stream"]
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,15 +19,9 @@ from operators.deduplicate import Deduplicator, DuplicateFlags
 from operators.operator import STRING
 from operators.plan import STREAM
 from operators.schema import DataType, Kind, StreamSchema
-from streamproc.runtime.rows import Indices, Refused, Rows, TaskInput, respan
+from streamproc.runtime.rows import Indices, Refused, Rows, StreamDecoder, TaskInput, respan
 
 _BLANK = {Kind.STRING: "", Kind.BOOL: False}
-
-
-class StreamDecoder(Protocol):
-    """See `RecordDecoder.decode`."""
-
-    def decode(self, values: Sequence[bytes | None], timestamps: Sequence[int]) -> Decoded: ...
 
 
 class _Records:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from operators.decode import Decoded, RecordDecoder
 from operators.plan import DIGEST, ROUTE, Plan, lean
 from state.hashing import partitions_of
 from streamproc.cli.compose import build_engine
@@ -15,7 +16,7 @@ from streamproc.cli.replay_files import NothingStored
 from streamproc.eventlog.contract import Chunk, TopicPartition
 from streamproc.runtime.engine import Engine
 from streamproc.runtime.partition_task import PartitionTask, Phase
-from streamproc.runtime.results import Computed
+from streamproc.runtime.results import AtHand, Computed
 from streamproc.runtime.rows import TaskInput
 from tests.language.helpers import compiled_stages
 
@@ -57,12 +58,12 @@ class Chain:
             task.enter(Phase.RUNNING)
             self._stages.append((engine, {task.source: task}))
 
-    def stage(self, number: int, values: Sequence[bytes]) -> Computed:
+    def stage(self, number: int, values: Sequence[bytes], at_hand: AtHand | None = None) -> Computed:
         engine, tasks = self._stages[number]
         (source,) = tasks
         keys: list[bytes | None] = [None] * len(values)
         chunk = Chunk(source, range(len(values)), keys, list(values), [NOW] * len(values), len(values))
-        computed = engine.compute([TaskInput(0, source, [chunk])], tasks, NOW)
+        computed = engine.compute([TaskInput(0, source, [chunk])], tasks, NOW, at_hand)
         engine.publish()
         for output in computed.outputs:
             pairs = zip(output.keys, output.values, strict=True)
@@ -103,6 +104,42 @@ def test_a_repeat_is_handed_on_without_features_and_known_by_the_last_stage() ->
     handed = [json.loads(value) for _, value in chain.handed["shop.card"]]
     assert [one["device_sum"] for one in handed] == [12.5, None]
     assert handed[0][DIGEST] == handed[1][DIGEST]
+
+
+class ChainAtHand(Chain):
+    """Each stage gets the columns of the rows besides their records."""
+
+    def run(self, values: Sequence[bytes]) -> list[dict[str, Any]]:
+        at_hand = None
+        for number, plan in enumerate(self.plans):
+            computed = self.stage(number, values, at_hand)
+            if plan.handoff is not None and computed.handed is not None:
+                at_hand = computed.handed.at_hand([TopicPartition(plan.handoff.topic, 0)])
+                values = [value for _, value in self.handed[plan.handoff.topic]]
+        return [json.loads(value) for _, value in self.handed["shop.decisions"]]
+
+
+@pytest.mark.parametrize("is_lean", [False, True])
+def test_rows_at_hand_are_decided_as_their_records_would_be(is_lean: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    plans = [lean(plan) if is_lean else plan for plan in compiled_stages(PIPELINE)]
+    values = records({}, {"amount": 8.25, "at": NOW + 1}, {"device": None, "note": None}, {"shop": "t", "card": "k"})
+    values = [*values, values[1], *records({"id": "p9", "amount": 10_000_000_000_000})]  # a repeat; read by its digits
+    by_records, at_hand = Chain(plans), ChainAtHand(plans)
+    decisions = by_records.run(values)
+    times_read: list[int] = []
+    decode = RecordDecoder.decode
+
+    def counted(self: RecordDecoder, values: Sequence[bytes | None], timestamps: Sequence[int]) -> Decoded:
+        times_read.append(len(values))
+        return decode(self, values, timestamps)
+
+    monkeypatch.setattr(RecordDecoder, "decode", counted)
+    assert at_hand.run(values) == decisions
+    assert at_hand.handed == by_records.handed
+    assert times_read == [6, 6, 6]
+    fresh = ChainAtHand(plans)
+    fresh.run(values[:5])
+    assert times_read[3:] == [5]  # by the first stage only
 
 
 def test_a_lean_chain_decides_and_hands_on_the_same() -> None:
