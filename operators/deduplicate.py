@@ -68,7 +68,7 @@ def with_first_actions(flags: DuplicateFlags, fresh: I64, decided: npt.NDArray[n
     """One action a row: the decided one, or for a duplicate that of the id's first row, maybe in this batch."""
     actions: npt.NDArray[np.uint8] = flags.first_action.copy()
     actions[fresh] = decided
-    here = np.flatnonzero(flags.duplicate & (flags.first_row >= 0))
+    here = (flags.duplicate & (flags.first_row >= 0)).nonzero()[0]
     actions[here] = actions[flags.first_row[here]]
     return actions
 

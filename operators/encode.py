@@ -54,13 +54,13 @@ def json_values(column: Column) -> list[Any]:
         values = (column.values / 10.0**scale).tolist()
         minor = column.values
         large = (minor >= FLOAT_DIGITS_LIMIT) | (minor <= -FLOAT_DIGITS_LIMIT)
-        if large.any():
-            for row in np.flatnonzero(large).tolist():
+        if np.count_nonzero(large):
+            for row in large.nonzero()[0].tolist():
                 values[row] = Decimal(int(minor[row])).scaleb(-scale)
     else:
         values = column.values.tolist()
     if column.valid is not None:
-        for row in np.flatnonzero(~column.valid).tolist():
+        for row in (~column.valid).nonzero()[0].tolist():
             values[row] = None
     return values
 

@@ -133,7 +133,7 @@ class Networks:
         found = np.full(len(packed), NONE, np.intp)
         for size, dtype, ranges in ((_V4, ">u4", self._v4), (_V6, f"S{_V6}", self._v6)):
             of_size = sizes == size
-            if of_size.any():
+            if np.count_nonzero(of_size):
                 joined = b"".join([one for one in packed if len(one) == size])
                 addresses = np.frombuffer(joined, dtype)
                 found[of_size] = ranges.find(addresses.astype(np.int64) if size == _V4 else addresses)

@@ -63,8 +63,8 @@ class Faults:
 
     def mark(self, bad: Mask, reason: str, detail: str) -> None:
         """Mark the rows where `bad` is true."""
-        if bad.any():
-            for row in np.flatnonzero(bad).tolist():
+        if np.count_nonzero(bad):
+            for row in bad.nonzero()[0].tolist():
                 self.rows.setdefault(row, (reason, detail))
 
     def mark_row(self, row: int, reason: str, detail: str) -> None:
@@ -139,7 +139,7 @@ def _int_array(values: Values, low: int, high: int) -> tuple[npt.NDArray[np.int6
         bad = np.fromiter((not low <= v <= high for v in values), np.bool_, len(values))
     else:
         bad = (ints < low) | (ints > high)
-    if bad.any():
+    if np.count_nonzero(bad):
         ints[bad] = 0
     return ints, bad
 

@@ -137,7 +137,7 @@ class KeyedTable:
             mine = self._slot_of.setdefault(span.task, {})
             part = keys if len(tasks) == 1 else keys[span.start : span.stop]
             found = np.fromiter(map(mine.get, part, repeat(-1)), np.int64, len(part))
-            if admits and (unknown := np.flatnonzero(found < 0).tolist()):
+            if admits and (unknown := (found < 0).nonzero()[0].tolist()):
                 self.admit(span.task, [part[i] for i in unknown])
                 found[unknown] = [mine[part[i]] for i in unknown]
             parts.append(found)

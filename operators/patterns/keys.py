@@ -116,10 +116,10 @@ class PatternRun:
         keys = batch.columns[patterns.key]
         begins = marked(batch, patterns.columns, patterns.begins)
         spans, values, known = batch.tasks, keys.values, None
-        if keys.valid is not None and not keys.valid.all():
-            known = np.flatnonzero(keys.valid)
+        if keys.valid is not None and np.count_nonzero(keys.valid) < batch.size:
+            known = keys.valid.nonzero()[0]
             spans, values, begins = _spans(batch.tasks, known), values[known], begins[known]
-        first = np.flatnonzero(begins)
+        first = begins.nonzero()[0]
         begun = table.slots(_spans(spans, first), values[first].tolist())
         slots = table.known(spans, values.tolist())
         at = self._wanted(slots, begun)
@@ -135,7 +135,7 @@ class PatternRun:
         wants = self._table.rows[:, self._table.index(WANTS)]
         before = wants[begun]
         wants[begun] = ANY
-        there = np.flatnonzero(slots >= 0)
+        there = (slots >= 0).nonzero()[0]
         wanted = wants[slots[there]] != 0
         wants[begun] = before
         found: npt.NDArray[np.intp] = there[wanted]

@@ -196,7 +196,7 @@ class OutputEncoder:
         """An output for each partition of the next stage, and which rows are in it; they come in that `order`."""
         keys = list(map(str.encode, handed.routes))
         places = np.asarray(partitions_of(keys, partitions))[order]
-        for partition in np.unique(places).tolist():
+        for partition in sorted(set(places.tolist())):
             mine = order[places == partition]
             picked, tp = mine.tolist(), TopicPartition(handed.topic, partition)
             yield OutputRecords(tp, [keys[i] for i in picked], [handed.texts[i] for i in picked], now_ms), mine
