@@ -44,10 +44,6 @@ _LATENCY_BOUNDS_MS = (
 )
 _SECONDS = (0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1, 5)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
-_ROWS_FIRST = 1024
-_ROWS_MIN = 1024  # for each stage: below, a batch of it and its share of a transaction cost more than its rows
-_ROWS_TELLING = 64
-_SMOOTHING = 0.2
 
 
 class LatencyHistogram(Collector):
@@ -80,7 +76,7 @@ class LatencyHistogram(Collector):
 
 
 class WorkerMetrics:
-    """All metrics of one worker, and the estimate of what a row costs. `digest_key` keys the names of hot keys."""
+    """All metrics of one worker. `digest_key` keys the names of hot keys."""
 
     def __init__(self, digest_key: bytes = b"") -> None:
         self.registry = registry = CollectorRegistry()
@@ -158,12 +154,6 @@ class WorkerMetrics:
             p + "refused_table_records", "Records that are none of the table's", ["table"], registry=registry
         )
 
-    def rows_for(self, work_ms: float, stages: int) -> int:
-        """How many rows are about `work_ms` of computing; not so few that `stages` cost more than they."""
-        if self._seconds_per_row == 0.0:
-            return _ROWS_FIRST
-        return max(_ROWS_MIN * stages, int(work_ms / 1000 / self._seconds_per_row))
-
     def totals(self) -> dict[str, int]:
         """What this worker has decided."""
         found = {"decided": 0, "dead_letters": 0, "duplicates": 0}
@@ -174,14 +164,9 @@ class WorkerMetrics:
                     found[name] += int(sample.value)
         return found
 
-    def computed(self, parts: Sequence[Judged], seconds: float) -> None:
-        """A batch was computed in `seconds` of processor time; small ones say little about the cost of a row."""
-        rows = sum(judged.all_rows.size for judged in parts)
+    def computed(self, rows: int) -> None:
+        """A batch was computed: rows of all stages."""
         self.batch_rows.observe(rows)
-        if rows >= _ROWS_TELLING:
-            cost = seconds / rows
-            old = self._seconds_per_row or cost
-            self._seconds_per_row = old + _SMOOTHING * (cost - old)
 
     def committed(
         self, decided: Sequence[tuple[str, Judged]], handed_on: Sequence[tuple[str, Judged]], seconds: float,

@@ -38,6 +38,8 @@ Probe = Callable[[int], None]
 """Fault point: called with a step's number just before that step, and with `COMPUTED` after step 4."""
 COMPUTED = 0
 
+_REQUEST_SECONDS = 0.0003
+"""So long a log's client takes at most to send a request."""
 _SETTLE_SECONDS = 60.0
 _BACKOFF_FIRST_SECONDS = 0.02
 _BACKOFF_MAX_SECONDS = 1.0
@@ -54,6 +56,7 @@ class TransactionProtocol:
         self._begun = False
         self._sent = asyncio.Event()
         self._sent.set()
+        self._ending: asyncio.Future[None] | None = None
 
     async def open(self) -> None:
         """Take over the transactional id; an orphan of a dead predecessor is settled by it.
@@ -94,9 +97,12 @@ class TransactionProtocol:
         offsets: Mapping[TopicPartition, CommittedOffset],
         membership: Membership,
     ) -> asyncio.Future[dict[TopicPartition, int]]:
-        """`run` beside whatever else is done; see also `sent`."""
+        """`run` beside whatever else is done; see also `sent` and `ending`."""
         self._sent.clear()
-        return asyncio.ensure_future(self.run(outputs, offsets, membership))
+        self._ending = ending = asyncio.get_running_loop().create_future()
+        run = asyncio.ensure_future(self.run(outputs, offsets, membership))
+        run.add_done_callback(lambda _: _end(ending))
+        return run
 
     async def run(
         self,
@@ -124,9 +130,19 @@ class TransactionProtocol:
         self._at(6)
         ends = await writer.delivered()
         self._at(7)
+        if self._ending is not None:
+            asyncio.get_running_loop().call_later(_REQUEST_SECONDS, _end, self._ending)
         await writer.commit()
         self._at(8)
         return ends
+
+    @property
+    def ending(self) -> asyncio.Future[None]:
+        """Done once the commit of what was started is on its way, and nothing left to do but to wait for it; or it has
+        failed.
+        """
+        assert self._ending is not None, "start() first"
+        return self._ending
 
     async def sent(self) -> None:
         """Until the records of what was started are on their way, or it has failed: from then on `place` speaks of the
@@ -180,3 +196,8 @@ class TransactionProtocol:
     def _at(self, step: int) -> None:
         if self._probe is not None:
             self._probe(step)
+
+
+def _end(ending: asyncio.Future[None]) -> None:
+    if not ending.done():
+        ending.set_result(None)

@@ -28,6 +28,7 @@ from streamproc.runtime.in_step import InStep
 from streamproc.runtime.journal_reading import locate_all
 from streamproc.runtime.metrics import WorkerMetrics
 from streamproc.runtime.notes import Notes, Orders
+from streamproc.runtime.pace import Pace
 from streamproc.runtime.partition_task import PartitionTask, Phase
 from streamproc.runtime.patience import Patience
 from streamproc.runtime.progress import Progress
@@ -40,7 +41,8 @@ from streamproc.runtime.ticks import Clocks
 from streamproc.runtime.topics import prepare_topics
 from streamproc.runtime.transaction import Probe, TransactionProtocol
 
-_ROWS_WHEN_BAD = 16
+_PROMPT_SECONDS = 0.001
+"""Who waits longer for a commit sees when it ends."""
 _NO_ORDERS = Orders({}, frozenset())
 
 
@@ -48,19 +50,10 @@ class Worker:
     """Runs a pipeline's stages on a share of an event log. Everything foreign is handed in."""
 
     def __init__(
-        self,
-        pipeline: str,
-        log: EventLog,
-        stages: Sequence[StageParts],
-        *,
-        clock: Clock,
-        executor: BlockingExecutor,
-        metrics: WorkerMetrics,
-        settings: WorkerSettings,
-        probe: Probe | None = None,
-        notes: Notes | None = None,
+        self, pipeline: str, log: EventLog, stages: Sequence[StageParts], *, clock: Clock, executor: BlockingExecutor,
+        metrics: WorkerMetrics, settings: WorkerSettings, probe: Probe | None = None, notes: Notes | None = None,
         orders: Orders = _NO_ORDERS,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self._pipeline, self._log = pipeline, log
         self._clock, self._metrics, self._settings = clock, metrics, settings
         self._logger = structlog.get_logger("worker").bind(worker=settings.index)
@@ -87,12 +80,12 @@ class Worker:
         self._collector = Collector(self._reader, 2 * settings.batch_rows_max, self._queue)
         self._clocks = Clocks(log, self._reader, clock, self._stages)
         self._protocol = TransactionProtocol(lambda: log.writer(name), clock, probe)
+        self._pace = Pace(settings.batch_ms, settings.batch_rows_max, len(self._stages))
         self._probe, self._notes, self._care, self._patience = probe, notes, Care(orders), Patience(clock)
         self._shortcut = Shortcut(
             self._stages, self._reader, self._collector, self._progress, self._care, place=self._protocol.place,
             skip=reader.skip,
         )  # fmt: skip
-        self._rows_max = self._rows_cap = settings.batch_rows_max
         self._ahead: list[Part] | None = None
         self._again, self._stopping, self._orderly, self._due = False, False, True, 0.0
         self._ends: dict[int, dict[TopicPartition, int]] = {}
@@ -219,8 +212,7 @@ class Worker:
     @property
     def _full(self) -> int:
         """Rows of a full batch; by the shortcut each comes through all stages in it."""
-        rows = self._metrics.rows_for(self._settings.batch_ms, len(self._stages))
-        return min(self._rows_cap, rows // len(self._stages) if self._shortcut.is_open else rows)
+        return self._pace.full(through_all=self._shortcut.is_open)
 
     def _compute(self, inputs: list[TaskInput]) -> list[Part] | None:
         """Steps 2-4; None, and `_again`, if too many rows failed: the batch is read again in smaller ones."""
@@ -232,15 +224,13 @@ class Worker:
             parts = self._shortcut.compute(inputs, now_ms)
         except (BatchTooBadError, BatchTooLargeError, StateCorruptedError) as error:
             self._again = True
-            if isinstance(error, BatchTooBadError):
-                self._rows_cap = _ROWS_WHEN_BAD if self._rows_cap > _ROWS_WHEN_BAD else 1
-            elif isinstance(error, BatchTooLargeError):
-                self._rows_max = self._rows_cap = error.rows
+            self._pace.failed(error)
             return None
-        self._rows_cap = min(2 * self._rows_cap, self._rows_max)
         if self._notes is not None:
             self._notes.end()  # an error leaves the note: it is a crash at this position
-        self._metrics.computed([part.computed.judged for part in parts], self._clock.work() - started)
+        rows = sum(part.computed.judged.all_rows.size for part in parts)
+        self._metrics.computed(rows)
+        self._pace.computed(rows, self._clock.work() - started)
         return parts
 
     async def _transact(self, parts: list[Part], membership: Membership) -> None:
@@ -249,15 +239,19 @@ class Worker:
         offsets = {tp: offset for part in parts for tp, offset in part.offsets(self._queue.reached).items()}
         outputs = [output for part in parts for output in part.computed.outputs]
         run = self._protocol.start(outputs, offsets, membership)  # 5-7
-        full = None if self._care or any(stage.restorer.active for stage in self._stages) else self._full
+        alone = self._care or any(stage.restorer.active for stage in self._stages)
         try:
-            if not await self._collector.during(run, full):
+            is_ahead = not (alone or await self._committing(run))
+            if is_ahead:
                 await self._protocol.sent()
                 for stage in self._stages:
                     stage.seal()
                 self._ahead = self._next()
                 self._metrics.batches_ahead.inc(self._ahead is not None)
-                await self._collector.during(run)
+            looked = self._clock.monotonic()
+            await self._collector.during(run)
+            now = self._clock.monotonic()
+            self._pace.committed(now - started, at_most=is_ahead and now - looked < _PROMPT_SECONDS)
             ends: dict[TopicPartition, int] | None = run.result()
         except FencedError:
             raise
@@ -268,14 +262,17 @@ class Worker:
             await asyncio.wait([run])
         if ends is None:
             return
-        self._publish(parts, ends)  # 8
+        publish(self._stages, parts, ends, newest=self._ahead is None and not self._again)  # 8
         own = {tp: end for tp, end in ends.items() if tp in self._inputs and self._inputs[tp].position_of(tp) <= end}
         self._collector.expect(own)
         self._metrics.shortcut_records.inc(self._shortcut.committed(outputs, own))
         self._metrics.committed(*decided_and_handed_on(parts), self._clock.monotonic() - started, self._clock.now_ms())
 
-    def _publish(self, parts: list[Part], ends: dict[TopicPartition, int]) -> None:
-        publish(self._stages, parts, ends, newest=self._ahead is None and not self._again)
+    async def _committing(self, run: asyncio.Future[dict[TopicPartition, int]]) -> bool:
+        """Whether `run` comes to its end before so much waits that it should be computed ahead."""
+        if not await self._collector.during(self._protocol.ending, self._full):
+            return False
+        return await self._collector.during(run, self._pace.ahead(through_all=self._shortcut.is_open))
 
     # ---- what is rare
 

@@ -41,9 +41,14 @@ VOLUMES_A_STAGE = 100
 
 
 class JumpingClock(VirtualClock):
-    """A machine's clock: its wall time may be set."""
+    """A machine's clock: its wall time may be set. A batch takes as much work as many a commit lasts."""
 
     jumped_ms = 0
+    worked_s = 0.0
+
+    def work(self) -> float:
+        self.worked_s += 0.01
+        return self.worked_s
 
     def now_ms(self) -> int:
         return super().now_ms() + self.jumped_ms

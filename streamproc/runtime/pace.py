@@ -1,0 +1,70 @@
+"""How many rows make a batch, and how many must wait for it to be computed while the one before is committed.
+
+A batch is full when its rows are about so much work as settings say. A full one is computed ahead: the loop would stand
+still while a backlog waits. One that is not had better wait for the commit, else its rows wait for two (decision 2);
+unless computing is the longer part of a transaction: what is computed during the commit then keeps nobody waiting who
+comes after it. So it is computed ahead once what waits is half as much work as a commit lasts.
+
+Pure: it is told what was measured.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Pace"]
+
+import math
+
+from state.errors import StreamprocError
+from streamproc.runtime.results import BatchTooBadError, BatchTooLargeError
+
+_ROWS_FIRST = 1024
+_ROWS_MIN = 1024  # for each stage: below, a batch of it and its share of a transaction cost more than its rows
+_ROWS_TELLING = 64
+_ROWS_WHEN_BAD = 16
+_SMOOTHING = 0.2
+_SHARE = 0.5
+
+
+class Pace:
+    """Of one worker with so many `stages`. `work_ms`: of a full batch; `rows_max`: its rows at most."""
+
+    def __init__(self, work_ms: float, rows_max: int, stages: int) -> None:
+        self._work_s, self._stages = work_ms / 1000, stages
+        self._max = self._cap = rows_max
+        self._row_s = self._batch_rows = self._batch_s = self._commit_s = 0.0
+
+    def computed(self, rows: int, seconds: float) -> None:
+        """Rows of all stages were computed in so much processor time; small batches say little of a full one's rows."""
+        self._cap = min(2 * self._cap, self._max)
+        if rows >= _ROWS_TELLING:
+            self._row_s = _smooth(self._row_s, seconds / rows)
+        self._batch_rows, self._batch_s = _smooth(self._batch_rows, rows), _smooth(self._batch_s, seconds)
+
+    def failed(self, error: StreamprocError) -> None:
+        """A batch could not be computed: smaller ones are next; where its rows were too many, for good."""
+        if isinstance(error, BatchTooBadError):
+            self._cap = _ROWS_WHEN_BAD if self._cap > _ROWS_WHEN_BAD else 1
+        elif isinstance(error, BatchTooLargeError):
+            self._max = self._cap = error.rows
+
+    def committed(self, seconds: float, *, at_most: bool) -> None:
+        """A transaction took so long, or so long `at_most`: nobody looked before."""
+        if not at_most or seconds < self._commit_s:
+            self._commit_s = _smooth(self._commit_s, seconds)
+
+    def full(self, *, through_all: bool) -> int:
+        """Rows of a full batch; `through_all`: each goes through all stages in it."""
+        rows = max(_ROWS_MIN * self._stages, int(self._work_s / self._row_s)) if self._row_s else _ROWS_FIRST
+        return min(self._cap, rows // self._stages if through_all else rows)
+
+    def ahead(self, *, through_all: bool) -> int:
+        """How many rows must wait to be computed ahead, once a commit is on its way: those of a full batch at most."""
+        full = self.full(through_all=through_all)
+        if not self._batch_s or not self._commit_s:
+            return full
+        rows = _SHARE * self._commit_s * self._batch_rows / self._batch_s
+        return min(full, math.ceil(rows / self._stages if through_all else rows))
+
+
+def _smooth(old: float, new: float) -> float:
+    return old + _SMOOTHING * (new - old) if old else new

@@ -1,0 +1,87 @@
+"""How many rows make a batch, and when one is computed ahead: by what was measured."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streamproc.runtime.pace import Pace
+from streamproc.runtime.results import BatchTooBadError, BatchTooLargeError
+
+
+def pace(rows: int = 0, batch_s: float = 0.0, commit_s: float = 0.0, stages: int = 1) -> Pace:
+    """After batches and commits that were all alike."""
+    found = Pace(10.0, 8192, stages)
+    if rows:
+        found.computed(rows, batch_s)
+    if commit_s:
+        found.committed(commit_s, at_most=False)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch_s", "commit_s", "waiting"),
+    [
+        (20, 0.010, 0.005, 5),  # half a commit is 2.5 ms, five rows' work: they will have come before it ends
+        (113, 0.0017, 0.005, 167),  # computing is short beside the commit: more than will have come
+        (1, 0.004, 0.005, 1),
+        (1, 0.0003, 0.005, 9),
+        (50, 0.001, 0.5, 1024),  # a full batch does in any case
+    ],
+)
+def test_it_is_computed_ahead_for_half_a_commits_work(rows: int, batch_s: float, commit_s: float, waiting: int) -> None:
+    assert pace(rows, batch_s, commit_s).ahead(through_all=False) == waiting
+
+
+def test_a_row_that_goes_through_all_stages_is_more_work() -> None:
+    three = pace(60, 0.010, 0.005, stages=3)
+    assert (three.ahead(through_all=True), three.ahead(through_all=False)) == (5, 15)
+    assert (three.full(through_all=True), three.full(through_all=False)) == (341, 1024)
+
+
+def test_nothing_short_of_a_full_batch_until_both_were_measured() -> None:
+    for unknown in (pace(), pace(20, 0.01), pace(commit_s=0.005)):
+        assert unknown.ahead(through_all=False) == unknown.full(through_all=False) == 1024
+
+
+def test_a_full_batch_is_so_much_work_as_is_set() -> None:
+    told = pace(4000, 0.008)  # 2 us a row
+    assert told.full(through_all=False) == 5000
+    told.computed(63, 1.0)  # says nothing of a full batch's rows
+    assert told.full(through_all=False) == 5000
+
+
+def test_a_commit_that_nobody_looked_at_was_so_long_at_most() -> None:
+    told = pace(20, 0.010, 0.005)
+    told.committed(0.1, at_most=True)
+    assert told.ahead(through_all=False) == 5
+    for _ in range(50):
+        told.committed(0.003, at_most=True)
+    assert told.ahead(through_all=False) == 4  # a little above 3
+    for _ in range(50):
+        told.committed(0.010, at_most=False)
+    assert told.ahead(through_all=False) == 10
+
+
+def test_after_a_failure_batches_are_smaller_and_grow_again() -> None:
+    told, sizes = pace(), list[int]()
+    for error in (BatchTooBadError(), BatchTooBadError(), BatchTooLargeError(100)):
+        told.failed(error)
+        sizes.append(told.full(through_all=False))
+    told.failed(BatchTooBadError())
+    for _ in range(5):
+        sizes.append(told.full(through_all=False))
+        told.computed(1, 0.001)
+    assert sizes == [16, 1, 100, 16, 32, 64, 100, 100]
+
+
+@given(
+    rows=st.integers(1, 10_000), batch_s=st.floats(1e-6, 1), commit_s=st.floats(1e-6, 60), stages=st.integers(1, 5),
+    through_all=st.booleans(),
+)  # fmt: skip
+def test_at_least_a_row_and_at_most_a_full_batch(
+    rows: int, batch_s: float, commit_s: float, stages: int, through_all: bool
+) -> None:
+    told = pace(rows, batch_s, commit_s, stages)
+    assert 1 <= told.ahead(through_all=through_all) <= told.full(through_all=through_all)
