@@ -262,7 +262,7 @@ class Worker:
             await asyncio.wait([run])
         if ends is None:
             return
-        publish(self._stages, parts, ends, newest=self._ahead is None and not self._again)  # 8
+        self._publish(parts, ends)  # 8
         own = {tp: end for tp, end in ends.items() if tp in self._inputs and self._inputs[tp].position_of(tp) <= end}
         self._collector.expect(own)
         self._metrics.shortcut_records.inc(self._shortcut.committed(outputs, own))
@@ -273,6 +273,9 @@ class Worker:
         if not await self._collector.during(self._protocol.ending, self._full):
             return False
         return await self._collector.during(run, self._pace.ahead(through_all=self._shortcut.is_open))
+
+    def _publish(self, parts: list[Part], ends: dict[TopicPartition, int]) -> None:
+        publish(self._stages, parts, ends, newest=self._ahead is None and not self._again)
 
     # ---- what is rare
 
