@@ -81,6 +81,8 @@ class Batch(msgspec.Struct):
 
 def narrowed(batch: Batch, rows: npt.NDArray[np.intp]) -> Batch:
     """The batch of the rows at ascending indices `rows`, in a dictionary of its own; nothing is emitted in it."""
+    if len(rows) == batch.size:
+        return Batch(batch.size, batch.tasks, batch.event_time, batch.keys, dict(batch.columns), late=batch.late)
     edges = np.searchsorted(rows, [[span.start, span.stop] for span in batch.tasks]).reshape(-1, 2).tolist()
     spans = tuple(TaskRows(span.task, a, b) for span, (a, b) in zip(batch.tasks, edges, strict=True) if b > a)
     columns = {name: column.take(rows) for name, column in batch.columns.items()}

@@ -204,9 +204,8 @@ class Stage:
 
         Rows are handed on to the partitions that those before them went to, more or less.
         """
-        topics = (
-            [self.plan.topics.journal] if self.plan.handoff else [self.plan.topics.decisions, self.plan.topics.journal]
-        )
+        decides = not (self.plan.handoff or self.plan.is_silent)
+        topics = [*([self.plan.topics.decisions] if decides else []), self.plan.topics.journal]
         own = [TopicPartition(topic, source.partition) for topic in topics for source in sources]
         return own + sorted(self.handed_to) if own else own
 
