@@ -86,8 +86,8 @@ def key_texts(columns: Sequence[Column], size: int) -> list[str]:
 
 
 def _quoted(column: Column, values: list[Any]) -> list[str] | None:
-    """What `key_texts` says of one column of texts that JSON writes as they are, all at once; None: some are no such texts,
-    or have blanks.
+    """What `key_texts` says of one column of texts that JSON writes as they are, all at once; None: some are not so, or
+    have blanks.
     """
     if column.type.kind is not Kind.STRING or column.valid is not None:
         return None

@@ -145,9 +145,7 @@ class OutputEncoder:
     # ---- parts
 
     def texts(self, judged: Judged) -> HandedOn:
-        """The JSON of each row, duplicates in their places; no routes where decisions are made; nothing where nothing is
-        said of each row.
-        """
+        """The JSON of each row, duplicates in their places; no routes where decisions are made; none if silent."""
         batch, rows = judged.batch, judged.rows
         if self._plan.is_silent:
             return HandedOn([], [])
