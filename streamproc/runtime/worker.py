@@ -39,6 +39,7 @@ from streamproc.runtime.stage import Part, Stage, StageParts, decided_and_handed
 from streamproc.runtime.ticks import Clocks
 from streamproc.runtime.topics import prepare_topics
 from streamproc.runtime.transaction import Probe, TransactionProtocol
+from streamproc.runtime.waited import Waited
 
 _ROWS_WHEN_BAD = 16
 _NO_ORDERS = Orders({}, frozenset())
@@ -86,8 +87,8 @@ class Worker:
         self._queue = self._made_queue()
         self._collector = Collector(self._reader, 2 * settings.batch_rows_max, self._queue)
         self._clocks = Clocks(log, self._reader, clock, self._stages)
-        self._protocol = TransactionProtocol(lambda: log.writer(name), clock, probe)
-        self._probe, self._notes, self._care, self._patience = probe, notes, Care(orders), Patience(clock)
+        self._protocol, self._patience = TransactionProtocol(lambda: log.writer(name), clock, probe), Patience(clock)
+        self._probe, self._notes, self._care, self._waited = probe, notes, Care(orders), Waited()
         self._shortcut = Shortcut(
             self._stages, self._reader, self._collector, self._progress, self._care, place=self._protocol.place,
             skip=reader.skip,
@@ -187,7 +188,7 @@ class Worker:
         waits = await self._collector.wait()
         if waits and (left := self._due - self._clock.monotonic()) > 0:
             pause = asyncio.ensure_future(self._clock.sleep(left))
-            await self._collector.during(pause, self._full)
+            await self._collector.during(pause, self._rows_of(self._settings.batch_ms))
             pause.cancel()
         if not (await self._clocks.look(self._queue.partitions) or waits):
             await self._rest()
@@ -211,15 +212,14 @@ class Worker:
         """The next batch, computed; None if nothing is to be decided, or not so (`_again`)."""
         if self._probe is not None:
             self._probe(1)
-        rows = self._care.rows(self._queue, self._full, self._inputs)
-        taken = task_inputs(self._queue.take(rows), self._inputs)
+        rows = self._rows_of(self._waited.ms(self._settings.batch_ms))
+        taken = task_inputs(self._queue.take(self._care.rows(self._queue, rows, self._inputs)), self._inputs)
         inputs = sorted([*taken, *self._clocks.take()], key=lambda one: one.source)
         return self._compute(inputs) if inputs else None  # 2-4
 
-    @property
-    def _full(self) -> int:
-        """Rows of a full batch; by the shortcut each comes through all stages in it."""
-        rows = self._metrics.rows_for(self._settings.batch_ms, len(self._stages))
+    def _rows_of(self, work_ms: float) -> int:
+        """Rows of so much work; by the shortcut each comes through all stages in it."""
+        rows = self._metrics.rows_for(work_ms, len(self._stages))
         return min(self._rows_cap, rows // len(self._stages) if self._shortcut.is_open else rows)
 
     def _compute(self, inputs: list[TaskInput]) -> list[Part] | None:
@@ -245,17 +245,20 @@ class Worker:
 
     async def _transact(self, parts: list[Part], membership: Membership) -> None:
         """Steps 5-8, and meanwhile steps 1-4 of the next batch if it is full."""
-        started = self._clock.monotonic()
+        started, busy = self._clock.monotonic(), 0.0
         offsets = {tp: offset for part in parts for tp, offset in part.offsets(self._queue.reached).items()}
         outputs = [output for part in parts for output in part.computed.outputs]
         run = self._protocol.start(outputs, offsets, membership)  # 5-7
-        full = None if self._care or any(stage.restorer.active for stage in self._stages) else self._full
+        alone = self._care or any(stage.restorer.active for stage in self._stages)
+        full = None if alone else self._rows_of(self._settings.batch_ms)
         try:
             if not await self._collector.during(run, full):
                 await self._protocol.sent()
                 for stage in self._stages:
                     stage.seal()
+                begun = self._clock.monotonic()
                 self._ahead = self._next()
+                busy = self._clock.monotonic() - begun
                 self._metrics.batches_ahead.inc(self._ahead is not None)
                 await self._collector.during(run)
             ends: dict[TopicPartition, int] | None = run.result()
@@ -268,6 +271,7 @@ class Worker:
             await asyncio.wait([run])
         if ends is None:
             return
+        self._waited.note(self._clock.monotonic() - started - busy)
         self._publish(parts, ends)  # 8
         own = {tp: end for tp, end in ends.items() if tp in self._inputs and self._inputs[tp].position_of(tp) <= end}
         self._collector.expect(own)
@@ -321,10 +325,8 @@ class Worker:
                 self._reader.pause(tp)  # its records must not be taken the moment it goes live, from far ahead
 
     async def _start(self) -> bool:
-        plans = [stage.plan for stage in self._stages]
-        partitions = await prepare_topics(
-            self._log, *plans, replay_horizon_ms=self._settings.replay_horizon_ms, warns=self._settings.index == 0
-        )
+        plans, horizon = [stage.plan for stage in self._stages], self._settings.replay_horizon_ms
+        partitions = await prepare_topics(self._log, *plans, replay_horizon_ms=horizon, warns=self._settings.index == 0)
         for stage in self._stages:
             stage.share(partitions)
         sources = [stage.source for stage in self._stages[:-1]]
@@ -361,8 +363,7 @@ class Worker:
         self._metrics.restored_tasks.labels(stage).inc()
         for tp in task.inputs:
             self._reader.resume(tp, task.position_of(tp))
-        topic, number = task.source
-        self._logger.info("task restored", topic=topic, task=number, position=task.position, sequence=task.sequence)
+        self._logger.info("task restored", **task.named, position=task.position, sequence=task.sequence)
         if self.ready:
             self._logger.info("ready", tasks=sorted({task.task for task in self._tasks.values()}))
 
