@@ -96,6 +96,8 @@ class RuleDecider:
             size: rows.
             reused: indices of rows whose id came before with another payload.
         """
+        if not self._rules:
+            return self._without_rules(size, reused)
         verdicts = self._look_up(self._masks(columns, size))
         reasons = [verdict.reasons for verdict in verdicts]
         if reused is not None:
@@ -110,6 +112,14 @@ class RuleDecider:
             self._live(verdicts, size),
             self._output_rows(verdicts),
         )
+
+    def _without_rules(self, size: int, reused: npt.NDArray[np.intp] | None) -> Decided:
+        """All rows get the same."""
+        reasons: list[list[str]] = [[]] * size
+        for row in () if reused is None else reused.tolist():
+            reasons[row] = [ID_REUSED]
+        actions, live = np.full(size, self._otherwise, np.uint8), np.zeros((size, self._words), np.uint64)
+        return Decided(actions, self.action_names, reasons, None, live, {})
 
     def _masks(self, columns: Mapping[str, Column], size: int) -> list[Mask]:
         """The true conditions of each row as bits."""

@@ -22,15 +22,18 @@ from typing import Any, NamedTuple, cast
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import astuple
 
 from operators.batch import Column
 from operators.expressions.clock import duration_text
 from operators.schema import FieldSpec, Kind, StreamSchema, check_stream
-from operators.values import TIME_MAX, Digits, Faults, Values, build_column
+from operators.values import TIME_MAX, Digits, Faults, Values, build_column, texts_of, value_fault
 
 SAMPLE_EVERY = 64  # in sampling mode one record in so many is read strictly
 CLEAN_SAMPLES = 4  # so many samples in a row without extras end the sampling
 VALUE_BYTES_MAX = 256 * 1024
+_PIECE_ROWS = 512
+"""Records that are read at once: with what they become they fit a core's nearest cache."""
 
 _JSON_TYPES: dict[Kind, Any] = {
     Kind.INT64: int,
@@ -41,6 +44,8 @@ _JSON_TYPES: dict[Kind, Any] = {
     Kind.TIMESTAMP: int | str,
 }
 _ABSENT = msgspec.Raw(b"null")
+Record = tuple[Any, ...]
+"""A record's values, in the order of the compiled Struct's fields."""
 _check_syntax = msgspec.json.Decoder(msgspec.Raw).decode
 _FAILURES = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -108,8 +113,9 @@ class RecordDecoder:
             if spec.required:
                 self._must.setdefault(spec.name, "missing_field")
         self._getters = [attrgetter(f"f{i}") for i in range(len(schema.fields))]
-        self._lenient = self._compile(strict=False).decode
-        self._strict = self._compile(strict=True).decode
+        lenient, self._strict = self._compile(strict=False), self._compile(strict=True).decode
+        self._lenient = lenient.decode
+        self._order = [int(name[1:]) for name in lenient.type.__struct_fields__]
         self._raw = self._compile_raw().decode
         self._kinds = {spec.name: msgspec.json.Decoder(_JSON_TYPES[spec.type.kind]).decode for spec in schema.fields}
 
@@ -134,28 +140,29 @@ class RecordDecoder:
         columns, faults = self._columns(*read)
         if faults.rows:
             return None
-        return Known(columns, _texts(columns[self._schema.id]), _texts(columns[self._schema.key]))
+        return Known(columns, texts_of(columns[self._schema.id]), texts_of(columns[self._schema.key]))
 
     def times(self, values: Sequence[bytes | None]) -> npt.NDArray[np.int64] | None:
         """The event times, ms, of what `again` would read, int64 (records,); None where it would say None."""
         read, faults = self._reread(values), Faults()
         if read is None:
             return None
-        spec, getter = next(
-            (spec, getter)
-            for spec, getter in zip(self._schema.fields, self._getters, strict=True)
+        spec, getter, found = next(
+            (spec, getter, found)
+            for spec, getter, found in zip(self._schema.fields, self._getters, read[0], strict=True)
             if spec.name == self._schema.event_time
         )
-        column = build_column(spec, list(map(getter, read[0])), faults, self._digits(getter, read[1]))
+        column = build_column(spec, found, faults, self._digits(getter, read[1]))
         return None if faults.rows else column.values
 
-    def _reread(self, values: Sequence[bytes | None]) -> tuple[list[Any], Sequence[bytes]] | None:
-        """Records and their payloads; None: they cannot be read."""
-        payloads = cast("Sequence[bytes]", values)
+    def _reread(self, values: Sequence[bytes | None]) -> tuple[list[Values], Sequence[bytes]] | None:
+        """Each field's values, and the records' payloads; None: they cannot be read."""
+        payloads, fields = cast("Sequence[bytes]", values), [Values() for _ in self._getters]
         try:
-            return list(map(self._lenient, payloads)), payloads
+            self._share_out(list(map(astuple, map(self._lenient, payloads))), fields)
         except (*_FAILURES, TypeError):
             return None
+        return fields, payloads
 
     def decode(self, values: Sequence[bytes | None], timestamps: Sequence[int]) -> Decoded:
         """Decode records.
@@ -167,15 +174,13 @@ class RecordDecoder:
         rejects: list[Reject] = []
         payloads, rows = self._screen(values, rejects)
         screened = len(rejects)
-        records, extras = self._read(payloads, rows, rejects)
-        assert len(records) == len(payloads)
+        fields, extras = self._fields(payloads, rows, rejects)
         if len(rejects) > screened:
-            kept = [i for i, record in enumerate(records) if record is not None]
-            rows = [rows[i] for i in kept]
-            payloads = [payloads[i] for i in kept]
-            records = [records[i] for i in kept]
+            bad = {reject.index for reject in rejects[screened:]}
+            payloads = [payload for row, payload in zip(rows, payloads, strict=True) if row not in bad]
+            rows = [row for row in rows if row not in bad]
         index = np.fromiter(rows, np.intp, len(rows))
-        columns, faults = self._columns(records, payloads)
+        columns, faults = self._columns(fields, payloads)
         self._check_times(columns, index, timestamps, faults)
         if faults.rows:
             rejects += [Reject(rows[row], *fault) for row, fault in faults.rows.items()]
@@ -185,10 +190,8 @@ class RecordDecoder:
             good = np.flatnonzero(keep)
             columns = {name: column.take(good) for name, column in columns.items()}
         rejects.sort()
-        times = columns[self._schema.event_time].values
-        return Decoded(
-            columns, index, _texts(columns[self._schema.id]), _texts(columns[self._schema.key]), times, rejects, extras
-        )
+        ids, keys, times = (columns[name] for name in (self._schema.id, self._schema.key, self._schema.event_time))
+        return Decoded(columns, index, texts_of(ids), texts_of(keys), times.values, rejects, extras)
 
     def _screen(self, values: Sequence[bytes | None], rejects: list[Reject]) -> tuple[Sequence[bytes], Sequence[int]]:
         """The records worth decoding (neither empty nor huge, UTF-8 throughout) and their indices.
@@ -222,30 +225,48 @@ class RecordDecoder:
                 return "broken_json", "the record is not UTF-8"
         return None
 
-    def _read(self, payloads: Sequence[bytes], rows: Sequence[int], rejects: list[Reject]) -> tuple[list[Any], int]:
+    def _fields(
+        self, payloads: Sequence[bytes], rows: Sequence[int], rejects: list[Reject]
+    ) -> tuple[list[Values], int]:
+        """Each field's values in the records that can be read; and the count of those with extras."""
+        fields, extras = [Values() for _ in self._getters], 0
+        for begin in range(0, len(payloads), _PIECE_ROWS):
+            piece = slice(begin, begin + _PIECE_ROWS)
+            read, some = self._read(payloads[piece], rows[piece], rejects)
+            self._share_out(list(filter(None, read)), fields)
+            extras += some
+        return fields, extras
+
+    def _share_out(self, records: Sequence[Record], fields: Sequence[Values]) -> None:
+        """Add records' values to those of each field."""
+        for place, values in zip(self._order, zip(*records, strict=True), strict=bool(records)):
+            fields[place].extend(values)
+
+    def _read(
+        self, payloads: Sequence[bytes], rows: Sequence[int], rejects: list[Reject]
+    ) -> tuple[list[Record | None], int]:
         """One record (None: rejected) a payload, and the count of those with extras.
 
         `extend` keeps what `map` gave before it raised, so the loop goes round once a failure, not once a record;
         the list iterator's length hint (exact for lists) says which record failed.
         """
         decode = self._lenient if self._sampling else self._strict
-        records: list[Any] = []
+        records: list[Record | None] = []
         extras = 0
         pending = iter(payloads)
         while True:
             try:
-                records.extend(map(decode, pending))
+                records.extend(map(astuple, map(decode, pending)))
                 break
             except _FAILURES as error:
                 failed = len(payloads) - length_hint(pending) - 1
                 assert failed == len(records)  # or this Python's extend drops what it had
-                record = self._second_look(payloads[failed], isinstance(error, msgspec.ValidationError))
-                if isinstance(record, tuple):
-                    rejects.append(Reject(rows[failed], *record))
-                    record = None
+                found = self._second_look(payloads[failed], isinstance(error, msgspec.ValidationError))
+                if isinstance(found, tuple):
+                    rejects.append(Reject(rows[failed], *found))
                 else:
                     extras += 1
-                records.append(record)
+                records.append(None if isinstance(found, tuple) else astuple(found))
         if self._sampling:
             return records, self._sample(payloads)
         self._sampling = extras * 2 > len(payloads)
@@ -298,18 +319,17 @@ class RecordDecoder:
             try:
                 self._kinds[spec.name](value)
             except _FAILURES:
-                return _value_fault(spec.type.kind, bytes(value)), f"{spec.name}: expected {spec.type}"
+                return value_fault(spec.type.kind, bytes(value)), f"{spec.name}: expected {spec.type}"
         if self._schema.extra_refused:
             return "extra_field", "the record has a field that the stream does not declare"
         return "wrong_type", "a field is given twice, once with a wrong type"
 
-    def _columns(self, records: list[Any], payloads: Sequence[bytes]) -> tuple[dict[str, Column], Faults]:
+    def _columns(self, fields: Sequence[Values], payloads: Sequence[bytes]) -> tuple[dict[str, Column], Faults]:
+        """Columns of each field's values; `payloads`: of the same rows."""
         faults = Faults()
         columns: dict[str, Column] = {}
-        for spec, getter in zip(self._schema.fields, self._getters, strict=True):
-            values: Values = list(map(getter, records))
-            if spec.pan:
-                values = self._tokens(values)
+        for spec, getter, given in zip(self._schema.fields, self._getters, fields, strict=True):
+            values = self._tokens(given) if spec.pan else given
             column = build_column(spec, values, faults, self._digits(getter, payloads))
             reason = self._must.get(spec.name)
             if reason is not None:
@@ -372,16 +392,3 @@ class RecordDecoder:
         fields = sorted(fields, key=len)  # those without a default must come first
         struct = msgspec.defstruct("Record", fields, rename=names, gc=False, forbid_unknown_fields=strict)
         return msgspec.json.Decoder(struct)
-
-
-def _value_fault(kind: Kind, raw: bytes) -> str:
-    """Reason for a value that its type does not take: a number too large, or something else altogether."""
-    if kind in (Kind.FLOAT64, Kind.DECIMAL) and raw.lstrip()[:1] in b"-0123456789":
-        return "out_of_range" if kind is Kind.FLOAT64 else "overflow"
-    return "wrong_type"
-
-
-def _texts(column: Column) -> list[str]:
-    """An id or key column as text."""
-    values: list[Any] = column.values.tolist()
-    return values if column.type.kind is Kind.STRING else list(map(str, values))

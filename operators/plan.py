@@ -201,6 +201,11 @@ class Plan(msgspec.Struct, frozen=True):
         return self.calls[0].source if self.calls else self.stream.topic
 
     @property
+    def is_silent(self) -> bool:
+        """Whether nothing is said of each row: it goes to no other stage, and gets no decision."""
+        return self.handoff is None and not self.topics.decisions
+
+    @property
     def timed(self) -> tuple[WaitingOperator, ...]:
         """The steps whose results wait for time."""
         return tuple(step for step in self.steps if isinstance(step, WaitingOperator))

@@ -103,7 +103,9 @@ class StreamSchema(msgspec.Struct, frozen=True):
 
 
 class TopicNames(msgspec.Struct, frozen=True):
-    """The topics a pipeline writes; side outputs (`to:`) by their name. `alerts`, `late`: "" where nothing is timed."""
+    """The topics a pipeline writes; side outputs (`to:`) by their name. `decisions`: "" where none are made; `alerts`,
+    `late`: "" where nothing is timed.
+    """
 
     decisions: str
     dead_letters: str

@@ -14,6 +14,8 @@ __all__ = [
     "build_column",
     "parse_decimal",
     "parse_timestamp",
+    "texts_of",
+    "value_fault",
 ]
 
 import re
@@ -24,6 +26,7 @@ from functools import lru_cache
 from types import NoneType
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -33,6 +36,8 @@ from operators.schema import FieldSpec, Kind
 Values = list[Any]
 Mask = npt.NDArray[np.bool_]
 Digits = Callable[[int], Decimal]  # the digits of a row's number, as written
+
+_json = msgspec.json.Encoder().encode
 
 MINOR_LIMIT = 2**53  # |minor units| of a decimal stay below: exact in a float64 too
 MADE_LIMIT = 2**63  # of one that a stage before has made, which is exact by its digits
@@ -260,3 +265,16 @@ def build_column(spec: FieldSpec, values: Values, faults: Faults, exact: Digits)
         exact: gives the digits of a row's number, for decimals too large to go through a float.
     """
     return _BUILDERS[spec.type.kind](spec, values, faults, exact)
+
+
+def value_fault(kind: Kind, raw: bytes) -> str:
+    """Reason for a value that its type does not take: a number too large, or something else altogether."""
+    if kind in (Kind.FLOAT64, Kind.DECIMAL) and raw.lstrip()[:1] in b"-0123456789":
+        return "out_of_range" if kind is Kind.FLOAT64 else "overflow"
+    return "wrong_type"
+
+
+def texts_of(column: Column) -> list[str]:
+    """An id or key column as text; numbers all at once, in half the time."""
+    values: list[Any] = column.values.tolist()
+    return values if column.type.kind is Kind.STRING or not values else _json(values)[1:-1].decode().split(",")

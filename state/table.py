@@ -124,25 +124,17 @@ class KeyedTable:
 
     def slots(self, tasks: Sequence[TaskSpan], keys: list[str]) -> Slots:
         """Slot of each row's key, int64 (rows,); unknown keys are loaded or created (all fields 0)."""
-        return self._slots(tasks, keys, admits=True)
-
-    def known(self, tasks: Sequence[TaskSpan], keys: list[str]) -> Slots:
-        """The same, but -1 where there is nothing of a key, neither here nor in the store: it is not created."""
-        is_whole = self.loader is None or all(self.loader.is_whole(span.task) for span in tasks)
-        return self._slots(tasks, keys, admits=not is_whole)
-
-    def _slots(self, tasks: Sequence[TaskSpan], keys: list[str], *, admits: bool) -> Slots:
         parts = []
         for span in tasks:
             mine = self._slot_of.setdefault(span.task, {})
             part = keys if len(tasks) == 1 else keys[span.start : span.stop]
             found = np.fromiter(map(mine.get, part, repeat(-1)), np.int64, len(part))
-            if admits and (unknown := (found < 0).nonzero()[0].tolist()):
+            if unknown := (found < 0).nonzero()[0].tolist():
                 self.admit(span.task, [part[i] for i in unknown])
                 found[unknown] = [mine[part[i]] for i in unknown]
             parts.append(found)
         slots = parts[0] if len(parts) == 1 else np.concatenate([*parts, np.empty(0, np.int64)])
-        self.used[slots if admits else slots[slots >= 0]] = self.generation
+        self.used[slots] = self.generation
         return slots
 
     def admit(self, task: int, missing: list[str]) -> None:

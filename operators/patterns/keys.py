@@ -24,6 +24,7 @@ from operators.patterns.sight import ANY, BRITTLE, Sight, columns_of, marked, pa
 from operators.patterns.spec import PatternSpec
 from operators.tables import LookupTable
 from state.errors import RecordError, StateCorruptedError
+from state.known import known as known_rows
 from state.table import KeyedTable
 
 WANTS: Final = "wants"
@@ -120,26 +121,24 @@ class PatternRun:
             known = keys.valid.nonzero()[0]
             spans, values, begins = _spans(batch.tasks, known), values[known], begins[known]
         first = begins.nonzero()[0]
-        begun = table.slots(_spans(spans, first), values[first].tolist())
-        slots = table.known(spans, values.tolist())
-        at = self._wanted(slots, begun)
-        rows, slots = at if known is None else known[at], slots[at]
+        there, slots = known_rows(table, spans, values.tolist(), first.tolist())
+        wanted = self._wanted(slots, slots[np.searchsorted(there, first)])
+        at, slots = there[wanted], slots[wanted]
+        rows = at if known is None else known[at]
         wants = table.rows[slots, table.index(WANTS)].tolist()
         seen = table.rows[slots, table.last_seen].tolist() if self._ttl else [0] * len(slots)
-        bits = packed(batch, patterns.columns, rows).tolist()
+        bits = packed(batch, patterns.columns, rows)
         times, clocks = batch.event_time[rows].tolist(), self._stream[rows].tolist()
         return Looked(rows.tolist(), slots.tolist(), bits, times, clocks, wants, seen)
 
-    def _wanted(self, slots: npt.NDArray[np.int64], begun: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
-        """Which rows are of keys that have runs, or begin some in the batch: what these want is a mark for a moment."""
+    def _wanted(self, slots: npt.NDArray[np.int64], begun: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Which slots' keys have runs, or begin some in the batch: what these want is a mark for a moment."""
         wants = self._table.rows[:, self._table.index(WANTS)]
         before = wants[begun]
         wants[begun] = ANY
-        there = (slots >= 0).nonzero()[0]
-        wanted = wants[slots[there]] != 0
+        wanted: npt.NDArray[np.bool_] = wants[slots] != 0
         wants[begun] = before
-        found: npt.NDArray[np.intp] = there[wanted]
-        return found
+        return wanted
 
     def _last_seen(self, slot: int) -> int:
         return int(self._table.rows[slot, self._table.last_seen]) if self._ttl else 0

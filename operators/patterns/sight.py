@@ -48,12 +48,15 @@ def marked(batch: Batch, columns: Sequence[str], bits: int) -> npt.NDArray[np.bo
     return found
 
 
-def packed(batch: Batch, columns: Sequence[str], rows: npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:
+def packed(batch: Batch, columns: Sequence[str], rows: npt.NDArray[np.intp]) -> list[int]:
     """Of each of `rows`: bit i, whether column i is true, and `ANY`."""
-    found = np.full(len(rows), ANY, np.int64)
+    found = [ANY] * len(rows)
     for first in range(0, len(columns), 8):
-        some = np.array([true_rows(batch.columns[name])[rows] for name in columns[first : first + 8]])
-        found |= np.packbits(some, axis=0, bitorder="little")[0].astype(np.int64) << first
+        some = np.empty((min(8, len(columns) - first), len(rows)), np.bool_)
+        for place, name in zip(some, columns[first : first + 8], strict=True):
+            place[:] = true_rows(batch.columns[name])[rows]
+        octets = np.packbits(some, axis=0, bitorder="little")[0].tolist()
+        found = [bits | octet << first for bits, octet in zip(found, octets, strict=True)]
     return found
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from operators.batch import Batch, Column, Emitted
 from operators.event_values import column_of
@@ -55,19 +56,19 @@ class _Statement:
     def tellings(self, batch: Batch, said: Mapping[str, list[Emitted]]) -> list[Telling]:
         """Its records; `said`: what timed operators say, by name."""
         source, spec = self._spec.source, self._spec
+        told: list[Emitted] | None = None
         if isinstance(source, Pairs):
             told = said.get(source.name, [])
             if not told:
                 return []
             relation = Relation(np.arange(len(told)), _paired(source, told))
-            at, keys = [(one.row, one.task) for one in told], [batch.keys[one.row] for one in told]
+            keys = [batch.keys[one.row] for one in told]
         elif isinstance(source, Windows | Seen):
             told = said.get(source.name if isinstance(source, Seen) else source.timed[0], [])
             if not told:
                 return []
             columns = _seen(source, told) if isinstance(source, Seen) else _results(source, told, said)
             relation = Relation(np.arange(len(told)), columns)
-            at = [(one.row, one.task) for one in told]
             keys = list(map(_text, _listed(relation.columns[spec.key]))) if spec.key else [one.key for one in told]
         else:
             if self._reader is not None:
@@ -79,13 +80,14 @@ class _Statement:
                 relation = Relation(ends, columns)
             if not len(relation.places):
                 return []
-            at, keys = _places(batch), batch.keys
+            keys = batch.keys
         found = self._ran(relation)
+        places = found.places.tolist()
+        at = _places(batch, found.places) if told is None else [(told[i].row, told[i].task) for i in places]
         texts = self._encoder.encode([found.columns[key] for _, key in spec.columns])
         return [
             Telling(row, task, spec.name, keys[place].encode(*_TEXT), text, False, spec.topic)
-            for place, text in zip(found.places.tolist(), texts, strict=True)
-            for row, task in (at[place],)
+            for (row, task), place, text in zip(at, places, texts, strict=True)
         ]
 
     def _ran(self, relation: Relation) -> Relation:
@@ -106,9 +108,10 @@ class _Statement:
         return True
 
 
-def _places(batch: Batch) -> list[tuple[int, int]]:
-    """(row, task) of each row."""
-    return [(row, span.task) for span in batch.tasks for row in range(span.start, span.stop)]
+def _places(batch: Batch, rows: npt.NDArray[np.intp]) -> list[tuple[int, int]]:
+    """(row, task) of each of `rows`."""
+    spans = np.searchsorted([span.stop for span in batch.tasks], rows, side="right").tolist()
+    return [(row, batch.tasks[span].task) for row, span in zip(rows.tolist(), spans, strict=True)]
 
 
 def _listed(column: Column) -> list[Any]:

@@ -15,7 +15,7 @@ from operators.batch import Batch, Column
 from operators.event_values import column_of
 from operators.operator import BOOL, INT64, STRING, Operator, OperatorContext, OutputField
 from operators.plan import STREAM
-from operators.schema import DataType
+from operators.schema import DataType, Kind
 from operators.statements.chain import Chain, Relation
 from operators.statements.spec import Input, Rows, Step, Union
 
@@ -80,7 +80,21 @@ def key_texts(columns: Sequence[Column], size: int) -> list[str]:
     if not columns:
         return ["[]"] * size
     lists = [_values(column) for column in columns]
+    if len(lists) == 1 and (texts := _quoted(columns[0], lists[0])) is not None:
+        return texts
     return [_encode(row).decode() for row in zip(*lists, strict=True)]
+
+
+def _quoted(column: Column, values: list[Any]) -> list[str] | None:
+    """What `key_texts` says of one column of texts that JSON writes as they are, all at once; None: some are not so, or
+    have blanks.
+    """
+    if column.type.kind is not Kind.STRING or column.valid is not None:
+        return None
+    joined = " ".join(values)
+    if not joined.isprintable() or '"' in joined or "\\" in joined or joined.count(" ") != len(values) - 1:
+        return None
+    return ('["' + joined.replace(" ", '"] ["') + '"]').split(" ")
 
 
 def shorter(text: str) -> str:

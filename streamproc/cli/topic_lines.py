@@ -30,7 +30,7 @@ def topic_lines(topic: str, plans: Sequence[Plan]) -> tuple[str, Lines]:
     plan = plans[-1]
     topics = plan.topics
     known: dict[str, tuple[str, Lines]] = {
-        "decisions": (topics.decisions, _values),
+        **({"decisions": (topics.decisions, _values)} if topics.decisions else {}),
         "dead_letters": (topics.dead_letters, _values),
         "journal": (topics.journal, _journal),
         "features": (topics.journal, _Features(plan)),

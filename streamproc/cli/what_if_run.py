@@ -58,11 +58,13 @@ async def what_if(plans: Sequence[Plan], asked: Asked, answering: Answering, dir
         directory: for copies of checkpoints.
 
     Raises:
-        ConfigError: nothing was decided then, a stage before the last one has changed, a checkpoint is of no use.
+        ConfigError: nothing is, or was, decided, a stage before the last one has changed, a checkpoint is of no use.
         BlobStoreError: the checkpoints' store cannot be asked.
         EventLogError: the log failed, or has no longer what is needed.
     """
     plan = plans[-1]
+    if plan.is_silent:
+        raise ConfigError(f"the pipeline {plan.pipeline} decides nothing: it only has SQL statements")
     schemas = await asyncio.to_thread(schema_caches, plan.streams, SystemClock())
     async with AsyncExitStack() as stack:
         log = prepared_log(open_log(asked.log), plan.streams, schemas)

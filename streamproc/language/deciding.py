@@ -18,6 +18,9 @@ from streamproc.language.items import ScoreItem, reads
 from streamproc.language.model import Model, Pipeline, Stream
 from streamproc.language.problems import Problems, nearest
 
+NO_DECISION = "none"
+"""The action of rows that get no decision."""
+
 
 def scores_and_rules(pipeline: Pipeline, stream: Stream, draft: Draft, problems: Problems) -> None:
     """Models, rules, and the short names `score` and `risk_tier` where something reads them."""
@@ -52,7 +55,9 @@ def check_include(pipeline: Pipeline, scope: dict[str, OutputField], named: set[
 
 
 def decision_spec(pipeline: Pipeline, scope: dict[str, OutputField]) -> DecisionSpec:
-    """How rules become one action."""
+    """How rules become one action; where nothing is decided, the one there is says so."""
+    if not pipeline.topics.decisions:
+        return DecisionSpec((NO_DECISION,), NO_DECISION)
     name = next(iter(pipeline.models), None)
     return DecisionSpec(
         severity=pipeline.decision.severity,

@@ -187,6 +187,8 @@ def window_text(feature: WindowFeature) -> str:
 
 
 def _rules(plan: Plan) -> list[str]:
+    if plan.is_silent:
+        return ["no decisions: SQL statements are all that it is for"]
     lines = []
     for rule in plan.rules:
         marks = [mark for mark, on in (("shadow", rule.shadow), ("final", rule.final)) if on]

@@ -147,6 +147,7 @@ def decision_fingerprint(pipeline: Pipeline, table_digests: Mapping[str, str], m
         "rules": [[r.id, r.when.sql, r.then, r.reason, r.final, r.mode, r.to] for r in pipeline.rules],
         "decision": [decision.severity, decision.otherwise, decision.include],
         **({"deadline": pipeline.deadline} if pipeline.deadline else {}),
+        **({} if pipeline.topics.decisions else {"decides": False}),
         "tables": dict(table_digests),
         "models": {
             name: [model_digests[name], list(model.features), model.tiers]

@@ -12,7 +12,7 @@ from state.errors import ConfigError, Place
 from streamproc.language.expression import Expr, parse
 from streamproc.language.load_models import item_places, read_model
 from streamproc.language.load_stages import read_stages
-from streamproc.language.load_statements import check_statements
+from streamproc.language.load_statements import check_statements, has_statements_alone
 from streamproc.language.load_streams import read_streams, read_tables
 from streamproc.language.load_timed import check_alerts
 from streamproc.language.model import (
@@ -87,7 +87,9 @@ def read_pipeline(content: str, file: str) -> Pipeline:
     models = {key: read_model(section) for key, section in top.subsections("models", "model")}
     decision = _decision(top)
     rules = _rules(top, decision) + _without_score(models, decision, top.problems)
-    topics, places = _topics(top, name, timed=any(stage.told for stage in stages))
+    asked = bool(rules or operators) or "decision" in top or "deadline" in top
+    decides, timed = asked or not has_statements_alone(stages), any(stage.told for stage in stages)
+    topics, places = _topics(top, name, timed=timed, decides=decides)
     _check_topics(name, streams, stages, topics, rules, places=places, problems=problems)
     check_alerts(stages, problems)
     check_statements(stages, problems)
@@ -262,10 +264,13 @@ def _check_topics(
         uses.setdefault(topic, f"the statement {entry.name}'s")
 
 
-def _topics(top: Section, pipeline: str, *, timed: bool) -> tuple[Topics, dict[str, Place]]:
-    """The topics and their places. Those of alerts and late rows are there where something is `timed`."""
+def _topics(top: Section, pipeline: str, *, timed: bool, decides: bool) -> tuple[Topics, dict[str, Place]]:
+    """The topics and their places. Those of alerts and late rows are there where something is `timed`; that of
+    decisions where some are made, or it is named.
+    """
     section = Section(top.node("topics") or _NOTHING, "topics", top.problems)
     kinds = ("decisions", "dead_letters", "journal", *(("alerts", "late") if timed else ()))
-    found = Topics(**{kind: section.get(kind, topic_name, f"{pipeline}.{kind}") for kind in kinds})
+    usual = {kind: f"{pipeline}.{kind}" for kind in kinds} | ({} if decides else {"decisions": ""})
+    found = Topics(**{kind: section.get(kind, topic_name, usual[kind]) for kind in kinds})
     section.close()
     return found, {kind: getattr(section.node(kind), "place", top.key_place("streams")) for kind in kinds}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["check_statements", "read_statements"]
+__all__ = ["check_statements", "has_statements_alone", "read_statements"]
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from streamproc.language.model import SqlEntry, Stage
 from streamproc.language.problems import Problems
@@ -46,6 +46,12 @@ def _statement(name: str, node: Node, stage: Section) -> SqlEntry | None:
 def _entry(name: str, node: Scalar, topic: str) -> SqlEntry:
     text(node)
     return SqlEntry(name, node.written, node.body, topic, node.place)
+
+
+def has_statements_alone(stages: Sequence[Stage]) -> bool:
+    """Whether statements are all that stages are for."""
+    others = any(stage.features or stage.timed or stage.patterns for stage in stages)
+    return not others and any(stage.statements for stage in stages)
 
 
 def check_statements(stages: Iterable[Stage], problems: Problems) -> None:

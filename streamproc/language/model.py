@@ -325,7 +325,7 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 class Topics(msgspec.Struct, frozen=True):
-    """Output topics; `<pipeline>.<name>` unless given."""
+    """Output topics; `<pipeline>.<name>` unless given. `decisions`: "" where none are made."""
 
     decisions: str
     dead_letters: str

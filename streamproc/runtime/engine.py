@@ -374,7 +374,7 @@ class Engine:
 
     def _in_place(self, rows: Rows) -> Rows:
         """Refuse rows whose key does not belong into their partition; a key is looked at when it is first seen."""
-        if not self.partitions or self._pan_keyed:
+        if self.partitions <= 1 or self._pan_keyed:
             return rows
         astray: list[int] = []
         for span in rows.spans:

@@ -81,7 +81,8 @@ class OutputEncoder:
         now_ms: int, partitions: int,
     ) -> Computed:  # fmt: skip
         """Everything one transaction appends, and where its tasks stand then; `partitions`: of what is handed on."""
-        arrays = self._block.arrays(self._named(judged), judged.decided, judged.batch.columns)
+        silent = self._plan.is_silent
+        arrays = None if silent else self._block.arrays(self._named(judged), judged.decided, judged.batch.columns)
         handed = self.texts(judged)
         texts = handed.texts
         merged = judged.merged
@@ -94,7 +95,7 @@ class OutputEncoder:
             refused = [letter for letter in judged.rows.refused if letter.task == task.task]
             entry, block = self._entry(task_input, task, shared, span, refused)
             headers, chain = encode_entry(entry, task.computed.chain)
-            if span.stop > span.start and self._handoff is None:
+            if span.stop > span.start and self._handoff is None and not silent:
                 computed.outputs += self._decided(shared, span, now_ms)
             refused = [*refused, *(letter for letter in judged.all_rows.given_up if letter.task == task.task)]
             if refused:
@@ -149,8 +150,10 @@ class OutputEncoder:
     # ---- parts
 
     def texts(self, judged: Judged) -> HandedOn:
-        """The JSON of each row, duplicates in their places; no routes where decisions are made."""
+        """The JSON of each row, duplicates in their places; no routes where decisions are made; none if silent."""
         batch, rows = judged.batch, judged.rows
+        if self._plan.is_silent:
+            return HandedOn([], [])
         if self._handoff is not None and self._plan.handoff is not None:
             return self._handoff.encode(
                 rows.ids, rows.columns, batch.columns, fresh=judged.fresh, digests=rows.digests(), values=rows.values,
@@ -218,7 +221,7 @@ class OutputEncoder:
         start, stop = span.start, span.stop
         if judged.batch.size < judged.rows.size:  # there are duplicates
             start, stop = np.searchsorted(judged.fresh, (start, stop)).tolist()
-        if stop > start:
+        if stop > start and shared.arrays is not None:
             block = self._block.encode(shared.arrays, start, stop)
         ranges = task_input.ranges
         said = self._said(task.task, shared, span, ranges)
@@ -324,11 +327,13 @@ class _Said(NamedTuple):
 
 
 class _Shared(NamedTuple):
-    """What all tasks of a transaction share: one text a row; the batch as Arrow's columns and as exact rows."""
+    """What all tasks of a transaction share: one text a row; the batch as Arrow's columns and as exact rows. Where
+    nothing is said of each row, there are neither texts nor columns.
+    """
 
     judged: Judged
     texts: list[bytes]
-    arrays: Prepared
+    arrays: Prepared | None
     exact: npt.NDArray[np.int64]
 
 

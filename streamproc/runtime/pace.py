@@ -5,6 +5,9 @@ still while a backlog waits. One that is not had better wait for the commit, els
 unless computing is the longer part of a transaction: what is computed during the commit then keeps nobody waiting who
 comes after it. So it is computed ahead once what waits is half as much work as a commit lasts.
 
+Who waits for a full batch need not wait long. Where the log takes longer to commit it they wait for the log: larger
+batches cost them little then, and share its round trips among more rows (decision 17).
+
 Pure: it is told what was measured.
 """
 
@@ -23,6 +26,7 @@ _ROWS_TELLING = 64
 _ROWS_WHEN_BAD = 16
 _SMOOTHING = 0.2
 _SHARE = 0.5
+_TIMES_MAX = 5
 
 
 class Pace:
@@ -31,7 +35,7 @@ class Pace:
     def __init__(self, work_ms: float, rows_max: int, stages: int) -> None:
         self._work_s, self._stages = work_ms / 1000, stages
         self._max = self._cap = rows_max
-        self._row_s = self._batch_rows = self._batch_s = self._commit_s = 0.0
+        self._row_s = self._batch_rows = self._batch_s = self._commit_s = self._waited_s = 0.0
 
     def computed(self, rows: int, seconds: float) -> None:
         """Rows of all stages were computed in so much processor time; small batches say little of a full one's rows."""
@@ -47,14 +51,23 @@ class Pace:
         elif isinstance(error, BatchTooLargeError):
             self._max = self._cap = error.rows
 
-    def committed(self, seconds: float, *, at_most: bool) -> None:
-        """A transaction took so long, or so long `at_most`: nobody looked before."""
+    def committed(self, seconds: float, *, busy: float, at_most: bool) -> None:
+        """A transaction took so long, or so long `at_most`: nobody looked before; `busy`: computing the next batch."""
+        self._waited_s = _smooth(self._waited_s, seconds - busy)
         if not at_most or seconds < self._commit_s:
             self._commit_s = _smooth(self._commit_s, seconds)
 
     def full(self, *, through_all: bool) -> int:
         """Rows of a full batch; `through_all`: each goes through all stages in it."""
-        rows = max(_ROWS_MIN * self._stages, int(self._work_s / self._row_s)) if self._row_s else _ROWS_FIRST
+        return self._rows(self._work_s, through_all=through_all)
+
+    def largest(self, *, through_all: bool) -> int:
+        """Rows that a batch may take: of so much work as transactions are waited for, five times a full one at most."""
+        work_s = min(max(self._work_s, self._waited_s), _TIMES_MAX * self._work_s)
+        return self._rows(work_s, through_all=through_all)
+
+    def _rows(self, work_s: float, *, through_all: bool) -> int:
+        rows = max(_ROWS_MIN * self._stages, int(work_s / self._row_s)) if self._row_s else _ROWS_FIRST
         return min(self._cap, rows // self._stages if through_all else rows)
 
     def ahead(self, *, through_all: bool) -> int:

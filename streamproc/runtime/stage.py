@@ -112,7 +112,9 @@ class Stage:
         )  # fmt: skip
         self.restorer = Restorer(self._recovery, parts.states, clock, restored=restored, failed=failed, others=others)
         self._event_times = {stream.topic: EventTimes(decoder, stream) for decoder, stream in parts.engine.decoders}
-        self._handed_to: deque[list[TopicPartition]] = deque(maxlen=_BATCHES_ALIKE)
+        sent = parts.plan.handoff.topics if parts.plan.handoff else ()
+        self._now_and_then = {*sent, *(statement.topic for statement in parts.plan.statements)}
+        self._written: deque[list[TopicPartition]] = deque(maxlen=_BATCHES_ALIKE)
         self._damage: StateCorruptedError | None = None
         self._logger = structlog.get_logger("worker").bind(worker=settings.index)
 
@@ -195,25 +197,25 @@ class Stage:
             raise
         for source, head in computed.heads.items():
             self.tasks[source].computed = head
-        if self.plan.handoff is not None:
-            self._handed_to.append([out.tp for out in computed.outputs if out.tp.topic in self.plan.handoff.topics])
+        if self._now_and_then:
+            self._written.append([out.tp for out in computed.outputs if out.tp.topic in self._now_and_then])
         return Part(self, computed)
 
     def expected(self, sources: Sequence[TopicPartition]) -> list[TopicPartition]:
         """What a transaction over records of these will write to, as far as that is known in advance.
 
-        Rows are handed on to the partitions that those before them went to, more or less.
+        Rows that are handed on, and those of statements, go to the partitions that those before went to, more or less.
         """
-        topics = (
-            [self.plan.topics.journal] if self.plan.handoff else [self.plan.topics.decisions, self.plan.topics.journal]
-        )
+        decides = not (self.plan.handoff or self.plan.is_silent)
+        topics = [*([self.plan.topics.decisions] if decides else []), self.plan.topics.journal]
         own = [TopicPartition(topic, source.partition) for topic in topics for source in sources]
-        return own + sorted(self.handed_to) if own else own
+        return own + sorted({tp for tps in self._written for tp in tps}) if own else own
 
     @property
     def handed_to(self) -> frozenset[TopicPartition]:
         """The partitions of the next stage that the last batches were handed on to."""
-        return frozenset(tp for tps in self._handed_to for tp in tps)
+        topics = self.plan.handoff.topics if self.plan.handoff else ()
+        return frozenset(tp for tps in self._written for tp in tps if tp.topic in topics)
 
     def seal(self) -> None:
         """What was computed is in flight: the next batch may be computed on top of it."""

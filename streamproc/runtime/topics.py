@@ -74,4 +74,5 @@ def _names(plan: Plan) -> list[str]:
     sources = [*(call.source for call in plan.calls), *(stream.topic for stream in plan.streams)]
     timed = (topics.alerts, topics.late) if topics.alerts else ()
     written = (*topics.side.values(), *timed, *(statement.topic for statement in plan.statements))
-    return [*sources, topics.decisions, topics.dead_letters, topics.journal, *written]
+    decided = (topics.decisions,) if topics.decisions else ()
+    return [*sources, *decided, topics.dead_letters, topics.journal, *written]

@@ -121,7 +121,7 @@ class TransactionProtocol:
             assert writer is not None, "open() first"
             self._at(5)
             if not self._begun:
-                await writer.begin()
+                await writer.begin([output.tp for output in outputs], membership)
             self._begun = False
             await writer.append(outputs)
         finally:

@@ -79,9 +79,9 @@ class Worker:
         self._queue = self._made_queue()
         self._collector = Collector(self._reader, 2 * settings.batch_rows_max, self._queue)
         self._clocks = Clocks(log, self._reader, clock, self._stages)
-        self._protocol = TransactionProtocol(lambda: log.writer(name), clock, probe)
+        self._protocol, self._patience = TransactionProtocol(lambda: log.writer(name), clock, probe), Patience(clock)
+        self._probe, self._notes, self._care = probe, notes, Care(orders)
         self._pace = Pace(settings.batch_ms, settings.batch_rows_max, len(self._stages))
-        self._probe, self._notes, self._care, self._patience = probe, notes, Care(orders), Patience(clock)
         self._shortcut = Shortcut(
             self._stages, self._reader, self._collector, self._progress, self._care, place=self._protocol.place,
             skip=reader.skip,
@@ -204,8 +204,8 @@ class Worker:
         """The next batch, computed; None if nothing is to be decided, or not so (`_again`)."""
         if self._probe is not None:
             self._probe(1)
-        rows = self._care.rows(self._queue, self._full, self._inputs)
-        taken = task_inputs(self._queue.take(rows), self._inputs)
+        rows = self._pace.largest(through_all=self._shortcut.is_open)
+        taken = task_inputs(self._queue.take(self._care.rows(self._queue, rows, self._inputs)), self._inputs)
         inputs = sorted([*taken, *self._clocks.take()], key=lambda one: one.source)
         return self._compute(inputs) if inputs else None  # 2-4
 
@@ -235,7 +235,7 @@ class Worker:
 
     async def _transact(self, parts: list[Part], membership: Membership) -> None:
         """Steps 5-8, and meanwhile steps 1-4 of the next batch if it is full."""
-        started = self._clock.monotonic()
+        started, busy = self._clock.monotonic(), 0.0
         offsets = {tp: offset for part in parts for tp, offset in part.offsets(self._queue.reached).items()}
         outputs = [output for part in parts for output in part.computed.outputs]
         run = self._protocol.start(outputs, offsets, membership)  # 5-7
@@ -246,12 +246,15 @@ class Worker:
                 await self._protocol.sent()
                 for stage in self._stages:
                     stage.seal()
+                begun = self._clock.monotonic()
                 self._ahead = self._next()
+                busy = self._clock.monotonic() - begun
                 self._metrics.batches_ahead.inc(self._ahead is not None)
             looked = self._clock.monotonic()
             await self._collector.during(run)
             now = self._clock.monotonic()
-            self._pace.committed(now - started, at_most=is_ahead and now - looked < _PROMPT_SECONDS)
+            at_most = is_ahead and now - looked < _PROMPT_SECONDS
+            self._pace.committed(now - started, busy=busy, at_most=at_most)
             ends: dict[TopicPartition, int] | None = run.result()
         except FencedError:
             raise
@@ -321,10 +324,8 @@ class Worker:
                 self._reader.pause(tp)  # its records must not be taken the moment it goes live, from far ahead
 
     async def _start(self) -> bool:
-        plans = [stage.plan for stage in self._stages]
-        partitions = await prepare_topics(
-            self._log, *plans, replay_horizon_ms=self._settings.replay_horizon_ms, warns=self._settings.index == 0
-        )
+        plans, horizon = [stage.plan for stage in self._stages], self._settings.replay_horizon_ms
+        partitions = await prepare_topics(self._log, *plans, replay_horizon_ms=horizon, warns=self._settings.index == 0)
         for stage in self._stages:
             stage.share(partitions)
         sources = [stage.source for stage in self._stages[:-1]]
@@ -361,8 +362,7 @@ class Worker:
         self._metrics.restored_tasks.labels(stage).inc()
         for tp in task.inputs:
             self._reader.resume(tp, task.position_of(tp))
-        topic, number = task.source
-        self._logger.info("task restored", topic=topic, task=number, position=task.position, sequence=task.sequence)
+        self._logger.info("task restored", **task.named, position=task.position, sequence=task.sequence)
         if self.ready:
             self._logger.info("ready", tasks=sorted({task.task for task in self._tasks.values()}))
 

@@ -16,7 +16,7 @@ def pace(rows: int = 0, batch_s: float = 0.0, commit_s: float = 0.0, stages: int
     if rows:
         found.computed(rows, batch_s)
     if commit_s:
-        found.committed(commit_s, at_most=False)
+        found.committed(commit_s, busy=0.0, at_most=False)
     return found
 
 
@@ -54,14 +54,25 @@ def test_a_full_batch_is_so_much_work_as_is_set() -> None:
 
 def test_a_commit_that_nobody_looked_at_was_so_long_at_most() -> None:
     told = pace(20, 0.010, 0.005)
-    told.committed(0.1, at_most=True)
+    told.committed(0.1, busy=0.0, at_most=True)
     assert told.ahead(through_all=False) == 5
     for _ in range(50):
-        told.committed(0.003, at_most=True)
+        told.committed(0.003, busy=0.0, at_most=True)
     assert told.ahead(through_all=False) == 4  # a little above 3
     for _ in range(50):
-        told.committed(0.010, at_most=False)
+        told.committed(0.010, busy=0.0, at_most=False)
     assert told.ahead(through_all=False) == 10
+
+
+def test_a_slow_log_is_shared_by_more_rows() -> None:
+    told = pace(4000, 0.008)  # 2 us a row
+    for seconds, busy, rows in ((0.005, 0.0, 5000), (0.012, 0.0, 6000), (0.112, 0.1, 6000), (1.0, 0.0, 8192)):
+        for _ in range(80):
+            told.committed(seconds, busy=busy, at_most=False)
+        assert told.largest(through_all=False) == pytest.approx(rows, abs=2)
+        assert told.full(through_all=False) == 5000
+    slow = pace(4000, 0.04, 1.0)  # 10 us a row
+    assert slow.largest(through_all=False) == pytest.approx(5000, abs=1)  # five times 10 ms
 
 
 def test_after_a_failure_batches_are_smaller_and_grow_again() -> None:

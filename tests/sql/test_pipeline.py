@@ -75,6 +75,27 @@ WINDOWS = {
 }
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        "features: {large: amount > 100}",
+        "patterns: {two: \"PATTERN (A B) WITHIN INTERVAL '1' MINUTE DEFINE A AS amount > 1, B AS amount > 2\"}",
+        "windows: {spent: {tumble: 1m, aggregates: [count]}}",
+        "rules: [{id: large, when: amount > 100, then: review}]",
+        "decision: {severity: [decline, approve]}",
+        "deadline: 1s",
+        "topics: {decisions: decided}",
+    ],
+)
+def test_who_has_statements_alone_decides_nothing(more: str) -> None:
+    text = pipeline(one=STATELESS["select"])
+    (silent,), (deciding,) = plans_of(text), plans_of(f"{text}{more}\n")
+    assert (silent.is_silent, deciding.is_silent) == (True, False)
+    assert silent.decision_fingerprint != deciding.decision_fingerprint
+    assert silent.topics.decisions == ""
+    assert deciding.topics.decisions in ("shop.decisions", "decided")
+
+
 @pytest.mark.parametrize("sql", STATELESS.values(), ids=STATELESS)
 def test_rows_come_as_they_do_of_a_table(sql: str, tmp_path: Path) -> None:
     files = {"payments": write(tmp_path, "payments", rows())}

@@ -186,7 +186,7 @@ class _Stage:
         if plan.handoff is not None:
             kinds = Units(f"encode:{self._types[name].kind}" for name in plan.handoff.columns)
             yield self._part("hop", "", _count(len(plan.handoff.columns), "column"), {"handoff": 1, **kinds})
-        else:
+        elif not plan.is_silent:
             yield self._part(
                 "decide", "", _count(len(plan.rules), "rule"), {"decide": 1, "decide:rule": len(plan.rules)}
             )
