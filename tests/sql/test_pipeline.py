@@ -449,6 +449,7 @@ NAMES = {
     "sql: {decisions: SELECT 1 FROM payments}": "sql decisions: another topic is called so",
     "sql: {a: {statment: SELECT 1 FROM payments}}": "unknown key 'statment' in sql a (did you mean statement?)",
     "sql: {payments: SELECT 1 FROM payments}": "sql payments: shop.payments is the stream's topic (choose",
+    "rules: [{id: big, when: amount > 5, then: review, reason: big}]\n"
     "sql: {a: {statement: SELECT 1 FROM payments, topic: shop.decisions}}": "shop.decisions is the decisions topic",
 }
 
