@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from streamproc.cli.labelled import Labels
     from streamproc.language.model import Model, Pipeline
 
-LABEL_AT = "label_at"
-
 
 def need_libraries(algorithm: str) -> None:
     """Refuse to begin without the extra `streamproc[train]`."""
@@ -146,7 +144,8 @@ def _read(plans: Sequence[Plan], inputs: Sequence[str], labels: Labels | None) -
 
 
 def _labels(first: Plan, card: str | None, where: Where) -> Labels:
-    from streamproc.cli.labelled import Labels, read_labels
+    from streamproc.cli.labelled import Labels
+    from streamproc.cli.labels_file import LABEL_AT, read_labels
 
     key = _card_of(first, card)
     refuse_unless(
@@ -162,7 +161,7 @@ def _labels(first: Plan, card: str | None, where: Where) -> Labels:
     if where.file is None:
         return Labels(where.label, key)
     name = first.stream.field(first.stream.id).source
-    apart = read_labels(where.file, name, where.label, LABEL_AT, others_legitimate=where.others_legitimate)
+    apart = read_labels(where.file, name, where.label, others_legitimate=where.others_legitimate)
     if not apart.timed:
         tell(f"{where.file.name} has no {LABEL_AT}: each label counts as known the label delay after its payment")
     return Labels(where.label, key, apart)

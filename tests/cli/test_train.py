@@ -234,6 +234,7 @@ def test_wrong_labels_apart_are_refused(cli: Cli, folder: Path) -> None:
         ("id,is_fraud,label_at\np1,1,2026-01-01T00:00:00Z\np2,1,\n", "labels.csv:2: a label has no label_at"),
         ("id,is_fraud,label_at\np1,1,\np2,1,2026-01-01T00:00:00Z\n", "labels.csv:2: a label has no label_at"),
         ("id,fraud,label_at\n", "there is no column 'is_fraud' of labels"),
+        ("is_fraud,label_at\n1,2026-01-01T00:00:00Z\n", "there is no column 'id'"),
         ("id,is_fraud,label_at\np1,1,soon\n", "labels.csv:1: a label has no label_at"),
         ("id,is_fraud,label_at\np1,9,2026-01-01T00:00:00Z\n", "labels.csv:1: the label is_fraud is neither"),
         ("id,is_fraud,label_at\nx,1,2026-01-01T00:00:00Z\n", "no payment has a label in the file of labels"),
