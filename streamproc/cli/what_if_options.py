@@ -78,7 +78,7 @@ class Answer(msgspec.Struct, frozen=True):
         return said + _warning(self.tasks)
 
     def _table(self) -> str:
-        labelled = any(one.frauds or one.legitimate for one in self.moves)
+        labelled = any(one.frauds is not None for one in self.moves)
         header = ["then", "now", "payments", *(["frauds", "legitimate"] if labelled else []), "value"]
         rows = [
             [one.before, one.after, one.payments, *([one.frauds, one.legitimate] if labelled else []),
