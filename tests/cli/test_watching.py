@@ -25,7 +25,7 @@ from streamproc.cli.watching import Wanted, opened
 from streamproc.eventlog.contract import OutputRecords, TopicPartition
 from streamproc.services.watching.blocks import BlockReader
 from streamproc.services.watching.follow import Label
-from tests.cli.conftest import Cli, done, journal, start
+from tests.cli.conftest import Cli, finish, journal, start
 from tests.models.registered import by_hand, register
 
 PIPELINE = """\
@@ -116,7 +116,8 @@ def decided(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for first, part in ((True, ROWS[:half]), (False, ROWS[half:])):
         feed(folder, "payments", [paid(row) for row in part])
         feed(folder, "labels", [row for row in LABELS if (row["label_at"] < ROWS[half]["at"]) == first])
-        done("run", folder / "shop.yaml", "--log", f"file:{folder}/log", "--until-end", "--state", folder / "state")
+        done = finish("run", folder / "shop.yaml", "--log", f"file:{folder}/log", "--until-end")
+        assert done.code == 0, done.err
         if first:
             shutil.copytree(folder / "log", folder / "half")
     write(folder / "labels.ndjson", LABELS)
@@ -125,7 +126,8 @@ def decided(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def feed(folder: Path, stream: str, rows: list[dict[str, Any]]) -> None:
     file = write(folder / f"{stream}.ndjson", rows)
-    done("feed", stream, file, "--pipeline", folder / "shop.yaml", "--log", f"file:{folder}/log")
+    done = finish("feed", stream, file, "--pipeline", folder / "shop.yaml", "--log", f"file:{folder}/log")
+    assert done.code == 0, done.err
 
 
 def reports(cli: Cli, folder: Path, into: Path, *more: object, log: str = "log", code: int = 0) -> str:

@@ -26,7 +26,7 @@ DELAY = 2 * DAY_MS
 NAMES = ("amount", "count")
 CHANCE = np.random.default_rng(5)
 KNOWN = {
-    1: Known(50.0, {"amount": bins_of(CHANCE.normal(size=900)), "score": bins_of(CHANCE.uniform(0, 100, 900))}),
+    1: Known(50.0, {"score": bins_of(CHANCE.uniform(0, 100, 900)), "amount": bins_of(CHANCE.normal(size=900))}),
     2: Known(70.0, {"count": bins_of(CHANCE.poisson(3, 700).astype(float))}),
     3: Known(why="gone"),
 }
@@ -369,3 +369,26 @@ def test_blocks_with_other_features_are_counted_apart() -> None:
     drift = {one.name: one for one in watch.standing().versions[0].drift}
     known = [math.nan if p["amount"] is None else p["amount"] for p in some[:100] if p["version"] == 1]
     assert drift["amount"] == drift_of("amount", KNOWN[1].baseline["amount"], np.array(known))
+
+
+def test_standing_tells_overdue_labels_by_the_stream_and_drift_of_the_newest_day_that_is_over() -> None:
+    some = payments(900, 4)
+    found = watched(some).standing()
+    now = max(one["time"] for one in some)
+    assert found.overdue == sum(one["known"] is None and one["time"] < now - DELAY for one in some)
+    over = [one for one in some if one["version"] == 1 and one["time"] // DAY_MS == now // DAY_MS - 1]
+    column = np.array([math.nan if one["amount"] is None else one["amount"] for one in over])
+    drift = {one.name: one for one in found.versions[0].drift}
+    assert drift["amount"] == drift_of("amount", KNOWN[1].baseline["amount"], column)
+    assert [one.index for one in found.versions[0].drift] == sorted((one.index for one in drift.values()), reverse=True)
+
+
+@pytest.mark.parametrize(("split", "champion"), [(lambda n: 1 + (n % 3 > 0), 2), (lambda n: 1 + n % 2, 1)])
+def test_versions_are_compared_with_the_one_that_decided_most_at_equal_numbers_the_lower(
+    split: Any, champion: int
+) -> None:
+    some = [{**one, "score": one["score"] or 1.0, "version": split(one["id"])} for one in payments(400, 2)]
+    others = {1, 2, 3} - {champion}
+    assert [(one.version, one.against) for one in watched(some).standing().comparisons] == [
+        (version, champion) for version in sorted(others)
+    ]
