@@ -95,3 +95,7 @@ class Decisions(msgspec.Struct, frozen=True):
     def history(self) -> History:
         """As the metrics of training take them; without features."""
         return History((), np.empty((len(self.rows), 0), np.float32), self.labels, self.times, self.cards)
+
+    def labelled_before(self, at: int) -> Decisions:
+        """Labels of payments since then (ms) are not known."""
+        return msgspec.structs.replace(self, labels=np.where(self.times >= at, np.int8(-1), self.labels))

@@ -14,15 +14,15 @@ from models.evaluation.decisions import Decisions
 
 
 class Moved(msgspec.Struct, frozen=True):
-    """Payments that one action got before and another one after."""
+    """Payments that one action got before and another one after. None: of no payment at all a label is known."""
 
     before: str
     after: str
     payments: int
-    frauds: int
-    legitimate: int
+    frauds: int | None
+    legitimate: int | None
     value: float
-    fraud_value: float
+    fraud_value: float | None
 
 
 class Differences(msgspec.Struct, frozen=True):
@@ -58,6 +58,7 @@ def differences(before: Decisions, after: Decisions) -> Differences:
     names = joined_actions(before.actions, after.actions)
     was = np.array([names.index(name) for name in before.actions], np.int64)[before.action[one]]
     becomes = np.array([names.index(name) for name in after.actions], np.int64)[after.action[other]]
+    known = bool((before.labels >= 0).any())
     moves = []
     for pair in np.unique((was * len(names) + becomes)[was != becomes]).tolist():
         old, new = divmod(pair, len(names))
@@ -65,8 +66,9 @@ def differences(before: Decisions, after: Decisions) -> Differences:
         labels, amounts = before.labels[rows], np.nan_to_num(before.amounts[rows])
         moves.append(
             Moved(
-                names[old], names[new], len(rows), int((labels == 1).sum()), int((labels == 0).sum()),
-                float(amounts.sum()), float(amounts[labels == 1].sum()),
+                names[old], names[new], len(rows), int((labels == 1).sum()) if known else None,
+                int((labels == 0).sum()) if known else None, float(amounts.sum()),
+                float(amounts[labels == 1].sum()) if known else None,
             )
         )  # fmt: skip
     pairs = np.stack([one, other], axis=1).astype(np.int64)

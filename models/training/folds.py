@@ -10,7 +10,7 @@ on that day are left out of it: a bank has blocked them.
 
 from __future__ import annotations
 
-__all__ = ["Fold", "Span", "Window", "folds", "last_window", "learned_from", "rows_to_judge", "within"]
+__all__ = ["Fold", "Span", "Window", "folds", "last_window", "learned_from", "matured_until", "rows_to_judge", "within"]
 
 import sys
 
@@ -64,6 +64,11 @@ def _labelled_until(history: History) -> int:
     return (int(history.known.max()) // DAY_MS + 1) * DAY_MS
 
 
+def matured_until(history: History, delay_ms: int) -> int:
+    """Payments since then (ms, a day's begin) are legitimate, if nobody says otherwise, only for want of time."""
+    return (_labelled_until(history) - delay_ms) // DAY_MS * DAY_MS
+
+
 def folds(history: History, window: Window) -> list[Fold]:
     """In time order; the last one is the test's. None judges payments that are legitimate only for want of time.
 
@@ -71,7 +76,7 @@ def folds(history: History, window: Window) -> list[Fold]:
         ConfigError: the history is too short.
     """
     bounds = _bounds(history)
-    end = min(bounds.stop, (_labelled_until(history) - window.delay_ms) // DAY_MS * DAY_MS)
+    end = min(bounds.stop, matured_until(history, window.delay_ms))
     days = (end - bounds.start) // DAY_MS
     if days < window.needed_days:
         delay = -(-window.delay_ms // DAY_MS)

@@ -92,6 +92,7 @@ def command(
     report: given.ReportFile = None,
     label: given.Label = None,
     labels: given.Labels = None,
+    label_delay: given.LabelDelay = None,
     fraud_kind: given.FraudKind = None,
     segments: given.Segments = None,
     amount: given.Amount = None,
@@ -111,8 +112,9 @@ def command(
     refuse_unless(output.absolute().parent.is_dir(), f"the folder of {output} is missing", "make it first")
     refuse_unless(not output.is_dir(), f"{output} is a directory", "name a file")
     options = given.report_options(
-        report, label=label, labels=labels, fraud_kind=fraud_kind, segments=segments, amount=amount, card=card,
-        cards_a_day=cards_a_day, alert_cost=alert_cost, insult_cost=insult_cost, decline=decline, compare=compare,
+        report, label=label, labels=labels, label_delay=label_delay, fraud_kind=fraud_kind,
+        segments=segments, amount=amount, card=card, cards_a_day=cards_a_day, alert_cost=alert_cost,
+        insult_cost=insult_cost, decline=decline, compare=compare,
     )  # fmt: skip
     plans = load_stages(pipeline)
     paths = _paths(inputs, plans, output)

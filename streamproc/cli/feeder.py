@@ -78,16 +78,17 @@ async def feed(
         found = await prepare_topics(log, *plans)
         if partitions not in (None, found):
             sys.stderr.write(f"warning: --partitions {partitions}: the topics are there already, with {found} each\n")
+        ends = await log.admin().end_offsets([TopicPartition(stream.topic, place) for place in range(found)])
         sender = Sender(stream.topic, found, log.appender(), SystemClock(), rate)
         job = await asyncio.to_thread(_Feed, stream, sender, skip)
         try:
             await job.run(sizes, progress)
         except (asyncio.CancelledError, StreamprocError):
-            sys.stderr.write(job.fed().broken_off(stream))
+            sys.stderr.write(job.fed(again=True).broken_off(stream))
             raise
         finally:
             await sender.close()
-        return job.fed()
+        return job.fed(again=any(ends.values()))
     finally:
         await log.close()
 
@@ -127,10 +128,10 @@ class _Feed:
             self._before, self._last, self._piece = self._before + self._last, 0, None
             done += size
 
-    def fed(self) -> Fed:
-        """What went in until now."""
-        sender = self._sender
-        return Fed(sender.sent, self._skipped, sender.seconds, self._sampler.warning(), self._row())
+    def fed(self, *, again: bool) -> Fed:
+        """What went in until now; `again`: what it went to has, or will get, some of it twice, perhaps."""
+        sender, warning = self._sender, self._sampler.warning(again=again)
+        return Fed(sender.sent, self._skipped, sender.seconds, warning, self._row())
 
     def _row(self) -> int:
         """Rows, from the first one, behind which a new start would go on."""

@@ -14,21 +14,25 @@ from typing import Any
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from models.evaluation.decisions import Decisions, grouped
+from models.training.folds import matured_until
 from operators.batch import Column
 from operators.plan import Plan
 from operators.schema import Kind
 from state.errors import ConfigError, Place
-from streamproc.cli.labelled import kind_of
-from streamproc.cli.labels_file import LabelsFile, read_labels
+from streamproc.cli.labels_file import LABEL_AT, Apart, kind_of, read_labels
 from streamproc.cli.options import refuse_unless
 from streamproc.cli.replay_files import Result
 from streamproc.cli.report_options import ReportOptions
+from streamproc.cli.times import rfc3339
+from streamproc.cli.train_options import delay_ms
 from streamproc.language.problems import nearest
 
 _LITTLE_ENDIAN_WORD = "<u8"
-_PARTS = ("rows", "action", "hits", "scores", "labels", "times", "cards", "amounts")
+_PARTS = ("rows", "action", "hits", "scores", "labels", "known", "times", "cards", "amounts")
+_DELAY = "7d"
 
 
 class Sources(msgspec.Struct, frozen=True):
@@ -40,7 +44,9 @@ class Sources(msgspec.Struct, frozen=True):
     amount: str | None
     segments: tuple[tuple[str, str, bool], ...]
     """Name, key or column, and whether it is a column of the plan's."""
-    file: LabelsFile | None = None
+    file: Apart | None = None
+    delay: str = _DELAY
+    """From a payment until a list of frauds has it."""
 
 
 def sources_of(plans: Sequence[Plan], options: ReportOptions) -> Sources:
@@ -72,7 +78,15 @@ def sources_of(plans: Sequence[Plan], options: ReportOptions) -> Sources:
     amount = options.amount or ("amount" if "amount" in fields else None)
     card = options.card or ("card_id" if "card_id" in fields else stream.key)
     apart = options.labels
-    file = read_labels(apart, fields[stream.id], options.label, options.fraud_kind) if apart else None
+    file = None
+    if apart is not None:
+        file = read_labels(apart, fields[stream.id], options.label, kind=options.fraud_kind)
+        refuse_unless(any(label >= 0 for label, _ in file.by_id.values()), f"{apart}: there is no label in it")
+        refuse_unless(
+            file.timed or options.label_delay is None,
+            f"{apart} has no {LABEL_AT}: nothing says how far it goes",
+            "add the column, or leave --label-delay out: all frauds count as known",
+        )
     return Sources(
         None if apart else options.label,
         None if apart else options.fraud_kind,
@@ -80,6 +94,7 @@ def sources_of(plans: Sequence[Plan], options: ReportOptions) -> Sources:
         amount and source("--amount", amount),
         segments,
         file,
+        options.label_delay or _DELAY,
     )
 
 
@@ -106,6 +121,9 @@ class Judgements:
         self._labelled = False
         self.ids: list[str] = []
         self.undecided = self.duplicates = 0
+        self.immature = 0
+        """Payments whose labels are still to come; and what is to be said of it. Both once `decisions` was asked."""
+        self.completeness = ""
 
     def add(self, result: Result) -> None:
         """Keep what a report needs of a piece.
@@ -123,7 +141,7 @@ class Judgements:
         self._names = judged.decided.action_names
         told = [self._told(result, place) for place in places[order].tolist()]
         ids = [judged.rows.ids[place] for place in judged.fresh[order].tolist()]
-        labels, kinds = self._labels([one[0] for one in told], [one[1] for one in told], ids)
+        labels, known, kinds = self._labels([one[0] for one in told], [one[1] for one in told], ids)
         self.ids += ids
         self._kinds += self._shared(kinds)
         for at, (_, where, column) in enumerate(self._sources.segments):
@@ -135,6 +153,7 @@ class Judgements:
             self._hits(judged.decided.live, judged.decided.shadow)[order],
             self._scores(judged.batch.columns, judged.batch.size)[order],
             np.array(labels, np.int8),
+            np.array(known, np.int64),
             judged.batch.event_time[order],
             np.array([one[2] for one in told], np.int64),
             np.array([_number(one[3]) for one in told], np.float64),
@@ -158,12 +177,14 @@ class Judgements:
         words = self._words
         return [None if value is None else words.setdefault(text := str(value), text) for value in values]
 
-    def _labels(self, said: list[Any], kinds: list[Any], ids: list[str]) -> tuple[list[int], list[Any]]:
+    def _labels(self, said: list[Any], kinds: list[Any], ids: list[str]) -> tuple[list[int], list[int], list[Any]]:
+        """Labels, when they were known (ms; 0: not told), and kinds."""
         file = self._sources.file
         if file is None:
-            return [-1 if label is None else label for label in said], kinds
-        self._labelled = self._labelled or any(one in file.labels for one in ids)
-        return [file.labels.get(one, file.otherwise) for one in ids], [file.kinds.get(one) for one in ids]
+            return [-1 if label is None else label for label in said], [0] * len(said), kinds
+        self._labelled = self._labelled or any(one in file.by_id for one in ids)
+        labels, known = zip(*map(file.of, ids), strict=True) if ids else ((), ())
+        return list(labels), list(known), [file.kinds.get(one) for one in ids]
 
     def _hits(self, live: npt.NDArray[np.uint64], shadow: list[list[str]] | None) -> npt.NDArray[np.bool_]:
         words = np.ascontiguousarray(live.astype(_LITTLE_ENDIAN_WORD)).view(np.uint8)
@@ -181,7 +202,7 @@ class Judgements:
         return values if valid is None else np.where(valid, values, np.nan)
 
     def decisions(self) -> Decisions:
-        """All of them.
+        """All of them; where a list of frauds is still to be filled, labels are not known.
 
         Raises:
             ConfigError: there are none, or there should be labels and no payment has one.
@@ -195,17 +216,35 @@ class Judgements:
         if not self._labelled and sources.file is not None:
             raise ConfigError("none of the payments is in the file of --labels", hint="are the ids of both the same?")
         columns = dict(zip(_PARTS, map(np.concatenate, zip(*self._parts, strict=True)), strict=True))
-        known = any(kind is not None for kind in self._kinds)
-        return Decisions(
+        known = columns.pop("known")
+        kinds = any(kind is not None for kind in self._kinds)
+        found = Decisions(
             self._names,
             self._rules,
             frozenset(self._shadow.values()),
             **columns,
-            kind=grouped("kind", self._kinds) if known else None,
+            kind=grouped("kind", self._kinds) if kinds else None,
             segments=tuple(
                 grouped(name, values) for (name, *_), values in zip(sources.segments, self._values, strict=True)
             ),
         )
+        return self._matured(found, known)
+
+    def _matured(self, found: Decisions, known: npt.NDArray[np.int64]) -> Decisions:
+        """As `train` takes a list of frauds: what is too young to be in it is not taken for legitimate."""
+        file, delay = self._sources.file, self._sources.delay
+        if file is None or not file.others_legitimate:
+            return found
+        if not file.timed:
+            self.completeness = f"no {LABEL_AT}, so who is not in it counts as legitimate, the newest payments too"
+            return found
+        until = matured_until(replace(found.history, known=known, open_ended=True), delay_ms(delay))
+        self.immature = int((found.times >= until).sum())
+        self.completeness = (
+            f"of {self.immature:,} payments, those since {rfc3339(until)[:10]}, it is not known yet (label delay "
+            f"{delay}, before the end of the last label's day)"
+        )
+        return found.labelled_before(until)
 
 
 def _reader(keys: Sequence[str | None]) -> Callable[[bytes], list[Any]]:

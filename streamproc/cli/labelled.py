@@ -7,45 +7,23 @@ plan, out of the same record; only a feature that the pipeline declares over it 
 
 from __future__ import annotations
 
-__all__ = ["Apart", "Labels", "kind_of", "label_rows", "read_history", "read_labels"]
+__all__ = ["Labels", "read_history"]
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from models.training.history import History
 from operators.plan import Plan
-from operators.schema import DataType, FieldSpec, Kind, StreamSchema
 from operators.score import FeatureMatrix, ScoreOperator
 from operators.served_score import ServedScoreOperator
-from operators.values import parse_timestamp
 from state.errors import ConfigError, Place
-from streamproc.cli.columns import file_columns, survey
-from streamproc.cli.files import check_file, read_file
+from streamproc.cli.labels_file import Apart, check_column, kind_of
 from streamproc.cli.replay_files import FileReplay, Result
 from streamproc.cli.side_rows import Pieces
-from streamproc.language.problems import nearest
-
-_KINDS: dict[Any, int] = {1: 1, 0: 0, "1": 1, "0": 0, "true": 1, "false": 0, "True": 1, "False": 0, "1.0": 1, "0.0": 0}
-"""True is 1 here, and 1.0, too."""
-
-
-TEXT, TIME = DataType(Kind.STRING), DataType(Kind.TIMESTAMP)
-
-
-class Apart(NamedTuple):
-    """Labels that are no part of the payments: id -> label and when it was known, ms.
-
-    `others_legitimate`: a payment that has none is no fraud; else it is left out. `timed`: it is told when they were
-    known; else that is a fixed delay after the payment.
-    """
-
-    by_id: Mapping[str, tuple[int, int]]
-    others_legitimate: bool
-    timed: bool = True
 
 
 class Labels:
@@ -77,90 +55,12 @@ class Labels:
         found = self._decode(record)
         card = self._cards.setdefault(found.card if found.card is not None else (place,), len(self._cards))
         if self.apart is not None:
-            kind, known = self.apart.by_id.get(name, (0 if self.apart.others_legitimate else -1, 0))
+            kind, known = self.apart.of(name)
             self.seen = self.seen or name in self.apart.by_id
             return kind, known, card
         kind = kind_of(found.label, str(self.label), place)
         self.seen = self.seen or kind >= 0
         return kind, 0, card
-
-
-def kind_of(value: Any, label: str, place: Place) -> int:
-    """1, 0, or -1 for NULL.
-
-    Raises:
-        ConfigError: it is none of them.
-    """
-    if value is None:
-        return -1
-    kind = _KINDS.get(value) if isinstance(value, str | int | float) else None
-    if kind is None:
-        raise ConfigError(
-            f"the label {label} is neither 0, 1, true nor false", place, "name a column that says fraud or not"
-        )
-    return kind
-
-
-def read_labels(path: Path, name: str, label: str | None, at: str, *, others_legitimate: bool) -> Apart:
-    """Labels out of a file of their own; a later row of a payment replaces an earlier one.
-
-    Args:
-        path: Parquet, CSV or NDJSON.
-        name: its column of the payments' ids.
-        label: its column of 0, 1, true or false; None: it lists frauds, and who is not in it is none.
-        at: its column of the times: all rows have one, or none has.
-        others_legitimate: see `Apart`.
-
-    Raises:
-        ConfigError: it cannot be read, or a row is not as told.
-    """
-    schema = _schema_of_labels(path, name, at)
-    check_file(path, schema)
-    survey([path], schema)
-    if label is not None:
-        _check_column(path, label)
-    keys = {"id": name, "at": at} if label is None else {"id": name, "at": at, "label": label}
-    shape = msgspec.defstruct("Label", [(key, Any, None) for key in keys], rename=keys, gc=False)
-    found: dict[str, tuple[int, int]] = {}
-    timed: bool | None = None
-    for row, place in label_rows(path, schema, msgspec.json.Decoder(shape).decode):
-        timed = row.at is not None if timed is None else timed
-        known = parse_timestamp(row.at) if isinstance(row.at, str) else row.at
-        if row.at is None and not timed:
-            known = 0  # no row has a time
-        elif not timed:
-            known = None
-        if row.id is None or not isinstance(known, int) or isinstance(known, bool):
-            raise ConfigError(
-                f"a label has no {name if row.id is None else at}", place, "ids, and times as those of a stream"
-            )
-        found[str(row.id)] = 1 if label is None else kind_of(row.label, label, place), known
-    return Apart(found, others_legitimate or label is None, bool(timed))
-
-
-def _schema_of_labels(path: Path, name: str, at: str) -> StreamSchema:
-    """Of a file that may have no times."""
-    names = file_columns(path)
-    fields = [FieldSpec("id", TEXT, name, required=True)]
-    if names is None or at in names:
-        fields.append(FieldSpec("at", TIME, at))
-    return StreamSchema("labels", "labels", tuple(fields), "id", fields[-1].name, "id")
-
-
-def label_rows(path: Path, schema: StreamSchema, decode: Callable[[bytes], Any]) -> Iterator[tuple[Any, Place]]:
-    """The rows of a file of labels as `decode` reads them, and where they stand.
-
-    Raises:
-        ConfigError: it cannot be read, or a row is no JSON object.
-    """
-    for piece in read_file(path, schema):
-        for record, number in zip(piece.rows, piece.numbers, strict=True):
-            place = Place(str(path), number)
-            try:
-                row = decode(record)
-            except msgspec.DecodeError:
-                raise ConfigError("this is no label: no JSON object", place) from None
-            yield row, place
 
 
 def read_history(
@@ -182,7 +82,7 @@ def read_history(
     features = next(step.features for step in plans[-1].steps if isinstance(step, ScoreOperator | ServedScoreOperator))
     if labels and not labels.apart:
         for path in paths:
-            _check_column(path, str(labels.label))
+            check_column(path, str(labels.label))
     replay, rows = FileReplay(plans, sides), 0
     for result in replay.run(paths):
         replay.told()
@@ -196,12 +96,6 @@ def read_history(
         if labels.apart:
             said, hint = "no payment has a label in the file of labels", "its ids must be those of the payments"
         raise ConfigError(said, hint=hint)
-
-
-def _check_column(path: Path, label: str) -> None:
-    names = file_columns(path)
-    if names is not None and label not in names:
-        raise ConfigError(f"there is no column {label!r} of labels", Place(str(path)), nearest(label, names))
 
 
 def _part(result: Result, features: FeatureMatrix, labels: Labels | None) -> History:

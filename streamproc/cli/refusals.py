@@ -67,9 +67,12 @@ class Sampler:
         for letter in decoded.rejects:
             self._refusals.add(letter.reason, letter.detail)
 
-    def warning(self) -> str:
-        """A line if more than half of what was looked at cannot be decided, one if not all would be known again."""
-        return self._refusals.warning(self._rows, "records looked at will be") + self._span_warning()
+    def warning(self, *, again: bool) -> str:
+        """A line if more than half of what was looked at cannot be decided; where it may be fed `again`, one if not all
+        would be known.
+        """
+        refused = self._refusals.warning(self._rows, "records looked at will be")
+        return refused + (self._span_warning() if again else "")
 
     def _span_warning(self) -> str:
         span = max(self._times, default=0) - min(self._times, default=0)

@@ -29,23 +29,30 @@ from streamproc.report.report import Changed, Comparison, Report
 
 
 class Told(NamedTuple):
-    """What was written. `changes`: the list beside the page, if something would change; how many, both ways."""
+    """What was written. `changes`: the list beside the page, if something would change; how many, both ways.
+
+    `immature`: payments whose labels are still to come. `completeness`: the same in words; "": nothing to say.
+    """
 
     page: Path
     changes: Path | None
     stricter: int
     milder: int
+    immature: int
+    completeness: str
 
     def summary(self) -> dict[str, object]:
         """For programs."""
         said: dict[str, object] = {"report": str(self.page)}
+        if self.immature:
+            said["immature"] = self.immature
         if self.changes:
             said["changes"] = {"stricter": self.stricter, "milder": self.milder, "output": str(self.changes)}
         return said
 
     def text(self) -> str:
         """For people."""
-        said = f"report -> {self.page}\n"
+        said = f"report -> {self.page}\n" + (f"frauds: {self.completeness}\n" if self.completeness else "")
         if self.changes:
             said += (
                 f"decided differently: {self.stricter:,} more strictly, {self.milder:,} more mildly -> {self.changes}\n"
@@ -106,9 +113,9 @@ class Reporting:
         comparison, changes = self._compare(found) if self._other else (None, [])
         page_at.write_text(page(self._report(found, comparison)), encoding="utf-8")
         changes_at.write_bytes(b"".join(msgspec.json.encode(one) + b"\n" for one in changes))
-        if comparison is None:
-            return Told(self.path, None, 0, 0)
-        return Told(self.path, self.changes if changes else None, comparison.stricter_rows, comparison.milder_rows)
+        stricter, milder = (comparison.stricter_rows, comparison.milder_rows) if comparison else (0, 0)
+        beside, judged = self.changes if changes else None, self._judged
+        return Told(self.path, beside, stricter, milder, judged.immature, judged.completeness)
 
     def _report(self, found: Decisions, comparison: Comparison | None) -> Report:
         plan = self._plans[-1]
@@ -116,7 +123,7 @@ class Reporting:
             plan.pipeline,
             plan.state_fingerprint,
             tuple(path.name for paths in self._paths.values() for path in paths),
-            labels_said(self._options, "input"),
+            labels_said(self._options, "input", self._judged),
             int(found.times.min()),
             int(found.times.max()),
             self._judged.undecided,
@@ -135,10 +142,12 @@ class Reporting:
         return compared(before, after, self._judged.ids, name, settings=self._settings, beside=beside)
 
 
-def labels_said(options: ReportOptions, records: str) -> str:
-    """Where labels come from; `records`: what the payments themselves are called."""
-    if apart := options.labels:
-        return f"column {options.label} of {apart.name}" if options.label else f"the list of frauds {apart.name}"
+def labels_said(options: ReportOptions, records: str, judged: Judgements) -> str:
+    """Where labels come from, and how far they go; `records`: what the payments themselves are called."""
+    if (apart := options.labels) and options.label:
+        return f"column {options.label} of {apart.name}"
+    if apart:
+        return f"the list of frauds {apart.name}; {judged.completeness}"
     return f"column {options.label} of the {records}" if options.label else "none (--label names them)"
 
 

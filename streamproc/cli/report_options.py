@@ -12,6 +12,7 @@ __all__ = [
     "FraudKind",
     "InsultCost",
     "Label",
+    "LabelDelay",
     "Labels",
     "ReportFile",
     "ReportOptions",
@@ -37,6 +38,10 @@ Label = Annotated[
 Labels = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Of a report: labels by id; without --label a list of frauds, all others none."),
+]
+LabelDelay = Annotated[
+    str | None,
+    typer.Option(metavar="DURATION", help="Of a list of frauds with label_at: until a fraud is in it. [default: 7d]"),
 ]
 FraudKind = Annotated[str | None, typer.Option(metavar="COLUMN", help="Of a report: kinds of fraud, beside the label.")]
 Segments = Annotated[
@@ -65,6 +70,7 @@ class ReportOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     label: str | None
     labels: Path | None
+    label_delay: str | None
     fraud_kind: str | None
     segments: tuple[str, ...]
     amount: str | None
@@ -93,5 +99,10 @@ def report_options(path: Path | None, **given: Any) -> ReportOptions | None:
     refuse_unless(not path.is_dir(), f"{path} is a directory", "name a file")
     kind, labelled = given["fraud_kind"], given["label"] or given["labels"]
     refuse_unless(not kind or bool(labelled), "--fraud-kind without labels", "say what is a fraud: --label or --labels")
+    refuse_unless(
+        given["label_delay"] is None or (given["labels"] is not None and given["label"] is None),
+        "--label-delay is of a list of frauds",
+        "give --labels without --label, or leave it out",
+    )
     lists: dict[str, Any] = {name: tuple(given.pop(name) or ()) for name in ("segments", "decline")}
     return ReportOptions(path=path, **lists, **given)

@@ -78,7 +78,7 @@ def command(
     if not comparison.not_worse(margin):
         sys.stderr.write(f"not registered: it may be worse by more than {margin:g}; version {version} stays\n")
         raise typer.Exit(WORSE)
-    number = register(registry, model, trained, Path(pipeline).parent, as_json)
+    number = register(registry, model, trained, Path(pipeline).parent if log is None else None, as_json)
     if log is not None:
         _challenge(pipeline, model, log, (version, number), share)
 

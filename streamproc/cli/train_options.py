@@ -20,6 +20,7 @@ __all__ = [
     "RolesLog",
     "Seed",
     "Share",
+    "SomeRegistry",
     "TestDays",
     "Threads",
     "TrainDays",
@@ -63,14 +64,13 @@ Label = Annotated[
     typer.Option(metavar="COLUMN", help="1 or true is a fraud, 0 or false is none. In the input, or --labels."),
 ]
 ModelName = Annotated[str, typer.Option("--model", metavar="NAME", help="Which of the pipeline's `models`.")]
-Registry = Annotated[
-    str,
-    typer.Option(
-        metavar="URL",
-        help="Where versions of models are: a directory, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or "
-        "az://CONTAINER/PREFIX.",
-    ),
-]
+_REGISTRY = typer.Option(
+    "--registry",
+    metavar="URL",
+    help="Where versions of models are: a directory, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX.",
+)
+Registry = Annotated[str, _REGISTRY]
+SomeRegistry = Annotated[str | None, _REGISTRY]
 CardField = Annotated[
     str | None,
     typer.Option(metavar="FIELD", help="What a card is. [default: card_id, else what the first stage is keyed by]"),

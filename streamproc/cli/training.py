@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from streamproc.cli.labelled import Labels
     from streamproc.language.model import Model, Pipeline
 
-LABEL_AT = "label_at"
-
 
 def need_libraries(algorithm: str) -> None:
     """Refuse to begin without the extra `streamproc[train]`."""
@@ -146,7 +144,8 @@ def _read(plans: Sequence[Plan], inputs: Sequence[str], labels: Labels | None) -
 
 
 def _labels(first: Plan, card: str | None, where: Where) -> Labels:
-    from streamproc.cli.labelled import Labels, read_labels
+    from streamproc.cli.labelled import Labels
+    from streamproc.cli.labels_file import LABEL_AT, read_labels
 
     key = _card_of(first, card)
     refuse_unless(
@@ -162,7 +161,7 @@ def _labels(first: Plan, card: str | None, where: Where) -> Labels:
     if where.file is None:
         return Labels(where.label, key)
     name = first.stream.field(first.stream.id).source
-    apart = read_labels(where.file, name, where.label, LABEL_AT, others_legitimate=where.others_legitimate)
+    apart = read_labels(where.file, name, where.label, others_legitimate=where.others_legitimate)
     if not apart.timed:
         tell(f"{where.file.name} has no {LABEL_AT}: each label counts as known the label delay after its payment")
     return Labels(where.label, key, apart)
@@ -189,19 +188,22 @@ def tell(line: str) -> None:
     sys.stderr.write(f"train: {line}\n")
 
 
-def register(models: Registry, name: str, trained: Trained, folder: Path, as_json: bool) -> int:
-    """Add a version, and say what it can do and how it is used; its number. `folder`: the pipeline's."""
+def register(models: Registry, name: str, trained: Trained, folder: Path | None, as_json: bool) -> int:
+    """Add a version, and say what it can do; its number. `folder`: the pipeline's, to say how its file names the
+    version; None: roles will, and the file has no say.
+    """
     from models.manifest import CARD, MANIFEST
     from models.registry import is_address
 
     number = models.add(name, trained.files)
     line, test = trained.manifest.threshold, trained.manifest.folds[-1]
-    there = models.where if is_address(models.where) else os.path.relpath(models.where, folder)
     sys.stderr.write(
         f"{models.where}/{name}/{number}: of the test's {test.test.frauds:,} frauds it finds {line.test_recall:.1%} "
         f"at a score above {line.score:g}, with {line.test_false_positives:.3%} of the legitimate ones; see {CARD}\n"
-        f"use it: models: {{{name}: {{registry: {there}, version: {number}, features: [...]}}}}\n"
     )
+    if folder is not None:
+        there = models.where if is_address(models.where) else os.path.relpath(models.where, folder)
+        sys.stderr.write(f"use it: models: {{{name}: {{registry: {there}, version: {number}, features: [...]}}}}\n")
     if as_json:
         with writing_stdout():
             sys.stdout.buffer.write(b'{"version":%d,"manifest":' % number + trained.files[MANIFEST].strip() + b"}\n")

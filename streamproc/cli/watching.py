@@ -25,11 +25,10 @@ from state.errors import ConfigError, Place
 from state.hashing import stable_hashes64
 from streamproc.cli.common import compiled
 from streamproc.cli.compose import open_log
-from streamproc.cli.labelled import kind_of, read_labels
+from streamproc.cli.labels_file import LABEL_AT, kind_of, read_labels
 from streamproc.cli.listening import listen
 from streamproc.cli.loops import until_signal
 from streamproc.cli.train_options import delay_ms
-from streamproc.cli.training import LABEL_AT
 from streamproc.cli.watch_reports import Reports
 from streamproc.clock import SystemClock
 from streamproc.language import load_pipeline
@@ -94,7 +93,7 @@ class LabelsFile:
 
 def _timed_labels(path: Path, name: str, label: str | None) -> Mapping[str, tuple[int, int]]:
     """See `read_labels`; here they need times: a day's report says what was known at its end."""
-    apart = read_labels(path, name, label, LABEL_AT, others_legitimate=False)
+    apart = read_labels(path, name, label)
     if apart.by_id and not apart.timed:
         raise ConfigError(f"there is no column {LABEL_AT!r}", Place(str(path)), "it says when each label was known")
     return apart.by_id

@@ -37,6 +37,7 @@ def command(
     report: given.ReportFile = None,
     label: given.Label = None,
     labels: given.Labels = None,
+    label_delay: given.LabelDelay = None,
     fraud_kind: given.FraudKind = None,
     segments: given.Segments = None,
     amount: given.Amount = None,
@@ -51,8 +52,9 @@ def command(
     From a checkpoint before that time, and the log. Nothing is written to the log; the workers are not disturbed.
     """
     options = given.report_options(
-        report, label=label, labels=labels, fraud_kind=fraud_kind, segments=segments, amount=amount, card=card,
-        cards_a_day=cards_a_day, alert_cost=alert_cost, insult_cost=insult_cost, decline=decline,
+        report, label=label, labels=labels, label_delay=label_delay, fraud_kind=fraud_kind,
+        segments=segments, amount=amount, card=card, cards_a_day=cards_a_day, alert_cost=alert_cost,
+        insult_cost=insult_cost, decline=decline,
     )  # fmt: skip
     plans = load_stages(pipeline)
     from tempfile import TemporaryDirectory

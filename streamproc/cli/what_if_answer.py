@@ -30,8 +30,8 @@ from streamproc.report.report import Changed, Comparison, Report
 from streamproc.runtime.again import Again
 
 _PLAIN = ReportOptions(
-    label=None, labels=None, fraud_kind=None, segments=(), amount=None, card=None, cards_a_day=100, alert_cost=0.0,
-    insult_cost=0.0, decline=(), path=Path(),
+    label=None, labels=None, label_delay=None, fraud_kind=None, segments=(), amount=None, card=None, cards_a_day=100,
+    alert_cost=0.0, insult_cost=0.0, decline=(), path=Path(),
 )  # fmt: skip
 
 
@@ -90,6 +90,7 @@ class Answering:
             self._plan.pipeline, since, len(then.rows), found.same, found.stricter_rows,
             found.milder_rows, found.only_before, found.only_after, found.moves, tuple(self._begun),
             str(self._options.path) if self._wanted else "", str(beside) if self._wanted and changes else "",
+            self._now.immature, self._now.completeness,
         )  # fmt: skip
 
     def _report(self, then: Decisions, found: Comparison) -> Report:
@@ -97,7 +98,7 @@ class Answering:
             self._plan.pipeline,
             self._plan.state_fingerprint,
             (f"the log since {rfc3339(self._asked.since_ms)}",),
-            labels_said(self._options, "records"),
+            labels_said(self._options, "records", self._now),
             int(then.times.min()) if then.times.size else 0,
             int(then.times.max()) if then.times.size else 0,
             self._now.undecided,

@@ -38,7 +38,10 @@ class Begun(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """Counts of payments; `only_then`, `only_now`: that the other one could not decide. Files: "": none."""
+    """Counts of payments; `only_then`, `only_now`: that the other one could not decide. Files: "": none.
+
+    `immature`, `completeness`: see report.py's `Told`.
+    """
 
     pipeline: str
     since: str
@@ -52,6 +55,8 @@ class Answer(msgspec.Struct, frozen=True):
     tasks: tuple[Begun, ...]
     report: str = ""
     changes: str = ""
+    immature: int = 0
+    completeness: str = ""
 
     def line(self) -> str:
         """For programs."""
@@ -68,11 +73,12 @@ class Answer(msgspec.Struct, frozen=True):
         if self.moves:
             said += self._table()
         if self.report:
+            said += f"frauds: {self.completeness}\n" if self.completeness else ""
             said += f"report -> {self.report}\n" + (f"changes -> {self.changes}\n" if self.changes else "")
         return said + _warning(self.tasks)
 
     def _table(self) -> str:
-        labelled = any(one.frauds or one.legitimate for one in self.moves)
+        labelled = any(one.frauds is not None for one in self.moves)
         header = ["then", "now", "payments", *(["frauds", "legitimate"] if labelled else []), "value"]
         rows = [
             [one.before, one.after, one.payments, *([one.frauds, one.legitimate] if labelled else []),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 __all__ = ["compared"]
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from streamproc.report.figures import NOTHING, amount, count
 from streamproc.report.html import Child, Html, joined, tag
@@ -24,8 +25,8 @@ def compared(report: Report, found: Comparison) -> Html:
         for name, of in ((report.pipeline, report.evaluation), (found.other, found.evaluation))
     ]
     moves: list[list[Child]] = [
-        [one.before, one.after, count(one.payments), count(one.frauds), count(one.legitimate), amount(one.value),
-         amount(one.fraud_value)]
+        [one.before, one.after, count(one.payments), *_if_known(count, one.frauds, one.legitimate), amount(one.value),
+         *_if_known(amount, one.fraud_value)]
         for one in found.moves
     ]  # fmt: skip
     said = (
@@ -47,6 +48,10 @@ def compared(report: Report, found: Comparison) -> Html:
             *_rows("More mildly by the other", found.milder, found.milder_rows, found),
         ]
     )
+
+
+def _if_known(shown: Callable[[Any], str], *values: float | None) -> list[str]:
+    return [NOTHING if value is None else shown(value) for value in values]
 
 
 def _rows(title: str, some: Sequence[Changed], size: int, found: Comparison) -> list[Html]:

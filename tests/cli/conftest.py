@@ -75,6 +75,11 @@ COMMANDS = _flat(typer.main.get_command(app))
 """Every command by what is typed, such as `state inspect`."""
 
 
+def done(*arguments: object) -> None:
+    """The command line in this process, which must succeed; for fixtures that several tests share."""
+    assert run_command([str(argument) for argument in arguments]) == 0, arguments
+
+
 @pytest.fixture
 def cli(capfd: pytest.CaptureFixture[str]) -> Cli:
     """The command line in this process."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,10 @@ pytest.importorskip("onnx")
 
 from models.onnx import OnnxModel
 from models.training.export import trees_model
-from tests.cli.conftest import PIPELINE, Cli, finish, payments
+from streamproc.cli.explaining import opened
+from streamproc.eventlog.contract import Retention, retention_of
+from streamproc.services.explanations.follow import spec_of
+from tests.cli.conftest import PIPELINE, Cli, done, payments
 from tests.cli.test_round_trip import ndjson
 from tests.models.registered import register_file
 from tests.models.shapley_samples import nodes
@@ -38,27 +44,36 @@ def model(intercept: float = -0.5) -> bytes:
     return trees_model([list(nodes(tree)) for tree in TREES], intercept, len(FEATURES))
 
 
+@pytest.fixture(scope="module")
+def decided(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a pipeline that has a model, whose payments are decided."""
+    folder = tmp_path_factory.mktemp("decided")
+    (folder / "shop.yaml").write_text(PIPELINE.replace("rules:\n", MODELS))
+    (folder / "model.onnx").write_bytes(model())
+    decide(folder)
+    return folder
+
+
+def decide(folder: Path) -> None:
+    """300 payments, in some transactions."""
+    path, rows, log = folder / "shop.yaml", ndjson(folder / "rows.ndjson", payments(300)), f"file:{folder}/log"
+    done("feed", "payments", rows, "--pipeline", path, "--log", log)
+    done("run", path, "--until-end", "--log", log, "--state", folder / "state")
+
+
 @pytest.fixture
-def shop(tmp_path: Path) -> Path:
-    """A pipeline with a model, whose payments are decided."""
-    path = tmp_path / "shop.yaml"
-    path.write_text(PIPELINE.replace("rules:\n", MODELS))
-    (tmp_path / "model.onnx").write_bytes(model())
-    rows = ndjson(tmp_path / "rows.ndjson", payments(300))
-    log = f"file:{tmp_path}/log"
-    for words in (["feed", "payments", rows, "--pipeline", path], ["run", path, "--until-end"]):
-        done = finish(*words, "--log", log)
-        assert done.code == 0, done.err
-    return path
+def shop(decided: Path, tmp_path: Path) -> Path:
+    """The pipeline of a copy of it."""
+    return shutil.copytree(decided, tmp_path / "shop") / "shop.yaml"
 
 
 def explained(cli: Cli, shop: Path, *more: object) -> tuple[list[dict[str, Any]], str]:
     """All that stands in the topic after a run of the command, and what that said."""
     log = f"file:{shop.parent}/log"
-    done = finish("explain-decisions", shop, "--log", log, "--until-end", *more)
-    assert done.code == 0, done.err
+    said = cli("explain-decisions", shop, "--log", log, "--until-end", *more)
+    assert said.code == 0, said.err
     told = cli("tail", "explanations", "--pipeline", shop, "--log", log, "--until-end")
-    return [json.loads(line) for line in told.lines], done.err
+    return [json.loads(line) for line in told.lines], said.err
 
 
 def features(cli: Cli, shop: Path) -> dict[str, dict[str, Any]]:
@@ -85,6 +100,52 @@ def test_each_decision_but_approve_is_explained_once(cli: Cli, shop: Path) -> No
     again, said = explained(cli, shop)
     assert again == found
     assert "0 explanations written" in said
+
+
+VICTIM = """\
+import os, signal, sys
+from msgspec.structs import replace
+from streamproc.cli.main import run_command
+from streamproc.eventlog.embedded.log import EmbeddedAppender
+
+append, allowed = EmbeddedAppender.append, int(sys.argv[1])
+
+
+async def killed(self, outputs):
+    (one,) = outputs
+    some = replace(one, keys=one.keys[:allowed], values=one.values[:allowed])
+    await append(self, [some])
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+EmbeddedAppender.append = killed
+run_command(sys.argv[2:])
+"""
+"""Explains, and is killed when the log has so many of a chunk's explanations: Kafka writes a chunk in several parts."""
+
+
+@pytest.mark.timeout(120)
+def test_killed_in_the_midst_of_a_record_it_loses_none_and_writes_none_twice(cli: Cli, shop: Path) -> None:
+    log = f"file:{shop.parent}/log"
+    undisturbed = shutil.copytree(shop.parent, shop.parent.with_name("undisturbed")) / shop.name
+    wanted, _ = explained(cli, undisturbed)
+    records = [one["at"] for one in wanted if one["partition"] == wanted[0]["partition"]]
+    allowed = next(n for n in range(1, len(records)) if records[n - 1] == records[n])  # of one record a part
+    words = [sys.executable, "-c", VICTIM, allowed, "explain-decisions", shop, "--log", log]
+    assert subprocess.run(list(map(str, words)), timeout=100).returncode == -signal.SIGKILL
+    before = cli("tail", "explanations", "--pipeline", shop, "--log", log, "--until-end").lines
+    assert len(before) == allowed
+    found, _ = explained(cli, shop)
+    assert sorted(map(str, found)) == sorted(map(str, wanted))
+    order = [(one["partition"], one["at"]) for one in found]
+    assert [at for _, at in sorted(order, key=lambda one: one[0])] == [at for _, at in sorted(order)]
+
+
+def test_explanations_end_with_the_pipelines_retention(shop: Path) -> None:
+    shop.write_text(shop.read_text().replace("partition_by:", "retention: 30d\npartition_by:"))
+    spec = spec_of(opened(str(shop), None).plan, 4)
+    assert retention_of(spec.config) == Retention(30 * 86_400_000, None, compacted=True)
+    assert (spec.name, spec.partitions) == ("shop.explanations", 4)
 
 
 @pytest.mark.timeout(120)
@@ -141,20 +202,22 @@ OTHER: list[Split | Leaf] = [
 OTHERS = ("spend_count_1h", "amount")
 
 
-@pytest.fixture
-def served(tmp_path: Path) -> Path:
-    """A pipeline with a champion and a challenger, whose payments are decided."""
-    register_file(tmp_path / "reg", "fraud", model(), FEATURES)
-    register_file(tmp_path / "reg", "fraud", trees_model([list(nodes(tree)) for tree in OTHER], 0.25, 2), OTHERS)
-    path = tmp_path / "shop.yaml"
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a pipeline that has a champion and a challenger, whose payments are decided."""
+    folder = tmp_path_factory.mktemp("both")
+    register_file(folder / "reg", "fraud", model(), FEATURES)
+    register_file(folder / "reg", "fraud", trees_model([list(nodes(tree)) for tree in OTHER], 0.25, 2), OTHERS)
     roles = "registry: reg\n    version: 1\n    challenger: {version: 2, share: 0.5}"
-    path.write_text(PIPELINE.replace("rules:\n", MODELS.replace("file: model.onnx", roles)))
-    rows = ndjson(tmp_path / "rows.ndjson", payments(300))
-    log = f"file:{tmp_path}/log"
-    for words in (["feed", "payments", rows, "--pipeline", path], ["run", path, "--until-end"]):
-        done = finish(*words, "--log", log)
-        assert done.code == 0, done.err
-    return path
+    (folder / "shop.yaml").write_text(PIPELINE.replace("rules:\n", MODELS.replace("file: model.onnx", roles)))
+    decide(folder)
+    return folder
+
+
+@pytest.fixture
+def served(both: Path, tmp_path: Path) -> Path:
+    """The pipeline of a copy of it."""
+    return shutil.copytree(both, tmp_path / "served") / "shop.yaml"
 
 
 @pytest.mark.timeout(120)
@@ -188,8 +251,7 @@ def test_each_decision_is_explained_by_the_version_that_scored_it(cli: Cli, serv
 def test_a_version_that_is_gone_is_said_but_a_registry_out_of_reach_is_no_answer(cli: Cli, served: Path) -> None:
     file, log = served.parent / "reg/fraud/2/model.onnx", f"file:{served.parent}/log"
     file.rename(served.parent / "gone")
-    done = finish("explain-decisions", served, "--log", log, "--until-end", "--all")
-    assert done.code == 0, done.err
+    assert cli("explain-decisions", served, "--log", log, "--until-end", "--all").code == 0
     (served.parent / "gone").rename(file)
     told = cli("tail", "explanations", "--pipeline", served, "--log", log, "--until-end")
     found = [json.loads(line) for line in told.lines]

@@ -108,11 +108,14 @@ def test_skip_counts_rows_of_all_files(cli: Cli, pipeline: Path, tmp_path: Path)
         assert there == [f"p{n}" for n in range(6)][6 - left :]
 
 
-def test_a_file_that_outlasts_deduplication_is_warned_of(cli: Cli, pipeline: Path, tmp_path: Path) -> None:
+def test_a_file_that_outlasts_deduplication_is_warned_of_when_it_is_fed_again(
+    cli: Cli, pipeline: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "x.csv"
     rows = [f"p{n},c1,1.00,be,2026-05-0{1 + n // 300}T00:00:00Z\n" for n in range(901)]
     path.write_text("Payment,Card,Amount,Country,At\n" + "".join(rows))
     shared = ["--pipeline", pipeline, "--log", f"file:{tmp_path}/log"]
+    assert "warning" not in cli("feed", "payments", path, *shared).err
     (line,) = [text for text in cli("feed", "payments", path, *shared).err.splitlines() if "warning" in text]
     assert line.startswith("warning: the records span 3.0 days of event time, `deduplicate:` 1d: fed again, ")
     pipeline.write_text(pipeline.read_text().replace("deduplicate: 24h", "deduplicate: 3d"))

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from streamproc.cli.times import rfc3339 as time
 from tests.cli.conftest import Cli
 from tests.oracle import evaluation as plain
 from tests.report.test_page import read
@@ -40,7 +41,7 @@ rules:
 decision: {severity: [decline, challenge, review, approve], otherwise: approve}
 """
 OTHER = PIPELINE.replace("amount > 80", "amount > 90").replace(">= 4", ">= 3")
-START = 1_777_593_600_000
+START, DAY = 1_777_593_600_000, 86_400_000
 Row = dict[str, Any]
 
 
@@ -145,6 +146,25 @@ def test_a_list_of_frauds_makes_all_others_legitimate(cli: Cli, folder: Path) ->
     assert after("payments", 2) == ["400", f"400 with a label, {frauds} frauds"]
 
 
+def test_who_is_too_young_for_a_list_of_frauds_is_not_legitimate(cli: Cli, folder: Path) -> None:
+    """Frauds are reported half a day after the payment; the list was written after two of the three days."""
+    frauds = [row for row in rows() if row["is_fraud"] and row["at"] + DAY // 2 < START + 2 * DAY]
+    Path("frauds.csv").write_text(
+        "Id,label_at\n" + "".join(f"{row['Id']},{time(row['at'] + DAY // 2)}\n" for row in frauds)
+    )
+    said = backtest(cli, "--labels", "frauds.csv", "--label-delay", "1d")
+    first = [row for row in rows() if row["at"] < START + DAY]
+    told = f"{len(first)} with a label, {sum(row['is_fraud'] == 1 for row in first)} frauds"
+    assert after("payments", 2) == ["400", told]
+    young = f"of {400 - len(first)} payments, those since 2026-05-02, it is not known yet"
+    assert f"frauds: {young}" in said
+    assert any(young in word for word in words())
+    backtest(cli, "--labels", "frauds.csv")  # seven days
+    assert after("payments", 2) == ["400", "0 with a label, 0 frauds"]
+    Path("frauds.csv").write_text("Id\n" + "".join(f"{row['Id']}\n" for row in frauds))
+    assert "frauds: no label_at, so who is not in it counts as legitimate" in backtest(cli, "--labels", "frauds.csv")
+
+
 def test_two_pipelines_are_compared_both_ways(cli: Cli, folder: Path) -> None:
     said = backtest(cli, "--label", "is_fraud", "--compare", "other.yaml")
     before = payments()
@@ -203,6 +223,13 @@ def test_a_summary_names_the_files(cli: Cli, folder: Path) -> None:
         (["--labels", "other.csv"], "other.csv:1: there is no column 'Id'"),
         (["--labels", "strange.csv"], "none of the payments is in the file of --labels"),
         (["--labels", "strange.csv", "--label", "Id"], "strange.csv:1: the label Id is neither 0, 1, true nor false"),
+        (
+            ["--labels", "strange.csv", "--label-delay", "7d"],
+            "strange.csv has no label_at: nothing says how far it goes",
+        ),
+        (["--label", "is_fraud", "--label-delay", "7d"], "--label-delay is of a list of frauds (give --labels without"),
+        (["--labels", "known.csv", "--label-delay", "x"], "--label-delay: 'x' is not a duration"),
+        (["--labels", "empty.csv"], "empty.csv: there is no label in it"),
         (["--fraud-kind", "how"], "--fraud-kind without labels"),
         (["--compare", "missing.yaml"], "missing.yaml"),
         (["--decline", "refuse"], "--decline: no action is called refuse (decline, challenge, review, approve)"),
@@ -211,6 +238,8 @@ def test_a_summary_names_the_files(cli: Cli, folder: Path) -> None:
 def test_what_is_wrong_is_said_and_leaves_nothing(cli: Cli, folder: Path, options: list[str], said: str) -> None:
     Path("other.csv").write_text("payment\np1\n")
     Path("strange.csv").write_text("Id\nq1\n")
+    Path("empty.csv").write_text("Id\n")
+    Path("known.csv").write_text("Id,label_at\np1,2026-05-03T00:00:00Z\n")
     assert said in backtest(cli, *options, code=2)
     assert not Path("r.html").exists()
     assert not Path("decided.parquet").exists()

@@ -234,6 +234,7 @@ def test_wrong_labels_apart_are_refused(cli: Cli, folder: Path) -> None:
         ("id,is_fraud,label_at\np1,1,2026-01-01T00:00:00Z\np2,1,\n", "labels.csv:2: a label has no label_at"),
         ("id,is_fraud,label_at\np1,1,\np2,1,2026-01-01T00:00:00Z\n", "labels.csv:2: a label has no label_at"),
         ("id,fraud,label_at\n", "there is no column 'is_fraud' of labels"),
+        ("is_fraud,label_at\n1,2026-01-01T00:00:00Z\n", "there is no column 'id'"),
         ("id,is_fraud,label_at\np1,1,soon\n", "labels.csv:1: a label has no label_at"),
         ("id,is_fraud,label_at\np1,9,2026-01-01T00:00:00Z\n", "labels.csv:1: the label is_fraud is neither"),
         ("id,is_fraud,label_at\nx,1,2026-01-01T00:00:00Z\n", "no payment has a label in the file of labels"),
@@ -253,7 +254,9 @@ def test_a_newer_model_that_is_not_worse_is_registered(cli: Cli, folder: Path) -
     assert "has learned from payments until 2026-01-19" in retrain(cli, code=2)
     write(payments(3500, 28))
     assert "it may be worse by more than 0.02; version 1 stays" in retrain(cli, code=1)  # 126 cards prove little
-    assert "average precision on the same 126 cards" in retrain(cli, margin=0.3)
+    said = retrain(cli, margin=0.3)
+    assert "average precision on the same 126 cards" in said
+    assert "use it: models: {fraud: {registry: reg, version: 2, features: [...]}}" in said
     first, second = manifest(1), manifest(2)
     assert second.learned.stop == "2026-01-27T00:00:00Z"
     assert second.search.trials == first.search.trials
@@ -271,6 +274,7 @@ def test_it_challenges_the_champion_that_is_at_work(cli: Cli, folder: Path) -> N
     said = retrain(cli, 0.3, 0, "--log", "file:log", "--share", 0.05)
     assert "cards: version 2 " in said
     assert "fraud: champion 2, challenger 3 for 5.00% of the keys (before: champion 2)" in said
+    assert "use it" not in said  # it is at work; the file's version counts no more
     listed = json.loads(cli("models", "list", "--registry", "reg", *there, "--json").out)
     assert [one["role"] for one in listed] == [None, "champion", "challenger, 5.00%"]
 

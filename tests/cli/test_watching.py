@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import secrets
 import shutil
 import socket
 import time
@@ -438,3 +439,29 @@ def test_a_model_without_versions_is_refused(cli: Cli, tmp_path: Path) -> None:
     done = cli("models", "watch", tmp_path / "shop.yaml", "--log", f"file:{tmp_path}", "--report", tmp_path / "r")
     assert done.code == 2
     assert "has no registered version of fraud" in done.err
+
+
+@pytest.mark.kafka
+@pytest.mark.timeout(120)
+def test_on_kafka_each_day_is_told(cli: Cli, tmp_path: Path, kafka_bootstrap: str) -> None:
+    for weights in WEIGHTS:
+        register(tmp_path / "reg", "fraud", weights)
+    name, shared = f"shop-{secrets.token_hex(4)}", ("--log", f"kafka://{kafka_bootstrap}")
+    path, rows = tmp_path / "shop.yaml", write(tmp_path / "rows.ndjson", [paid(row) for row in ROWS])
+    path.write_text(PIPELINE.replace("pipeline: shop", f"pipeline: {name}"))
+    labels = ("--labels", write(tmp_path / "labels.ndjson", LABELS), "--label", "fraud", *LOG)
+    for words in (
+        ("feed", "payments", rows, "--pipeline", path),
+        ("run", path, "--until-end", "--state", tmp_path / "state"),
+        ("models", "watch", path, "--report", tmp_path / "days", "--until-end", *labels),
+    ):
+        assert (told := cli(*words, *shared)).code == 0, told.err
+    found = list(read(tmp_path / "days").values())
+    assert len(found) == DAYS - 1
+    for day, one in enumerate(found):
+        until = (day + 1) * DAY + (DELAY if one["matured"] else 0)
+        known = [row for row in ROWS[day * A_DAY : (day + 1) * A_DAY] if row["label_at"] and row["label_at"] < until]
+        assert (one["figures"]["rows"], one["figures"]["labelled"]) == (A_DAY, len(known))
+        assert sum(version["alerts"]["frauds"] for version in one["figures"]["versions"]) == sum(
+            row["fraud"] for row in known
+        )

@@ -332,12 +332,13 @@ def test_labels_and_segments_are_reported(shop: Shop, cli: Cli, tmp_path: Path) 
     lines = [line.split() for line in done.lines]
     assert lines[1] == ["then", "now", "payments", "frauds", "legitimate", "value"]
     rows = [json.loads(line) for line in page.with_suffix(".changes.ndjson").read_text().splitlines()]
-    told = {(was, becomes): (int(n), int(frauds), int(fine)) for was, becomes, n, frauds, fine, _ in lines[2:-2]}
+    told = {(was, becomes): (int(n), int(frauds), int(fine)) for was, becomes, n, frauds, fine, _ in lines[2:-3]}
     for pair in {(row["decision"], row["new_decision"]) for row in rows}:
         of = [row for row in rows if (row["decision"], row["new_decision"]) == pair]
         frauds = sum(int(row["id"][1:]) % 3 == 0 for row in of)
         assert told.pop(pair) == (len(of), frauds, len(of) - frauds)
     assert not told
+    assert done.lines[-3].startswith("frauds: no label_at, so who is not in it counts as legitimate")
     assert "country" in page.read_text()
     times = [row["At"] for row in fed]
     assert f"{min(times):%Y-%m-%d %H:%M} to {max(times):%Y-%m-%d %H:%M} UTC" in page.read_text()

@@ -144,8 +144,9 @@ def test_differences_are_told_both_ways(pairs: list[tuple[Payment, str]]) -> Non
         rows = [
             old for old, new in zip(before, after, strict=True) if (old.action, new.action) == (one.before, one.after)
         ]
-        assert one.frauds == sum(row.label is True for row in rows)
-        assert one.legitimate == sum(row.label is False for row in rows)
+        known = any(row.label is not None for row in before)
+        assert one.frauds == (sum(row.label is True for row in rows) if known else None)
+        assert one.legitimate == (sum(row.label is False for row in rows) if known else None)
         assert one.value == pytest.approx(plain.value(rows))
     for places, stricter in ((found.stricter, True), (found.milder, False)):
         order = sorted(

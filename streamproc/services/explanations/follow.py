@@ -8,7 +8,7 @@ the same keys: readers take either.
 
 from __future__ import annotations
 
-__all__ = ["Follower", "find_decision", "topic_of"]
+__all__ = ["Follower", "find_decision", "spec_of", "topic_of"]
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -35,6 +35,11 @@ def topic_of(plan: Plan) -> str:
     return f"{plan.pipeline}.explanations"
 
 
+def spec_of(plan: Plan, partitions: int) -> TopicSpec:
+    """How it is made: of two equal explanations one goes, and all go after the pipeline's `retention:`."""
+    return TopicSpec(topic_of(plan), partitions, {**plan.topic_config, "cleanup.policy": "compact,delete"})
+
+
 class Follower:
     """Writes the explanations of one pipeline. `written` and `refused` count since the start."""
 
@@ -55,8 +60,7 @@ class Follower:
             OutOfReachError: the registry cannot be read, and it is not to wait: `until_end`.
         """
         count = await self._partitions(until_end)
-        config = {**self._plan.topic_config, "cleanup.policy": "compact"}
-        await self._log.admin().ensure_topics([TopicSpec(self._topic, count, config)] if count else [])
+        await self._log.admin().ensure_topics([spec_of(self._plan, count)] if count else [])
         journal = [TopicPartition(self._plan.topics.journal, partition) for partition in range(count)]
         begins, ends = await self._log.admin().begin_offsets(journal), await self._log.admin().end_offsets(journal)
         scanner, appender = self._log.scanner(), self._log.appender()
