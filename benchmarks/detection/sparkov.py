@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from benchmarks.detection.data import DataError
 from benchmarks.detection.features import PIPELINE, history_of
 from benchmarks.detection.folds import DELAY_MS, days_of
-from benchmarks.detection.recipe import SEEDS, fit
+from benchmarks.detection.recipe import SEEDS, boosted
 from models.training.folds import Span, within
 from models.training.history import DAY_MS, History
 from models.training.metrics import auc, average_precision, recall_at
@@ -77,7 +77,7 @@ def run(data: Path, *, seeds: Sequence[int] = SEEDS, threads: int = 1) -> dict[s
     train, test = (history.take(within(history, span)) for span in spans(history))
     each = []
     for seed in seeds:
-        scores = fit(train, seed, threads).raw(test.matrix)
+        scores = boosted(train, seed, threads).raw(test.matrix)
         values = auc(test.labels, scores), average_precision(test.labels, scores), recall_at(test.labels, scores)
         each.append(dict(zip(METRICS, values, strict=True)))
     mean = {name: float(np.mean([one[name] for one in each])) for name in METRICS}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["BoostedTrees"]
+__all__ = ["BoostedTrees", "Booster"]
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -39,7 +39,7 @@ class BoostedTrees:
             "feature_fraction": round(float(random.uniform(0.5, 1.0)), 2),
         }
 
-    def fit(self, rows: History, parameters: Mapping[str, Value], options: Options) -> _Booster:
+    def fit(self, rows: History, parameters: Mapping[str, Value], options: Options) -> Booster:
         given: Found = dict(parameters)
         trees = int(given.pop("trees"))
         data = lightgbm.Dataset(
@@ -52,10 +52,12 @@ class BoostedTrees:
             "objective": "binary", "seed": options.seed, "verbose": -1, "num_threads": options.threads,
             "deterministic": True, "force_row_wise": True,
         }  # fmt: skip
-        return _Booster(lightgbm.train({**_BINS, **given, **more, **fixed}, data, trees), len(rows.names))
+        return Booster(lightgbm.train({**_BINS, **given, **more, **fixed}, data, trees), len(rows.names))
 
 
-class _Booster:
+class Booster:
+    """What LightGBM has learned."""
+
     def __init__(self, booster: lightgbm.Booster, width: int) -> None:
         self._booster, self._width = booster, width
 
@@ -66,10 +68,13 @@ class _Booster:
     def text(self) -> str:
         return str(self._booster.model_to_string())
 
-    def onnx(self, slope: float, intercept: float) -> bytes:
+    def trees(self, slope: float) -> list[list[Node]]:
+        """Its trees, with leaves `slope` times theirs."""
         found = self._booster.dump_model()["tree_info"]
-        trees = [list(_nodes(tree["tree_structure"], slope)) for tree in found]
-        return trees_model(trees, intercept, self._width)
+        return [list(_nodes(tree["tree_structure"], slope)) for tree in found]
+
+    def onnx(self, slope: float, intercept: float) -> bytes:
+        return trees_model(self.trees(slope), intercept, self._width)
 
 
 def _nodes(root: Found, slope: float) -> Iterator[Node]:
