@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["GATHERING", "POINTS", "Kill", "Kind", "plan_kills"]
+__all__ = ["POINTS", "POINTS_BESIDE", "Kill", "Kind", "plan_kills"]
 
 import random
 from collections.abc import Mapping, Sequence
@@ -45,15 +45,19 @@ POINTS: dict[str, Sequence[str]] = {
 """Places of the numbered points (hooks.py, transaction.py); `later`, `soon`, `early`: how many times it passes there.
 A worker with two tasks and nothing to replay passes `restoring` twice.
 """
-GATHERING: dict[str, Sequence[str]] = {"K9 parts held, nothing encoded": ("gathering:{later}:0", "holding:{soon}:0")}
-"""Of a stage that gathers what stages side by side have made; where several workers make it, parts wait for others."""
+POINTS_BESIDE: dict[str, Sequence[str]] = {
+    **POINTS,
+    "K8 mid-restore": ("installing:1:0", "restoring:{early}:0"),
+    "K9 parts held, nothing encoded": ("gathering:{later}:0", "holding:{soon}:0"),
+}
+"""With stages side by side. Where several workers make the parts of rows, some wait for others."""
 
 
 def plan_kills(
     rng: random.Random, count: int = 20, *, alone: bool = False, points: Mapping[str, Sequence[str]] = POINTS
 ) -> list[Kill]:
     """Two of three at the `points` in turn, two at a start, the rest at random times; in random order. `alone`: every
-    other one takes one worker only. A campaign of these needs checkpoints.
+    other one takes one worker only. A campaign of these needs checkpoints; at first there may be none.
     """
     placed: list[Kill] = []
     for i in range(max(len(points), 2 * count // 3)):
@@ -65,4 +69,6 @@ def plan_kills(
     rest = range(max(1, count - len(placed) - len(starting)))
     kills = placed + starting + [Kill(Kind.RANDOM, wait=rng.uniform(0.0, 0.6), name="random") for _ in rest]
     rng.shuffle(kills)
+    first = next(i for i, kill in enumerate(kills) if not kill.bare)
+    kills[0], kills[first] = kills[first], kills[0]
     return [replace(kill, alone=alone and i % 2 == 0 and not kill.bare) for i, kill in enumerate(kills)]

@@ -14,7 +14,7 @@ from typing import Protocol
 import pytest
 
 from tests.exactly_once.campaign import Campaign, Plan, assert_exactly_once, checkpointed
-from tests.exactly_once.kills import GATHERING, POINTS, plan_kills
+from tests.exactly_once.kills import POINTS_BESIDE, plan_kills
 from tests.exactly_once.pods import Pod
 from tests.exactly_once.worlds import BENCH, BESIDE, World
 from tests.fire.proxy import Proxy
@@ -32,7 +32,6 @@ pytestmark = [pytest.mark.soak, pytest.mark.timeout(7200)]
 KILLS = 40
 PLACES = ["1", "3", "4", "5", "6", "7", "8", "produced", "ending", "flushing"]
 """Steps, and names of tests/exactly_once/hooks.py."""
-POINTS_BESIDE = {**POINTS, **GATHERING}
 EVENTS_BESIDE = 10_000
 EXIT_SECONDS_MAX = 180.0
 
