@@ -42,6 +42,6 @@ BENCH = World(
 )  # fmt: skip
 BESIDE = World(
     ROOT / "tests" / "simulation" / "beside.yaml", ("pipeline: beside\n", "partitions: 2\n"),
-    beside.__name__, "tests.exactly_once.verify_stages", beside.CARDS, 100.0,
+    beside.__name__, "tests.exactly_once.verify_stages", beside.CARDS, 20.0,
 )  # fmt: skip
 """Stages side by side. Its oracle looks at all rows of a key for each: a few ten thousand are enough."""
