@@ -154,7 +154,14 @@ def handoff() -> Iterator[Sample]:
         timed = {}
         for size in (1, BATCH):
             made, ids, fresh = columns_of(size), [f"t{i:08d}" for i in range(size)], np.arange(size)
-            handed = {"fields": made, "features": {}, "fresh": fresh, "digests": fresh, "values": [b"{}"] * size}
+            handed = {
+                "fields": made,
+                "features": {},
+                "fresh": fresh,
+                "digests": fresh,
+                "values": [b"{}"] * size,
+                "arrived": fresh,
+            }
             timed[size] = best_us(lambda i=ids, h=handed: encoder.encode(i, **h), size)  # type: ignore[misc]  # noqa: B023
         yield Sample({"handoff": 1, **{f"encode:{kind}": float(count) for kind in Kind}}, timed[1], timed[BATCH])
 

@@ -27,6 +27,7 @@ from scipy.optimize import nnls
 
 from benchmarks import machine
 from benchmarks.chain import Chain, compiled
+from benchmarks.cost_parts import beside, gathers
 from benchmarks.cost_samples import CARDS, GROUPS, NOW, Sample, kernels, split
 from benchmarks.cost_waits import calls, patterns, timed
 from streamproc.language import load_pipeline
@@ -125,7 +126,12 @@ def measured() -> dict[str, Cost]:
 
 def waits() -> dict[str, Cost]:
     """Of what waits for time, for further rows, and for services."""
-    return timed_costs(list(timed())) | fitted(list(patterns())) | fitted(list(calls()))
+    return timed_costs(list(timed())) | fitted(list(patterns())) | fitted(list(calls())) | parts()
+
+
+def parts() -> dict[str, Cost]:
+    """Of stages side by side."""
+    return fitted(list(beside())) | fitted(list(gathers()))
 
 
 def timed_costs(samples: Sequence[Sample]) -> dict[str, Cost]:

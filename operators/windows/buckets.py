@@ -2,7 +2,8 @@
 
 Edges fall between buckets, so rows of one bucket enter and leave windows together. A row needs an entry only if it
 is the first of its bucket, or brings the bucket a new least value or a new hash; the totals of the others lie
-between two prefixes all the same. Late rows always get an entry (late.py).
+between two prefixes all the same. Late rows always get an entry (late.py); so do rows in order behind one that are a
+new least of their bucket since. All this depends on row order, and not on where batches are cut.
 
 The least values of the newest bucket stand in the key's row (`bucket_field`); NOTHING means: not known.
 """

@@ -3,7 +3,7 @@
     keys -> slots; rows sorted by slot (stable), a matrix of inputs
       a few rows, all in order      -> few.py
       keys whose rows are in order  -> forward.py
-      keys with a late row          -> late.py
+      keys with a late row          -> late.py; with a precision the late rows only
     result matrix, back in row order -> columns (results.py)
 
 A silent replay takes the same way without results: the state comes out the same, bit by bit.
@@ -27,7 +27,7 @@ from operators.schema import DataType, Kind
 from operators.windows.few import FEW, few
 from operators.windows.forward import forward, replay_forward
 from operators.windows.frame import I64, Frame, load
-from operators.windows.late import late, replay_late
+from operators.windows.late import late, replay_late, running_max
 from operators.windows.layout import Layout, layouts
 from operators.windows.lives import lives
 from operators.windows.results import columns
@@ -159,39 +159,54 @@ def _passes(table: KeyedTable, slots: I64, times: I64, stream: I64 | None, *, re
 def _compute(table: KeyedTable, slots: I64, layout: Layout, data: I64, *, result: I64, stream: I64 | None) -> None:
     """Fill the result matrix (result rows, rows with a key), in row order, from the inputs in row order."""
     order, frame = _sorted(layout, slots, data)
-    behind = _begin(table, frame, None if stream is None else stream[order])
-    if behind is None:
-        forward(table, frame, out := np.empty_like(result))
-        result[:, order] = out
-        return
-    for process, mine in ((forward, (~behind).nonzero()[0]), (late, behind.nonzero()[0])):
-        if mine.size:
-            out = np.empty((layout.result_rows, len(mine)), np.int64)
-            process(table, frame.take(mine), out)
-            result[:, order[mine]] = out
+    for behind, mine in _turns(table, frame, None if stream is None else stream[order]):
+        part = frame if mine is None else frame.take(mine)
+        out = np.empty((layout.result_rows, part.size), np.int64)
+        (late if behind else forward)(table, part, out)
+        result[:, order if mine is None else order[mine]] = out
 
 
 def _replay(table: KeyedTable, slots: I64, layout: Layout, data: I64, stream: I64 | None) -> None:
     """`_compute` without results."""
     order, frame = _sorted(layout, slots, data)
-    behind = _begin(table, frame, None if stream is None else stream[order])
-    if behind is None:
-        replay_forward(table, frame)
-        return
-    for process, mine in ((replay_forward, (~behind).nonzero()[0]), (replay_late, behind.nonzero()[0])):
-        if mine.size:
-            process(table, frame.take(mine))
+    for behind, mine in _turns(table, frame, None if stream is None else stream[order]):
+        (replay_late if behind else replay_forward)(table, frame if mine is None else frame.take(mine))
 
 
-def _begin(table: KeyedTable, frame: Frame, stream: I64 | None) -> npt.NDArray[np.bool_] | None:
-    """Touch the keys, expired ones begin anew; for each row, whether its key has a late one. None: no key has."""
+def _turns(table: KeyedTable, frame: Frame, stream: I64 | None) -> Iterator[tuple[bool, I64 | None]]:
+    """Touch the keys, expired ones begin anew; then which rows come next (None: all), and whether they are late ones.
+
+    Keys with a late row take the way of late rows as a whole. With a precision only the late rows do, in turns with
+    those in order between them: which rows get an entry must not depend on where a batch was cut (buckets.py).
+    """
     assert table.ring is not None
     table.touch(frame.unique)
     table.ring.touch(frame.unique)
     if stream is not None:
         table.renew(frame.unique, stream[frame.first])
     disorder = _disordered(table, frame)
-    return disorder[frame.group] if disorder.any() else None
+    if not disorder.any():
+        yield False, None
+        return
+    of_late_keys = disorder[frame.group].astype(np.int8)
+    turn = _turn_of(frame, _newest(table, frame.unique)) if frame.layout.precision else of_late_keys
+    by_turn = np.argsort(turn, kind="stable")
+    for mine in np.split(by_turn, np.diff(turn[by_turn]).nonzero()[0] + 1):
+        yield bool(turn[mine[0]] & 1), mine
+
+
+def _turn_of(frame: Frame, newest: I64) -> I64:
+    """Of each row, how often its key's rows up to it go over from rows in order (even) to late ones (odd) and back.
+
+    `newest`: event times of the keys before the batch, NEVER if unknown.
+    """
+    before = np.maximum(running_max(frame.time, frame.group), newest[frame.group])
+    behind = (frame.time < before).astype(np.int64)
+    changes = np.abs(np.diff(behind, prepend=0))
+    changes[frame.first] = behind[frame.first]
+    through = changes.cumsum()
+    turn: I64 = through - (through - changes)[frame.first][frame.group]
+    return turn
 
 
 def _sorted(layout: Layout, slots: I64, data: I64) -> tuple[I64, Frame]:

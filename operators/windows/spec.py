@@ -85,9 +85,9 @@ class WindowSpec(msgspec.Struct, frozen=True):
         key: the column whose text keys the state.
         features: the windows; `previous`: earlier values.
         ttl_ms: a key without a row for so long (event time) counts as new; 0: never. Raised to what windows need.
-        max_entries: most entries kept per key; beyond it the oldest go and the feature is `incomplete`. Which rows get
-            an entry of their own under a `precision` depends on what comes late in their batch (buckets.py): results of
-            a key at this bound may then depend on how rows were batched. Buckets alone must not reach it.
+        max_entries: most entries kept per key; beyond it the oldest go and the feature is `incomplete`. Under a
+            `precision` rows may share an entry (buckets.py); which do depends on row order alone. Buckets alone must
+            not reach it.
         late_ms: history kept beyond the longest window, for late rows; -1: as long as the longest window, at most 1 h.
     """
 

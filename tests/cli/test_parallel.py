@@ -196,6 +196,10 @@ def test_it_is_drawn_and_described(cli: Cli, tmp_path: Path) -> None:
         ("cards", "merchants, devices", False), ("merchants", "users", True), ("devices", "users", True),
         ("users", "decisions", False),
     ]  # fmt: skip
+    work = {(one["stage"], part["what"]): part for one in said["stages"] for part in one["work"]}
+    assert [work[stage, "decode"]["hops"] for stage in ("cards", "merchants", "devices", "users")] == [0, 1, 1, 2]
+    assert work["cards", "hop"]["detail"].endswith(", to 2 stages")
+    assert work["users", "gather"]["detail"] == "the parts of merchants, devices"
     described = cli("validate", pipeline).out
     assert "hands each row on to beside.merchants and beside.devices\n" in described
     assert "gathers the parts of merchants and devices, which wait for each other for 1h\n" in described

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["POINTS", "Campaign", "Kill", "Plan", "Report", "assert_exactly_once", "checkpointed", "plan_kills"]
+__all__ = ["Campaign", "Plan", "Report", "assert_exactly_once", "checkpointed"]
 
 import contextlib
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -16,50 +15,24 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from tests.exactly_once.kills import Kill, Kind
 from tests.exactly_once.marks import Mark, Marks
-from tests.exactly_once.traffic import CARDS
 from tests.exactly_once.victim import MODULE
+from tests.exactly_once.worlds import BENCH, ROOT, World
 
-ROOT = Path(__file__).parents[2]
-PIPELINE = ROOT / "configs" / "bench_v1" / "pipeline.yaml"
-DEADLINE_MS = 80
-"""Of a live payment: after an outage all that waits is late."""
 START_SECONDS_MAX = 240.0
 DRAIN_SECONDS_MAX = 300.0
 _FIRST_EVENTS = 4_000
-_RATE_MIN, _RATE_MAX = 500.0, 10_000.0
+_RATE_MAX = 10_000.0
 _MEAN_CYCLE = 1.25
 """What a kill and its restart take on average, in starts."""
 _KILL_SECONDS = 0.2
 _PLACED_SECONDS = 0.05
 """By then a worker that has announced its end is dead."""
 INSTANCE = "pod"
-
-
-class Kind(StrEnum):
-    """When a kill falls: while it starts, at a random time of its work, or at a point of it."""
-
-    STARTING = "starting"
-    RANDOM = "random"
-    PLACED = "placed"
-
-
-@dataclass(frozen=True)
-class Kill:
-    """One kill: `place` as the victim reads it, `wait` in parts of the time that a start takes; `alone`: one worker of
-    several instead of the group; `bare`: the start before it finds no local state. `name`: what the report calls it.
-    """
-
-    kind: Kind
-    wait: float = 0.0
-    place: str = ""
-    alone: bool = False
-    bare: bool = False
-    name: str = ""
 
 
 @dataclass
@@ -103,38 +76,6 @@ class Report:
     verdict: dict[str, Any] = field(default_factory=dict)
 
 
-POINTS: dict[str, Sequence[str]] = {
-    "K1 poll": ("1:{later}:0",),
-    "K2 state mutated": ("4:{later}:0",),
-    "K3 mid-produce": ("produced:{later}:0", "5:{later}:0"),
-    "K4 offsets sent": ("6:{later}:0",),
-    "K5 end sent, no reply": ("ending:{later}:0", "7:{later}:0.4", "7:{later}:1", "7:{later}:2.5"),
-    "K6 committed, state not written": ("flushing:{soon}:0", "8:{later}:0"),
-    "K7 mid-checkpoint": ("checkpointing:{soon}:0",),
-    "K8 mid-restore": ("installing:{soon}:0", "restoring:{early}:0"),
-}
-"""Places of the numbered points (hooks.py, transaction.py); `later`, `soon`, `early`: how many times it passes there.
-A worker with two tasks and nothing to replay passes `restoring` twice.
-"""
-
-
-def plan_kills(rng: random.Random, count: int = 20, *, alone: bool = False) -> list[Kill]:
-    """Two of three at the points K1-K8 in turn, two at a start, the rest at random times; in random order. `alone`:
-    every other one takes one worker only. A campaign of these needs checkpoints.
-    """
-    placed: list[Kill] = []
-    for i in range(max(len(POINTS), 2 * count // 3)):
-        turn, (name, places) = i // len(POINTS), list(POINTS.items())[i % len(POINTS)]
-        place = places[(turn + rng.randrange(2)) % len(places)]
-        text = place.format(later=rng.randrange(2, 40), soon=rng.randrange(1, 5), early=rng.randrange(1, 3))
-        placed.append(Kill(Kind.PLACED, place=text, bare=place.startswith("installing"), name=name))
-    starting = [Kill(Kind.STARTING, wait=rng.uniform(0.2, 1.0), name="start") for _ in range(max(1, count // 10))]
-    rest = range(max(1, count - len(placed) - len(starting)))
-    kills = placed + starting + [Kill(Kind.RANDOM, wait=rng.uniform(0.0, 0.6), name="random") for _ in rest]
-    rng.shuffle(kills)
-    return [replace(kill, alone=alone and i % 2 == 0 and not kill.bare) for i, kill in enumerate(kills)]
-
-
 def checkpointed(directory: Path) -> tuple[object, ...]:
     """Options of `run`: checkpoints, as often as they can be."""
     return "--checkpoints", directory / "checkpoints", "--checkpoint-seconds", 1
@@ -143,18 +84,18 @@ def checkpointed(directory: Path) -> tuple[object, ...]:
 class Campaign:
     """Everything lies in `directory`; `pipeline` names topics and group."""
 
-    def __init__(self, directory: Path, log_url: str, pipeline: str, *options: object) -> None:
+    def __init__(self, directory: Path, log_url: str, pipeline: str, *options: object, world: World = BENCH) -> None:
         """`options`: of every `run`."""
         self.directory = directory
         self.log_url = log_url
         self.pipeline = pipeline
+        self.world = world
         self.yaml = directory / "pipeline.yaml"
         self.state = directory / "state"
         self.options = options
         self._started: list[subprocess.Popen[str]] = []
         directory.mkdir(parents=True, exist_ok=True)
-        head = f"pipeline: {pipeline}\ndeadline: {DEADLINE_MS}ms\n"
-        self.yaml.write_text(PIPELINE.read_text().replace("pipeline: bench_v1\n", head))
+        self.yaml.write_text(world.named(pipeline))
 
     def run(self, plan: Plan) -> Report:
         """Kill as planned under the feed, then drain and verify."""
@@ -163,7 +104,7 @@ class Campaign:
         first = self.feed(_FIRST_EVENTS, plan.seed)
         report.start_seconds = self._measure_start(plan.workers)
         rate = plan.events / (len(plan.kills) * (report.start_seconds * _MEAN_CYCLE + _KILL_SECONDS))
-        report.rate = round(min(max(rate, _RATE_MIN), _RATE_MAX))
+        report.rate = round(min(max(rate, self.world.rate_min), _RATE_MAX))
         steady = replace(plan, rate=report.rate, events=plan.events - first, skip=first)
         with self.feeding(steady) as feeder:
             for number, kill in enumerate(plan.kills):
@@ -193,7 +134,7 @@ class Campaign:
         feeder = self.python(
             "tests.exactly_once.feeder", "--pipeline", self.yaml, "--log", self.log_url, "--rate", plan.rate,
             "--least", plan.events, "--most", max(plan.events, plan.events_max), "--stop", self.directory / "stop",
-            "--seed", plan.seed, "--skip", plan.skip, *extra, stdout=subprocess.PIPE,
+            "--seed", plan.seed, "--skip", plan.skip, "--traffic", self.world.traffic, *extra, stdout=subprocess.PIPE,
         )  # fmt: skip
         try:
             yield feeder
@@ -209,7 +150,7 @@ class Campaign:
 
     def call_all(self, sent: int, seed: int) -> int:
         """One more payment of every card, after the first `sent` records; how many."""
-        return self.feed(CARDS, seed, skip=sent, extra=("--roll-call",))
+        return self.feed(self.world.cards, seed, skip=sent, extra=("--roll-call",))
 
     def end_of(self, feeder: subprocess.Popen[str]) -> dict[str, Any]:
         """Let it finish; what it sent."""
@@ -221,10 +162,12 @@ class Campaign:
         return sent
 
     def start(
-        self, marks: Path, *given: object, place: str = "", alone: bool = False, kafka: Mapping[str, int] | None = None
-    ) -> subprocess.Popen[str]:
-        """`streamproc run` with marks, as the leader of a process group of its own."""
-        ours: list[object] = ["--marks", marks, *(["--place", place] if place else []), *(["--alone"] if alone else [])]
+        self, marks: Path, *given: object, place: str = "", alone: bool = False, forgetful: bool = False,
+        kafka: Mapping[str, int] | None = None,
+    ) -> subprocess.Popen[str]:  # fmt: skip
+        """`streamproc run` with marks, as the leader of a process group of its own; see victim.py."""
+        ours: list[object] = ["--marks", marks, *(["--place", place] if place else [])]
+        ours += ["--alone"] * alone + ["--forgetful"] * forgetful
         ours += ["--kafka", json.dumps(kafka)] if kafka else []
         process = self.python(MODULE, *ours, "--", *self._arguments(*given), start_new_session=True)
         self._started.append(process)
@@ -252,9 +195,8 @@ class Campaign:
         path = self.directory / "verdict.json"
         path.unlink(missing_ok=True)
         verifier = self.python(
-            "tests.exactly_once.verify", "--log", self.log_url, "--pipeline", self.pipeline, "--records", sent,
-            "--deadline-ms", DEADLINE_MS, "--report", path,
-        )  # fmt: skip
+            self.world.verifier, "--log", self.log_url, "--pipeline", self.pipeline, "--records", sent, "--report", path
+        )
         code = verifier.wait(DRAIN_SECONDS_MAX)
         assert path.exists(), self.logged()
         verdict: dict[str, Any] = json.loads(path.read_text())

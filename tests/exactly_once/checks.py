@@ -6,7 +6,7 @@ the n-th record of it. So a duplicate or a missing decision is counted once and 
 
 from __future__ import annotations
 
-__all__ = ["Findings", "PartitionData", "check_partition"]
+__all__ = ["Entry", "Findings", "PartitionData", "check_partition"]
 
 import hashlib
 import json
@@ -187,7 +187,9 @@ def _check_dead_letters(data: PartitionData, expected: Expected, found: Findings
 # ---- journal
 
 
-class _Entry(NamedTuple):
+class Entry(NamedTuple):
+    """A journal record's body."""
+
     version: int
     task: int
     sequence: int
@@ -224,7 +226,7 @@ class _Progress:
         """What is wrong with the next journal record, in words."""
         body, chain = record.headers.get("journal", b""), record.headers.get("chain", b"")
         try:
-            entry = msgspec.msgpack.decode(body, type=_Entry)
+            entry = msgspec.msgpack.decode(body, type=Entry)
         except msgspec.DecodeError as error:
             yield f"it cannot be read: {error}"
             return

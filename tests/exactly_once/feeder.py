@@ -2,13 +2,14 @@
 
 `python -m tests.exactly_once.feeder --pipeline YAML --log URL --rate N --least N --most N --stop FILE --seed N`,
 after `--skip N` records, of so many `--cards`; `--roll-call`: instead of what follows these, one more payment of every
-card.
+card. `--traffic`: the module that draws them.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib
 import json
 from itertools import islice
 from pathlib import Path
@@ -20,7 +21,6 @@ from streamproc.clock import SystemClock
 from streamproc.eventlog.contract import EventLog
 from streamproc.eventlog.kafka import KafkaLog
 from streamproc.runtime.topics import prepare_topics
-from tests.exactly_once.traffic import BLOCK, CARDS, blocks, roll_call
 
 
 async def feed(arguments: argparse.Namespace) -> None:
@@ -30,10 +30,12 @@ async def feed(arguments: argparse.Namespace) -> None:
     partitions = await prepare_topics(log, plan)
     rate = arguments.rate or None
     sender = Sender(plan.stream.topic, partitions, log.appender(), SystemClock(), rate)
-    following = islice(blocks(arguments.seed, arguments.cards), arguments.skip // BLOCK, None)
-    for block in roll_call(arguments.seed, arguments.skip) if arguments.roll_call else following:
+    traffic = importlib.import_module(arguments.traffic)
+    drawn = traffic.blocks(arguments.seed, arguments.cards or traffic.CARDS)
+    following = islice(drawn, arguments.skip // traffic.BLOCK, None)
+    for block in traffic.roll_call(arguments.seed, arguments.skip) if arguments.roll_call else following:
         await sender.send(list(block.rows), list(block.keys))
-        if sender.sent >= arguments.least and (arguments.stop.exists() or sender.sent + BLOCK > arguments.most):
+        if sender.sent >= arguments.least and (arguments.stop.exists() or sender.sent + traffic.BLOCK > arguments.most):
             break
     print(json.dumps({"sent": sender.sent, "seconds": round(sender.seconds, 2)}), flush=True)
     await sender.close()
@@ -56,7 +58,8 @@ def main() -> None:
     parser.add_argument("--skip", type=int, default=0)
     parser.add_argument("--roll-call", action="store_true")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--cards", type=int, default=CARDS)
+    parser.add_argument("--cards", type=int, default=0, help="0: as many as that traffic has")
+    parser.add_argument("--traffic", default="tests.exactly_once.traffic")
     asyncio.run(feed(parser.parse_args()))
 
 

@@ -6,11 +6,13 @@ flushing       a batch is committed, its rows are not written
 checkpointing  a part of a checkpoint is sent
 restoring      a task's store is open, a slice of it may be replayed
 installing     a part of a checkpoint is fetched
+gathering      parts of rows are held, or rows are whole, nothing is encoded
+holding        the same, and some rows wait for parts
 """
 
 from __future__ import annotations
 
-__all__ = ["At", "hang_in"]
+__all__ = ["At", "hang_in", "hold_nothing"]
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +27,9 @@ from streamproc.eventlog.embedded.store import Store
 from streamproc.eventlog.embedded.writer import EmbeddedWriter
 from streamproc.eventlog.kafka.client import Client
 from streamproc.runtime import stage
+from streamproc.runtime.gathering import Gatherer
 from streamproc.runtime.recovery import Recovery
+from streamproc.runtime.rows import Gathered
 
 At = Callable[[str], None]
 """Told of each point as it is reached, from whatever thread."""
@@ -40,6 +44,7 @@ def hang_in(at: At, replayed: Callable[[int], None]) -> None:
     _into_embedded(at)
     _into_state(at)
     _into_recovery(at, replayed)
+    _into_gathering(at)
 
 
 def _into_kafka(at: At) -> None:
@@ -134,3 +139,22 @@ def _into_recovery(at: At, replayed: Callable[[int], None]) -> None:
             at("restoring")
 
     stage.Recovery = PlacedRecovery  # type: ignore[attr-defined]
+
+
+def _into_gathering(at: At) -> None:
+    apply = Gatherer.apply
+
+    def applied(self: Gatherer, gathered: Gathered) -> None:
+        apply(self, gathered)
+        rows = [row for changes in gathered.changes.values() for row in changes.rows.values()]
+        if rows:
+            at("gathering")
+        if any(row is not None for row in rows):
+            at("holding")
+
+    Gatherer.apply = applied  # type: ignore[method-assign]
+
+
+def hold_nothing() -> None:
+    """An ablation: parts of rows are gathered within a batch only."""
+    Gatherer.apply = lambda self, gathered: None  # type: ignore[method-assign]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.exactly_once.campaign import Campaign, Plan, assert_exactly_once, checkpointed, plan_kills
+from tests.exactly_once.campaign import Campaign, Plan, assert_exactly_once, checkpointed
+from tests.exactly_once.kills import plan_kills
 
 pytestmark = pytest.mark.xdist_group("campaigns")  # one at a time: each wants the machine
 

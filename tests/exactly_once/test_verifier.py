@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.exactly_once.campaign import DEADLINE_MS, Campaign
+from tests.exactly_once.campaign import Campaign
 from tests.exactly_once.checks import PartitionData, check_partition
 from tests.exactly_once.readers import Record, open_reader
 from tests.exactly_once.verify import read_partition
+from tests.exactly_once.worlds import DEADLINE_MS
 
 Change = Callable[[PartitionData], PartitionData]
 

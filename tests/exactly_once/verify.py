@@ -17,6 +17,7 @@ from typing import Any
 
 from tests.exactly_once.checks import Findings, PartitionData, check_partition
 from tests.exactly_once.readers import LogReader, open_reader
+from tests.exactly_once.worlds import DEADLINE_MS
 
 TOPICS = ("transactions", "decisions", "dead_letters", "journal")
 
@@ -55,7 +56,7 @@ def main() -> int:
     parser.add_argument("--log", required=True)
     parser.add_argument("--pipeline", required=True)
     parser.add_argument("--records", type=int, required=True)
-    parser.add_argument("--deadline-ms", type=int, default=0)
+    parser.add_argument("--deadline-ms", type=int, default=DEADLINE_MS)
     parser.add_argument("--report", type=Path, required=True)
     arguments = parser.parse_args()
     gc.disable()  # millions of small objects, no cycles

@@ -1,7 +1,8 @@
 """`streamproc run` as it is, but it marks each step it comes to, and may be killed or stopped at any point.
 
-`python -m tests.exactly_once.victim --marks FILE [--place POINT:N:MS] [--alone] [--kafka JSON] -- PIPELINE --log URL
-...`: a point is a step's number or a name of hooks.py; `--kafka` are settings of the Kafka log.
+`python -m tests.exactly_once.victim --marks FILE [--place POINT:N:MS] [--alone] [--forgetful] [--kafka JSON] --
+PIPELINE --log URL ...`: a point is a step's number or a name of hooks.py; `--forgetful`: without a mechanism that
+a verifier must miss (`hooks.hold_nothing`); `--kafka` are settings of the Kafka log.
 
 It is the parent of the workers, and (when `--worker` is among the options) a worker too.
 """
@@ -30,7 +31,7 @@ from streamproc.runtime import worker
 from streamproc.runtime.rows import TaskInput
 from streamproc.runtime.settings import WorkerSettings
 from streamproc.runtime.stage import Part
-from tests.exactly_once.hooks import At, hang_in
+from tests.exactly_once.hooks import At, hang_in, hold_nothing
 from tests.exactly_once.marks import Marks
 
 MODULE = "tests.exactly_once.victim"
@@ -138,6 +139,8 @@ def _be_worker(arguments: argparse.Namespace, command: list[str]) -> None:
     places: list[At] = [_Orders(arguments.marks)]
     if arguments.place is not None:
         places.append(_Place(arguments.place, arguments.alone, arguments.marks.with_suffix(".placed")))
+    if arguments.forgetful:
+        hold_nothing()
     worker.Worker = _marked(marks)  # type: ignore[misc]
     compose.run_worker = _with_probe(marks, places)
     compose.open_log = _with_settings(json.loads(arguments.kafka))  # type: ignore[assignment]
@@ -150,6 +153,7 @@ def main() -> None:
     parser.add_argument("--marks", type=Path, required=True)
     parser.add_argument("--place")
     parser.add_argument("--alone", action="store_true")
+    parser.add_argument("--forgetful", action="store_true")
     parser.add_argument("--kafka", default="{}")
     at = sys.argv.index("--")
     ours, command = sys.argv[1:at], sys.argv[at + 1 :]
@@ -157,7 +161,8 @@ def main() -> None:
 
     def child(share: run.Share, index: int) -> list[str]:
         given = _real_child(share, index)[3:]  # python -m MODULE
-        first = ours if index == 0 else ["--marks", str(arguments.marks), "--kafka", arguments.kafka]
+        more = ["--forgetful"] * arguments.forgetful
+        first = ours if index == 0 else ["--marks", str(arguments.marks), "--kafka", arguments.kafka, *more]
         return [sys.executable, "-m", MODULE, *first, "--", *given]
 
     if "--worker" in command:

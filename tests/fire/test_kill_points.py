@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.exactly_once.campaign import POINTS, Campaign, Plan, assert_exactly_once, checkpointed, plan_kills
+from tests.exactly_once.campaign import Campaign, Plan, assert_exactly_once, checkpointed
+from tests.exactly_once.kills import POINTS, plan_kills
 
 pytestmark = [pytest.mark.xdist_group("campaigns"), pytest.mark.slow]  # one at a time: each wants the machine
 

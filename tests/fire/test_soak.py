@@ -8,13 +8,15 @@ import signal
 import subprocess
 import time
 import uuid
-from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
-from tests.exactly_once.campaign import Campaign, Plan, assert_exactly_once, checkpointed, plan_kills
+from tests.exactly_once.campaign import Campaign, Plan, assert_exactly_once, checkpointed
+from tests.exactly_once.kills import POINTS_BESIDE, plan_kills
 from tests.exactly_once.pods import Pod
+from tests.exactly_once.worlds import BENCH, BESIDE, World
 from tests.fire.proxy import Proxy
 from tests.fire.report import recorded
 from tests.fire.soak import forget, seeds
@@ -28,27 +30,43 @@ from tests.kafka.shared import Address
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(7200)]
 
 KILLS = 40
-POINTS = ["1", "3", "4", "5", "6", "7", "8", "produced", "ending", "flushing"]
+PLACES = ["1", "3", "4", "5", "6", "7", "8", "produced", "ending", "flushing"]
 """Steps, and names of tests/exactly_once/hooks.py."""
+EVENTS_BESIDE = 10_000
 EXIT_SECONDS_MAX = 180.0
 
 
-@pytest.fixture
-def make(tmp_path: Path) -> Callable[[str], Campaign]:
-    """A campaign on the log of this address, in a directory and under a name of its own."""
+class Make(Protocol):
+    def __call__(self, log_url: str, world: World = BENCH) -> Campaign:
+        """A campaign on the log of this address, in a directory and under a name of its own."""
+        ...
 
-    def campaign(log_url: str) -> Campaign:
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    def campaign(log_url: str, world: World = BENCH) -> Campaign:
         name = f"soak_{uuid.uuid4().hex[:8]}"
         directory = tmp_path / name
-        return Campaign(directory, log_url.replace("DIR", str(directory)), name, *checkpointed(directory))
+        options = checkpointed(directory)
+        return Campaign(directory, log_url.replace("DIR", str(directory)), name, *options, world=world)
 
     return campaign
 
 
 def kill(campaign: Campaign, seed: int, workers: int, kind: str) -> None:
-    plan = Plan(plan_kills(random.Random(seed), KILLS, alone=workers > 1), workers=workers, seed=seed, roll_call=True)
+    kills = plan_kills(random.Random(seed), KILLS, alone=workers > 1)
+    go_through_kills(campaign, Plan(kills, workers=workers, seed=seed, roll_call=True), kind)
+
+
+def kill_beside(campaign: Campaign, seed: int, kind: str) -> None:
+    """Two workers: parts of a row come from both, so that some wait."""
+    kills = plan_kills(random.Random(seed), KILLS, alone=True, points=POINTS_BESIDE)
+    go_through_kills(campaign, Plan(kills, events=EVENTS_BESIDE, workers=2, seed=seed, roll_call=True), kind)
+
+
+def go_through_kills(campaign: Campaign, plan: Plan, kind: str) -> None:
     try:
-        with recorded(kind, seed) as running:
+        with recorded(kind, plan.seed) as running:
             report = campaign.run(plan)
             running.events, running.kills = report.sent, report.by_name
             running.violations.update({name: report.verdict[name] for name in VIOLATIONS})
@@ -59,21 +77,34 @@ def kill(campaign: Campaign, seed: int, workers: int, kind: str) -> None:
 
 
 @pytest.mark.xdist_group("campaigns")
-def test_kills_on_the_embedded_log(make: Callable[[str], Campaign]) -> None:
-    for seed in seeds(share=0.4):
+def test_kills_on_the_embedded_log(make: Make) -> None:
+    for seed in seeds(share=0.3):
         kill(make("file:DIR/log"), seed, 1 + seed % 2, "kills, embedded")
 
 
 @pytest.mark.kafka
 @pytest.mark.xdist_group("campaigns")
-def test_kills_on_kafka(make: Callable[[str], Campaign], kafka_bootstrap: str) -> None:
-    for seed in seeds(share=0.5):
+def test_kills_on_kafka(make: Make, kafka_bootstrap: str) -> None:
+    for seed in seeds(share=0.35):
         kill(make(f"kafka://{kafka_bootstrap}"), seed, 1 + seed % 2, "kills, Kafka")
+
+
+@pytest.mark.xdist_group("campaigns")
+def test_kills_of_stages_side_by_side(make: Make) -> None:
+    for seed in seeds(share=0.15):
+        kill_beside(make("file:DIR/log", BESIDE), seed, "kills beside, embedded")
+
+
+@pytest.mark.kafka
+@pytest.mark.xdist_group("campaigns")
+def test_kills_of_stages_side_by_side_on_kafka(make: Make, kafka_bootstrap: str) -> None:
+    for seed in seeds(share=0.15):
+        kill_beside(make(f"kafka://{kafka_bootstrap}", BESIDE), seed, "kills beside, Kafka")
 
 
 @pytest.mark.kafka
 @pytest.mark.xdist_group("network")
-def test_networks(make: Callable[[str], Campaign], kafka_address: Address) -> None:
+def test_networks(make: Make, kafka_address: Address) -> None:
     """Every other seed with the time-outs as shipped. The first fault may meet the start, a kill, or a restore."""
     door = kafka_address.doors[0]
     for seed in seeds(share=0.3):
@@ -101,7 +132,7 @@ def test_networks(make: Callable[[str], Campaign], kafka_address: Address) -> No
 
 @pytest.mark.kafka
 @pytest.mark.xdist_group("network")
-def test_late_requests(make: Callable[[str], Campaign], kafka_address: Address) -> None:
+def test_late_requests(make: Make, kafka_address: Address) -> None:
     """Of every kind, into every point of a later transaction."""
     door = kafka_address.doors[0]
     for seed in seeds(share=0.1):
@@ -111,7 +142,7 @@ def test_late_requests(make: Callable[[str], Campaign], kafka_address: Address) 
             subject.until_started()
             with subject.vitals as vitals:
                 for api_key in rng.sample(sorted(REQUESTS.keys() - {INIT_PRODUCER_ID}), k=5):
-                    come_late(api_key, rng.choice(POINTS), subject, proxy)
+                    come_late(api_key, rng.choice(PLACES), subject, proxy)
                     subject.until_well()
                 subject.judge(going.sent(), vitals)
         forget(campaign)
@@ -119,7 +150,7 @@ def test_late_requests(make: Callable[[str], Campaign], kafka_address: Address) 
 
 @pytest.mark.kafka
 @pytest.mark.xdist_group("network")
-def test_zombies(make: Callable[[str], Campaign], kafka_bootstrap: str) -> None:
+def test_zombies(make: Make, kafka_bootstrap: str) -> None:
     for seed in seeds(share=0.15):
         rng, campaign = random.Random(seed), make(f"kafka://{kafka_bootstrap}")
         with trial(campaign, "zombies", seed) as going:
@@ -127,7 +158,7 @@ def test_zombies(make: Callable[[str], Campaign], kafka_bootstrap: str) -> None:
             for pod in (one, two, heir):
                 pod.until_more()
             for _ in range(4):
-                points = rng.choices(POINTS, k=2)
+                points = rng.choices(PLACES, k=2)
                 stand_still(campaign, points, (one, two), heir)
                 going.running.faults.update(f"stopped at {point}" for point in points)
             end(going, one, two, heir)
@@ -136,7 +167,7 @@ def test_zombies(make: Callable[[str], Campaign], kafka_bootstrap: str) -> None:
 
 @pytest.mark.kafka
 @pytest.mark.xdist_group("network")
-def test_brokers(make: Callable[[str], Campaign], kafka_installed: None, tmp_path: Path) -> None:
+def test_brokers(make: Make, kafka_installed: None, tmp_path: Path) -> None:
     with Broker(tmp_path / "kafka") as broker:
         for seed in seeds(share=0.1):
             rng, campaign = random.Random(seed), make(f"kafka://{broker.bootstrap}")
@@ -153,7 +184,7 @@ def test_brokers(make: Callable[[str], Campaign], kafka_installed: None, tmp_pat
 
 @pytest.mark.kafka
 @pytest.mark.xdist_group("outages")
-def test_outages_without_end(make: Callable[[str], Campaign], kafka_address: Address) -> None:
+def test_outages_without_end(make: Make, kafka_address: Address) -> None:
     """Each ends with a reason, within a bound; and nothing is lost or doubled when the log is back. By a door of its
     own, beside the others: it waits more than it works.
     """

@@ -74,7 +74,7 @@ def judge_handoff(
             if part is None:
                 got[partition_of(_route(row, KEYS[plan.stage]).encode(), len(sources)), task].append(row)
             elif row["_part"] == part:
-                got[came[row["_place"]], task].append(row)
+                got[came.get(row["_place"], -1), task].append(row)
     for rows in (*wanted.values(), *got.values()):  # those that were refused come behind the others of a transaction
         rows.sort(key=lambda row: row.get("_place", "") if "_refused" in row else "")
     wrong = []

@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["judge"]
 
 import json
-import math
 from collections.abc import Sequence
 from functools import partial
 from hashlib import sha256
@@ -19,15 +18,12 @@ from tests.oracle.card_job import Expected
 from tests.oracle.limits import answer
 from tests.simulation.calls import without_answers
 from tests.simulation.committed import Record, committed_records
+from tests.simulation.decided import judge_decisions
 from tests.simulation.handed_on import expect_stage, judge_handoff
 from tests.simulation.late import judge_bits, judge_late
 from tests.simulation.parts import whole_rows
 from tests.simulation.pod import Shared
 from tests.simulation.states import judge_states
-
-_CLOSE = 1e-9
-_MORE = {"duplicate", "failed_calls"}
-"""What a decision may say besides what the oracle makes of its record."""
 
 
 def judge(shared: Shared, disks: Sequence[MemoryDisk]) -> list[str]:
@@ -48,7 +44,7 @@ def judge(shared: Shared, disks: Sequence[MemoryDisk]) -> list[str]:
                 shared.reached["tables changed under decisions"] += len({by for _, by in versions[task]} - {-1}) > 1
                 decided = committed_records(shared.cluster, TopicPartition(plan.topics.decisions, task))
                 late[task] = judge_late(plan, number, expected[task], rows[task], decided)
-                told += _decisions(expected[task], decided, "device_id" if number else "card_id")
+                told += judge_decisions(expected[task], decided, "device_id" if number else "card_id")
                 told += _covered(shared, plan, task, decided) + _copies(shared, plan, task, decided)
             told += _journal(shared, plan, task, expected[task], records, late=late[task])
             wrong += [f"{shared.name(plan)} {task}: {what}" for what in told]
@@ -84,24 +80,6 @@ def _dead_letters(shared: Shared, plan: Plan, task: int, expected: Expected) -> 
     return wrong
 
 
-def _decisions(expected: Expected, records: list[Record], key: str) -> list[str]:
-    """I1, I2, I4: one decision a valid offset, in offset order, equal in every field, under the `key` of its row."""
-    wrong, found = [], [json.loads(record.value) for record in records]
-    for record, got in zip(records, found, strict=True):
-        if record.key != str(got.get(key)).encode():
-            wrong.append(f"decision {record.offset} of {key} {got.get(key)} has the key {record.key!r}")
-            break
-    if len(found) != len(expected.decisions):
-        wrong.append(f"{len(found)} decisions, expected {len(expected.decisions)}")
-    for (offset, wanted), got in zip(sorted(expected.decisions.items()), found, strict=False):
-        repeated = offset in expected.duplicates
-        same = all(_same(got.get(k), v) for k, v in wanted.items()) and got.keys() <= wanted.keys() | _MORE
-        if got.get("duplicate", False) != repeated or not same:
-            wrong.append(f"offset {offset}: {got}, expected {wanted}, duplicate {repeated}")
-            break
-    return wrong
-
-
 def _covered(shared: Shared, plan: Plan, task: int, decided: Sequence[Record]) -> list[str]:
     """I7: the journal's records account for the decisions one by one: their bytes, their actions, their features."""
     at = 0
@@ -127,12 +105,6 @@ def _copies(shared: Shared, plan: Plan, task: int, decided: Sequence[Record]) ->
         if found != wanted:
             wrong.append(f"{name} has {len(found)} decisions, expected {len(wanted)}, or others")
     return wrong
-
-
-def _same(got: object, wanted: object) -> bool:
-    if isinstance(wanted, float) and isinstance(got, int | float):
-        return math.isclose(got, wanted, rel_tol=_CLOSE, abs_tol=_CLOSE)
-    return got == wanted
 
 
 def _journal(

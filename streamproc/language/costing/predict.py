@@ -119,8 +119,8 @@ class _Stage:
         fields = Units(f"decode:{spec.type.kind}" + ":pan" * spec.pan for spec in plan.stream.fields)
         taken = "" if plan.stream.format == "json" else f", {plan.stream.format} taken as JSON"
         if plan.gather is not None:
-            detail = f"the parts of {', '.join(plan.gather.parts)}: not reckoned"
-            yield Work("gather", "", detail, 0.0, 0.0, self._hops)
+            parts = plan.gather.parts
+            yield self._part("gather", "", f"the parts of {', '.join(parts)}", {"gather": len(parts)})
         yield self._part("decode", "", f"{len(plan.stream.fields)} fields{taken}", {"decode": 1, **fields})
         if plan.stream.deduplicate_ms:
             kept = duration_text(plan.stream.deduplicate_ms)
@@ -185,7 +185,9 @@ class _Stage:
         plan = self._plan
         if plan.handoff is not None:
             kinds = Units(f"encode:{self._types[name].kind}" for name in plan.handoff.columns)
-            yield self._part("hop", "", _count(len(plan.handoff.columns), "column"), {"handoff": 1, **kinds})
+            beside = len(plan.handoff.beside)
+            detail = _count(len(plan.handoff.columns), "column") + f", to {beside + 1} stages" * (beside > 0)
+            yield self._part("hop", "", detail, {"handoff": 1, "handoff:beside": beside, **kinds})
         elif not plan.is_silent:
             yield self._part(
                 "decide", "", _count(len(plan.rules), "rule"), {"decide": 1, "decide:rule": len(plan.rules)}

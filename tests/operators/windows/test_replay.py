@@ -86,9 +86,8 @@ def random_spec(rng: np.random.Generator) -> WindowSpec:
     }
     earlier = tuple(wanted.values()) if rng.random() < 0.6 or not features else ()
     more = {}
-    # With a precision the cap counts entries, and how many rows have one of their own depends on the cuts.
-    if rng.random() < 0.3 and not any(f.precision_ms for f in features.values()):
-        more["max_entries"] = int(rng.choice([1, 4, 9]))
+    if rng.random() < 0.3:  # more than a window has steps of its precision
+        more["max_entries"] = int(rng.choice([1, 4, 9])) + 14 * any(f.precision_ms for f in features.values())
     if rng.random() < 0.3:
         more["late_ms"] = int(rng.choice([0, 30]))
     if rng.random() < 0.3:
