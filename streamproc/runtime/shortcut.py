@@ -127,6 +127,13 @@ class Shortcut:
             parts += [last] if last is not None else []
         return parts
 
+    def took(self, outputs: Sequence[OutputRecords]) -> bool:
+        """Whether all that is handed on went this way: else some of it is only read once its transaction is committed,
+        and a batch that is computed before that would send more of these partitions after it.
+        """
+        sources = {stage.source for stage in self._stages[1:]}
+        return all(out.base != ANY_OFFSET for out in outputs if out.tp.topic in sources)
+
     def expected(self, waiting: Set[TopicPartition], due: Sequence[TaskInput]) -> list[TopicPartition]:
         """What a transaction over `waiting` and `due` ticks will write to, as far as that is known in advance."""
         found = [stage.journal(one.source) for stage, mine in by_stage(self._stages, due) for one in mine]

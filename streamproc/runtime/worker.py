@@ -1,7 +1,7 @@
 """The worker: one process, one consumer, one transactional producer, the tasks it was assigned.
 
 The hot loop is `run`: collect -> compute -> transaction -> publish. While a transaction is in flight the worker
-collects; only when a full batch waits it computes that one ahead (`_ahead`), undoable by itself. Everything around it
+collects; only when enough waits (pace.py) it computes that ahead (`_ahead`), undoable by itself. Everything around it
 is rare: assignments (`_adopt`), failures of a transaction (`_recover`), flushes (flush.py) and the end.
 """
 
@@ -13,12 +13,13 @@ import asyncio
 from collections import ChainMap
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import structlog
 
 from state.errors import EventLogError, FencedError, StateCorruptedError, TaskMigratedError
 from streamproc.clock import Clock
-from streamproc.eventlog.contract import CommittedOffset, EventLog, Membership, TopicPartition
+from streamproc.eventlog.contract import CommittedOffset, EventLog, Membership, OutputRecords, TopicPartition
 from streamproc.runtime.assignment import Assignment
 from streamproc.runtime.care import Care
 from streamproc.runtime.collector import Collector, Queue
@@ -241,7 +242,7 @@ class Worker:
         run = self._protocol.start(outputs, offsets, membership)  # 5-7
         alone = self._care or any(stage.restorer.active for stage in self._stages)
         try:
-            is_ahead = not (alone or await self._committing(run))
+            is_ahead = not (alone or await self._committing(run, outputs))
             if is_ahead:
                 await self._protocol.sent()
                 for stage in self._stages:
@@ -253,8 +254,7 @@ class Worker:
             looked = self._clock.monotonic()
             await self._collector.during(run)
             now = self._clock.monotonic()
-            at_most = is_ahead and now - looked < _PROMPT_SECONDS
-            self._pace.committed(now - started, busy=busy, at_most=at_most)
+            self._pace.committed(now - started, busy=busy, at_most=is_ahead and now - looked < _PROMPT_SECONDS)
             ends: dict[TopicPartition, int] | None = run.result()
         except FencedError:
             raise
@@ -271,11 +271,12 @@ class Worker:
         self._metrics.shortcut_records.inc(self._shortcut.committed(outputs, own))
         self._metrics.committed(*decided_and_handed_on(parts), self._clock.monotonic() - started, self._clock.now_ms())
 
-    async def _committing(self, run: asyncio.Future[dict[TopicPartition, int]]) -> bool:
+    async def _committing(self, run: asyncio.Future[Any], outputs: Sequence[OutputRecords]) -> bool:
         """Whether `run` comes to its end before so much waits that it should be computed ahead."""
         if not await self._collector.during(self._protocol.ending, self._full):
             return False
-        return await self._collector.during(run, self._pace.ahead(through_all=self._shortcut.is_open))
+        rows = self._pace.ahead(through_all=self._shortcut.is_open) if self._shortcut.took(outputs) else self._full
+        return await self._collector.during(run, rows)
 
     def _publish(self, parts: list[Part], ends: dict[TopicPartition, int]) -> None:
         publish(self._stages, parts, ends, newest=self._ahead is None and not self._again)
