@@ -129,10 +129,10 @@ class Handoff(msgspec.Struct, frozen=True):
     it is empty.
 
     `columns`: what is written into a record, fields and features, by name. A later stage passes on what it was handed,
-    as it is, and writes only what it adds. `in_step_ms`: how far partitions may be ahead of each other in event time.
-    `arrived`: whether records say when they first came to the log. `beside`: the other stages that get each row, too.
-    `part`: of a stage beside others: which part of a row it hands on; the first passes on all the row had, the others
-    write only what they add. None: a whole row.
+    the columns `passed`, as it is, and writes only what it adds. `in_step_ms`: how far partitions may be ahead of each
+    other in event time. `arrived`: whether records say when they first came to the log. `beside`: the other stages that
+    get each row, too. `part`: of a stage beside others: which part of a row it hands on; the first passes on all the
+    row had, the others write only what they add. None: a whole row.
     """
 
     topic: str
@@ -142,6 +142,7 @@ class Handoff(msgspec.Struct, frozen=True):
     arrived: bool = False
     beside: tuple[Target, ...] = ()
     part: int | None = None
+    passed: tuple[str, ...] = ()
 
     @property
     def topics(self) -> tuple[str, ...]:

@@ -55,9 +55,14 @@ def check_include(pipeline: Pipeline, scope: dict[str, OutputField], named: set[
 
 
 def decision_spec(pipeline: Pipeline, scope: dict[str, OutputField]) -> DecisionSpec:
-    """How rules become one action; where nothing is decided, the one there is says so."""
+    """How rules become one action; where nothing is decided, the one of all rows says so, with the code it has in
+    files that decide: repeats of a row find the code of the first, however the file was when that came.
+    """
     if not pipeline.topics.decisions:
-        return DecisionSpec((NO_DECISION,), NO_DECISION)
+        usual = pipeline.decision.otherwise
+        return DecisionSpec(
+            tuple(NO_DECISION if one == usual else one for one in pipeline.decision.severity), NO_DECISION
+        )
     name = next(iter(pipeline.models), None)
     return DecisionSpec(
         severity=pipeline.decision.severity,

@@ -28,13 +28,14 @@ def handoff(pipeline: Pipeline, stream: Stream, stage: Stage, way: Ways, feature
     if not way.following:
         return None
     following, *others = way.following
-    fields = [] if ROUTE in stream.fields else list(stream.fields)
+    passed = tuple(stream.fields) if ROUTE in stream.fields else ()
+    fields = [] if passed else list(stream.fields)
     added = [name for name in features if name not in stream.fields]
     columns = (*fields, *added)
     first = following.calls[0].name if following.calls else following.name
     topic, arrived = f"{pipeline.pipeline}.{first}", pipeline.deadline > 0
     beside = tuple(Target(f"{pipeline.pipeline}.{other.name}", other.partition_by) for other in others)
-    return Handoff(topic, following.partition_by, columns, stage.in_step, arrived, beside, way.part)
+    return Handoff(topic, following.partition_by, columns, stage.in_step, arrived, beside, way.part, passed)
 
 
 def handed_on(stream: Stream, sent: Handoff, scope: Mapping[str, OutputField]) -> Stream:

@@ -76,7 +76,7 @@ class Pace:
         if not self._batch_s or not self._commit_s:
             return full
         rows = _SHARE * self._commit_s * self._batch_rows / self._batch_s
-        return min(full, math.ceil(rows / self._stages if through_all else rows))
+        return min(full, max(1, math.ceil(rows / self._stages if through_all else rows)))
 
 
 def _smooth(old: float, new: float) -> float:

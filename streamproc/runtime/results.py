@@ -56,9 +56,9 @@ class HandedRows(msgspec.Struct):
     places: dict[TopicPartition, npt.NDArray[np.int64]]
 
     def at_hand(self, taken: Iterable[TopicPartition]) -> AtHand:
-        """The rows of these partitions, one after the other."""
-        rows = self.judged.rows
-        found = dict(rows.columns)
+        """The rows of these partitions, one after the other; columns that only rows of other streams have stay here."""
+        rows, written = self.judged.rows, (*self.handoff.passed, *self.handoff.columns)
+        found = {name: rows.columns[name] for name in written if name in rows.columns}
         for name in self.handoff.columns:
             if name not in found:
                 found[name] = self._spread(self.judged.batch.columns[name])

@@ -42,8 +42,7 @@ from streamproc.runtime.ticks import Clocks
 from streamproc.runtime.topics import prepare_topics
 from streamproc.runtime.transaction import Probe, TransactionProtocol
 
-_PROMPT_SECONDS = 0.001
-"""Who waits longer for a commit sees when it ends."""
+_PROMPT_SECONDS = 0.001  # who waits longer for a commit sees when it ends
 _NO_ORDERS = Orders({}, frozenset())
 
 
@@ -254,8 +253,8 @@ class Worker:
             looked = self._clock.monotonic()
             await self._collector.during(run)
             now = self._clock.monotonic()
-            self._pace.committed(now - started, busy=busy, at_most=is_ahead and now - looked < _PROMPT_SECONDS)
             ends: dict[TopicPartition, int] | None = run.result()
+            self._pace.committed(now - started, busy=busy, at_most=is_ahead and now - looked < _PROMPT_SECONDS)
         except FencedError:
             raise
         except EventLogError as error:
@@ -275,7 +274,8 @@ class Worker:
         """Whether `run` comes to its end before so much waits that it should be computed ahead."""
         if not await self._collector.during(self._protocol.ending, self._full):
             return False
-        rows = self._pace.ahead(through_all=self._shortcut.is_open) if self._shortcut.took(outputs) else self._full
+        may = self._shortcut.took(outputs) and not self._settings.commit_interval_ms
+        rows = self._pace.ahead(through_all=self._shortcut.is_open) if may else self._full
         return await self._collector.during(run, rows)
 
     def _publish(self, parts: list[Part], ends: dict[TopicPartition, int]) -> None:

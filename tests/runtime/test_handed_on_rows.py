@@ -7,14 +7,16 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from operators.plan import Plan
+import pytest
+
+from operators.plan import Plan, lean
 from state.memory import MemoryDisk, MemoryRowStores
 from state.worker_state import WorkerState
 from streamproc.eventlog.contract import Chunk, TopicPartition
-from streamproc.language import compile_stages, load_pipeline
+from streamproc.language import compile_stages, load_pipeline, read_pipeline
 from streamproc.runtime.engine import Engine
 from streamproc.runtime.partition_task import PartitionTask
-from streamproc.runtime.results import Computed
+from streamproc.runtime.results import AtHand, Computed
 from streamproc.runtime.rows import TaskInput
 from tests.simulation.variants import STAGES
 
@@ -26,14 +28,14 @@ EVENT = {
 }  # fmt: skip
 
 
-def compute(plan: Plan, values: list[bytes], now_ms: int, at_ms: int) -> Computed:
+def compute(plan: Plan, values: list[bytes], now_ms: int, at_ms: int, at_hand: AtHand | None = None) -> Computed:
     """The only batch of the first task; all were logged at `at_ms`."""
     state = WorkerState(plan.tables)
     state.add_task(0, MemoryRowStores(MemoryDisk(random.Random(1))).open(0))
     engine = Engine(plan, state, None, digest_key=bytes(32))
     source, count = TopicPartition(plan.stream.topic, 0), len(values)
     chunk = Chunk(source, list(range(count)), [None] * count, list(values), [at_ms] * count, count)
-    return engine.compute([TaskInput(0, source, [chunk])], {source: PartitionTask(0, source)}, now_ms)
+    return engine.compute([TaskInput(0, source, [chunk])], {source: PartitionTask(0, source)}, now_ms, at_hand)
 
 
 def handed_on(*events: Mapping[str, Any], behind_ms: int = 0) -> list[dict[str, Any]]:
@@ -67,3 +69,46 @@ def test_a_feature_may_be_larger_than_a_field() -> None:
         {"amount": huge}, {"transaction_id": "t2", "amount": huge}, {"transaction_id": "t3", "amount": 0.01}
     )
     assert [row["device_s_24h"] for row in rows] == [huge, 2 * huge, 2 * huge + 0.01]
+
+
+LEVELS = """\
+pipeline: levels
+streams:
+  payments:
+    id: id
+    event_time: at
+    fields: {id: string, card: string, user: string, shop: string, amount: int64, at: timestamp}
+  logins: {id: login, event_time: came, fields: {login: string, card: string, level: string, came: timestamp}}
+"""
+PER_CARD = "  - {name: card, partition_by: card, features: {n: {count: '*', over: 1h}}}\n"
+IN_ANOTHER_STREAM = f"""\
+{LEVELS}  accounts:
+    id: account
+    event_time: since
+    fields: {{account: string, user: string, level: int64, since: timestamp}}
+stages:
+{PER_CARD}  - {{name: user, partition_by: user, features: {{most: {{max: level, over: 1h}}}}}}
+"""
+A_FEATURE = f"""\
+{LEVELS}stages:
+{PER_CARD}  - {{name: user, partition_by: user, features: {{level: amount * 2}}}}
+  - {{name: shop, partition_by: shop, features: {{m: {{count: '*', over: 1h}}}}}}
+rules: [{{id: high, when: level > 1, then: review}}]
+"""
+
+
+@pytest.mark.parametrize("text", [IN_ANOTHER_STREAM, A_FEATURE], ids=["in another stream", "a feature"])
+def test_what_only_rows_of_other_streams_have_is_not_handed_on(text: str) -> None:
+    """Columns at hand are those of the records: later stages may call something of their own so."""
+    plans = [lean(plan) for plan in compile_stages(read_pipeline(text, "levels.yaml"))]
+    row = {"id": "p1", "card": "c", "user": "u", "shop": "s", "amount": 1, "at": NOW_MS}
+    values, at_hand = [json.dumps(row).encode()], None
+    for plan in plans:
+        read = compute(plan, values, NOW_MS, NOW_MS)
+        known = compute(plan, values, NOW_MS, NOW_MS, at_hand)
+        assert [(out.tp, out.values, out.headers) for out in known.outputs] == [
+            (out.tp, out.values, out.headers) for out in read.outputs
+        ]
+        if plan.handoff is not None and known.handed is not None:
+            (sent,) = (out for out in known.outputs if out.tp.topic == plan.handoff.topic)
+            values, at_hand = [value or b"" for value in sent.values], known.handed.at_hand([sent.tp])

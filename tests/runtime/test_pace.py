@@ -26,6 +26,7 @@ def pace(rows: int = 0, batch_s: float = 0.0, commit_s: float = 0.0, stages: int
         (20, 0.010, 0.005, 5),  # half a commit is 2.5 ms, five rows' work: they will have come before it ends
         (113, 0.0017, 0.005, 167),  # computing is short beside the commit: more than will have come
         (1, 0.004, 0.005, 1),
+        (1, 0.5, 0.005, 1),
         (1, 0.0003, 0.005, 9),
         (50, 0.001, 0.5, 1024),  # a full batch does in any case
     ],
@@ -88,7 +89,7 @@ def test_after_a_failure_batches_are_smaller_and_grow_again() -> None:
 
 
 @given(
-    rows=st.integers(1, 10_000), batch_s=st.floats(1e-6, 1), commit_s=st.floats(1e-6, 60), stages=st.integers(1, 5),
+    rows=st.integers(0, 10_000), batch_s=st.floats(1e-6, 1), commit_s=st.floats(1e-6, 60), stages=st.integers(1, 5),
     through_all=st.booleans(),
 )  # fmt: skip
 def test_at_least_a_row_and_at_most_a_full_batch(

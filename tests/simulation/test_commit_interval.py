@@ -10,6 +10,7 @@ import pytest
 
 from operators.plan import Plan
 from streamproc.eventlog.simulated import Faults, VirtualTimeLoop
+from streamproc.runtime.pace import Pace
 from tests.simulation.test_rebalance import plan
 from tests.simulation.traffic import traffic
 from tests.simulation.world import World
@@ -53,3 +54,10 @@ def test_transactions_keep_their_distance(plan: Plan, seed: int) -> None:
 def test_a_full_batch_does_not_wait(plan: Plan) -> None:
     full = run(plan, 1, 1_000.0, rows_max=3)
     assert sorted(later - earlier for earlier, later in pairwise(full))[len(full) // 2] < INTERVAL_MS
+
+
+def test_half_a_commits_work_is_no_full_batch(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Computing costs nothing here: a row is said to be half as much work as a commit."""
+    monkeypatch.setattr(Pace, "ahead", lambda self, *, through_all: 1)
+    spaced = run(plan, 1, INTERVAL_MS)
+    assert min(later - earlier for earlier, later in pairwise(spaced[:-1])) >= INTERVAL_MS - JITTER_MS

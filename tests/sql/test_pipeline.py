@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from operators.decide import RuleDecider
 from state.errors import ConfigError
 from tests.sql.streaming import HEAD, TABLE, over_tables, pipeline, plans_of, streamed
 from tests.sql.support import Row, changes, payments, stamp, write
@@ -94,6 +95,16 @@ def test_who_has_statements_alone_decides_nothing(more: str) -> None:
     assert silent.decision_fingerprint != deciding.decision_fingerprint
     assert silent.topics.decisions == ""
     assert deciding.topics.decisions in ("shop.decisions", "decided")
+
+
+def test_a_repeat_finds_the_code_of_a_file_that_decides_or_does_not() -> None:
+    """State keeps codes, and it stays when a file gets its first rule or loses its last."""
+    text = pipeline(one=STATELESS["select"])
+    (silent,), (deciding,) = plans_of(text), plans_of(f"{text}decision: {{include: [amount]}}\n")
+    assert silent.state_fingerprint == deciding.state_fingerprint
+    names, others = (RuleDecider((), plan.decision).action_names for plan in (silent, deciding))
+    assert (silent.decision.otherwise, len(names)) == ("none", len(others))
+    assert names.index("none") == others.index(deciding.decision.otherwise)
 
 
 @pytest.mark.parametrize("sql", STATELESS.values(), ids=STATELESS)
