@@ -88,6 +88,10 @@ class RuleDecider:
         self._has_shadow = any(rule.shadow for rule in rules)
         self._verdicts: dict[Mask, Verdict] = {}
 
+    def known(self, actions: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Codes that state has kept; `otherwise` for those of actions that there are no more."""
+        return np.where(actions < len(self.action_names), actions, np.uint8(self._otherwise))
+
     def decide(self, columns: Mapping[str, Column], size: int, reused: npt.NDArray[np.intp] | None = None) -> Decided:
         """Decide `size` rows.
 
