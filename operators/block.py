@@ -203,8 +203,7 @@ def _column(field: pa.Field[Any], values: Any) -> Column:
     valid = None
     if values.null_count:
         valid = np.asarray(values.is_valid().to_numpy(), np.bool_)
-        blanks: dict[Kind, object] = {Kind.STRING: "", Kind.BOOL: False}
-        values = values.fill_null(blanks.get(of_type.kind, 0))
+        values = values.fill_null(of_type.blank)
     return Column(of_type, values.to_numpy(), valid)
 
 

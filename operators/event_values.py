@@ -24,7 +24,6 @@ from operators.values import TIME_MAX, TIME_MIN
 
 _MINOR_LIMIT = 2**53
 _EXACT = Context(prec=60)  # our own: the thread's may be changed by anyone
-_BLANK: dict[Kind, Any] = {Kind.STRING: "", Kind.BOOL: False, Kind.FLOAT64: 0.0}
 
 
 class UnfitError(Exception):
@@ -47,7 +46,7 @@ def column_of(of_type: DataType, values: list[Any]) -> Column:
     valid = None
     if None in values:
         valid = np.array([value is not None for value in values], np.bool_)
-        blank = _BLANK.get(of_type.kind, 0)
+        blank = of_type.blank
         values = [blank if value is None else value for value in values]
     array = np.empty(len(values), of_type.dtype)
     array[:] = values

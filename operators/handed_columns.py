@@ -18,9 +18,7 @@ from operators.batch import Column
 from operators.decode import VALUE_BYTES_MAX, Decoded, RecordDecoder
 from operators.encode import FLOAT_DIGITS_LIMIT
 from operators.schema import FieldSpec, Kind, StreamSchema
-from operators.values import TIME_MAX, TIME_MIN
-
-_BLANK = {Kind.STRING: "", Kind.BOOL: False}
+from operators.values import TIME_MAX, TIME_MIN, texts_of
 
 
 class HandedDecoder:
@@ -56,8 +54,8 @@ class HandedDecoder:
         times = columns[schema.event_time].values
         if times.min() < 0 or times.max() > min(TIME_MAX, min(timestamps) + schema.max_ahead_ms):
             return None
-        ids, keys = (columns[name].values.tolist() for name in (schema.id, schema.key))
-        return Decoded(columns, np.arange(len(values)), list(map(str, ids)), list(map(str, keys)), times, [], 0)
+        ids, keys = (texts_of(columns[name]) for name in (schema.id, schema.key))
+        return Decoded(columns, np.arange(len(values)), ids, keys, times, [], 0)
 
     def _read(self) -> dict[str, Column]:
         """The columns that are known, row by record."""
@@ -87,7 +85,7 @@ def _as_read(column: Column) -> Column | None:
         if np.count_nonzero(valid) == len(valid):
             valid = None
         else:
-            values = np.where(valid, values, np.array(_BLANK.get(type_.kind, 0), values.dtype))
+            values = np.where(valid, values, np.array(type_.blank, values.dtype))
     match type_.kind:
         case Kind.FLOAT64:
             is_known = np.count_nonzero(np.isfinite(values)) == len(values)

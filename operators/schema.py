@@ -38,6 +38,11 @@ class DataType(msgspec.Struct, frozen=True):
         """Physical numpy dtype of a column of this type."""
         return _DTYPES[self.kind]
 
+    @property
+    def blank(self) -> int | float | str | bool:
+        """What stands under a NULL where nothing else does, in physical form."""
+        return _BLANKS.get(self.kind, 0)
+
     def __str__(self) -> str:
         return f"decimal({self.scale})" if self.kind is Kind.DECIMAL else str(self.kind)
 
@@ -50,6 +55,7 @@ _DTYPES: dict[Kind, npt.DTypeLike] = {
     Kind.BOOL: np.bool_,
     Kind.TIMESTAMP: np.int64,
 }
+_BLANKS: dict[Kind, float | str | bool] = {Kind.STRING: "", Kind.BOOL: False, Kind.FLOAT64: 0.0}
 
 
 class FieldSpec(msgspec.Struct, frozen=True):

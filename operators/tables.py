@@ -21,8 +21,6 @@ from operators.periods import EXPIRES, VALID_FROM, Periods, Times, bounds, overl
 from operators.prefixes import NONE, Networks, Numbers, Prefixes, parse_network, parse_prefix
 from operators.schema import DataType, Kind
 
-_EMPTY: dict[Kind, Any] = {Kind.STRING: "", Kind.BOOL: False, Kind.FLOAT64: 0.0}
-
 
 class Match(StrEnum):
     """How a value finds its key."""
@@ -196,7 +194,7 @@ def _finder(match: Match, numbers: dict[Any, int]) -> _Finder:
 
 def _column(kind: DataType, values: list[Any]) -> Column:
     """Stored values with a NULL appended: index -1 is "no such key"."""
-    empty = _EMPTY.get(kind.kind, 0)
+    empty = kind.blank
     array = np.array([*(empty if value is None else value for value in values), empty], dtype=kind.dtype)
     valid = np.array([*(value is not None for value in values), False], dtype=np.bool_)
     array.flags.writeable = valid.flags.writeable = False

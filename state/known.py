@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["known"]
+__all__ = ["known_rows"]
 
 from collections.abc import Sequence
 from itertools import repeat
@@ -13,7 +13,7 @@ from state.expiry import TaskSpan
 from state.table import KeyedTable, Slots
 
 
-def known(table: KeyedTable, tasks: Sequence[TaskSpan], keys: list[str], wanted: list[int]) -> tuple[Slots, Slots]:
+def known_rows(table: KeyedTable, tasks: Sequence[TaskSpan], keys: list[str], wanted: list[int]) -> tuple[Slots, Slots]:
     """The rows, ascending, of whose keys there is something, in memory or in the store, and their slots.
 
     Keys of the rows `wanted` are created; others only of a task whose store may have keys that are not in memory.

@@ -13,10 +13,8 @@ from operators.batch import Batch, Column
 from operators.expressions.kernels import Lookups, build_kernel, found_row
 from operators.expressions.nodes import ROW_TIME, Call, ColumnRef, Compiled, Constant, Node
 from operators.expressions.registers import REASONS, Kernel, Register
-from operators.schema import DataType, Kind
+from operators.schema import DataType
 from state.errors import RecordError
-
-_EMPTY: dict[Kind, Any] = {Kind.STRING: "", Kind.BOOL: False, Kind.FLOAT64: 0.0}
 
 
 class Program:
@@ -136,7 +134,7 @@ def constant_value(call: Call) -> int | float | str | bool | None:
 
 
 def _constant(node: Constant) -> Register:
-    value = _EMPTY.get(node.type.kind, 0) if node.value is None else node.value
+    value = node.type.blank if node.value is None else node.value
     valid = np.array(False) if node.value is None else None
     return np.array(value, dtype=node.type.dtype), valid, None
 

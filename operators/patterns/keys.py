@@ -24,7 +24,7 @@ from operators.patterns.sight import ANY, BRITTLE, Sight, columns_of, marked, pa
 from operators.patterns.spec import PatternSpec
 from operators.tables import LookupTable
 from state.errors import RecordError, StateCorruptedError
-from state.known import known as known_rows
+from state.known import known_rows
 from state.table import KeyedTable
 
 WANTS: Final = "wants"

@@ -198,7 +198,7 @@ class OutputEncoder:
     ) -> Iterator[tuple[OutputRecords, Indices]]:
         """An output for each partition of the next stage, and which rows are in it; they come in that `order`."""
         keys = list(map(str.encode, handed.routes))
-        places = np.asarray(partitions_of(keys, partitions))[order]
+        places = partitions_of(keys, partitions)[order]
         for partition in sorted(set(places.tolist())):
             mine = order[places == partition]
             picked, tp = mine.tolist(), TopicPartition(handed.topic, partition)

@@ -113,7 +113,7 @@ class Stage:
         self.restorer = Restorer(self._recovery, parts.states, clock, restored=restored, failed=failed, others=others)
         self._event_times = {stream.topic: EventTimes(decoder, stream) for decoder, stream in parts.engine.decoders}
         sent = parts.plan.handoff.topics if parts.plan.handoff else ()
-        self._now_and_then = {*sent, *(statement.topic for statement in parts.plan.statements)}
+        self._sometimes_written = {*sent, *(statement.topic for statement in parts.plan.statements)}
         self._written: deque[list[TopicPartition]] = deque(maxlen=_BATCHES_ALIKE)
         self._damage: StateCorruptedError | None = None
         self._logger = structlog.get_logger("worker").bind(worker=settings.index)
@@ -197,8 +197,8 @@ class Stage:
             raise
         for source, head in computed.heads.items():
             self.tasks[source].computed = head
-        if self._now_and_then:
-            self._written.append([out.tp for out in computed.outputs if out.tp.topic in self._now_and_then])
+        if self._sometimes_written:
+            self._written.append([out.tp for out in computed.outputs if out.tp.topic in self._sometimes_written])
         return Part(self, computed)
 
     def expected(self, sources: Sequence[TopicPartition]) -> list[TopicPartition]:

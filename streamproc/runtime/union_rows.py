@@ -18,10 +18,8 @@ from operators.decode import Decoded
 from operators.deduplicate import Deduplicator, DuplicateFlags
 from operators.operator import STRING
 from operators.plan import STREAM
-from operators.schema import DataType, Kind, StreamSchema
+from operators.schema import DataType, StreamSchema
 from streamproc.runtime.rows import Indices, Refused, Rows, StreamDecoder, TaskInput, respan
-
-_BLANK = {Kind.STRING: "", Kind.BOOL: False}
 
 
 class _Records:
@@ -119,7 +117,7 @@ def _columns(
 
 def _blank(type_: DataType, size: int) -> Column:
     """NULLs."""
-    return Column(type_, np.full(size, _BLANK.get(type_.kind, 0), type_.dtype), np.zeros(size, np.bool_))
+    return Column(type_, np.full(size, type_.blank, type_.dtype), np.zeros(size, np.bool_))
 
 
 def _column(name: str, type_: DataType, parts: Sequence[_Part]) -> Column:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from state.arena import Blocks
-from state.known import known
+from state.known import known_rows
 from state.memory import MemoryDisk, MemoryRowStores
 from state.table import KeyedTable, Slots, TableSpec
 from state.worker_state import FlushCut, WorkerState
@@ -214,10 +214,10 @@ def test_only_keys_with_state_make_it_doubtful_what_the_store_has(spec: TableSpe
             pass
         assert table.live_keys == 0
 
-    assert [one.tolist() for one in known(table, spans, names, [])] == [[], []]
+    assert [one.tolist() for one in known_rows(table, spans, names, [])] == [[], []]
     table.slots(spans, names)
     all_leave()
-    assert [one.tolist() for one in known(table, spans, names, [])] == [[], []]
+    assert [one.tolist() for one in known_rows(table, spans, names, [])] == [[], []]
     (slot,) = table.slots([Span(TASK, 0, 1)], ["a"])
     table.touch(np.array([slot]))
     if spec.blob:
@@ -225,7 +225,7 @@ def test_only_keys_with_state_make_it_doubtful_what_the_store_has(spec: TableSpe
     else:
         table.rows[slot] = 7
     all_leave()
-    rows, (first, second) = known(table, spans, names, [])
+    rows, (first, second) = known_rows(table, spans, names, [])
     assert rows.tolist() == [0, 1]
     assert (table.blobs[first], table.blobs[second]) == (b"x", b"") if spec.blob else table.rows[first].item() == 7
 
