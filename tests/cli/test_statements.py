@@ -63,10 +63,10 @@ def test_a_killed_worker_loses_no_row_and_writes_none_twice(cli: Cli, shop: Path
             killed.add(worker)
             time.sleep(0.7)
             os.kill(worker, signal.SIGKILL)
-        until(lambda: len(tail(cli, shop, "decisions")) == ROWS, 60)
+        until(lambda: sum(entry["records"] for entry in tail(cli, shop, "journal")) == ROWS, 60)
     finally:
         process.terminate()
-    process.communicate(timeout=20)
+        process.communicate(timeout=20)
     output = shop.parent / "b.parquet"
     assert cli("backtest", shop, "--input", file, "--output", output).code == 0
     for name in STATEMENTS:

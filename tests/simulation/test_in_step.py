@@ -28,7 +28,7 @@ ENDINGS, LIVE = 4, 100
 SETTLED_S = 6.0  # virtual
 OUTAGE_S = 3_600.0
 PATIENCE_S = 0.3  # virtual
-HOP_MS = 200  # virtual, of which a transaction of the slow worker takes about 120
+HOP_MS = 250  # virtual: the transaction under way and its own; each takes the slow worker about 120
 START_MS = 1_600_000_000_000
 
 
