@@ -11,7 +11,11 @@ import pytest
 from tests.exactly_once.campaign import Campaign, Plan, assert_exactly_once, checkpointed
 from tests.exactly_once.kills import plan_kills
 
-pytestmark = pytest.mark.xdist_group("campaigns")  # one at a time: each wants the machine
+pytestmark = [
+    pytest.mark.xdist_group("campaigns"),  # one at a time: each wants the machine
+    pytest.mark.soak,  # its short form: tests/fire/test_kill_points.py
+    pytest.mark.matrix("kills of one of two workers"),
+]
 
 WORKERS = 2
 KILLS = 8
@@ -23,7 +27,6 @@ def plan(seed: int) -> Plan:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.slow
 def test_two_workers_embedded(tmp_path: Path) -> None:
     given = plan(3)
     report = Campaign(tmp_path, f"file:{tmp_path}/log", "bench_v1", *checkpointed(tmp_path)).run(given)
@@ -31,7 +34,6 @@ def test_two_workers_embedded(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.slow
 @pytest.mark.kafka
 def test_two_workers_kafka(tmp_path: Path, kafka_bootstrap: str) -> None:
     given = plan(4)

@@ -97,7 +97,7 @@ def test_killed_again_and_again_it_decides_what_a_backtest_says(tmp_path: Path) 
 @pytest.mark.timeout(900)
 def test_killed_again_and_again_on_kafka(tmp_path: Path, kafka_bootstrap: str) -> None:
     name = f"chain_{uuid.uuid4().hex[:8]}"
-    found, expected = under_fire(tmp_path, f"kafka://{kafka_bootstrap}", name, workers=1, kills=9)
+    found, expected = under_fire(tmp_path, f"kafka://{kafka_bootstrap}", name, workers=1, kills=5)
     assert in_order(found) == in_order(expected)
 
 
@@ -121,13 +121,15 @@ def assert_state(found: Sequence[Row], expected: Sequence[Row]) -> None:
     assert len(called[0]) == 13
 
 
-@pytest.mark.slow
+@pytest.mark.soak
+@pytest.mark.matrix("kills of a chain")
 @pytest.mark.timeout(600)
 def test_two_workers_killed_together(tmp_path: Path) -> None:
     assert_state(*under_fire(tmp_path, f"file:{tmp_path}/log", "chain", workers=2, kills=5))
 
 
-@pytest.mark.slow
+@pytest.mark.soak
+@pytest.mark.matrix("kills of a chain")
 @pytest.mark.kafka
 @pytest.mark.timeout(900)
 def test_two_workers_killed_together_on_kafka(tmp_path: Path, kafka_bootstrap: str) -> None:

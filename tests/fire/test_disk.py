@@ -92,6 +92,7 @@ def test_a_full_state_disk_holds_nothing_up(make: Make, disk: SmallDisk) -> None
     assert "discarded" not in subject.finish().stderr
 
 
+@pytest.mark.soak
 def test_a_full_state_disk_ends_the_run_before_memory_does(make: Make, disk: SmallDisk) -> None:
     """What cannot be written can never leave memory: at a budget and 64 MiB more it ends, and loses nothing."""
     subject = begun(make("--state-memory", "8", state=disk.path / "state"))
@@ -203,6 +204,7 @@ def test_a_full_checkpoint_store_holds_nothing_up(make: Make, disk: SmallDisk) -
     subject.finish()
 
 
+@pytest.mark.soak
 def test_a_checkpoint_store_that_is_full_at_the_start_holds_nothing_up(make: Make, disk: SmallDisk) -> None:
     store = disk.path / "blobs"
     store.mkdir()

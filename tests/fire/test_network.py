@@ -122,7 +122,10 @@ def come_late(
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize(("api_key", "code"), [(END_TXN, end_refused), (TXN_OFFSET_COMMIT, offsets_refused)])
+@pytest.mark.parametrize(
+    ("api_key", "code"),
+    [(END_TXN, end_refused), pytest.param(TXN_OFFSET_COMMIT, offsets_refused, marks=pytest.mark.soak)],
+)
 def test_a_request_comes_while_a_later_transaction_is_open(
     campaign: Campaign, proxy: Proxy, api_key: int, code: Callable[[bytes], int]
 ) -> None:
