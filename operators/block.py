@@ -12,7 +12,7 @@ Importing pyarrow takes 28 ms, so it is not put off.
 
 from __future__ import annotations
 
-__all__ = ["BlockEncoder", "BlockRows", "block_column", "block_model", "block_records", "read_block"]
+__all__ = ["BlockEncoder", "BlockRows", "block_actions", "block_column", "block_model", "block_records", "read_block"]
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -137,6 +137,19 @@ def read_block(block: bytes) -> pa.Table:
 def block_model(table: pa.Table) -> str:
     """The digest of the model that gave the scores; "": the block names none."""
     return (table.schema.metadata or {}).get(b"model", b"").decode("ascii", "replace")
+
+
+def block_actions(block: bytes) -> tuple[str, ...]:
+    """The actions that a block's decisions count; the rows are not read.
+
+    Raises:
+        StateCorruptedError: these bytes are no feature block.
+    """
+    try:
+        metadata = pa.ipc.read_schema(pa.py_buffer(block)).metadata or {}
+        return msgspec.json.decode(metadata[b"actions"], type=tuple[str, ...])
+    except (pa.ArrowException, msgspec.MsgspecError, LookupError, OSError, ValueError) as error:
+        raise StateCorruptedError("a feature block cannot be read") from error
 
 
 def block_column(table: pa.Table, name: str) -> Column:

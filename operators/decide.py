@@ -79,18 +79,12 @@ class RuleDecider:
         """Raises ConfigError for an action that `severity` does not list, and for a rule id given twice."""
         _check_rules(rules, decision)
         self._rules = tuple(rules)
-        names = decision.severity
-        self.action_names = names if decision.otherwise in names else (*names, decision.otherwise)
-        self._otherwise = self.action_names.index(decision.otherwise)
+        self.action_names, self._otherwise = decision.actions
         self._rank = [self.action_names.index(rule.action) for rule in rules]
         self._words = max(1, -(-len(rules) // 64))
         self._outputs = tuple(dict.fromkeys(rule.to for rule in rules if rule.to and not rule.shadow))
         self._has_shadow = any(rule.shadow for rule in rules)
         self._verdicts: dict[Mask, Verdict] = {}
-
-    def known(self, actions: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """Codes that state has kept; `otherwise` for those of actions that there are no more."""
-        return np.where(actions < len(self.action_names), actions, np.uint8(self._otherwise))
 
     def decide(self, columns: Mapping[str, Column], size: int, reused: npt.NDArray[np.intp] | None = None) -> Decided:
         """Decide `size` rows.

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import xxhash
 
 from operators.batch import TaskRows
+from state.actions import ActionCodes
 from state.by_task import ByTask
 from state.entries import Entries
 from state.errors import ConfigError
@@ -28,6 +29,7 @@ from state.segment_store import SegmentStore
 from state.segments import UNINDEXED, IdSegments
 
 I64 = npt.NDArray[np.int64]
+_ANY = ActionCodes()  # codes that nobody names
 _FEW = 12  # up to so many rows of a task, a loop is faster than columns
 
 
@@ -79,13 +81,15 @@ class Deduplicator(ByTask[IdSegments]):
     Args:
         horizon_ms: how far, in event time, an id is remembered.
         name: unique in the plan and stable over releases.
+        actions: those of the plan; what is stored under others is read by name.
     """
 
-    def __init__(self, horizon_ms: int, name: str = "deduplicate") -> None:
+    def __init__(self, horizon_ms: int, name: str = "deduplicate", actions: ActionCodes = _ANY) -> None:
         if horizon_ms <= 0 or len(name.encode()) > 255:
             raise ConfigError("a deduplication horizon is longer than 0 ms, and its name at most 255 bytes long")
         self.name = name
         self.horizon_ms = horizon_ms
+        self.actions = actions
         self.fingerprint = digest64(f"deduplicate 1 {horizon_ms}".encode())
         super().__init__()
         self._stored: dict[int, SegmentStore] = {}
@@ -141,7 +145,7 @@ class Deduplicator(ByTask[IdSegments]):
 
     def _new(self) -> tuple[IdSegments, SegmentStore]:
         index = IdSegments(self.horizon_ms)
-        return index, SegmentStore(self.name, self.fingerprint, index)
+        return index, SegmentStore(self.name, self.fingerprint, index, self.actions)
 
     def _add(self, task: int, index: IdSegments, stored: SegmentStore) -> None:
         self._adopt(task, index)

@@ -39,6 +39,7 @@ from operators.schema import StreamSchema, TopicNames
 from operators.statements.spec import StatementSpec, columns_read
 from operators.timed.run import WaitingOperator
 from operators.timed.spec import AlertSpec
+from state.actions import ActionCodes
 from state.table import TableSpec
 
 STREAM = "stream"
@@ -106,6 +107,12 @@ class DecisionSpec(msgspec.Struct, frozen=True):
     tier: str | None = None
     calls: tuple[str, ...] = ()
     deadline_ms: int = 0
+
+    @property
+    def actions(self) -> ActionCodes:
+        """All actions, by the code that each has where decisions are kept."""
+        names = self.severity if self.otherwise in self.severity else (*self.severity, self.otherwise)
+        return ActionCodes(names, names.index(self.otherwise))
 
 
 class Target(msgspec.Struct, frozen=True):

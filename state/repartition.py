@@ -25,6 +25,7 @@ from typing import NamedTuple
 import numpy as np
 import xxhash
 
+from state.actions import ActionCodes
 from state.due import WAITS
 from state.entries import Entries
 from state.errors import ConfigError, StateCorruptedError
@@ -40,11 +41,12 @@ _DIGEST_BITS = 128
 
 
 class IdsSpec(NamedTuple):
-    """The deduplication part of a plan: its name, fingerprint, and horizon in ms."""
+    """The deduplication part of a plan: its name, fingerprint, horizon in ms, and the plan's actions."""
 
     name: str
     fingerprint: bytes
     horizon_ms: int
+    actions: ActionCodes
 
 
 class _Sum(NamedTuple):
@@ -180,7 +182,7 @@ class Repartition:
 
     def _merge_ids(self, task: int, target: RowStore, spec: IdsSpec) -> None:
         merged = IdSegments(spec.horizon_ms)
-        stored = SegmentStore(spec.name, spec.fingerprint, merged)
+        stored = SegmentStore(spec.name, spec.fingerprint, merged, spec.actions)
         pieces: list[tuple[int, int, Entries]] = []
         for old, index in self._indices(task, spec):
             merged.stream_time = max(merged.stream_time, index.stream_time)
@@ -202,7 +204,7 @@ class Repartition:
         for old in contributors(task, self._old, self._new):
             if old in self._sources:
                 index = IdSegments(spec.horizon_ms)
-                SegmentStore(spec.name, spec.fingerprint, index).load(self._sources[old])
+                SegmentStore(spec.name, spec.fingerprint, index, spec.actions).load(self._sources[old])
                 yield old, index
 
     # ---- checking
@@ -241,7 +243,7 @@ class Repartition:
 
     def _check_ids(self, task: int, target: RowStore, spec: IdsSpec) -> None:
         found = IdSegments(spec.horizon_ms)
-        SegmentStore(spec.name, spec.fingerprint, found).load(target)
+        SegmentStore(spec.name, spec.fingerprint, found, spec.actions).load(target)
         expected = sum((_summed_ids(index) for _, index in self._indices(task, spec)), _Sum())
         if _summed_ids(found) != expected:
             raise StateCorruptedError(f"task {task} has other ids after repartitioning than its old tasks had")

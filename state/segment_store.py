@@ -1,7 +1,8 @@
 """How an `IdSegments` lies in a row store: a state row, and chunks of entries in the order they were appended.
 
     d  name  s           version, fingerprint, first, stop, stream time, then (slice, first number) of each segment
-    d  name  e  number   version, count (4), columns of `count` entries from `number` (8, big-endian) on
+    d  name  e  number   version, count (4), columns of `count` entries from `number` (8, big-endian) on, and the names
+                         (JSON) that their actions count; version 1 has none
 
 `name` is preceded by its length (1). A flush appends a chunk; chunks of dropped segments are deleted. A write that
 failed may be stored all the same: the next one deletes its chunks, which may begin elsewhere than those that it puts.
@@ -11,10 +12,13 @@ from __future__ import annotations
 
 __all__ = ["SegmentStore", "SegmentsCut"]
 
+from collections.abc import Sequence
 from itertools import pairwise
 
+import msgspec
 import numpy as np
 
+from state.actions import ActionCodes
 from state.entries import Entries
 from state.errors import StateCorruptedError
 from state.part import Puts
@@ -22,18 +26,20 @@ from state.rowstore import RowStore
 from state.segments import IdSegments
 
 _VERSION = b"\x01"
+_CHUNK_VERSION = b"\x02"
 _CHUNK_MAX = 8192
 _ENTRY_BYTES = 33
 
 
 class SegmentStore:
-    """The stored form of one task's `IdSegments`."""
+    """The stored form of one task's `IdSegments`, whose actions are `actions`."""
 
-    def __init__(self, name: str, fingerprint: bytes, segments: IdSegments) -> None:
+    def __init__(self, name: str, fingerprint: bytes, segments: IdSegments, actions: ActionCodes) -> None:
         text = name.encode()
         self._prefix = b"d" + bytes([len(text)]) + text
         self._fingerprint = fingerprint
         self._segments = segments
+        self.actions = actions
         self.flushed = segments.stop  # entries below are stored
         self.state = self._pack_state()  # the state row as stored
         self.chunks: list[tuple[int, int]] = []  # (first number, count) of stored chunks
@@ -97,7 +103,7 @@ class SegmentStore:
         parts, reached = [], first
         for key, value in store.scan(self._prefix + b"e"):
             number = int.from_bytes(key[-8:], "big")
-            entries = _unpack_chunk(value)
+            entries = _unpack_chunk(value, self.actions)
             end = number + len(entries.lo)
             if end > first and ((number != reached and not number <= first == reached) or end > stop):
                 raise StateCorruptedError("deduplication: a chunk is missing")
@@ -133,12 +139,13 @@ class SegmentsCut:
         self._before = owner.flushed, owner.state, list(owner.chunks)
         self.rows = owner.dirty_rows
         begin, doubtful = owner.flushed, owner.doubtful
+        self._actions = owner.actions.names
         self._new, self._state, self._deletes = owner.take()
         self._doubtful = doubtful | {number for number, _ in owner.chunks if number >= begin}
 
     def encode(self) -> tuple[Puts, list[bytes]]:
         """Rows to put and keys to delete."""
-        puts = [(key, _pack_chunk(entries)) for key, entries in self._new]
+        puts = [(key, _pack_chunk(entries, self._actions)) for key, entries in self._new]
         return [*puts, self._state], self._deletes
 
     def sweep(self, store: RowStore) -> list[bytes]:
@@ -154,23 +161,30 @@ class SegmentsCut:
         self._owner.doubtful = self._doubtful
 
 
-def _pack_chunk(entries: Entries) -> bytes:
+def _pack_chunk(entries: Entries, actions: Sequence[str]) -> bytes:
     count = len(entries.lo).to_bytes(4, "little")
-    return _VERSION + count + b"".join(column.tobytes() for column in entries)
+    return b"".join((_CHUNK_VERSION, count, *(column.tobytes() for column in entries), msgspec.json.encode(actions)))
 
 
-def _unpack_chunk(value: bytes) -> Entries:
+def _unpack_chunk(value: bytes, actions: ActionCodes) -> Entries:
+    """Entries whose actions are places in `actions`, whatever they were stored under."""
     count = int.from_bytes(value[1:5], "little")
-    if value[:1] != _VERSION or len(value) != 5 + count * _ENTRY_BYTES:
+    begin, end = 5 + 32 * count, 5 + _ENTRY_BYTES * count
+    if value[:1] not in (_VERSION, _CHUNK_VERSION) or len(value) < end or (value[:1] == _VERSION and len(value) > end):
         raise StateCorruptedError("deduplication: a chunk is cut short or wrong")
+    try:
+        names = () if value[:1] == _VERSION else msgspec.json.decode(value[end:], type=tuple[str, ...])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise StateCorruptedError("deduplication: a chunk is cut short or wrong") from error
     words = np.frombuffer(value, "<u8", 4 * count, 5).reshape(4, count)
-    actions = np.frombuffer(value, np.uint8, count, 5 + 32 * count)
-    return Entries(words[0], words[1], words[2].view(np.int64), words[3].view(np.int64), actions)
+    kept = np.frombuffer(actions.read(value[begin:end], names), np.uint8)
+    return Entries(words[0], words[1], words[2].view(np.int64), words[3].view(np.int64), kept)
 
 
 def _joined(parts: list[Entries]) -> Entries:
     if not parts:
-        return _unpack_chunk(_VERSION + bytes(4))
+        words, numbers = np.empty(0, np.uint64), np.empty(0, np.int64)
+        return Entries(words, words, numbers, numbers, np.empty(0, np.uint8))
     return Entries(
         np.concatenate([part.lo for part in parts]),
         np.concatenate([part.hi for part in parts]),

@@ -6,7 +6,7 @@ __all__ = ["EXAMPLES", "BacktestCommand", "command", "one_input_each", "replacin
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from operators.plan import Plan
     from streamproc.cli.report import Reporting, Told
     from streamproc.cli.summary import Summary
+    from streamproc.runtime.results import Judged
 
 _ROW_GROUP_ROWS = 128 * 1024
 NOTHING_DECIDED = 1
@@ -107,6 +108,7 @@ def command(
 
     It is the very plan that `run` executes: on the same records both give the same, field by field. Rows that
     cannot be decided are counted and listed in FILE.dead_letters.ndjson; if there are rows and none can, it fails.
+    A pipeline that only has SQL statements decides nothing: their rows are written, to FILE.NAME.ndjson.
     """
     refuse_unless(output.suffix == ".parquet", f"{output} is no Parquet file", "name it FILE.parquet")
     refuse_unless(output.absolute().parent.is_dir(), f"the folder of {output} is missing", "make it first")
@@ -122,7 +124,7 @@ def command(
     with terminable():
         summary = _backtest(plans, paths, output, calls, reporting)
     _tell(summary, plans, output, calls, as_json)
-    return NOTHING_DECIDED if summary.rows and not summary.decisions.total() else 0
+    return NOTHING_DECIDED if summary.rows and not summary.judged else 0
 
 
 def _paths(inputs: Sequence[str], plans: Sequence[Plan], output: Path) -> dict[str, list[Path]]:
@@ -147,6 +149,9 @@ def _reporting(
 ) -> Reporting | None:
     if options is None:
         return None
+    if plans[-1].is_silent:
+        hint = "leave --report out, or give the pipeline rules"
+        raise ConfigError(f"the pipeline {plans[-1].pipeline} decides nothing: it only has SQL statements", hint=hint)
     from streamproc.cli.report import Reporting
 
     return Reporting(plans, inputs, options, calls)
@@ -169,13 +174,12 @@ def _backtest(
 ) -> Summary:
     from operators.plan import streams_of
     from streamproc.cli.calls import LiveCalls, declared_defaults
-    from streamproc.cli.decision_table import DecisionTable
     from streamproc.cli.progress import Progress
     from streamproc.cli.replay_files import FileReplay
     from streamproc.cli.side_rows import sides_of
     from streamproc.cli.summary import Summary, alerts_beside, late_beside, letters_beside, rows_beside
 
-    summary, tables = Summary(plans[-1]), DecisionTable(plans)
+    summary = Summary(plans)
     decided = paths[next(iter(streams_of(plans)))]
     letters, alerts, late = letters_beside(output), alerts_beside(output), late_beside(output)
     beside = {("alert", ""): alerts, ("late", ""): late}
@@ -185,9 +189,8 @@ def _backtest(
         Progress("backtest", sum(path.stat().st_size for path in decided)) as progress,
         replacing(letters) as letters_at,
         ExitStack() as told,
-        replacing(output) as output_at,
         open(letters_at, "wb") as letters_file,
-        _row_groups(output_at, tables.schema) as write,
+        _decisions(plans, output) as write,
     ):
         replay = FileReplay(plans, sides_of(plans, paths), answers)
         drafts = {what: told.enter_context(replacing(path)) for what, path in beside.items()}
@@ -198,7 +201,7 @@ def _backtest(
                 files[what].writelines(lines)
 
         for result in replay.run(decided):
-            write(tables.table(result.judged))
+            write(result.judged)
             letters_file.writelines(summary.add(result))
             if to:
                 to.add(result)
@@ -213,6 +216,19 @@ def _backtest(
         if not counts:
             path.unlink()
     return summary
+
+
+@contextmanager
+def _decisions(plans: Sequence[Plan], output: Path) -> Iterator[Callable[[Judged], None]]:
+    """A function that writes decisions to `output`; where nothing is decided there is no such file."""
+    from streamproc.cli.decision_table import DecisionTable
+
+    if plans[-1].is_silent:
+        yield lambda judged: None
+        return
+    table = DecisionTable(plans)
+    with replacing(output) as draft, _row_groups(draft, table.schema) as write:
+        yield lambda judged: write(table.table(judged))
 
 
 @contextmanager

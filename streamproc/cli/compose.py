@@ -138,7 +138,7 @@ def deduplicators_of(plan: Plan) -> list[Deduplicator | None]:
     """One for each of the plan's streams that is deduplicated, the one that is decided first."""
     names = ["deduplicate", *(f"deduplicate:{stream.name}" for stream in plan.others)]
     return [
-        Deduplicator(stream.deduplicate_ms, name) if stream.deduplicate_ms else None
+        Deduplicator(stream.deduplicate_ms, name, plan.decision.actions) if stream.deduplicate_ms else None
         for name, stream in zip(names, plan.streams, strict=True)
     ]
 

@@ -171,8 +171,8 @@ class _Mover:
         moved = frozenset(spec.name for spec in self._new.tables if spec.key == self._key and not hashed)
         ids = None
         if stream.deduplicate_ms:
-            part = Deduplicator(stream.deduplicate_ms)
-            ids = IdsSpec(part.name, part.fingerprint, part.horizon_ms)
+            part = Deduplicator(stream.deduplicate_ms, actions=self._new.decision.actions)
+            ids = IdsSpec(part.name, part.fingerprint, part.horizon_ms, part.actions)
         move = Repartition(sources, targets, partitions, tables=self._new.tables, moved=moved, ids=ids)
         move.run()
         move.check()

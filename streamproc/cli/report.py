@@ -152,8 +152,7 @@ def labels_said(options: ReportOptions, records: str, judged: Judgements) -> str
 
 
 def _actions(plans: Sequence[Plan]) -> tuple[str, ...]:
-    decision = plans[-1].decision
-    return tuple(dict.fromkeys([*decision.severity, decision.otherwise]))
+    return plans[-1].decision.actions.names
 
 
 def _name(plans: Sequence[Plan], first: Sequence[Plan], path: str | None) -> str:

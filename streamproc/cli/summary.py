@@ -47,19 +47,24 @@ def rows_beside(output: Path, statement: str) -> Path:
 
 
 class Summary:
-    """Counts of one backtest. `rows`: of the stream that is decided, decided or not; `side_rows`: of each other one."""
+    """Counts of one backtest. `rows`: of the stream that is decided, `judged`: of them those that could be read;
+    `side_rows`: of each other one.
+    """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plans: Sequence[Plan]) -> None:
+        """`plans`: of the stages, in order."""
+        plan = plans[-1]
+        self._decides = not plan.is_silent
         self._rules, self._calls = plan.rules, plan.decision.calls
         self._started = time.monotonic()
-        self.rows = 0
+        self.rows = self.judged = 0
         self.side_rows: dict[str, int] = {}
         self.duplicates = 0
         self.decisions: Counter[str] = Counter()
         self.dead_letters: Counter[str] = Counter()
         self.alerts: Counter[str] = Counter()
         self.late: Counter[str] = Counter()
-        self.statements: Counter[str] = Counter()
+        self.statements: Counter[str] = Counter({one.name: 0 for of in plans for one in of.statements})
         self.failed_calls: Counter[str] = Counter()
         self.report: Told | None = None
         self._refusals = Refusals()
@@ -71,8 +76,10 @@ class Summary:
         judged, piece = result.judged, result.piece
         self.rows += len(piece.rows) + len(piece.skipped)
         self.duplicates += int(judged.duplicate.sum())
-        counts = np.bincount(judged.actions, minlength=len(judged.decided.action_names)).tolist()
-        self.decisions.update(dict(zip(judged.decided.action_names, counts, strict=True)))
+        self.judged += judged.rows.size
+        if self._decides:
+            counts = np.bincount(judged.actions, minlength=len(judged.decided.action_names)).tolist()
+            self.decisions.update(dict(zip(judged.decided.action_names, counts, strict=True)))
         bits = np.unpackbits(judged.decided.live.astype(_LITTLE_ENDIAN_WORD).view(np.uint8), axis=1, bitorder="little")
         self._hits += bits[:, : len(self._rules)].sum(axis=0, dtype=np.int64)
         for shadow in judged.decided.shadow or ():
@@ -106,16 +113,16 @@ class Summary:
         seconds = time.monotonic() - self._started
         said = {
             "pipeline": plan.pipeline,
-            "output": str(output),
+            "output": str(output) if self._decides else None,
             "dead_letters_output": str(letters_beside(output)) if self.dead_letters else None,
             "alerts_output": str(alerts_beside(output)) if self.alerts else None,
             "late_output": str(late_beside(output)) if self.late else None,
             "rows": self.rows,
             **({"other_rows": self.side_rows} if self.side_rows else {}),
-            "decisions": dict(self.decisions),
+            **({"decisions": dict(self.decisions)} if self._decides else {}),
             "duplicates": self.duplicates,
             "dead_letters": dict(self.dead_letters),
-            "rules": self._by_rule(),
+            **({"rules": self._by_rule()} if self._decides else {}),
             **({"failed_calls": {call: self.failed_calls[call] for call in self._calls}} if self._calls else {}),
             "alerts": dict(self.alerts),
             "late": dict(self.late),
@@ -129,7 +136,8 @@ class Summary:
     def text(self, output: Path) -> str:
         """The same for people."""
         seconds = time.monotonic() - self._started
-        lines = [f"{self.rows:,} rows in {seconds:.1f} s ({self.rows / max(seconds, 1e-9):,.0f} a second) -> {output}"]
+        lines = [f"{self.rows:,} rows in {seconds:.1f} s ({self.rows / max(seconds, 1e-9):,.0f} a second)"]
+        lines[0] += f" -> {output}" if self._decides else ""
         for title, counts, listed in (
             ("other streams", self.side_rows, None),
             ("decisions", self.decisions, None), ("rules hit", self._shown_rules(), None),

@@ -54,6 +54,10 @@ class Queue(Protocol):
         """Whether `take` would take anything now."""
         ...
 
+    def takeable(self, rows: int) -> int:
+        """How many of `rows` records are there to be taken: what is held back is not."""
+        ...
+
     def extend(self, chunks: Iterable[Chunk]) -> None:
         """These came."""
         ...
@@ -93,6 +97,10 @@ class InArrivalOrder:
     def ready(self) -> bool:
         """See `Queue`."""
         return self.rows > 0
+
+    def takeable(self, rows: int) -> int:
+        """See `Queue`."""
+        return min(rows, self.rows)
 
     def extend(self, chunks: Iterable[Chunk]) -> None:
         """See `Queue`."""
@@ -157,13 +165,13 @@ class Collector:
         return self.queue.ready()
 
     async def during(self, work: asyncio.Future[Any], rows: int | None = None) -> bool:
-        """Collect until `work` is done or, if given, `rows` records wait; whether `work` is done.
+        """Collect until `work` is done or, if given, `rows` records wait that may be taken; whether `work` is done.
 
         A failure of `work` is in `work`; one of a poll waits for `wait`.
         """
         while not work.done():
             poll = self._polling()
-            if rows is not None and self.queue.rows >= rows:
+            if rows is not None and self._waits(rows):
                 return False
             if self.queue.rows >= self._rows_max or (poll.done() and poll.exception() is not None):
                 await asyncio.wait([work])
@@ -174,6 +182,11 @@ class Collector:
                 self._harvest()
                 await asyncio.wait([work], timeout=_PAUSE_SECONDS)
         return True
+
+    def _waits(self, rows: int) -> bool:
+        """Whether so many wait and may be taken; where no more can be collected, any that may."""
+        waiting = self.queue.rows
+        return waiting >= rows and self.queue.takeable(rows) >= (rows if waiting < self._rows_max else 1)
 
     def take_up(self) -> bool:
         """Whether all that polls have brought by now waits in the queue: not where there is no room, or one failed."""

@@ -350,7 +350,6 @@ class Engine:
             flags = each_stream(self._deduplicators, rows, digests)
         if not flags.duplicate.any():
             return flags, np.arange(rows.size), rows.batch()
-        flags.first_action[:] = self._decider.known(flags.first_action)
         fresh = np.flatnonzero(~flags.duplicate)
         return flags, fresh, rows.take(fresh).batch()
 

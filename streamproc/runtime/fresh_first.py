@@ -62,6 +62,10 @@ class FreshFirst:
         """See `Queue`."""
         return self.rows > 0
 
+    def takeable(self, rows: int) -> int:
+        """See `Queue`."""
+        return min(rows, self.rows)
+
     def extend(self, chunks: Iterable[Chunk]) -> None:
         """See `Queue`."""
         for chunk in chunks:

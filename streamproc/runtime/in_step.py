@@ -129,6 +129,12 @@ class InStep:
         self._let_go(self._in_the_way())
         return self._next(self._floors()) is not None
 
+    def takeable(self, rows: int) -> int:
+        """See `Queue`."""
+        self._look()
+        floors = self._floors()
+        return min(rows, sum(len(self._allowed(tp, rows, floors)) for tp in self._queues))
+
     def _look(self) -> None:
         """Keep up with the others; also when one full batch follows another, and nobody asks whether any is `ready`."""
         self._progress.look(urgent=self._held_since is not None)

@@ -52,10 +52,10 @@ class JournalEntry(msgspec.Struct, frozen=True, array_like=True):
     """One transaction of one task.
 
     `ranges` in the order the rows were merged; `rejected` and `duplicates` are (range index, offset);
-    `actions` holds one action code for each row that was not rejected, in row order; `exact` digests what must
-    come out equal on any machine, `output` the encoded decisions, `block` the record's value. `tick`: the stream time
-    (ms) to which the task's clock came after the rows, while its input rested; its ranges are empty then. `late`: a bit
-    for each action, set where the row was past its deadline; empty: none was.
+    `actions` holds one action code for each row that was not rejected, in row order (the block's schema has their
+    names); `exact` digests what must come out equal on any machine, `output` the encoded decisions, `block` the
+    record's value. `tick`: the stream time (ms) to which the task's clock came after the rows, while its input rested;
+    its ranges are empty then. `late`: a bit for each action, set where the row was past its deadline; empty: none was.
     `tables`: (topic, offset) of each table that changes while the pipeline runs: what stands before had been read.
     """
 

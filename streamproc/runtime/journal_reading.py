@@ -16,12 +16,13 @@ _TAIL = 64
 
 
 class Found(NamedTuple):
-    """A journal record: its offset, what it says, the chain after it, and the bytes that the chain is of."""
+    """A journal record: its offset, what it says, the chain after it, the bytes that the chain is of, and its block."""
 
     offset: int
     entry: JournalEntry
     chain: bytes
     body: bytes
+    block: bytes
 
 
 async def locate_all(log: EventLog, wanted: Mapping[TopicPartition, tuple[int, int]]) -> dict[TopicPartition, int]:
@@ -59,7 +60,7 @@ async def journal_records(
         for chunk in chunks:
             for i, offset in enumerate(chunk.offsets):
                 entry, body, after = decode_entry(chunk.headers[i] if chunk.headers else [])
-                yield Found(offset, entry, after, body)
+                yield Found(offset, entry, after, body, chunk.values[i] or b"")
 
 
 async def newest_entry(log: EventLog, tp: TopicPartition) -> JournalEntry | None:

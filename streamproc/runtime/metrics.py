@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 
 from operators.patterns.operator import dropped_runs
 from streamproc.runtime.hot_keys import HotKeys
-from streamproc.runtime.results import Judged
+from streamproc.runtime.results import Judged, OfStage
 
 _LATENCY_BOUNDS_MS = (
     1,
@@ -81,7 +81,7 @@ class WorkerMetrics:
     def __init__(self, digest_key: bytes = b"") -> None:
         self.registry = registry = CollectorRegistry()
         p = "streamproc_"
-        self.records = Counter(p + "records", "Records decided", registry=registry)
+        self.records = Counter(p + "records", "Records decided, or that statements saw", registry=registry)
         self.handed_on = Counter(p + "handed_on", "Records handed on to the next stage", ["stage"], registry=registry)
         self.state_records = Counter(p + "state_records", "Of streams not decided", ["topic"], registry=registry)
         self.gave_up_waiting = Counter(p + "gave_up_waiting", "A stream lagged longer than its wait", registry=registry)
@@ -169,19 +169,23 @@ class WorkerMetrics:
         self.batch_rows.observe(rows)
 
     def committed(
-        self, decided: Sequence[tuple[str, Judged]], handed_on: Sequence[tuple[str, Judged]], seconds: float,
+        self, decided: Sequence[OfStage], handed_on: Sequence[OfStage], undecided: Sequence[OfStage], seconds: float,
         now_ms: int,
     ) -> None:  # fmt: skip
-        """A transaction was published: rows that the last stage decided, and those handed on, with names of stages."""
+        """A transaction was published: rows by what the stages made of them (stage.by_fate), with names of stages."""
         self.transaction_seconds.observe(seconds)
-        for _, judged in decided:
+        for _, judged in (*decided, *undecided):
             self._timed(judged)
-            self._decided(judged, now_ms)
+            self._taken(judged, now_ms)
+        for _, judged in decided:
+            for code, count in enumerate(np.bincount(judged.actions).tolist()):
+                if count:
+                    self.decisions.labels(judged.decided.action_names[code]).inc(count)
         for stage, judged in handed_on:
             self._timed(judged)
             self.handed_on.labels(stage).inc(judged.rows.size)
             self._refused(judged)
-        for stage, judged in (*decided, *handed_on):
+        for stage, judged in (*decided, *handed_on, *undecided):
             self.hot_keys.note(stage, judged.rows.keys)
             if judged.merged is not None and judged.merged.rows.streams is not None:
                 counts = np.bincount(judged.merged.rows.streams).tolist()
@@ -200,14 +204,11 @@ class WorkerMetrics:
         for (name, what), count in judged.told.items():
             counters[what].labels(name).inc(count)
 
-    def _decided(self, judged: Judged, now_ms: int) -> None:
+    def _taken(self, judged: Judged, now_ms: int) -> None:
         self.records.inc(judged.rows.size)
         self._refused(judged)
         self.duplicates.inc(judged.rows.size - len(judged.fresh))
         self.unknown_fields.inc(judged.rows.extras)
         if judged.batch.late is not None:
             self.late_answers.inc(int(judged.batch.late.sum()))
-        for code, count in enumerate(np.bincount(judged.actions).tolist()):
-            if count:
-                self.decisions.labels(judged.decided.action_names[code]).inc(count)
         self.latency.observe(now_ms - judged.rows.timestamps)

@@ -48,6 +48,10 @@ _REPLAY_ROWS = 8192
 class Replayer(Protocol):
     """The engine's silent half: changes state, emits nothing. Each call ends published."""
 
+    def coded(self, entry: JournalEntry, block: bytes) -> JournalEntry:
+        """A journal record's entry with its actions by the codes that there are now."""
+        ...
+
     def replay(self, task: int, chunks: list[Chunk], rejected: Rejected, actions: bytes, tick: int | None) -> None: ...
     def replay_last(self, task: int, chunks: list[Chunk], entry: JournalEntry) -> bool:
         """Also recompute the entry's `exact` digest; whether it is equal."""
@@ -234,7 +238,7 @@ class Recovery:
                 if held is not None:
                     pending.append(held)
                     rows += sum(wanted.stop - wanted.start for wanted in held.entry.ranges)
-                held = found
+                held = found._replace(entry=self._replayer.coded(found.entry, found.block), block=b"")
                 if rows >= _REPLAY_ROWS or (pending and pending[-1].entry.tick is not None):
                     self._go_on()
                     await self._slice(task, feed, pending)

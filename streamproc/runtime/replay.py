@@ -15,11 +15,13 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import structlog
 
 from operators.batch import Column, TaskRows, TaskTick
+from operators.block import block_actions
 from operators.decode import Decoded, Known, RecordDecoder
 from operators.deduplicate import payload_digests
 from operators.plan import DIGEST, replay_steps
@@ -34,6 +36,7 @@ from streamproc.runtime.union_rows import decode_union
 
 _PIECE_ROWS = 1024
 """Records decoded at once: so many, and what they become, fit a core's cache, which saves a quarter of their time."""
+_UNTOLD = ("",)  # the name of no action
 
 
 class SilentReplayer:
@@ -49,6 +52,18 @@ class SilentReplayer:
         ]
         self._decoder = engine.decoder.only({DIGEST, *read})
         self._union = [_Again(decoder.only({DIGEST, *read}), stream) for decoder, stream in engine.decoders]
+
+    def coded(self, entry: JournalEntry, block: bytes) -> JournalEntry:
+        """A journal record's entry with its actions by the plan's codes; who had no block decided nothing that is told.
+
+        Raises:
+            StateCorruptedError: the block does not say which actions it counts.
+        """
+        plan = self._engine.plan
+        if entry.decision_fingerprint == plan.decision_fingerprint:
+            return entry
+        names = block_actions(block) if block else _UNTOLD
+        return msgspec.structs.replace(entry, actions=plan.decision.actions.read(entry.actions, names))
 
     def replay(
         self, task: int, chunks: Sequence[Chunk], rejected: Rejected, actions: bytes, tick: int | None = None

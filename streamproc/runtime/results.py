@@ -4,7 +4,7 @@ may give nothing.
 
 from __future__ import annotations
 
-__all__ = ["AtHand", "BatchTooBadError", "BatchTooLargeError", "Computed", "HandedRows", "Judged", "Merged"]
+__all__ = ["AtHand", "BatchTooBadError", "BatchTooLargeError", "Computed", "HandedRows", "Judged", "Merged", "OfStage"]
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -137,3 +137,7 @@ class BatchTooBadError(StreamprocError):
 
     def __init__(self) -> None:
         super().__init__("too many rows of one batch fail in an operator")
+
+
+OfStage = tuple[str, Judged]
+"""Judged rows behind the name of their stage."""

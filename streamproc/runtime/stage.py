@@ -6,7 +6,7 @@ every transaction.
 
 from __future__ import annotations
 
-__all__ = ["Part", "Stage", "StageParts", "by_stage", "decided_and_handed_on", "finish", "merging", "publish"]
+__all__ = ["Part", "Stage", "StageParts", "by_fate", "by_stage", "finish", "merging", "publish"]
 
 import asyncio
 import contextlib
@@ -38,7 +38,7 @@ from streamproc.runtime.partition_task import PartitionTask, Phase
 from streamproc.runtime.recovery import Recovery
 from streamproc.runtime.replay import SilentReplayer
 from streamproc.runtime.restorer import Restorer
-from streamproc.runtime.results import AtHand, Computed, Judged
+from streamproc.runtime.results import AtHand, Computed, OfStage
 from streamproc.runtime.rows import TaskInput
 from streamproc.runtime.settings import WorkerSettings
 from streamproc.runtime.state_keeper import StateKeeper
@@ -378,9 +378,12 @@ def by_stage(stages: Iterable[Stage], inputs: Sequence[TaskInput]) -> list[tuple
     return [(stage, mine) for stage, mine in found if mine]
 
 
-def decided_and_handed_on(parts: Iterable[Part]) -> tuple[list[tuple[str, Judged]], list[tuple[str, Judged]]]:
-    """A transaction's rows: those of the last stage, and those of the others, each with its stage's name."""
-    decided, handed_on = list[tuple[str, Judged]](), list[tuple[str, Judged]]()
+def by_fate(parts: Iterable[Part]) -> tuple[list[OfStage], list[OfStage], list[OfStage]]:
+    """A transaction's rows: those that were decided, those that were handed on, and those of the last stage that get no
+    decision; each with its stage's name.
+    """
+    decided, handed_on, undecided = list[OfStage](), list[OfStage](), list[OfStage]()
     for stage, computed in parts:
-        (handed_on if stage.plan.handoff else decided).append((stage.plan.stage, computed.judged))
-    return decided, handed_on
+        fate = handed_on if stage.plan.handoff else undecided if stage.plan.is_silent else decided
+        fate.append((stage.plan.stage, computed.judged))
+    return decided, handed_on, undecided

@@ -37,7 +37,7 @@ from streamproc.runtime.results import BatchTooBadError, BatchTooLargeError
 from streamproc.runtime.rows import TaskInput, task_inputs
 from streamproc.runtime.settings import WorkerSettings
 from streamproc.runtime.shortcut import Shortcut, SkippingReader
-from streamproc.runtime.stage import Part, Stage, StageParts, decided_and_handed_on, finish, merging, publish
+from streamproc.runtime.stage import Part, Stage, StageParts, by_fate, finish, merging, publish
 from streamproc.runtime.ticks import Clocks
 from streamproc.runtime.topics import prepare_topics
 from streamproc.runtime.transaction import Probe, TransactionProtocol
@@ -268,7 +268,7 @@ class Worker:
         own = {tp: end for tp, end in ends.items() if tp in self._inputs and self._inputs[tp].position_of(tp) <= end}
         self._collector.expect(own)
         self._metrics.shortcut_records.inc(self._shortcut.committed(outputs, own))
-        self._metrics.committed(*decided_and_handed_on(parts), self._clock.monotonic() - started, self._clock.now_ms())
+        self._metrics.committed(*by_fate(parts), self._clock.monotonic() - started, self._clock.now_ms())
 
     async def _committing(self, run: asyncio.Future[Any], outputs: Sequence[OutputRecords]) -> bool:
         """Whether `run` comes to its end before so much waits that it should be computed ahead."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -41,7 +42,7 @@ def by_card(rows: Sequence[Row]) -> dict[str, list[str]]:
 @pytest.fixture
 def shop(tmp_path: Path) -> Path:
     path = tmp_path / "shop.yaml"
-    path.write_text(pipeline(HEAD.replace(", idle: 1m", ""), **STATEMENTS))
+    path.write_text(pipeline(HEAD.replace(", idle: 1m", ""), **STATEMENTS) + "decision: {include: [amount]}\n")
     rows = payments(ROWS)
     for row in rows:
         row["card_id"] = row["card_id"] or "c5"
@@ -73,6 +74,46 @@ def test_a_killed_worker_loses_no_row_and_writes_none_twice(cli: Cli, shop: Path
         expected = [json.loads(line) for line in (shop.parent / f"b.{name}.ndjson").read_text().splitlines()]
         assert by_card(tail(cli, shop, name)) == by_card(expected)
         assert len(expected) > 50
+
+
+@pytest.fixture
+def few(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """A pipeline of statements alone, a file for it, and where a backtest writes."""
+    path, file = tmp_path / "few.yaml", tmp_path / "few.ndjson"
+    path.write_text(pipeline(large=STATEMENTS["large"], never="SELECT payment_id FROM payments WHERE items > 1000000"))
+    rows = [row | {"amount": 5, "merchant_country": "US" if n < 2 else "BE"} for n, row in enumerate(payments(5))]
+    file.write_text("".join(json.dumps(row | {"card_id": "c"}) + "\n" for row in rows) + "no row\n")
+    return path, file, tmp_path / "out.parquet"
+
+
+def test_a_backtest_of_statements_alone_counts_their_rows(cli: Cli, few: tuple[Path, Path, Path]) -> None:
+    """Nothing is decided: there are no decisions to count, and no table of them."""
+    path, file, output = few
+    outcome = cli("backtest", path, "--input", file, "--output", output)
+    said = [line for line in outcome.err.splitlines() if not line.startswith("backtest:")]
+    assert outcome.code == 0
+    assert re.fullmatch(r"6 rows in [\d.]+ s \([\d,]+ a second\)", said[0])
+    assert said[1:] == [
+        f"rows of statements: large 2, never 0, listed in {output.with_suffix('.NAME.ndjson')}",
+        f"dead letters: broken_json 1, listed in {output.with_suffix('.dead_letters.ndjson')}",
+    ]
+    assert not output.exists()
+    assert len(output.with_suffix(".large.ndjson").read_text().splitlines()) == 2
+
+
+def test_its_summary_names_no_decisions(cli: Cli, few: tuple[Path, Path, Path]) -> None:
+    path, file, output = few
+    said = json.loads(cli("backtest", path, "--input", file, "--output", output, "--json").out)
+    assert (said["rows"], said["statements"], said["output"]) == (6, {"large": 2, "never": 0}, None)
+    assert not {"decisions", "rules"} & said.keys()
+    file.write_text("no row\n")
+    assert cli("backtest", path, "--input", file, "--output", output).code == 1, "not one row could be read"
+
+
+def test_a_report_of_nothing_decided_is_refused(cli: Cli, few: tuple[Path, Path, Path]) -> None:
+    path, file, output = few
+    refused = cli("backtest", path, "--input", file, "--output", output, "--report", output.with_suffix(".html"))
+    assert (refused.code, "only has SQL statements" in refused.err) == (2, True)
 
 
 def test_a_pattern_without_within_is_warned_of_once(cli: Cli, shop: Path) -> None:

@@ -22,6 +22,7 @@ from operators.decide import Decided
 from operators.deduplicate import Deduplicator
 from operators.plan import DecisionSpec, RuleSpec
 from state import manifest
+from state.actions import ActionCodes
 from state.errors import ConfigError, EventLogError, StateCorruptedError
 from state.memory import MemoryDisk, MemoryRowStores
 from state.worker_state import WorkerState
@@ -232,7 +233,7 @@ def ids() -> dict[bytes, bytes]:
     """Deduplication's rows, of several segments and chunks."""
     disk = MemoryDisk(random.Random(0))
     store = MemoryRowStores(disk, sync=True).open(TASK)
-    part = Deduplicator(HORIZON_MS)
+    part = Deduplicator(HORIZON_MS, actions=ACTIONS)
     state = WorkerState([], (part,))
     state.add_task(TASK, store)
     for batch in range(6):
@@ -248,6 +249,7 @@ def judge(part: Deduplicator, count: int, now: int) -> None:
 
 
 HORIZON_MS = 30_000
+ACTIONS = ActionCodes(("decline", "approve"), 1)
 IDS = ids()
 
 
@@ -255,7 +257,7 @@ def read_ids(rows: dict[bytes, bytes]) -> None:
     """Load, and go on: what was taken must bear use."""
     store = MemoryRowStores(MemoryDisk(random.Random(0)), sync=True).open(TASK)
     store.write(list(rows.items()), [])
-    part = Deduplicator(HORIZON_MS)
+    part = Deduplicator(HORIZON_MS, actions=ACTIONS)
     state = WorkerState([], (part,))
     state.add_task(TASK, store)
     for batch in range(3):

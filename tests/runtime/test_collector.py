@@ -94,6 +94,37 @@ async def test_it_returns_when_a_full_batch_waits() -> None:
     await collecting.reset()
 
 
+class Holding(InArrivalOrder):
+    """A queue that gives out `free` records only."""
+
+    free = 0
+
+    def takeable(self, rows: int) -> int:
+        return min(rows, self.free)
+
+
+async def test_what_is_held_back_makes_no_batch() -> None:
+    """Computing ahead would take nothing of it, and look no more during that commit."""
+    queue = Holding()
+    collecting = Collector(cast("GroupReader", Script(lambda: [chunk(0, 9)], lambda: [chunk(9, 12)])), 100, queue)
+    assert await collecting.during(asyncio.ensure_future(work(7, 5)), rows=9)
+    assert queue.rows == 12
+    working = asyncio.ensure_future(work(7, 500))
+    queue.free = 9
+    assert not await collecting.during(working, rows=9)
+    working.cancel()
+    await collecting.reset()
+
+
+@pytest.mark.parametrize("free", [0, 1])
+async def test_no_more_is_waited_for_than_there_is_room_for(free: int) -> None:
+    queue = Holding()
+    queue.free = free
+    collecting = Collector(cast("GroupReader", Script(lambda: [chunk(0, 20)])), 20, queue)
+    assert await collecting.during(asyncio.ensure_future(work(7, 20)), rows=9) is (free == 0)
+    await collecting.reset()
+
+
 async def test_the_buffer_is_bounded() -> None:
     endless: list[Any] = [lambda: [chunk(0, 60)]] * 10
     collecting = collector(*endless, rows_max=100)

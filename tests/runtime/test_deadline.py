@@ -152,7 +152,7 @@ def test_late_ones_among_others_have_their_rules_and_features_and_the_model_is_n
     assert said is not None
     assert said.tolist() == [True, False, False, True, True, False], "a repeat is late too, though it is not told"
     metrics = WorkerMetrics()
-    metrics.committed([("main", computed.judged)], [], 0.0, NOW)
+    metrics.committed([("main", computed.judged)], [], [], 0.0, NOW)
     assert metrics.registry.get_sample_value("streamproc_late_answers_total") == 2
 
 

@@ -145,6 +145,17 @@ def test_as_many_as_the_head_has_are_the_head_alone(times: list[list[int]], cut:
     assert (world.queue.rows, world.queue.take(5)) == (0, [])
 
 
+@given(inputs, st.integers(0, 500), st.integers(1, 40), st.booleans())
+def test_as_many_can_be_taken_as_it_says(times: list[list[int]], behind: int, rows: int, known: bool) -> None:
+    world = World(len(times) + 1)
+    world.known, world.lag, world.committed = known, {tp(len(times)): behind}, {tp(0): 0}
+    for number, mine in enumerate(times):
+        world.queue.extend([chunk(tp(number), mine)])
+    while (count := world.queue.takeable(rows)) > 0:
+        assert len(world.taken(rows)) == count
+    assert world.taken(rows) == []
+
+
 def test_backlogs_of_later_stages_are_read_first() -> None:
     world = World()
     world.queue.extend([chunk(tp(0), [100, 101]), chunk(tp(0, LAST), [5, 300])])

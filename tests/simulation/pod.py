@@ -147,7 +147,8 @@ class Shared:
     def state(self, stage: int, memory_bytes: int = 0) -> tuple[WorkerState, Deduplicator, HeldRows | None]:
         """Empty state."""
         plan = self.plans[stage]
-        deduplicator, held = Deduplicator(plan.stream.deduplicate_ms), held_of(plan)
+        deduplicator = Deduplicator(plan.stream.deduplicate_ms, actions=plan.decision.actions)
+        held = held_of(plan)
         parts = (deduplicator,) if held is None else (deduplicator, held)
         return WorkerState(plan.tables, parts, memory_bytes=memory_bytes), deduplicator, held
 

@@ -169,7 +169,7 @@ class World:
 
     def _engine(self, probe: Callable[[int], None]) -> Engine:
         """On new state, which is `state` from now on."""
-        deduplicator = Deduplicator(self.plan.stream.deduplicate_ms)
+        deduplicator = Deduplicator(self.plan.stream.deduplicate_ms, actions=self.plan.decision.actions)
         self.state = WorkerState(self.plan.tables, (deduplicator,), memory_bytes=self.memory_bytes)
         return Engine(self.plan, self.state, deduplicator, digest_key=_KEY, probe=probe)
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from operators.decide import RuleDecider
 from state.errors import ConfigError
+from streamproc.runtime.metrics import WorkerMetrics
+from streamproc.runtime.stage import Part, Stage, by_fate
+from tests.runtime.test_handed_on_rows import compute
 from tests.sql.streaming import HEAD, TABLE, over_tables, pipeline, plans_of, streamed
 from tests.sql.support import Row, changes, payments, stamp, write
 
@@ -105,6 +110,20 @@ def test_a_repeat_finds_the_code_of_a_file_that_decides_or_does_not() -> None:
     names, others = (RuleDecider((), plan.decision).action_names for plan in (silent, deciding))
     assert (silent.decision.otherwise, len(names)) == ("none", len(others))
     assert names.index("none") == others.index(deciding.decision.otherwise)
+
+
+@pytest.mark.parametrize(("more", "decisions"), [("", {}), ("decision: {include: [amount]}\n", {"approve": 5})])
+def test_records_of_statements_alone_are_no_decisions(more: str, decisions: dict[str, int]) -> None:
+    (plan,) = plans_of(f"{pipeline(one=STATELESS['select'])}{more}")
+    now_ms = 1_800_000_000_000
+    computed = compute(
+        plan, [json.dumps(row | {"card_id": "c", "amount": 5}).encode() for row in payments(5)], now_ms, now_ms
+    )
+    metrics = WorkerMetrics()
+    metrics.committed(*by_fate([Part(cast("Stage", SimpleNamespace(plan=plan)), computed)]), 0.0, now_ms)
+    samples = {(s.name, *s.labels.values()): s.value for family in metrics.registry.collect() for s in family.samples}
+    assert samples["streamproc_records_total",] == 5
+    assert {key[1]: n for key, n in samples.items() if key[0] == "streamproc_decisions_total"} == decisions
 
 
 @pytest.mark.parametrize("sql", STATELESS.values(), ids=STATELESS)

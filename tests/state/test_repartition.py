@@ -9,6 +9,7 @@ from math import gcd
 import numpy as np
 import pytest
 
+from state.actions import ActionCodes
 from state.entries import Entries
 from state.errors import ConfigError, StateCorruptedError
 from state.hashing import partition_of
@@ -22,7 +23,7 @@ from state.table import TableSpec
 
 CARDS = TableSpec("cards", "card", ("n",))
 DEVICES = TableSpec("devices", "device", ("n",))
-IDS = IdsSpec("deduplicate", b"12345678", 1000)
+IDS = IdsSpec("deduplicate", b"12345678", 1000, ActionCodes())
 
 
 def stores(count: int, seed: int = 1) -> dict[int, RowStore]:
@@ -39,7 +40,7 @@ def put(store: RowStore, spec: TableSpec, keys: list[str], number: int = 1) -> N
 def put_ids(store: RowStore, ids: list[tuple[int, int, int]]) -> None:
     """(hash, digest, time), in order of arrival; a flush in the middle."""
     index = IdSegments(IDS.horizon_ms)
-    kept = SegmentStore(IDS.name, IDS.fingerprint, index)
+    kept = SegmentStore(IDS.name, IDS.fingerprint, index, IDS.actions)
     for half in (ids[: len(ids) // 2], ids[len(ids) // 2 :]):
         for hash_, digest, time in half:
             index.stream_time = max(index.stream_time, time)
@@ -50,7 +51,7 @@ def put_ids(store: RowStore, ids: list[tuple[int, int, int]]) -> None:
 
 def ids_of(store: RowStore) -> IdSegments:
     index = IdSegments(IDS.horizon_ms)
-    SegmentStore(IDS.name, IDS.fingerprint, index).load(store)
+    SegmentStore(IDS.name, IDS.fingerprint, index, IDS.actions).load(store)
     return index
 
 

@@ -57,7 +57,7 @@ class _Expectation:
 
     def read(self, given: int, place: Place) -> Expected:
         section, plan = self._section, self._plan
-        actions = dict.fromkeys([*plan.decision.severity, plan.decision.otherwise])
+        actions = plan.decision.actions.names
         rule = each(choice("rule", *(rule.id for rule in plan.rules)))
         reasons = dict.fromkeys([ID_REUSED, *(rule.reason for rule in plan.rules if not rule.shadow)])
         expected = Expected(
