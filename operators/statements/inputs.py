@@ -128,18 +128,21 @@ def spread(column: Column, places: npt.NDArray[np.intp], size: int) -> Column:
 
 class InputOperator(Operator):
     """Adds to a batch: `prefix.key`, the text of `keys`; `prefix.counts`, whether a row is of the statement; each of
-    `columns` (key, name, type), NULL in rows that are not; for `known` (key, name) a 1 where there is a value; and for
-    `distinct` (key, name) the text of `keys` and the value, where there is one.
+    `columns` (key, name, type), NULL in rows that are not; for `known` (key, name) a 1 where there is a value; for
+    `distinct` (key, name) the text of `keys` and the value, and for `values` (key, name) its own, where there is one.
     """
 
     def __init__(
         self, prefix: str, source: Input, steps: Sequence[Step], *, keys: Sequence[str],
         columns: Sequence[tuple[str, str, DataType]], known: Sequence[tuple[str, str]] = (),
-        distinct: Sequence[tuple[str, str]] = (),
+        distinct: Sequence[tuple[str, str]] = (), values: Sequence[tuple[str, str]] = (),
     ) -> None:  # fmt: skip
         self.name, self._source, self._keys = prefix, source, tuple(keys)
         self._reader, self._columns, self._known = Reader(source, steps), tuple(columns), tuple(known)
-        self._distinct = tuple(distinct)
+        self._texts = (
+            *((name, (*self._keys, key)) for key, name in distinct),
+            *((name, (key,)) for key, name in values),
+        )
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -149,7 +152,7 @@ class InputOperator(Operator):
     def outputs(self) -> tuple[OutputField, ...]:
         made = [OutputField(name, kind) for _, name, kind in self._columns]
         made += [OutputField(name, INT64) for _, name in self._known]
-        made += [OutputField(name, STRING) for _, name in self._distinct]
+        made += [OutputField(name, STRING) for name, _ in self._texts]
         prefix = self.name
         return (OutputField(f"{prefix}.key", STRING), OutputField(f"{prefix}.counts", BOOL, False), *made)
 
@@ -157,19 +160,19 @@ class InputOperator(Operator):
         found = self._reader.run(batch)
         counts = np.zeros(batch.size, np.bool_)
         counts[found.places] = True
-        batch.columns[f"{self.name}.key"] = spread(self._texts(found, self._keys), found.places, batch.size)
+        batch.columns[f"{self.name}.key"] = spread(_texts(found, self._keys), found.places, batch.size)
         batch.columns[f"{self.name}.counts"] = Column(BOOL, counts)
         for key, name, _ in self._columns:
             batch.columns[name] = spread(found.columns[key], found.places, batch.size)
         for key, name in self._known:
             ones = Column(INT64, np.ones(len(found.places), np.int64), found.columns[key].valid)
             batch.columns[name] = spread(ones, found.places, batch.size)
-        for key, name in self._distinct:
-            texts = self._texts(found, (*self._keys, key), found.columns[key].valid)
+        for name, keys in self._texts:
+            texts = _texts(found, keys)._replace(valid=found.columns[keys[-1]].valid)
             batch.columns[name] = spread(texts, found.places, batch.size)
 
-    @staticmethod
-    def _texts(found: Relation, keys: Sequence[str], valid: npt.NDArray[np.bool_] | None = None) -> Column:
-        texts = np.empty(len(found.places), np.object_)
-        texts[:] = key_texts([found.columns[key] for key in keys], len(found.places))
-        return Column(STRING, texts, valid)
+
+def _texts(found: Relation, keys: Sequence[str]) -> Column:
+    texts = np.empty(len(found.places), np.object_)
+    texts[:] = key_texts([found.columns[key] for key in keys], len(found.places))
+    return Column(STRING, texts)

@@ -34,10 +34,12 @@ Accumulator = tuple[int, int, int, int, int]
 
 
 class TimedRow(NamedTuple):
-    """A row as a timed operator sees it: `value` of the aggregated column (None: NULL), `marks`: after, without."""
+    """A row as a timed operator sees it: `value` of the aggregated column (None: NULL; a text where different ones are
+    counted), `marks`: after, without.
+    """
 
     time: int
-    value: int | None
+    value: Any
     marks: tuple[bool, bool]
     id: str
 

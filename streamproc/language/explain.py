@@ -155,7 +155,9 @@ def timed_text(spec: TimedSpec) -> str:
     if isinstance(rule, AbsenceSpec):
         return f"after {rule.after} no {rule.without} within {duration_text(rule.within)}{behind}"
     text = f"{rule.kind} {duration_text(rule.size)}" + (f" every {duration_text(rule.every)}" if rule.every else "")
-    text += f": {', '.join(rule.aggregates)} of {rule.of or 'rows'}" + (f" where {rule.where}" if rule.where else "")
+    text += f": {', '.join(rule.aggregates)} of {'different ' * rule.different}{rule.of or 'rows'}" + (
+        f" where {rule.where}" if rule.where else ""
+    )
     return text + (f", {duration_text(rule.lateness)} of lateness" if rule.lateness else "") + behind
 
 

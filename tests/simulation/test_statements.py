@@ -41,7 +41,7 @@ sql:
     SELECT card, COUNT(*) AS n, SUM(amount) AS total, MAX(amount) AS most, TUMBLE_START(at, INTERVAL '5' SECOND) AS s
     FROM payments WHERE NOT login GROUP BY card, TUMBLE(at, INTERVAL '5' SECOND) HAVING COUNT(*) > 1
   visits: |
-    SELECT window_start AS s, window_end AS e, card, COUNT(amount) AS known
+    SELECT window_start AS s, window_end AS e, card, COUNT(amount) AS known, COUNT(DISTINCT amount) AS amounts
     FROM TABLE(SESSION(TABLE payments PARTITION BY card, DESCRIPTOR(at), INTERVAL '4' SECOND))
     GROUP BY card, window_start, window_end
   kinds: |
@@ -70,6 +70,7 @@ COUNTED = WindowSpec(WindowKind.TUMBLE, 5000, (TimedAggregate.COUNT,))
 TUMBLE = WindowSpec(WindowKind.TUMBLE, 5000, (TimedAggregate.SUM, TimedAggregate.MAX), of="amount")
 HOP = WindowSpec(WindowKind.HOP, 6000, (TimedAggregate.COUNT,), every=3000)
 SESSION = WindowSpec(WindowKind.SESSION, 4000, (TimedAggregate.COUNT,), of="amount")
+DIFFERENT = WindowSpec(WindowKind.SESSION, 4000, (TimedAggregate.COUNT,), of="amount", different=True)
 
 
 @pytest.fixture(scope="module")
@@ -228,8 +229,9 @@ async def judge(world: World) -> Counter[str]:
             for (card, start, _, (n,)), (_, _, _, (total, most)) in zip(rows, sums, strict=True)
             if n > 1
         ]
-        sessions = [(one["card"], one["known"]) for one in told["visits"]]
-        assert sessions == [(card, values[0]) for card, _, _, values in windows(SESSION, records, where=False)]
+        for name, rule in (("known", SESSION), ("amounts", DIFFERENT)):
+            sessions = [(one["card"], one[name]) for one in told["visits"]]
+            assert sessions == [(card, values[0]) for card, _, _, values in windows(rule, records, where=False)]
         blocks = {value != b"" for _, value, _ in await world.read(world.plan.topics.journal, partition)}
         if world.plan.is_silent:
             assert blocks == {False}
