@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["InputOperator", "Reader", "columns_of", "key_texts", "key_values", "shorter", "spread"]
+__all__ = ["InputOperator", "Reader", "columns_of", "key_texts", "key_values", "shorter", "spread", "values_of"]
 
 from collections.abc import Sequence
 from typing import Any
@@ -79,7 +79,7 @@ def key_texts(columns: Sequence[Column], size: int) -> list[str]:
     """One text for each row's combination of values: JSON, equal for equal ones."""
     if not columns:
         return ["[]"] * size
-    lists = [_values(column) for column in columns]
+    lists = [values_of(column) for column in columns]
     if len(lists) == 1 and (texts := _quoted(columns[0], lists[0])) is not None:
         return texts
     return [_encode(row).decode() for row in zip(*lists, strict=True)]
@@ -108,8 +108,10 @@ def key_values(texts: Sequence[str], types: Sequence[DataType]) -> list[Column]:
     return [column_of(kind, [row[n] for row in rows]) for n, kind in enumerate(types)]
 
 
-def _values(column: Column) -> list[Any]:
-    values: list[Any] = column.values.tolist()
+def values_of(column: Column) -> list[Any]:
+    """The values of a column, None for NULL; 0 has one sign."""
+    is_float = column.type.kind is Kind.FLOAT64
+    values: list[Any] = (column.values + 0.0 if is_float else column.values).tolist()
     if column.valid is None:
         return values
     return [value if valid else None for value, valid in zip(values, column.valid.tolist(), strict=True)]

@@ -106,7 +106,7 @@ class Pairs(msgspec.Struct, frozen=True):
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """The rows that the step `name` tells when their time has come: (key, type) of their columns."""
+    """The rows that the step `name` tells, each when its time has come, or if it is to come: (key, type) of columns."""
 
     name: str
     columns: tuple[tuple[str, DataType], ...]

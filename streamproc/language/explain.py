@@ -10,6 +10,7 @@ from operators.expressions.clock import duration_text
 from operators.operator import Operator
 from operators.patterns.operator import PatternOperator
 from operators.plan import Plan, replay_steps
+from operators.statements.firsts import FirstsOperator
 from operators.statements.inputs import InputOperator
 from operators.statements.joins import JoinOperator
 from operators.statements.matches import MatchOperator
@@ -128,6 +129,8 @@ def _title(step: Operator) -> str:
         return f"join {step.spec.name}"
     if isinstance(step, OverOperator):
         return f"what rows of {step.spec.name} see of those before"
+    if isinstance(step, FirstsOperator):
+        return f"rows of {step.name} that come once"
     if isinstance(step, MatchOperator):
         return f"pattern {step.name} per {step.spec.key}"
     return type(step).__name__

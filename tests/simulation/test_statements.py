@@ -49,6 +49,8 @@ sql:
     FROM payments GROUP BY card, HOP(at, INTERVAL '3' SECOND, INTERVAL '6' SECOND)
   both: |
     SELECT id, 'login' AS why FROM payments WHERE login UNION ALL SELECT id, 'large' FROM payments WHERE amount > 70
+  once: |
+    SELECT card, amount FROM payments WHERE login UNION SELECT card, amount - 1 FROM payments WHERE amount < 3
   before: |
     SELECT id, COUNT(*) OVER w AS n, SUM(amount) OVER w AS total, MAX(amount) OVER w AS most,
       COUNT(DISTINCT login) OVER w AS ways, amount - LAG(amount) OVER (PARTITION BY card ORDER BY at) AS step,
@@ -198,6 +200,21 @@ def paired(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
+def once(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The first of equal rows, and the first behind TTL without one."""
+    found, seen = [], dict[tuple[str, int | None], int]()
+    newest = 0
+    for one in records:
+        newest = max(newest, one["at"])
+        amount = cents(one)
+        for fits, value in ((one["login"], amount), ((amount or 300) < 300, (amount or 0) - 100)):
+            if fits and newest - seen.get((one["card"], value), 0) >= TTL:
+                found.append({"card": one["card"], "amount": money(value)})
+            if fits:
+                seen[one["card"], value] = newest
+    return found
+
+
 async def judge(world: World) -> Counter[str]:
     seen: Counter[str] = Counter()
     topics = {one.name: one.topic for one in world.plan.statements}
@@ -220,6 +237,7 @@ async def judge(world: World) -> Counter[str]:
             for why, fits in (("login", one["login"]), ("large", (cents(one) or 0) > 7000))
             if fits
         ]
+        assert told["once"] == once(records)
         assert told["tested"] == [match for _, match in sequences(records)]
         assert told["pairs"] == paired(records)
         rows = windows(COUNTED, records, where=True)

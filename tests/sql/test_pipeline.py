@@ -391,8 +391,13 @@ REFUSED = {
     "SELECT 1 FROM paymnets": "p.yaml:19:19: there is no table paymnets (did you mean payments?)",
     "SELECT payment_id FROM payments\nORDER BY amount": "p.yaml:20:5: ORDER BY needs all rows: a stream has no end",
     "SELECT payment_id FROM payments LIMIT 5": "p.yaml:19:37: LIMIT needs all rows",
-    "SELECT DISTINCT card_id FROM payments": "p.yaml:19:12: GROUP BY wants a window of time",
-    "SELECT items FROM payments UNION SELECT items FROM payments": "p.yaml:19:32: GROUP BY wants a window of time",
+    "SELECT DISTINCT card_id FROM payments": (
+        "p.yaml:19:12: rows that come once are remembered for the stage's `ttl` (ttl: 1d)"
+    ),
+    "SELECT DISTINCT items FROM payments": "p.yaml:19:12: rows that come once must have the column card_id: equal ones",
+    "SELECT items FROM payments UNION SELECT items FROM payments": "rows that come once must have the column card_id",
+    "SELECT items FROM payments GROUP BY items": "p.yaml:19:32: rows that come once must have the column card_id",
+    f"SELECT DISTINCT n FROM (SELECT COUNT(*) AS n FROM payments {G})": "have been grouped or matched go no further",
     f"""SELECT COUNT(*) AS n FROM (SELECT * FROM payments UNION ALL SELECT * FROM payments WHERE items > 1) AS u
         {G}""": ("rows of one stream in two queries of UNION ALL go no further than WHERE and SELECT in a pipeline"),
     f"""SELECT COUNT(*) AS n FROM payments {G}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
@@ -67,3 +68,76 @@ def test_a_row_between_two_sessions_joins_their_values() -> None:
     before = in_batches(text, [("payments", one) for one in made[:4]], 1, restore=True)
     assert before == [{"n": 2, "countries": 2}, {"n": 2, "countries": 2}]
     assert in_batches(text, [("payments", one) for one in made], 1, restore=True) == [{"n": 5, "countries": 3}]
+
+
+CHANGES = """  changes:
+    id: change_id
+    event_time: change_time
+    fields: {change_id: string, card_id: string, kind: string, level: int64, change_time: timestamp}
+"""
+KEPT = HEAD.replace("partition_by", f"{CHANGES}ttl: 1d\npartition_by")
+
+
+def changes(seed: int, size: int = 40) -> list[Row]:
+    """Account changes of four cards, in the same time as the payments."""
+    pick = random.Random(seed)
+    return [
+        {
+            "change_id": f"x{n:03}",
+            "card_id": pick.choice(["c1", "c2", "c3", "c4"]),
+            "kind": pick.choice([None, "DE", "FR", "phone"]),
+            "level": pick.choice([None, 1, 2, 9]),
+            "change_time": stamp(n * 140_000 + pick.randrange(60_000)),
+        }
+        for n in range(size)
+    ]
+
+
+def both(payments: list[Row], others: list[Row]) -> list[tuple[str, Row]]:
+    """The records of both streams, one after the other in a random order of streams."""
+    pick = random.Random(len(payments))
+    left, right = [("payments", row) for row in payments], [("changes", row) for row in others]
+    found = []
+    while left or right:
+        found.append((left if not right or (left and pick.random() < 0.7) else right).pop(0))
+    return found
+
+
+ONCE = {
+    "distinct": "SELECT DISTINCT card_id, merchant_country, amount, online FROM payments",
+    "around and inside": """SELECT u.c || '!' AS c, u.twice FROM (SELECT DISTINCT card_id AS c, items * 2 AS twice
+        FROM payments WHERE merchant_country IS NOT NULL) AS u WHERE u.twice IS NULL OR u.twice > 2""",
+    "groups without aggregates": "SELECT card_id, items % 2 AS odd FROM payments GROUP BY card_id, items % 2",
+    "union": "SELECT card_id, merchant_country AS what FROM payments UNION SELECT card_id, kind FROM changes",
+    "union of types": """SELECT card_id, items AS x FROM payments UNION SELECT card_id, amount FROM payments
+        UNION SELECT card_id, level FROM changes""",
+    "union of one stream": """SELECT card_id, items FROM payments WHERE online
+        UNION SELECT card_id, 3 - items FROM payments WHERE amount > 2""",
+}
+
+
+@WAYS
+@pytest.mark.parametrize("sql", ONCE.values(), ids=ONCE)
+def test_equal_rows_come_once(sql: str, size: int, restore: bool, tmp_path: Path) -> None:
+    made, others = rows(3), changes(4)
+    mine = in_batches(pipeline(KEPT, one=sql), both(made, others), size, restore=restore)
+    files = {"payments": write(tmp_path, "payments", made), "changes": write(tmp_path, "changes", others)}
+    agree(mine, theirs(sql, files))
+    assert len(mine) > 5
+
+
+def test_a_row_comes_again_after_the_ttl_without_its_like() -> None:
+    """By stream time, so a late one is no older; each like counts, also one that does not come."""
+    times = [0, 59_999, 119_999, 300_000, 1_000, 359_999, 360_000, 420_000]
+    made = [("payments", dict(rows(1)[0], payment_id=f"p{n}", event_time=stamp(at))) for n, at in enumerate(times)]
+    text = pipeline(HEAD.replace("partition_by", "ttl: 1m\npartition_by"), one="SELECT DISTINCT card_id FROM payments")
+    told = [len(in_batches(text, made[: n + 1], 1, restore=True)) for n in range(len(made))]
+    assert told == [1, 1, 2, 3, 3, 3, 3, 4]
+    assert told == [len(in_batches(text, made[: n + 1], 0, restore=False)) for n in range(len(made))]
+
+
+def test_zeros_of_both_signs_are_equal(tmp_path: Path) -> None:
+    made = [dict(rows(1)[0], payment_id=name, card_id="c1", items=items) for name, items in (("a", 1), ("b", -1))]
+    sql = "SELECT DISTINCT card_id, CAST(0 AS DOUBLE) * items AS zero FROM payments"
+    mine = in_batches(pipeline(KEPT, one=sql), [("payments", row) for row in made], 0, restore=False)
+    assert json.dumps(mine) == json.dumps(theirs(sql, {"payments": write(tmp_path, "payments", made)}))

@@ -17,6 +17,7 @@ from operators.plan import Plan
 from operators.schema import DataType
 from operators.score import ScoreOperator
 from operators.served_score import ServedScoreOperator
+from operators.statements.firsts import FirstsOperator
 from operators.statements.inputs import InputOperator
 from operators.statements.joins import JoinOperator
 from operators.statements.matches import MatchOperator
@@ -146,7 +147,7 @@ class _Stage:
             yield self._part("key", key, "what all its patterns share", SHARED_PATTERNS)
             for spec in step.specs:
                 yield self._part("pattern", spec.name, "where 5 % of the events may begin it or bring it on", EACH)
-        elif isinstance(step, InputOperator | MatchOperator | JoinOperator | OverOperator):
+        elif isinstance(step, InputOperator | MatchOperator | JoinOperator | OverOperator | FirstsOperator):
             yield Work("sql", step.name, "not reckoned", 0.0, 0.0, self._hops)
         elif isinstance(step, TimedOperator):
             units = timed_units(step.spec, self._rate)

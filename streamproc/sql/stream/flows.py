@@ -140,6 +140,10 @@ class Makers(Protocol):
         """Windows of time that close."""
         ...
 
+    def distinct(self, flow: Flow, node: Group) -> Flow:
+        """Rows that are equal to none before."""
+        ...
+
     def matched(self, flow: Flow, node: Match) -> Flow:
         """A pattern."""
         ...
@@ -275,6 +279,10 @@ class Flows:
             raise self._refused.at(None, f"{what} the stream's event time: {named}")
 
     def _group(self, flow: Flow, node: Group) -> Flow:
+        if flow.window is None and not node.aggregates:
+            if not isinstance(flow.source, Rows | Union):
+                raise self._refused.at(node.place, _SEVERAL, "a second statement reads what this one writes")
+            return self._makers.distinct(flow, node)
         if flow.window is None:
             hint = "TUMBLE(event_time, INTERVAL '5' MINUTE)"
             raise self._refused.at(
