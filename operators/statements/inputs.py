@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["InputOperator", "Reader", "columns_of", "key_texts", "key_values", "shorter", "spread", "values_of"]
+__all__ = [
+    "InputOperator",
+    "Reader",
+    "columns_of",
+    "key_texts",
+    "key_value",
+    "key_values",
+    "shorter",
+    "spread",
+    "values_of",
+]
 
 from collections.abc import Sequence
 from typing import Any
@@ -106,6 +116,11 @@ def key_values(texts: Sequence[str], types: Sequence[DataType]) -> list[Column]:
     """The columns that `key_texts` was given."""
     rows = [_decode(text) for text in texts]
     return [column_of(kind, [row[n] for row in rows]) for n, kind in enumerate(types)]
+
+
+def key_value(text: str, place: int) -> Any:
+    """One value of a text of `key_texts`."""
+    return _decode(text)[place]
 
 
 def values_of(column: Column) -> list[Any]:

@@ -11,6 +11,7 @@ __all__ = [
     "Fired",
     "KeyLogic",
     "Missed",
+    "Pair",
     "Said",
     "Timed",
     "TimedRow",
@@ -72,7 +73,14 @@ class Told(NamedTuple):
     values: tuple[Any, ...]
 
 
-Said = Fired | Missed | Told
+class Pair(NamedTuple):
+    """Two rows that go together, by the values of their columns; None where a row has no other."""
+
+    left: tuple[Any, ...] | None
+    right: tuple[Any, ...] | None
+
+
+Said = Fired | Missed | Told | Pair
 
 
 class Timed(Protocol):

@@ -14,6 +14,7 @@ from operators.statements.firsts import FirstsOperator
 from operators.statements.inputs import InputOperator
 from operators.statements.joins import JoinOperator
 from operators.statements.matches import MatchOperator
+from operators.statements.outer import OuterJoinOperator
 from operators.statements.overs import OverOperator
 from operators.statements.spec import Matches, Pairs, Seen, StatementSpec, Windows
 from operators.tables import LookupTable, Match
@@ -125,7 +126,7 @@ def _title(step: Operator) -> str:
         return f"{timed_what(step.spec)} {step.spec.name} per {step.spec.per}"
     if isinstance(step, InputOperator):
         return f"what {step.name} reads"
-    if isinstance(step, JoinOperator):
+    if isinstance(step, JoinOperator | OuterJoinOperator):
         return f"join {step.spec.name}"
     if isinstance(step, OverOperator):
         return f"what rows of {step.spec.name} see of those before"

@@ -65,6 +65,9 @@ sql:
   pairs: |
     SELECT p.id, l.id AS login, p.amount FROM payments p JOIN payments l ON p.card = l.card AND l.login AND NOT p.login
     WHERE p.amount > 30
+  either: |
+    SELECT p.id, l.id AS login FROM payments p LEFT JOIN payments l
+      ON p.card = l.card AND p.amount = l.amount AND l.login
 """
 TTL = 600_000
 SEEDS = 12
@@ -215,6 +218,19 @@ def once(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
+def either(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each row with the logins of its card and amount, itself too, as the later one comes; alone without an amount."""
+    found = []
+    for place, one in enumerate(records):
+        if one["amount"] is None:
+            found.append({"id": one["id"], "login": None})
+            continue
+        like = [other for other in records[:place] if (other["card"], cents(other)) == (one["card"], cents(one))]
+        found += [{"id": one["id"], "login": other["id"]} for other in like if other["login"]]
+        found += [{"id": other["id"], "login": one["id"]} for other in [*like, one] if one["login"]]
+    return found
+
+
 async def judge(world: World) -> Counter[str]:
     seen: Counter[str] = Counter()
     topics = {one.name: one.topic for one in world.plan.statements}
@@ -240,6 +256,7 @@ async def judge(world: World) -> Counter[str]:
         assert told["once"] == once(records)
         assert told["tested"] == [match for _, match in sequences(records)]
         assert told["pairs"] == paired(records)
+        assert told["either"] == either(records)
         rows = windows(COUNTED, records, where=True)
         sums = windows(TUMBLE, records, where=True)
         assert told["spent"] == [

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from operators.plan import Plan
 from operators.schema import StreamSchema
+from operators.timed.alerts import Telling
 from state.memory import MemoryDisk, MemoryRowStores
 from streamproc.cli.compose import build_engine
 from streamproc.cli.replay_files import FileReplay
@@ -89,7 +90,12 @@ END = 1 << 60
 
 
 def in_batches(text: str, records: Sequence[tuple[str, Row]], size: int, *, restore: bool) -> list[Row]:
-    """The rows of a pipeline's one statement over records (stream, row) of one partition, `size` at a time (0: all).
+    """The rows that `tellings` tells."""
+    return [json.loads(telling.text) for telling in tellings(text, records, size, restore=restore)]
+
+
+def tellings(text: str, records: Sequence[tuple[str, Row]], size: int, *, restore: bool) -> list[Telling]:
+    """What a pipeline's one statement tells of records (stream, row) of one partition, `size` at a time (0: all).
 
     `restore`: in the middle a new process goes on from what was written. At the end the clock goes on without records.
     """
@@ -99,7 +105,7 @@ def in_batches(text: str, records: Sequence[tuple[str, Row]], size: int, *, rest
     store = stores.open(0)
     engine, state = build_engine(plan, bytes(32))
     state.add_task(0, store)
-    said: list[Row] = []
+    said: list[Telling] = []
     parts = [records[at : at + (size or len(records))] for at in range(0, len(records), size or len(records))]
     for number, part in enumerate([*parts, []]):
         if restore and number == (len(parts) + 1) // 2:
@@ -112,7 +118,7 @@ def in_batches(text: str, records: Sequence[tuple[str, Row]], size: int, *, rest
     return said
 
 
-def _told(engine: Engine, plan: Plan, key: str, part: Sequence[tuple[str, Row]], tick: int | None) -> list[Row]:
+def _told(engine: Engine, plan: Plan, key: str, part: Sequence[tuple[str, Row]], tick: int | None) -> list[Telling]:
     topics = {stream.name: stream.topic for stream in plan.streams}
     source = TopicPartition(plan.stream.topic, 0)
     chunks = [] if part else [Chunk(source, [], [], [], [], 0)]
@@ -125,4 +131,6 @@ def _told(engine: Engine, plan: Plan, key: str, part: Sequence[tuple[str, Row]],
     judged = engine.judge(engine.decode([TaskInput(0, source, chunks, tick)]), attempts_max=len(part) + 1)
     engine.publish()
     assert not judged.rows.refused
-    return [json.loads(telling.text) for telling in engine.tellings(judged)]
+    found = engine.tellings(judged)
+    assert all(0 <= one.row <= len(part) for one in found)
+    return found

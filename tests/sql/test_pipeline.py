@@ -406,8 +406,9 @@ REFUSED = {
         "p.yaml:19:36: JOIN keeps the rows of both sides for the stage's `ttl` (ttl: 1d)"
     ),
     "SELECT p.items FROM payments p LEFT JOIN payments q ON p.card_id = q.card_id": (
-        "p.yaml:19:41: LEFT JOIN is not part of a pipeline's statements: who is alone may not stay so"
+        "p.yaml:19:41: JOIN keeps the rows of both sides for the stage's `ttl` (ttl: 1d)"
     ),
+    "SELECT p.items FROM payments p FULL JOIN payments q ON p.items = q.items": "JOIN wants card_id = card_id of both",
     "SELECT p.items FROM payments p JOIN payments q ON p.items = q.items": "JOIN wants card_id = card_id of both sides",
     "SELECT p.items FROM payments p CROSS JOIN payments q": "JOIN wants card_id = card_id of both sides",
     """SELECT COUNT(*) FROM payments p JOIN payments FOR SYSTEM_TIME AS OF p.event_time AS q ON p.card_id = q.card_id

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import random
 from pathlib import Path
 
 import pytest
 
-from tests.sql.streaming import HEAD, in_batches, pipeline
+from operators.statements.joins import ROWS_MAX
+from tests.sql.streaming import END, HEAD, in_batches, pipeline, tellings
 from tests.sql.support import Row, agree, stamp, theirs, write
 
 WAYS = pytest.mark.parametrize(("size", "restore"), [(1, True), (0, False), (7, True)])
 
 
 def rows(seed: int, size: int = 90) -> list[Row]:
-    """Payments of three cards, some equal but for their ids and times; NULLs; out of order by less than two minutes."""
+    """Payments of four cards, some equal but for their ids and times; NULLs; out of order by less than two minutes."""
     pick = random.Random(seed)
     return [
         {
             "payment_id": f"p{n:03}",
-            "card_id": pick.choice(["c1", "c2", "c3"]),
+            "card_id": pick.choice(["c1", "c2", "c3", "c5"]),
             "amount": pick.choice([None, 1.5, 2.25, 300.0]),
             "merchant_country": pick.choice([None, "DE", 'D"E', "FR"]),
             "cardholder_country": pick.choice(["DE", None]),
@@ -141,3 +143,120 @@ def test_zeros_of_both_signs_are_equal(tmp_path: Path) -> None:
     sql = "SELECT DISTINCT card_id, CAST(0 AS DOUBLE) * items AS zero FROM payments"
     mine = in_batches(pipeline(KEPT, one=sql), [("payments", row) for row in made], 0, restore=False)
     assert json.dumps(mine) == json.dumps(theirs(sql, {"payments": write(tmp_path, "payments", made)}))
+
+
+OUTER = {
+    "left": "SELECT p.payment_id, c.change_id, c.kind FROM payments p LEFT JOIN changes c ON p.card_id = c.card_id",
+    "right": "SELECT p.payment_id, c.change_id FROM payments p RIGHT OUTER JOIN changes c ON p.card_id = c.card_id",
+    "full, two keys": """SELECT p.payment_id, c.change_id, c.card_id AS card, c.level + 1 AS more FROM payments p
+        FULL JOIN changes c ON p.card_id = c.card_id AND p.items = c.level""",
+    "full, no key": """SELECT p.payment_id, c.change_id FROM payments p
+        FULL JOIN changes c ON c.card_id = p.card_id AND upper(p.merchant_country) = c.kind""",
+    "a condition": """SELECT p.payment_id, c.change_id, p.items FROM payments p
+        LEFT JOIN changes c ON p.card_id = c.card_id AND p.amount < c.level * 100 AND c.kind <> p.cardholder_country""",
+    "an interval": """SELECT p.payment_id, c.change_id FROM payments p FULL JOIN changes c ON p.card_id = c.card_id
+        AND c.change_time BETWEEN p.event_time - INTERVAL '3' MINUTE AND p.event_time""",
+    "with itself": """SELECT a.payment_id, b.payment_id AS other FROM payments a
+        LEFT JOIN payments b ON a.card_id = b.card_id AND a.items + 1 = b.items AND a.amount = b.amount""",
+    "around and inside": """SELECT j.id || '!' AS id, j.kind FROM (SELECT p.id, c.kind
+        FROM (SELECT payment_id AS id, card_id AS card FROM payments WHERE online) AS p
+        LEFT JOIN (SELECT * FROM changes WHERE level > 1) AS c ON p.card = c.card_id AND c.kind = 'FR') AS j
+        WHERE j.kind IS NULL OR j.id > 'p03'""",
+}
+
+
+@WAYS
+@pytest.mark.parametrize("sql", OUTER.values(), ids=OUTER)
+def test_rows_without_a_partner_come_too(sql: str, size: int, restore: bool, tmp_path: Path) -> None:
+    made, others = rows(5, 60), changes(6, 30)
+    mine = in_batches(pipeline(KEPT, one=sql), both(made, others), size, restore=restore)
+    files = {"payments": write(tmp_path, "payments", made), "changes": write(tmp_path, "changes", others)}
+    expected = theirs(sql, files)
+    agree(mine, expected)
+    alone = [row for row in expected if None in list(row.values())[:2]]
+    assert 0 < len(alone) < len(expected)
+
+
+def told_in_time(records: list[tuple[str, Row]], ttl: int, alone: tuple[str, ...]) -> list[list[list[str | None]]]:
+    """What a join by card_id says after each record, and at the end, by looking at all before: (payment, change).
+
+    `alone`: the streams whose rows come without a partner, too.
+    """
+    rows: list[tuple[str, Row, int]] = []
+    settled: set[int] = set()
+    newest, said = 0, []
+
+    def lonely() -> list[list[str | None]]:
+        over = [n for n, (name, _, at) in enumerate(rows) if name in alone and n not in settled and at <= newest - ttl]
+        settled.update(over)
+        return [pair(rows[n][1], None) if rows[n][0] == "payments" else pair(None, rows[n][1]) for n in over]
+
+    def pair(payment: Row | None, change: Row | None) -> list[str | None]:
+        return [None if payment is None else payment["payment_id"], None if change is None else change["change_id"]]
+
+    for name, row in records:
+        at = moment(row.get("event_time") or row["change_time"])
+        newest = max(newest, at)
+        told = []
+        for n, (stream, other, then) in enumerate(rows):
+            if stream != name and other["card_id"] == row["card_id"] and then > newest - ttl:
+                told.append(pair(row, other) if name == "payments" else pair(other, row))
+                settled |= {n, len(rows)}
+        rows.append((name, row, at))
+        said.append(sorted([*told, *lonely()], key=str))
+    newest = END
+    return [*said, sorted(lonely(), key=str)]
+
+
+def moment(text: str) -> int:
+    return int(dt.datetime.fromisoformat(text).timestamp() * 1000)
+
+
+@WAYS
+@pytest.mark.parametrize(("kind", "alone"), {"LEFT": ("payments",), "FULL": ("payments", "changes")}.items())
+def test_who_is_alone_comes_when_it_will_stay_so(kind: str, alone: tuple[str, ...], size: int, restore: bool) -> None:
+    records = both(rows(7, 120), changes(8, 50))
+    sql = f"SELECT p.payment_id, c.change_id FROM payments p {kind} JOIN changes c ON p.card_id = c.card_id"
+    mine = in_batches(pipeline(KEPT.replace("ttl: 1d", "ttl: 3m"), one=sql), records, size, restore=restore)
+    expected = told_in_time(records, 180_000, alone)
+    at = 0
+    for number, told in enumerate(expected):
+        segment = [list(row.values()) for row in mine[at : at + len(told)]]
+        assert sorted(segment, key=str) == told, f"after record {number}"
+        at += len(told)
+    assert at == len(mine)
+    lonely = [number for number, told in enumerate(expected[:-1]) if any(None in one for one in told)]
+    assert len(lonely) > 20
+
+
+def test_a_row_that_has_no_room_comes_alone() -> None:
+    """The oldest of a key go; those that had a partner do not come again."""
+    made = [dict(rows(1)[0], payment_id=f"p{n:04}", card_id="c1", event_time=stamp(n)) for n in range(ROWS_MAX + 3)]
+    change = dict(changes(1)[0], card_id="c1", change_id="x", change_time=stamp(0))
+    records = [("payments", made[0]), ("changes", change), *(("payments", row) for row in made[1:])]
+    sql = """SELECT p.payment_id, c.change_id FROM payments p LEFT JOIN changes c
+        ON p.card_id = c.card_id AND p.payment_id < 'p0001'"""
+    mine = in_batches(pipeline(KEPT, one=sql), records, 500, restore=True)
+    assert [list(row.values()) for row in mine[:3]] == [["p0000", "x"], ["p0001", None], ["p0002", None]]
+    assert len(mine) == len(made)
+
+
+def test_rows_that_waited_have_the_key_of_their_partition() -> None:
+    """They are told after a row of another card, or by the clock."""
+    made, others = rows(7, 40), changes(8, 20)
+    card = {row["payment_id"]: row["card_id"] for row in made} | {row["change_id"]: row["card_id"] for row in others}
+    sql = """SELECT COALESCE(p.payment_id, c.change_id) AS id, p.items FROM payments p
+        FULL JOIN changes c ON p.items = c.level AND p.card_id = c.card_id"""
+    told = tellings(pipeline(KEPT.replace("ttl: 1d", "ttl: 4m"), one=sql), both(made, others), 7, restore=False)
+    found = [(one.key.decode(), card[json.loads(one.text)["id"]]) for one in told]
+    assert len({key for key, _ in found}) > 3
+    assert [key for key, _ in found] == [key for _, key in found]
+
+
+def test_a_pair_that_the_condition_fails_on_is_none(tmp_path: Path) -> None:
+    made = [dict(row, merchant_country=str(n) if n % 3 else "x") for n, row in enumerate(rows(9, 12))]
+    sql = """SELECT p.payment_id, c.change_id FROM payments p
+        LEFT JOIN changes c ON p.card_id = c.card_id AND {}(p.merchant_country AS BIGINT) > c.level"""
+    mine = in_batches(pipeline(KEPT, one=sql.format("CAST")), both(made, others := changes(9, 12)), 4, restore=True)
+    files = {"payments": write(tmp_path, "payments", made), "changes": write(tmp_path, "changes", others)}
+    agree(mine, theirs(sql.format("TRY_CAST"), files))

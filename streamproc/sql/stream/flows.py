@@ -47,13 +47,17 @@ _SEVERAL: Final = "rows that have been grouped or matched go no further than WHE
 
 
 class Joined(NamedTuple):
-    """A join that is not made yet: its sides, and how the pairs are found."""
+    """A join that is not made yet: its sides, and how the pairs are found.
+
+    `alone`: whether rows of left, of right come without a partner, too; `condition`: what tells their partners.
+    """
 
     left: Flow
     right: Flow
     keys: tuple[tuple[str, str], ...]
     as_of: bool
-    outer: bool
+    alone: tuple[bool, bool]
+    condition: Compiled | None
     ttl: int
 
 
