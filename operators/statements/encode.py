@@ -15,12 +15,11 @@ from operators.batch import Batch, Column, Emitted
 from operators.event_values import column_of
 from operators.operator import TIMESTAMP
 from operators.statements.chain import Chain, Relation, true_rows
-from operators.statements.inputs import Reader, key_values, shorter
-from operators.statements.joins import Pair
+from operators.statements.inputs import Reader, key_value, key_values, shorter
 from operators.statements.lines import RowEncoder
 from operators.statements.spec import Matches, Pairs, Rows, Seen, StatementSpec, Union, Windows
 from operators.timed.alerts import Telling
-from operators.timed.logic import Fired, Told
+from operators.timed.logic import Fired, Pair, Told
 from operators.timed.spec import TimedAggregate
 from state.errors import RecordError
 
@@ -62,7 +61,7 @@ class _Statement:
             if not told:
                 return []
             relation = Relation(np.arange(len(told)), _paired(source, told))
-            keys = [batch.keys[one.row] for one in told]
+            keys = [_pair_key(batch, one, source.routed) for one in told]
         elif isinstance(source, Windows | Seen):
             told = said.get(source.name if isinstance(source, Seen) else source.timed[0], [])
             if not told:
@@ -158,10 +157,18 @@ def _counted(told: Iterable[Emitted]) -> dict[tuple[int, str, int, int], tuple[A
 
 def _paired(source: Pairs, told: list[Emitted]) -> dict[str, Column]:
     """Pairs as rows, NULLs where a row has no other."""
-    columns = {key: column_of(kind, [one.said.left[n] for one in told]) for n, (key, kind) in enumerate(source.left)}
-    for n, (key, kind) in enumerate(source.right):
-        columns[key] = column_of(kind, [one.said.right[n] if one.said.right else None for one in told])
+    columns = {}
+    for side, fields in enumerate((source.left, source.right)):
+        rows = [one.said[side] for one in told]
+        for n, (key, kind) in enumerate(fields):
+            columns[key] = column_of(kind, [None if row is None else row[n] for row in rows])
     return columns
+
+
+def _pair_key(batch: Batch, one: Emitted, routed: int) -> str:
+    """That of the row that came; of a row that waited its own, which is among what is equal."""
+    value = None if routed < 0 else key_value(one.key, routed)
+    return batch.keys[one.row] if value is None else _text(value)
 
 
 def _which(one: Emitted) -> tuple[int, str, int, int]:

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["InputOperator", "Reader", "columns_of", "key_texts", "key_values", "shorter", "spread"]
+__all__ = [
+    "InputOperator",
+    "Reader",
+    "columns_of",
+    "key_texts",
+    "key_value",
+    "key_values",
+    "shorter",
+    "spread",
+    "values_of",
+]
 
 from collections.abc import Sequence
 from typing import Any
@@ -79,7 +89,7 @@ def key_texts(columns: Sequence[Column], size: int) -> list[str]:
     """One text for each row's combination of values: JSON, equal for equal ones."""
     if not columns:
         return ["[]"] * size
-    lists = [_values(column) for column in columns]
+    lists = [values_of(column) for column in columns]
     if len(lists) == 1 and (texts := _quoted(columns[0], lists[0])) is not None:
         return texts
     return [_encode(row).decode() for row in zip(*lists, strict=True)]
@@ -108,8 +118,15 @@ def key_values(texts: Sequence[str], types: Sequence[DataType]) -> list[Column]:
     return [column_of(kind, [row[n] for row in rows]) for n, kind in enumerate(types)]
 
 
-def _values(column: Column) -> list[Any]:
-    values: list[Any] = column.values.tolist()
+def key_value(text: str, place: int) -> Any:
+    """One value of a text of `key_texts`."""
+    return _decode(text)[place]
+
+
+def values_of(column: Column) -> list[Any]:
+    """The values of a column, None for NULL; 0 has one sign."""
+    is_float = column.type.kind is Kind.FLOAT64
+    values: list[Any] = (column.values + 0.0 if is_float else column.values).tolist()
     if column.valid is None:
         return values
     return [value if valid else None for value, valid in zip(values, column.valid.tolist(), strict=True)]
@@ -128,18 +145,21 @@ def spread(column: Column, places: npt.NDArray[np.intp], size: int) -> Column:
 
 class InputOperator(Operator):
     """Adds to a batch: `prefix.key`, the text of `keys`; `prefix.counts`, whether a row is of the statement; each of
-    `columns` (key, name, type), NULL in rows that are not; for `known` (key, name) a 1 where there is a value; and for
-    `distinct` (key, name) the text of `keys` and the value, where there is one.
+    `columns` (key, name, type), NULL in rows that are not; for `known` (key, name) a 1 where there is a value; for
+    `distinct` (key, name) the text of `keys` and the value, and for `values` (key, name) its own, where there is one.
     """
 
     def __init__(
         self, prefix: str, source: Input, steps: Sequence[Step], *, keys: Sequence[str],
         columns: Sequence[tuple[str, str, DataType]], known: Sequence[tuple[str, str]] = (),
-        distinct: Sequence[tuple[str, str]] = (),
+        distinct: Sequence[tuple[str, str]] = (), values: Sequence[tuple[str, str]] = (),
     ) -> None:  # fmt: skip
         self.name, self._source, self._keys = prefix, source, tuple(keys)
         self._reader, self._columns, self._known = Reader(source, steps), tuple(columns), tuple(known)
-        self._distinct = tuple(distinct)
+        self._texts = (
+            *((name, (*self._keys, key)) for key, name in distinct),
+            *((name, (key,)) for key, name in values),
+        )
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -149,7 +169,7 @@ class InputOperator(Operator):
     def outputs(self) -> tuple[OutputField, ...]:
         made = [OutputField(name, kind) for _, name, kind in self._columns]
         made += [OutputField(name, INT64) for _, name in self._known]
-        made += [OutputField(name, STRING) for _, name in self._distinct]
+        made += [OutputField(name, STRING) for name, _ in self._texts]
         prefix = self.name
         return (OutputField(f"{prefix}.key", STRING), OutputField(f"{prefix}.counts", BOOL, False), *made)
 
@@ -157,19 +177,19 @@ class InputOperator(Operator):
         found = self._reader.run(batch)
         counts = np.zeros(batch.size, np.bool_)
         counts[found.places] = True
-        batch.columns[f"{self.name}.key"] = spread(self._texts(found, self._keys), found.places, batch.size)
+        batch.columns[f"{self.name}.key"] = spread(_texts(found, self._keys), found.places, batch.size)
         batch.columns[f"{self.name}.counts"] = Column(BOOL, counts)
         for key, name, _ in self._columns:
             batch.columns[name] = spread(found.columns[key], found.places, batch.size)
         for key, name in self._known:
             ones = Column(INT64, np.ones(len(found.places), np.int64), found.columns[key].valid)
             batch.columns[name] = spread(ones, found.places, batch.size)
-        for key, name in self._distinct:
-            texts = self._texts(found, (*self._keys, key), found.columns[key].valid)
+        for name, keys in self._texts:
+            texts = _texts(found, keys)._replace(valid=found.columns[keys[-1]].valid)
             batch.columns[name] = spread(texts, found.places, batch.size)
 
-    @staticmethod
-    def _texts(found: Relation, keys: Sequence[str], valid: npt.NDArray[np.bool_] | None = None) -> Column:
-        texts = np.empty(len(found.places), np.object_)
-        texts[:] = key_texts([found.columns[key] for key in keys], len(found.places))
-        return Column(STRING, texts, valid)
+
+def _texts(found: Relation, keys: Sequence[str]) -> Column:
+    texts = np.empty(len(found.places), np.object_)
+    texts[:] = key_texts([found.columns[key] for key in keys], len(found.places))
+    return Column(STRING, texts)

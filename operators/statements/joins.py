@@ -8,7 +8,7 @@ are not kept. What is kept is bounded in time and, a key and side, in number; th
 
 from __future__ import annotations
 
-__all__ = ["ROWS_MAX", "JoinOperator", "JoinSide", "JoinSpec", "Pair"]
+__all__ = ["ROWS_MAX", "JoinOperator", "JoinRow", "JoinSide", "JoinSpec", "Values", "join_rows"]
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -17,23 +17,17 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from operators.batch import Batch, Column, Emitted, TaskRows
+from operators.batch import Batch, Emitted, TaskRows
 from operators.operator import Operator, OperatorContext, OutputField
-from operators.statements.inputs import Reader, columns_of, key_texts
+from operators.statements.inputs import Reader, columns_of, key_texts, values_of
 from operators.statements.spec import Rows, Step
+from operators.timed.logic import Pair
 from state.errors import StateCorruptedError
 from state.table import KeyedTable, TableSpec
 
 ROWS_MAX = 1_000
 """Rows that a key keeps of a side."""
 Values = tuple[Any, ...]
-
-
-class Pair(NamedTuple):
-    """Two rows that go together; `right` is None where a left row has none."""
-
-    left: Values
-    right: Values | None
 
 
 class JoinSide(msgspec.Struct, frozen=True):
@@ -67,10 +61,13 @@ class Kept(msgspec.Struct, array_like=True):
     right: list[tuple[int, list[Any]]] = []
 
 
-class _Row(NamedTuple):
+class JoinRow(NamedTuple):
+    """A row of a side; `key`: the text of what is equal; `known`: without a NULL in it."""
+
     place: int
     is_right: bool
     key: str
+    known: bool
     values: Values
 
 
@@ -100,14 +97,15 @@ class JoinOperator(Operator):
     def process(self, batch: Batch, context: OperatorContext) -> None:
         table = context.table(self._table.name)
         stream = table.stream.advance(batch.tasks, batch.event_time).tolist() if table.stream else None
-        rows = sorted(self._rows(batch), key=lambda row: (row.place, row.is_right != self.spec.as_of))
+        rows = join_rows(self._readers, (self.spec.left, self.spec.right), batch, (self.spec.outer, False))
+        rows.sort(key=lambda row: (row.place, row.is_right != self.spec.as_of))
         if not rows:
             return
         times, states = batch.event_time.tolist(), dict[int, Kept]()
         seen: dict[int, int] = {}
-        slots = iter(self._slots(table, batch, [row for row in rows if row.key]))
+        slots = iter(self._slots(table, batch, [row for row in rows if row.known]))
         for task, row in _tasks(batch.tasks, rows):
-            if not row.key:
+            if not row.known:
                 batch.emitted.append(Emitted(task, self.spec.name, "", row.place, 0, Pair(row.values, None)))
                 continue
             slot = next(slots)
@@ -125,25 +123,7 @@ class JoinOperator(Operator):
 
     # ---- rows
 
-    def _rows(self, batch: Batch) -> list[_Row]:
-        """The rows of both sides. A NULL in a key is equal to nothing: a left row that comes nevertheless has none."""
-        found = []
-        for number, side in enumerate((self.spec.left, self.spec.right)):
-            relation = self._readers[number].run(batch)
-            keys = [relation.columns[key] for key in side.keys]
-            known = np.ones(len(relation.places), np.bool_)
-            for column in keys:
-                if column.valid is not None:
-                    known &= column.valid
-            lists = [_listed(relation.columns[name]) for name in side.columns]
-            values = list(zip(*lists, strict=True)) if lists else [()] * len(known)
-            outer = not number and self.spec.as_of and self.spec.outer
-            for at, (place, key) in enumerate(zip(relation.places.tolist(), key_texts(keys, len(known)), strict=True)):
-                if known[at] or outer:
-                    found.append(_Row(place, number == 1, key if known[at] else "", values[at]))
-        return found
-
-    def _slots(self, table: KeyedTable, batch: Batch, rows: Sequence[_Row]) -> list[int]:
+    def _slots(self, table: KeyedTable, batch: Batch, rows: Sequence[JoinRow]) -> list[int]:
         spans, start = [], 0
         for task, some in groupby(_tasks(batch.tasks, rows), key=lambda one: one[0]):
             size = sum(1 for _ in some)
@@ -152,7 +132,7 @@ class JoinOperator(Operator):
         found: list[int] = table.slots(tuple(spans), [row.key for row in rows]).tolist()
         return found
 
-    def _pairs(self, state: Kept, row: _Row, time: int, now: int) -> list[Pair]:
+    def _pairs(self, state: Kept, row: JoinRow, time: int, now: int) -> list[Pair]:
         if self.spec.as_of:
             return self._version(state, row, time, now)
         oldest = now - self.spec.ttl
@@ -166,7 +146,7 @@ class JoinOperator(Operator):
             return [Pair(tuple(other), row.values) for _, other in others]
         return [Pair(row.values, tuple(other)) for _, other in others]
 
-    def _version(self, state: Kept, row: _Row, time: int, now: int) -> list[Pair]:
+    def _version(self, state: Kept, row: JoinRow, time: int, now: int) -> list[Pair]:
         kept = state.right
         if row.is_right:
             kept.append((time, list(row.values)))
@@ -200,7 +180,27 @@ class JoinOperator(Operator):
         table.rows[slots] = header
 
 
-def _tasks(spans: Sequence[TaskRows], rows: Sequence[_Row]) -> list[tuple[int, _Row]]:
+def join_rows(
+    readers: Sequence[Reader], sides: Sequence[JoinSide], batch: Batch, alone: tuple[bool, bool]
+) -> list[JoinRow]:
+    """Rows of both sides. A NULL in a key is equal to nothing: such rows come where a side's rows may be `alone`."""
+    found = []
+    for number, side in enumerate(sides):
+        relation = readers[number].run(batch)
+        keys = [relation.columns[key] for key in side.keys]
+        known = np.ones(len(relation.places), np.bool_)
+        for column in keys:
+            if column.valid is not None:
+                known &= column.valid
+        lists = [values_of(relation.columns[name]) for name in side.columns]
+        values = list(zip(*lists, strict=True)) if lists else [()] * len(known)
+        for at, (place, key) in enumerate(zip(relation.places.tolist(), key_texts(keys, len(known)), strict=True)):
+            if known[at] or alone[number]:
+                found.append(JoinRow(place, number == 1, key, bool(known[at]), values[at]))
+    return found
+
+
+def _tasks(spans: Sequence[TaskRows], rows: Sequence[JoinRow]) -> list[tuple[int, JoinRow]]:
     """Rows, in the order of their places, with their tasks."""
     found, at = [], 0
     for row in rows:
@@ -208,10 +208,3 @@ def _tasks(spans: Sequence[TaskRows], rows: Sequence[_Row]) -> list[tuple[int, _
             at += 1
         found.append((spans[at].task, row))
     return found
-
-
-def _listed(column: Column) -> list[Any]:
-    values: list[Any] = column.values.tolist()
-    if column.valid is None:
-        return values
-    return [value if valid else None for value, valid in zip(values, column.valid.tolist(), strict=True)]

@@ -98,15 +98,19 @@ class Windows(msgspec.Struct, frozen=True):
 
 
 class Pairs(msgspec.Struct, frozen=True):
-    """What the join `name` says: (key, type) of the columns of both sides."""
+    """What the join `name` says: (key, type) of the columns of both sides.
+
+    `routed`: which of the values that are equal is the records' key, as text; -1: it is the rows' own.
+    """
 
     name: str
     left: tuple[tuple[str, DataType], ...]
     right: tuple[tuple[str, DataType], ...]
+    routed: int = -1
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """The rows that the step `name` tells when their time has come: (key, type) of their columns."""
+    """The rows that the step `name` tells, each when its time has come, or if it is to come: (key, type) of columns."""
 
     name: str
     columns: tuple[tuple[str, DataType], ...]

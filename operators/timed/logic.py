@@ -11,6 +11,7 @@ __all__ = [
     "Fired",
     "KeyLogic",
     "Missed",
+    "Pair",
     "Said",
     "Timed",
     "TimedRow",
@@ -34,10 +35,12 @@ Accumulator = tuple[int, int, int, int, int]
 
 
 class TimedRow(NamedTuple):
-    """A row as a timed operator sees it: `value` of the aggregated column (None: NULL), `marks`: after, without."""
+    """A row as a timed operator sees it: `value` of the aggregated column (None: NULL; a text where different ones are
+    counted), `marks`: after, without.
+    """
 
     time: int
-    value: int | None
+    value: Any
     marks: tuple[bool, bool]
     id: str
 
@@ -70,7 +73,14 @@ class Told(NamedTuple):
     values: tuple[Any, ...]
 
 
-Said = Fired | Missed | Told
+class Pair(NamedTuple):
+    """Two rows that go together, by the values of their columns; None where a row has no other."""
+
+    left: tuple[Any, ...] | None
+    right: tuple[Any, ...] | None
+
+
+Said = Fired | Missed | Told | Pair
 
 
 class Timed(Protocol):

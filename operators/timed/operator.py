@@ -70,7 +70,7 @@ class TimedOperator(WaitingOperator):
             after, without = _true(batch, rule.after), _true(batch, rule.without)
             counts &= after | without
             marks = list(zip(after.tolist(), without.tolist(), strict=True))
-            values: list[int | None] = [None] * batch.size
+            values: list[Any] = [None] * batch.size
         else:
             if rule.where is not None:
                 counts &= _true(batch, rule.where)
@@ -92,11 +92,11 @@ def _true(batch: Batch, name: str) -> Any:
     return column.values.copy() if column.valid is None else column.values & column.valid
 
 
-def _values(batch: Batch, name: str | None) -> list[int | None]:
+def _values(batch: Batch, name: str | None) -> list[Any]:
     if name is None:
         return [None] * batch.size
     column = batch.columns[name]
-    values: list[int | None] = column.values.tolist()
+    values: list[Any] = column.values.tolist()
     if column.valid is not None:
         for row in np.flatnonzero(~column.valid).tolist():
             values[row] = None

@@ -1,11 +1,12 @@
 """Session windows of one key: rows that follow each other within the gap; a late row may join sessions.
 
 A session is [first row, last row + gap). A row at exactly the gap still belongs to it, as in Flink and Kafka Streams.
+Where different values are counted, sessions keep them, and join them as they are joined themselves.
 """
 
 from __future__ import annotations
 
-__all__ = ["Session", "Sessions", "SessionsLogic"]
+__all__ = ["DIFFERENT_MAX", "Session", "Sessions", "SessionsLogic"]
 
 from collections.abc import Sequence
 
@@ -14,15 +15,22 @@ import msgspec
 from operators.timed.logic import Accumulator, Fired, Missed, Said, TimedRow, combined, counted, values_of
 from operators.timed.spec import WindowSpec
 
+DIFFERENT_MAX = 10_000
+"""Different values that a session keeps, and so counts, at most."""
+
 
 class Session(msgspec.Struct, array_like=True):
-    """`told`: the windows that were told and not yet replaced; `revision`: of the next result."""
+    """`told`: the windows that were told and not yet replaced; `revision`: of the next result.
+
+    `different`: the values, where different ones are counted.
+    """
 
     start: int
     end: int
     found: Accumulator
     revision: int = 0
     told: list[tuple[int, int]] = []
+    different: set[str] = set()
 
 
 class Sessions(msgspec.Struct, array_like=True):
@@ -36,7 +44,7 @@ class SessionsLogic:
 
     def __init__(self, rule: WindowSpec) -> None:
         self._rule = rule
-        self._encode = msgspec.msgpack.Encoder().encode
+        self._encode = msgspec.msgpack.Encoder(order="deterministic").encode
         self._decode = msgspec.msgpack.Decoder(Sessions).decode
 
     def new(self) -> Sessions:
@@ -58,7 +66,7 @@ class SessionsLogic:
         touched = [one for one in state.open if one.start <= end and start <= one.end]
         if not touched and end + self._rule.lateness <= watermark:
             return [Missed(1, 1)], None
-        merged = Session(start, end, counted(None, row.value))
+        merged = self._of(row)
         for one in touched:
             merged = _merged(merged, one)
         state.open = sorted([one for one in state.open if one not in touched] + [merged], key=lambda one: one.start)
@@ -80,8 +88,16 @@ class SessionsLogic:
         """The last end, and its lateness."""
         return state.open[-1].end + self._rule.lateness
 
+    def _of(self, row: TimedRow) -> Session:
+        """The session of one row."""
+        start, end = row.time, row.time + self._rule.size
+        if not self._rule.different:
+            return Session(start, end, counted(None, row.value))
+        return Session(start, end, counted(None, None), different=set() if row.value is None else {row.value})
+
     def _result(self, one: Session) -> Fired:
-        values = values_of(self._rule.aggregates, self._rule.of is None, one.found)
+        rule = self._rule
+        values = (len(one.different),) if rule.different else values_of(rule.aggregates, rule.of is None, one.found)
         bounds = (one.start, one.end)
         said = Fired(*bounds, values, one.revision, tuple(told for told in one.told if told != bounds))
         one.revision, one.told = one.revision + 1, [bounds]
@@ -100,4 +116,14 @@ def _merged(one: Session, other: Session) -> Session:
         combined(one.found, other.found),
         max(one.revision, other.revision),
         sorted(one.told + other.told),
+        _joined(one.different, other.different),
     )
+
+
+def _joined(one: set[str], other: set[str]) -> set[str]:
+    """The values of both, in the larger one, as far as there is room."""
+    most, more = (one, other) if len(one) >= len(other) else (other, one)
+    room = DIFFERENT_MAX - len(most)
+    new = more - most
+    most |= new if len(new) <= room else set(sorted(new)[:room])
+    return most

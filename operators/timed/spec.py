@@ -68,6 +68,7 @@ class WindowSpec(msgspec.Struct, frozen=True):
         type: of that column.
         where: a bool column; other rows do not count.
         aggregates: in the analyst's order.
+        different: of a session: `of` holds texts, and equal ones are counted once.
     """
 
     kind: WindowKind
@@ -79,6 +80,7 @@ class WindowSpec(msgspec.Struct, frozen=True):
     of: str | None = None
     type: DataType | None = None
     where: str | None = None
+    different: bool = False
 
     @property
     def slice(self) -> int:
@@ -176,6 +178,8 @@ def _check_lengths(rule: WindowSpec) -> None:
 
 
 def _check_aggregates(rule: WindowSpec) -> None:
+    if rule.different and (rule.kind is not WindowKind.SESSION or rule.aggregates != (TimedAggregate.COUNT,)):
+        raise ConfigError("different values are counted, of a session")
     for aggregate in rule.aggregates:
         if aggregate is TimedAggregate.COUNT:
             continue

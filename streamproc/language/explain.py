@@ -10,9 +10,11 @@ from operators.expressions.clock import duration_text
 from operators.operator import Operator
 from operators.patterns.operator import PatternOperator
 from operators.plan import Plan, replay_steps
+from operators.statements.firsts import FirstsOperator
 from operators.statements.inputs import InputOperator
 from operators.statements.joins import JoinOperator
 from operators.statements.matches import MatchOperator
+from operators.statements.outer import OuterJoinOperator
 from operators.statements.overs import OverOperator
 from operators.statements.spec import Matches, Pairs, Seen, StatementSpec, Windows
 from operators.tables import LookupTable, Match
@@ -124,10 +126,12 @@ def _title(step: Operator) -> str:
         return f"{timed_what(step.spec)} {step.spec.name} per {step.spec.per}"
     if isinstance(step, InputOperator):
         return f"what {step.name} reads"
-    if isinstance(step, JoinOperator):
+    if isinstance(step, JoinOperator | OuterJoinOperator):
         return f"join {step.spec.name}"
     if isinstance(step, OverOperator):
         return f"what rows of {step.spec.name} see of those before"
+    if isinstance(step, FirstsOperator):
+        return f"rows of {step.name} that come once"
     if isinstance(step, MatchOperator):
         return f"pattern {step.name} per {step.spec.key}"
     return type(step).__name__
@@ -155,7 +159,9 @@ def timed_text(spec: TimedSpec) -> str:
     if isinstance(rule, AbsenceSpec):
         return f"after {rule.after} no {rule.without} within {duration_text(rule.within)}{behind}"
     text = f"{rule.kind} {duration_text(rule.size)}" + (f" every {duration_text(rule.every)}" if rule.every else "")
-    text += f": {', '.join(rule.aggregates)} of {rule.of or 'rows'}" + (f" where {rule.where}" if rule.where else "")
+    text += f": {', '.join(rule.aggregates)} of {'different ' * rule.different}{rule.of or 'rows'}" + (
+        f" where {rule.where}" if rule.where else ""
+    )
     return text + (f", {duration_text(rule.lateness)} of lateness" if rule.lateness else "") + behind
 
 

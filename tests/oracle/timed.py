@@ -32,6 +32,8 @@ def windows_of(rule: Any, time: int) -> list[Window]:
 def values_of(rule: Any, rows: list[Row]) -> tuple[Any, ...]:
     """One value an aggregate; a mean is (sum, count)."""
     values = [row["value"] for row in rows if row["value"] is not None]
+    if rule.different:
+        return (len(set(values)),)
     known: dict[str, Any] = {
         "count": len(rows) if rule.of is None else len(values),
         "sum": sum(values) if values else None,

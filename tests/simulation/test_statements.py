@@ -41,7 +41,7 @@ sql:
     SELECT card, COUNT(*) AS n, SUM(amount) AS total, MAX(amount) AS most, TUMBLE_START(at, INTERVAL '5' SECOND) AS s
     FROM payments WHERE NOT login GROUP BY card, TUMBLE(at, INTERVAL '5' SECOND) HAVING COUNT(*) > 1
   visits: |
-    SELECT window_start AS s, window_end AS e, card, COUNT(amount) AS known
+    SELECT window_start AS s, window_end AS e, card, COUNT(amount) AS known, COUNT(DISTINCT amount) AS amounts
     FROM TABLE(SESSION(TABLE payments PARTITION BY card, DESCRIPTOR(at), INTERVAL '4' SECOND))
     GROUP BY card, window_start, window_end
   kinds: |
@@ -49,6 +49,8 @@ sql:
     FROM payments GROUP BY card, HOP(at, INTERVAL '3' SECOND, INTERVAL '6' SECOND)
   both: |
     SELECT id, 'login' AS why FROM payments WHERE login UNION ALL SELECT id, 'large' FROM payments WHERE amount > 70
+  once: |
+    SELECT card, amount FROM payments WHERE login UNION SELECT card, amount - 1 FROM payments WHERE amount < 3
   before: |
     SELECT id, COUNT(*) OVER w AS n, SUM(amount) OVER w AS total, MAX(amount) OVER w AS most,
       COUNT(DISTINCT login) OVER w AS ways, amount - LAG(amount) OVER (PARTITION BY card ORDER BY at) AS step,
@@ -63,6 +65,9 @@ sql:
   pairs: |
     SELECT p.id, l.id AS login, p.amount FROM payments p JOIN payments l ON p.card = l.card AND l.login AND NOT p.login
     WHERE p.amount > 30
+  either: |
+    SELECT p.id, l.id AS login FROM payments p LEFT JOIN payments l
+      ON p.card = l.card AND p.amount = l.amount AND l.login
 """
 TTL = 600_000
 SEEDS = 12
@@ -70,6 +75,7 @@ COUNTED = WindowSpec(WindowKind.TUMBLE, 5000, (TimedAggregate.COUNT,))
 TUMBLE = WindowSpec(WindowKind.TUMBLE, 5000, (TimedAggregate.SUM, TimedAggregate.MAX), of="amount")
 HOP = WindowSpec(WindowKind.HOP, 6000, (TimedAggregate.COUNT,), every=3000)
 SESSION = WindowSpec(WindowKind.SESSION, 4000, (TimedAggregate.COUNT,), of="amount")
+DIFFERENT = WindowSpec(WindowKind.SESSION, 4000, (TimedAggregate.COUNT,), of="amount", different=True)
 
 
 @pytest.fixture(scope="module")
@@ -197,6 +203,34 @@ def paired(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
+def once(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The first of equal rows, and the first behind TTL without one."""
+    found, seen = [], dict[tuple[str, int | None], int]()
+    newest = 0
+    for one in records:
+        newest = max(newest, one["at"])
+        amount = cents(one)
+        for fits, value in ((one["login"], amount), ((amount or 300) < 300, (amount or 0) - 100)):
+            if fits and newest - seen.get((one["card"], value), 0) >= TTL:
+                found.append({"card": one["card"], "amount": money(value)})
+            if fits:
+                seen[one["card"], value] = newest
+    return found
+
+
+def either(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each row with the logins of its card and amount, itself too, as the later one comes; alone without an amount."""
+    found = []
+    for place, one in enumerate(records):
+        if one["amount"] is None:
+            found.append({"id": one["id"], "login": None})
+            continue
+        like = [other for other in records[:place] if (other["card"], cents(other)) == (one["card"], cents(one))]
+        found += [{"id": one["id"], "login": other["id"]} for other in like if other["login"]]
+        found += [{"id": other["id"], "login": one["id"]} for other in [*like, one] if one["login"]]
+    return found
+
+
 async def judge(world: World) -> Counter[str]:
     seen: Counter[str] = Counter()
     topics = {one.name: one.topic for one in world.plan.statements}
@@ -219,8 +253,10 @@ async def judge(world: World) -> Counter[str]:
             for why, fits in (("login", one["login"]), ("large", (cents(one) or 0) > 7000))
             if fits
         ]
+        assert told["once"] == once(records)
         assert told["tested"] == [match for _, match in sequences(records)]
         assert told["pairs"] == paired(records)
+        assert told["either"] == either(records)
         rows = windows(COUNTED, records, where=True)
         sums = windows(TUMBLE, records, where=True)
         assert told["spent"] == [
@@ -228,8 +264,9 @@ async def judge(world: World) -> Counter[str]:
             for (card, start, _, (n,)), (_, _, _, (total, most)) in zip(rows, sums, strict=True)
             if n > 1
         ]
-        sessions = [(one["card"], one["known"]) for one in told["visits"]]
-        assert sessions == [(card, values[0]) for card, _, _, values in windows(SESSION, records, where=False)]
+        for name, rule in (("known", SESSION), ("amounts", DIFFERENT)):
+            sessions = [(one["card"], one[name]) for one in told["visits"]]
+            assert sessions == [(card, values[0]) for card, _, _, values in windows(rule, records, where=False)]
         blocks = {value != b"" for _, value, _ in await world.read(world.plan.topics.journal, partition)}
         if world.plan.is_silent:
             assert blocks == {False}

@@ -410,8 +410,13 @@ REFUSED = {
     "SELECT 1 FROM paymnets": "p.yaml:19:19: there is no table paymnets (did you mean payments?)",
     "SELECT payment_id FROM payments\nORDER BY amount": "p.yaml:20:5: ORDER BY needs all rows: a stream has no end",
     "SELECT payment_id FROM payments LIMIT 5": "p.yaml:19:37: LIMIT needs all rows",
-    "SELECT DISTINCT card_id FROM payments": "p.yaml:19:12: GROUP BY wants a window of time",
-    "SELECT items FROM payments UNION SELECT items FROM payments": "p.yaml:19:32: GROUP BY wants a window of time",
+    "SELECT DISTINCT card_id FROM payments": (
+        "p.yaml:19:12: rows that come once are remembered for the stage's `ttl` (ttl: 1d)"
+    ),
+    "SELECT DISTINCT items FROM payments": "p.yaml:19:12: rows that come once must have the column card_id: equal ones",
+    "SELECT items FROM payments UNION SELECT items FROM payments": "rows that come once must have the column card_id",
+    "SELECT items FROM payments GROUP BY items": "p.yaml:19:32: rows that come once must have the column card_id",
+    f"SELECT DISTINCT n FROM (SELECT COUNT(*) AS n FROM payments {G})": "have been grouped or matched go no further",
     f"""SELECT COUNT(*) AS n FROM (SELECT * FROM payments UNION ALL SELECT * FROM payments WHERE items > 1) AS u
         {G}""": ("rows of one stream in two queries of UNION ALL go no further than WHERE and SELECT in a pipeline"),
     f"""SELECT COUNT(*) AS n FROM payments {G}
@@ -420,8 +425,9 @@ REFUSED = {
         "p.yaml:19:36: JOIN keeps the rows of both sides for the stage's `ttl` (ttl: 1d)"
     ),
     "SELECT p.items FROM payments p LEFT JOIN payments q ON p.card_id = q.card_id": (
-        "p.yaml:19:41: LEFT JOIN is not part of a pipeline's statements: who is alone may not stay so"
+        "p.yaml:19:41: JOIN keeps the rows of both sides for the stage's `ttl` (ttl: 1d)"
     ),
+    "SELECT p.items FROM payments p FULL JOIN payments q ON p.items = q.items": "JOIN wants card_id = card_id of both",
     "SELECT p.items FROM payments p JOIN payments q ON p.items = q.items": "JOIN wants card_id = card_id of both sides",
     "SELECT p.items FROM payments p CROSS JOIN payments q": "JOIN wants card_id = card_id of both sides",
     """SELECT COUNT(*) FROM payments p JOIN payments FOR SYSTEM_TIME AS OF p.event_time AS q ON p.card_id = q.card_id
@@ -441,8 +447,8 @@ REFUSED = {
     "SELECT COUNT(*) FROM payments GROUP BY TUMBLE(event_time, INTERVAL '5' MINUTE)": (
         "p.yaml:19:35: GROUP BY must have card_id: other groups are spread over partitions"
     ),
-    "SELECT COUNT(DISTINCT items) FROM payments GROUP BY card_id, SESSION(event_time, INTERVAL '5' MINUTE)": (
-        "COUNT(DISTINCT ...) in a SESSION is not part of a pipeline's statements"
+    "SELECT COUNT(*) FILTER (WHERE online) FROM payments GROUP BY card_id, SESSION(event_time, INTERVAL '5' MINUTE)": (
+        "FILTER in a SESSION is not part of a pipeline's statements"
     ),
     f"SELECT SUM(CAST(items AS DOUBLE)) FROM payments {G}": "sum of float64 is not exact",
     f"SELECT MIN(merchant_country) FROM payments {G}": "min of string is not exact, or has no meaning",

@@ -17,9 +17,11 @@ from operators.plan import Plan
 from operators.schema import DataType
 from operators.score import ScoreOperator
 from operators.served_score import ServedScoreOperator
+from operators.statements.firsts import FirstsOperator
 from operators.statements.inputs import InputOperator
 from operators.statements.joins import JoinOperator
 from operators.statements.matches import MatchOperator
+from operators.statements.outer import OuterJoinOperator
 from operators.statements.overs import OverOperator
 from operators.timed.operator import TimedOperator
 from operators.windows.layout import Layout, layouts
@@ -146,7 +148,9 @@ class _Stage:
             yield self._part("key", key, "what all its patterns share", SHARED_PATTERNS)
             for spec in step.specs:
                 yield self._part("pattern", spec.name, "where 5 % of the events may begin it or bring it on", EACH)
-        elif isinstance(step, InputOperator | MatchOperator | JoinOperator | OverOperator):
+        elif isinstance(
+            step, InputOperator | MatchOperator | JoinOperator | OuterJoinOperator | OverOperator | FirstsOperator
+        ):
             yield Work("sql", step.name, "not reckoned", 0.0, 0.0, self._hops)
         elif isinstance(step, TimedOperator):
             units = timed_units(step.spec, self._rate)

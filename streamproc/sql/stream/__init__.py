@@ -4,8 +4,8 @@
     flow = Flows(...).of(plan)                     # rows -> [windows | pattern] -> steps; else it is refused
     compile_entry(entry, stage) -> CompiledStatement
 
-`flows.py` turns the plan round; `windows.py`, `matches.py`, `joins.py` and `overs.py` make what keeps state; `prune.py`
-leaves out what nobody reads.
+`flows.py` turns the plan round; `windows.py`, `matches.py`, `joins.py`, `overs.py` and `firsts.py` make what keeps
+state; `prune.py` leaves out what nobody reads.
 """
 
 from __future__ import annotations

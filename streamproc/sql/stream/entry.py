@@ -19,6 +19,7 @@ from streamproc.sql.ddl import CreateTable
 from streamproc.sql.plan import AsOf, Group, Join, Match, Over
 from streamproc.sql.query import Tables, compile_query
 from streamproc.sql.statements import Source, Statement, parse_source
+from streamproc.sql.stream.firsts import distinct
 from streamproc.sql.stream.flows import Flow, Flows, Refused
 from streamproc.sql.stream.joins import join_operator, joined
 from streamproc.sql.stream.matches import UNBOUNDED_MS, matched
@@ -69,6 +70,10 @@ class _Made:
     def grouped(self, flow: Flow, node: Group) -> Flow:
         """Windows of time that close."""
         return grouped(flow, node, self._stage, self._prefix, self._refused)
+
+    def distinct(self, flow: Flow, node: Group) -> Flow:
+        """Rows that come once."""
+        return distinct(flow, node, self._stage, self._prefix, self._refused)
 
     def overed(self, flow: Flow, node: Over) -> Flow:
         """Functions over rows."""

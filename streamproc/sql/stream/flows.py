@@ -47,13 +47,17 @@ _SEVERAL: Final = "rows that have been grouped or matched go no further than WHE
 
 
 class Joined(NamedTuple):
-    """A join that is not made yet: its sides, and how the pairs are found."""
+    """A join that is not made yet: its sides, and how the pairs are found.
+
+    `alone`: whether rows of left, of right come without a partner, too; `condition`: what tells their partners.
+    """
 
     left: Flow
     right: Flow
     keys: tuple[tuple[str, str], ...]
     as_of: bool
-    outer: bool
+    alone: tuple[bool, bool]
+    condition: Compiled | None
     ttl: int
 
 
@@ -138,6 +142,10 @@ class Makers(Protocol):
 
     def grouped(self, flow: Flow, node: Group) -> Flow:
         """Windows of time that close."""
+        ...
+
+    def distinct(self, flow: Flow, node: Group) -> Flow:
+        """Rows that are equal to none before."""
         ...
 
     def matched(self, flow: Flow, node: Match) -> Flow:
@@ -275,6 +283,10 @@ class Flows:
             raise self._refused.at(None, f"{what} the stream's event time: {named}")
 
     def _group(self, flow: Flow, node: Group) -> Flow:
+        if flow.window is None and not node.aggregates:
+            if not isinstance(flow.source, Rows | Union):
+                raise self._refused.at(node.place, _SEVERAL, "a second statement reads what this one writes")
+            return self._makers.distinct(flow, node)
         if flow.window is None:
             hint = "TUMBLE(event_time, INTERVAL '5' MINUTE)"
             raise self._refused.at(

@@ -53,8 +53,9 @@ def grouped(flow: Flow, node: Group, stage: StatementStage, prefix: str, refused
     steps, read = pruned(flow.steps, wanted_columns)
     source = read_of(flow.source, read)
     inputs = InputOperator(
-        prefix, source, steps, keys=keys, columns=made.columns, known=made.known, distinct=made.distinct
-    )
+        prefix, source, steps, keys=keys, columns=made.columns, known=made.known, distinct=made.distinct,
+        values=made.texts,
+    )  # fmt: skip
     timed = made.operators(window.shape, stage.disorder)
     types = {key: flow.types[key] for key in keys}
     result = Windows(
@@ -74,13 +75,17 @@ def _beside(step: Step, others: list[str]) -> Step:
 
 class _Aggregates:
     """Which timed operator computes what. `values`, `apart`: as `values` and `distinct` of `Windows`; `columns`,
-    `known`, `distinct`: as in `InputOperator`.
+    `known`, `distinct`, `texts`: as `columns`, `known`, `distinct`, `values` of `InputOperator`.
+
+    Different values of a window are keys of their own. Those of a session end when it does, not where their own rows
+    lie the gap apart, so it keeps them.
     """
 
     def __init__(self, flow: Flow, node: Group, prefix: str, refused: Refused) -> None:
         self.columns: list[tuple[str, str, DataType]] = []
         self.known: list[tuple[str, str]] = []
         self.distinct: list[tuple[str, str]] = []
+        self.texts: list[tuple[str, str]] = []
         self.reads: set[str] = set()
         self._flow, self._node, self._prefix, self._refused = flow, node, prefix, refused
         self._rules: dict[tuple[str | None, str, str], list[TimedAggregate]] = {
@@ -93,12 +98,13 @@ class _Aggregates:
         self.apart = tuple(n for n, (_, _, key) in enumerate(self._rules) if key != f"{prefix}.key")
 
     def _value(self, one: Aggregate, session: bool) -> tuple[str, int, int, TimedAggregate, DataType, int]:
-        if session and (one.where or one.distinct):
-            what = "COUNT(DISTINCT ...)" if one.distinct else "FILTER"
-            raise self._refused.at(self._node.place, f"{what} in a SESSION is not part of a pipeline's statements")
+        if session and one.where:
+            raise self._refused.at(self._node.place, "FILTER in a SESSION is not part of a pipeline's statements")
         where = self._column(one.where) if one.where else f"{self._prefix}.counts"
         function, of, kind, key = _FUNCTIONS[one.function], None, one.type, f"{self._prefix}.key"
-        if one.distinct:
+        if one.distinct and session:
+            of = self._marked("text", one.argument, self.texts)
+        elif one.distinct:
             key = self._marked("distinct", one.argument, self.distinct)
         elif one.argument and function is TimedAggregate.COUNT:
             of = self._marked("known", one.argument, self.known)
@@ -144,8 +150,9 @@ class _Aggregates:
             every = shape.step if shape.kind in _STEPPED else 0
             kind = next((kind for _, name, kind in self.columns if name == of), INT64 if of else None)
             rule = WindowSpec(
-                WindowKind(shape.kind), shape.size, tuple(aggregates), every, shape.offset, 0, of, kind, where
-            )
+                WindowKind(shape.kind), shape.size, tuple(aggregates), every, shape.offset, 0, of, kind, where,
+                different=any(name == of for _, name in self.texts),
+            )  # fmt: skip
             name = self._prefix if not number else f"{self._prefix}.{number}"
             try:
                 found.append(TimedOperator(TimedSpec(name, key, key, rule, disorder, key)))

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from operators.timed.sessions import DIFFERENT_MAX
 from operators.timed.spec import PENDING_MAX, TimedAggregate, TimedSpec, WindowKind
-from tests.operators.samples import examples
+from tests.operators.samples import examples, type_of
 from tests.operators.timed.harness import Row, Worker, absence, results, row, run, tick, window
 from tests.oracle.timed import say_all
 
@@ -148,3 +149,14 @@ def test_a_key_has_room_for_so_many_waits(cut: int) -> None:
     rows = [row(time, after=True, id=str(time)) for time in range(PENDING_MAX + 2)]
     said = results(run(absence(10_000), 0, rows, cut))
     assert said == [("k", "missed", 1, 1, "too_many")] * 2
+
+
+def test_a_session_has_room_for_so_many_different_values() -> None:
+    """Those that came first; where sessions join, those of the one that has more."""
+    rule = window("session", 5, of="id", type=type_of("string"), aggregates=(TimedAggregate.COUNT,), different=True)
+    rows = [row(time, id=f"{time:06}") for time in range(DIFFERENT_MAX - 1)]
+    later = [row(DIFFERENT_MAX + 6 + n, id=str(n % 3)) for n in range(9)]
+    between = row(DIFFERENT_MAX + 2, id="between")
+    end = tick(20_000)
+    assert [one[-3] for one in results(run(rule, 50, [*rows, *later, end], 0))] == [(DIFFERENT_MAX - 1,), (3,)]
+    assert [one[-3] for one in results(run(rule, 50, [*rows, *later, between, end], 0))] == [(DIFFERENT_MAX,)]
