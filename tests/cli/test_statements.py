@@ -42,7 +42,7 @@ def by_card(rows: Sequence[Row]) -> dict[str, list[str]]:
 @pytest.fixture
 def shop(tmp_path: Path) -> Path:
     path = tmp_path / "shop.yaml"
-    path.write_text(pipeline(HEAD.replace(", idle: 1m", ""), **STATEMENTS) + "decision: {include: [amount]}\n")
+    path.write_text(pipeline(HEAD.replace(", idle: 1m", ""), **STATEMENTS))
     rows = payments(ROWS)
     for row in rows:
         row["card_id"] = row["card_id"] or "c5"
