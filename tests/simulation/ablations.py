@@ -53,6 +53,7 @@ _SLIPS = ("TypeError", "AttributeError", "NameError")
 _LATE = "tests/simulation/test_deadlines.py::test_what_is_late_is_decided_by_rules_alone_whatever_fails"
 _STEPS = "tests/simulation/test_in_step.py::test_what_a_fast_and_a_slow_worker_hand_on_is_in_step"
 _SHORT = "tests/simulation/test_shortcut.py::test_what_others_write_between_undoes_a_transaction_and_loses_nothing"
+_TABLES = "tests/runtime/test_topic_tables.py::test_catching_up_reads_what_was_committed_before"
 _STREAMS = "tests/simulation/test_streams.py::test_decisions_equal_the_oracle_in_the_order_of_merging[0]"
 _TICKS = "tests/simulation/test_timed.py::test_alerts_are_the_oracles_whatever_fails"
 _OF_ROWS = (".decisions", ".dead_letters")
@@ -346,7 +347,7 @@ ABLATIONS = (
     Ablation("tables compared in a replay", "and does not report a difference that they make", any_tables),
     Ablation(
         "tables read to their end before a task is taken over", "no task decides by older rows than it has before",
-        no_catching_up,
+        no_catching_up, f"{_TABLES}[0]",
     ),
     Ablation("the order of answers", "rows leave a call in the order in which they came", no_order_of_answers),
     Ablation("read_committed", "a restore does not read what was aborted", _without(Without.READ_COMMITTED)),
