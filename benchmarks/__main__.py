@@ -1,7 +1,7 @@
 """The whole suite, or parts of it.
 
     python -m benchmarks [--quick] [micro] [drain] [latency] [kill] [workers] [rebalance] [replay] [scale] [memory]
-                         [card_fraud] [overload]
+                         [card_fraud] [explaining_lag] [overload] [training]
 
 Writes benchmarks/results/<date>.json and .md; a full run of everything also docs/benchmarks.md. It measures and
 never asserts on a time: what was to be reached stands beside what was. Without Java or Kafka's jars (`make
@@ -23,6 +23,7 @@ import msgspec
 from benchmarks import (
     card_fraud,
     drain,
+    explaining_lag,
     kill,
     latency,
     memory,
@@ -33,6 +34,7 @@ from benchmarks import (
     replay,
     report,
     scale,
+    training,
     workers,
 )
 from benchmarks.job import has_model
@@ -50,7 +52,9 @@ PARTS = (
     "scale",
     "memory",
     "card_fraud",
+    "explaining_lag",
     "overload",
+    "training",
     "micro",
 )
 RESULTS = Path(__file__).parent / "results"
@@ -106,7 +110,9 @@ def parts_of(on: World, size: Size) -> dict[str, Callable[[], list[Result]]]:
         "card_fraud": lambda: card_fraud.run(
             on, logs, size.records, size.repeats, warm_up=size.warm_up, seconds=size.seconds
         ),
+        "explaining_lag": lambda: explaining_lag.run(on, logs, explaining_lag.RATES, size.seconds),
         "overload": lambda: overload.run(on, overload.RATE, size.records, size.scale_events // 10),
+        "training": lambda: training.run(training.PAYMENTS[: 1 if size == QUICK else None]),
         "micro": lambda: micro.run(on, quick=size == QUICK),
     }
 
@@ -126,7 +132,9 @@ def main() -> None:
     if not has_model():
         print("without variant M: python -m benchmarks.make_bench_model makes its model", file=sys.stderr)
     with world(kafka=not problem) as on:
-        if {"drain", "latency", "kill", "workers", "rebalance", "card_fraud", "overload"} & set(chosen.parts or PARTS):
+        if {"drain", "latency", "kill", "workers", "rebalance", "card_fraud", "explaining_lag", "overload"} & set(
+            chosen.parts or PARTS
+        ):
             latency.warm(on)
         for part, measure in parts_of(on, size).items():
             if part in (chosen.parts or PARTS):

@@ -45,18 +45,22 @@ SIZES = (1, 8, 64, 512, 2_000)
 _START_MS = 1_767_225_600_000
 _END_MS = _START_MS + 14 * 86_400_000
 _PRELOAD = 8_000
+_CARDS_MIN = 60  # of the generator
 _ID = re.compile(rb'"transaction_id":"(\w+)"')
 _TIME = re.compile(rb'"event_time":\d+,')
 
 
 class Payments(msgspec.Struct, frozen=True):
-    """Generated payments, 40 a card."""
+    """Generated payments, `a_card` of each card."""
 
     seed: int = 1
+    a_card: int = 40
 
     def records(self, count: int) -> tuple[list[bytes], list[bytes]]:
         """(keys, records) of 14 days, in order of event time."""
-        records, keys = json_records(generate(GeneratorOptions(events=count, seed=self.seed, start_ms=_START_MS)))
+        cards = max(_CARDS_MIN, count // self.a_card)
+        options = GeneratorOptions(events=count, seed=self.seed, start_ms=_START_MS, cards=cards)
+        records, keys = json_records(generate(options))
         return keys, records
 
     def unfinished(self, count: int, start: int) -> tuple[list[bytes], list[bytes]]:

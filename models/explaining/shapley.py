@@ -27,7 +27,10 @@ Floats = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
 TABLED_BYTES_MAX = 64 << 20
 """Of all tables of patterns; further leaves are computed for each row."""
-_BLOCK = 1 << 16  # slots x rows that are worked on at once: they stay in the cache
+_BLOCK = 1 << 16  # leaves x rows that are worked on at once: they stay in the cache
+# Of them leaves at most. It is fixed, so that the order of additions, and with it the last bit of a share, does not
+# depend on which rows are asked for together.
+_LEAVES = 1024
 
 
 class _Group(NamedTuple):
@@ -72,15 +75,20 @@ class TreeShares:
                 room -= needed if needed <= room else 0
 
     def of(self, matrix: Singles) -> Floats:
-        """(rows, features): what each feature adds to, or takes from, `base`."""
-        rows = len(matrix)
-        found = np.zeros((self._width, rows))
+        """(rows, features): what each feature adds to, or takes from, `base`; to the bit the same for a row alone."""
+        most = min(_LEAVES, max((len(group.feature) for group in self._groups), default=1))
+        step = _BLOCK // most
+        parts = [self._some(matrix[start : start + step]) for start in range(0, len(matrix), step)]
+        return np.concatenate(parts) if parts else np.zeros(matrix.shape)
+
+    def _some(self, matrix: Singles) -> Floats:
+        """The same of a few rows."""
+        found = np.zeros((self._width, len(matrix)))
         columns = np.ascontiguousarray(matrix.T)
         missing = np.isnan(columns)
         for group in self._groups:
-            step = max(1, _BLOCK // max(rows, 1))
-            for start in range(0, len(group.feature), step):
-                part = _part(group, start, start + step)
+            for start in range(0, len(group.feature), _LEAVES):
+                part = _part(group, start, start + _LEAVES)
                 holds = [_holds(part, slot, columns, missing) for slot in range(part.feature.shape[1])]
                 _add(found, part.feature, _tabled(part, holds) if part.table is not None else _shares(part, holds))
         return np.ascontiguousarray(found.T)

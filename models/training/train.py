@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ALGORITHMS", "Judged", "Settings", "Trained", "check_history", "train"]
+__all__ = ["ALGORITHMS", "Judged", "Settings", "Trained", "check_history", "parity", "train"]
 
 import hashlib
 import sys
@@ -158,7 +158,7 @@ def train(history: History, settings: Settings, *, name: str, label: str, plan: 
         folds=tuple(results),
         calibration=_calibration(judged, slope, intercept),
         threshold=_threshold(pooled, judged, (slope, intercept), settings),
-        parity=_parity(content, fitted, history, (slope, intercept), options.seed),
+        parity=parity(content, fitted, history, (slope, intercept), options.seed),
         libraries=_libraries(learner),
         baseline=_baseline(history, learned, fitted, (slope, intercept)),
     )
@@ -275,8 +275,13 @@ def _threshold(pooled: Judged, test: Judged, by: tuple[float, float], settings: 
     )
 
 
-def _parity(content: bytes, fitted: Fitted, history: History, by: tuple[float, float], seed: int) -> Parity:
-    """Rows of the history, every other one with values missing that may never have been missing in training."""
+def parity(content: bytes, fitted: Fitted, history: History, by: tuple[float, float], seed: int) -> Parity:
+    """The ONNX file against the library, calibrated `by` (slope, intercept): 10,000 rows drawn from the history, every
+    other one with values missing that may never have been missing in training.
+
+    Raises:
+        ConfigError: a probability differs by more than 1e-5.
+    """
     random = np.random.default_rng(seed)
     matrix = history.matrix[random.integers(0, len(history.matrix), PARITY_ROWS)]
     holes = random.random(matrix.shape) < 0.05

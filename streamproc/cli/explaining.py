@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from prometheus_client import CollectorRegistry
+
 from models.absent import Blank
 from models.explaining.catalogue import Catalogue
 from models.registry import open_registry
@@ -16,11 +18,14 @@ from operators.plan import Plan
 from state.errors import ConfigError
 from streamproc.cli.common import compiled
 from streamproc.cli.compose import open_log
+from streamproc.cli.listening import listen
 from streamproc.cli.loops import until_signal
 from streamproc.clock import SystemClock
 from streamproc.language import load_pipeline
+from streamproc.runtime.health import HealthServer
 from streamproc.services.explanations.explain import BlockExplainer, Explanation
 from streamproc.services.explanations.follow import Follower, find_decision, topic_of
+from streamproc.services.explanations.metrics import ExplanationMetrics
 
 
 class Opened(NamedTuple):
@@ -64,17 +69,25 @@ async def why(given: Opened, decision: str, log_url: str) -> Explanation | None:
         await log.close()
 
 
-async def explain_decisions(given: Opened, log_url: str, *, everything: bool, until_end: bool) -> None:
-    """Write explanations until a signal, or to what is the journal's end now.
+async def explain_decisions(
+    given: Opened, log_url: str, host: str, port: int | None, *, everything: bool, until_end: bool
+) -> None:
+    """Write explanations until a signal, or to what is the journal's end now; metrics are served at `port`, if any.
 
     Raises:
+        ConfigError: nothing can listen there.
         EventLogError: the log failed.
     """
+    clock, registry = SystemClock(), CollectorRegistry()
     log = open_log(log_url)
-    follower = Follower(given.plan, log, given.explainer, SystemClock(), everything=everything)
+    metrics = ExplanationMetrics(registry, clock)
+    follower = Follower(given.plan, log, given.explainer, clock, metrics, everything=everything)
+    health = HealthServer(registry, lambda: follower.ready)
     try:
+        await listen(health, host, port)
         await until_signal(follower.run(until_end=until_end))
     finally:
+        await health.close()
         await log.close()
     said = f"{follower.written:,} explanations written to {topic_of(given.plan)}"
     more = f", of which {follower.refused:,} say why it cannot be said" if follower.refused else ""

@@ -112,7 +112,7 @@ append, allowed = EmbeddedAppender.append, int(sys.argv[1])
 
 
 async def killed(self, outputs):
-    (one,) = outputs
+    one = outputs[0]
     some = replace(one, keys=one.keys[:allowed], values=one.values[:allowed])
     await append(self, [some])
     os.kill(os.getpid(), signal.SIGKILL)
@@ -121,7 +121,7 @@ async def killed(self, outputs):
 EmbeddedAppender.append = killed
 run_command(sys.argv[2:])
 """
-"""Explains, and is killed when the log has so many of a chunk's explanations: Kafka writes a chunk in several parts."""
+"""Explains, and is killed when the log has so many of one partition: Kafka writes explanations in several parts."""
 
 
 @pytest.mark.timeout(120)

@@ -16,7 +16,8 @@ from streamproc.language.load import NO_SCORE
 from tests.cli.conftest import Cli
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-PIPELINES = [CONFIGS / name for name in ("card_fraud/pipeline.yaml", "handbook/pipeline.yaml")]
+SHIPPED = ("card_fraud/pipeline.yaml", "handbook/pipeline.yaml", "detection/pipeline.yaml", "detection/sparkov.yaml")
+PIPELINES = [CONFIGS / name for name in SHIPPED]
 
 
 @pytest.mark.parametrize("path", PIPELINES, ids=lambda path: f"{path.parent.name}/{path.name}")

@@ -74,6 +74,18 @@ def test_leaves_without_a_table_give_the_same(trees: list[Split | Leaf], given_r
     assert computed.shares == pytest.approx(scored(explainer(trees), matrix).shares, abs=1e-13)
 
 
+def test_a_row_has_the_same_shares_alone_and_among_others() -> None:
+    """To the bit: rows are explained together as they come, and two that explain must write the same bytes."""
+    history = rows(9, 900)
+    parameters = {**BoostedTrees().usual(), "trees": 60, "num_leaves": 31, "min_data_in_leaf": 2}
+    explains = Explainer(BoostedTrees().fit(history, parameters, Options(seed=5)).onnx(1.0, 0.0), history.names)
+    together = scored(explains, history.matrix)
+    for some in (slice(0, 1), slice(255, 258), slice(100, 500)):
+        apart = scored(explains, history.matrix[some])
+        assert np.array_equal(apart.shares, together.shares[some])
+        assert np.array_equal(apart.raw, together.raw[some])
+
+
 def test_lightgbm_gives_the_same_shares() -> None:
     history = rows(3)
     fitted = BoostedTrees().fit(history, {**BoostedTrees().usual(), "trees": 40}, Options())

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from models.registry import OutOfReachError
@@ -15,8 +16,9 @@ from operators.plan import Plan
 from streamproc.cli.compose import open_log
 from streamproc.clock import SystemClock
 from streamproc.eventlog.contract import EventLog, OutputRecords, TopicPartition, TopicSpec
-from streamproc.services.explanations.explain import BlockExplainer, Explanation
+from streamproc.services.explanations.explain import BlockExplainer, BlockRows, Explanation
 from streamproc.services.explanations.follow import Follower, find_decision
+from streamproc.services.explanations.metrics import ExplanationMetrics
 
 JOURNAL = "shop.journal"
 PLAN = cast(
@@ -32,26 +34,40 @@ class Blocks:
     """An explainer of blocks like b"p1 p2": ids of declined payments."""
 
     def __init__(self) -> None:
-        self.read: list[tuple[int, int]] = []
+        self.looked: list[tuple[int, int]] = []
         self.failures = 0
 
     def explain(self, block: bytes, partition: int, at: int, wanted: Callable[[str, str], bool]) -> list[Explanation]:
-        self.read.append((partition, at))
+        return self.explain_all([self.read(block, partition, at, wanted)])
+
+    def explain_all(self, blocks: list[BlockRows]) -> list[Explanation]:
+        return [one for block in blocks for one in block.said]
+
+    def read(self, block: bytes, partition: int, at: int, wanted: Callable[[str, str], bool]) -> BlockRows:
+        self.looked.append((partition, at))
         if self.failures:
             self.failures -= 1
             raise OutOfReachError("the registry cannot be read: 503")
         ids = block.decode().split()
-        return [Explanation(one, "decline", "", partition, at) for one in ids if wanted(one, "decline")]
+        return BlockRows([Explanation(one, "decline", "", partition, at) for one in ids if wanted(one, "decline")], [])
 
 
 class QuickClock(SystemClock):
-    """Sleeps are noted."""
+    """Sleeps are noted, and how far behind the follower is then."""
 
     def __init__(self) -> None:
+        self.registry = CollectorRegistry()
         self.slept: list[float] = []
+        self.behind: list[float] = []
+
+    def told(self, name: str, **labels: str) -> float:
+        found = self.registry.get_sample_value(f"streamproc_explanation{name}", labels)
+        assert found is not None
+        return found
 
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
+        self.behind.append(self.told("s_behind_seconds"))
 
 
 async def journaled(log: EventLog, records: list[tuple[int, int, bytes]]) -> None:
@@ -85,7 +101,7 @@ def test_the_newest_decision_of_an_id_is_found_first(tmp_path: Any) -> None:
     one, blocks = found(records, "p7", tmp_path)
     assert one is not None
     assert (one.partition, one.at) == (0, 310)
-    assert (0, 0) not in blocks.read
+    assert (0, 0) not in blocks.looked
 
 
 @pytest.mark.parametrize("at", [0, 1, 63, 64, 319])
@@ -93,7 +109,7 @@ def test_it_is_found_wherever_it_stands_and_once(at: int, tmp_path: Any) -> None
     one, blocks = found([(1, n, b"p7" if n == at else b"x%d" % n) for n in range(320)], "p7", tmp_path)
     assert one is not None
     assert (one.partition, one.at) == (1, at)
-    assert blocks.read == [(1, at)]
+    assert blocks.looked == [(1, at)]
     assert found([], "p8", tmp_path)[0] is None
 
 
@@ -103,9 +119,10 @@ def test_a_registry_that_is_out_of_reach_is_waited_for(tmp_path: Any) -> None:
 
     async def run() -> int:
         log = open_log(f"file:{tmp_path}/log")
-        follower = Follower(PLAN, log, cast("BlockExplainer", blocks), clock, everything=False)
+        metrics, now = ExplanationMetrics(clock.registry, clock), clock.now_ms()
+        follower = Follower(PLAN, log, cast("BlockExplainer", blocks), clock, metrics, everything=False)
         try:
-            await journaled(log, [(0, 1, b"p1 p2"), (0, 2, b"p3")])
+            await journaled(log, [(0, now - 40_000, b"p1 p2"), (0, now - 2_000, b"p3")])
             with pytest.raises(OutOfReachError):
                 await follower.run(until_end=True)
             assert follower.written == 0
@@ -122,6 +139,10 @@ def test_a_registry_that_is_out_of_reach_is_waited_for(tmp_path: Any) -> None:
     with capture_logs() as logs:
         assert asyncio.run(run()) == 3
     assert clock.slept == [5.0, 5.0]
+    assert all(40 <= seconds < 100 for seconds in clock.behind)
+    assert clock.told("s_behind_seconds") == 0
+    assert (clock.told("s_total", result="explained"), clock.told("s_total", result="refused")) == (3, 0)
+    assert [clock.told("_lag_seconds_bucket", le=bound) for bound in ("1.0", "30.0", "300.0")] == [0, 1, 3]
     assert [line["event"] for line in logs if line["log_level"] == "error"] == [
         "explanations wait for the registry"
     ] * 2

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["BlockExplainer", "Explanation", "Part"]
+__all__ = ["BlockExplainer", "BlockRows", "Explanation", "Part"]
 
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -23,7 +23,6 @@ from state.errors import ConfigError, StateCorruptedError
 
 Value = float | int | bool | None
 TOP = 5
-_ROWS = 256  # at once: what is worked on stays small
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -61,6 +60,36 @@ class Models(Protocol):
     def by_version(self, version: int) -> Explainer: ...
 
 
+class BlockRows(NamedTuple):
+    """Rows of a block of which it is to be said why. `said`: what can be said so far, in their order; `asked`: those
+    that models must be asked about, by their place in `said`.
+    """
+
+    said: list[Explanation]
+    asked: list[_Asked]
+
+
+class _Given(NamedTuple):
+    """A model, what it was given, float32 (rows, features), and the values to show by feature."""
+
+    explainer: Explainer
+    matrix: npt.NDArray[np.float32]
+    values: Mapping[str, Sequence[Any]]
+
+
+class _Refusal(NamedTuple):
+    why: str
+    model: str
+
+
+class _Asked(NamedTuple):
+    """Rows that one model scored; scores (rows,), NaN: none."""
+
+    places: list[int]
+    given: _Given
+    scores: npt.NDArray[np.float64]
+
+
 class BlockExplainer:
     """Explains decisions of one pipeline, whose last stage's plan has a model."""
 
@@ -76,6 +105,14 @@ class BlockExplainer:
             StateCorruptedError: these bytes are no feature block.
             OutOfReachError: the registry cannot be read now; nothing is said of any row.
         """
+        return self.explain_all([self.read(block, partition, at, wanted)])
+
+    def read(self, block: bytes, partition: int, at: int, wanted: Callable[[str, str], bool]) -> BlockRows:
+        """What is needed for that, so that rows of several blocks can be explained together.
+
+        Raises:
+            StateCorruptedError, OutOfReachError: as above.
+        """
         table = read_block(block)
         try:
             ids: list[Any] = table.column(self._id).to_pylist()
@@ -87,14 +124,41 @@ class BlockExplainer:
         except (KeyError, IndexError, TypeError, msgspec.DecodeError):
             raise StateCorruptedError("a feature block is of another pipeline") from None
         rows = [row for row, pair in enumerate(zip(ids, actions, strict=True)) if wanted(*pair)]
-        heads = {row: Explanation(ids[row], actions[row], block_model(table), partition, at) for row in rows}
+        found = BlockRows([Explanation(ids[row], actions[row], block_model(table), partition, at) for row in rows], [])
         for version in dict.fromkeys(versions[row] for row in rows):
-            mine = [row for row in rows if versions[row] == version]
-            for start in range(0, len(mine), _ROWS):
-                part = mine[start : start + _ROWS]
-                made = self._some(table, np.array(part), scores, [heads[row] for row in part], version)
-                heads.update(zip(part, made, strict=True))
-        return list(heads.values())
+            places = [place for place, row in enumerate(rows) if versions[row] == version]
+            taken = np.array([rows[place] for place in places])
+            given = self._ask(table, taken, block_model(table), version)
+            if isinstance(given, _Refusal):
+                for place in places:
+                    found.said[place] = msgspec.structs.replace(found.said[place], refused=given.why, model=given.model)
+            else:
+                found.asked.append(_Asked(places, given, _floats(_taken(scores, taken))))
+        return found
+
+    def explain_all(self, blocks: Sequence[BlockRows]) -> list[Explanation]:
+        """The explanations of these rows, in their order: models are asked about the rows of all blocks at once."""
+        by_model: dict[str, list[tuple[list[Explanation], _Asked]]] = {}
+        for block in blocks:
+            for asked in block.asked:
+                by_model.setdefault(asked.given.explainer.digest, []).append((block.said, asked))
+        for parts in by_model.values():
+            self._explain_together(parts)
+        return [one for block in blocks for one in block.said]
+
+    def _explain_together(self, parts: Sequence[tuple[list[Explanation], _Asked]]) -> None:
+        """Put what one model's rows come to in their places."""
+        explainer = parts[0][1].given.explainer
+        scores = np.concatenate([asked.scores for _, asked in parts])
+        explained = explainer.explain(np.concatenate([asked.given.matrix for _, asked in parts]), scores)
+        row = 0
+        for said, asked in parts:
+            shown = zip(*asked.given.values.values(), strict=True)
+            for place, given in zip(asked.places, shown, strict=True):
+                head = msgspec.structs.replace(said[place], model=explainer.digest)
+                values = dict(zip(explainer.names, map(_plain, given), strict=True))
+                said[place] = self._said(head, explained, row, float(scores[row]), values)
+                row += 1
 
     def _versions(self, table: pa.Table) -> list[int | None]:
         """Of each row, where the block has them; 0: it does not say."""
@@ -103,47 +167,34 @@ class BlockExplainer:
         found: list[Any] = table.column(self._version).to_pylist()
         return found
 
-    def _some(
-        self,
-        table: pa.Table,
-        rows: npt.NDArray[np.int64],
-        scores: Column,
-        heads: list[Explanation],
-        version: int | None,
-    ) -> list[Explanation]:
-        """Of some rows that one model scored; if it cannot be said of them, why."""
-        model = heads[0].model
+    def _ask(self, table: pa.Table, rows: npt.NDArray[np.int64], model: str, version: int | None) -> _Given | _Refusal:
+        """What one model was given of some rows; or why nothing can be said of them."""
         if version is None:
-            return _refused(heads, "the model gave no score")
+            return _Refusal("the model gave no score", model)
         if not model and not version:
-            return _refused(heads, "the decision does not say which model scored it")
+            return _Refusal("the decision does not say which model scored it", model)
         try:
             explainer = self._models.by_version(version) if version else self._models.by_digest(model)
-            heads = [msgspec.structs.replace(head, model=explainer.digest) for head in heads]
+            model = explainer.digest
             columns = {name: _taken(block_column(table, name), rows) for name in explainer.names}
             matrix = np.empty((len(rows), len(columns)), np.float32)
             fill_matrix(matrix, explainer.names, columns.__getitem__)
         except OutOfReachError:
             raise
         except KeyError as error:
-            return _refused(heads, f"its features lack {error.args[0]}: another plan has decided it")
+            return _Refusal(f"its features lack {error.args[0]}: another plan has decided it", model)
         except ConfigError as error:
-            return _refused(heads, f"the model cannot explain it: {error.message}")
-        taken = _taken(scores, rows)
-        explained = explainer.explain(matrix, taken.values.astype(np.float64))
-        values = [json_values(column) for column in columns.values()]
-        valid = np.ones(len(rows), np.bool_) if taken.valid is None else taken.valid
-        found = []
-        for row, head in enumerate(heads):
-            if not valid[row]:
-                found += _refused([head], "the model gave no score")
-            elif not (explained.additive[row] and explained.fits[row]):
-                found += _refused([head], "the contributions do not add up to its score")
-            else:
-                scored = msgspec.structs.replace(head, score=float(taken.values[row]))
-                given = [_plain(column[row]) for column in values]
-                found.append(self._one(scored, explained, row, dict(zip(columns, given, strict=True))))
-        return found
+            return _Refusal(f"the model cannot explain it: {error.message}", model)
+        return _Given(explainer, matrix, {name: json_values(column) for name, column in columns.items()})
+
+    def _said(
+        self, head: Explanation, explained: Explained, row: int, score: float, values: Mapping[str, Value]
+    ) -> Explanation:
+        if np.isnan(score):
+            return _refused(head, "the model gave no score")
+        if not (explained.additive[row] and explained.fits[row]):
+            return _refused(head, "the contributions do not add up to its score")
+        return self._one(msgspec.structs.replace(head, score=score), explained, row, values)
 
     def _one(self, head: Explanation, explained: Explained, row: int, values: Mapping[str, Value]) -> Explanation:
         names, shares = tuple(values), explained.shares[row]
@@ -158,8 +209,14 @@ class BlockExplainer:
         return msgspec.structs.replace(said, text=_sentence(said))
 
 
-def _refused(heads: list[Explanation], why: str) -> list[Explanation]:
-    return [msgspec.structs.replace(head, refused=why) for head in heads]
+def _refused(head: Explanation, why: str) -> Explanation:
+    return msgspec.structs.replace(head, refused=why)
+
+
+def _floats(scores: Column) -> npt.NDArray[np.float64]:
+    """NaN where there is none."""
+    values = scores.values.astype(np.float64)
+    return values if scores.valid is None else np.where(scores.valid, values, np.nan)
 
 
 def _taken(column: Column, rows: npt.NDArray[np.int64]) -> Column:
