@@ -33,7 +33,8 @@ def beside() -> Iterator[Sample]:
     names = tuple(f"{kind}_0" for kind in Kind)
     for count in (1, 3):
         targets = tuple(Target(f"next{number}", "string_0") for number in range(count))
-        encoder = HandoffEncoder(Handoff("next", "string_0", names, beside=targets), digests=True, passes=False)
+        handoff = Handoff("next", "string_0", names, beside=targets, placed=True)
+        encoder = HandoffEncoder(handoff, digests=True, passes=False)
         timed = {}
         for size in (1, BATCH):
             made, ids, fresh = columns_of(size), [f"t{i:08d}" for i in range(size)], np.arange(size)

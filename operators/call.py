@@ -6,7 +6,7 @@ A stage hands its rows on to `source`; each is answered by the service, or by th
 
 from __future__ import annotations
 
-__all__ = ["Breaking", "CallSpec", "HttpRequest", "SqlQuery", "failed_column"]
+__all__ = ["Breaking", "CallSpec", "Fork", "HttpRequest", "SqlQuery", "failed_column"]
 
 from typing import Any
 
@@ -53,8 +53,20 @@ class Breaking(msgspec.Struct, frozen=True):
     pause_ms: int = 5_000
 
 
+class Fork(msgspec.Struct, frozen=True):
+    """The ways that rows go at once, (topic, column) pairs: each row to the partition of the column's text, of its `id`
+    where that is NULL.
+    """
+
+    ways: tuple[tuple[str, str], ...]
+    id: str
+
+
 class CallSpec(msgspec.Struct, frozen=True):
     """A call step.
+
+    `target`: where rows go, in the same partition and order. `fork`: they go to several stages at once from here, each
+    keyed by a column of its own, and none to `target`; None: they do not.
 
     `timeout_ms`: a row waits so long for its answer, retries and the wait for a slot included. `in_flight`: slots, that
     is calls at a time, of one worker.
@@ -78,6 +90,7 @@ class CallSpec(msgspec.Struct, frozen=True):
     retry_budget: float = 0.1
     breaking: Breaking = Breaking()
     deadline_ms: int = 0
+    fork: Fork | None = None
 
     @property
     def group(self) -> str:

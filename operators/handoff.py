@@ -8,8 +8,9 @@ Values are written as a decision's are: decimals as exact numbers, times as epoc
 repeats an earlier one has no features. A later stage does not write again what it was handed: its features and the new
 route take the place of the old route, which stands last.
 
-Through stages beside each other a row goes in parts, and `_place` names it: the part of the first stage is the row
-with what it adds, those of the others only what they add. What names the part stands behind that.
+Through stages beside each other a row goes in parts, and `_place`, behind what stages and calls add, names it: the part
+of the first branch is the row with what that adds, those of the others only what they add. What names the part stands
+behind that.
 
     {"payment_id": "p1", ..., "merchant_n": 3, "_place": "2-1045", "_part": 0, "_route": "u17"}
     {"device_n": 7, "_place": "2-1045", "_part": 1, "payment_id": "p1", "at": 1760000000000, "_route": "u17"}
@@ -17,7 +18,7 @@ with what it adds, those of the others only what they add. What names the part s
 
 from __future__ import annotations
 
-__all__ = ["HandedOn", "HandoffEncoder", "RowPart", "joined", "read_part", "united"]
+__all__ = ["HandedOn", "HandoffEncoder", "RowPart", "joined", "read_part", "rerouted", "route_of", "united"]
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -63,9 +64,9 @@ class HandoffEncoder:
         self._digests = digests and not passes
         self._arrived = handoff.arrived and not passes
         self._named = [named, event_time] if part else []
-        self._until = _LAST if part is None else b"," + _PLACED
+        self._until = _LAST if handoff.branch is None else b"," + _PLACED
         own = [*([DIGEST] if self._digests else []), *([ARRIVED] if self._arrived else [])]
-        own += [PLACE] if handoff.beside or part is not None else []
+        own += [PLACE] if handoff.placed else []
         own += [PART] if part is not None else []
         self._struct = row_struct([*handoff.columns, *own, *self._named, ROUTE], ())
         self._id, self._time = named, event_time
@@ -84,7 +85,7 @@ class HandoffEncoder:
             digests: int64 (rows,), of the records as they first came.
             values: the rows' records.
             arrived: int64 (rows,), their log times, ms.
-            places: where the rows stand; read if several stages get them.
+            places: where the rows stand; read if they go several ways from here.
 
         Raises:
             RecordError: a column holds text that is not Unicode; or no stage wrote a record that was handed on.
@@ -97,10 +98,10 @@ class HandoffEncoder:
 
         routes = _routes(of(self._handoff.key), ids)
         own = [*([digests.tolist()] if self._digests else []), *([arrived.tolist()] if self._arrived else [])]
+        if self._handoff.placed:
+            own.append(places if self._handoff.branch is None else of(PLACE))
         if self._handoff.part is not None:
-            own += [of(PLACE), [self._handoff.part] * len(ids)]
-        elif self._handoff.beside:
-            own.append(places)
+            own.append([self._handoff.part] * len(ids))
         parts = [*(of(name) for name in self._handoff.columns), *own, *map(of, self._named), routes]
         texts = write_rows(self._struct, parts)
         return HandedOn(routes, self._passed_on(values, texts) if self._passes else texts, self._handoff.topic)
@@ -127,19 +128,20 @@ class HandoffEncoder:
         return found
 
     def refused(self, value: bytes | None) -> tuple[str, bytes] | None:
-        """The route, and the record, by which nobody waits any more for this part of a row that was refused here;
-        None: nobody does, or no stage wrote it.
+        """The route, and the record, by which nobody waits any more for its branch's part of a row that was refused
+        here; None: nobody does, or no stage wrote it.
         """
-        if self._handoff.part is None:
+        branch = self._handoff.branch
+        if branch is None:
             return None
         try:
             row = _any_row.decode(value or b"")
             place, named, time = row[PLACE], row[self._id], row[self._time]
-            key = row.get(self._handoff.key)
+            key = row.get(branch.key)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, KeyError):
             return None
         (route,) = _routes([key], [str(named)])
-        said = {PLACE: place, PART: self._handoff.part, REFUSED: True, self._id: named, self._time: time, ROUTE: route}
+        said = {PLACE: place, PART: branch.number, REFUSED: True, self._id: named, self._time: time, ROUTE: route}
         return route, json_encoder.encode(said)
 
     def _passed_on(self, values: Sequence[bytes | None], added: list[bytes]) -> list[bytes]:
@@ -195,20 +197,40 @@ def united(parts: Sequence[bytes]) -> bytes:
 
 
 def joined(record: bytes, members: bytes) -> bytes:
-    """A record that a stage has handed on, with the members behind its own and before its route; without members, as
-    it is. One that no stage wrote gets them last.
+    """A record that a stage has handed on, with the members behind its own and before what names its row and its route;
+    without members, as it is. One that no stage wrote gets them last.
 
     >>> joined(b'{"id":"p1","_route":"t17"}', b'"reputation":0.5')
     b'{"id":"p1","reputation":0.5,"_route":"t17"}'
     """
     if not members:
         return record
-    head, last, route = record.rpartition(_LAST)
-    return b"%b,%b%b%b" % (head, members, last, route) if last else b"%b,%b}" % (record[:-1], members)
+    head, name, tail = record.rpartition(b"," + _PLACED)
+    if not name:
+        head, name, tail = record.rpartition(_LAST)
+    return b"%b,%b%b%b" % (head, members, name, tail) if name else b"%b,%b}" % (record[:-1], members)
+
+
+def rerouted(record: bytes, route: bytes) -> bytes:
+    """A record that a stage has handed on, with another `route` (JSON).
+
+    >>> rerouted(b'{"id":"p1","_place":"3-17","_route":"t17"}', b'"u1"')
+    b'{"id":"p1","_place":"3-17","_route":"u1"}'
+    """
+    return b"%b%b%b}" % (record.rpartition(_LAST)[0], _LAST, route)
+
+
+def route_of(key: Any, named: str) -> str:
+    """What names the partition of a row: the text of its key, or what it is `named` by where that is NULL.
+
+    >>> route_of(17, "p1"), route_of(None, "p1"), route_of("", "p1")
+    ('17', 'p1', ' ')
+    """
+    return named if key is None else str(key) or _EMPTY
 
 
 def _routes(keys: Sequence[Any], ids: Sequence[str]) -> list[str]:
-    return [ids[i] if key is None else str(key) or _EMPTY for i, key in enumerate(keys)]
+    return [route_of(key, ids[i]) for i, key in enumerate(keys)]
 
 
 def _spread(values: list[Any], places: I64, size: int) -> list[Any]:

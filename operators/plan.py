@@ -122,9 +122,19 @@ class Target(msgspec.Struct, frozen=True):
     key: str
 
 
+class Branch(msgspec.Struct, frozen=True):
+    """One of several ways a row takes at once. What is made of it there is part `number` of those that are gathered
+    from `topic`, keyed by the text of `key`.
+    """
+
+    topic: str
+    key: str
+    number: int
+
+
 class GatherSpec(msgspec.Struct, frozen=True):
-    """A row is there once each of the stages `parts` has handed on its part. The first parts wait for `wait_ms` of the
-    log's time at most.
+    """A row is there once each of the stages `parts`, the last ones of branches, has handed on its part. The first
+    parts wait for `wait_ms` of the log's time at most.
     """
 
     parts: tuple[str, ...]
@@ -138,8 +148,8 @@ class Handoff(msgspec.Struct, frozen=True):
     `columns`: what is written into a record, fields and features, by name. A later stage passes on what it was handed,
     the columns `passed`, as it is, and writes only what it adds. `in_step_ms`: how far partitions may be ahead of each
     other in event time. `arrived`: whether records say when they first came to the log. `beside`: the other stages that
-    get each row, too. `part`: of a stage beside others: which part of a row it hands on; the first passes on all the
-    row had, the others write only what they add. None: a whole row.
+    get each row, too. `placed`: records say where the row stood before it went several ways at once. `branch`: the one
+    that the stage stands in; None: rows go one way there.
     """
 
     topic: str
@@ -148,8 +158,16 @@ class Handoff(msgspec.Struct, frozen=True):
     in_step_ms: int = 60_000
     arrived: bool = False
     beside: tuple[Target, ...] = ()
-    part: int | None = None
+    branch: Branch | None = None
     passed: tuple[str, ...] = ()
+    placed: bool = False
+
+    @property
+    def part(self) -> int | None:
+        """Of a branch's last stage: which part of a row it hands on. The first passes on all the row had, the others
+        write only what their branches add. None: a whole row.
+        """
+        return self.branch.number if self.branch is not None and self.branch.topic == self.topic else None
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -162,7 +180,8 @@ class Plan(msgspec.Struct, frozen=True):
 
     `stream` is the one whose rows are decided, or handed on; `others` only bring state forward. Their rows come by
     event time; at equal times `stream` comes first, the others in their order.
-    `calls`: between the stage before and this one, in order. `handoff`: where its rows go; None: it is the last stage,
+    `calls`: between the stage before and this one, in order; those that rows come from to several stages at once are
+    calls of each. `handoff`: where its rows go; None: it is the last stage,
     and decides. `subject`: what decisions are keyed by.
     `features`: the columns that the journal's block and a backtest carry, in the analyst's order. `model`: what gives
     the score; None: nothing does. A block carries all that it is given, too. `described`: its inputs in words.
@@ -243,7 +262,7 @@ def lean(plan: Plan) -> Plan:
     read.update(name for statement in plan.statements for name in columns_read(statement))
     read.update(map(failed_column, plan.decision.calls))
     if plan.handoff is not None:
-        read.update([plan.handoff.key, *(target.key for target in plan.handoff.beside)])
+        read.update([plan.handoff.key, *plan.handoff.columns, *(target.key for target in plan.handoff.beside)])
     fields = tuple(field for field in stream.fields if field.name in read)
     return msgspec.structs.replace(plan, stream=msgspec.structs.replace(stream, fields=fields))
 
@@ -257,6 +276,11 @@ def replay_steps(steps: Sequence[Operator]) -> tuple[Operator, ...]:
             kept.append(step)
             needed |= set(step.inputs)
     return tuple(reversed(kept))
+
+
+def calls_of(plans: Sequence[Plan]) -> list[CallSpec]:
+    """A pipeline's calls, in order, each once."""
+    return list({call.name: call for plan in plans for call in plan.calls}.values())
 
 
 def streams_of(plans: Sequence[Plan]) -> dict[str, StreamSchema]:

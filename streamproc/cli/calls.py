@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from operators.call import CallSpec, SqlQuery
 from operators.handoff import joined
-from operators.plan import Plan
+from operators.plan import Plan, calls_of
 from streamproc.clock import Clock, SystemClock
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def make_callers(
     Raises:
         ConfigError: a header names an environment variable that is not set.
     """
-    specs = [call for plan in plans for call in plan.calls]
+    specs = calls_of(plans)
     if not specs:
         return []
     from streamproc.calls.metrics import CallRegistry

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["explanation"]
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import groupby
 
 from operators.expressions.clock import duration_text
@@ -22,11 +22,10 @@ def explanation(prediction: Prediction) -> str:
 def _head(prediction: Prediction) -> str:
     boxes: list[str] = []
     for parallel, stages in groupby(prediction.stages, key=lambda stage: stage.parallel):
-        found = [(stage.calls, f"[{stage.stage} by {stage.partition_by}]") for stage in stages]
         if parallel:
-            boxes.append("{" + " | ".join(box for _, box in found) + "}")
+            boxes += _branches([list(branch) for _, branch in groupby(stages, key=lambda stage: stage.branch)])
         else:
-            boxes += [box for calls, own in found for box in (*(f"({call})" for call in calls), own)]
+            boxes += _boxes(list(stages))
     drawing = " -> ".join([prediction.stream, *boxes, "decisions"])
     hops = f"{prediction.hops} hop{'s' * (prediction.hops != 1)}"
     return (
@@ -34,6 +33,24 @@ def _head(prediction: Prediction) -> str:
         f"  {prediction.us:.1f} us an event in full batches: {1e6 / prediction.us:,.0f} events a second of a core\n"
         f"  {prediction.us_alone / 1000:.2f} ms for an event that comes alone\n"
     )
+
+
+def _boxes(stages: Sequence[StagePrediction], drawn: Collection[str] = ()) -> list[str]:
+    """Stages, and the calls before them that are not `drawn` yet."""
+    return [
+        box
+        for stage in stages
+        for box in (
+            *(f"({call})" for call in stage.calls if call not in drawn), f"[{stage.stage} by {stage.partition_by}]",
+        )
+    ]  # fmt: skip
+
+
+def _branches(branches: Sequence[Sequence[StagePrediction]]) -> list[str]:
+    """What is asked before all of them, and they."""
+    asked = [call for call in branches[0][0].calls if all(call in heads.calls for heads, *_ in branches)]
+    drawn = [" -> ".join(_boxes(branch, asked)) for branch in branches]
+    return [*(f"({call})" for call in asked), "{" + " | ".join(drawn) + "}"]
 
 
 def _stage(stage: StagePrediction, prediction: Prediction) -> str:

@@ -16,6 +16,8 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
+from operators.call import CallSpec
+from operators.forks import ForkWriter
 from operators.plan import Plan
 from operators.timed.alerts import Telling
 from state.rowstore import RowStore
@@ -124,15 +126,27 @@ class FileReplay:
         judged = first.judge(_Rows(range(len(piece.rows)), piece.keys, piece.rows, times), late)
         refused, handed = first.refused(judged), first.handed_on(judged, times)
         for stage in others:
-            rows = _together(handed.pop(stage.plan.entrance))
             for call in stage.plan.calls:
-                records = cast("Sequence[bytes]", rows.values)
-                rows = rows._replace(values=self._answers(call, rows.offsets, records))
-            judged = stage.judge(rows, late)
+                if call.source in handed:  # else they have gone several ways from there, this one among them
+                    for topic, rows in self._answered(call, _together(handed.pop(call.source))).items():
+                        handed[topic] = [rows]
+            judged = stage.judge(_together(handed.pop(stage.plan.stream.topic)), late)
             refused += stage.refused(judged)
             for topic, some in stage.handed_on(judged, times).items():
                 handed.setdefault(topic, []).extend(some)
         return judged, sorted(refused, key=lambda letter: letter.offset)
+
+    def _answered(self, call: CallSpec, rows: _Rows) -> dict[str, _Rows]:
+        """Rows with their answers, by the topics they go to."""
+        records = self._answers(call, rows.offsets, cast("Sequence[bytes]", rows.values))
+        if call.fork is None:
+            return {call.target: rows._replace(values=records)}
+        sent = list(zip(*map(ForkWriter(call.fork).write, records), strict=True))
+        found = {}
+        for (topic, _), way in zip(call.fork.ways, sent or [()] * len(call.fork.ways), strict=True):
+            keys = [key if one.route is None else one.route for key, one in zip(rows.keys, way, strict=True)]
+            found[topic] = rows._replace(keys=keys, values=[one.record for one in way])
+        return found
 
     def _letters(self) -> list[SideLetter]:
         return [letter for stage in self._stages for side in stage.sides for letter in side.letters()]
@@ -227,7 +241,7 @@ class _Stage:
             found[topic] = [_Rows(places[order].tolist(), keys, [texts[i] for i in order], times)]
         offsets, (routes, texts, topic) = self._engine.marks(judged)
         if offsets:
-            found[topic].append(_Rows(offsets, list(map(str.encode, routes)), texts, times))
+            found.setdefault(topic, []).append(_Rows(offsets, list(map(str.encode, routes)), texts, times))
         return found
 
 

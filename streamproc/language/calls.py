@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["answered"]
+__all__ = ["Coming", "calls_before", "entrances", "onward"]
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
-from operators.call import CallSpec, HttpRequest, SqlQuery, failed_column
+from operators.call import CallSpec, Fork, HttpRequest, SqlQuery, failed_column
 from operators.operator import BOOL
-from operators.plan import DIGEST, ROUTE, Handoff
+from operators.plan import DIGEST, PLACE, ROUTE, Handoff
 from operators.schema import DataType, FieldSpec, Kind
 from streamproc.language.model import Call, FieldDeclaration, Stage, Stream
 from streamproc.language.problems import Problems, nearest
@@ -27,35 +28,81 @@ _CASTS = {
 }
 
 
-def answered(
-    pipeline: str, sent: Handoff, stage: Stage, stream: Stream, *, refused: Collection[str], problems: Problems
-) -> tuple[Stream, tuple[CallSpec, ...]]:
-    """What `stage` reads of the rows `sent` towards it, which would come as `stream`, and the calls on their way.
+class Coming(NamedTuple):
+    """What a stage reads of one before it, and the calls on the way. `shared`: of a stage in a branch: the columns that
+    all branches have.
+    """
+
+    stream: Stream
+    calls: tuple[CallSpec, ...] = ()
+    shared: frozenset[str] = frozenset()
+
+
+def calls_before(following: Sequence[Stage]) -> tuple[Call, ...]:
+    """The services that are asked before rows go to several stages at once."""
+    group = following[0].beside if len(following) > 1 else None
+    return () if group is None else group.asked
+
+
+def entrances(pipeline: str, following: Sequence[Stage]) -> list[tuple[str, Stage]]:
+    """The topics by which rows go to stages, or to the calls before each."""
+    return [(f"{pipeline}.{one.calls[0].name if one.calls else one.name}", one) for one in following]
+
+
+def onward(
+    pipeline: str, sent: Handoff, following: Sequence[Stage], coming: Coming, *, refused: Collection[str],
+    problems: Problems,
+) -> list[Coming]:  # fmt: skip
+    """What each of the stages that follow reads of the rows `sent` towards them, which would be `coming` as they are.
 
     `refused`: columns of which it was said already what is wrong.
     """
-    fields, specs = dict(stream.fields), list[CallSpec]()
-    names = [call.name for call in stage.calls] + [stage.name]
-    source = sent.topic
-    for call, behind in zip(stage.calls, names[1:], strict=True):
-        target = f"{pipeline}.{behind}"
-        known = [*(name for name in fields if name not in (ROUTE, DIGEST)), *refused]
-        _check(call, stage, known, problems)
+    ways = entrances(pipeline, following)
+    if calls := calls_before(following):
+        fork = Fork(tuple((topic, one.partition_by) for topic, one in ways), coming.stream.id)
+        steps = _steps(pipeline, calls, ways[0][0])
+        coming = _answered(pipeline, steps, None, coming, refused=refused, problems=problems)
+        *before, last = coming.calls
+        coming = coming._replace(calls=(*before, msgspec.structs.replace(last, fork=fork)))
+    if len(following) > 1:
+        coming = coming._replace(shared=frozenset(coming.stream.fields))
+    found = []
+    for _, one in ways:
+        steps = _steps(pipeline, one.calls, f"{pipeline}.{one.name}")
+        found.append(_answered(pipeline, steps, one, coming, refused=refused, problems=problems))
+    return found
+
+
+def _steps(pipeline: str, calls: Sequence[Call], last: str) -> tuple[Sequence[Call], Sequence[str]]:
+    """The calls, and the topic of each and of what stands behind them."""
+    return calls, [*(f"{pipeline}.{call.name}" for call in calls), last]
+
+
+def _answered(
+    pipeline: str, steps: tuple[Sequence[Call], Sequence[str]], keyed: Stage | None, coming: Coming, *,
+    refused: Collection[str], problems: Problems,
+) -> Coming:  # fmt: skip
+    """What is `coming`, behind the calls of `steps` (see `_steps`). `keyed`: the stage by whose key rows go there."""
+    calls, topics = steps
+    fields, specs = dict(coming.stream.fields), list[CallSpec]()
+    for call, source, target in zip(calls, topics, topics[1:], strict=False):
+        known = [*(name for name in fields if name not in (ROUTE, DIGEST, PLACE)), *refused]
+        _check(call, keyed, known, problems)
         specs.append(_spec(pipeline, call, source, target, {name: field.type for name, field in fields.items()}))
         fields |= call.returns
         fields[failed_column(call.name)] = FieldDeclaration(
             BOOL, failed_column(call.name), required=True, place=call.place
         )
-        source = target
     fields = {
-        name: msgspec.structs.replace(field, source=name) if name not in stream.fields else field
+        name: msgspec.structs.replace(field, source=name) if name not in coming.stream.fields else field
         for name, field in fields.items()
     }
-    return msgspec.structs.replace(stream, fields=fields, topic=source), tuple(specs)
+    stream = msgspec.structs.replace(coming.stream, fields=fields, topic=topics[-1])
+    return coming._replace(stream=stream, calls=(*coming.calls, *specs))
 
 
-def _check(call: Call, stage: Stage, known: Collection[str], problems: Problems) -> None:
-    """Its columns exist, and it returns none that do; nor the key by which rows have come here."""
+def _check(call: Call, stage: Stage | None, known: Collection[str], problems: Problems) -> None:
+    """Its columns exist, and it returns none that do; nor the key of the `stage` to which rows are on their way."""
     for column in _SLOT.findall(call.url or call.sql):
         if column not in known:
             problems.add(f"call {call.name}: unknown column {column!r}", call.url_place, nearest(column, known))
@@ -66,7 +113,7 @@ def _check(call: Call, stage: Stage, known: Collection[str], problems: Problems)
     for name, field in call.returns.items():
         if name in known:
             problems.add(f"{name!r} exists already", field.place, f"{name}_of_{call.name}: {{type: ..., from: ...}}")
-        elif name == stage.partition_by:
+        elif stage is not None and name == stage.partition_by:
             problems.add(
                 f"partition_by: {name} is returned by {call.name}: rows are on their way by then", stage.place,
                 "use it in a stage after this one",

@@ -15,13 +15,12 @@ from typing import Any, NamedTuple
 import msgspec
 
 from models.registry import Registered, open_registry
-from operators.call import CallSpec
 from operators.operator import STRING, OutputField
-from operators.plan import ROUTE, STREAM, DecisionSpec, Plan
+from operators.plan import ROUTE, STREAM, DecisionSpec, Handoff, Plan
 from operators.schema import FieldSpec, Kind, StreamSchema
 from operators.timed.run import WaitingOperator
 from state.errors import ConfigError
-from streamproc.language.calls import answered
+from streamproc.language.calls import Coming, onward
 from streamproc.language.csv_table import TableContents, empty_table, read_table
 from streamproc.language.deciding import (
     check_include,
@@ -97,34 +96,26 @@ def compile_stages(
     others = entering(pipeline, problems)
     check_parts(pipeline, problems)
     way, plans, wrong = ways(pipeline.stages), list[Plan](), set[str]()
-    coming = {pipeline.stages[0].name: [_Coming(stream)]}
+    coming = {pipeline.stages[0].name: [Coming(stream)]}
     for stage in pipeline.stages:
         mine, parts = way[stage.name], coming[stage.name]
-        stream, calls = gathered([part.stream for part in parts]), parts[0].calls
+        stream = gathered([part.stream for part in parts])
+        came = parts[0]._replace(stream=stream)
         streams = {name: stream, **others[stage.name]}
         compiler = _StageCompiler(pipeline, stage, mine, streams, tables=tables, problems=problems)
         compiled = compiler.compile(operators, models or open_onnx, wrong, statements)
+        sent = handoff(pipeline, came, stage, mine, compiled.features)
         if not problems.errors:
-            timed = tuple(msgspec.structs.replace(call, deadline_ms=pipeline.deadline) for call in calls)
-            plans.append(msgspec.structs.replace(compiler.plan(compiled), calls=timed))
+            timed = tuple(msgspec.structs.replace(call, deadline_ms=pipeline.deadline) for call in came.calls)
+            plans.append(msgspec.structs.replace(compiler.plan(compiled, sent), calls=timed))
         wrong |= _columns(stage, stream) - compiled.builder.scope.keys()
-        for number, following in enumerate(mine.following):
-            sent = handoff(pipeline, stream, stage, mine, compiled.features)
-            assert sent is not None
-            if number:
-                sent = msgspec.structs.replace(sent, topic=sent.beside[number - 1].topic)
-            ahead = handed_on(stream, sent, compiled.builder.scope)
-            told = answered(pipeline.pipeline, sent, following, ahead, refused=wrong, problems=problems)
-            coming.setdefault(following.name, []).append(_Coming(*told))
+        if sent is not None:
+            ahead = Coming(handed_on(stream, sent, compiled.builder.scope), (), came.shared)
+            told = onward(pipeline.pipeline, sent, mine.following, ahead, refused=wrong, problems=problems)
+            for following, one in zip(mine.following, told, strict=True):
+                coming.setdefault(following.name, []).append(one)
     problems.check()
     return tuple(plans)
-
-
-class _Coming(NamedTuple):
-    """What a stage reads of one before it, and the calls on the way."""
-
-    stream: Stream
-    calls: tuple[CallSpec, ...] = ()
 
 
 class _Compiled(NamedTuple):
@@ -195,8 +186,8 @@ class _StageCompiler:
         compiled = compiled_statements(pipeline, stage, tables, statements, problems)
         return _Compiled(schemas, draft, features, builder, compiled)
 
-    def plan(self, compiled: _Compiled) -> Plan:
-        """The plan of what is without fault."""
+    def plan(self, compiled: _Compiled, sent: Handoff | None) -> Plan:
+        """The plan of what is without fault; `sent`: how its rows are handed on."""
         schemas, draft, features, builder, statements = compiled
         pipeline, stage = self._pipeline, self._stage
         digests = {name: contents.digest for name, contents in self._tables.items()}
@@ -227,7 +218,7 @@ class _StageCompiler:
             topic_partitions=pipeline.partitions,
             topic_config={"retention.ms": str(pipeline.retention or -1)},
             stage=stage.name,
-            handoff=handoff(pipeline, self._stream, stage, self._way, features),
+            handoff=sent,
             subject=pipeline.stages[0].partition_by,
             others=tuple(others),
             alerts=tuple(builder.alerts),

@@ -70,7 +70,7 @@ def decision_spec(pipeline: Pipeline, scope: dict[str, OutputField]) -> Decision
         include=pipeline.decision.include,
         score=f"{name}.score" if name else None,
         tier=f"{name}.tier" if name and f"{name}.tier" in scope else None,
-        calls=tuple(call.name for stage in pipeline.stages for call in stage.calls),
+        calls=tuple(call.name for call in pipeline.calls),
         deadline_ms=pipeline.deadline,
     )
 

@@ -85,6 +85,7 @@ def _call(call: CallSpec) -> list[str]:
             f"  {field.name}: {field.type}, else {_shown(value)}"
             for field, value in zip(call.returns, call.default, strict=True)
         ),
+        *([f"  each row goes on to {' and '.join(topic for topic, _ in call.fork.ways)}"] if call.fork else []),
     ]
 
 

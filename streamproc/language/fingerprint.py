@@ -93,8 +93,10 @@ def _chain(pipeline: Pipeline) -> dict[str, object]:
 
 
 def _beside(stage: Stage) -> list[object]:
-    """Which stages it stands beside, and how long parts of rows wait: what is given up depends on it."""
-    return [] if stage.beside is None else [list(stage.beside.parallel), stage.beside.wait]
+    """Which branches it stands in and beside, and how long parts of rows wait: what is given up depends on it."""
+    if stage.beside is None:
+        return []
+    return [[names[0] if len(names) == 1 else list(names) for names in stage.beside.branches], stage.beside.wait]
 
 
 def _format(schema: StreamSchema) -> dict[str, object]:
@@ -163,8 +165,7 @@ def decision_fingerprint(pipeline: Pipeline, table_digests: Mapping[str, str], m
         for entry in stage.statements.values()
     ]:
         meant["sql"] = statements
-    calls = [call for stage in pipeline.stages for call in stage.calls]
-    if calls:
+    if pipeline.calls:
         meant["calls"] = [
             [
                 c.name,
@@ -173,7 +174,7 @@ def decision_fingerprint(pipeline: Pipeline, table_digests: Mapping[str, str], m
                 c.body,
                 [[n, str(f.type), f.source, c.default[n]] for n, f in c.returns.items()],
             ]
-            for c in calls
+            for c in pipeline.calls
         ]
     return _digest(meant)
 

@@ -99,10 +99,16 @@ _CALL_STAGE = {
 }
 _PARALLEL = {
     "parallel": described(
-        {"type": "array", "minItems": 2, "items": {"$ref": "#/$defs/stage"}},
-        "Stages side by side; the stage behind them gathers what they make of a row.",
+        {"type": "array", "minItems": 2, "items": {"anyOf": [{"$ref": "#/$defs/stage"}, {"$ref": "#/$defs/branch"}]}},
+        "Branches side by side, each a stage or a chain; the stage behind them gathers what they make of a row.",
     ),
     "wait": duration("How long what has come of a row waits for the rest (1h)."),
+}
+_BRANCH = {
+    "stages": described(
+        {"type": "array", "minItems": 1, "items": {"anyOf": [{"$ref": "#/$defs/stage"}, {"$ref": "#/$defs/step"}]}},
+        "The stages of a branch, one after the other, and calls before them.",
+    )
 }
 _ONE_OF_A_CHAIN = ("stage", "parallel", "step")
 _TOP = {
@@ -147,6 +153,7 @@ def pipeline_schema() -> dict[str, Any]:
             "watermark": WATERMARK,
             "stage": mapping({"name": name("The stage's name, once in a file."), **_STAGE_KEYS}, "partition_by"),
             "parallel": mapping(_PARALLEL, "parallel"),
+            "branch": mapping(_BRANCH, "stages"),
             "step": mapping(_CALL_STAGE, "call", "returns"),
             "call": CALL,
             "table": TABLE,

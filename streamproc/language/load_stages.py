@@ -52,18 +52,20 @@ class _Reader:
         if "parallel" in section:
             self._take_parallel(section)
         elif "call" in section:
-            name = self._name(section, "call")
-            section.what = f"call {name}"
-            self._calls.append(read_call(section, name))
+            self._calls.append(self._call(section))
         else:
             section.know("parallel", "call")
-            self._found.append(self._one(section, tuple(self._calls)))
-            self._calls.clear()
+            calls = self._taken()
+            if calls and self._found and self._found[-1].beside is not None:
+                self._found.append(self._gathering(calls[0]))
+            self._found.append(self._one(section, calls))
         section.close()
 
     def all(self) -> tuple[Stage, ...]:
         """What was taken; what does not fit together is a problem."""
-        for call in self._found[0].calls if self._found else ():
+        first = self._found[0] if self._found else None
+        shared = first.beside.asked if first is not None and first.beside is not None else ()
+        for call in (*shared, *first.calls) if first is not None else ():
             hint = "- {name: first, partition_by: ...} before it"
             self._problems.add(f"call {call.name} has no stage before it", call.place, hint)
         for call in self._calls:
@@ -79,47 +81,93 @@ class _Reader:
         self._names.add(name)
         return name
 
+    def _taken(self) -> tuple[Call, ...]:
+        """The calls before the next entry."""
+        calls = tuple(self._calls)
+        self._calls.clear()
+        return calls
+
+    def _call(self, section: Section) -> Call:
+        name = self._name(section, "call")
+        section.what = f"call {name}"
+        return read_call(section, name)
+
     def _one(self, section: Section, calls: tuple[Call, ...] = ()) -> Stage:
         return _stage(section, self._name(section, "main"), self._stream, calls)
+
+    def _gathering(self, call: Call) -> Stage:
+        """A service is asked about whole rows: a stage that adds nothing gathers them before it, where they were before
+        they went several ways.
+        """
+        name = f"{call.name}_gather"
+        if name in self._names:
+            said = f"rows are gathered before call {call.name} by a stage {name!r}, and one exists already"
+            self._problems.add(said, call.place, "call the other one otherwise")
+        self._names.add(name)
+        before = next((one for one in reversed(self._found) if one.beside is None), self._found[0])
+        return Stage(name, before.partition_by, before.partition_by, {}, place=call.place)
 
     def _take_parallel(self, section: Section) -> None:
         section.what = "parallel"
         node = section.node("parallel")
         items = node.items if isinstance(node, Items) else []
-        wait = section.get("wait", duration, WAIT_MS)
-        stages = []
-        for item in items:
-            one = Section(item, "the stage", self._problems)
-            if "call" in one or "parallel" in one:
-                what = "call" if "call" in one else "parallel"
-                self._problems.add(f"{what!r} cannot stand within 'parallel'", one.place, "stages only")
-                return
-            stages.append(self._one(one))
-            one.close()
-        if len(stages) < 2:
+        wait, calls = section.get("wait", duration, WAIT_MS), self._taken()
+        branches = [self._branch(Section(item, "the stage", self._problems)) for item in items]
+        if not all(branches):
+            return
+        if len(branches) < 2:
             self._problems.add("parallel must be a list of two stages or more", section.key_place("parallel"), _EXAMPLE)
-        for call in self._calls:
-            hint = "put it before the stage before them, or behind the one that gathers"
-            self._problems.add(f"call {call.name} stands right before stages side by side", call.place, hint)
-        self._calls.clear()
-        group = Parallel(tuple(stage.name for stage in stages), wait, section.place)
-        self._found += [msgspec.structs.replace(stage, beside=group) for stage in stages]
+        names = tuple(tuple(stage.name for stage in branch) for branch in branches)
+        group = Parallel(names, wait, section.place, calls)
+        self._found += [msgspec.structs.replace(stage, beside=group) for branch in branches for stage in branch]
+
+    def _branch(self, section: Section) -> list[Stage]:
+        """The stages of one branch, in order; none if it cannot be one."""
+        section.know("stages")
+        if "stages" not in section:
+            return self._chain([section])
+        section.what = "the branch"
+        node = section.node("stages")
+        section.close()
+        if isinstance(node, Items) and node.items:
+            return self._chain([Section(item, "the stage", self._problems) for item in node.items])
+        said = "the stages of a branch must be a list of stages, and calls between them"
+        self._problems.add(said, section.key_place("stages"), "- stages: [{name: device, ...}, {name: ip, ...}]")
+        return []
+
+    def _chain(self, sections: Sequence[Section]) -> list[Stage]:
+        found, calls = list[Stage](), list[Call]()
+        for section in sections:
+            for what in ("parallel", "stages"):
+                if what in section:
+                    hint = "a branch is a stage, or `stages:`, a chain of stages and calls"
+                    self._problems.add(f"{what!r} cannot stand within a branch of 'parallel'", section.place, hint)
+                    return []
+            if "call" in section:
+                calls.append(self._call(section))
+            else:
+                section.know("call")
+                found.append(self._one(section, tuple(calls)))
+                calls.clear()
+            section.close()
+        for call in calls:
+            said = f"call {call.name} ends a branch: what it returns is handed on by a stage"
+            hint = f"stages: [{{name: {call.name}, call: ...}}, {{name: ..., partition_by: ...}}]"
+            self._problems.add(said, call.place, hint)
+        return [] if calls else found
 
     def _check_parallel(self) -> None:
         """Rows come to stages side by side from one stage, and one gathers what they make of them."""
-        groups = list(dict.fromkeys(stage.beside for stage in self._found if stage.beside is not None))
-        for group in groups:
-            places = [number for number, stage in enumerate(self._found) if stage.beside == group]
-            if places[0] == 0:
+        for number, stage in enumerate(self._found):
+            group, before = stage.beside, self._found[number - 1] if number else None
+            if group is not None and before is None:
                 said = "stages side by side need a stage before them: a stream is written by one key only"
                 self._problems.add(said, group.place, "- {name: first, partition_by: ...} before them")
-            behind = self._found[places[-1] + 1 :][:1]
-            if not behind or behind[0].beside is not None:
+            behind = self._found[number + 1] if number + 1 < len(self._found) else None
+            next_group = None if behind is None else behind.beside
+            if group is not None and (behind is None or (next_group is not None and next_group.place != group.place)):
                 said = "stages side by side need a stage right behind them, which gathers their rows"
                 self._problems.add(said, group.place, "- {name: last, partition_by: ...} behind them")
-            for call in behind[0].calls if behind else ():
-                hint = "put it behind the stage that gathers"
-                self._problems.add(f"call {call.name} stands right behind stages side by side", call.place, hint)
 
 
 def _stage(section: Section, name: str, stream: str, calls: Sequence[Call] = ()) -> Stage:

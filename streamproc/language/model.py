@@ -238,11 +238,18 @@ class SqlEntry(msgspec.Struct, frozen=True):
 
 
 class Parallel(msgspec.Struct, frozen=True):
-    """Stages side by side, by name. `wait` (ms): how long the parts of a row that have come wait for the others."""
+    """Branches side by side, each the names of its stages, in order. `wait` (ms): how long the parts of a row that have
+    come wait for the others. `asked`: services that are called before rows go to all branches.
+    """
 
-    parallel: tuple[str, ...]
+    branches: tuple[tuple[str, ...], ...] = msgspec.field(name="parallel")
     wait: int = WAIT_MS
     place: Place = Place("")
+    asked: tuple[Call, ...] = ()
+
+    def number(self, stage: str) -> int:
+        """Of the branch in which a stage stands."""
+        return next(number for number, names in enumerate(self.branches) if stage in names)
 
 
 class Stage(msgspec.Struct, frozen=True):
@@ -250,7 +257,7 @@ class Stage(msgspec.Struct, frozen=True):
 
     `in_step` (ms): how far its partitions may be ahead of each other, if it hands its rows on.
     `timed`: windows and absences, by name. `calls`: services that are asked before it. `patterns`: by name. `place` is
-    where its key is named. `beside`: the stages side by side of which it is one. `statements`: SQL, by name.
+    where its key is named. `beside`: the branches side by side in one of which it stands. `statements`: SQL, by name.
     """
 
     name: str
@@ -354,6 +361,15 @@ class Pipeline(msgspec.Struct, frozen=True):
     deadline: int = 0
     place: Place = Place("")
     tests: dict[str, Place] = {}
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """All call steps, in order."""
+        found: dict[str, Call] = {}
+        for stage in self.stages:
+            shared = stage.beside.asked if stage.beside is not None else ()
+            found |= {call.name: call for call in (*shared, *stage.calls)}
+        return tuple(found.values())
 
     @property
     def folder(self) -> str:

@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from operators.operator import INT64, STRING, OutputField
-from operators.plan import ARRIVED, DIGEST, PLACE, ROUTE, Handoff, Target
+from operators.plan import ARRIVED, DIGEST, PLACE, ROUTE, Branch, Handoff, Target
+from streamproc.language.calls import Coming, calls_before, entrances
 from streamproc.language.model import FieldDeclaration, Pipeline, Stage, Stream
 from streamproc.language.parallel import Ways
 
@@ -23,19 +24,28 @@ _ANY_TIME = 1 << 62
 """ms. A handed-on record's log time is by the clock of the worker that wrote it, which may be behind."""
 
 
-def handoff(pipeline: Pipeline, stream: Stream, stage: Stage, way: Ways, features: Sequence[str]) -> Handoff | None:
-    """How rows of `stream`, with the stage's features added, reach those that follow; None: none does."""
+def handoff(pipeline: Pipeline, coming: Coming, stage: Stage, way: Ways, features: Sequence[str]) -> Handoff | None:
+    """How rows that come, with the stage's features added, reach those that follow; None: none does."""
     if not way.following:
         return None
-    following, *others = way.following
+    name, stream = pipeline.pipeline, coming.stream
+    targets = [Target(topic, one.partition_by) for topic, one in entrances(name, way.following)]
+    is_fork = len(targets) > 1
+    if is_fork and (asked := calls_before(way.following)):  # rows go several ways behind these, from where they are
+        targets = [Target(f"{name}.{asked[0].name}", stage.partition_by)]
+    branch = None
+    if way.gathering is not None and way.number is not None:
+        branch = Branch(f"{name}.{way.gathering.name}", way.gathering.partition_by, way.number)
     passed = tuple(stream.fields) if ROUTE in stream.fields else ()
+    first, *beside = targets
     fields = [] if passed else list(stream.fields)
-    added = [name for name in features if name not in stream.fields]
-    columns = (*fields, *added)
-    first = following.calls[0].name if following.calls else following.name
-    topic, arrived = f"{pipeline.pipeline}.{first}", pipeline.deadline > 0
-    beside = tuple(Target(f"{pipeline.pipeline}.{other.name}", other.partition_by) for other in others)
-    return Handoff(topic, following.partition_by, columns, stage.in_step, arrived, beside, way.part, passed)
+    if branch is not None and branch.number and branch.topic == first.topic:
+        fields = [field for field in stream.fields if field not in coming.shared]
+    added = [feature for feature in features if feature not in stream.fields]
+    return Handoff(
+        first.topic, first.key, (*fields, *added), stage.in_step, pipeline.deadline > 0, tuple(beside), branch, passed,
+        placed=is_fork or branch is not None,
+    )  # fmt: skip
 
 
 def handed_on(stream: Stream, sent: Handoff, scope: Mapping[str, OutputField]) -> Stream:
@@ -53,7 +63,7 @@ def handed_on(stream: Stream, sent: Handoff, scope: Mapping[str, OutputField]) -
         fields[DIGEST] = FieldDeclaration(INT64, DIGEST, required=True, place=place)
     if sent.arrived:
         fields[ARRIVED] = FieldDeclaration(INT64, ARRIVED, place=place)
-    if sent.beside:
+    if sent.placed and sent.part is None:
         fields[PLACE] = FieldDeclaration(STRING, PLACE, required=True, place=place)
     return msgspec.structs.replace(
         stream, fields=fields, topic=sent.topic, format="json", extra="ignore", max_ahead=_ANY_TIME

@@ -11,14 +11,17 @@ from __future__ import annotations
 __all__ = ["Answering", "Caller"]
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import structlog
 
 from operators.call import CallSpec
+from operators.forks import ForkWriter
 from operators.plan import Plan
 from state.errors import EventLogError, FencedError, TaskMigratedError
+from state.hashing import partition_of
 from streamproc.clock import Clock
 from streamproc.eventlog.contract import CommittedOffset, EventLog, Membership, OutputRecords, TopicPartition
 from streamproc.runtime.assignment import Assignment
@@ -64,6 +67,8 @@ class Caller:
         self._collector = Collector(self._reader, settings.batch_rows_max, InArrivalOrder())
         self._protocol = TransactionProtocol(lambda: log.writer(name), clock, probe)
         self._patience = Patience(clock)
+        self._fork = None if spec.fork is None else ForkWriter(spec.fork)
+        self._partitions = 0
         self._lines: dict[TopicPartition, Line] = {}
         self._moment: asyncio.Future[None] | None = None
         self._stopping = False
@@ -110,7 +115,7 @@ class Caller:
             await self._close()
 
     async def _start(self) -> bool:
-        await prepare_topics(self._log, *self._plans)
+        self._partitions = await prepare_topics(self._log, *self._plans)
         await self._protocol.open()
         await self._reader.start()
         return True
@@ -181,14 +186,7 @@ class Caller:
         """Write rows that are ready, and meanwhile ask about others."""
         now = self._clock.now_ms()
         offsets = {tp: CommittedOffset(rows[-1].after, "") for tp, rows in ready.items()}
-        outputs = [
-            OutputRecords(
-                TopicPartition(self._spec.target, tp.partition), [row.key for row in rows],
-                [row.answered() for row in rows], now,
-            )
-            for tp, rows in ready.items()
-        ]  # fmt: skip
-        run = asyncio.ensure_future(self._protocol.run(outputs, offsets, membership))
+        run = asyncio.ensure_future(self._protocol.run(self._outputs(ready, now), offsets, membership))
         try:
             while not await self._collector.during(run, 1 if self._room > 0 else None):
                 self._ask()
@@ -206,6 +204,27 @@ class Caller:
             await asyncio.wait([run])
         for tp, rows in ready.items():
             self._lines[tp].drop(len(rows))
+
+    def _outputs(self, ready: Mapping[TopicPartition, Sequence[Row]], now_ms: int) -> list[OutputRecords]:
+        """Rows with their answers, where they go."""
+        if self._fork is None:
+            return [
+                OutputRecords(
+                    TopicPartition(self._spec.target, tp.partition), [row.key for row in rows],
+                    [row.answered() for row in rows], now_ms,
+                )
+                for tp, rows in ready.items()
+            ]  # fmt: skip
+        keys: defaultdict[TopicPartition, list[bytes | None]] = defaultdict(list)
+        values: defaultdict[TopicPartition, list[bytes | None]] = defaultdict(list)
+        for tp, rows in ready.items():
+            for row in rows:
+                for topic, route, record in self._fork.write(row.answered()):
+                    partition = tp.partition if route is None else partition_of(route, self._partitions)
+                    at = TopicPartition(topic, partition)
+                    keys[at].append(row.key if route is None else route)
+                    values[at].append(record)
+        return [OutputRecords(at, keys[at], values[at], now_ms) for at in sorted(keys)]
 
     async def _close(self) -> None:
         await self._collector.reset()

@@ -68,6 +68,7 @@ class OutputEncoder:
                 plan.handoff, digests=stream.deduplicate_ms > 0, passes=stream.key == ROUTE, named=stream.id,
                 event_time=stream.event_time,
             )  # fmt: skip
+        self._is_fork = plan.handoff is not None and plan.handoff.placed and plan.handoff.branch is None
         self._alerts = _alert_encoder(plan) if plan.timed or plan.statements else None
         self._statements = StatementEncoder(plan.statements)
         self._digest_key = digest_key
@@ -157,7 +158,7 @@ class OutputEncoder:
         if self._handoff is not None and self._plan.handoff is not None:
             return self._handoff.encode(
                 rows.ids, rows.columns, batch.columns, fresh=judged.fresh, digests=rows.digests(), values=rows.values,
-                arrived=rows.timestamps, places=rows.places() if self._plan.handoff.beside else (),
+                arrived=rows.timestamps, places=rows.places() if self._is_fork else (),
             )  # fmt: skip
         if batch.size == rows.size:
             keys = rows.subjects(self._plan)
@@ -185,12 +186,13 @@ class OutputEncoder:
 
     def marks(self, judged: Judged) -> tuple[list[int], HandedOn]:
         """What tells the stage behind of rows that were refused here, if it waits for them; and their offsets."""
-        if self._handoff is None or self._plan.handoff is None or not judged.rows.refused:
+        sent = self._plan.handoff
+        if self._handoff is None or sent is None or sent.branch is None or not judged.rows.refused:
             return [], HandedOn([], [])
         mine = [letter for letter in judged.rows.refused if letter.topic in ("", self._plan.stream.topic)]
         made = [(letter.offset, mark) for letter in mine if (mark := self._handoff.refused(letter.value)) is not None]
         marks = [mark for _, mark in made]
-        handed = HandedOn([route for route, _ in marks], [text for _, text in marks], self._plan.handoff.topic)
+        handed = HandedOn([route for route, _ in marks], [text for _, text in marks], sent.branch.topic)
         return [offset for offset, _ in made], handed
 
     def _handed_on(

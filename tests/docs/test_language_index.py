@@ -18,8 +18,9 @@ PAGES = sorted(page.relative_to(FOLDER).as_posix() for page in FOLDER.rglob("*.m
 PARTS = {
     "type": "streams", "field": "streams", "stream": "streams", "feature": "features", "window": "windows",
     "absence": "absences", "pattern": "patterns", "statement": "sql", "watermark": "watermark", "stage": "stages",
-    "parallel": "parallel", "step": "call", "call": "call", "table": "tables", "operator": "operators",
-    "model": "models", "challenger": "models", "rule": "rules", "decision": "decision", "topics": "topics",
+    "parallel": "parallel", "branch": "parallel", "step": "call", "call": "call", "table": "tables",
+    "operator": "operators", "model": "models", "challenger": "models", "rule": "rules", "decision": "decision",
+    "topics": "topics",
 }  # fmt: skip
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from operators.plan import PLACE, ROUTE, GatherSpec, Plan, Target, lean
+from operators.call import Fork
+from operators.plan import PLACE, ROUTE, Branch, GatherSpec, Plan, Target, calls_of, lean
 from streamproc.language import compile_stages, read_pipeline
 from streamproc.language.problems import PipelineError
 from tests.language.helpers import FakeModel
@@ -55,7 +56,36 @@ CARDS = """\
     features:
       card_n: {count: "*", over: 1h}
 """
-CALL = '  - name: ask\n    call: {url: "http://localhost/{user}", returns: {risk: float64}, default: {risk: null}}\n'
+CALL = """\
+  - name: ask
+    call: {url: "http://localhost/{device}"}
+    returns: {risk: float64}
+"""
+DEVICES = """\
+      - name: devices
+        partition_by: device
+        features:
+          device_n: {count: "*", over: 1h}
+          many: device_n > 3
+"""
+IN_A_BRANCH = """\
+      - stages:
+          - name: ask
+            call: {url: "http://localhost/{device}"}
+            returns: {risk: float64}
+          - name: devices
+            partition_by: device
+            features:
+              device_n: {count: "*", over: 1h}
+              many: device_n > 3
+          - name: again
+            call: {url: "http://localhost/{device_n}"}
+            returns: {doubt: int64}
+          - name: shops
+            partition_by: merchant
+            features:
+              shop_n: {count: "*", over: 1h}
+"""
 
 
 def stages(*changes: tuple[str, str]) -> tuple[Plan, ...]:
@@ -92,6 +122,61 @@ def test_rows_go_to_all_of_them_and_come_together_again() -> None:
     assert PLACE in [field.name for field in lean(devices).stream.fields]
 
 
+def test_a_service_is_asked_once_before_rows_go_several_ways() -> None:
+    cards, merchants, devices, users = stages((CARDS, CARDS + CALL))
+    assert cards.handoff is not None
+    assert (cards.handoff.topics, cards.handoff.key, cards.handoff.placed) == (("cards.ask",), "card", True)
+    (call,) = merchants.calls
+    assert devices.calls == merchants.calls
+    assert calls_of((cards, merchants, devices, users)) == [call]
+    assert call.source == merchants.entrance == devices.entrance == "cards.ask"
+    assert call.fork == Fork((("cards.merchants", "merchant"), ("cards.devices", "device")), "payment_id")
+    for plan in (merchants, devices):
+        assert {"risk", "ask_failed", PLACE} <= {field.name for field in plan.stream.fields}
+    assert {"risk", "ask_failed"} <= {field.name for field in users.stream.fields}
+    assert devices.handoff is not None
+    assert devices.handoff.columns == ("device_n", "many")
+    assert users.decision.calls == ("ask",)
+
+
+def test_rows_are_gathered_before_a_service_is_asked_about_them() -> None:
+    *_, devices, gather, users = stages(("    wait: 10m\n", "    wait: 10m\n" + CALL.replace("{device}", "{many}")))
+    assert devices.handoff is not None
+    assert (devices.handoff.topic, devices.handoff.key, devices.handoff.part) == ("cards.ask_gather", "card", 1)
+    assert (gather.stage, gather.gather, gather.features) == (
+        "ask_gather", GatherSpec(("merchants", "devices"), 600_000), (),
+    )  # fmt: skip
+    assert gather.handoff is not None
+    assert (gather.handoff.topic, gather.handoff.key, gather.handoff.placed) == ("cards.ask", "user", False)
+    assert [(call.source, call.target, call.fork) for call in users.calls] == [("cards.ask", "cards.users", None)]
+    assert users.gather is None
+
+
+def test_a_branch_may_be_a_chain_of_stages_and_calls() -> None:
+    plans = stages((DEVICES, IN_A_BRANCH))
+    cards, merchants, devices, shops, users = plans
+    assert cards.handoff is not None
+    assert cards.handoff.beside == (Target("cards.ask", "device"),)
+    assert [(call.source, call.target, call.fork) for call in calls_of(plans)] == [
+        ("cards.ask", "cards.devices", None), ("cards.again", "cards.shops", None),
+    ]  # fmt: skip
+    to_users = Branch("cards.users", "user", 1)
+    sent = devices.handoff
+    assert sent is not None
+    assert (sent.topic, sent.key, sent.part, sent.branch) == ("cards.again", "merchant", None, to_users)
+    assert sent.columns == ("device_n", "many")
+    ends = shops.handoff
+    assert ends is not None
+    assert (ends.topic, ends.part, ends.branch) == ("cards.users", 1, to_users)
+    made = ("risk", "ask_failed", "device_n", "many", "doubt", "again_failed", "shop_n")
+    assert ends.columns == made
+    assert {*made, "merchant_n"} <= {field.name for field in users.stream.fields}
+    assert set(made) - {"shop_n"} <= {field.name for field in lean(shops).stream.fields}
+    assert users.gather == GatherSpec(("merchants", "shops"), 600_000)
+    assert merchants.handoff is not None
+    assert merchants.handoff.part == 0
+
+
 def test_a_group_may_follow_another() -> None:
     more = USERS.replace("users", "again").replace("user_n", "again_n")
     group = "  - parallel:\n      - {name: one, partition_by: card}\n      - {name: two, partition_by: user}\n"
@@ -110,13 +195,27 @@ def test_a_group_may_follow_another() -> None:
         ([("          device_n:", "          merchant_n:"), ("device_n > 3", "true")],
          "p.yaml:23:11: merchant_n is a feature of stage merchants, beside devices, too"),
         ([("partition_by: user", "partition_by: many")], "p.yaml:27:19: partition_by: many is a feature of stage"),
-        ([(CARDS, CARDS + CALL)], "call ask stands right before stages side by side"),
-        ([("    wait: 10m\n", "    wait: 10m\n" + CALL)], "call ask stands right behind stages side by side"),
+        ([(CARDS, CALL)], "p.yaml:11:5: call ask has no stage before it"),
+        ([(CARDS, CARDS + CALL.replace("{device}", "{merchant_n}"))], "call ask: unknown column 'merchant_n'"),
+        ([(CARDS, CARDS + CALL.replace("risk:", "device_n:")), ("device_n > 3", "true")], "device_n"),
+        ([("    wait: 10m\n" + USERS, "    wait: 10m\n" + CALL)], "call ask has no stage behind it"),
+        ([("    wait: 10m\n", "    wait: 10m\n" + CALL), ("name: cards\n", "name: ask_gather\n")],
+         "rows are gathered before call ask by a stage 'ask_gather', and one exists already"),
+        ([(DEVICES, IN_A_BRANCH.replace("risk:", "merchant_n:"))],
+         "merchant_n is a feature of stage merchants, beside ask, too"),
+        ([(DEVICES, IN_A_BRANCH.replace("risk:", "user:"))], "'user' exists already"),
+        ([(DEVICES, IN_A_BRANCH), ("partition_by: user", "partition_by: risk")],
+         "partition_by: risk is returned by call ask, which the stages beside it do not have"),
+        ([(DEVICES, IN_A_BRANCH.split("          - name: shops", maxsplit=1)[0])], "call again ends a branch"),
+        ([(DEVICES, "    " + CALL.replace("\n  ", "\n      "))], "call ask ends a branch"),
+        ([(DEVICES, "      - stages: []\n")], "the stages of a branch must be a list of stages"),
+        ([(DEVICES, "      - stages:\n          - parallel: []\n")],
+         "'parallel' cannot stand within a branch of 'parallel'"),
         ([("    wait: 10m", "    wait: soon")], "p.yaml:25:11: "),
         ([("    wait: 10m", "    within: 10m")], "p.yaml:25:5: "),
         ([("name: devices", "name: merchants")], "a stage 'merchants' exists already"),
         ([("      - name: devices\n", "      - parallel: []\n        name: devices\n")],
-         "'parallel' cannot stand within 'parallel'"),
+         "'parallel' cannot stand within a branch of 'parallel'"),
         ([("device_n > 3", "merchant_n > 3")], "merchant_n"),
     ],
 )  # fmt: skip
@@ -136,5 +235,5 @@ def test_one_stage_stands_beside_nothing(parallel: str) -> None:
 def test_how_long_parts_wait_and_who_stands_beside_whom_is_a_barrier() -> None:
     before = [plan.state_fingerprint for plan in stages()]
     assert [plan.state_fingerprint for plan in stages()] == before
-    for change in (("wait: 10m", "wait: 11m"), ("name: devices", "name: gadgets")):
-        assert all(a != b.state_fingerprint for a, b in zip(before, stages(change), strict=True))
+    for change in (("wait: 10m", "wait: 11m"), ("name: devices", "name: gadgets"), (DEVICES, IN_A_BRANCH)):
+        assert not {*before} & {plan.state_fingerprint for plan in stages(change)}

@@ -22,6 +22,7 @@ PATTERNS = (PAGES / "patterns.md").read_text()
 NOT_KEYS = {
     "place",
     "places",
+    "asked",
     "beside",
     "rows_place",
     "url_place",

@@ -14,7 +14,10 @@ from tests.oracle.card_job import FIELDS, HORIZON, NEEDED, Expected, Fields, par
 
 MINUTE = 60_000
 DECLARED: Fields = {**FIELDS, "device_id": (str,), "terminal_id": (str,)}
-KEYS = {"device": "device_id", "terminal": "terminal_id", "holder": "card_id", "card": "card_id", "main": "card_id"}
+KEYS = {
+    "device": "device_id", "terminal": "terminal_id", "holder": "card_id", "card": "card_id", "main": "card_id",
+    "passing": "device_id", "reputation_gather": "device_id",
+}  # fmt: skip
 """By stage."""
 _NEEDED = NEEDED | {"device_id", "amount", "lat", "lon"}
 _Event = Mapping[str, Any]
@@ -71,6 +74,10 @@ def _holder(before: Sequence[_Event], event: _Event) -> dict[str, Any]:
     }
 
 
+def _nothing(_: Sequence[_Event], __: _Event) -> dict[str, Any]:
+    return {}
+
+
 def _scaled(event: _Event) -> int:
     """A hundred thousand times the amount, in cents."""
     cents: int = round(event["amount"] * 100)
@@ -78,7 +85,7 @@ def _scaled(event: _Event) -> int:
 
 
 _FEATURES: dict[str, Callable[[Sequence[_Event], _Event], dict[str, Any]]] = {
-    "device": _device, "terminal": _terminal, "holder": _holder,
+    "device": _device, "terminal": _terminal, "holder": _holder, "passing": _nothing, "reputation_gather": _nothing,
 }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from operators.handoff import HandoffEncoder, read_part, united
-from operators.plan import GatherSpec, Handoff
+from operators.plan import Branch, GatherSpec, Handoff
 from state.held import HeldRows
 from state.memory import MemoryDisk, MemoryRowStores
 from state.worker_state import WorkerState
@@ -207,13 +207,15 @@ def test_united_is_what_one_stage_would_have_written() -> None:
 
 @pytest.mark.parametrize("value", [None, b"{", b'{"_place":"1-1"}', b'{"_place":"1-1","id":"p"}', b"[]"])
 def test_nothing_is_said_of_a_refused_record_that_no_stage_wrote(value: bytes | None) -> None:
-    encoder = HandoffEncoder(Handoff("t", "user", (), part=1), digests=False, passes=True, named="id", event_time="at")
+    handoff = Handoff("t", "user", (), branch=Branch("t", "user", 1), placed=True)
+    encoder = HandoffEncoder(handoff, digests=False, passes=True, named="id", event_time="at")
     assert encoder.refused(value) is None
 
 
 @pytest.mark.parametrize(("user", "route"), [('"u1"', "u1"), ("null", "p"), ('""', " "), ("17", "17")])
 def test_a_refusal_goes_where_the_other_parts_go(user: str, route: str) -> None:
-    encoder = HandoffEncoder(Handoff("t", "user", (), part=1), digests=False, passes=True, named="id", event_time="at")
+    handoff = Handoff("t", "user", (), branch=Branch("t", "user", 1), placed=True)
+    encoder = HandoffEncoder(handoff, digests=False, passes=True, named="id", event_time="at")
     found = encoder.refused(b'{"id":"p","at":5,"user":%b,"_place":"1-1","_route":"d"}' % user.encode())
     assert found is not None
     assert found[0] == route

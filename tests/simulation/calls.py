@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from prometheus_client import CollectorRegistry
 
-from operators.plan import Plan
+from operators.plan import Plan, calls_of
 from streamproc.calls.metrics import CallRegistry
 from streamproc.calls.request import Request
 from streamproc.calls.service import CallError, Service
@@ -60,11 +60,11 @@ class Calls:
         metrics = CallRegistry(self._registry)
         self._services = {
             call.name: Service(call, _Reputations(rng), clock, metrics.of(call.name))
-            for plan in plans for call in plan.calls
+            for call in calls_of(plans)
         }  # fmt: skip
         self._callers = [
             Caller(call, plans, log, self._services[call.name], clock=clock, settings=settings, probe=probe)
-            for plan in plans for call in plan.calls
+            for call in calls_of(plans)
         ]  # fmt: skip
 
     async def beside(self, worker: Worker) -> None:

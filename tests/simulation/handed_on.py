@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["as_first_read", "expect_stage", "judge_handoff"]
+__all__ = ["as_first_read", "expect_stage", "judge_handoff", "judge_refusals"]
 
 import json
 from collections import defaultdict
@@ -19,6 +19,7 @@ _ALWAYS = 1 << 62
 """A log time before which everything has happened: times are checked when a record first comes."""
 _CARRIED = ("card_id", "device_n_10m", "device_s_24h", "device_last")
 """What decisions show of the stages before."""
+_ADDED = ("reputation", "reputation_failed")
 _Row = dict[str, Any]
 
 
@@ -73,7 +74,7 @@ def judge_handoff(
             row = json.loads(record.value)
             if part is None:
                 got[partition_of(_route(row, KEYS[plan.stage]).encode(), len(sources)), task].append(row)
-            elif row["_part"] == part:
+            elif row["_part"] == part and (row["_place"] in came or "_refused" not in row):
                 got[came.get(row["_place"], -1), task].append(row)
     for rows in (*wanted.values(), *got.values()):  # those that were refused come behind the others of a transaction
         rows.sort(key=lambda row: row.get("_place", "") if "_refused" in row else "")
@@ -82,6 +83,33 @@ def judge_handoff(
         told = _different(wanted[way], got[way], named=number == 0)
         wrong += [f"{plan.stage} {way[0]} to {following.stage} {way[1]}: {what}" for what in told]
     return wrong
+
+
+def judge_refusals(
+    plan: Plan, gathering: str, *, sources: Mapping[int, Sequence[Record]], expected: Mapping[int, Expected],
+    found: Mapping[int, Sequence[Record]], last: Mapping[int, Sequence[Record]],
+) -> list[str]:  # fmt: skip
+    """I1: a stage within a branch tells of each row that it refuses, once; `found`: what is gathered, `last`: what the
+    branch's last stage has read.
+    """
+    assert plan.handoff is not None
+    assert plan.handoff.branch is not None
+    number, came = plan.handoff.branch.number, _tasks(last)
+    wanted = [
+        _refusal(json.loads(record.value), number, KEYS[gathering])
+        for task, records in sources.items()
+        for record in records
+        if record.offset in expected[task].dead
+    ]
+    marks = [json.loads(record.value) for records in found.values() for record in records]
+    got = [row for row in marks if row["_part"] == number and "_refused" in row and row["_place"] not in came]
+    one, other = sorted(wanted, key=lambda row: row["_place"]), sorted(got, key=lambda row: row["_place"])
+    return [] if one == other else [f"{plan.stage} tells of {len(got)} refused rows, expected {len(wanted)}, or others"]
+
+
+def _refusal(event: _Row, number: int, key: str) -> _Row:
+    named = {name: event[name] for name in ("_place", "transaction_id", "event_time")}
+    return named | {"_part": number, "_route": _route(event, key), "_refused": True}
 
 
 def _tasks(sources: Mapping[int, Sequence[Record]]) -> dict[str, int]:
@@ -95,23 +123,26 @@ def _rows(
     """What is to be handed on, in order."""
     assert plan.handoff is not None
     part = plan.handoff.part
+    asked_here = any(call.fork is None for call in plan.calls)
+    shared = {*DECLARED, *_CARRIED, "_digest", "_arrived", *(() if asked_here else _ADDED)}
     for record in records:
         if record.offset in expected.dead and part is None:
             continue
         event = json.loads(record.value)
         if part is not None:
-            named = {name: event[name] for name in ("_place", "transaction_id", "event_time")}
-            named |= {"_part": part, "_route": _route(event, key)}
+            refusal = _refusal(event, part, key)
             if record.offset in expected.dead:
-                yield named | {"_refused": True}
+                yield refusal
             else:
-                yield (event if part == 0 else {}) | expected.decisions[record.offset] | named
+                named = {name: value for name, value in refusal.items() if name != "_refused"}
+                own = event if part == 0 else {name: event[name] for name in event if name not in shared}
+                yield own | expected.decisions[record.offset] | named
             continue
         if number == 0:
             event = {name: event.get(name) for name in DECLARED} | {"_digest": record.value}
             if plan.handoff.arrived:
                 event["_arrived"] = record.timestamp
-        if plan.handoff.beside:
+        if plan.handoff.placed and "_place" not in event:
             event["_place"] = f"{task}-{record.offset}"
         yield event | expected.decisions[record.offset] | {"_route": _route(event, key)}
 

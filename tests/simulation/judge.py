@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["judge"]
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from hashlib import sha256
 from typing import Any
@@ -19,7 +19,7 @@ from tests.oracle.limits import answer
 from tests.simulation.calls import without_answers
 from tests.simulation.committed import Record, committed_records
 from tests.simulation.decided import judge_decisions
-from tests.simulation.handed_on import expect_stage, judge_handoff
+from tests.simulation.handed_on import expect_stage, judge_handoff, judge_refusals
 from tests.simulation.late import judge_bits, judge_late
 from tests.simulation.parts import whole_rows
 from tests.simulation.pod import Shared
@@ -55,10 +55,27 @@ def judge(shared: Shared, disks: Sequence[MemoryDisk]) -> list[str]:
                     wrong += said + judge_handoff(
                         plan, following, number, sources=rows, expected=expected, found=found
                     )  # fmt: skip
+            wrong += _refusals(shared, plan, read, rows, expected)
         elif number:
             wrong += [f"{plan.stage} {task}: refuses {one.dead}" for task, one in expected.items() if one.dead]
         wrong += judge_states(shared, number, disks, sources, late, versions)
     return wrong
+
+
+def _refusals(
+    shared: Shared, plan: Plan, read: Sequence[Mapping[int, list[Record]]], rows: Mapping[int, Sequence[Record]],
+    expected: Mapping[int, Expected],
+) -> list[str]:  # fmt: skip
+    """Of a stage within a branch: what it tells those who wait for its rows."""
+    assert plan.handoff is not None
+    branch = plan.handoff.branch
+    if branch is None or plan.handoff.part is not None:
+        return []
+    by_stage = {one.stage: (one, sources) for one, sources in zip(shared.plans, read, strict=True)}
+    gathering, found = next(one for one in by_stage.values() if one[0].stream.topic == branch.topic)
+    assert gathering.gather is not None
+    _, last = by_stage[gathering.gather.parts[branch.number]]
+    return judge_refusals(plan, gathering.stage, sources=rows, expected=expected, found=found, last=last)
 
 
 def _source(shared: Shared, topic: str) -> dict[int, list[Record]]:

@@ -41,6 +41,7 @@ def in_parts(plan: Plan, rows: Sequence[Record]) -> list[Record]:
         for number in range(len(plan.gather.parts)):
             part = row if number == 0 else {name: row[name] for name in ("transaction_id", "event_time")}
             named = {"_place": f"probe-{record.offset}", "_part": number, "_route": route}
-            value = json.dumps((row | named) if number == 0 else named | part | {"_route": route})
+            whole = (row | named) if number == 0 else named | part | {"_route": route}
+            value = json.dumps(whole, separators=(",", ":"))
             made.append(Record(rows[0].offset + len(made), value.encode(), record.timestamp, []))
     return made

@@ -22,6 +22,9 @@ def run_seed(
     return simulate(drawn, told=told, without=without)
 
 
-def run_beside(seed: int, told: Told | None = None, *, without: frozenset[Without] = frozenset()) -> Outcome:
-    """The same of its world of stages side by side."""
-    return simulate(draw_beside(seed), told=told, without=without)
+def run_beside(
+    seed: int, told: Told | None = None, *, without: frozenset[Without] = frozenset(),
+    more: frozenset[str] = frozenset(),
+) -> Outcome:  # fmt: skip
+    """The same of its world of stages side by side; `more`: what that has besides, see `variants`."""
+    return simulate(msgspec.structs.replace(draw_beside(seed), more=more), told=told, without=without)

@@ -6,6 +6,7 @@ __all__ = [
     "DEADLINE_MS", "PIPELINE", "STAGES", "AmountModel", "deadline_plans", "plans_of_a_process", "simulated_plans",
 ]  # fmt: skip
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -37,6 +38,7 @@ _CALL = """\
     call: {url: "http://127.0.0.1:9/?d={device_id}", in_flight: 20, timeout: 60ms}
     returns: {reputation: int64}
 """
+_PASSING = "      - {name: passing, partition_by: device_id}\n"
 _REVIEWED = "when: s_24h > 2000, then: review"
 _RULES = {
     "table": "  - {id: limit, when: 'amount > table(limits, card_id).top', then: decline}\n",
@@ -59,17 +61,36 @@ class AmountModel:
         return np.where(matrix[:, 0] > oracle.ABOVE, oracle.HIGH, oracle.LOW)
 
 
+def _beside(text: str, more: frozenset[str]) -> str:
+    """beside.yaml with a call before the rows go two ways, or behind, or within one; a `chain` in one of them."""
+    before, rest = text.split("  - parallel:\n")
+    branches, behind = rest.split("    wait:")
+    terminal, holder = branches.split("      - name: holder")
+    holder = "      - name: holder" + holder
+    asked = _CALL if "call" in more else ""
+    if "within" in more or "chain" in more:
+        within = asked if "within" in more else ""
+        steps = [*([holder] if "chain" in more else []), textwrap.indent(within, "    "), terminal]
+        chain = "      - stages:\n" + textwrap.indent("".join(steps), "    ")
+        branches = _PASSING + chain if "chain" in more else chain + holder
+    if "behind" in more:
+        behind = behind.replace("  - name: card\n", asked + "  - name: card\n")
+    elif "within" not in more:
+        before += asked
+    return f"{before}  - parallel:\n{branches}    wait:{behind}"
+
+
 @cache
 def _pipeline(stages: int, more: frozenset[str]) -> Pipeline:
-    more = more if stages in (2, 3) else more - {"call"}
-    text = _FILES[stages].read_text()
+    more = more if stages > 1 else more - {"call"}
+    text = _beside(_FILES[stages].read_text(), more) if stages == BESIDE else _FILES[stages].read_text()
     before, decision, after = text.partition("decision:\n")
     rules = "".join(rule for what, rule in _RULES.items() if what in more)
     parts = _DEADLINE * ("deadline" in more) + _TABLES * ("table" in more)
     text = before + rules + parts + decision + after
     if "side" in more:
         text = text.replace(_REVIEWED, _REVIEWED + ", to: checked")
-    if "call" in more:
+    if "call" in more and stages != BESIDE:
         following = f"  - name: {'card' if stages == 2 else 'terminal'}\n"
         text = text.replace(following, _CALL + following)
     found = read_pipeline(text, str(STAGES.with_name(_FILES[stages].name)))
@@ -83,7 +104,9 @@ def _made(stages: int, more: frozenset[str]) -> Sequence[Plan]:
 
 @cache
 def simulated_plans(more: frozenset[str] = frozenset()) -> Mapping[int, Sequence[Plan]]:
-    """The plans that seeds run, by the number of their stages; `more`: "deadline", "table", "call", "side"."""
+    """The plans that seeds run, by the number of their stages; `more`: "deadline", "table", "call", "side";
+    of stages side by side: "behind" or "within" says where the call stands, "chain": a branch has two stages.
+    """
     return {stages: _made(stages, more) for stages in _FILES}
 
 

@@ -12,7 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from operators.call_values import ValueFaultError, as_declared
-from operators.plan import Plan, streams_of
+from operators.plan import Plan, calls_of, streams_of
 from operators.schema import FieldSpec, Kind, StreamSchema
 from state.errors import ConfigError
 from streamproc.language.cases.change_events import change_event
@@ -44,7 +44,7 @@ def streams_given(plans: Sequence[Plan]) -> Streams:
 
 
 def _returned(plans: Sequence[Plan]) -> list[FieldSpec]:
-    return [field for plan in plans for call in plan.calls for field in call.returns]
+    return [field for call in calls_of(plans) for field in call.returns]
 
 
 def read_base(section: Section, streams: Streams, below: Fields, start: int) -> Fields:

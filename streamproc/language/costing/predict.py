@@ -50,9 +50,10 @@ def predict(pipeline: Pipeline, plans: Sequence[Plan], rate: float = 1.0, costs:
     table = costs or shipped_costs()
     names = {plan.entrance: plan.calls[0].name if plan.calls else plan.stage for plan in plans}
     hops = _hops(plans)
+    first = {call.name: plan.stage for plan in reversed(plans) for call in plan.calls}
     stages = tuple(
-        _Stage(pipeline, plan, passed, table, rate).predict(
-            ", ".join(names[topic] for topic in plan.handoff.topics) if plan.handoff else "decisions"
+        _Stage(pipeline, plan, passed, table, rate, asks=first).predict(
+            ", ".join(dict.fromkeys(names[topic] for topic in plan.handoff.topics)) if plan.handoff else "decisions"
         )
         for plan, passed in zip(plans, hops, strict=True)
     )
@@ -72,25 +73,30 @@ def predict(pipeline: Pipeline, plans: Sequence[Plan], rate: float = 1.0, costs:
 
 
 def _hops(plans: Sequence[Plan]) -> list[int]:
-    """How many topics a row has been through when it comes to each stage: stages side by side take no more than one."""
+    """How many topics a row has been through when it comes to each stage: by the longest of branches side by side."""
     found, at = list[int](), {plans[0].entrance: 0}
     for plan in plans:
         found.append(at[plan.entrance] + len(plan.calls))
-        at |= dict.fromkeys(plan.handoff.topics if plan.handoff else (), found[-1] + 1)
+        for topic in plan.handoff.topics if plan.handoff else ():
+            at[topic] = max(at.get(topic, 0), found[-1] + 1)
     return found
 
 
 class _Stage:
-    """One stage; `hops`: of its rows until here; `rate`: events a key a day."""
+    """One stage; `hops`: of its rows until here; `rate`: events a key a day; `asks`: by call, the stage that has it."""
 
-    def __init__(self, pipeline: Pipeline, plan: Plan, hops: int, costs: Costs, rate: float) -> None:
+    def __init__(
+        self, pipeline: Pipeline, plan: Plan, hops: int, costs: Costs, rate: float, *, asks: Mapping[str, str]
+    ) -> None:
         self._pipeline, self._plan, self._hops, self._costs, self._rate = pipeline, plan, hops, costs, rate
+        self._asks = asks
         self._types: dict[str, DataType] = {spec.name: spec.type for spec in plan.stream.fields}
         for step in plan.steps:
             self._types |= {output.name: output.type for output in step.outputs}
 
     def predict(self, to: str) -> StagePrediction:
         work = tuple(self._work())
+        branch = None if self._plan.handoff is None else self._plan.handoff.branch
         return StagePrediction(
             stage=self._plan.stage,
             reads=self._plan.stream.topic,
@@ -98,7 +104,8 @@ class _Stage:
             also=tuple(stream.name for stream in self._plan.others),
             to=to,
             partition_by=self._plan.partition_by,
-            parallel=self._plan.handoff is not None and self._plan.handoff.part is not None,
+            parallel=branch is not None,
+            branch=0 if branch is None else branch.number,
             us=sum(part.us for part in work),
             us_alone=sum(part.us_alone for part in work),
             work=work,
@@ -115,6 +122,8 @@ class _Stage:
     def _work(self) -> Iterator[Work]:
         plan = self._plan
         for number, call in enumerate(plan.calls):
+            if self._asks[call.name] != plan.stage:
+                continue
             kind, detail = ("sql", "a query") if isinstance(call.asks, SqlQuery) else ("http", "a request")
             detail += " for each row" + (", but for those the cache answers" if call.cache_ms else "")
             yield self._part("call", call.name, detail, {f"call:{kind}": 1}, len(plan.calls) - number)

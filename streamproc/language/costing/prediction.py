@@ -41,9 +41,10 @@ class KeyState(msgspec.Struct, frozen=True):
 
 class StagePrediction(msgspec.Struct, frozen=True):
     """One stage. `reads`: its topic; `to`: what follows, stages' names or `decisions`. `parallel`: it stands beside
-    others.
+    others, in `branch`.
 
-    `calls`: services that are asked before it, in order.
+    `calls`: services that are asked before it, in order; what one takes that is asked before several stages is in the
+    sums of the first.
     `also`: streams that enter it, too, and only bring state forward; their events are not in the sums.
     """
 
@@ -58,6 +59,7 @@ class StagePrediction(msgspec.Struct, frozen=True):
     work: tuple[Work, ...]
     keys: tuple[KeyState, ...]
     parallel: bool = False
+    branch: int = 0
 
 
 class Prediction(msgspec.Struct, frozen=True):

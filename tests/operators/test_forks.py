@@ -1,0 +1,46 @@
+"""Rows that go several ways behind a call."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from operators.call import Fork
+from operators.forks import ForkWriter, Sent
+from operators.handoff import joined
+
+WAYS = ForkWriter(Fork((("p.shop", "shop"), ("p.user", "user"), ("p.id", "id")), "id"))
+
+
+@pytest.mark.parametrize(
+    ("shop", "user", "routes"),
+    [
+        ("s1", 17, ["s1", "17", "p1"]),
+        (None, None, ["p1", "p1", "p1"]),  # as a stage routes rows without a key
+        ("", -1, [" ", "-1", "p1"]),
+        ('a,"_route":"x', 9, ['a,"_route":"x', "9", "p1"]),
+    ],
+)
+def test_a_row_goes_each_way_by_its_own_key(shop: str | None, user: int | None, routes: list[str]) -> None:
+    row = {"id": "p1", "shop": shop, "user": user, "risk": 0.5, "_place": "2-17"}
+    record = json.dumps({**row, "_route": "c1"}, separators=(",", ":")).encode()
+    sent = WAYS.write(record)
+    assert [(one.topic, one.route) for one in sent] == [
+        (topic, route.encode()) for topic, route in zip(["p.shop", "p.user", "p.id"], routes, strict=True)
+    ]
+    assert [json.loads(one.record or b"") for one in sent] == [{**row, "_route": route} for route in routes]
+
+
+@pytest.mark.parametrize("record", [None, b"", b"[]", b"no JSON", b'{"id":"p1"}', b"\xff"])
+def test_what_no_stage_wrote_goes_each_way_as_it_is(record: bytes | None) -> None:
+    """Where each stage makes a dead letter of it."""
+    assert WAYS.write(record) == [Sent(topic, None, record) for topic in ("p.shop", "p.user", "p.id")]
+
+
+def test_an_answer_stands_before_what_names_the_row() -> None:
+    """Else the first branch, which passes on what stands before that, would lose it."""
+    record = b'{"id":"p1","_place":"2-17","_route":"s1"}'
+    assert joined(record, b'"risk":0.5') == b'{"id":"p1","risk":0.5,"_place":"2-17","_route":"s1"}'
+    text = b'{"id":"a,\\"_place\\":\\"x","_route":"s1"}'
+    assert joined(text, b'"risk":0.5') == b'{"id":"a,\\"_place\\":\\"x","risk":0.5,"_route":"s1"}'
