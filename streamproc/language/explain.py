@@ -70,7 +70,7 @@ def _told(statement: StatementSpec) -> str:
         Matches: "matches",
         Windows: "windows as they close",
         Pairs: "pairs",
-        Seen: "rows when their time has come",
+        Seen: "rows as steps tell them",
     }
     columns = ", ".join(name for name, _ in statement.columns)
     return f"{kinds.get(type(statement.source), 'rows')} ({columns})"

@@ -241,6 +241,11 @@ JOINS = {
         JOIN (SELECT card_id, level * 2 AS much FROM changes WHERE level > 1) AS c ON c.card_id = p.card""",
     "with itself": """SELECT a.payment_id, b.payment_id AS other FROM payments a JOIN payments b
         ON a.card_id = b.card_id AND a.event_time BETWEEN b.event_time - INTERVAL '90' SECOND AND b.event_time""",
+    "left": """SELECT p.payment_id, c.kind FROM payments p
+        LEFT JOIN changes c ON p.card_id = c.card_id AND c.level = p.items WHERE p.items < 9""",
+    "full": """SELECT p.payment_id, c.change_id, COALESCE(p.items, c.level) AS n
+        FROM payments p FULL OUTER JOIN changes c
+            ON c.card_id = p.card_id AND upper(c.kind) = p.cardholder_country AND c.change_time < p.event_time""",
     "as of": """SELECT p.payment_id, c.change_id, c.level + 1 AS level FROM payments AS p
         JOIN changes FOR SYSTEM_TIME AS OF p.event_time AS c ON p.card_id = c.card_id""",
     "as of, left": """SELECT p.payment_id, c.kind, c.level FROM payments AS p
