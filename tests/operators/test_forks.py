@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
+from operators.batch import Column
 from operators.call import Fork
 from operators.forks import ForkWriter, Sent
-from operators.handoff import joined
+from operators.handoff import HandoffEncoder, joined
+from operators.operator import INT64, STRING
+from operators.plan import PLACE, ROUTE, Branch, Handoff
 
 WAYS = ForkWriter(Fork((("p.shop", "shop"), ("p.user", "user"), ("p.id", "id")), "id"))
 
@@ -44,3 +48,18 @@ def test_an_answer_stands_before_what_names_the_row() -> None:
     assert joined(record, b'"risk":0.5') == b'{"id":"p1","risk":0.5,"_place":"2-17","_route":"s1"}'
     text = b'{"id":"a,\\"_place\\":\\"x","_route":"s1"}'
     assert joined(text, b'"risk":0.5') == b'{"id":"a,\\"_place\\":\\"x","risk":0.5,"_route":"s1"}'
+
+
+def test_what_a_stage_within_a_branch_adds_stands_before_it_too() -> None:
+    handoff = Handoff(
+        "t.next", "user", ("n",), branch=Branch("t", "user", 0), passed=("id", "user", PLACE, ROUTE), placed=True
+    )  # fmt: skip
+    encoder = HandoffEncoder(handoff, digests=False, passes=True, named="id", event_time="at")
+    texts = {"user": "u1", PLACE: "3-17"}
+    fields = {name: Column(STRING, np.array([text], np.object_)) for name, text in texts.items()}
+    none = np.zeros(1, np.int64)
+    handed = encoder.encode(
+        ["p1"], fields, {"n": Column(INT64, np.array([7]))}, fresh=none, digests=none, arrived=none,
+        values=[b'{"id":"p1","user":"u1","_place":"3-17","_route":"s1"}'],
+    )  # fmt: skip
+    assert handed.texts == [b'{"id":"p1","user":"u1","n":7,"_place":"3-17","_route":"u1"}']
