@@ -10,7 +10,7 @@ The least values of the newest bucket stand in the key's row (`bucket_field`); N
 
 from __future__ import annotations
 
-__all__ = ["forget", "new_buckets", "new_extremes"]
+__all__ = ["new_buckets", "new_extremes"]
 
 import numpy as np
 import numpy.typing as npt
@@ -30,18 +30,25 @@ def new_buckets(frame: Frame, row: I64, known: Mask) -> Mask:
     return out
 
 
-def new_extremes(frame: Frame, row: I64, fresh: Mask) -> Mask:
-    """Rows below all earlier ones of their bucket; the bucket's least values in `row` are brought up to date."""
+def new_extremes(frame: Frame, row: I64, fresh: Mask, behind: Mask | None = None) -> Mask:
+    """Rows below all earlier ones of their bucket; the bucket's least values in `row` are brought up to date.
+
+    `behind`: late rows, after which the least values are not known any more; None: there are none.
+    """
     layout = frame.layout
     out = np.zeros(frame.size, np.bool_)
-    begins = fresh.copy()
+    late = np.zeros(frame.size, np.bool_) if behind is None else behind
+    begins = fresh | late
+    begins[1:] |= late[:-1]
     begins[frame.first] = True
+    unknown = (fresh | late)[frame.first]
     at = np.arange(frame.size)
     rank = at - np.maximum.accumulate(np.where(begins, at, 0))
     for i, values in enumerate(frame.extremes):
         field = layout.bucket_field + i
-        seed = np.where(fresh[frame.first], NOTHING, row[:, field])
-        least = values.copy()
+        seed = np.where(unknown, NOTHING, row[:, field])
+        mine = np.where(late, NOTHING, values)
+        least = mine.copy()
         least[frame.first] = np.minimum(least[frame.first], seed)
         step = 1
         while step <= int(rank.max()):
@@ -51,11 +58,6 @@ def new_extremes(frame: Frame, row: I64, fresh: Mask) -> Mask:
         before[1:] = least[:-1]
         before[begins] = NOTHING
         before[frame.first] = seed
-        out |= values < before
+        out |= mine < before
         row[:, field] = least[frame.last]
     return out
-
-
-def forget(layout: Layout, row: I64) -> None:
-    """The least values of the newest bucket are not known any more."""
-    row[:, layout.bucket_field :] = NOTHING

@@ -40,6 +40,20 @@ class Disorder:
         self.finder = Finder(chunk.table, frame.unique, rings, np.array([self.column]))
         self.newest = self.finder.find(frame.group, self.value[None], self.known[None])[0]
 
+    def new(self) -> npt.NDArray[np.bool_]:
+        """Rows in order whose hash is new to their bucket. Of such rows only a new one counts from now on, as in
+        `Links.new`.
+        """
+        chunk, frame = self.chunk, self.frame
+        again = (self.newest >= 0) & (chunk.view.read(np.maximum(self.newest, 0)) == frame.clock)
+        rows = np.flatnonzero(self.counted)
+        ordered = rows[np.lexsort((rows, frame.clock[rows], self.value[rows], frame.group[rows]))]
+        key = np.stack((frame.group, self.value, frame.clock))[:, ordered]
+        again[ordered[1:]] |= (key[:, 1:] == key[:, :-1]).all(axis=0)
+        self.counted = self.counted & (chunk.behind | ~again)
+        fresh: npt.NDArray[np.bool_] = self.counted & ~chunk.behind
+        return fresh
+
     def _window(self, lookup: Lookup) -> tuple[I64, I64, npt.NDArray[np.bool_]]:
         """Static low and high of each row; which pairs lie in the window and count."""
         chunk = self.chunk

@@ -12,6 +12,9 @@ that `Layout` describes. Then the chunk is merged into the rings (merge.py), and
 A row between base and floor is the key's base from then on. One behind the base is dropped: its own `previous` is
 not known, but those of later rows know it, for it is shifted into what the entries carry.
 
+With a precision, rows in order among them may have no entry of their own (buckets.py): they count for later rows of
+the chunk like all others, and are merged into the newest entry that their bucket had.
+
 In rare cases a key takes one row at a time (`careful`): where `max_entries` cuts into the chunk, and where a late
 row has no visible row before it to read `previous` from although there are rows below the floor.
 """
@@ -27,6 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from operators.windows import extremes
+from operators.windows.buckets import new_extremes
 from operators.windows.disorder import Disorder
 from operators.windows.edges import View, search
 from operators.windows.frame import I64, Frame
@@ -149,11 +153,26 @@ class Chunk:
         clock: I64 = self.layout.clock(self.newest) - self.layout.ttl
         return clock if self.layout.ttl else np.full(self.frame.size, NEVER)
 
+    def _kept(self) -> Mask:
+        """Rows that get an entry, by buckets.py; those of the others' buckets have one that says as much."""
+        frame, first = self.frame, self.frame.first
+        known = self.heads[:, self.ring.STOP] > 0
+        before = np.empty_like(self.newest)
+        before[1:] = self.newest[:-1]
+        before[first] = self.row[:, self.layout.NEWEST]
+        fresh = ~self.behind & (frame.clock != self.layout.clock(before))
+        fresh[first] |= ~known
+        kept: Mask = self.behind | fresh | new_extremes(frame, self.row, fresh, self.behind)
+        for disorder in self.disorders:
+            kept |= disorder.new()
+        return kept
+
     # ---- what the rows get
 
     def prepare(self) -> None:
         """What a merge needs; `decide` does it too."""
         self.disorders = [Disorder(self, i) for i in range(len(self.layout.hashes))]
+        self.kept = self._kept() if self.layout.precision else np.ones(self.frame.size, np.bool_)
         if self.layout.previous:
             single = (self.frame.count == 1)[self.frame.group]
             anchor = np.where(single & self.behind, self.base, self.start)

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from operators.windows import extremes
-from operators.windows.buckets import forget
 from operators.windows.edges import View, search
 from operators.windows.frame import NOTHING
 from operators.windows.layout import I64
@@ -38,7 +37,7 @@ def merge(table: KeyedTable, chunk: Chunk) -> None:
         highest = np.full(len(frame.unique), np.iinfo(np.int64).min)
         np.maximum.at(highest, group[lost], frame.clock[lost])
         set_dropped(layout, row, highest)
-    weave = Weave(chunk, np.flatnonzero(~chunk.lost))
+    weave = Weave(chunk, np.flatnonzero(chunk.kept & ~chunk.lost))
     entries = weave.entries()
     weave.totals(entries)
     if layout.carried:
@@ -51,7 +50,6 @@ def merge(table: KeyedTable, chunk: Chunk) -> None:
     ring.changed_from(frame.unique, weave.at)
     ring.entries[weave.new_index] = entries
     row[:, layout.NEWEST] = newest
-    forget(layout, row)
     _edges(chunk, weave, newest)
     for disorder in chunk.disorders:
         disorder.counters(weave)
@@ -63,6 +61,7 @@ class Weave:
     """Old entries and new rows of all keys, interleaved: `total` merged entries, by key and position.
 
     `old` (old entries): number of each in the merged list; `new`: that of row `rows[i]`. `key` (merged): key number.
+    `thin`: rows without an entry of their own; what they add up to goes to entry `hosts[i]` of the merged ones.
     """
 
     def __init__(self, chunk: Chunk, rows: I64) -> None:
@@ -77,6 +76,8 @@ class Weave:
         first = stop.copy()
         touched = np.arange(frame.size) if self.layout.carried else rows
         np.minimum.at(first, frame.group[touched], chunk.place[touched])
+        self.thin, host = _thin(chunk)
+        np.minimum.at(first, frame.group[self.thin[host < 0]], stop[frame.group[self.thin[host < 0]]] - 1)
         kept = stop - first
         self.begin = np.cumsum(kept) - kept  # of each key among the old entries
         self.old_key = np.repeat(np.arange(keys), kept)
@@ -94,6 +95,11 @@ class Weave:
         self.position = np.arange(self.total) + (first - self.first)[self.key]
         self.new_index = off[self.key] + (self.position & mask[self.key])
         self.at, self.length = first, length
+        number = np.zeros(frame.size, np.int64)
+        number[rows] = self.new
+        self.hosts = number[host]
+        outside = host < 0
+        self.hosts[outside] = self.old[(self.begin + kept - 1)[frame.group[self.thin[outside]]]]
 
     def entries(self) -> I64:
         """The merged entries; what is derived of the new ones is not filled yet."""
@@ -118,6 +124,7 @@ class Weave:
         values = np.empty((len(layout.prefixes), self.total), np.int64)
         values[:, self.old] = after - old
         values[:, self.new] = self.frame.values[:, self.rows]
+        np.add.at(values.T, self.hosts, self.frame.values[:, self.thin].T)
         some = np.flatnonzero(self.length)
         number = np.cumsum(self.length > 0) - 1
         exclusive, through = running(layout, values, before[:, some], self.first[some], number[self.key])
@@ -193,6 +200,17 @@ class Weave:
                 bit += 1
         if layout.flagged:
             entries[:, layout.flags_column] = flags
+
+
+def _thin(chunk: Chunk) -> tuple[I64, I64]:
+    """Rows without an entry of their own, and of each the row before it that has the newest entry of their bucket; -1:
+    that is the last one in the ring.
+    """
+    frame, at = chunk.frame, np.arange(chunk.frame.size)
+    thin = np.flatnonzero(~chunk.kept & ~chunk.lost)
+    newest = chunk.kept & (frame.clock == chunk.layout.clock(chunk.newest))
+    host = np.maximum.accumulate(np.where(newest, at, -1))[thin]
+    return thin, np.where(host >= frame.first[frame.group[thin]], host, -1)
 
 
 def _last_rows(group: I64, first: I64, order: I64, depth: int) -> tuple[I64, I64]:

@@ -3,7 +3,7 @@
     keys -> slots; rows sorted by slot (stable), a matrix of inputs
       a few rows, all in order      -> few.py
       keys whose rows are in order  -> forward.py
-      keys with a late row          -> late.py; with a precision the late rows only
+      keys with a late row          -> late.py; with a precision the late rows only, where these are few
     result matrix, back in row order -> columns (results.py)
 
 A silent replay takes the same way without results: the state comes out the same, bit by bit.
@@ -27,7 +27,7 @@ from operators.schema import DataType, Kind
 from operators.windows.few import FEW, few
 from operators.windows.forward import forward, replay_forward
 from operators.windows.frame import I64, Frame, load
-from operators.windows.late import late, replay_late, running_max
+from operators.windows.late import CHUNK, late, replay_late, running_max
 from operators.windows.layout import Layout, layouts
 from operators.windows.lives import lives
 from operators.windows.results import columns
@@ -35,6 +35,7 @@ from operators.windows.room import NEVER
 from operators.windows.spec import Aggregate, WindowSpec, check, output_type
 from state.table import KeyedTable, TableSpec
 
+_TURNS, _TURNS_A_CHUNK = 2, 10  # what the rows of one key cost as late ones, in turns: more for each full chunk
 _NEVER_NULL = (Aggregate.COUNT, Aggregate.DISTINCT, Aggregate.FIRST_SEEN)
 
 
@@ -177,7 +178,7 @@ def _turns(table: KeyedTable, frame: Frame, stream: I64 | None) -> Iterator[tupl
     """Touch the keys, expired ones begin anew; then which rows come next (None: all), and whether they are late ones.
 
     Keys with a late row take the way of late rows as a whole. With a precision only the late rows do, in turns with
-    those in order between them: which rows get an entry must not depend on where a batch was cut (buckets.py).
+    those in order between them, unless that were too many turns. Either way gives the same entries (buckets.py).
     """
     assert table.ring is not None
     table.touch(frame.unique)
@@ -189,10 +190,20 @@ def _turns(table: KeyedTable, frame: Frame, stream: I64 | None) -> Iterator[tupl
         yield False, None
         return
     of_late_keys = disorder[frame.group].astype(np.int8)
-    turn = _turn_of(frame, _newest(table, frame.unique)) if frame.layout.precision else of_late_keys
+    turn = _with_turns(table, frame) if frame.layout.precision else of_late_keys
     by_turn = np.argsort(turn, kind="stable")
     for mine in np.split(by_turn, np.diff(turn[by_turn]).nonzero()[0] + 1):
         yield bool(turn[mine[0]] & 1), mine
+
+
+def _with_turns(table: KeyedTable, frame: Frame) -> I64:
+    """Of each row its turn: `_turn_of`, or 1 for all rows of keys that are sooner done with as late ones (late.py)."""
+    turn, ring = _turn_of(frame, _newest(table, frame.unique)), table.ring
+    assert ring is not None
+    kept = ring.heads[frame.unique, ring.STOP] - ring.heads[frame.unique, ring.START]
+    fits = kept + frame.count <= frame.layout.spec.max_entries  # late.py counts all rows as entries
+    whole = fits & (turn[frame.last] > _TURNS + _TURNS_A_CHUNK * frame.count / CHUNK)
+    return np.where(whole[frame.group], 1, turn)
 
 
 def _turn_of(frame: Frame, newest: I64) -> I64:

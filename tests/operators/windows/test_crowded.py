@@ -10,7 +10,7 @@ import pytest
 from operators.batch import Batch, Column, TaskRows
 from operators.windows import late as late_module
 from operators.windows.operator import WindowOperator
-from operators.windows.spec import WindowSpec
+from operators.windows.spec import Aggregate, WindowSpec
 from tests.operators.windows.harness import DECIMAL, STRING, Context, Row, feature, random_rows, run, same, spec_of
 from tests.operators.windows.test_replay import Twin
 from tests.operators.windows.test_windows import OF
@@ -58,6 +58,34 @@ def test_a_replay_cut_otherwise_goes_on_alike() -> None:
             twin.replay(ROWS[start : min(120, start + cut)])
     want = processed.process(ROWS[120:])
     assert all(twin.process(ROWS[120:]) == want for twin in replayed.values())
+
+
+@pytest.mark.parametrize(
+    "aggregates",
+    [[Aggregate.COUNT, Aggregate.SUM], [Aggregate.STDDEV], [Aggregate.MIN, Aggregate.MAX], [Aggregate.DISTINCT], [*OF]],
+    ids=["totals", "squares", "extremes", "distinct", "all"],
+)
+def test_rows_in_order_beside_late_ones_share_entries_whatever_the_cuts(
+    aggregates: list[Aggregate], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jitter: every few rows one is late, by less than a step or more. No row falls below what is kept, so that the
+    whole state is alike.
+    """
+    rows = random_rows(1, 150, keys=2, late=0.3, step=1, back=12)
+    kinds = [feature(a, OF[a][0], 10_000, precision_ms=STEP) for a in aggregates]
+    wanted = spec_of(*kinds, late_ms=10_000, max_entries=1 << 17)
+    want = Twin(wanted)
+    for row in rows:
+        want.process([row])
+    for cut, chunk in ((4, 192), (70, 192), (150, 9)):
+        monkeypatch.setattr(late_module, "CHUNK", chunk)
+        twin = Twin(wanted)
+        for start in range(0, len(rows), cut):
+            twin.process(rows[start : start + cut])
+        assert twin.digests == want.digests, f"cut {cut}, {chunk} at once"
+    (table,) = (want.state.table(spec.name) for spec in want.operator.tables)
+    assert table.ring is not None
+    assert 50 < table.ring.heads[:, table.ring.STOP].sum() < 150, "late rows, and some in order"
 
 
 def test_more_rows_in_a_window_than_places() -> None:
