@@ -27,10 +27,9 @@ Floats = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
 TABLED_BYTES_MAX = 64 << 20
 """Of all tables of patterns; further leaves are computed for each row."""
-_BLOCK = 1 << 16  # leaves x rows that are worked on at once: they stay in the cache
-# Of them leaves at most. It is fixed, so that the order of additions, and with it the last bit of a share, does not
-# depend on which rows are asked for together.
-_LEAVES = 1024
+# Leaves x rows that are worked on at once: they stay in the cache. Both are fixed, so that the order of additions, and
+# with it the last bit of a share, does not depend on which rows are asked for together.
+_LEAVES, _ROWS = 256, 256
 
 
 class _Group(NamedTuple):
@@ -76,9 +75,7 @@ class TreeShares:
 
     def of(self, matrix: Singles) -> Floats:
         """(rows, features): what each feature adds to, or takes from, `base`; to the bit the same for a row alone."""
-        most = min(_LEAVES, max((len(group.feature) for group in self._groups), default=1))
-        step = _BLOCK // most
-        parts = [self._some(matrix[start : start + step]) for start in range(0, len(matrix), step)]
+        parts = [self._some(matrix[start : start + _ROWS]) for start in range(0, len(matrix), _ROWS)]
         return np.concatenate(parts) if parts else np.zeros(matrix.shape)
 
     def _some(self, matrix: Singles) -> Floats:
