@@ -14,7 +14,8 @@ import msgspec
 
 from operators.call import Fork
 from operators.encode import json_encoder
-from operators.handoff import rerouted, route_of
+from operators.handoff import is_routed, rerouted, route_of
+from operators.plan import ROUTE
 
 
 class Sent(NamedTuple):
@@ -30,7 +31,7 @@ class ForkWriter:
 
     def __init__(self, fork: Fork) -> None:
         self._fork = fork
-        columns = [fork.id, *dict.fromkeys(column for _, column in fork.ways if column != fork.id)]
+        columns = dict.fromkeys([fork.id, ROUTE, *(column for _, column in fork.ways)])
         self._at = {column: number for number, column in enumerate(columns)}
         named = {f"c{number}": column for column, number in self._at.items()}
         self._row = msgspec.json.Decoder(msgspec.defstruct("Row", [(name, Any) for name in named], rename=named))
@@ -40,9 +41,10 @@ class ForkWriter:
         try:
             values = msgspec.structs.astuple(self._row.decode(record or b""))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            values = None, None
+        if record is None or values[0] is None or not is_routed(record, values[1]):
             return [Sent(topic, None, record) for topic, _ in self._fork.ways]
-        assert record is not None
-        routes = [route_of(values[self._at[column]], values[0]) for _, column in self._fork.ways]
+        routes = [route_of(values[self._at[column]], str(values[0])) for _, column in self._fork.ways]
         return [
             Sent(topic, route.encode(), rerouted(record, json_encoder.encode(route)))
             for (topic, _), route in zip(self._fork.ways, routes, strict=True)

@@ -18,7 +18,17 @@ behind that.
 
 from __future__ import annotations
 
-__all__ = ["HandedOn", "HandoffEncoder", "RowPart", "joined", "read_part", "rerouted", "route_of", "united"]
+__all__ = [
+    "HandedOn",
+    "HandoffEncoder",
+    "RowPart",
+    "is_routed",
+    "joined",
+    "read_part",
+    "rerouted",
+    "route_of",
+    "united",
+]
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -209,6 +219,15 @@ def joined(record: bytes, members: bytes) -> bytes:
     if not name:
         head, name, tail = record.rpartition(_LAST)
     return b"%b,%b%b%b" % (head, members, name, tail) if name else b"%b,%b}" % (record[:-1], members)
+
+
+def is_routed(record: bytes, route: Any) -> bool:
+    """Whether a stage may have handed a record on: its `route` is a text, and stands where `rerouted` looks for it.
+
+    >>> is_routed(b'{"id":"p1","_route":"t17"}', "t17"), is_routed(b'{"_route":"t17","id":"p1"}', "t17")
+    (True, False)
+    """
+    return isinstance(route, str) and record.endswith(b"%b%b}" % (_LAST, json_encoder.encode(route)))
 
 
 def rerouted(record: bytes, route: bytes) -> bytes:

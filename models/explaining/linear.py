@@ -35,9 +35,10 @@ class LinearShares(NamedTuple):
         return np.asarray(np.clip((whole - self.offset) * self.scale, self.low, self.high) * self.weights)
 
     def sums(self, matrix: npt.NDArray[np.float32]) -> Floats:
-        """The raw score of each row, by one product."""
+        """The raw score of each row, to the bit whatever rows are beside it: `@` gives no such promise."""
         whole = np.where(np.isnan(matrix), self.means, matrix.astype(np.float64))
-        return np.clip((whole - self.offset) * self.scale, self.low, self.high) @ self.weights + self.base
+        scaled = np.clip((whole - self.offset) * self.scale, self.low, self.high)
+        return np.asarray(np.einsum("rf,f->r", scaled, self.weights) + self.base)
 
 
 def read_linear(nodes: Sequence[OnnxNode], constants: Mapping[str, Tensor], width: int) -> LinearShares:

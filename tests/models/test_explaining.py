@@ -19,6 +19,7 @@ import lightgbm
 import xgboost
 
 from models.explaining.explainer import Explainer
+from models.explaining.linear import LinearShares
 from models.training.boosting import BoostedTrees
 from models.training.export import Node, trees_model
 from models.training.learners import Options
@@ -123,6 +124,13 @@ def test_a_linear_models_shares_are_its_terms() -> None:
         assert shares == pytest.approx(terms, rel=1e-4, abs=1e-6)
     assert found.base == pytest.approx(0.5 * said["intercept"] + 0.1, abs=1e-6)
     assert found.additive.all()
+
+
+def test_a_linear_models_score_is_the_same_to_the_bit_whatever_rows_are_beside_it() -> None:
+    chance = np.random.default_rng(0)
+    model = LinearShares(chance.normal(size=20), 0.5, np.zeros(20), np.zeros(20), np.ones(20), -9.0, 9.0)
+    matrix = chance.normal(size=(200, 20)).astype(np.float32)
+    assert model.sums(matrix).tolist() == [model.sums(row[None]).item() for row in matrix]
 
 
 def test_a_score_of_another_model_does_not_fit() -> None:

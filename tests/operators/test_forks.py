@@ -36,10 +36,23 @@ def test_a_row_goes_each_way_by_its_own_key(shop: str | None, user: int | None, 
     assert [json.loads(one.record or b"") for one in sent] == [{**row, "_route": route} for route in routes]
 
 
-@pytest.mark.parametrize("record", [None, b"", b"[]", b"no JSON", b'{"id":"p1"}', b"\xff"])
+@pytest.mark.parametrize(
+    "record",
+    [
+        None, b"", b"[]", b"no JSON", b'{"id":"p1"}', b"\xff", b'{"id":null,"shop":null,"user":1,"_route":"c"}',
+        b'{"id":"p1","shop":"s","user":1}', b'{"_route":"c","id":"p1","shop":"s","user":1}',
+        b'{"id":"p1","_route":"c","shop":"s","user":1,"more":{"a":1,"_route":"c"}}',
+        b'{"id":"p1","shop":"s","user":1,"_route":7}',
+    ],
+)  # fmt: skip
 def test_what_no_stage_wrote_goes_each_way_as_it_is(record: bytes | None) -> None:
     """Where each stage makes a dead letter of it."""
     assert WAYS.write(record) == [Sent(topic, None, record) for topic in ("p.shop", "p.user", "p.id")]
+
+
+def test_a_row_without_a_key_goes_by_its_id_which_may_be_a_number() -> None:
+    record = b'{"id":17,"shop":null,"user":null,"_place":"1-4","_route":"c"}'
+    assert [sent.route for sent in WAYS.write(record)] == [b"17", b"17", b"17"]
 
 
 def test_an_answer_stands_before_what_names_the_row() -> None:
