@@ -147,7 +147,7 @@ def typed(name: str, kind: DataType, raw: RawColumn, required: bool, file: Place
     Raises:
         ConfigError: a value is not of its type, or NULL where that is refused; names the row, never the value.
     """
-    values = [_value(value, kind.kind) if value is not None else None for value in raw.values]
+    values = [_value(value, kind.kind, raw.text) if value is not None else None for value in raw.values]
     if required and None in values:
         raise ConfigError(f"row {values.index(None) + 1}: {name} is NULL, but declared NOT NULL", file)
     wanted = _TAKEN[kind.kind]
@@ -162,13 +162,13 @@ def typed(name: str, kind: DataType, raw: RawColumn, required: bool, file: Place
     return column
 
 
-def _value(value: Any, kind: Kind) -> Any:
-    """What JSON would hold for it; a text that does not fit stays one."""
+def _value(value: Any, kind: Kind, cell: bool) -> Any:
+    """What JSON would hold for it; a text that does not fit stays one, but a blank cell is NULL."""
     if kind is Kind.STRING:
-        return _as_text(value) if value != "" else None
+        return _as_text(value)
     if isinstance(value, str):
         text = value.strip()
-        if not text:
+        if cell and not text:
             return None
         if kind is Kind.TIMESTAMP:
             moment = int(text) if _INTEGER(text) else _moment(text)
