@@ -17,7 +17,7 @@ from operators.batch import Column
 from operators.schema import DataType, Kind
 from state.errors import ConfigError, Place
 from streamproc.sql import CreateTable, Table
-from streamproc.sql.tables import RawColumn, inferred, raw_of, typed, with_event_time
+from streamproc.sql.tables import RawColumn, days_of, inferred, raw_of, typed, with_event_time
 
 _CELL_MAX = 8 << 20
 Columns = dict[str, RawColumn | Column]
@@ -49,12 +49,17 @@ def _table(name: str, paths: Sequence[Path], declared: CreateTable | None) -> Ta
         joined = _joined([part.get(one, RawColumn([None] * size)) for size, part in parts], one, file)
         if declared is None:
             columns[one] = joined if isinstance(joined, Column) else inferred(joined)
-        elif isinstance(joined, Column) and joined.type == declared.types[one] and one not in declared.required:
-            columns[one] = joined
         else:
-            raw = raw_of(joined) if isinstance(joined, Column) else joined
-            columns[one] = typed(one, declared.types[one], raw, one in declared.required, file)
+            columns[one] = _as_declared(one, joined, declared, file)
     return with_event_time(name, rows, columns, None if declared is None else declared.event_time)
+
+
+def _as_declared(name: str, found: RawColumn | Column, declared: CreateTable, file: Place) -> Column:
+    kind, required = declared.types[name], name in declared.required
+    if isinstance(found, RawColumn) or found.type != kind or required:
+        raw = found if isinstance(found, RawColumn) else raw_of(found)
+        found = typed(name, kind, raw, required, file)
+    return days_of(found) if name in declared.days else found
 
 
 def _joined(parts: Sequence[RawColumn | Column], name: str, file: Place) -> RawColumn | Column:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["EVENT_TIME", "RawColumn", "Table", "inferred", "raw_of", "typed", "with_event_time"]
+__all__ = ["EVENT_TIME", "RawColumn", "Table", "days_of", "inferred", "raw_of", "typed", "with_event_time"]
 
 import re
 from collections.abc import Mapping, Sequence
@@ -160,6 +160,11 @@ def typed(name: str, kind: DataType, raw: RawColumn, required: bool, file: Place
     if faults.rows:
         raise ConfigError(f"row {min(faults.rows) + 1}: {name} is no {kind}", file, "CREATE TABLE declares its type")
     return column
+
+
+def days_of(column: Column) -> Column:
+    """Times as the starts of their days, in UTC."""
+    return Column(column.type, column.values - column.values % _DAY_MS, column.valid)
 
 
 def _value(value: Any, kind: Kind, cell: bool) -> Any:

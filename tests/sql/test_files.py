@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from tests.sql.support import Row, agree, ours, refusal, theirs, write
+
+
+def parquet(path: Path) -> Path:
+    """The CSV as a Parquet file."""
+    made = path.with_suffix(".parquet")
+    duckdb.sql(f"COPY (FROM read_csv('{path}', types = {{'paid': 'TIMESTAMP'}})) TO '{made}' (FORMAT parquet)")
+    return made
+
 
 EMPTY: list[Row] = [{"id": 1, "c": ""}, {"id": 2, "c": "x"}, {"id": 3, "c": None}]
 
@@ -27,3 +36,31 @@ def test_an_empty_text_is_not_null(suffix: str, tmp_path: Path) -> None:
     found = ours("CREATE TABLE t (id INT, c STRING NOT NULL); SELECT c FROM t", files)
     assert [row["c"] for row in found] == ["", "x"]
     assert "row 1: c is no int64" in refusal("CREATE TABLE t (id INT, c INT); SELECT c FROM t", files)
+
+
+DAYS = """id,paid
+1,2026-05-01T10:00:00Z
+2,2026-05-01T23:59:59.999Z
+3,1969-12-31T23:00:00Z
+4,
+"""
+
+
+@pytest.mark.parametrize(
+    ("declared", "query"),
+    [
+        ("", "SELECT CAST(paid AS DATE) AS d, COUNT(*) AS n FROM t GROUP BY CAST(paid AS DATE)"),
+        ("", "SELECT id FROM t WHERE CAST(paid AS DATE) = DATE '2026-05-01'"),
+        ("CREATE TABLE t (id INT, paid DATE);", "SELECT paid AS d FROM t"),
+        ("CREATE TABLE t (paid DATE, id INT);", "SELECT paid AS d, COUNT(id) AS n FROM t GROUP BY paid"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_date_is_a_day(declared: str, query: str, suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(DAYS)
+    files = {"t": path if suffix == "csv" else parquet(path)}
+    found = ours(declared + query, files)
+    if declared:
+        query = query.replace("FROM t", "FROM (SELECT id, CAST(paid AS DATE) AS paid FROM t)")
+    agree(found, theirs(query, files))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["converted", "like", "target_type"]
+__all__ = ["cast", "converted", "like"]
 
 from decimal import Decimal
 from typing import Final
@@ -44,7 +44,16 @@ _TYPES: Final = {
 }
 
 
-def target_type(node: exp.DataType) -> DataType:
+def cast(piece: Typed, node: exp.DataType, try_: bool) -> Typed:
+    """CAST(piece AS node); a DATE is the start of its day."""
+    target = _target(node)
+    made = converted(piece, target, try_)
+    if node.this == exp.DType.DATE:
+        return call("truncate", made, to=target, options=("day",), bound=made.bound)
+    return made
+
+
+def _target(node: exp.DataType) -> DataType:
     """The type that a CAST names; decimal(2) is our decimal with two decimals, DECIMAL(18, 2) the same in SQL's way."""
     if node.this == exp.DType.DECIMAL:
         sizes = [int(one.name[:20]) for one in node.expressions if one.name.isdecimal()]
@@ -59,7 +68,7 @@ def target_type(node: exp.DataType) -> DataType:
 
 
 def converted(piece: Typed, target: DataType, try_: bool) -> Typed:
-    """CAST(piece AS target). A text literal is converted at once."""
+    """The piece as a `target`. A text literal is converted at once."""
     if piece.untyped:
         return constant(None, target)
     if piece.type == target:
