@@ -104,6 +104,7 @@ FACTORIES: Final[dict[str, Factory]] = {
     "abs_checked": _checked(arithmetic.absolute_checked),
     "limited": lambda call, _: arithmetic.limited(_option(call), _option(call, 1)),
     "divide": _plain(arithmetic.divide, 2),
+    "divide_scaled": lambda call, _: strict(arithmetic.divide_scaled(_option(call), _option(call, 1)), 2),
     "remainder": _fixed(arithmetic.remainder),
     "remainder_float": _plain(np.fmod, 2),
     "abs": _plain(np.abs),

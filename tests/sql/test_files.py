@@ -64,3 +64,11 @@ def test_a_date_is_a_day(declared: str, query: str, suffix: str, tmp_path: Path)
     if declared:
         query = query.replace("FROM t", "FROM (SELECT id, CAST(paid AS DATE) AS paid FROM t)")
     agree(found, theirs(query, files))
+
+
+def test_sums_of_decimals_are_divided_exactly(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("a,n\n0.10,400\n0.20,400\n0.30,400\n")
+    declared = "CREATE TABLE t (a DECIMAL(10, 2), n BIGINT);"
+    found = ours(f"{declared} SELECT SUM(a) / COUNT(*) AS x, SUM(a) * 100 / SUM(n) AS y FROM t", {"t": path})
+    assert found == [{"x": 0.2, "y": 0.05}]

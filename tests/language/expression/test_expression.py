@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -241,6 +242,21 @@ def test_an_overflow_of_one_row_is_not_hidden_by_its_neighbours() -> None:
         ours(["ki + 1"], rows)
     assert str(INT_MAX) not in str(caught.value)
     assert ours(["CASE WHEN ki < 5 THEN ki + 1 END"], rows) == [[2, None]]
+
+
+@given(m=st.integers(1 - 2**53, 2**53 - 1), i=st.integers(-(2**63), 2**63 - 1).filter(bool), ki=st.integers(1, 10**6))
+def test_decimals_are_divided_exactly_and_rounded_once(m: int, i: int, ki: int) -> None:
+    """By Python's fractions; int64 columns have no bound, so most values but not all would go through floats."""
+    found = {
+        "m / i": Fraction(m, 100 * i),
+        "m / ki": Fraction(m, 100 * ki),
+        "i / km": Fraction(100 * i, 7),
+        "m / CAST(km AS decimal(6))": Fraction(m, 7),
+        "m / 400": Fraction(m, 40_000),
+    }
+    for text, exact in found.items():
+        assert one(text, m=m, i=i, ki=ki, km=7) == float(exact), text
+    assert one("m / i", m=m, i=0) is None
 
 
 def test_what_is_not_a_number_is_null() -> None:
