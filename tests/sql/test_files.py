@@ -72,3 +72,10 @@ def test_sums_of_decimals_are_divided_exactly(tmp_path: Path) -> None:
     declared = "CREATE TABLE t (a DECIMAL(10, 2), n BIGINT);"
     found = ours(f"{declared} SELECT SUM(a) / COUNT(*) AS x, SUM(a) * 100 / SUM(n) AS y FROM t", {"t": path})
     assert found == [{"x": 0.2, "y": 0.05}]
+
+
+def test_names_of_columns_may_need_escapes(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text('"q""q","b\\c","n\nl",plain\n1,2,3,4\n')
+    for query in ("SELECT * FROM t", 'SELECT "q""q" + 1 AS "x""\\y", plain AS "\t" FROM t'):
+        agree(ours(query, {"t": path}), theirs(query, {"t": path}))
