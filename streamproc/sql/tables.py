@@ -82,7 +82,7 @@ def raw_of(column: Column) -> RawColumn:
     """A column's values as JSON has them; decimals by their digits, times in ms."""
     values: list[Any] = column.values.tolist()
     if column.type.kind is Kind.DECIMAL:
-        values = [str(Decimal(value).scaleb(-column.type.scale)) for value in values]
+        values = [f"{Decimal(value).scaleb(-column.type.scale):f}" for value in values]
     if column.valid is not None:
         values = [value if valid else None for value, valid in zip(values, column.valid.tolist(), strict=True)]
     return RawColumn(values)
@@ -92,9 +92,12 @@ def _of_texts(texts: list[str], numbers: bool) -> tuple[Kind, list[Any]]:
     """The type of texts, and their values. `numbers`: may they be numbers and bools?"""
     if not texts:
         return Kind.STRING, texts
-    if numbers and all(map(_INTEGER, texts)) and all(int(text) in _INT64 for text in texts):
-        return Kind.INT64, list(map(int, texts))
     if numbers and all(map(_is_number, texts)):
+        whole = [int(text) for text in texts if _INTEGER(text)]
+        if not all(number in _INT64 for number in whole):
+            return Kind.STRING, texts
+        if len(whole) == len(texts):
+            return Kind.INT64, whole
         return Kind.FLOAT64, list(map(float, texts))
     if numbers and all(text.lower() in _BOOLS for text in texts):
         return Kind.BOOL, [_BOOLS[text.lower()] for text in texts]
@@ -132,7 +135,8 @@ def _of_json(values: list[Any]) -> tuple[Kind, list[Any]]:
         return Kind.BOOL, values
     if kinds == {int} and all(value in _INT64 for value in values):
         return Kind.INT64, values
-    if kinds <= {int, float} and all(abs(value) < _FLOAT_MAX for value in values):
+    fits = all(abs(value) < _FLOAT_MAX if type(value) is float else value in _INT64 for value in values)
+    if kinds <= {int, float} and fits:
         return Kind.FLOAT64, list(map(float, values))
     return Kind.STRING, list(map(_as_text, values))
 

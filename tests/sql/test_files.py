@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from streamproc.cli.sql_files import load_tables
+from streamproc.sql import CreateTable, parse_file
 from tests.sql.support import Row, agree, ours, refusal, theirs, write
 
 
@@ -79,3 +85,47 @@ def test_names_of_columns_may_need_escapes(tmp_path: Path) -> None:
     path.write_text('"q""q","b\\c","n\nl",plain\n1,2,3,4\n')
     for query in ("SELECT * FROM t", 'SELECT "q""q" + 1 AS "x""\\y", plain AS "\t" FROM t'):
         agree(ours(query, {"t": path}), theirs(query, {"t": path}))
+
+
+LARGE = {
+    "a number of 64 bits without sign": (pa.array([1, 2**63], pa.uint64()), ["1", "9223372036854775808"]),
+    "a decimal of 128 bits": (
+        pa.array([Decimal("0.10"), Decimal("99999999999999999999.50")], pa.decimal128(30, 2)),
+        ["0.10", "99999999999999999999.50"],
+    ),
+    "a decimal beyond 2^53 minor units": (
+        pa.array([Decimal("-90071992547409.92"), None], pa.decimal128(18, 2)),
+        ["-90071992547409.92", None],
+    ),
+    "the largest that fits": (pa.array([2**63 - 1, None], pa.uint64()), [2**63 - 1, None]),
+}
+
+
+@pytest.mark.parametrize(("array", "values"), LARGE.values(), ids=LARGE)
+def test_parquets_numbers_that_do_not_fit_are_text(array: Any, values: list[object], tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"id": [1, 2], "x": array}), path)
+    assert ours("SELECT id FROM t", {"t": path}) == [{"id": 1}, {"id": 2}]
+    assert [row["x"] for row in ours("SELECT x FROM t", {"t": path})] == values
+    if isinstance(values[0], str):
+        said = refusal("CREATE TABLE t (id INT, x DECIMAL(18, 2)); SELECT id FROM t WHERE x > 0", {"t": path})
+        assert "t.parquet: row" in said
+        assert "x is no decimal(2)" in said
+
+
+@pytest.mark.parametrize("suffix", ["csv", "ndjson"])
+def test_whole_numbers_beyond_int64_are_text(suffix: str, tmp_path: Path) -> None:
+    """Such numbers are ids: the 23 digits of a card network's reference would merge as floats."""
+    ids = ["74027046123456789012345", "74027046123456789012346", "1"]
+    path = tmp_path / f"t.{suffix}"
+    head, row = ("arn\n", "{}\n") if suffix == "csv" else ("", '{{"arn":{}}}\n')
+    path.write_text(head + "".join(row.format(one) for one in ids))
+    found = ours("SELECT arn, COUNT(*) AS n FROM t GROUP BY arn", {"t": path})
+    assert found == [{"arn": one, "n": 1} for one in ids]
+    assert ours("CREATE TABLE t (arn DOUBLE); SELECT MIN(arn) AS x FROM t", {"t": path}) == [{"x": 1.0}]
+    other = tmp_path / f"u.{suffix}"
+    other.write_text(head + row.format(7))
+    (declared,) = parse_file("CREATE TABLE t (arn STRING)", "q.sql")
+    assert isinstance(declared, CreateTable)
+    tables = load_tables({"t": [path, other]}, {"t": declared})
+    assert tables["t"].columns["arn"].values.tolist() == [*ids, "7"]
