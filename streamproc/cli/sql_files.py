@@ -49,15 +49,19 @@ def _table(name: str, paths: Sequence[Path], declared: CreateTable | None) -> Ta
             what = f"there is no column {missing[0]}, which CREATE TABLE {name} declares"
             raise ConfigError(what, file, hint)
         names = list(declared.types)
-    columns = {}
+    columns: dict[str, Column] = {}
+    unknown = set()
     for one in names:
         found = [part.get(one, RawColumn([None] * size)) for size, part in parts]
         if declared is None:
             joined = _joined(found, one, file)
             columns[one] = joined if isinstance(joined, Column) else inferred(joined)
+            if isinstance(joined, RawColumn) and all(value is None for value in joined.values):
+                unknown.add(one)
         else:
             columns[one] = _as_declared(one, found, declared, file)
-    return with_event_time(name, rows, columns, None if declared is None else declared.event_time)
+    table = with_event_time(name, rows, columns, None if declared is None else declared.event_time)
+    return table._replace(unknown=frozenset(unknown))
 
 
 def _as_declared(name: str, parts: Sequence[RawColumn | Column], declared: CreateTable, file: Place) -> Column:

@@ -47,12 +47,13 @@ class RawColumn(NamedTuple):
 
 
 class Table(NamedTuple):
-    """`time`: its event time's column, or None. `rows`: how many."""
+    """`time`: its event time's column, or None. `rows`: how many. `unknown`: columns whose type no value tells."""
 
     name: str
     rows: int
     columns: Mapping[str, Column]
     time: str | None
+    unknown: frozenset[str] = frozenset()
 
 
 def with_event_time(name: str, rows: int, columns: Mapping[str, Column], declared: str | None) -> Table:

@@ -129,3 +129,32 @@ def test_whole_numbers_beyond_int64_are_text(suffix: str, tmp_path: Path) -> Non
     assert isinstance(declared, CreateTable)
     tables = load_tables({"t": [path, other]}, {"t": declared})
     assert tables["t"].columns["arn"].values.tolist() == [*ids, "7"]
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.ndjson"])
+def test_an_empty_file_has_no_columns_unless_they_are_declared(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_text("")
+    said = "the input of t is empty, so its columns are not known (CREATE TABLE t (...) declares them)"
+    assert refusal("SELECT * FROM t", {"t": path}) == f"q.sql:1:15: {said}"
+    assert ours("CREATE TABLE t (a INT); SELECT a FROM t", {"t": path}) == []
+
+
+UNKNOWN = {
+    "SELECT SUM(amount) AS s FROM t": "amount",
+    "SELECT amount + 1 AS a FROM t": "amount",
+    "SELECT COUNT(*) AS n FROM t GROUP BY TUMBLE(event_time, INTERVAL '1' DAY)": "event_time",
+}
+
+
+@pytest.mark.parametrize("sql", UNKNOWN)
+@pytest.mark.parametrize("rows", ["", "1,,\n"])
+def test_a_column_without_a_value_has_no_type(sql: str, rows: str, tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("id,amount,event_time\n" + rows)
+    said = refusal(sql, {"t": path})
+    assert f"({UNKNOWN[sql]} has no value in the input of t, so that it counts as a string: CREATE TABLE t " in said
+    declared = "CREATE TABLE t (id INT, amount DECIMAL(10, 2), event_time TIMESTAMP(3));"
+    if "TUMBLE" not in sql:
+        assert len(ours(f"{declared} {sql}", {"t": path})) <= 1
+    assert "has no value" not in refusal("SELECT SUM(x) AS s FROM t", {"t": path})
