@@ -78,7 +78,9 @@ ERRORS = {
     "CAST('x' AS int64)": "the constants fail: cast",
     "CAST(f AS string)": "float64 cannot be cast to string",
     "CAST(i AS decimal)": "say the number of decimals: decimal(2)",
-    "CAST(s AS varchar(3))": "the types are int64, float64, decimal(n), string, bool, timestamp",
+    "CAST(s AS CHAR(1))": "there is no type CHAR(1); the types are int64, float64, decimal(n), string, varchar(n)",
+    "CAST(s AS varchar(0))": "there is no type VARCHAR(0)",
+    "CAST(i AS DECIMAL(2, 3))": "DECIMAL(p, s) has p digits, s of them decimals: s is at most p",
     "m * m * m * m * m * m * m * m": "the result has 16 decimals, at most 15 are kept",
     "sum(f) OVER ()": "Window is not part of the expression language",
     "(SELECT 1)": "Subquery is not part of the expression language",
@@ -226,6 +228,11 @@ def test_an_error_counts_only_where_its_value_is_needed() -> None:
         "date_add('week', ki, kt)": "overflow",
         "CAST(ki AS decimal(2))": "overflow",
         "CAST('a' || s AS int64)": "cast",
+        "CAST(ki AS TINYINT)": "cast",
+        "CAST(i AS INT)": "cast",
+        "CAST(i AS DECIMAL(4, 2))": "cast",
+        "TRY_CAST(ki AS SMALLINT)": None,
+        "CAST(ki AS DECIMAL(999999999, 0)) = ki": True,
         "CAST(1e30 * (1 + kf) AS int64)": "cast",
     }.items():
         if isinstance(value, str):
