@@ -11,6 +11,7 @@ __all__ = [
     "ceil_scaled",
     "distance_km",
     "divide",
+    "divide_scaled",
     "finite",
     "limited",
     "multiply_checked",
@@ -23,6 +24,7 @@ __all__ = [
 ]
 
 import math
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -31,6 +33,7 @@ from operators.expressions.registers import OVERFLOW, Array, Kernel, Mask, Regis
 
 EARTH_RADIUS_KM: Final = 6371.0
 _INT_MIN: Final = -(2**63)
+_FLOAT_EXACT: Final = 2**53  # whole numbers up to it are float64 without loss
 _SURELY_FITS: Final = 9.223372036854e18  # a float product below it is below 2**63 exactly, whatever the rounding
 
 
@@ -95,6 +98,26 @@ def divide(a: Array, b: Array) -> Array:
     """The quotient as float64, correctly rounded for integers below 2**53."""
     quotient: Array = np.true_divide(a, b)
     return quotient
+
+
+def divide_scaled(up: int, down: int) -> Callable[[Array, Array], Array]:
+    """A function that divides a * up by b * down, correctly rounded; what floats cannot hold by Python's integers."""
+
+    def quotients(a: Array, b: Array) -> Array:
+        quotient: Array = np.true_divide(a * np.float64(up), b * np.float64(down))
+        far = _beyond(a, _FLOAT_EXACT // up) | _beyond(b, _FLOAT_EXACT // down)
+        if any_row(far):
+            over, under = np.broadcast_arrays(a, b)
+            for row in np.flatnonzero(far & (b != 0)).tolist():
+                quotient.flat[row] = int(over.flat[row]) * up / (int(under.flat[row]) * down)
+        return quotient
+
+    return quotients
+
+
+def _beyond(values: Array, limit: int) -> Array:
+    result: Array = (values > limit) | (values < -limit)
+    return result
 
 
 def remainder(register: Register, divisor: Register) -> Register:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["cast_kernel"]
+__all__ = ["cast_kernel", "within_kernel"]
 
 import math
 import re
@@ -34,6 +34,12 @@ def cast_kernel(source: DataType, target: DataType, try_: bool) -> Kernel:
         if try_:
             return _null_on_error(kernel)
     return kernel
+
+
+def within_kernel(low: int, high: int, try_: bool) -> Kernel:
+    """The kernel that checks that a number fits a narrower type, from low to high."""
+    kernel = checked(lambda v: (v, (v < low) | (v > high)), CAST)
+    return _null_on_error(kernel) if try_ else kernel
 
 
 def _null_on_error(kernel: Kernel) -> Kernel:

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 
 from operators.expressions import arithmetic, clock, logic, text
-from operators.expressions.casts import cast_kernel
+from operators.expressions.casts import cast_kernel, within_kernel
 from operators.expressions.date_format import date_format
 from operators.expressions.nodes import Call
 from operators.expressions.registers import OVERFLOW, Array, Kernel, Register, both, checked, strict
@@ -104,6 +104,7 @@ FACTORIES: Final[dict[str, Factory]] = {
     "abs_checked": _checked(arithmetic.absolute_checked),
     "limited": lambda call, _: arithmetic.limited(_option(call), _option(call, 1)),
     "divide": _plain(arithmetic.divide, 2),
+    "divide_scaled": lambda call, _: strict(arithmetic.divide_scaled(_option(call), _option(call, 1)), 2),
     "remainder": _fixed(arithmetic.remainder),
     "remainder_float": _plain(np.fmod, 2),
     "abs": _plain(np.abs),
@@ -137,6 +138,7 @@ FACTORIES: Final[dict[str, Factory]] = {
     "contains": _plain(lambda rows: rows != NO_ROW),
     "lookup": _lookup,
     "cast": _cast,
+    "within": lambda call, _: within_kernel(_option(call), _option(call, 1), bool(_option(call, 2))),
     # timestamps
     "part": lambda call, _: strict(clock.PARTS[_option(call)], 1),
     "truncate": lambda call, _: strict(clock.TRUNCATIONS[_option(call)], 1),

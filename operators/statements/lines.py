@@ -4,9 +4,10 @@ from __future__ import annotations
 
 __all__ = ["RowEncoder"]
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -14,6 +15,8 @@ import numpy as np
 from operators.batch import Column
 from operators.encode import json_encoder
 from operators.schema import Kind
+
+_PLAIN: Final = re.compile(r'[^"\\\x00-\x1f]*').fullmatch  # names that msgspec's structs take
 
 
 class RowEncoder:
@@ -26,13 +29,22 @@ class RowEncoder:
     """
 
     def __init__(self, names: Sequence[str]) -> None:
-        fields: list[Any] = [(f"f{n}", Any) for n in range(len(names))]
-        self._made = msgspec.defstruct("Row", fields, rename={f"f{n}": name for n, name in enumerate(names)})
+        self._made = _struct(names) if all(map(_PLAIN, names)) else _dicts(names)
 
     def encode(self, columns: Sequence[Column], rows: slice = slice(None)) -> list[bytes]:
         """One object a row."""
         values = [_values(column, rows) for column in columns]
         return [json_encoder.encode(self._made(*row)) for row in zip(*values, strict=True)]
+
+
+def _struct(names: Sequence[str]) -> Callable[..., Any]:
+    fields: list[Any] = [(f"f{n}", Any) for n in range(len(names))]
+    return msgspec.defstruct("Row", fields, rename={f"f{n}": name for n, name in enumerate(names)})
+
+
+def _dicts(names: Sequence[str]) -> Callable[..., Any]:
+    """A struct's twin: slower, but its names may need escapes."""
+    return lambda *row: dict(zip(names, row, strict=True))
 
 
 def _values(column: Column, rows: slice) -> list[Any]:

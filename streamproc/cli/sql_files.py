@@ -7,6 +7,7 @@ __all__ = ["load_tables"]
 import csv
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Context, Decimal
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,15 @@ import numpy as np
 
 from operators.batch import Column
 from operators.schema import DataType, Kind
+from operators.values import MINOR_LIMIT
 from state.errors import ConfigError, Place
 from streamproc.sql import CreateTable, Table
-from streamproc.sql.tables import RawColumn, inferred, raw_of, typed, with_event_time
+from streamproc.sql.tables import RawColumn, days_of, inferred, raw_of, typed, with_event_time
 
 _CELL_MAX = 8 << 20
+_SCALE_MAX = 15  # decimals of a decimal
+_INT_END = 2**63
+_EXACT = Context(prec=100)
 Columns = dict[str, RawColumn | Column]
 
 
@@ -44,17 +49,31 @@ def _table(name: str, paths: Sequence[Path], declared: CreateTable | None) -> Ta
             what = f"there is no column {missing[0]}, which CREATE TABLE {name} declares"
             raise ConfigError(what, file, hint)
         names = list(declared.types)
-    columns = {}
+    columns: dict[str, Column] = {}
+    unknown = set()
     for one in names:
-        joined = _joined([part.get(one, RawColumn([None] * size)) for size, part in parts], one, file)
+        found = [part.get(one, RawColumn([None] * size)) for size, part in parts]
         if declared is None:
+            joined = _joined(found, one, file)
             columns[one] = joined if isinstance(joined, Column) else inferred(joined)
-        elif isinstance(joined, Column) and joined.type == declared.types[one] and one not in declared.required:
-            columns[one] = joined
+            if isinstance(joined, RawColumn) and all(value is None for value in joined.values):
+                unknown.add(one)
         else:
-            raw = raw_of(joined) if isinstance(joined, Column) else joined
-            columns[one] = typed(one, declared.types[one], raw, one in declared.required, file)
-    return with_event_time(name, rows, columns, None if declared is None else declared.event_time)
+            columns[one] = _as_declared(one, found, declared, file)
+    table = with_event_time(name, rows, columns, None if declared is None else declared.event_time)
+    return table._replace(unknown=frozenset(unknown))
+
+
+def _as_declared(name: str, parts: Sequence[RawColumn | Column], declared: CreateTable, file: Place) -> Column:
+    kind, required = declared.types[name], name in declared.required
+    if not required and all(isinstance(part, Column) and part.type == kind for part in parts):
+        found = _joined(parts, name, file)
+        assert isinstance(found, Column)
+    else:
+        raws = [part if isinstance(part, RawColumn) else raw_of(part) for part in parts]
+        raw = RawColumn([value for one in raws for value in one.values], any(one.text for one in raws))
+        found = typed(name, kind, raw, required, file)
+    return days_of(found) if name in declared.days else found
 
 
 def _joined(parts: Sequence[RawColumn | Column], name: str, file: Place) -> RawColumn | Column:
@@ -161,21 +180,31 @@ def _arrow(array: Any) -> Column | None:
     kind = array.type
     if pa.types.is_boolean(kind):
         return Column(DataType(Kind.BOOL), _filled(array, False, np.bool_), valid)
+    if pa.types.is_uint64(kind) and (pc.max(array).as_py() or 0) >= _INT_END:
+        return Column(DataType(Kind.STRING), _filled(array.cast(pa.string()), "", np.object_), valid)
     if pa.types.is_integer(kind):
         return Column(DataType(Kind.INT64), _filled(array.cast(pa.int64()), 0, np.int64), valid)
     if pa.types.is_floating(kind):
         values = _filled(array.cast(pa.float64()), np.nan, np.float64)
         good = np.isfinite(values)
         return Column(DataType(Kind.FLOAT64), np.where(good, values, 0.0), None if good.all() else good)
-    if pa.types.is_decimal(kind) and 0 <= kind.scale <= 15:
-        values = [0 if value is None else int(value.scaleb(kind.scale)) for value in array.to_pylist()]
-        return Column(DataType(Kind.DECIMAL, kind.scale), np.array(values, np.int64), valid)
+    if pa.types.is_decimal(kind) and 0 <= kind.scale <= _SCALE_MAX:
+        return _decimals(array.to_pylist(), kind.scale, valid)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return Column(DataType(Kind.STRING), _filled(array, "", np.object_), valid)
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         times = pc.cast(array, pa.timestamp("ms"), safe=False).cast(pa.int64())
         return Column(DataType(Kind.TIMESTAMP), _filled(times, 0, np.int64), valid)
     return None
+
+
+def _decimals(values: list[Decimal | None], scale: int, valid: Any) -> Column:
+    """Exact numbers; if one is too large for that, all as text."""
+    minor = [0 if value is None else int(value.scaleb(scale, _EXACT)) for value in values]
+    if max(map(abs, minor), default=0) < MINOR_LIMIT:
+        return Column(DataType(Kind.DECIMAL, scale), np.array(minor, np.int64), valid)
+    texts = ["" if value is None else f"{value:f}" for value in values]
+    return Column(DataType(Kind.STRING), np.array(texts, np.object_), valid)
 
 
 def _filled(array: Any, blank: Any, dtype: Any) -> Any:

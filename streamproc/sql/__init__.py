@@ -29,6 +29,7 @@ from streamproc.sql.run import run
 from streamproc.sql.sinks import headed
 from streamproc.sql.statements import Statement, parse_file
 from streamproc.sql.tables import Table
+from streamproc.sql.untyped import explained
 
 
 class Query(NamedTuple):
@@ -76,7 +77,7 @@ def compile_file(statements: Sequence[CreateTable | Statement], tables: Mapping[
     for statement in statements:
         if not isinstance(statement, Statement):
             continue
-        with problems.caught():
+        with problems.caught(), explained(statement, tables):
             rows = headed(statement, compile_query(statement, statement.tree, known), declared)
             if statement.head.kind != "view":
                 queries.append(Query(rows))

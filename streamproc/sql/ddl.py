@@ -25,7 +25,8 @@ _SCALE_MAX: Final = 15
 
 
 class CreateTable(NamedTuple):
-    """A declared table. `types`: by column, in order; `event_time`: its WATERMARK's column, if it has one."""
+    """A declared table. `types`: by column, in order; `event_time`: its WATERMARK's column, if it has one; `days`: the
+    columns of type DATE."""
 
     name: str
     types: dict[str, DataType]
@@ -33,6 +34,7 @@ class CreateTable(NamedTuple):
     required: frozenset[str]
     place: Place
     processing: frozenset[str] = frozenset()
+    days: frozenset[str] = frozenset()
 
 
 def parse_create(tokens: list[Token], text: str, place: Place) -> CreateTable:
@@ -58,26 +60,27 @@ def parse_create(tokens: list[Token], text: str, place: Place) -> CreateTable:
     types: dict[str, DataType] = {}
     required: set[str] = set()
     processing: set[str] = set()
+    days: set[str] = set()
     times: list[tuple[str, ConfigError]] = []
     while True:
-        _item(words, types, (required, processing), times)
+        _item(words, types, (required, processing, days), times)
         if not words.skip(","):
             break
     words.want(")")
     if words.rest() and words.peek() not in {"WITH", "COMMENT", "PARTITIONED"}:
         raise words.refuse(f"{words.peek()} is not known here", "WITH (...) may follow")
     event_time = _event_time(types, times)
-    return CreateTable(name, types, event_time, frozenset(required), began, frozenset(processing))
+    return CreateTable(name, types, event_time, frozenset(required), began, frozenset(processing), frozenset(days))
 
 
 def _item(
     words: Words,
     types: dict[str, DataType],
-    marked: tuple[set[str], set[str]],
+    marked: tuple[set[str], set[str], set[str]],
     times: list[tuple[str, ConfigError]],
 ) -> None:
-    """One column, or something else that is declared; `marked`: columns NOT NULL, columns AS PROCTIME()."""
-    required, processing = marked
+    """One column, or something else that is declared; `marked`: columns NOT NULL, AS PROCTIME(), DATE."""
+    required, processing, days = marked
     if words.peek() == "WATERMARK" and words.peek(1) == "FOR":
         words.want("WATERMARK", "FOR")
         wrong = words.refuse("WATERMARK names no timestamp column of the table")
@@ -101,6 +104,8 @@ def _item(
             raise words.refuse("computed columns are not part of the subset", "compute it in a query")
         if words.peek() == "METADATA":
             raise words.refuse("metadata columns are not part of the subset: a file has none")
+        if words.peek() == "DATE":
+            days.add(column)
         types[column] = _type(words)
         if words.peek() == "NOT" and words.peek(1) == "NULL":
             required.add(column)

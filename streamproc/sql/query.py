@@ -233,6 +233,9 @@ def _named(statement: Statement, node: exp.Expr, tables: Tables) -> Rows:
         known = [*tables.inputs, *tables.queries]
         hint = nearest(name, known) or f"--input {name}=FILE gives one"
         raise ConfigError(f"there is no table {name}", statement.place(node), hint)
+    if not table.columns:
+        what = f"the input of {name} is empty, so its columns are not known"
+        raise ConfigError(what, statement.place(node), f"CREATE TABLE {name} (...) declares them")
     columns = tuple(
         Column(f"{alias}.{one}", alias, one, column.type, column.valid is not None)
         for one, column in table.columns.items()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["EVENT_TIME", "RawColumn", "Table", "inferred", "raw_of", "typed", "with_event_time"]
+__all__ = ["EVENT_TIME", "RawColumn", "Table", "days_of", "inferred", "raw_of", "typed", "with_event_time"]
 
 import re
 from collections.abc import Mapping, Sequence
@@ -47,12 +47,13 @@ class RawColumn(NamedTuple):
 
 
 class Table(NamedTuple):
-    """`time`: its event time's column, or None. `rows`: how many."""
+    """`time`: its event time's column, or None. `rows`: how many. `unknown`: columns whose type no value tells."""
 
     name: str
     rows: int
     columns: Mapping[str, Column]
     time: str | None
+    unknown: frozenset[str] = frozenset()
 
 
 def with_event_time(name: str, rows: int, columns: Mapping[str, Column], declared: str | None) -> Table:
@@ -82,7 +83,7 @@ def raw_of(column: Column) -> RawColumn:
     """A column's values as JSON has them; decimals by their digits, times in ms."""
     values: list[Any] = column.values.tolist()
     if column.type.kind is Kind.DECIMAL:
-        values = [str(Decimal(value).scaleb(-column.type.scale)) for value in values]
+        values = [f"{Decimal(value).scaleb(-column.type.scale):f}" for value in values]
     if column.valid is not None:
         values = [value if valid else None for value, valid in zip(values, column.valid.tolist(), strict=True)]
     return RawColumn(values)
@@ -92,9 +93,12 @@ def _of_texts(texts: list[str], numbers: bool) -> tuple[Kind, list[Any]]:
     """The type of texts, and their values. `numbers`: may they be numbers and bools?"""
     if not texts:
         return Kind.STRING, texts
-    if numbers and all(map(_INTEGER, texts)) and all(int(text) in _INT64 for text in texts):
-        return Kind.INT64, list(map(int, texts))
     if numbers and all(map(_is_number, texts)):
+        whole = [int(text) for text in texts if _INTEGER(text)]
+        if not all(number in _INT64 for number in whole):
+            return Kind.STRING, texts
+        if len(whole) == len(texts):
+            return Kind.INT64, whole
         return Kind.FLOAT64, list(map(float, texts))
     if numbers and all(text.lower() in _BOOLS for text in texts):
         return Kind.BOOL, [_BOOLS[text.lower()] for text in texts]
@@ -132,7 +136,8 @@ def _of_json(values: list[Any]) -> tuple[Kind, list[Any]]:
         return Kind.BOOL, values
     if kinds == {int} and all(value in _INT64 for value in values):
         return Kind.INT64, values
-    if kinds <= {int, float} and all(abs(value) < _FLOAT_MAX for value in values):
+    fits = all(abs(value) < _FLOAT_MAX if type(value) is float else value in _INT64 for value in values)
+    if kinds <= {int, float} and fits:
         return Kind.FLOAT64, list(map(float, values))
     return Kind.STRING, list(map(_as_text, values))
 
@@ -147,7 +152,7 @@ def typed(name: str, kind: DataType, raw: RawColumn, required: bool, file: Place
     Raises:
         ConfigError: a value is not of its type, or NULL where that is refused; names the row, never the value.
     """
-    values = [_value(value, kind.kind) if value is not None else None for value in raw.values]
+    values = [_value(value, kind.kind, raw.text) if value is not None else None for value in raw.values]
     if required and None in values:
         raise ConfigError(f"row {values.index(None) + 1}: {name} is NULL, but declared NOT NULL", file)
     wanted = _TAKEN[kind.kind]
@@ -162,13 +167,18 @@ def typed(name: str, kind: DataType, raw: RawColumn, required: bool, file: Place
     return column
 
 
-def _value(value: Any, kind: Kind) -> Any:
-    """What JSON would hold for it; a text that does not fit stays one."""
+def days_of(column: Column) -> Column:
+    """Times as the starts of their days, in UTC."""
+    return Column(column.type, column.values - column.values % _DAY_MS, column.valid)
+
+
+def _value(value: Any, kind: Kind, cell: bool) -> Any:
+    """What JSON would hold for it; a text that does not fit stays one, but a blank cell is NULL."""
     if kind is Kind.STRING:
-        return _as_text(value) if value != "" else None
+        return _as_text(value)
     if isinstance(value, str):
         text = value.strip()
-        if not text:
+        if cell and not text:
             return None
         if kind is Kind.TIMESTAMP:
             moment = int(text) if _INTEGER(text) else _moment(text)

@@ -116,6 +116,8 @@ def theirs(sql: str, files: Mapping[str, Path], *settings: str) -> list[Row]:
 def _json(value: Any) -> Any:
     if isinstance(value, dt.datetime):
         return value.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+    if isinstance(value, dt.date):
+        return f"{value}T00:00:00.000Z"
     return float(value) if isinstance(value, Decimal) else value
 
 

@@ -28,6 +28,7 @@ from streamproc.language.expression.typed import (
 
 _KERNELS: Final = {"+": "add", "-": "subtract", "*": "multiply"}
 _FLIPPED: Final = {"eq": "eq", "ne": "ne", "lt": "gt", "le": "ge", "gt": "lt", "ge": "le"}
+_FLOAT_EXACT: Final = 2**53  # whole numbers up to it are float64 without loss
 _EXACT: Final = frozenset({Kind.INT64, Kind.DECIMAL})
 
 
@@ -68,14 +69,16 @@ def _exact(sign: str, left: Typed, right: Typed) -> Typed:
 
 
 def _divided(left: Typed, right: Typed) -> Typed:
-    """Always float64. Exact operands are brought to one scale and divided once: correctly rounded."""
+    """Always float64. With a decimal both are brought to one scale and divided once: correctly rounded."""
     kinds = {left.type.kind, right.type.kind}
-    scale = max(left.type.scale, right.type.scale)
-    fits = all(one.bound * 10 ** (scale - one.type.scale) < INT_BOUND for one in (left, right))
-    if kinds <= _EXACT and (fits or left.type.scale == right.type.scale):
-        if Kind.DECIMAL in kinds:
+    if Kind.DECIMAL in kinds <= _EXACT:
+        scale = max(left.type.scale, right.type.scale)
+        factors = tuple(10 ** (scale - one.type.scale) for one in (left, right))
+        if all(one.bound * factor <= _FLOAT_EXACT for one, factor in zip((left, right), factors, strict=True)):
             left, right = unify((left, right))
-    else:
+        else:
+            return call("divide_scaled", left, right, to=FLOAT64, nullable=True, options=factors, finite=False)
+    elif kinds != {Kind.INT64}:
         left, right = coerce(left, FLOAT64), coerce(right, FLOAT64)
     return call("divide", left, settled(right), to=FLOAT64, nullable=True, finite=False, raw=True)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["converted", "like", "target_type"]
+__all__ = ["cast", "converted", "like"]
 
 from decimal import Decimal
 from typing import Final
@@ -42,24 +42,51 @@ _TYPES: Final = {
     exp.DType.TIMESTAMPTZ: TIMESTAMP,
     exp.DType.DATE: TIMESTAMP,
 }
+_INTEGERS: Final = {  # least and greatest number of the narrower ones
+    exp.DType.TINYINT: (-(2**7), 2**7 - 1),
+    exp.DType.SMALLINT: (-(2**15), 2**15 - 1),
+    exp.DType.INT: (-(2**31), 2**31 - 1),
+}
+_SIZE_DIGITS: Final = 10
+_DIGITS_MAX: Final = 19  # more than int64 has
 
 
-def target_type(node: exp.DataType) -> DataType:
+def cast(piece: Typed, node: exp.DataType, try_: bool) -> Typed:
+    """CAST(piece AS node): a DATE is the start of its day, VARCHAR(n) cuts to n, a number must fit its type's size."""
+    sizes = [int(one.name) for one in node.expressions if one.name.isdecimal() and len(one.name) < _SIZE_DIGITS]
+    target = _target(node, sizes)
+    made = converted(piece, target, try_)
+    if node.this == exp.DType.DATE:
+        return call("truncate", made, to=target, options=("day",), bound=made.bound)
+    if node.this == exp.DType.VARCHAR and sizes:
+        return call("substr", made, constant(1, INT64), constant(sizes[0], INT64), to=STRING)
+    low, high = _INTEGERS.get(node.this, (-INT_BOUND, INT_BOUND - 1))
+    if node.this == exp.DType.DECIMAL and len(sizes) > 1:
+        high = 10 ** min(sizes[0], _DIGITS_MAX) - 1
+        low = -high
+    if made.bound <= high or high >= INT_BOUND - 1:
+        return made
+    return call("within", made, to=target, options=(low, high, try_), nullable=True if try_ else None, bound=-low)
+
+
+def _target(node: exp.DataType, sizes: list[int]) -> DataType:
     """The type that a CAST names; decimal(2) is our decimal with two decimals, DECIMAL(18, 2) the same in SQL's way."""
     if node.this == exp.DType.DECIMAL:
-        sizes = [int(one.name[:20]) for one in node.expressions if one.name.isdecimal()]
         if not sizes:
             raise TypeMismatchError("say the number of decimals: decimal(2)")
+        if len(sizes) > 1 and sizes[0] < sizes[1]:
+            raise TypeMismatchError("DECIMAL(p, s) has p digits, s of them decimals: s is at most p")
         return decimal(sizes[-1])
     known = _TYPES.get(node.this)
-    if known is None or (node.expressions and known != TIMESTAMP):
-        names = "int64, float64, decimal(n), string, bool, timestamp"
-        raise TypeMismatchError(f"the types are {names}")
+    sized = known == TIMESTAMP or (node.this == exp.DType.VARCHAR and len(sizes) == 1 and sizes[0] > 0)
+    if known is None or (node.expressions and not sized):
+        names = "int64, float64, decimal(n), string, varchar(n), bool, timestamp, date"
+        raise TypeMismatchError(f"there is no type {node.sql()[:40]}; the types are {names}")
     return known
 
 
 def converted(piece: Typed, target: DataType, try_: bool) -> Typed:
-    """CAST(piece AS target). A text literal is converted at once."""
+    """The piece as a `target`. A text literal is converted at once."""
     if piece.untyped:
         return constant(None, target)
     if piece.type == target:

@@ -26,7 +26,7 @@ from streamproc.language.expression.arithmetic import (
     remainder,
 )
 from streamproc.language.expression.calls import choose, part, row_time
-from streamproc.language.expression.conversion import converted, like, target_type
+from streamproc.language.expression.conversion import cast, like
 from streamproc.language.expression.functions import FUNCTIONS
 from streamproc.language.expression.parse import Expr, dotted_name, place_of
 from streamproc.language.expression.typed import (
@@ -328,7 +328,7 @@ def _extract(checker: _Checker, node: exp.Expr) -> Typed:
 
 
 def _cast(checker: _Checker, node: exp.Expr) -> Typed:
-    return converted(checker.check(node.this), target_type(node.args["to"]), try_=isinstance(node, exp.TryCast))
+    return cast(checker.check(node.this), node.args["to"], try_=isinstance(node, exp.TryCast))
 
 
 def _joined(checker: _Checker, node: exp.Expr) -> Typed:

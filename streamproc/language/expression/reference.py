@@ -99,9 +99,13 @@ class _Generator(DuckDBGenerator):
         """A cast; decimal(n) has n decimals here."""
         to = node.args["to"]
         if to.this in {exp.DType.TINYINT, exp.DType.SMALLINT, exp.DType.INT, exp.DType.BIGINT}:
-            return f"{'cut' if word == 'CAST' else 'try_cut'}({self.sql(node, 'this')})"
-        name = "TIMESTAMP" if to.this in {exp.DType.TIMESTAMPTZ, exp.DType.DATE} else to.sql(DuckDB)
-        if to.this == exp.DType.DECIMAL:
+            return f"{word}({'cut' if word == 'CAST' else 'try_cut'}({self.sql(node, 'this')}) AS {to.sql(DuckDB)})"
+        if to.this == exp.DType.VARCHAR and to.expressions:
+            return f"left({word}({self.sql(node, 'this')} AS VARCHAR), {to.expressions[0].name})"
+        if to.this == exp.DType.DATE:
+            return f"CAST({word}({self.sql(node, 'this')} AS DATE) AS TIMESTAMP)"
+        name = "TIMESTAMP" if to.this == exp.DType.TIMESTAMPTZ else to.sql(DuckDB)
+        if to.this == exp.DType.DECIMAL and len(to.expressions) == 1:
             name = f"DECIMAL(18, {to.expressions[-1].name})"
         return f"{word}({self.sql(node, 'this')} AS {name})"
 

@@ -87,7 +87,10 @@ TEMPLATES = {
         |CAST(CAST(i AS string) AS int64)|CAST(CAST(m AS string) AS decimal(2))
         |CAST(CAST(i AS string) AS float64)|CAST(CAST(b AS string) AS bool)|CAST(b AS float64)
         |CAST(NULL AS int64)|CAST(f AS bool)|CAST('12.345' AS decimal(2))|CAST('-12.345' AS decimal(2))
-        |m::float64|TRY_CAST(f AS int64)|CAST(i AS DECIMAL(18, 2))
+        |m::float64|TRY_CAST(f AS int64)|CAST(i AS DECIMAL(18, 2))|CAST(t AS DATE)|CAST(t AS DATE) = CAST(u AS DATE)
+        |TRY_CAST(i AS SMALLINT)|TRY_CAST(ki AS TINYINT)|CAST(i AS INT)|TRY_CAST(i AS DECIMAL(4, 1))
+        |TRY_CAST(m AS DECIMAL(5, 3))|TRY_CAST(f AS DECIMAL(3, 1))|CAST(s AS VARCHAR(2))|CAST(i AS VARCHAR(3))
+        |TRY_CAST(s AS DATE)|CAST('2026-05-01 23:59:00' AS DATE)|CAST(CAST(t AS string) AS DATE)
     """,
 }
 
