@@ -11,7 +11,7 @@ from sqlglot.tokenizer_core import TokenType
 
 from operators.expressions.nodes import Compiled
 from operators.schema import DataType, Kind
-from state.errors import ConfigError
+from state.errors import ConfigError, Place
 from streamproc.language.expression.functions import FUNCTIONS
 from streamproc.language.problems import nearest
 from streamproc.sql.names import AGGREGATES, AUXILIARY, GROUP_WINDOWS, Rows, Scope, called, key_of, replaced
@@ -50,6 +50,7 @@ class Grouping:
         if len(functions) > 1:
             raise ConfigError("GROUP BY takes one window", statement.place(functions[1]))
         self.computed: list[tuple[str, Compiled]] = []
+        self.places: list[Place] = []
         self.keys: list[_Key] = []
         self.columns: list[Column] = []
         self.aggregates: list[Aggregate] = []
@@ -80,6 +81,7 @@ class Grouping:
             compiled = self._scope.compile(tree, "GROUP BY")
             key = f"@key{len(self.keys)}"
             self.computed.append((key, compiled))
+            self.places.append(self.statement.place(node))
             self.columns.append(Column(key, "", "", compiled.type, compiled.nullable))
         else:
             self.columns.append(self.source.at(key))
@@ -148,6 +150,7 @@ class Grouping:
         if where is not None:
             of = f"@where{len(self.computed)}"
             self.computed.append((of, self._scope.condition(where, "FILTER")))
+            self.places.append(self.statement.place(where))
         if isinstance(arguments[0], exp.Star):
             if function != "count" or distinct:
                 raise ConfigError("* is for COUNT(*) only", self.statement.place(node))
@@ -158,6 +161,7 @@ class Grouping:
         kind = aggregate_type(self.statement, node, compiled.type)
         argument = f"@argument{len(self.computed)}"
         self.computed.append((argument, compiled))
+        self.places.append(self.statement.place(node))
         return Aggregate(key, function, argument, kind, of, distinct)
 
 
@@ -178,11 +182,12 @@ def aggregate_type(statement: Statement, node: exp.Expr, argument: DataType) -> 
 def compile_group(grouping: Grouping) -> Rows:
     """The groups: their keys' columns, their window's and their aggregates'."""
     rows = grouping.source
-    rows = rows._replace(node=Compute(rows.node, tuple(grouping.computed), rows.time))
+    rows = rows._replace(node=Compute(rows.node, tuple(grouping.computed), rows.time, tuple(grouping.places)))
     keys = tuple(one.key for one in grouping.keys)
     columns = list(grouping.columns)
     if grouping.window is not None:
-        windowed = with_window(rows, grouping.time, grouping.shape, keys, _WINDOW)
+        place = grouping.statement.place(grouping.window)
+        windowed = with_window(rows, grouping.time, grouping.shape, place, keys=keys, hidden=_WINDOW)
         parts = windowed.columns[-3:]
         keys = (*keys, *(one.key for one in parts))
         columns = [*parts, *columns]

@@ -203,11 +203,31 @@ BROKEN = {
     ),
     "a,b\n1,\n": ("csv", "CREATE TABLE t (b INT NOT NULL); SELECT b FROM t", "row 1: b is NULL, but declared NOT NULL"),
     "a\n1.234\n": ("csv", "CREATE TABLE t (a DECIMAL(5, 2)); SELECT a FROM t", "row 1: a is no decimal(2)"),
-    "a\n9223372036854775807\n": ("csv", "SELECT a * 3 FROM t", "a number is too large, in EXPR$0"),
+    "a\n1\n9223372036854775807\n": (
+        "csv",
+        "SELECT a,\na * 3 FROM t",
+        "q.sql:2:1: a number is too large, in EXPR$1, in row 2 of t",
+    ),
+    "a\n1\n2\nsecret\n": (
+        "csv",
+        "SELECT 1 FROM t WHERE CAST(a AS INT) > 0",
+        "q.sql:1:23: a value cannot be cast, in row 3 of t (TRY_CAST gives NULL instead)",
+    ),
+    "a,b\n1,1\nsecret,2\n": (
+        "csv",
+        "SELECT b, SUM(CAST(a AS INT)) FROM t GROUP BY b",
+        "q.sql:1:11: a value cannot be cast, in row 2 of t",
+    ),
     "event_time,b\n,1\n2026-05-01T00:00:00Z,2\n": (
         "csv",
         "SELECT COUNT(*) FROM t GROUP BY TUMBLE(event_time, INTERVAL '1' DAY)",
-        "event_time is NULL in a row: what is timed needs a time (WHERE event_time IS NOT NULL)",
+        "q.sql:1:33: event_time is NULL in row 1 of t: what is timed needs a time (WHERE event_time IS NOT NULL)",
+    ),
+    "event_time,b\n2026-05-01T00:00:00Z,1\n2026-05-01T00:00:00Z,2\n": (
+        "csv",
+        "SELECT COUNT(*) FROM t AS p RIGHT JOIN (SELECT b + 1 AS b FROM t) AS q ON p.b = q.b\n"
+        "GROUP BY TUMBLE(p.event_time, INTERVAL '1' DAY)",
+        "q.sql:2:10: event_time is NULL in a row: what is timed needs a time",
     ),
 }
 
