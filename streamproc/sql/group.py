@@ -13,6 +13,7 @@ from operators.expressions.nodes import Compiled
 from operators.schema import DataType, Kind
 from state.errors import ConfigError, Place
 from streamproc.language.expression.functions import FUNCTIONS
+from streamproc.language.expression.wording import sql_words
 from streamproc.language.problems import nearest
 from streamproc.sql.names import AGGREGATES, AUXILIARY, GROUP_WINDOWS, Rows, Scope, called, key_of, replaced
 from streamproc.sql.plan import Aggregate, Column, Compute, Group
@@ -72,7 +73,7 @@ class Grouping:
 
     def _add_key(self, node: exp.Expr) -> None:
         if isinstance(node, (exp.Rollup, exp.Cube, exp.GroupingSets)):
-            raise ConfigError(f"{node.key.upper()} is not part of the subset", self.statement.place(node))
+            raise ConfigError(f"{sql_words(node)} is not part of the subset", self.statement.place(node))
         if isinstance(node, exp.Literal):
             raise ConfigError("name the column that groups are made of", self.statement.place(node))
         tree = self._scope.resolved(node)
@@ -97,6 +98,9 @@ class Grouping:
 
     def _replace(self, node: exp.Expr, where: str) -> str | None:
         name = called(node)
+        if isinstance(node, exp.Window):
+            hint = "put it in FROM of another query, ordered by its time; for the first n: ORDER BY ... LIMIT n"
+            raise ConfigError("a query with GROUP BY has no OVER", self.statement.place(node), hint)
         if name in AUXILIARY:
             return self._window_part(node, name)
         if isinstance(node, exp.Filter) and called(node.this) in AGGREGATES:
@@ -122,11 +126,21 @@ class Grouping:
                 "window_start, window_end" if self.window is None else f"{called(self.window).upper()}_{part.upper()}"
             )
             raise ConfigError(f"{name.upper()} wants GROUP BY {kind.upper()}(...)", self.statement.place(node), hint)
-        own = [self._scope.resolved(one) for one in self.window.expressions]
-        if own != [self._scope.resolved(one) for one in node.expressions]:
+        if not self._is_of_window(node, kind):
             what = f"{name.upper()} must have the arguments of {kind.upper()} in GROUP BY"
             raise ConfigError(what, self.statement.place(node))
         return f"{_WINDOW}.{_PARTS[part]}"
+
+    def _is_of_window(self, node: exp.Expr, kind: str) -> bool:
+        """Whether a function's arguments are those of the window: the time, and equal spans."""
+        assert self.window is not None
+        own = self.window.expressions
+        if len(node.expressions) != len(own) or self._scope.resolved(node.expressions[0]) != self._scope.resolved(
+            own[0]
+        ):
+            return False
+        given = exp.Anonymous(this=kind, expressions=[one.copy() for one in node.expressions])
+        return group_shape(self.statement, given) == self.shape
 
     def _aggregate(self, node: exp.Expr, where: exp.Expr | None) -> str:
         """The key of the aggregate's column; equal ones are computed once."""

@@ -95,7 +95,7 @@ ERRORS = {
     "*": "Star is not part of the expression language",
     "a.*": "* is not part of the expression language",
     "i[1]": "Bracket is not part of the expression language",
-    "t AT TIME ZONE 'CET'": "AtTimeZone is not part of the expression language",
+    "t AT TIME ZONE 'CET'": "AT TIME ZONE is not part of the expression language",
     "i >": "fraud.yaml:12:17: cannot parse the expression at '>': an operand is missing",
     "i > 1 1": "fraud.yaml:12:21: cannot parse the expression at '1': this does not fit here",
     "i = 'x": "a quote is not closed?",
