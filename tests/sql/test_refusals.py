@@ -225,6 +225,7 @@ BROKEN = {
     "a,b\n1\n": ("csv", "SELECT a FROM t", "t.csv:2: the row has 1 cells, the head 2"),
     "a,a\n1,2\n": ("csv", "SELECT a FROM t", "t.csv:1: two columns are called 'a'"),
     '{"a": 1}\n{"a"\n': ("ndjson", "SELECT a FROM t", "t.ndjson:2: the line is no JSON object"),
+    '{"a": 1}\n{"a": 1e400}\n': ("ndjson", "SELECT a FROM t", "t.ndjson:2: a number is too large"),
     "not parquet": ("parquet", "SELECT a FROM t", "this is no readable Parquet file"),
     "a\n1\nsecret\n": ("csv", "CREATE TABLE t (a INT); SELECT a FROM t", "row 2: a is no int64"),
     "a\n1\n\n": (
