@@ -99,8 +99,8 @@ class Grouping:
     def _replace(self, node: exp.Expr, where: str) -> str | None:
         name = called(node)
         if isinstance(node, exp.Window):
-            hint = "put it in FROM of another query, ordered by its time; for the first n: ORDER BY ... LIMIT n"
-            raise ConfigError("a query with GROUP BY has no OVER", self.statement.place(node), hint)
+            instead = "put it in FROM of another query, ordered by its time; for the first n: ORDER BY ... LIMIT n"
+            raise ConfigError("a query with GROUP BY has no OVER", self.statement.place(node), instead)
         if name in AUXILIARY:
             return self._window_part(node, name)
         if isinstance(node, exp.Filter) and called(node.this) in AGGREGATES:
