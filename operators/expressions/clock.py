@@ -75,6 +75,12 @@ def _day_of_week(values: Array) -> Array:
     return result
 
 
+def _dayofweek(values: Array) -> Array:
+    """As Flink has it: Sunday is 1, Saturday 7."""
+    result: Array = (values // _DAY + 4) % 7 + 1
+    return result
+
+
 PARTS: Final[dict[str, Callable[[Array], Array]]] = {
     "year": _year,
     "quarter": _quarter,
@@ -82,6 +88,7 @@ PARTS: Final[dict[str, Callable[[Array], Array]]] = {
     "day": _day,
     "day_of_year": _day_of_year,
     "day_of_week": _day_of_week,
+    "dayofweek": _dayofweek,
     "hour": _within(3_600_000, 24),
     "minute": _within(60_000, 60),
     "second": _within(1_000, 60),

@@ -7,10 +7,9 @@ __all__ = ["explanation"]
 from collections.abc import Collection, Sequence
 from itertools import groupby
 
-from operators.expressions.clock import duration_text
 from streamproc.language.costing import Prediction, StagePrediction
 
-_HOUR_MS, _DAY_MS = 3_600_000, 86_400_000
+_UNITS = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1))
 
 
 def explanation(prediction: Prediction) -> str:
@@ -75,7 +74,7 @@ def _keys(stage: StagePrediction, prediction: Prediction) -> str:
     rows = [
         [
             state.table, f"{state.bytes:,}", f"{state.stored_bytes:,}", f"{state.entries:,}", str(state.entry_bytes),
-            _kept(state.kept_ms), duration_text(state.ttl_ms) if state.ttl_ms else "never",
+            _kept(state.kept_ms), _kept(state.ttl_ms) if state.ttl_ms else "never",
         ]
         for state in stage.keys
     ]  # fmt: skip
@@ -84,16 +83,18 @@ def _keys(stage: StagePrediction, prediction: Prediction) -> str:
 
 
 def _kept(milliseconds: int) -> str:
-    """Days and hours, where it is days.
+    """The two largest units of a span, as far as it has them.
 
-    >>> _kept(90 * 86_400_000 + 3_600_000), _kept(40_000)
-    ('90d 1h', '40s')
+    >>> _kept(90 * 86_400_000 + 3_600_000), _kept(87_005_000), _kept(40_000)
+    ('90d 1h', '1d 10m', '40s')
     """
-    days, rest = divmod(milliseconds, _DAY_MS)
-    if not days:
-        return duration_text(milliseconds)
-    hours = round(rest / _HOUR_MS)
-    return f"{days}d {hours}h" if hours else f"{days}d"
+    parts = []
+    rest = milliseconds
+    for unit, span in _UNITS:
+        count, rest = divmod(rest, span)
+        if count:
+            parts.append(f"{count}{unit}")
+    return " ".join(parts[:2]) or "0s"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]], aligned: str) -> str:

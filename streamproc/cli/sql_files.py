@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["load_tables"]
 
 import csv
+import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Context, Decimal
@@ -145,9 +146,18 @@ def _ndjson(path: Path) -> tuple[int, Columns]:
             try:
                 rows.append(decode(line))
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                raise ConfigError("the line is no JSON object", Place(str(path), number)) from None
+                raise ConfigError(_wrong_line(line), Place(str(path), number)) from None
     names = dict.fromkeys(name for row in rows for name in row)
     return len(rows), {name: RawColumn([row.get(name) for row in rows]) for name in names}
+
+
+def _wrong_line(line: bytes) -> str:
+    """What is said of a line that cannot be read: msgspec refuses numbers that JSON allows and a float64 has not."""
+    try:
+        read = json.loads(line)
+    except (ValueError, RecursionError):
+        read = None
+    return "a number is too large" if isinstance(read, dict) else "the line is no JSON object"
 
 
 def _parquet(path: Path) -> tuple[int, Columns]:

@@ -181,7 +181,8 @@ class _StageCompiler:
             builder.build(schedule(items, set(fields) | refused))
         check_live(pipeline, items, builder, problems)
         if not self._way.following:
-            check_include(pipeline, builder.scope, refused | set(items), problems)
+            named = {column for item in items.values() for column in (item.name, *writes(item))}
+            check_include(pipeline, builder.scope, refused | named, problems)
         tables = {one.name: (one, [_output(spec, one) for spec in one.fields]) for one in schemas}
         compiled = compiled_statements(pipeline, stage, tables, statements, problems)
         return _Compiled(schemas, draft, features, builder, compiled)

@@ -50,7 +50,8 @@ def check_names(items: Mapping[str, Item], fields: Iterable[str], refused: set[s
     for item in items.values():
         for column in reads(item):
             if column not in makers and column not in refused:
-                hint = _of_variable(column, shown, variables) or _hint(item, column, shown)
+                called_so = f"did you mean matched({column})?" if f"pattern:{column}" in items else None
+                hint = called_so or _of_variable(column, shown, variables) or _hint(item, column, shown)
                 problems.add(f"unknown column {column!r}", _find(item, column), hint)
                 wrong |= {item.name, *writes(item)}
     return wrong

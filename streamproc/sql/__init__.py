@@ -17,7 +17,7 @@ __all__ = ["CreateTable", "Query", "Statement", "Table", "compile_file", "parse_
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, get_args
 
-from state.errors import ConfigError
+from state.errors import ConfigError, Place
 from streamproc.language.problems import Problems
 from streamproc.sql.ddl import CreateTable
 from streamproc.sql.heads import Head
@@ -33,9 +33,10 @@ from streamproc.sql.untyped import explained
 
 
 class Query(NamedTuple):
-    """A compiled query."""
+    """A compiled query, and where it begins."""
 
     rows: Rows
+    place: Place
 
     def warnings(self) -> list[str]:
         """What may surprise in it; a line each."""
@@ -45,8 +46,16 @@ class Query(NamedTuple):
         return [f"{place}: {what} ({hint})" for place in sorted(places)]
 
     def lines(self, tables: Mapping[str, Table]) -> Iterator[bytes]:
-        """Its rows as lines of JSON, some thousands at a time."""
-        yield from lines(run(self.rows.node, tables), self.rows.columns)
+        """Its rows as lines of JSON, some thousands at a time.
+
+        Raises:
+            ConfigError: a value cannot be computed; with the place of what asks for it.
+        """
+        try:
+            found = run(self.rows.node, tables)
+        except ConfigError as error:
+            raise ConfigError(error.message, error.place or self.place, error.hint) from None
+        yield from lines(found, self.rows.columns)
 
 
 def _nodes(node: Node) -> Iterator[Node]:
@@ -80,7 +89,7 @@ def compile_file(statements: Sequence[CreateTable | Statement], tables: Mapping[
         with problems.caught(), explained(statement, tables):
             rows = headed(statement, compile_query(statement, statement.tree, known), declared)
             if statement.head.kind != "view":
-                queries.append(Query(rows))
+                queries.append(Query(rows, statement.place(statement.tree)))
                 continue
             _refuse_known(statement.head, known)
             known = known._replace(queries={**known.queries, statement.head.name: rows})

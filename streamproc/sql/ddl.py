@@ -87,7 +87,8 @@ def _item(
         column = words.name()
         words.want("AS")
         if words.peek() != column.upper():
-            raise words.refuse(f"a watermark is {column} or {column} - INTERVAL '5' SECOND")
+            other = words.refuse(f"a watermark is {column} or {column} - INTERVAL '5' SECOND")
+            raise _unknown(column, wrong, types) or _unknown(words.name(), other, types) or other
         times.append((column, wrong))
         words.over_item()
     elif words.peek().split()[0] in {"PRIMARY", "CONSTRAINT", "UNIQUE"} and words.peek(1) != ",":
@@ -102,14 +103,27 @@ def _item(
             return
         if words.peek() == "AS":
             raise words.refuse("computed columns are not part of the subset", "compute it in a query")
-        if words.peek() == "METADATA":
-            raise words.refuse("metadata columns are not part of the subset: a file has none")
         if words.peek() == "DATE":
             days.add(column)
+        _refuse_metadata(words)
         types[column] = _type(words)
+        _refuse_metadata(words)
         if words.peek() == "NOT" and words.peek(1) == "NULL":
             required.add(column)
         words.over_item()
+
+
+def _refuse_metadata(words: Words) -> None:
+    if words.peek() == "METADATA":
+        raise words.refuse("metadata columns are not part of the subset: a file has none")
+
+
+def _unknown(column: str, at: ConfigError, types: dict[str, DataType]) -> ConfigError | None:
+    """What is said of a watermark's column that is not declared before it; None: it is."""
+    if column in types:
+        return None
+    times = [one for one, kind in types.items() if kind.kind is Kind.TIMESTAMP]
+    return ConfigError(f"there is no column {column}", at.place, nearest(column, times or types))
 
 
 def _type(words: Words) -> DataType:

@@ -11,8 +11,9 @@ from sqlglot.tokenizer_core import TokenType
 
 from operators.expressions.nodes import Compiled
 from operators.schema import DataType, Kind
-from state.errors import ConfigError
+from state.errors import ConfigError, Place
 from streamproc.language.expression.functions import FUNCTIONS
+from streamproc.language.expression.wording import sql_words
 from streamproc.language.problems import nearest
 from streamproc.sql.names import AGGREGATES, AUXILIARY, GROUP_WINDOWS, Rows, Scope, called, key_of, replaced
 from streamproc.sql.plan import Aggregate, Column, Compute, Group
@@ -50,6 +51,7 @@ class Grouping:
         if len(functions) > 1:
             raise ConfigError("GROUP BY takes one window", statement.place(functions[1]))
         self.computed: list[tuple[str, Compiled]] = []
+        self.places: list[Place] = []
         self.keys: list[_Key] = []
         self.columns: list[Column] = []
         self.aggregates: list[Aggregate] = []
@@ -71,7 +73,7 @@ class Grouping:
 
     def _add_key(self, node: exp.Expr) -> None:
         if isinstance(node, (exp.Rollup, exp.Cube, exp.GroupingSets)):
-            raise ConfigError(f"{node.key.upper()} is not part of the subset", self.statement.place(node))
+            raise ConfigError(f"{sql_words(node)} is not part of the subset", self.statement.place(node))
         if isinstance(node, exp.Literal):
             raise ConfigError("name the column that groups are made of", self.statement.place(node))
         tree = self._scope.resolved(node)
@@ -80,6 +82,7 @@ class Grouping:
             compiled = self._scope.compile(tree, "GROUP BY")
             key = f"@key{len(self.keys)}"
             self.computed.append((key, compiled))
+            self.places.append(self.statement.place(node))
             self.columns.append(Column(key, "", "", compiled.type, compiled.nullable))
         else:
             self.columns.append(self.source.at(key))
@@ -95,6 +98,9 @@ class Grouping:
 
     def _replace(self, node: exp.Expr, where: str) -> str | None:
         name = called(node)
+        if isinstance(node, exp.Window):
+            instead = "put it in FROM of another query, ordered by its time; for the first n: ORDER BY ... LIMIT n"
+            raise ConfigError("a query with GROUP BY has no OVER", self.statement.place(node), instead)
         if name in AUXILIARY:
             return self._window_part(node, name)
         if isinstance(node, exp.Filter) and called(node.this) in AGGREGATES:
@@ -120,11 +126,21 @@ class Grouping:
                 "window_start, window_end" if self.window is None else f"{called(self.window).upper()}_{part.upper()}"
             )
             raise ConfigError(f"{name.upper()} wants GROUP BY {kind.upper()}(...)", self.statement.place(node), hint)
-        own = [self._scope.resolved(one) for one in self.window.expressions]
-        if own != [self._scope.resolved(one) for one in node.expressions]:
+        if not self._is_of_window(node, kind):
             what = f"{name.upper()} must have the arguments of {kind.upper()} in GROUP BY"
             raise ConfigError(what, self.statement.place(node))
         return f"{_WINDOW}.{_PARTS[part]}"
+
+    def _is_of_window(self, node: exp.Expr, kind: str) -> bool:
+        """Whether a function's arguments are those of the window: the time, and equal spans."""
+        assert self.window is not None
+        own = self.window.expressions
+        if len(node.expressions) != len(own) or self._scope.resolved(node.expressions[0]) != self._scope.resolved(
+            own[0]
+        ):
+            return False
+        given = exp.Anonymous(this=kind, expressions=[one.copy() for one in node.expressions])
+        return group_shape(self.statement, given) == self.shape
 
     def _aggregate(self, node: exp.Expr, where: exp.Expr | None) -> str:
         """The key of the aggregate's column; equal ones are computed once."""
@@ -148,6 +164,7 @@ class Grouping:
         if where is not None:
             of = f"@where{len(self.computed)}"
             self.computed.append((of, self._scope.condition(where, "FILTER")))
+            self.places.append(self.statement.place(where))
         if isinstance(arguments[0], exp.Star):
             if function != "count" or distinct:
                 raise ConfigError("* is for COUNT(*) only", self.statement.place(node))
@@ -158,6 +175,7 @@ class Grouping:
         kind = aggregate_type(self.statement, node, compiled.type)
         argument = f"@argument{len(self.computed)}"
         self.computed.append((argument, compiled))
+        self.places.append(self.statement.place(node))
         return Aggregate(key, function, argument, kind, of, distinct)
 
 
@@ -178,11 +196,12 @@ def aggregate_type(statement: Statement, node: exp.Expr, argument: DataType) -> 
 def compile_group(grouping: Grouping) -> Rows:
     """The groups: their keys' columns, their window's and their aggregates'."""
     rows = grouping.source
-    rows = rows._replace(node=Compute(rows.node, tuple(grouping.computed), rows.time))
+    rows = rows._replace(node=Compute(rows.node, tuple(grouping.computed), rows.time, tuple(grouping.places)))
     keys = tuple(one.key for one in grouping.keys)
     columns = list(grouping.columns)
     if grouping.window is not None:
-        windowed = with_window(rows, grouping.time, grouping.shape, keys, _WINDOW)
+        place = grouping.statement.place(grouping.window)
+        windowed = with_window(rows, grouping.time, grouping.shape, place, keys=keys, hidden=_WINDOW)
         parts = windowed.columns[-3:]
         keys = (*keys, *(one.key for one in parts))
         columns = [*parts, *columns]

@@ -12,7 +12,7 @@ from sqlglot.tokenizer_core import TokenType
 
 from operators.expressions.nodes import Compiled
 from operators.schema import Kind
-from state.errors import ConfigError
+from state.errors import ConfigError, Place
 from streamproc.sql.names import Rows, Scope, called, key_of
 from streamproc.sql.plan import AsOf, Column, Compute, Join
 from streamproc.sql.statements import Statement
@@ -42,6 +42,7 @@ class _Condition(NamedTuple):
     left: list[tuple[str, Compiled]]
     right: list[tuple[str, Compiled]]
     rest: Compiled | None
+    place: Place
 
 
 def moment(version: exp.Expr | None, processing: frozenset[str]) -> Moment | None:
@@ -73,7 +74,7 @@ def joined(statement: Statement, sides: Sides, join: exp.Expr, where: exp.Expr |
         raise ConfigError("JOIN wants ON", statement.place(join.this))
     both = Rows(sides.left.node, (*sides.left.columns, *sides.right.columns), "")
     parts = _parts(on) if on is not None else _found(Scope(statement, both), where)
-    condition = _condition(Scope(statement, both), sides, parts)
+    condition = _condition(Scope(statement, both), sides, parts, statement.place(join.this))
     if at is not None:
         if not condition.keys and side in {"", "left"}:
             raise ConfigError("FOR SYSTEM_TIME AS OF wants ON left.key = right.key", statement.place(on or at.version))
@@ -111,8 +112,8 @@ def _found(scope: Scope, where: exp.Expr | None) -> list[exp.Expr]:
     return known
 
 
-def _condition(scope: Scope, sides: Sides, parts: list[exp.Expr]) -> _Condition:
-    found = _Condition([], [], [], None)
+def _condition(scope: Scope, sides: Sides, parts: list[exp.Expr], place: Place) -> _Condition:
+    found = _Condition([], [], [], None, place)
     rest: list[exp.Expr] = []
     for part in parts:
         tree = scope.resolved(part)
@@ -161,6 +162,7 @@ def _plain(sides: Sides, condition: _Condition, kind: str) -> Rows:
         kind,  # type: ignore[arg-type]
         left.time,
         right.time,
+        condition.place,
     )
     columns = (
         *_nullable(left.columns, kind in {"right", "full"}),
@@ -192,6 +194,7 @@ def _versioned(statement: Statement, sides: Sides, condition: _Condition, side: 
         time,
         right.time,
         side == "left",
+        condition.place,
     )
     return Rows(node, (*left.columns, *_nullable(right.columns, side == "left")), left.time)
 

@@ -11,7 +11,7 @@ from sqlglot import exp
 
 from operators.expressions.nodes import Compiled
 from operators.schema import DataType, Kind
-from state.errors import ConfigError
+from state.errors import ConfigError, Place
 from streamproc.language.problems import nearest
 from streamproc.sql.group import aggregate_type
 from streamproc.sql.names import AGGREGATES, Rows, Scope, called, key_of, replaced
@@ -38,6 +38,7 @@ class Overs:
         self._computed: list[tuple[str, Compiled]] = []
         self._functions: list[OverFunction] = []
         self._columns: list[Column] = []
+        self._place: Place | None = None
 
     def after(self, node: exp.Expr) -> exp.Expr:
         """A part of SELECT's list, resolved, over the columns of `rows()`."""
@@ -48,13 +49,14 @@ class Overs:
         if not self._functions:
             return self._source
         source = Compute(self._source.node, tuple(self._computed), self._source.time)
-        node = Over(source, self._source.time, tuple(self._functions))
+        node = Over(source, self._source.time, tuple(self._functions), self._place)
         return Rows(node, (*self._source.columns, *self._columns), self._source.time)
 
     def _replace(self, node: exp.Expr) -> str | None:
         if not isinstance(node, exp.Window):
             return None
         function, place = called(node.this), self.statement.place(node)
+        self._place = self._place or place
         if function not in _KNOWN:
             name = function.upper() or type(node.this).__name__.upper()
             hint = "it needs rows that come later" if function == "lead" else nearest(function, _KNOWN)

@@ -62,11 +62,16 @@ class Scan(msgspec.Struct, frozen=True):
 
 
 class Compute(msgspec.Struct, frozen=True):
-    """The rows, with more columns: (key, expression). `time`: the column that is the rows' event time, "" for none."""
+    """The rows, with more columns: (key, expression). `time`: the column that is the rows' event time, "" for none.
+
+    `places`: where each expression stands, if that is known; `place`: where all of them do.
+    """
 
     source: Node
     expressions: tuple[tuple[str, Compiled], ...]
     time: str = ""
+    places: tuple[Place, ...] = ()
+    place: Place | None = None
 
 
 class Filter(msgspec.Struct, frozen=True):
@@ -75,6 +80,7 @@ class Filter(msgspec.Struct, frozen=True):
     source: Node
     condition: Compiled
     time: str = ""
+    place: Place | None = None
 
 
 class Project(msgspec.Struct, frozen=True):
@@ -105,6 +111,7 @@ class Window(msgspec.Struct, frozen=True):
     start: str
     end: str
     keys: tuple[str, ...] = ()
+    place: Place | None = None
 
 
 class Aggregate(msgspec.Struct, frozen=True):
@@ -161,6 +168,7 @@ class Over(msgspec.Struct, frozen=True):
     source: Node
     time: str
     functions: tuple[OverFunction, ...]
+    place: Place | None = None
 
 
 class Join(msgspec.Struct, frozen=True):
@@ -177,6 +185,7 @@ class Join(msgspec.Struct, frozen=True):
     kind: Literal["inner", "left", "right", "full"]
     left_time: str = ""
     right_time: str = ""
+    place: Place | None = None
 
 
 class AsOf(msgspec.Struct, frozen=True):
@@ -192,6 +201,7 @@ class AsOf(msgspec.Struct, frozen=True):
     time: str
     right_time: str
     outer: bool
+    place: Place | None = None
 
 
 class Match(msgspec.Struct, frozen=True):

@@ -94,7 +94,7 @@ def _select(statement: Statement, tree: exp.Select, tables: Tables) -> Rows:
     where = tree.args.get("where")
     if where is not None:
         condition = Scope(statement, rows).condition(where.this, "WHERE")
-        rows = rows._replace(node=Filter(rows.node, condition, rows.time))
+        rows = rows._replace(node=Filter(rows.node, condition, rows.time, statement.place(where.this)))
     items = _items(statement, tree, rows)
     once = tree.args.get("distinct")
     order = Order(statement, tree, items, hides=once is None)
@@ -119,9 +119,10 @@ def _listed(statement: Statement, tree: exp.Select, items: list[tuple[str, exp.E
     selected = [(name, grouping.after(item, "SELECT")) for name, item in items]
     kept = None if having is None else _kept(statement, grouping, having.this, dict(items))
     rows = compile_group(grouping)
-    if kept is not None:
+    if kept is not None and having is not None:
         condition = Scope(statement, rows).condition(kept, "HAVING")
-        rows = rows._replace(node=Filter(rows.node, condition, rows.time))
+        place = statement.clause(TokenType.HAVING, having)
+        rows = rows._replace(node=Filter(rows.node, condition, rows.time, place))
     return _selected(statement, selected, rows)
 
 
@@ -299,7 +300,8 @@ def _selected(statement: Statement, items: list[tuple[str, exp.Expr]], rows: Row
         made.append((f"@out.{name}", compiled))
         columns.append(Column(name, "", name, compiled.type, compiled.nullable, role))
     renamed = tuple((name, f"@out.{name}") for name, _ in items)
-    node = Project(Compute(rows.node, tuple(made), rows.time), renamed)
+    places = tuple(statement.place(item) for _, item in items)
+    node = Project(Compute(rows.node, tuple(made), rows.time, places), renamed)
     return Rows(node, tuple(columns), _time_of(made, columns, rows.time))
 
 

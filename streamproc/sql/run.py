@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Relation", "run"]
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from operators.event_values import column_of, physical
 from operators.expressions.nodes import Compiled
 from operators.expressions.program import Program
 from operators.schema import DataType, Kind
-from state.errors import ConfigError, RecordError
+from state.errors import ConfigError, Place, RecordError
 from streamproc.sql.aggregate import aggregated
 from streamproc.sql.codes import Ints, group_codes, joint_codes, ranks
 from streamproc.sql.frames import Bounds, bounds_of, framed
@@ -51,6 +51,7 @@ from streamproc.sql.tables import Table
 from streamproc.sql.windows import assigned
 
 _TIMESTAMP: Final = DataType(Kind.TIMESTAMP)
+Expressions = tuple[tuple[str, Compiled], ...]
 _SAID: Final = {"overflow": "a number is too large", "cast": "a value cannot be cast"}
 
 
@@ -69,9 +70,16 @@ def run(node: Node, tables: Mapping[str, Table]) -> Relation:
     """The rows that a plan gives, in order of emission.
 
     Raises:
-        ConfigError: a value is too large, cannot be cast, or is a NULL where a time must be.
+        ConfigError: a value is too large, cannot be cast, or is a NULL where a time must be; with the place of the
+            clause that asks for it.
     """
-    return _STEPS[type(node)](node, tables)
+    try:
+        return _STEPS[type(node)](node, tables)
+    except ConfigError as error:
+        place = getattr(node, "place", None)
+        if error.place is not None or place is None:
+            raise
+        raise ConfigError(error.message, place, error.hint) from None
 
 
 def _scan(node: Scan, tables: Mapping[str, Table]) -> Relation:
@@ -79,27 +87,65 @@ def _scan(node: Scan, tables: Mapping[str, Table]) -> Relation:
     return Relation(table.rows, {f"{node.alias}.{name}": column for name, column in table.columns.items()})
 
 
-def _computed(source: Relation, expressions: tuple[tuple[str, Compiled], ...], time: str) -> dict[str, Column]:
+def _computed(
+    source: Relation, expressions: Expressions, time: str, node: Node, places: Sequence[Place] = ()
+) -> dict[str, Column]:
+    """The expressions' columns; `node`: what the rows are, for messages."""
     times = source.columns[time].values if time else np.zeros(source.size, np.int64)
     batch = Batch(source.size, (), times, [], dict(source.columns))
     try:
         return Program(expressions, {}).run(batch)
     except RecordError as error:
-        said = _SAID.get(error.reason, error.reason)
-        where = error.detail.removeprefix("in ").removeprefix("@out.")
-        raise ConfigError(f"{said}, in {where}" if where and "@" not in where else said) from None
+        raise _failure(source, expressions, error, node, places) from None
+
+
+def _failure(
+    source: Relation, expressions: Expressions, error: RecordError, node: Node, places: Sequence[Place]
+) -> ConfigError:
+    """What is said of a value that cannot be computed: where it is asked for, in which column, of which row."""
+    key = error.detail.removeprefix("in ")
+    number = next((n for n, (one, _) in enumerate(expressions) if one == key), 0)
+    name = key.removeprefix("@out.")
+    said = _SAID.get(error.reason, error.reason) + (f", in {name}" if name and "@" not in name else "")
+    said += _of_row(node, _first_failing(source, expressions[number]))
+    hint = "TRY_CAST gives NULL instead" if error.reason == "cast" else None
+    return ConfigError(said, places[number] if places else None, hint)
+
+
+def _first_failing(source: Relation, expression: tuple[str, Compiled]) -> int:
+    """The first row whose value cannot be computed: by halves, for a program fails as a whole."""
+    program = Program((expression,), {})
+    low, high = 0, source.size
+    while high - low > 1:
+        middle = (low + high) // 2
+        part = source.take(np.arange(low, middle))
+        try:
+            program.run(Batch(part.size, (), np.zeros(part.size, np.int64), [], dict(part.columns)))
+        except RecordError:
+            high = middle
+        else:
+            low = middle
+    return low
+
+
+def _of_row(node: Node, row: int) -> str:
+    """Which row of an input it is, if the rows are those of one."""
+    while isinstance(node, Compute):
+        node = node.source
+    return f", in row {row + 1} of {node.table}" if isinstance(node, Scan) else ""
 
 
 def _compute(node: Compute, tables: Mapping[str, Table]) -> Relation:
     source = run(node.source, tables)
     if not node.expressions:
         return source
-    return Relation(source.size, {**source.columns, **_computed(source, node.expressions, node.time)})
+    made = _computed(source, node.expressions, node.time, node.source, node.places)
+    return Relation(source.size, {**source.columns, **made})
 
 
 def _filter(node: Filter, tables: Mapping[str, Table]) -> Relation:
     source = run(node.source, tables)
-    found = _computed(source, (("@where", node.condition),), node.time)["@where"]
+    found = _computed(source, (("@where", node.condition),), node.time, node.source)["@where"]
     return source.take(np.flatnonzero(found.values if found.valid is None else found.values & found.valid))
 
 
@@ -108,8 +154,8 @@ def _project(node: Project, tables: Mapping[str, Table]) -> Relation:
     return Relation(source.size, {key: source.columns[old] for key, old in node.columns})
 
 
-def times_of(source: Relation, key: str) -> npt.NDArray[np.int64]:
-    """A column of times, none of which is NULL.
+def times_of(source: Relation, key: str, node: Node) -> npt.NDArray[np.int64]:
+    """A column of times, none of which is NULL; `node`: what the rows are, for messages.
 
     Raises:
         ConfigError: one is.
@@ -117,13 +163,14 @@ def times_of(source: Relation, key: str) -> npt.NDArray[np.int64]:
     column = source.columns[key]
     if column.valid is not None and not column.valid.all():
         name = key.rpartition(".")[2]
-        raise ConfigError(f"{name} is NULL in a row: what is timed needs a time", hint=f"WHERE {name} IS NOT NULL")
+        row = _of_row(node, int(np.argmin(column.valid))).removeprefix(", in ") or "a row"
+        raise ConfigError(f"{name} is NULL in {row}: what is timed needs a time", hint=f"WHERE {name} IS NOT NULL")
     return column.values
 
 
 def _window(node: Window, tables: Mapping[str, Table]) -> Relation:
     source = run(node.source, tables)
-    times = times_of(source, node.time)
+    times = times_of(source, node.time, node.source)
     codes, _ = group_codes([source.columns[key] for key in node.keys], source.size)
     rows, start, end = assigned(node.shape, times, codes)
     windows = {node.start: Column(_TIMESTAMP, start), node.end: Column(_TIMESTAMP, end)}
@@ -151,7 +198,7 @@ def _group(node: Group, tables: Mapping[str, Table]) -> Relation:
 
 def _over(node: Over, tables: Mapping[str, Table]) -> Relation:
     source = run(node.source, tables)
-    source = source.take(np.argsort(times_of(source, node.time), kind="stable"))
+    source = source.take(np.argsort(times_of(source, node.time, node.source), kind="stable"))
     times = source.columns[node.time].values
     columns = dict(source.columns)
     bounds: dict[Frame, Bounds] = {}
@@ -167,7 +214,7 @@ def _over(node: Over, tables: Mapping[str, Table]) -> Relation:
 
 def _join(node: Join, tables: Mapping[str, Table]) -> Relation:
     left, right = run(node.left, tables), run(node.right, tables)
-    pairs = equal_pairs(_keys(left, right, node.keys), _kept(left, right, node.condition))
+    pairs = equal_pairs(_keys(left, right, node.keys), _kept(left, right, node))
     pairs = with_unpaired(pairs, left.size, right.size, node.kind)
     times = _time(left, node.left_time), _time(right, node.right_time)
     return _paired(left, right, in_order(pairs, *times))
@@ -178,9 +225,9 @@ def _as_of(node: AsOf, tables: Mapping[str, Table]) -> Relation:
     right_time = right.columns[node.right_time]
     if right_time.valid is not None:
         right = right.take(np.flatnonzero(right_time.valid))
-    times = times_of(left, node.time), times_of(right, node.right_time)
+    times = times_of(left, node.time, node.left), times_of(right, node.right_time, node.right)
     pairs = latest_pairs(_keys(left, right, node.keys), *times)
-    pairs = pairs.take(_kept(left, right, node.condition)(pairs))
+    pairs = pairs.take(_kept(left, right, node)(pairs))
     kind = "left" if node.outer else "inner"
     return _paired(left, right, in_order(with_unpaired(pairs, left.size, right.size, kind), None, None))
 
@@ -195,8 +242,9 @@ def _keys(left: Relation, right: Relation, keys: tuple[tuple[str, str], ...]) ->
     return codes[: left.size], codes[left.size :]
 
 
-def _kept(left: Relation, right: Relation, condition: Compiled | None) -> Callable[[Pairs], npt.NDArray[np.bool_]]:
+def _kept(left: Relation, right: Relation, node: Join | AsOf) -> Callable[[Pairs], npt.NDArray[np.bool_]]:
     """Says of pairs for which the condition is TRUE."""
+    condition = node.condition
 
     def kept(pairs: Pairs) -> npt.NDArray[np.bool_]:
         if condition is None:
@@ -205,7 +253,7 @@ def _kept(left: Relation, right: Relation, condition: Compiled | None) -> Callab
             key: left.columns[key].take(pairs.left) if key in left.columns else right.columns[key].take(pairs.right)
             for key in condition.inputs
         }
-        found = _computed(Relation(len(pairs.left), columns), (("@on", condition),), "")["@on"]
+        found = _computed(Relation(len(pairs.left), columns), (("@on", condition),), "", node)["@on"]
         return found.values if found.valid is None else found.values & found.valid
 
     return kept
@@ -226,7 +274,7 @@ def _paired(left: Relation, right: Relation, pairs: Pairs) -> Relation:
 
 def _match(node: Match, tables: Mapping[str, Table]) -> Relation:
     source = run(node.source, tables)
-    source = source.take(np.argsort(times_of(source, node.time), kind="stable"))
+    source = source.take(np.argsort(times_of(source, node.time, node.source), kind="stable"))
     codes, first = group_codes([source.columns[key] for key in node.keys], source.size)
     columns = {name: source.columns[key] for name, key in node.names}
     found = matched(node.compiled, columns, source.columns[node.time].values, codes, node.all_rows)

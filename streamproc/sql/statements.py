@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["FILE_MAX", "Source", "Statement", "parse_file", "parse_source"]
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from sqlglot import exp
@@ -30,6 +31,12 @@ FILE_MAX: Final = 1_000_000
 _DIALECT: Final = SqlDialect()
 _KNOWN: Final = "a statement is SELECT, WITH, CREATE TABLE, CREATE VIEW or INSERT INTO"
 _QUERIES: Final = (TokenType.SELECT, TokenType.WITH, TokenType.INSERT, TokenType.CREATE, TokenType.L_PAREN)
+_CLAUSES: Final = ("FROM", "WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "JOIN", "UNION", "WINDOW", "MATCH_RECOGNIZE")
+_WANTING: Final = frozenset({TokenType.COMMA, TokenType.GROUP_BY, TokenType.ORDER_BY})
+_ENDING: Final = frozenset(
+    {TokenType.COMMA, TokenType.R_PAREN, TokenType.FROM, TokenType.WHERE, TokenType.GROUP_BY, TokenType.HAVING}
+    | {TokenType.ORDER_BY, TokenType.LIMIT, TokenType.UNION}
+)
 # TVFs are written TUMBLE(TABLE payments, ...): the word says nothing that the place does not.
 _BEFORE_NAME: Final = frozenset({TokenType.L_PAREN, TokenType.COMMA, TokenType.FARROW})
 
@@ -128,7 +135,8 @@ def _parse(tokens: list[Token], source: Source) -> CreateTable | Statement:
     first, place = tokens[0], source.at(tokens[0].start)
     check_tokens(tokens, source.text, source.place)
     if first.token_type not in _QUERIES:
-        raise ConfigError(f"{first.text.upper()} is no statement of the subset", place, _near(first.text) or _KNOWN)
+        hint = _near(first, ("SELECT", "WITH", "CREATE", "INSERT"))
+        raise ConfigError(f"{first.text.upper()} is no statement of the subset", place, hint or _KNOWN)
     if first.token_type is TokenType.CREATE and not is_view(tokens):
         return parse_create(tokens, source.text, source.place)
     head, tokens = head_of(tokens, source.text, source.place)
@@ -139,12 +147,14 @@ def _query(tokens: list[Token], source: Source, head: Head) -> Statement:
     first, place = tokens[0], source.at(tokens[0].start)
     outside, patterns = without_patterns(tokens, source.text, source.place)
     words = [_plain(outside, n) for n in range(len(outside)) if not _says_nothing(outside, n)]
+    _refuse_empty(words, source)
     try:
         parsed = _DIALECT.parser().parse(words, source.text)
     except RecursionError:
         raise ConfigError("the statement is nested too deeply", place) from None
     except ParseError as error:
-        raise syntax_error(error, source.text, source.place, "the statement") from None
+        wrong = syntax_error(error, source.text, source.place, "the statement")
+        raise _misspelt(words, wrong, source) or wrong from None
     tree = parsed[0] if len(parsed) == 1 else None
     if not isinstance(tree, exp.Expr):
         raise ConfigError("the statement cannot be parsed", place, _KNOWN)
@@ -154,8 +164,26 @@ def _query(tokens: list[Token], source: Source, head: Head) -> Statement:
     return Statement(tree, tokens, source, patterns, head)
 
 
-def _near(word: str) -> str | None:
-    hint = nearest(word.upper(), ("SELECT", "WITH", "CREATE"))
+def _refuse_empty(words: list[Token], source: Source) -> None:
+    """What sqlglot reads over: a comma that nothing follows, a clause without items."""
+    for word, after in zip(words, [*words[1:], None], strict=True):
+        if word.token_type in _WANTING and (after is None or after.token_type in _ENDING):
+            text = " ".join(word.text.upper().split())
+            raise ConfigError(f"nothing follows {text}", source.at(word.start))
+
+
+def _misspelt(words: list[Token], wrong: ConfigError, source: Source) -> ConfigError | None:
+    """The keyword that was meant, if the word where parsing ended, or the one before it, is nearly one."""
+    at = next((n for n, word in enumerate(words) if source.at(word.start) == wrong.place), 0)
+    for word in (words[at], words[at - 1]) if at else ():
+        if (hint := _near(word, _CLAUSES)) is not None:
+            return ConfigError(f"{word.text} is no keyword", source.at(word.start), hint)
+    return None
+
+
+def _near(word: Token, keywords: Sequence[str]) -> str | None:
+    """The keyword that a word is nearly; a keyword is none."""
+    hint = nearest(word.text.upper(), keywords) if word.token_type is TokenType.VAR else None
     return hint if hint and hint.startswith("did you mean") else None
 
 

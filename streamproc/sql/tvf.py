@@ -11,7 +11,7 @@ from sqlglot import exp
 
 from operators.expressions.nodes import Call, ColumnRef, Compiled, Constant
 from operators.schema import DataType, Kind
-from state.errors import ConfigError
+from state.errors import ConfigError, Place
 from streamproc.language.problems import nearest
 from streamproc.sql.names import Rows, Scope, called
 from streamproc.sql.plan import Column, Compute, Role, Window, WindowShape
@@ -54,7 +54,8 @@ def window_table(statement: Statement, node: exp.Table, named: Callable[[exp.Exp
     shape = table_shape(statement, call, spans)
     if any(one.name in _WINDOW for one in rows.columns):
         raise ConfigError("the table has windows already", statement.place(data), "window_time is in the next query")
-    return with_window(rows, key, shape, tuple(scope.key(one) for one in keys))
+    place = statement.place(time)
+    return with_window(rows, key, shape, place, keys=tuple(scope.key(one) for one in keys))
 
 
 def _names() -> str:
@@ -103,7 +104,9 @@ def timestamp_column(scope: Scope, node: exp.Expr) -> str:
     return key
 
 
-def with_window(rows: Rows, time: str, shape: WindowShape, keys: tuple[str, ...] = (), hidden: str = "") -> Rows:
+def with_window(
+    rows: Rows, time: str, shape: WindowShape, place: Place, *, keys: tuple[str, ...] = (), hidden: str = ""
+) -> Rows:
     """The rows with the start, end and last moment of their windows, the last three columns.
 
     `hidden`: how their keys begin if a statement may not name them.
@@ -112,7 +115,8 @@ def with_window(rows: Rows, time: str, shape: WindowShape, keys: tuple[str, ...]
     start, end, last = (
         Column(f"{hidden or alias}.{name}", alias, "" if hidden else name, _TIMESTAMP, False, name) for name in _WINDOW
     )
-    node = Compute(Window(rows.node, time, shape, start.key, end.key, keys), ((last.key, _last_moment(end.key)),))
+    window = Window(rows.node, time, shape, start.key, end.key, keys, place)
+    node = Compute(window, ((last.key, _last_moment(end.key)),))
     return Rows(node, (*rows.columns, start, end, last), last.key)
 
 

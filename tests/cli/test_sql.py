@@ -36,7 +36,7 @@ def test_a_file_that_is_not_written_whole_is_not_there(folder: Path, cli: Cli) -
         "sql", f"{folder}/q.sql", "--input", f"t={folder}/t1.csv", f"u={folder}/u.ndjson", "--output", f"{folder}/o"
     )
     assert done.code == 2
-    assert done.err == "error: a number is too large, in b\n"
+    assert done.err == f"error: {folder}/q.sql:1:25: a number is too large, in b, in row 1 of u\n"
     assert sorted(path.name for path in folder.iterdir()) == ["q.sql", "t1.csv", "t2.csv", "u.ndjson"]
 
 

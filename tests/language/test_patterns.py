@@ -151,6 +151,7 @@ def test_a_wrong_pattern_says_where_it_is_wrong(old: str, new: str, expected: st
     ("when", "expected"),
     [
         ("matched(tseting)", "unknown column 'tseting.matched' (did you mean testing.matched?)"),
+        ("testing", "unknown column 'testing' (did you mean matched(testing)?)"),
         ("matched()", "matched() takes the name of a pattern (matched(card_testing))"),
         ("testing.smal > 1", "unknown column 'testing.smal' (did you mean testing.small?)"),
     ],
@@ -172,3 +173,11 @@ def test_a_pattern_and_a_score_do_not_depend_on_each_other() -> None:
     text = with_patterns("A AS amount < 5", "A AS m.score < 5").replace("partition_by:", model)
     with pytest.raises(ConfigError, match="state cannot depend on a model's score"):
         compiled(text)
+
+
+@pytest.mark.parametrize("wrong", ["A AS amuont < 5", "A AS amount + 5"])
+def test_a_wrong_pattern_is_said_once(wrong: str) -> None:
+    text = with_patterns("A AS amount < 5", wrong).replace("include: [", "include: [testing.small, testing.largest, ")
+    with pytest.raises(ConfigError) as caught:
+        compiled(text)
+    assert len(str(caught.value).splitlines()) == 1

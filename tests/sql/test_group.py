@@ -138,3 +138,12 @@ def test_no_rows_no_windows(tmp_path: Path) -> None:
     sql = """CREATE TABLE t (event_time TIMESTAMP(3), x INT);
         SELECT SUM(x) FROM t GROUP BY TUMBLE(event_time, INTERVAL '5' MINUTE)"""
     assert ours(sql, {"t": path}) == []
+
+
+def test_spans_are_equal_in_whatever_unit_they_are_written(tmp_path: Path) -> None:
+    files = {"payments": write(tmp_path, "payments", payments())}
+    sql = """SELECT TUMBLE_ROWTIME(event_time, INTERVAL '{}) AS at, COUNT(*) AS n FROM payments
+        GROUP BY TUMBLE(event_time, INTERVAL '10' MINUTE)"""
+    wanted = ours(sql.format("10' MINUTE"), files)
+    assert ours(sql.format("10' MINUTES"), files) == wanted
+    assert ours(sql.format("600' SECOND"), files) == wanted

@@ -521,3 +521,40 @@ def test_what_belongs_to_the_state() -> None:
     assert len({plan.state_fingerprint for plan in (plain, longer, bare)}) == 3
     assert rowwise.state_fingerprint == bare.state_fingerprint
     assert rowwise.decision_fingerprint != bare.decision_fingerprint
+
+
+ONE_TIME = HEAD.split("streams:", maxsplit=1)[0] + "streams:\n{}{}partition_by: card_id\n"
+PROBES = """  payments:
+    id: payment_id
+    event_time: event_time
+    fields: {payment_id: string, card_id: string, event_time: timestamp}
+"""
+VERSIONS = """  changes:
+    id: card_id
+    event_time: changed
+    fields: {card_id: string, kind: string, changed: timestamp}
+"""
+
+
+def test_a_version_of_the_very_time_is_seen_if_its_stream_comes_first(tmp_path: Path) -> None:
+    sql = """SELECT p.payment_id, c.kind FROM payments p
+        LEFT JOIN changes FOR SYSTEM_TIME AS OF p.event_time AS c ON p.card_id = c.card_id"""
+    at = stamp(0)
+    files = {
+        "payments": write(tmp_path, "payments", [{"payment_id": "p1", "card_id": "c1", "event_time": at}]),
+        "changes": write(tmp_path, "changes", [{"card_id": "c1", "kind": "email", "changed": at}]),
+    }
+    seen = [{"payment_id": "p1", "kind": "email"}]
+    assert over_tables(sql, files, "") == seen
+
+    behind = pipeline(ONE_TIME.format(PROBES, VERSIONS), one=sql)
+    assert streamed(behind, files)["one"] == [{"payment_id": "p1", "kind": None}]
+    (warning,) = plans_of(behind)[0].warnings
+    assert warning.startswith(
+        "p.yaml:15:18: FOR SYSTEM_TIME AS OF: of rows with one time payments comes before changes"
+    )
+    assert "name changes first in `streams`" in warning
+
+    before = pipeline(ONE_TIME.format(VERSIONS, PROBES), one=sql)
+    assert streamed(before, dict(reversed(files.items())))["one"] == seen
+    assert not plans_of(before)[0].warnings

@@ -64,6 +64,28 @@ WRONG = {
     "SELECT 1 FROM payments WHERE amount > (SELECT 1 FROM payments)": "a query is not allowed in WHERE (queries may",
     "SELECT 1 FROM payments WHERE card_id IN (SELECT card_id FROM changes)": "a query is not allowed in WHERE",
     "WITH RECURSIVE a AS (SELECT 1 FROM payments) SELECT 1 FROM a": "WITH RECURSIVE is not part of the subset",
+    "SELECT 1 FORM payments": "q.sql:1:10: FORM is no keyword (did you mean FROM?)",
+    "SELECT 1 FROM payments WHER amount > 1": "q.sql:1:24: WHER is no keyword (did you mean WHERE?)",
+    "SELECT 1 FROM payments p WHER amount > 1": "q.sql:1:26: WHER is no keyword (did you mean WHERE?)",
+    "SELECT 1 FROM payments GRUOP BY items": "q.sql:1:24: GRUOP is no keyword (did you mean GROUP?)",
+    "SET 'a' = 'b'": "q.sql:1:1: SET is no statement of the subset (a statement is SELECT, WITH, CREATE TABLE,",
+    "EXECUTE x": "q.sql:1:1: EXECUTE is no statement of the subset (a statement is SELECT,",
+    "SELCT 1 FROM payments": "q.sql:1:1: SELCT is no statement of the subset (did you mean SELECT?)",
+    "SELECT items, FROM payments": "q.sql:1:13: nothing follows ,",
+    "SELECT 1 FROM payments WHERE card_id IN ('a',)": "q.sql:1:45: nothing follows ,",
+    "SELECT COUNT(*) FROM payments GROUP BY": "q.sql:1:31: nothing follows GROUP BY",
+    "SELECT COUNT(*) FROM payments GROUP BY items,": "q.sql:1:45: nothing follows ,",
+    "SELECT 1 FROM payments ORDER BY LIMIT 1": "q.sql:1:24: nothing follows ORDER BY",
+    "SELECT CEIL(event_time TO HOUR) FROM payments": "'HOUR': CEIL(... TO unit) is not part of the subset",
+    "SELECT 1 FROM payments WHERE card_id SIMILAR TO 'x'": "q.sql:1:30: SIMILAR TO is not part of the expression",
+    "SELECT 1 FROM payments WHERE card_id ILIKE 'x'": "q.sql:1:30: ILIKE is not part of the expression",
+    "SELECT event_time AT TIME ZONE 'UTC' FROM payments": "q.sql:1:8: AT TIME ZONE is not part of the expression",
+    "SELECT (1, 2) FROM payments": "a list in brackets is not part of the expression",
+    "SELECT upper(DISTINCT card_id) FROM payments": "DISTINCT is not part of the expression",
+    "SELECT COUNT(*) FROM payments GROUP BY GROUPING SETS ((card_id), ())": "GROUPING SETS is not part of the subset",
+    "SELECT ROW_NUMBER() OVER (ORDER BY COUNT(*) DESC) FROM payments GROUP BY card_id": (
+        "q.sql:1:8: a query with GROUP BY has no OVER (put it in FROM of another query"
+    ),
     # names
     "SELECT amuont FROM payments": "q.sql:1:8: there is no column amuont (did you mean amount?)",
     "SELECT p.amount FROM payments": "q.sql:1:8: there is no table p in FROM (there is only payments)",
@@ -160,6 +182,15 @@ WRONG = {
     "CREATE TABLE t (a INTT)": "q.sql:1:19: there is no type INTT (did you mean INT?)",
     "CREATE TABLE t (a INT, a INT)": "q.sql:1:24: two columns are called a",
     "CREATE TABLE t (a INT, WATERMARK FOR a AS a)": "q.sql:1:38: WATERMARK names no timestamp column",
+    "CREATE TABLE t (at TIMESTAMP(3), WATERMARK FOR att AS at - INTERVAL '5' SECOND)": (
+        "q.sql:1:48: there is no column att (did you mean at?)"
+    ),
+    "CREATE TABLE t (at TIMESTAMP(3), WATERMARK FOR at AS att - INTERVAL '5' SECOND)": (
+        "q.sql:1:54: there is no column att (did you mean at?)"
+    ),
+    "CREATE TABLE t (at TIMESTAMP(3) METADATA FROM 'timestamp' VIRTUAL)": (
+        "q.sql:1:33: metadata columns are not part of the subset"
+    ),
     "CREATE TABLE t (a INT": "q.sql:1:19: ) is wanted here",
     "CREATE TABLE t (a AS 1 + 2)": "q.sql:1:19: computed columns are not part of the subset",
     "CREATE TABLE t (a DECIMAL(38, 18))": "q.sql:1:19: at most 15 decimals are kept",
@@ -194,6 +225,7 @@ BROKEN = {
     "a,b\n1\n": ("csv", "SELECT a FROM t", "t.csv:2: the row has 1 cells, the head 2"),
     "a,a\n1,2\n": ("csv", "SELECT a FROM t", "t.csv:1: two columns are called 'a'"),
     '{"a": 1}\n{"a"\n': ("ndjson", "SELECT a FROM t", "t.ndjson:2: the line is no JSON object"),
+    '{"a": 1}\n{"a": 1e400}\n': ("ndjson", "SELECT a FROM t", "t.ndjson:2: a number is too large"),
     "not parquet": ("parquet", "SELECT a FROM t", "this is no readable Parquet file"),
     "a\n1\nsecret\n": ("csv", "CREATE TABLE t (a INT); SELECT a FROM t", "row 2: a is no int64"),
     "a\n1\n\n": (
@@ -203,11 +235,31 @@ BROKEN = {
     ),
     "a,b\n1,\n": ("csv", "CREATE TABLE t (b INT NOT NULL); SELECT b FROM t", "row 1: b is NULL, but declared NOT NULL"),
     "a\n1.234\n": ("csv", "CREATE TABLE t (a DECIMAL(5, 2)); SELECT a FROM t", "row 1: a is no decimal(2)"),
-    "a\n9223372036854775807\n": ("csv", "SELECT a * 3 FROM t", "a number is too large, in EXPR$0"),
+    "a\n1\n9223372036854775807\n": (
+        "csv",
+        "SELECT a,\na * 3 FROM t",
+        "q.sql:2:1: a number is too large, in EXPR$1, in row 2 of t",
+    ),
+    "a\n1\n2\nsecret\n": (
+        "csv",
+        "SELECT 1 FROM t WHERE CAST(a AS INT) > 0",
+        "q.sql:1:23: a value cannot be cast, in row 3 of t (TRY_CAST gives NULL instead)",
+    ),
+    "a,b\n1,1\nsecret,2\n": (
+        "csv",
+        "SELECT b, SUM(CAST(a AS INT)) FROM t GROUP BY b",
+        "q.sql:1:11: a value cannot be cast, in row 2 of t",
+    ),
     "event_time,b\n,1\n2026-05-01T00:00:00Z,2\n": (
         "csv",
         "SELECT COUNT(*) FROM t GROUP BY TUMBLE(event_time, INTERVAL '1' DAY)",
-        "event_time is NULL in a row: what is timed needs a time (WHERE event_time IS NOT NULL)",
+        "q.sql:1:33: event_time is NULL in row 1 of t: what is timed needs a time (WHERE event_time IS NOT NULL)",
+    ),
+    "event_time,b\n2026-05-01T00:00:00Z,1\n2026-05-01T00:00:00Z,2\n": (
+        "csv",
+        "SELECT COUNT(*) FROM t AS p RIGHT JOIN (SELECT b + 1 AS b FROM t) AS q ON p.b = q.b\n"
+        "GROUP BY TUMBLE(p.event_time, INTERVAL '1' DAY)",
+        "q.sql:2:10: event_time is NULL in a row: what is timed needs a time",
     ),
 }
 

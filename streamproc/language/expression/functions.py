@@ -259,11 +259,19 @@ _TEXT: Final = {
         r"regexp_replace({0}, {1}, replace({2}, '\', '\\'), 'g')",
     ),
 }
-_PART_DUCKDB: Final = {"day_of_week": "isodow({0})", "day_of_year": "dayofyear({0})"}
+_PART_DUCKDB: Final = {
+    "day_of_week": "isodow({0})",
+    "dayofweek": "(dayofweek({0}) + 1)",
+    "day_of_year": "dayofyear({0})",
+}
+_WEEKS: Final = {
+    "day_of_week": "ISO: Monday 1 to Sunday 7",
+    "dayofweek": "Flink's: Sunday 1 to Saturday 7",
+}
 _PARTS: Final = {
     name: Function(
         f"{name}(ts)",
-        "ISO: Monday 1 to Sunday 7" if name == "day_of_week" else f"the {name.replace('_', ' ')}, in UTC",
+        _WEEKS.get(name, f"the {name.replace('_', ' ')}, in UTC"),
         f"{name}(TIMESTAMP '2026-05-03T10:20:30Z')",
         1,
         1,

@@ -45,6 +45,7 @@ from streamproc.language.expression.typed import (
     settled,
     unify,
 )
+from streamproc.language.expression.wording import sql_words
 
 
 class Field(Protocol):
@@ -133,10 +134,10 @@ class _Checker:
         rule = _RULES.get(type(node))
         if rule is None:
             hint = _OVER if isinstance(node, exp.Window) else None
-            self.refuse(node, f"{type(node).__name__} is not part of the expression language", hint)
+            self.refuse(node, f"{sql_words(node)} is not part of the expression language", hint)
         extra = [name for name, value in node.args.items() if value and name not in _SETTINGS]
         if extra:  # what no rule reads must not be dropped in silence
-            self.refuse(node, f"{extra[0]} of {type(node).__name__} is not part of the expression language")
+            self.refuse(node, f"{extra[0]} of {sql_words(node)} is not part of the expression language")
         return self.guarded(node, lambda: rule(self, node))
 
     def guarded(self, node: exp.Expr, build: Callable[[], Typed]) -> Typed:

@@ -252,11 +252,16 @@ def syntax_error(error: ParseError, text: str, place: Place, subject: str = "the
     line, column = int(found.get("line") or 1), int(found.get("col") or 1)
     lines = text.split("\n")
     offset = sum(len(one) + 1 for one in lines[: line - 1]) + max(column - len(word), 0)
-    what = "this does not fit here" if what.startswith("Invalid expression") else what[:1].lower() + what[1:]
+    what = "this does not fit here" if what.startswith("Invalid expression") else _lowered(what)
     if what.startswith("required keyword"):
         what = "an operand is missing"
     near = f" at {word!r}" if word else ""
     return ConfigError(f"cannot parse {subject}{near}: {what}", place_at(text, offset, place))
+
+
+def _lowered(what: str) -> str:
+    """The message as it goes on behind a colon; a word in capitals stays one."""
+    return what if what[1:2].isupper() else what[:1].lower() + what[1:]
 
 
 def check_depth(expr: Expr) -> None:

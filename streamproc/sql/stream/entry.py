@@ -7,6 +7,7 @@ __all__ = ["compile_entry"]
 from typing import Final
 
 import numpy as np
+from sqlglot import exp
 from sqlglot.tokenizer_core import TokenType
 
 from operators.batch import Column
@@ -81,7 +82,14 @@ class _Made:
 
     def joined(self, left: Flow, right: Flow, node: Join | AsOf) -> Flow:
         """Pairs of rows."""
-        return joined((left, right), node, self._stage, self._prefix, self._refused)
+        made = joined((left, right), node, self._stage, self._prefix, self._refused)
+        merged = list(self._stage.streams)
+        if isinstance(node, AsOf) and merged.index(right.stream) > merged.index(left.stream):
+            place = self._refused.find(exp.Join, TokenType.JOIN)
+            what = f"of rows with one time {left.stream} comes before {right.stream}, and does not see its version"
+            hint = f"name {right.stream} first in `streams`; the stream that is decided comes first of all"
+            self.warnings.append(f"{place}: FOR SYSTEM_TIME AS OF: {what} ({hint})")
+        return made
 
     def matched(self, flow: Flow, node: Match) -> Flow:
         """A pattern; one without WITHIN is warned of."""

@@ -69,7 +69,7 @@ TEMPLATES = {
         |regexp_replace(s, '^.', '\\')|concat_ws('-', s, r, ks)|concat_ws(s, r, 'x')|concat_ws(ks, s)
     """,
     "time": """
-        hour(t)|minute(t)|second(t)|day(t)|month(t)|year(t)|quarter(t)|day_of_week(t)|day_of_year(t)
+        hour(t)|minute(t)|second(t)|day(t)|month(t)|year(t)|quarter(t)|day_of_week(t)|dayofweek(t)|day_of_year(t)
         |EXTRACT(HOUR FROM t)|EXTRACT(DOW FROM t)|date_trunc('second', t)|date_trunc('minute', t)
         |date_trunc('hour', t)|date_trunc('day', t)|date_trunc('week', t)|date_trunc('month', t)
         |date_trunc('quarter', t)|date_trunc('year', t)|date_diff('minute', t, u)
