@@ -26,6 +26,7 @@ _HOURS: Final = re.compile(r"[-+][0-9]{2}").fullmatch
 _PLAIN_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,3})?Z?").fullmatch
 _BOOLS: Final = {"true": True, "false": False}
 _INT64: Final = range(-(2**63), 2**63)
+_INT64_DIGITS: Final = 19  # what is shorter fits
 _TAKEN: Final[dict[Kind, tuple[type, ...]]] = {
     Kind.INT64: (int,),
     Kind.FLOAT64: (int, float),
@@ -94,11 +95,10 @@ def _of_texts(texts: list[str], numbers: bool) -> tuple[Kind, list[Any]]:
     if not texts:
         return Kind.STRING, texts
     if numbers and all(map(_is_number, texts)):
-        whole = [int(text) for text in texts if _INTEGER(text)]
-        if not all(number in _INT64 for number in whole):
+        if any(len(text) >= _INT64_DIGITS and _INTEGER(text) and int(text) not in _INT64 for text in texts):
             return Kind.STRING, texts
-        if len(whole) == len(texts):
-            return Kind.INT64, whole
+        if all(map(_INTEGER, texts)):
+            return Kind.INT64, list(map(int, texts))
         return Kind.FLOAT64, list(map(float, texts))
     if numbers and all(text.lower() in _BOOLS for text in texts):
         return Kind.BOOL, [_BOOLS[text.lower()] for text in texts]
