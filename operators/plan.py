@@ -14,6 +14,7 @@ __all__ = [
     "PART",
     "PLACE",
     "REFUSED",
+    "RESERVED",
     "ROUTE",
     "STREAM",
     "DecisionSpec",
@@ -52,6 +53,8 @@ PLACE, PART, REFUSED = "_place", "_part", "_refused"
 """Fields of records on their way through stages beside each other: where the row stood before them (task-offset), which
 no other row has; which part of the row the record is; whether that stage has refused the row.
 """
+RESERVED = frozenset((ROUTE, DIGEST, ARRIVED, PLACE, PART, REFUSED))
+"""What no column of an analyst's is called: in a record between stages it would be taken for one of these."""
 
 
 class RuleSpec(msgspec.Struct, frozen=True):

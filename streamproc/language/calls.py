@@ -12,7 +12,7 @@ import msgspec
 
 from operators.call import CallSpec, Fork, HttpRequest, SqlQuery, failed_column
 from operators.operator import BOOL
-from operators.plan import DIGEST, PLACE, ROUTE, Handoff
+from operators.plan import RESERVED, Handoff
 from operators.schema import DataType, FieldSpec, Kind
 from streamproc.language.model import Call, FieldDeclaration, Stage, Stream
 from streamproc.language.problems import Problems, nearest
@@ -86,7 +86,7 @@ def _answered(
     calls, topics = steps
     fields, specs = dict(coming.stream.fields), list[CallSpec]()
     for call, source, target in zip(calls, topics, topics[1:], strict=False):
-        known = [*(name for name in fields if name not in (ROUTE, DIGEST, PLACE)), *refused]
+        known = [*(name for name in fields if name not in RESERVED), *refused]
         _check(call, keyed, known, problems)
         specs.append(_spec(pipeline, call, source, target, {name: field.type for name, field in fields.items()}))
         fields |= call.returns

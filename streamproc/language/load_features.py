@@ -11,7 +11,17 @@ from state.errors import ConfigError, Place
 from streamproc.language.expression import Expr
 from streamproc.language.model import ExpressionFeature, Feature, WindowGroup, window_names
 from streamproc.language.problems import nearest
-from streamproc.language.reader import Section, check_identifier, choice, duration, formula, identifier, itself, text
+from streamproc.language.reader import (
+    Section,
+    check_identifier,
+    check_unreserved,
+    choice,
+    duration,
+    formula,
+    identifier,
+    itself,
+    text,
+)
 from streamproc.language.units import parse_duration
 from streamproc.language.yaml_tree import Items, Mapping, Node, Scalar, word
 
@@ -201,6 +211,8 @@ def _check_names(features: dict[str, Feature], stage: Section) -> None:
     for name, feature in features.items():
         columns = [name] if isinstance(feature, ExpressionFeature) else [c for c, _, _ in window_names(name, feature)]
         for column in columns:
+            with stage.problems.caught():
+                check_unreserved(column, feature.place, f"call it {column.lstrip('_')}")
             if column in made:
                 hint = f"first in line {made[column].line}"
                 stage.problems.add(f"two features are called {column}", feature.place, hint)

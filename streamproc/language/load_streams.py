@@ -14,6 +14,7 @@ from streamproc.language.problems import nearest
 from streamproc.language.reader import (
     Reader,
     Section,
+    check_unreserved,
     choice,
     duration,
     flag,
@@ -101,6 +102,7 @@ def read_fields(section: Section, key: str, example: str, format_: str = "json")
     for name, entry in node.entries.items():
         with section.problems.caught():
             identifier(word(name, node.keys[name]))
+            check_unreserved(name, node.keys[name], f"{name.lstrip('_')}: {{type: ..., from: {name}}}")
             if isinstance(entry, Mapping):
                 found[name] = _field(Section(entry, f"field {name}", section.problems), name, format_)
             else:

@@ -5,6 +5,8 @@ from __future__ import annotations
 __all__ = [
     "Reader",
     "Section",
+    "check_identifier",
+    "check_unreserved",
     "choice",
     "duration",
     "each",
@@ -25,6 +27,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TypeVar
 
+from operators.plan import RESERVED
 from operators.schema import DataType
 from state.errors import ConfigError, Place
 from streamproc.language.expression import Expr, parse
@@ -65,6 +68,12 @@ def check_identifier(name: str, place: Place) -> None:
     """Refuse a name that could not stand in an expression."""
     if not _IDENTIFIER.fullmatch(name):
         raise ConfigError(f"{name!r} is not a name", place, "letters, digits and _, not beginning with a digit")
+
+
+def check_unreserved(column: str, place: Place, remedy: str) -> None:
+    """Refuse to call a column what records between stages call a field of their own."""
+    if column in RESERVED:
+        raise ConfigError(f"{column!r} is a field that records between stages have for themselves", place, remedy)
 
 
 def topic_name(node: Node) -> str:

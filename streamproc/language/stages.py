@@ -14,12 +14,11 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from operators.operator import INT64, STRING, OutputField
-from operators.plan import ARRIVED, DIGEST, PLACE, ROUTE, Branch, Handoff, Target
+from operators.plan import ARRIVED, DIGEST, PLACE, RESERVED, ROUTE, Branch, Handoff, Target
 from streamproc.language.calls import Coming, calls_before, entrances
 from streamproc.language.model import FieldDeclaration, Pipeline, Stage, Stream
 from streamproc.language.parallel import Ways
 
-_OURS = (ROUTE, DIGEST, ARRIVED, PLACE)
 _ANY_TIME = 1 << 62
 """ms. A handed-on record's log time is by the clock of the worker that wrote it, which may be behind."""
 
@@ -56,7 +55,7 @@ def handed_on(stream: Stream, sent: Handoff, scope: Mapping[str, OutputField]) -
             scope[name].type, name, required=_is_required(stream, scope[name]), made=_is_made(stream, name), place=place
         )
         for name in dict.fromkeys([*stream.fields, *sent.columns])
-        if name in scope and name not in _OURS  # what is in no scope is wrong: that has been said
+        if name in scope and name not in RESERVED  # what is in no scope is wrong: that has been said
     }
     fields[ROUTE] = FieldDeclaration(STRING, ROUTE, required=True, place=place)
     if stream.deduplicate:

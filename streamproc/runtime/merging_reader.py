@@ -10,7 +10,7 @@ of all that is still on its way. That is known of this worker's share alone; the
 
 from __future__ import annotations
 
-__all__ = ["MergedStage", "MergingReader"]
+__all__ = ["HANDED_ON_SECONDS", "MergedStage", "MergingReader"]
 
 import math
 from collections import deque
@@ -32,7 +32,7 @@ _HELD_ROWS_MAX = 50_000
 """Of one stream of a task; beyond, no more of it is read until others come."""
 _SETTLED_SECONDS = 0.2
 """The stages before have had nothing to do for so long: what they handed on has been read, or is known to be there."""
-_HANDED_ON_SECONDS = 30.0
+HANDED_ON_SECONDS = 30.0
 """How long what is handed on is waited for while the stages before are at work."""
 Times = Callable[[Chunk], npt.NDArray[np.int64]]
 
@@ -99,7 +99,7 @@ class _Buffer:
         """Asked while nothing of it is there: whether the others have waited for it long enough."""
         if self.waited_since is None:
             self.waited_since = now
-        wait_s = max(self._wait_s, _HANDED_ON_SECONDS) if self.is_behind(now) else self._wait_s
+        wait_s = max(self._wait_s, HANDED_ON_SECONDS) if self.is_behind(now) else self._wait_s
         return now - self.waited_since >= wait_s
 
     def add(self, chunk: Chunk) -> None:

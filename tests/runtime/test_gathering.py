@@ -7,6 +7,7 @@ import random
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,9 +20,12 @@ from state.worker_state import WorkerState
 from streamproc.eventlog.contract import Chunk, TopicPartition
 from streamproc.runtime.event_times import PartTimes
 from streamproc.runtime.gathering import Gatherer
+from streamproc.runtime.merge import Lane, Run, merge_heads
 from streamproc.runtime.rows import Refused, TaskInput
 
 TOPIC = "bank.user"
+TP = TopicPartition(TOPIC, 0)
+NOW_MS = 1_760_000_000_000
 WAIT_MS = 1_600
 """Looked at every 100 ms."""
 
@@ -50,12 +54,11 @@ class World:
 
     def give(self, *records: tuple[int, bytes | None]) -> None:
         """(log time, record) each."""
-        tp = TopicPartition(TOPIC, 0)
         offsets = list(range(self.offset, self.offset + len(records)))
         self.offset += len(records)
         times = [time for time, _ in records]
-        chunk = Chunk(tp, offsets, [b"u"] * len(records), [value for _, value in records], times, self.offset)
-        (out,), strays, gathered = self.gatherer.look([TaskInput(0, tp, [chunk])])
+        chunk = Chunk(TP, offsets, [b"u"] * len(records), [value for _, value in records], times, self.offset)
+        (out,), strays, gathered = self.gatherer.look([TaskInput(0, TP, [chunk])])
         self.gatherer.apply(gathered)
         self.state.publish()
         (whole,) = out.chunks
@@ -165,9 +168,8 @@ def test_a_batch_that_is_undone_has_not_been() -> None:
     world = World()
     world.give((1, part(0, "p")))
     before = list(world.held.canonical(0))
-    tp = TopicPartition(TOPIC, 0)
-    chunk = Chunk(tp, [1, 2], [b"u"] * 2, [part(1, "p"), part(0, "q")], [9, 9], 3)
-    _, _, gathered = world.gatherer.look([TaskInput(0, tp, [chunk])])
+    chunk = Chunk(TP, [1, 2], [b"u"] * 2, [part(1, "p"), part(0, "q")], [9, 9], 3)
+    _, _, gathered = world.gatherer.look([TaskInput(0, TP, [chunk])])
     assert list(world.held.canonical(0)) == before
     world.gatherer.apply(gathered)
     assert list(world.held.canonical(0)) != before
@@ -175,24 +177,49 @@ def test_a_batch_that_is_undone_has_not_been() -> None:
     assert list(world.held.canonical(0)) == before
 
 
-def test_merging_goes_by_how_far_all_stages_have_come() -> None:
+def clocks(times: PartTimes, offset: int, *records: bytes | None, logged: int = 0) -> list[int]:
+    """What merging goes by of a chunk."""
+    size = len(records)
+    offsets = list(range(offset, offset + size))
+    return times.of(Chunk(TP, offsets, [None] * size, list(records), [logged] * size, offset + size)).tolist()
+
+
+def by_place() -> PartTimes:
+    """Of rows in two parts; where a row stood is when it happened."""
+
+    def times(chunk: Chunk) -> npt.NDArray[np.int64]:
+        return np.array([json.loads(value or b"{}").get("_place", -1) for value in chunk.values], np.int64)
+
+    return PartTimes(times, 2)
+
+
+def test_merging_goes_by_how_far_all_branches_have_come() -> None:
     """What is merged with the parts must not come before a row that is whole late."""
-    tp = TopicPartition(TOPIC, 0)
-    at = {b"x": -1}
+    times = by_place()
+    assert clocks(times, 0, part(0, "5"), part(0, "8"), None) == [-1, -1, -1]
+    assert clocks(times, 3, part(1, "5"), part(1, "4"), part(1, "9"), part(0, "6")) == [5, 5, 8, 8]
+    assert clocks(times, 3, part(1, "5")) == [-1]  # read again: what lies before is not known any more
+    assert clocks(times, 4, part(0, "7")) == [5]
 
-    def chunk(offset: int, *parts: tuple[int, int] | None) -> Chunk:
-        values = []
-        for one in parts:
-            values.append(b"x" if one is None else part(one[0], f"{one[1]}"))
-            at[values[-1]] = -1 if one is None else one[1]
-        offsets = list(range(offset, offset + len(values)))
-        return Chunk(tp, offsets, [None] * len(values), values, [0] * len(values), offsets[-1] + 1)
 
-    times = PartTimes(lambda some: np.array([at[value or b""] for value in some.values], np.int64), 2)
-    assert times.of(chunk(0, (0, 5), (0, 8), None)).tolist() == [-1, -1, -1]
-    assert times.of(chunk(3, (1, 5), (1, 4), (1, 9), (0, 6))).tolist() == [5, 5, 8, 8]
-    assert times.of(chunk(3, (1, 5))).tolist() == [-1]  # read again: what lies before is not known any more
-    assert times.of(chunk(4, (0, 7))).tolist() == [5]
+def test_a_refusal_does_not_say_that_rows_before_it_are_through_their_branch() -> None:
+    """The first stage of a branch refuses the row of 100 while that of 50 is on its way to the second."""
+    times = by_place()
+    mine = np.array(clocks(times, 0, part(0, "50"), part(0, "100"), mark(1, "100"), part(1, "50")))
+    lanes = [Lane(mine, open=False), Lane(np.array([80]), open=False)]
+    assert merge_heads(lanes) == [Run(0, 4), Run(1, 1)]  # a login of 80 comes when that of 50 is whole
+    assert clocks(times, 4, part(1, "120")) == [100]
+
+
+def test_a_branch_that_refuses_all_for_long_holds_nothing_back() -> None:
+    times = by_place()
+    reached = []
+    for second in range(100):
+        at = f"{second}"
+        reached += clocks(times, 2 * second, part(0, at), mark(1, at), logged=NOW_MS + 1000 * second)[1:]
+    assert reached == [-1] * 60 + [29] * 30 + [59] * 10
+    assert clocks(times, 200, part(1, "70"), part(0, "150")) == [70, 70]  # it goes by what is sent again
+    assert clocks(times, 202, mark(1, "150"), logged=NOW_MS + 200_000) == [70]
 
 
 def test_united_is_what_one_stage_would_have_written() -> None:
