@@ -181,7 +181,8 @@ def clocks(times: PartTimes, offset: int, *records: bytes | None, logged: int = 
     """What merging goes by of a chunk."""
     size = len(records)
     offsets = list(range(offset, offset + size))
-    return times.of(Chunk(TP, offsets, [None] * size, list(records), [logged] * size, offset + size)).tolist()
+    chunk = Chunk(TP, offsets, [None] * size, list(records), [logged] * size, offset + size)
+    return list(map(int, times.of(chunk)))
 
 
 def by_place() -> PartTimes:
