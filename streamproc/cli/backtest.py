@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["EXAMPLES", "BacktestCommand", "command", "one_input_each", "replacing"]
+__all__ = ["EXAMPLES", "BacktestCommand", "command", "one_input_each"]
 
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +18,7 @@ from state.errors import ConfigError
 from streamproc.cli.common import CallsMode
 from streamproc.cli.loops import terminable
 from streamproc.cli.options import PipelinePath, load_stages, refuse_unless
+from streamproc.cli.replacing import replacing
 from streamproc.cli.stdout import writing_stdout
 
 if TYPE_CHECKING:
@@ -239,22 +239,6 @@ def _made(reporting: Reporting) -> Iterator[Told]:
         yield told
     if told.changes is None:
         reporting.changes.unlink()
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A file beside `path` that takes its place at the end, and goes if something fails."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        try:
-            draft.touch()
-        except OSError as error:
-            raise ConfigError(f"{path} cannot be written: {error.strerror}", hint="name another --output") from None
-        yield draft
-        os.replace(draft, path)
-    finally:
-        with suppress(OSError):  # it may not even have been made
-            draft.unlink()
 
 
 @contextmanager

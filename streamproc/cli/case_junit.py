@@ -4,7 +4,6 @@ from __future__ import annotations
 
 __all__ = ["write_junit"]
 
-import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import groupby
@@ -14,6 +13,7 @@ from xml.etree import ElementTree as Xml
 from state.errors import ConfigError, Place
 from streamproc.cli.case_report import SHOWN_MAX, printable
 from streamproc.cli.case_runner import CaseOutcome
+from streamproc.cli.replacing import replacing
 
 
 def write_junit(path: Path, pipeline: str, outcomes: Sequence[CaseOutcome]) -> None:
@@ -26,12 +26,10 @@ def write_junit(path: Path, pipeline: str, outcomes: Sequence[CaseOutcome]) -> N
     for file, mine in groupby(outcomes, key=lambda outcome: outcome.case.place.file):
         _suite(root, pipeline, file, list(mine))
     Xml.indent(root)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        draft.write_bytes(Xml.tostring(root, "utf-8", xml_declaration=True) + b"\n")
-        os.replace(draft, path)
+        with replacing(path, "--junit") as draft:
+            draft.write_bytes(Xml.tostring(root, "utf-8", xml_declaration=True) + b"\n")
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise ConfigError(f"cannot be written: {error.strerror}", Place(str(path))) from error
 
 

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from state.errors import ConfigError, Place
-from streamproc.cli.backtest import replacing
+from streamproc.cli.replacing import replacing
 from streamproc.cli.stdout import writing_stdout
 
 EXAMPLES = (

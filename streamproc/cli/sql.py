@@ -14,8 +14,9 @@ import typer
 from typer.core import TyperCommand
 
 from state.errors import ConfigError, Place
-from streamproc.cli.backtest import one_input_each, replacing
+from streamproc.cli.backtest import one_input_each
 from streamproc.cli.options import refuse_unless
+from streamproc.cli.replacing import replacing
 from streamproc.cli.stdout import writing_stdout
 
 EXAMPLES = (

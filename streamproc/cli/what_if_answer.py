@@ -15,11 +15,11 @@ from models.evaluation.decisions import BLOCKING, Decisions
 from models.evaluation.evaluation import Settings, evaluated
 from operators.plan import ROUTE, Plan
 from state.errors import ConfigError
-from streamproc.cli.backtest import replacing
 from streamproc.cli.comparing import compared
 from streamproc.cli.files import Piece
 from streamproc.cli.journaled import Journaled
 from streamproc.cli.judgements import Judgements, sources_of
+from streamproc.cli.replacing import replacing
 from streamproc.cli.replay_files import Result
 from streamproc.cli.report import changes_beside, labels_said
 from streamproc.cli.report_options import ReportOptions
