@@ -158,5 +158,5 @@ def test_a_session_has_room_for_so_many_different_values() -> None:
     later = [row(DIFFERENT_MAX + 6 + n, id=str(n % 3)) for n in range(9)]
     between = row(DIFFERENT_MAX + 2, id="between")
     end = tick(20_000)
-    assert [one[-3] for one in results(run(rule, 50, [*rows, *later, end], 0))] == [(DIFFERENT_MAX - 1,), (3,)]
-    assert [one[-3] for one in results(run(rule, 50, [*rows, *later, between, end], 0))] == [(DIFFERENT_MAX,)]
+    assert [one[-3] for one in results(run(rule, 2_000, [*rows, *later, end], 0))] == [(DIFFERENT_MAX - 1,), (3,)]
+    assert [one[-3] for one in results(run(rule, 2_000, [*rows, *later, between, end], 0))] == [(DIFFERENT_MAX,)]
