@@ -6,16 +6,20 @@ from __future__ import annotations
 
 from collections import Counter
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operators.timed.sessions import DIFFERENT_MAX
+from operators.timed import sessions
 from operators.timed.spec import PENDING_MAX, TimedAggregate, TimedSpec, WindowKind
 from tests.operators.samples import examples, type_of
 from tests.operators.timed.harness import Row, Worker, absence, results, row, run, tick, window
 from tests.oracle.timed import say_all
+
+ROOM = 1_000
+"""Of different values, in a smaller session."""
 
 KEYS = ("a", "b", "c")
 
@@ -151,12 +155,13 @@ def test_a_key_has_room_for_so_many_waits(cut: int) -> None:
     assert said == [("k", "missed", 1, 1, "too_many")] * 2
 
 
+@mock.patch.object(sessions, "DIFFERENT_MAX", ROOM)
 def test_a_session_has_room_for_so_many_different_values() -> None:
     """Those that came first; where sessions join, those of the one that has more."""
     rule = window("session", 5, of="id", type=type_of("string"), aggregates=(TimedAggregate.COUNT,), different=True)
-    rows = [row(time, id=f"{time:06}") for time in range(DIFFERENT_MAX - 1)]
-    later = [row(DIFFERENT_MAX + 6 + n, id=str(n % 3)) for n in range(9)]
-    between = row(DIFFERENT_MAX + 2, id="between")
-    end = tick(20_000)
-    assert [one[-3] for one in results(run(rule, 2_000, [*rows, *later, end], 0))] == [(DIFFERENT_MAX - 1,), (3,)]
-    assert [one[-3] for one in results(run(rule, 2_000, [*rows, *later, between, end], 0))] == [(DIFFERENT_MAX,)]
+    rows = [row(time, id=f"{time:06}") for time in range(ROOM - 1)]
+    later = [row(ROOM + 6 + n, id=str(n % 3)) for n in range(9)]
+    between = row(ROOM + 2, id="between")
+    end = tick(2_000)
+    assert [one[-3] for one in results(run(rule, 50, [*rows, *later, end], 0))] == [(ROOM - 1,), (3,)]
+    assert [one[-3] for one in results(run(rule, 50, [*rows, *later, between, end], 0))] == [(ROOM,)]
