@@ -404,7 +404,7 @@ def test_metrics_follow_labels_as_they_arrive(decided: Path, tmp_path: Path) -> 
     )
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize(
     ("more", "said"),
     [

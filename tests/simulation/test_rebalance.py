@@ -92,7 +92,7 @@ async def _cut_off(world: Pods, rng: random.Random) -> None:
     assert all(await asyncio.gather(*works))
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("scenario", [_joined, _forgotten, _cut_off])
 def test_a_changed_group_changes_no_decision(plan: Plan, scenario: Scenario) -> None:
     async def run(seed: int) -> None:
@@ -121,7 +121,7 @@ async def _come(world: Pods, rng: random.Random) -> tuple[asyncio.Future[bool], 
     return work, False
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 def test_pods_come_and_one_is_lost_while_others_restore(plan: Plan) -> None:
     async def run(seed: int) -> int:
         """How many came while another restored."""
