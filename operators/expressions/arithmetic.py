@@ -7,6 +7,7 @@ anything that could tell.
 from __future__ import annotations
 
 __all__ = [
+    "FLOAT_EXACT",
     "add_checked",
     "ceil_scaled",
     "distance_km",
@@ -33,7 +34,8 @@ from operators.expressions.registers import OVERFLOW, Array, Kernel, Mask, Regis
 
 EARTH_RADIUS_KM: Final = 6371.0
 _INT_MIN: Final = -(2**63)
-_FLOAT_EXACT: Final = 2**53  # whole numbers up to it are float64 without loss
+FLOAT_EXACT: Final = 2**53
+"""Whole numbers up to it are float64 without loss."""
 _SURELY_FITS: Final = 9.223372036854e18  # a float product below it is below 2**63 exactly, whatever the rounding
 
 
@@ -105,7 +107,7 @@ def divide_scaled(up: int, down: int) -> Callable[[Array, Array], Array]:
 
     def quotients(a: Array, b: Array) -> Array:
         quotient: Array = np.true_divide(a * np.float64(up), b * np.float64(down))
-        far = _beyond(a, _FLOAT_EXACT // up) | _beyond(b, _FLOAT_EXACT // down)
+        far = _beyond(a, FLOAT_EXACT // up) | _beyond(b, FLOAT_EXACT // down)
         if any_row(far):
             over, under = np.broadcast_arrays(a, b)
             for row in np.flatnonzero(far & (b != 0)).tolist():

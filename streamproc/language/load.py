@@ -249,8 +249,7 @@ def _check_topics(
         uses.setdefault(topic, f"the {kind}")
     steps: list[tuple[str, Stage | Call]] = []
     for stage in stages[1:]:
-        shared = stage.beside.asked if stage.beside is not None else ()
-        steps += [*(("call", call) for call in (*shared, *stage.calls)), ("stage", stage)]
+        steps += [*(("call", call) for call in stage.asked), ("stage", stage)]
     for what, step in {step.name: (what, step) for what, step in reversed(steps)}.values():
         if (topic := f"{pipeline}.{step.name}") in uses:
             problems.add(f"{what} {step.name}: {topic} is {uses[topic]} topic too", step.place, "choose another name")

@@ -63,9 +63,7 @@ class _Reader:
 
     def all(self) -> tuple[Stage, ...]:
         """What was taken; what does not fit together is a problem."""
-        first = self._found[0] if self._found else None
-        shared = first.beside.asked if first is not None and first.beside is not None else ()
-        for call in (*shared, *first.calls) if first is not None else ():
+        for call in self._found[0].asked if self._found else ():
             hint = "- {name: first, partition_by: ...} before it"
             self._problems.add(f"call {call.name} has no stage before it", call.place, hint)
         for call in self._calls:

@@ -275,6 +275,11 @@ class Stage(msgspec.Struct, frozen=True):
     statements: dict[str, SqlEntry] = msgspec.field(default_factory=dict, name="sql")
 
     @property
+    def asked(self) -> tuple[Call, ...]:
+        """All services that are asked on the way to it, in order; those that it shares with stages beside it first."""
+        return (*(self.beside.asked if self.beside is not None else ()), *self.calls)
+
+    @property
     def told(self) -> dict[str, Timed | SequencePattern]:
         """What is told as alerts, by name."""
         return {**self.timed, **{name: one for name, one in self.patterns.items() if one.timeout is not None}}
@@ -365,11 +370,7 @@ class Pipeline(msgspec.Struct, frozen=True):
     @property
     def calls(self) -> tuple[Call, ...]:
         """All call steps, in order."""
-        found: dict[str, Call] = {}
-        for stage in self.stages:
-            shared = stage.beside.asked if stage.beside is not None else ()
-            found |= {call.name: call for call in (*shared, *stage.calls)}
-        return tuple(found.values())
+        return tuple({call.name: call for stage in self.stages for call in stage.asked}.values())
 
     @property
     def folder(self) -> str:

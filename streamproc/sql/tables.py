@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from operators.batch import Column
-from operators.expressions.clock import parse_timestamp
+from operators.expressions.clock import TRUNCATIONS, parse_timestamp
 from operators.schema import DataType, FieldSpec, Kind
 from operators.values import Faults, build_column
 from state.errors import ConfigError, Place
@@ -169,7 +169,7 @@ def typed(name: str, kind: DataType, raw: RawColumn, required: bool, file: Place
 
 def days_of(column: Column) -> Column:
     """Times as the starts of their days, in UTC."""
-    return Column(column.type, column.values - column.values % _DAY_MS, column.valid)
+    return Column(column.type, TRUNCATIONS["day"](column.values), column.valid)
 
 
 def _value(value: Any, kind: Kind, cell: bool) -> Any:

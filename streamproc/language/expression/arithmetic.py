@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Final
 
+from operators.expressions.arithmetic import FLOAT_EXACT
 from operators.schema import Kind
 from streamproc.language.expression.typed import (
     BOOL,
@@ -28,7 +29,6 @@ from streamproc.language.expression.typed import (
 
 _KERNELS: Final = {"+": "add", "-": "subtract", "*": "multiply"}
 _FLIPPED: Final = {"eq": "eq", "ne": "ne", "lt": "gt", "le": "ge", "gt": "lt", "ge": "le"}
-_FLOAT_EXACT: Final = 2**53  # whole numbers up to it are float64 without loss
 _EXACT: Final = frozenset({Kind.INT64, Kind.DECIMAL})
 
 
@@ -74,7 +74,7 @@ def _divided(left: Typed, right: Typed) -> Typed:
     if Kind.DECIMAL in kinds <= _EXACT:
         scale = max(left.type.scale, right.type.scale)
         factors = tuple(10 ** (scale - one.type.scale) for one in (left, right))
-        if all(one.bound * factor <= _FLOAT_EXACT for one, factor in zip((left, right), factors, strict=True)):
+        if all(one.bound * factor <= FLOAT_EXACT for one, factor in zip((left, right), factors, strict=True)):
             left, right = unify((left, right))
         else:
             return call("divide_scaled", left, right, to=FLOAT64, nullable=True, options=factors, finite=False)
