@@ -7,7 +7,6 @@ __all__ = [
     "FLOAT64",
     "INT64",
     "INT_BOUND",
-    "SCALE_MAX",
     "STORED",
     "STRING",
     "TIMESTAMP",
@@ -33,7 +32,7 @@ from typing import Final, NamedTuple
 from operators.expressions.clock import parse_timestamp
 from operators.expressions.nodes import Call, ColumnRef, Constant, Node, Option
 from operators.expressions.program import constant_value
-from operators.schema import DataType, Kind
+from operators.schema import MINOR_LIMIT, SCALE_MAX, DataType, Kind
 
 BOOL: Final = DataType(Kind.BOOL)
 FLOAT64: Final = DataType(Kind.FLOAT64)
@@ -41,11 +40,10 @@ INT64: Final = DataType(Kind.INT64)
 STRING: Final = DataType(Kind.STRING)
 TIMESTAMP: Final = DataType(Kind.TIMESTAMP)
 NUMBERS: Final = frozenset({Kind.INT64, Kind.DECIMAL, Kind.FLOAT64})
-SCALE_MAX: Final = 15
 INT_BOUND: Final = 2**63  # a bound that says nothing: the value may be any int64
 _DIGITS_MAX: Final = 40
 STORED: Final = {  # least and greatest physical value of a stored column
-    Kind.DECIMAL: (1 - 2**53, 2**53 - 1),
+    Kind.DECIMAL: (1 - MINOR_LIMIT, MINOR_LIMIT - 1),
     Kind.TIMESTAMP: (-62_135_596_800_000, 253_402_300_799_999),  # years 1 to 9999
 }
 _NOT_FOLDED: Final = frozenset({"contains", "lookup"})
