@@ -68,7 +68,8 @@ def command(
     settings, label = settings_of(champion), champion.data.label
     with terminable():
         plans, history = labelled_history(loaded, inputs, card, Where(label or None, labels, others_legitimate))
-        check_history(history)
+        check_history(history, settings.window)
+        registry.try_out()
         _unseen(champion, history, settings.window)
         plan = [plan.state_fingerprint for plan in plans]
         trained = train(history, settings, name=model, label=label, plan=plan, tell=tell)
