@@ -90,7 +90,7 @@ def _into_state(at: At) -> None:
         write(self, puts, deletes)
 
     RocksRowStore.write = flushing  # type: ignore[method-assign]
-    state.objectstore.open_blobs = lambda url: _Blobs(open_blobs(url), at)
+    state.objectstore.open_blobs = lambda url, *what: _Blobs(open_blobs(url, *what), at)
 
 
 class _Blobs:
