@@ -13,6 +13,8 @@ import pytest
 
 pytest.importorskip("onnx")
 
+from models.explaining.shapley import TreeShares
+from models.explaining.trees import TreeTable
 from models.onnx import OnnxModel
 from models.training.export import trees_model
 from streamproc.cli.explaining import opened
@@ -202,6 +204,33 @@ def test_what_cannot_be_explained_says_why(cli: Cli, shop: Path) -> None:
     file.write_bytes(good)
     told = cli("why", name, "--pipeline", shop, "--log", f"file:{shop.parent}/log")
     assert told.code == 0
+
+
+@pytest.mark.timeout(120)
+def test_a_file_of_then_is_found_among_the_versions_of_a_registry(cli: Cli, shop: Path) -> None:
+    undisturbed = shutil.copytree(shop.parent, shop.parent.with_name("undisturbed")) / shop.name
+    wanted, _ = explained(cli, undisturbed)
+    for intercept in (0.25, -0.5, 0.5):  # the second is what has scored
+        register_file(shop.parent / "reg", "fraud", model(intercept), FEATURES)
+    shop.with_name("model.onnx").write_bytes(model(0.5))
+    found, said = explained(cli, shop, "--registry", shop.parent / "reg")
+    assert sorted(map(str, found)) == sorted(map(str, wanted))
+    assert "cannot be said" not in said
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("wrong", ["shares", "both"])
+def test_what_does_not_add_up_to_the_score_is_not_given(
+    wrong: str, cli: Cli, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shares that miss the raw score by 4e-5; and a raw score, and shares with it, that mean another one."""
+    of, sums, apart = TreeShares.of, TreeTable.sums, 1e-5 if wrong == "shares" else 0.1
+    monkeypatch.setattr(TreeShares, "of", lambda trees, matrix: of(trees, matrix) + apart)
+    if wrong == "both":
+        monkeypatch.setattr(TreeTable, "sums", lambda trees, matrix: sums(trees, matrix) + apart * len(FEATURES))
+    found, _ = explained(cli, shop)
+    assert {one["refused"] for one in found} == {"the contributions do not add up to its score"}
+    assert not any("top" in one or "score" in one for one in found)
 
 
 OTHER: list[Split | Leaf] = [
