@@ -24,7 +24,9 @@ def history() -> History:
     return msgspec.structs.replace(found, times=found.times * (DAY_MS // 60))  # ten days
 
 
-def trained(history: History, algorithm: str, trials: int, minutes: float, threads: int = 1) -> tuple[Trained, list[str]]:
+def trained(
+    history: History, algorithm: str, trials: int, minutes: float, threads: int = 1
+) -> tuple[Trained, list[str]]:
     said: list[str] = []
     settings = Settings(algorithm, Window(3, 2, DAY_MS, 1), Options(seed=3, threads=threads), trials, minutes)
     return train(history, settings, name="fraud", label="fraud", plan=[], tell=said.append), said
