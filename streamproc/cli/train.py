@@ -66,5 +66,5 @@ def command(
         plans, history = labelled_history(loaded, inputs, card, Where(label, labels, others_legitimate))
         check_history(history)
         plan = [plan.state_fingerprint for plan in plans]
-        trained = train(history, settings, name=model, label=label or "", plan=plan, tell=tell)
+        trained = train(history, settings, name=model, label=label or "", card=card or "", plan=plan, tell=tell)
     register(open_registry(registry, new=True), model, trained, Path(pipeline).parent, as_json)

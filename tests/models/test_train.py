@@ -29,7 +29,7 @@ def trained(
 ) -> tuple[Trained, list[str]]:
     said: list[str] = []
     settings = Settings(algorithm, Window(3, 2, DAY_MS, 1), Options(seed=3, threads=threads), trials, minutes)
-    return train(history, settings, name="fraud", label="fraud", plan=[], tell=said.append), said
+    return train(history, settings, name="fraud", label="fraud", card="", plan=[], tell=said.append), said
 
 
 def test_the_search_ends_with_its_minutes_and_tells_of_each_trial(
