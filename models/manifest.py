@@ -37,7 +37,8 @@ class Period(msgspec.Struct, frozen=True):
 
 class Data(msgspec.Struct, frozen=True):
     """All that was read. `digest`: SHA-256 of features, labels, times and cards. `label`: its column, "" of a list of
-    frauds; `delay_ms`: until it is known. `unlabelled`: rows of which it never is.
+    frauds; `delay_ms`: until it is known. `unlabelled`: rows of which it never is. `card`: the field that was named as
+    what a card is, "": none was. `others_legitimate`: who had no label was no fraud.
     """
 
     digest: str
@@ -45,6 +46,8 @@ class Data(msgspec.Struct, frozen=True):
     delay_ms: int
     unlabelled: int
     period: Period
+    card: str = ""
+    others_legitimate: bool = False
 
 
 class Search(msgspec.Struct, frozen=True):

@@ -23,9 +23,13 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from state.errors import ConfigError, RecordError
+from state.errors import ConfigError
 
 CLASSES = 2
+_ROUNDING = 0.01
+"""Of 0-100: what a sum of float32 may be beyond."""
+_FAILURES_MAX = 200
+"""Of a batch: to ask a model for each row that fails on all would block the worker for seconds."""
 # An external tensor says where its data lies: in an entry whose key (field 1) is "location". Key and value may come in
 # either order, and a length may have more bytes than it needs.
 _EXTERNAL_DATA = re.compile(rb"\x0a(?:\x08|\x88\x80{0,8}\x00)location")
@@ -76,24 +80,42 @@ class OnnxModel:
         return cls(path, feature_names, digest)
 
     def score(self, matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """Scores 0-100 (100 times the probability of class 1), float64 (rows,); NaN where the model gives none.
+        """Scores 0-100 (100 times the probability of class 1), float64 (rows,); NaN where the model gives none: what it
+        gives is no probability, or it fails.
 
         Args:
             matrix: float32 (rows, features), C-contiguous; NaN stands for a missing value.
-
-        Raises:
-            RecordError: onnxruntime failed; it does not say on which row.
         """
         if not len(matrix):
             return np.empty(0, np.float64)
+        scores = self._chances(matrix)
+        scores *= 100.0
+        scores[~(np.abs(scores - 50.0) <= 50.0 + _ROUNDING)] = np.nan
+        return np.clip(scores, 0.0, 100.0, out=scores)
+
+    def _chances(self, matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """Of class 1, as they come. onnxruntime does not say on which row it failed, so it is asked again by halves."""
+        chances = np.full(len(matrix), np.nan)
+        waiting, failures = [(0, len(matrix))], 0
+        while waiting and failures < _FAILURES_MAX:
+            start, stop = waiting.pop()
+            found = self._run(matrix[start:stop])
+            if found is not None:
+                chances[start:stop] = found[:, 1]
+                continue
+            failures += 1
+            if stop - start > 1:
+                middle = (start + stop) // 2
+                waiting += [(middle, stop), (start, middle)]
+        return chances
+
+    def _run(self, matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.floating[Any]] | None:
+        """(rows, CLASSES); None: it failed, or gave something else."""
         try:
             (found,) = self._session.run([self._output], {self._input: matrix})
-        except Exception as error:
-            raise RecordError("model_failed", f"{self.path.name}: {type(error).__name__}") from None
-        scores: npt.NDArray[np.float64] = found[:, 1].astype(np.float64)
-        scores *= 100.0
-        scores[~np.isfinite(scores)] = np.nan
-        return scores
+        except Exception:
+            return None
+        return found if found.shape == (len(matrix), CLASSES) else None
 
     def _try(self) -> None:
         """Score two rows: what a file declares need not be what it gives; it also warms the session up."""

@@ -15,7 +15,7 @@ from operators.operator import INT64, STRING, Operator, OperatorContext, OutputF
 from operators.schema import Kind
 from operators.score import FeatureMatrix, ScoreColumns
 from operators.serving import Lineup, ServedModel, Version
-from state.errors import ConfigError, RecordError
+from state.errors import ConfigError
 
 _KNOWN = (Kind.STRING, Kind.INT64)
 _LEARNING = 0.2
@@ -74,7 +74,7 @@ class ServedScoreOperator(Operator):
         <name>.version   int64: which version the score is of; NULL where there is none
         <name>.shadows   string: what shadows say, {"14": 37.2501}, NULL without any; journaled, in no decision
 
-    A shadow that fails, or has no time, has no score; nothing else changes.
+    A shadow that fails has null, one that has no time nothing; nothing else changes.
     """
 
     def __init__(
@@ -153,10 +153,7 @@ class ServedScoreOperator(Operator):
         for shadow in shadows:
             if not (len(matrix) and self.budget.allows(shadow.number, len(matrix), before - begun)):
                 continue
-            try:
-                told[shadow.number] = shadow.score(matrix)
-            except RecordError:
-                continue  # it decides nothing
+            told[shadow.number] = shadow.score(matrix)
             now = self.budget.seconds()
             self.budget.took(shadow.number, len(matrix), now - before)
             before = now

@@ -116,7 +116,9 @@ def check_history(history: History, window: Window) -> None:
     within(history.known_by(newest.stop + window.delay_ms), newest)
 
 
-def train(history: History, settings: Settings, *, name: str, label: str, plan: Sequence[str], tell: Tell) -> Trained:
+def train(
+    history: History, settings: Settings, *, name: str, label: str, card: str, plan: Sequence[str], tell: Tell
+) -> Trained:
     """Search, judge, calibrate, learn from the newest days, export and compare.
 
     Args:
@@ -124,6 +126,7 @@ def train(history: History, settings: Settings, *, name: str, label: str, plan: 
         settings: the user's choices.
         name: the model's.
         label: the labels' column, for the manifest.
+        card: the field that was named as what a card is; "": none.
         plan: the stages' state fingerprints, for the manifest.
         tell: takes a line of progress.
 
@@ -157,7 +160,7 @@ def train(history: History, settings: Settings, *, name: str, label: str, plan: 
         digests={MODEL: hashlib.sha256(content).hexdigest(), NATIVE: hashlib.sha256(native).hexdigest()},
         features=history.names,
         plan=tuple(plan),
-        data=_data(history, label, delay),
+        data=_data(history, label, card, delay),
         learned=_period(learned, newest),
         search=_searched(chosen, settings),
         folds=tuple(results),
@@ -221,9 +224,10 @@ def _text(at: int) -> str:
     return f"{np.datetime64(at, 'ms') if at % 1000 else np.datetime64(at // 1000, 's')}Z"
 
 
-def _data(history: History, label: str, delay_ms: int) -> Data:
+def _data(history: History, label: str, card: str, delay_ms: int) -> Data:
     whole = Span(int(history.times.min()), int(history.times.max()) + 1)
-    return Data(history.digest, label, delay_ms, int((history.labels < 0).sum()), _period(history, whole))
+    unlabelled = int((history.labels < 0).sum())
+    return Data(history.digest, label, delay_ms, unlabelled, _period(history, whole), card, history.open_ended)
 
 
 def _result(history: History, fold: Fold, judged: Judged, use: str) -> FoldResult:

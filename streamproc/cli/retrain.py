@@ -71,14 +71,16 @@ def command(
 
     scorer = registry.model(model, version)
     places = picked(model, champion.features, found.features)
-    settings, label = settings_of(champion), champion.data.label
+    settings, data = settings_of(champion), champion.data
+    card = card or data.card or None
+    where = Where(data.label or None, labels, others_legitimate or (labels is not None and data.others_legitimate))
     with terminable():
-        plans, history = labelled_history(loaded, inputs, card, Where(label or None, labels, others_legitimate))
+        plans, history = labelled_history(loaded, inputs, card, where)
         check_history(history, settings.window)
         registry.try_out()
         _unseen(champion, history, settings.window)
         plan = [plan.state_fingerprint for plan in plans]
-        trained = train(history, settings, name=model, label=label, plan=plan, tell=tell)
+        trained = train(history, settings, name=model, label=data.label, card=card or "", plan=plan, tell=tell)
     test = trained.test
     comparison = compared(test.rows, scorer.score(test.rows.matrix[:, places]), test.raw, settings.options.seed)
     tell(_said(comparison, version))

@@ -68,5 +68,5 @@ def command(
         models = open_registry(registry, new=True)
         models.try_out()
         plan = [plan.state_fingerprint for plan in plans]
-        trained = train(history, settings, name=model, label=label or "", plan=plan, tell=tell)
+        trained = train(history, settings, name=model, label=label or "", card=card or "", plan=plan, tell=tell)
     register(models, model, trained, Path(pipeline).parent, as_json)

@@ -19,15 +19,22 @@ _LOOK_S = 5.0
 async def watch_shadows(plans: Sequence[Plan], metrics: WorkerMetrics, clock: Clock) -> None:
     """For ever, if there are registered models: from now on shadows keep to their budget, by this clock."""
     steps = [step for plan in plans for step in plan.steps if isinstance(step, ServedScoreOperator)]
-    logger = structlog.get_logger("models")
     for step in steps:
         step.budget.clock = clock.monotonic
-    while steps:
-        await clock.sleep(_LOOK_S)
-        for step in steps:
-            for version, rows in step.budget.take_shed().items():
-                metrics.shed_shadow_rows.labels(step.served.name, str(version)).inc(rows)
-                logger.error(
-                    "a shadow has no time: rows were decided without its score",
-                    model=step.served.name, version=version, rows=rows,
-                )  # fmt: skip
+    try:
+        while steps:
+            await clock.sleep(_LOOK_S)
+            _tell(steps, metrics)
+    finally:
+        _tell(steps, metrics)
+
+
+def _tell(steps: Sequence[ServedScoreOperator], metrics: WorkerMetrics) -> None:
+    """What was shed since the last time."""
+    for step in steps:
+        for version, rows in step.budget.take_shed().items():
+            metrics.shed_shadow_rows.labels(step.served.name, str(version)).inc(rows)
+            structlog.get_logger("models").error(
+                "a shadow has no time: rows were decided without its score",
+                model=step.served.name, version=version, rows=rows,
+            )  # fmt: skip

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,8 @@ import pytest
 
 pytest.importorskip("onnx")
 
+from models.explaining.shapley import TreeShares
+from models.explaining.trees import TreeTable
 from models.onnx import OnnxModel
 from models.training.export import trees_model
 from streamproc.cli.explaining import opened
@@ -102,39 +103,49 @@ def test_each_decision_but_approve_is_explained_once(cli: Cli, shop: Path) -> No
     assert "0 explanations written" in said
 
 
-VICTIM = """\
-import os, signal, sys
+VICTIMS = """\
+import asyncio, os, signal, sys
 from msgspec.structs import replace
-from streamproc.cli.main import run_command
+from streamproc.cli.explaining import explain_decisions, opened
 from streamproc.eventlog.embedded.log import EmbeddedAppender
 
-append, allowed = EmbeddedAppender.append, int(sys.argv[1])
+append, (path, log, *allowed) = EmbeddedAppender.append, sys.argv[1:]
+given = opened(path, None)
 
 
-async def killed(self, outputs):
-    one = outputs[0]
-    some = replace(one, keys=one.keys[:allowed], values=one.values[:allowed])
-    await append(self, [some])
-    os.kill(os.getpid(), signal.SIGKILL)
+def killed_after(records):
+    async def appended(self, outputs):
+        some, left = [], records
+        for one in outputs:
+            some.append(replace(one, keys=one.keys[:left], values=one.values[:left]))
+            left -= len(some[-1].keys)
+        await append(self, some)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    return appended
 
 
-EmbeddedAppender.append = killed
-run_command(sys.argv[2:])
+for records in map(int, allowed):
+    if not os.fork():
+        EmbeddedAppender.append = killed_after(records)
+        asyncio.run(explain_decisions(given, log, "", None, everything=False, until_end=True))
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.wait()[1]) == -signal.SIGKILL
 """
-"""Explains, and is killed when the log has so many of one partition: Kafka writes explanations in several parts."""
+"""One after the other explains, and is killed when the log has so many more: Kafka writes explanations in parts."""
 
 
 @pytest.mark.timeout(120)
-def test_killed_in_the_midst_of_a_record_it_loses_none_and_writes_none_twice(cli: Cli, shop: Path) -> None:
+def test_killed_wherever_it_is_it_loses_none_and_writes_none_twice(cli: Cli, shop: Path) -> None:
     log = f"file:{shop.parent}/log"
     undisturbed = shutil.copytree(shop.parent, shop.parent.with_name("undisturbed")) / shop.name
     wanted, _ = explained(cli, undisturbed)
     records = [one["at"] for one in wanted if one["partition"] == wanted[0]["partition"]]
-    allowed = next(n for n in range(1, len(records)) if records[n - 1] == records[n])  # of one record a part
-    words = [sys.executable, "-c", VICTIM, allowed, "explain-decisions", shop, "--log", log]
-    assert subprocess.run(list(map(str, words)), timeout=100).returncode == -signal.SIGKILL
+    within = next(n for n in range(1, len(records)) if records[n - 1] == records[n])  # of one record a part
+    allowed = 0, within, 1, len(wanted) // 2, 0
+    subprocess.run(list(map(str, [sys.executable, "-c", VICTIMS, shop, log, *allowed])), check=True, timeout=100)
     before = cli("tail", "explanations", "--pipeline", shop, "--log", log, "--until-end").lines
-    assert len(before) == allowed
+    assert len(before) == sum(allowed)
     found, _ = explained(cli, shop)
     assert sorted(map(str, found)) == sorted(map(str, wanted))
     order = [(one["partition"], one["at"]) for one in found]
@@ -193,6 +204,33 @@ def test_what_cannot_be_explained_says_why(cli: Cli, shop: Path) -> None:
     file.write_bytes(good)
     told = cli("why", name, "--pipeline", shop, "--log", f"file:{shop.parent}/log")
     assert told.code == 0
+
+
+@pytest.mark.timeout(120)
+def test_a_file_of_then_is_found_among_the_versions_of_a_registry(cli: Cli, shop: Path) -> None:
+    undisturbed = shutil.copytree(shop.parent, shop.parent.with_name("undisturbed")) / shop.name
+    wanted, _ = explained(cli, undisturbed)
+    for intercept in (0.25, -0.5, 0.5):  # the second is what has scored
+        register_file(shop.parent / "reg", "fraud", model(intercept), FEATURES)
+    shop.with_name("model.onnx").write_bytes(model(0.5))
+    found, said = explained(cli, shop, "--registry", shop.parent / "reg")
+    assert sorted(map(str, found)) == sorted(map(str, wanted))
+    assert "cannot be said" not in said
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("wrong", ["shares", "both"])
+def test_what_does_not_add_up_to_the_score_is_not_given(
+    wrong: str, cli: Cli, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shares that miss the raw score by 4e-5; and a raw score, and shares with it, that mean another one."""
+    of, sums, apart = TreeShares.of, TreeTable.sums, 1e-5 if wrong == "shares" else 0.1
+    monkeypatch.setattr(TreeShares, "of", lambda trees, matrix: of(trees, matrix) + apart)
+    if wrong == "both":
+        monkeypatch.setattr(TreeTable, "sums", lambda trees, matrix: sums(trees, matrix) + apart * len(FEATURES))
+    found, _ = explained(cli, shop)
+    assert {one["refused"] for one in found} == {"the contributions do not add up to its score"}
+    assert not any("top" in one or "score" in one for one in found)
 
 
 OTHER: list[Split | Leaf] = [

@@ -21,7 +21,7 @@ from operators.serving import Roles
 from state.errors import ConfigError
 from streamproc.cli.model_roles import declared, roles_at_work, write_roles
 from streamproc.cli.table_publisher import Who
-from streamproc.cli.training import register
+from streamproc.cli.training import Where, register
 from streamproc.language import compile_stages, load_pipeline
 from tests.cli.conftest import Cli
 
@@ -298,6 +298,26 @@ def test_it_challenges_no_champion_that_it_was_not_compared_with(
     assert "version 3 was compared with version 2, but by now the champion is 1; no role was changed" in said
     assert Path("reg/fraud/3").exists()
     assert asyncio.run(roles_at_work("shop.yaml", "fraud", "file:log")) == Roles(1)
+
+
+def test_retraining_takes_cards_and_labels_as_they_were_taken(
+    cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, taken = payments(), []
+    write([{**row, "is_fraud": None} for row in rows])
+    Path("labels.csv").write_text("id,is_fraud\n" + "".join(f"{row['id']},1\n" for row in rows if row["is_fraud"]))
+    train(cli, *SHORT, "--labels", "labels.csv", "--others-legitimate", "--card", "id")
+
+    def enough(*given: Any) -> None:
+        taken.append(given[2:])
+        raise ConfigError("enough")
+
+    monkeypatch.setattr("streamproc.cli.retrain.labelled_history", enough)
+    retrain(cli, 0.3, 2, "--labels", "labels.csv")
+    retrain(cli, 0.3, 2, "--labels", "labels.csv", "--card", "card")
+    retrain(cli, 0.3, 2)  # all labels are in the payments now
+    apart = Where("is_fraud", Path("labels.csv"), True)
+    assert taken == [("id", apart), ("card", apart), ("id", Where("is_fraud", None, False))]
 
 
 def test_a_worse_one_is_not(cli: Cli, folder: Path) -> None:

@@ -32,7 +32,7 @@ DAY = 86_400_000
 def trained() -> Trained:
     history = msgspec.structs.replace(rows(4, 600), times=rows(4, 600).times * (DAY // 60))
     settings = Settings("logistic", Window(3, 2, DAY, 1), Options(), trials=1)
-    return train(history, settings, name="fraud", label="fraud", plan=[], tell=lambda line: None)
+    return train(history, settings, name="fraud", label="fraud", card="", plan=[], tell=lambda line: None)
 
 
 @pytest.fixture(params=["directory", "bucket", "s3"])

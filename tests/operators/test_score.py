@@ -22,7 +22,7 @@ from operators.batch import Batch, Column, TaskRows
 from operators.operator import OperatorContext
 from operators.schema import DataType, Kind
 from operators.score import ScoreOperator
-from state.errors import ConfigError, RecordError
+from state.errors import ConfigError
 from tests.operators.samples import column
 
 KIT = Path(__file__).parents[3] / "shared" / "bench" / "kit" / "model.onnx"
@@ -203,10 +203,62 @@ def test_weights_in_other_files_are_refused(tmp_path: Path, path: Path, name: st
         OnnxModel.load(tmp_path / "split.onnx", NAMES)
 
 
-def test_a_model_that_fails_on_rows_is_those_rows_fault(path: Path) -> None:
-    model = OnnxModel(path)
-    with pytest.raises(RecordError, match="model_failed"):
-        model.score(np.zeros((2, 7), np.float32))
+def graph(path: Path, nodes: list[Any], constants: dict[str, Any]) -> OnnxModel:
+    """Of two features; its output is whatever `nodes` make of `x`, though it says (rows, 2)."""
+    made = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 2])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [None, 2])],
+        [numpy_helper.from_array(np.array(values), name) for name, values in constants.items()],
+    )  # fmt: skip
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
+    path.write_bytes(model.SerializeToString())
+    return OnnxModel(path)
+
+
+def test_a_row_on_which_the_model_fails_has_no_score_and_its_neighbours_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The row gives an index (its first value) of a table of two: others are out of bounds."""
+    nodes = [
+        helper.make_node("Gather", ["x", "zero"], ["f"], axis=1),
+        helper.make_node("Cast", ["f"], ["i"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["table", "i"], ["probabilities"], axis=0),
+    ]
+    table = np.array([[0.9, 0.1], [0.3, 0.7]], np.float32)
+    model = graph(tmp_path / "m.onnx", nodes, {"zero": np.int64(0), "table": table})
+    scores = model.score(np.array([[1, 0], [0, 0], [9, 0], [1, 0], [-7, 0]], np.float32))
+    np.testing.assert_allclose(scores, [70, 10, np.nan, 70, np.nan], rtol=1e-6)
+    assert np.isnan(model.score(np.full((1, 2), 9, np.float32))).all()
+    many = np.zeros((8192, 2), np.float32)
+    many[[5, 77, 8191]] = 9
+    assert np.flatnonzero(np.isnan(model.score(many))).tolist() == [5, 77, 8191]
+    asked: list[int] = []
+    monkeypatch.setattr(model, "_run", lambda rows: asked.append(len(rows)))
+    assert np.isnan(model.score(many)).all()
+    assert len(asked) < 1000  # and not 16,383
+
+
+def test_an_output_of_another_shape_is_no_score(tmp_path: Path) -> None:
+    """It leaves out rows whose first value is 5 or more: what is left stood beside other rows."""
+    nodes = [
+        helper.make_node("Gather", ["x", "zero"], ["first"], axis=1),
+        helper.make_node("Less", ["first", "five"], ["kept"]),
+        helper.make_node("Compress", ["x", "kept"], ["few"], axis=0),
+        helper.make_node("Mul", ["few", "tenth"], ["probabilities"]),
+    ]
+    constants = {"zero": np.int64(0), "five": np.float32(5), "tenth": np.float32(0.1)}
+    model = graph(tmp_path / "m.onnx", nodes, constants)
+    scores = model.score(np.array([[1, 1], [9, 1], [2, 3], [6, 4]], np.float32))
+    np.testing.assert_allclose(scores, [10, np.nan, 30, np.nan], rtol=1e-6)
+
+
+def test_what_is_no_probability_is_no_score(tmp_path: Path) -> None:
+    """One that is out by a float32's rounding is the nearest."""
+    nodes = [helper.make_node("Identity", ["x"], ["probabilities"])]
+    model = graph(tmp_path / "m.onnx", nodes, {})
+    given = [0.25, 1.0, 1.0000001, -1e-7, 1.5, -0.5, float("inf"), float("-inf"), float("nan")]
+    scores = model.score(np.array([[0, one] for one in given], np.float32))
+    np.testing.assert_array_equal(scores, [25, 100, 100, 0, *[np.nan] * 5])
 
 
 def kit_rows(size: int) -> npt.NDArray[np.float32]:

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 from operators.plan import Plan
 from operators.served_score import ServedScoreOperator
 from operators.serving import Roles
+from streamproc.cli.compose import RunOptions, open_log, run_worker
+from streamproc.eventlog.contract import OutputRecords, TopicPartition
 from streamproc.eventlog.simulated import VirtualTimeLoop
 from streamproc.eventlog.simulated.time import VirtualClock
 from streamproc.language import compile_pipeline, load_pipeline
 from streamproc.runtime.metrics import WorkerMetrics
+from streamproc.runtime.settings import WorkerSettings
 from streamproc.runtime.shadows import watch_shadows
+from streamproc.runtime.topics import prepare_topics
 from tests.models.registered import register
 
 PIPELINE = """\
@@ -23,6 +30,7 @@ pipeline: shop
 streams:
   payments: {id: id, event_time: at, fields: {id: string, card: string, amount: float64, at: timestamp}}
 partition_by: card
+partitions: 1
 models:
   fraud: {registry: reg, version: 1, shadow: 2, shadow_budget: 1ms, features: [amount]}
 decision: {severity: [decline, approve], otherwise: approve}
@@ -61,3 +69,34 @@ def test_what_was_shed_is_counted_and_said(plan: Plan, capsys: pytest.CaptureFix
 
 def test_it_ends_where_there_is_no_registered_model(plan: Plan) -> None:
     asyncio.run(watch_shadows([msgspec.structs.replace(plan, steps=())], WorkerMetrics(), VirtualClock()))
+
+
+async def test_in_a_worker_it_is_shed_told_of_at_the_end_and_all_is_decided(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It takes 20 ms of the 1 ms that it has: the first batch tells, the second is decided without it."""
+    (step,) = [step for step in plan.steps if isinstance(step, ServedScoreOperator)]
+    (shadow,) = step.served.lineup.shadows
+    asked: list[int] = []
+
+    def slow(matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        asked.append(len(matrix))
+        until = time.monotonic() + 0.02
+        while time.monotonic() < until:
+            pass
+        return np.zeros(len(matrix))
+
+    monkeypatch.setattr(shadow.model, "score", slow)
+    url = f"file:{tmp_path / 'log'}"
+    log = open_log(url)
+    await prepare_topics(log, plan)
+    for name in ("a", "b"):
+        records = [b'{"id": "%b%d", "card": "c", "amount": 1.0, "at": 1}' % (name.encode(), n) for n in range(8)]
+        tp = TopicPartition(plan.stream.topic, 0)
+        await log.appender().append([OutputRecords(tp, [b"c"] * 8, list(records), 1)])
+        await run_worker([plan], RunOptions(url, tmp_path / "state"), WorkerSettings(until_end=True))
+    tp = TopicPartition(plan.topics.decisions, 0)
+    assert (await log.admin().end_offsets([tp]))[tp] == 16
+    await log.close()
+    assert asked == [8]
+    assert "a shadow has no time" in capsys.readouterr().out
