@@ -12,7 +12,7 @@ from sqlglot.tokenizer_core import TokenType
 from operators.expressions.nodes import Compiled
 from operators.schema import DataType, Kind
 from state.errors import ConfigError, Place
-from streamproc.language.expression.functions import FUNCTIONS
+from streamproc.language.expression.functions import FUNCTIONS, REFUSED
 from streamproc.language.expression.wording import sql_words
 from streamproc.language.problems import nearest
 from streamproc.sql.names import AGGREGATES, AUXILIARY, GROUP_WINDOWS, Rows, Scope, called, key_of, replaced
@@ -111,7 +111,7 @@ class Grouping:
             if type(one.tree) is type(node) and one.tree == node:
                 return one.key
         if name and name not in FUNCTIONS:
-            hint = nearest(name, (*AGGREGATES, *FUNCTIONS))
+            hint = REFUSED.get(name) or nearest(name, (*AGGREGATES, *FUNCTIONS))
             raise ConfigError(f"there is no function or aggregate {name}", self.statement.place(node), hint)
         if key_of(node) is not None:
             called_so = self.source.at(str(key_of(node))).name
