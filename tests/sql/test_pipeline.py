@@ -456,6 +456,15 @@ REFUSED = {
         "FILTER in a SESSION is not part of a pipeline's statements"
     ),
     f"SELECT SUM(CAST(items AS DOUBLE)) FROM payments {G}": "sum of float64 is not exact",
+    f"SELECT STDDEV(items) FROM payments {G}": "STDDEV_SAMP is not part of a pipeline's statements (COUNT, COUNT(DIS",
+    f"SELECT SUM(DISTINCT items) FROM payments {G}": "SUM(DISTINCT ...) is not part of a pipeline's statements",
+    f"SELECT LAST_VALUE(items) FROM payments {G}": "LAST_VALUE is not part of a pipeline's statements",
+    "SELECT payment_id, ROW_NUMBER() OVER (PARTITION BY card_id ORDER BY event_time DESC) AS n FROM payments": (
+        "ROW_NUMBER in another order than that of the event time: rows that were told are not taken back"
+    ),
+    "SELECT payment_id, ROW_NUMBER() OVER (PARTITION BY card_id ORDER BY amount DESC) AS n FROM payments": (
+        "rows that were told are not taken back (ORDER BY the event time keeps the first ones)"
+    ),
     f"SELECT MIN(merchant_country) FROM payments {G}": "min of string is not exact, or has no meaning",
     "SELECT window_start FROM TABLE(TUMBLE(TABLE payments, DESCRIPTOR(event_time), INTERVAL '5' MINUTE))": (
         "TABLE(TUMBLE(...)) wants GROUP BY window_start, window_end"
