@@ -6,7 +6,7 @@ import pytest
 
 from operators.call import Fork
 from operators.plan import PLACE, ROUTE, Branch, GatherSpec, Plan, Target, calls_of, lean
-from streamproc.language import compile_stages, read_pipeline
+from streamproc.language import compile_stages, explain, read_pipeline
 from streamproc.language.problems import PipelineError
 from tests.language.helpers import FakeModel
 
@@ -137,6 +137,12 @@ def test_a_service_is_asked_once_before_rows_go_several_ways() -> None:
     assert devices.handoff is not None
     assert devices.handoff.columns == ("device_n", "many")
     assert users.decision.calls == ("ask",)
+
+
+def test_a_service_that_branches_share_is_explained_once() -> None:
+    told = explain(*stages((CARDS, CARDS + CALL))).splitlines()
+    assert [line for line in told if line.startswith("call ")] == ["call ask: GET http://localhost/{device}"]
+    assert "stream payments: topic cards.devices, 4 partitions by device" in told
 
 
 def test_rows_are_gathered_before_a_service_is_asked_about_them() -> None:
