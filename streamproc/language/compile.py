@@ -41,7 +41,7 @@ from streamproc.language.parallel import Ways, check_parts, gather_spec, gathere
 from streamproc.language.pattern_steps import draft_patterns
 from streamproc.language.problems import Problems, nearest
 from streamproc.language.schedule import check_names, schedule
-from streamproc.language.sources import Sources, check_union, entering
+from streamproc.language.sources import Sources, check_union, dotted, entering
 from streamproc.language.stages import handed_on, handoff
 from streamproc.language.statements import (
     CompiledStatement,
@@ -225,7 +225,11 @@ class _StageCompiler:
             alerts=tuple(builder.alerts),
             idle_ms=stage.watermark.idle if waits else 0,
             statements=tuple(one.spec for one in statements),
-            warnings=(*builder.warnings, *(line for one in statements for line in one.warnings)),
+            warnings=(
+                *(line for one in self._streams.values() for line in dotted(one)),
+                *builder.warnings,
+                *(line for one in statements for line in one.warnings),
+            ),
             live=live_tables(pipeline, builder),
             partition_by=stage.partition_by,
             gather=gather_spec(self._way),
