@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["PAGE", "example", "payments", "written"]
+__all__ = ["PAGE", "at_ends", "example", "payments", "written"]
 
 import json
 import random
@@ -21,6 +21,47 @@ def example(folder: Path, port: int = 9000, *changes: tuple[str, str]) -> Path:
         text = text.replace(old, new)
     path = folder / "shops.yaml"
     path.write_text(text)
+    return path
+
+
+_AT_ENDS = """\
+  - parallel:
+      - name: device_reputation
+        call: {url: "http://127.0.0.1:9000/reputation/{device}", timeout: 2s}
+        returns: {reputation: float64}
+        default: {reputation: 0.5}
+      - stages:
+          - name: shop
+            partition_by: shop
+            features:
+              shop_n_1h: {count: "*", over: 1h}
+          - name: watch_list
+            call: {url: "http://127.0.0.1:9000/watched/{user}", timeout: 2s}
+            returns: {watched: {type: bool, from: known_bad}}
+  - name: score
+    call: {url: "http://127.0.0.1:9000/score/{shop_n_1h}/{watched}/{user}", timeout: 2s}
+    returns: {outside_score: {type: float64, from: reputation}}
+  - parallel:
+      - name: device
+        partition_by: device
+        features:
+          device_users_24h: {distinct: user, over: 24h}
+      - name: holder
+        partition_by: user
+        features:
+          doubtful: reputation < 0.4 or watched
+          doubtful_24h: {count: "*", over: 24h, where: doubtful}
+"""
+"""In the place of the page's stages between the first and the last: a call by itself, one that ends a branch, and one
+between two groups.
+"""
+
+
+def at_ends(folder: Path, port: int) -> Path:
+    """The page's pipeline with its calls there; as many, and all columns are the same."""
+    path = example(folder, port)
+    head, rest = path.read_text().split("  - name: watch_list")
+    path.write_text(head + _AT_ENDS.replace("9000", str(port)) + "  - name: user" + rest.split("  - name: user")[1])
     return path
 
 

@@ -6,6 +6,7 @@ A service may be asked again about a row whose answer died with its worker: no d
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ import pytest
 
 from tests.calls.server import Server, in_a_thread
 from tests.cli.chain import fed, finish, ran
-from tests.cli.shops import PAGE, example, payments, written
+from tests.cli.shops import PAGE, at_ends, example, payments, written
 from tests.exactly_once.one_kill import killed
 
 pytestmark = [pytest.mark.xdist_group("campaigns"), pytest.mark.timeout(600)]
 
 COUNT = 240
+Placed = Callable[[Path, int], Path]
+"""The pipeline in a folder, its services on a port."""
 NAMES = ["payment_id", "decision", *PAGE.split("include: [")[2].split("]")[0].split(", ")]
 PLACES = (
     "asked:20:0", "holding:1:0", "4:4:0", "produced:4:0", "6:3:0", "ending:3:0", "7:3:1", "gathering:2:0",
@@ -33,9 +36,14 @@ def shown(rows: list[dict[str, Any]]) -> list[list[Any]]:
     return [[row.get(name) for name in NAMES] for row in rows if not row.get("duplicate", False)]
 
 
-def under_fire(folder: Path, server: Server, places: tuple[str, ...]) -> None:
+def under_fire(placed: Placed, folder: Path, places: tuple[str, ...]) -> None:
+    with in_a_thread(Server()) as server:
+        _under_fire(placed(folder, server.port), folder, places)
+
+
+def _under_fire(pipeline: Path, folder: Path, places: tuple[str, ...]) -> None:
     """The input comes in pieces, one before each kill."""
-    pipeline, log, state = example(folder, server.port), f"file:{folder}/log", folder / "state"
+    log, state = f"file:{folder}/log", folder / "state"
     given, size = payments(COUNT), -(-(COUNT + 5) // (len(places) + 1))
     files = [written(folder / f"{at}.ndjson", given[at : at + size]) for at in range(0, len(given), size)]
     options: list[object] = ["--log", log, "--state", state, "--instance", "pod", "--log-level", "warning"]
@@ -58,12 +66,11 @@ def under_fire(folder: Path, server: Server, places: tuple[str, ...]) -> None:
 
 
 def test_killed_at_two_places(tmp_path: Path) -> None:
-    with in_a_thread(Server()) as server:
-        under_fire(tmp_path, server, PLACES[:2])
+    under_fire(example, tmp_path, PLACES[:2])
 
 
 @pytest.mark.soak
 @pytest.mark.matrix("kills of calls and branches")
-def test_killed_at_every_place(tmp_path: Path) -> None:
-    with in_a_thread(Server()) as server:
-        under_fire(tmp_path, server, PLACES)
+@pytest.mark.parametrize("placed", [example, at_ends])
+def test_killed_at_every_place(placed: Placed, tmp_path: Path) -> None:
+    under_fire(placed, tmp_path, PLACES)

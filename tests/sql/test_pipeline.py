@@ -519,6 +519,15 @@ def test_repartitioning_sees_that_keys_are_no_partition_keys() -> None:
     assert plan.stream.key not in {table.key for table in plan.tables}
 
 
+def test_a_later_stage_has_the_columns_of_the_stream() -> None:
+    """Not those that its records have for themselves."""
+    head = HEAD.partition("partition_by")[0]
+    stages = "stages:\n  - {name: first, partition_by: card_id}\n  - name: second\n    partition_by: payment_id\n"
+    (plan,) = plans_of(HEAD)
+    *_, last = plans_of(head + stages + "    sql: {all: SELECT * FROM payments}\n")
+    assert [name for name, _ in last.statements[0].columns] == [field.name for field in plan.stream.fields]
+
+
 def test_what_belongs_to_the_state() -> None:
     sql = f"SELECT card_id, COUNT(*) AS n FROM payments {G}"
     plain, commented, longer, rowwise = (
