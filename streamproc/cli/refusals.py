@@ -37,10 +37,18 @@ class Refusals:
         """A line if more than half of `rows` are dead letters, else nothing."""
         if 2 * self.total <= rows:
             return ""
-        ((reason, detail), count) = self._kinds.most_common(1)[0]
-        said = f"{reason}, {detail}" if detail else reason
         some = "ALL" if self.total == rows else f"{self.total:,} of"
-        return f"WARNING: {some} {rows:,} {of_what} dead letters, most often ({count:,}): {said}\n"
+        return f"WARNING: {some} {rows:,} {of_what} dead letters, {self._most()}\n"
+
+    def left_out(self, rows: int) -> str:
+        """A line if there are any among `rows` records that something is made of, else nothing."""
+        if not self.total:
+            return ""
+        return f"warning: {self.total:,} of {rows:,} records are left out as dead letters, {self._most()}\n"
+
+    def _most(self) -> str:
+        ((reason, detail), count) = self._kinds.most_common(1)[0]
+        return f"most often ({count:,}): {f'{reason}, {detail}' if detail else reason}"
 
 
 class Sampler:

@@ -125,6 +125,7 @@ def _read(plans: Sequence[Plan], inputs: Sequence[str], labels: Labels | None) -
     from streamproc.cli.labelled import read_history
     from streamproc.cli.logs import configure_logs
     from streamproc.cli.progress import Progress
+    from streamproc.cli.refusals import Refusals
     from streamproc.cli.side_rows import file_pieces
 
     configure_logs()
@@ -134,12 +135,18 @@ def _read(plans: Sequence[Plan], inputs: Sequence[str], labels: Labels | None) -
         survey(paths[name], stream)
     now_ms = time.time_ns() // 1_000_000
     sides = {name: file_pieces(stream, paths[name], now_ms) for name, stream in others}
-    rows, parts = 0, []
+    rows, records, parts, refusals = 0, 0, [], Refusals()
     with Progress("features", sum(path.stat().st_size for path in paths[decided[0]])) as progress:
         for result, part in read_history(plans, paths[decided[0]], labels, sides):
             parts.append(part)
             rows += len(part.labels)
+            records += len(result.piece.rows) + len(result.piece.skipped)
+            for _, reason in result.piece.skipped:
+                refusals.add(reason, "this row is no record")
+            for letter in result.refused:
+                refusals.add(letter.reason, letter.detail)
             progress.update(result.progress, rows)
+    sys.stderr.write(refusals.left_out(records))
     return joined(parts)
 
 

@@ -379,6 +379,18 @@ def test_wrong_data_is_refused_with_what_to_do(change: Any, said: str, cli: Cli,
     assert not Path("reg").exists()
 
 
+def test_what_is_left_out_is_said(cli: Cli, folder: Path) -> None:
+    """Also where it is less than half; of payments that are dated ahead it is the newest days."""
+    rows = payments(300)
+    Path("p.ndjson").write_text("".join(json.dumps({**row, "is_fraud": 0}) + "\n" for row in rows) + "no record\n")
+    said = train(cli, *SHORT, code=2)
+    assert "warning: 1 of 301 records are left out as dead letters, most often (1): " in said
+    write([{**row, "is_fraud": 0, "at": row["at"] + 10**13 * (row["at"] > rows[99]["at"])} for row in rows])
+    assert "warning: 200 of 300 records are left out as dead letters, most often (200): " in train(cli, *SHORT, code=2)
+    write([{**row, "is_fraud": 0} for row in rows])
+    assert "warning" not in train(cli, *SHORT, code=2)
+
+
 def test_what_cannot_end_well_is_refused_before_the_search(cli: Cli, folder: Path) -> None:
     Path("file").write_text("")
     for registry, said in (
