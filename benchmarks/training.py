@@ -77,7 +77,15 @@ def one(count: int, trials: int) -> Result:
         plans, history = labelled_history(pipeline, inputs, None, Where(None, labels, others_legitimate=False))
         made, made_cpu = time.perf_counter(), time.process_time()
         settings = Settings("lightgbm", WINDOW, options, trials)
-        train(history, settings, name="fraud", label="", plan=[plan.state_fingerprint for plan in plans], tell=print_)
+        train(
+            history,
+            settings,
+            name="fraud",
+            label="",
+            card="",
+            plan=[plan.state_fingerprint for plan in plans],
+            tell=print_,
+        )
         done, done_cpu = time.perf_counter(), time.process_time()
     return {
         "payments": count, "features": len(history.names), "trials": trials, "features_s": made - begun,
