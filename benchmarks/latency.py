@@ -101,6 +101,7 @@ async def feeding(task: Task) -> AsyncIterator[None]:
     ours, theirs = context.Pipe()
     process = context.Process(target=sender, args=(task, theirs), daemon=True)
     process.start()
+    theirs.close()  # so that a sender that dies ends what waits for its word
     await asyncio.to_thread(ours.recv)
     ours.send(time.monotonic() + _LEAD_SECONDS)
     yield

@@ -77,15 +77,8 @@ def one(count: int, trials: int) -> Result:
         plans, history = labelled_history(pipeline, inputs, None, Where(None, labels, others_legitimate=False))
         made, made_cpu = time.perf_counter(), time.process_time()
         settings = Settings("lightgbm", WINDOW, options, trials)
-        train(
-            history,
-            settings,
-            name="fraud",
-            label="",
-            card="",
-            plan=[plan.state_fingerprint for plan in plans],
-            tell=print_,
-        )
+        plan = [plan.state_fingerprint for plan in plans]
+        train(history, settings, name="fraud", label="", card="", plan=plan, tell=print_)
         done, done_cpu = time.perf_counter(), time.process_time()
     return {
         "payments": count, "features": len(history.names), "trials": trials, "features_s": made - begun,

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from models.manifest import CARD, FORM, MANIFEST, MODEL, NATIVE, Manifest
-from state.blobs import BlobStore
+from state.blobs import BlobStore, check_blobs
 from state.errors import BlobMissingError, BlobStoreError, ConfigError
 
 if TYPE_CHECKING:
@@ -56,6 +56,15 @@ class Registry:
     def __init__(self, where: str, blobs: BlobStore) -> None:
         self.where = where
         self._blobs = blobs
+
+    def try_out(self) -> None:
+        """See that a version could be added, before the hours that a training may take.
+
+        Raises:
+            ConfigError: it could not: access is refused, or the store lacks what is relied on.
+        """
+        with self._told("written"):
+            check_blobs(self._blobs, f"the registry {self.where}")
 
     def names(self) -> list[str]:
         """The models that have versions."""
@@ -197,13 +206,16 @@ def open_registry(where: str, *, new: bool = False) -> Registry:
     """The registry in a directory, or at `s3://...`, `gs://...` or `az://...`; `new`: a missing directory is made.
 
     Raises:
-        ConfigError: there is none, or the address cannot be used.
+        ConfigError: there is none, it cannot be made, or the address cannot be used.
     """
     from state.objectstore import open_blobs
 
     if not new and not is_address(where) and not Path(where).is_dir():
         raise ConfigError(f"there is no registry {where}", hint="name the --registry of `streamproc train`")
     try:
-        return Registry(where.rstrip("/"), open_blobs(where))
+        return Registry(where.rstrip("/"), open_blobs(where, "registry"))
     except BlobStoreError as error:
-        raise ConfigError(f"the registry {where} cannot be opened: {error}", hint="try again") from None
+        raise ConfigError(
+            f"the registry {where} cannot be made: {str(error).rpartition(': ')[2]}",
+            hint="name a directory that this user can write",
+        ) from None

@@ -13,12 +13,11 @@ from operators.batch import Batch, Column
 from operators.check_rows import SampleRows
 from operators.check_run import Result, Run
 from operators.operator import InputField, Operator, OperatorContext, OutputField
-from operators.schema import DataType, Kind
+from operators.schema import MINOR_LIMIT, DataType, Kind
 from state.errors import ConfigError
 from state.expiry import LAST_SEEN
 
 _OTHER = "a column of somebody else"
-_MINOR_LIMIT = 2**53
 
 
 def input_types(operator: Operator, types: Mapping[str, DataType]) -> dict[str, DataType]:
@@ -157,7 +156,7 @@ def _misfit(field: OutputField, column: Column, size: int) -> str | None:
             return 'holds what is no str (under a NULL: "")'
         case Kind.FLOAT64 if not np.isfinite(values).all():
             return "holds NaN or infinity: make it NULL, with a finite value under it"
-        case Kind.DECIMAL if (np.abs(values if valid is None else values[valid]) >= _MINOR_LIMIT).any():
+        case Kind.DECIMAL if (np.abs(values if valid is None else values[valid]) >= MINOR_LIMIT).any():
             return f"is too large for {of_type}"
         case _:
             return None

@@ -252,21 +252,28 @@ class _Part:
         index, start, stop = self.index, self.start, self.start + len(self.times)
         stream = np.maximum(np.maximum.accumulate(self.times), index.stream_time)
         found, slots = index.find(self.lo, self.hi)
-        known = np.flatnonzero(found >= 0)
-        at = index.at(found[known])
-        alive, same = np.zeros((2, len(found)), np.bool_)
-        alive[known] = stream[known] - index.columns.time[at] <= index.horizon
-        same[known] = alive[known] & (index.columns.digest[at] == self.digests[known])
-        self.flags.duplicate[start:stop] = same
-        self.flags.reused[start:stop] = alive & ~same
-        self.flags.first_action[start:stop][known] = np.where(same[known], index.columns.action[at], 0)
+        alive = np.zeros(len(found), np.bool_)
+        known = (found >= 0).nonzero()[0]
+        if known.size:
+            self._known(known, stream, found, alive)
         self._repeated(stream, found, alive, slots)
         index.stream_time = int(stream[-1])
-        new = np.flatnonzero(~self.flags.duplicate[start:stop])
+        new = (~self.flags.duplicate[start:stop]).nonzero()[0]
         if new.size:
-            actions = np.zeros(len(new), np.uint8)
-            entries = Entries(self.lo[new], self.hi[new], self.digests[new], self.times[new], actions)
-            self.flags.handles.append(_New(index, new + start, index.append(entries, stream[new], slots[new])))
+            entries = Entries(self.lo, self.hi, self.digests, self.times, np.zeros(len(found), np.uint8))
+            if len(new) < len(found):
+                entries, stream, slots = entries.take(new), stream[new], slots[new]
+            self.flags.handles.append(_New(index, new + start, index.append(entries, stream, slots)))
+
+    def _known(self, known: I64, stream: I64, found: I64, alive: npt.NDArray[np.bool_]) -> None:
+        """Of ids that are in the index: whether they are `alive`, and repeats or reused."""
+        index, flags, rows = self.index, self.flags, known + self.start
+        at = index.at(found[known])
+        alive[known] = lives = stream[known] - index.columns.time[at] <= index.horizon
+        same = lives & (index.columns.digest[at] == self.digests[known])
+        flags.duplicate[rows] = same
+        flags.reused[rows] = lives & ~same
+        flags.first_action[rows] = np.where(same, index.columns.action[at], 0)
 
     def _repeated(self, stream: I64, found: I64, alive: npt.NDArray[np.bool_], slots: I64) -> None:
         ordered = np.sort(self.lo)

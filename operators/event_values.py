@@ -19,10 +19,9 @@ from typing import Any
 import numpy as np
 
 from operators.batch import Column
-from operators.schema import DataType, Kind
+from operators.schema import MINOR_LIMIT, DataType, Kind
 from operators.values import TIME_MAX, TIME_MIN
 
-_MINOR_LIMIT = 2**53
 _EXACT = Context(prec=60)  # our own: the thread's may be changed by anyone
 
 
@@ -108,7 +107,7 @@ def _decimal(value: Any, of_type: DataType) -> int:
     number = int(minor)
     if number != minor:
         raise UnfitError(f"has more than {of_type.scale} decimals: round it with quantize()")
-    if abs(number) >= _MINOR_LIMIT:
+    if abs(number) >= MINOR_LIMIT:
         raise UnfitError(f"is too large for {of_type}")
     return number
 

@@ -36,7 +36,7 @@ import numpy as np
 from operators.expressions.clock import format_timestamp
 from operators.periods import EXPIRES, VALID_FROM, bounds, overlap
 from operators.prefixes import parse_network
-from operators.schema import DataType, Kind
+from operators.schema import MINOR_LIMIT, DataType, Kind
 from operators.tables import LookupTable, Match, TableSchema, normal_key
 from operators.values import parse_decimal, parse_timestamp
 
@@ -52,7 +52,6 @@ IMPLIED: Final[Mapping[str, DataType]] = {
 """Columns that need no declaration: when a row holds; who made it, when and why."""
 _INTEGER = re.compile(r"-?\d{1,18}")
 _FLOAT = re.compile(r"-?\d+(\.\d+)?([eE][-+]?\d+)?")
-_MINOR_LIMIT = 2**53
 _V4 = 4
 
 
@@ -83,7 +82,7 @@ def parse_cell(cell: str, kind: DataType) -> int | float | str | bool | None:
             return cell
         case Kind.DECIMAL:
             value = parse_decimal(cell, kind.scale)
-            return value if value is None or abs(value) < _MINOR_LIMIT else None
+            return value if value is None or abs(value) < MINOR_LIMIT else None
         case Kind.INT64:
             return int(cell) if _INTEGER.fullmatch(cell) else None
         case Kind.FLOAT64:

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-__all__ = ["DataType", "FieldSpec", "Kind", "StreamSchema", "TopicNames", "check_stream"]
+__all__ = [
+    "MINOR_LIMIT",
+    "SCALE_MAX",
+    "DataType",
+    "FieldSpec",
+    "Kind",
+    "StreamSchema",
+    "TopicNames",
+    "check_stream",
+]
 
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -12,7 +22,8 @@ import numpy.typing as npt
 
 from state.errors import ConfigError
 
-_SCALE_MAX = 15  # 10**15 minor units still lie below 2**53
+MINOR_LIMIT: Final = 2**53  # |minor units| of a decimal stay below: exact in a float64 too
+SCALE_MAX: Final = 15  # 10**15 minor units still lie below it
 _TOKEN_KEY_BYTES = range(16, 65)  # what keyed blake2b takes, without the keys one can guess
 
 
@@ -21,7 +32,7 @@ class Kind(StrEnum):
 
     INT64 = "int64"  # int64
     FLOAT64 = "float64"  # float64; never NaN or infinite: those are NULL
-    DECIMAL = "decimal"  # int64, in minor units (12.34 as decimal(2) is 1234), |value| < 2**53
+    DECIMAL = "decimal"  # int64, in minor units (12.34 as decimal(2) is 1234), |value| < MINOR_LIMIT
     STRING = "string"  # object (str); "" where NULL
     BOOL = "bool"  # bool_
     TIMESTAMP = "timestamp"  # int64, ms since the epoch, UTC
@@ -145,8 +156,8 @@ def check_stream(schema: StreamSchema, pan_key: bytes | None) -> None:
             expected = " or ".join(kinds)
             raise ConfigError(f"stream {schema.name}: {role} {name} is {schema.field(name).type}, not {expected}")
     for spec in schema.fields:
-        if spec.type.scale > _SCALE_MAX:
-            raise ConfigError(f"stream {schema.name}: {spec.name} has more than {_SCALE_MAX} decimals")
+        if spec.type.scale > SCALE_MAX:
+            raise ConfigError(f"stream {schema.name}: {spec.name} has more than {SCALE_MAX} decimals")
         if spec.pan and spec.type.kind is not Kind.STRING:
             raise ConfigError(f"stream {schema.name}: card number {spec.name} is {spec.type}, not string")
     if any(spec.pan for spec in schema.fields) and (pan_key is None or len(pan_key) not in _TOKEN_KEY_BYTES):

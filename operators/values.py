@@ -31,7 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from operators.batch import Column
-from operators.schema import FieldSpec, Kind
+from operators.schema import MINOR_LIMIT, FieldSpec, Kind
 
 Values = list[Any]
 Mask = npt.NDArray[np.bool_]
@@ -39,7 +39,6 @@ Digits = Callable[[int], Decimal]  # the digits of a row's number, as written
 
 _json = msgspec.json.Encoder().encode
 
-MINOR_LIMIT = 2**53  # |minor units| of a decimal stay below: exact in a float64 too
 MADE_LIMIT = 2**63  # of one that a stage before has made, which is exact by its digits
 # Up to here rint(v * 10**n) is exact for every v that is the nearest double of a decimal with n places: both
 # roundings together are off by less than |c| * 2**-52 < 0.5. Beyond, the digits themselves are read.

@@ -85,8 +85,10 @@ class BlobStore(Protocol):
         ...
 
 
-def check_blobs(blobs: BlobStore) -> None:
+def check_blobs(blobs: BlobStore, what: str = "the checkpoint store") -> None:
     """Try out what checkpoints rely on, with a small blob below `check/`; to be called once at start, from a thread.
+
+    `what` it is called in errors.
 
     Raises:
         ConfigError: access is refused, or the store does not do atomic creation.
@@ -101,20 +103,18 @@ def check_blobs(blobs: BlobStore) -> None:
         blobs.delete([name])
         gone = blobs.head(name) is None
     except BlobMissingError:
-        raise ConfigError("the checkpoint store does not find what was just stored in it") from None
+        raise ConfigError(f"{what} does not find what was just stored in it") from None
     except BlobStoreError as error:
         if error.retriable:
             raise
-        raise ConfigError(
-            f"the checkpoint store cannot be used: {error}", hint="see docs/state/checkpoints.md"
-        ) from None
+        raise ConfigError(f"{what} cannot be used: {error}", hint="see docs/state/checkpoints.md") from None
     if not first or second or kept != b"first":
         raise ConfigError(
-            "the checkpoint store overwrites a blob that it was told to create only if absent",
+            f"{what} overwrites a blob that it was told to create only if absent",
             hint="use a store with conditional puts (If-None-Match), see docs/state/checkpoints.md",
         )
     if name not in listed or not gone:
-        raise ConfigError("the checkpoint store does not list what was just stored, or lists what was just deleted")
+        raise ConfigError(f"{what} does not list what was just stored, or lists what was just deleted")
 
 
 class DirectoryBlobs:
@@ -260,9 +260,9 @@ def _mapped(verb: str, name: str | None = None) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         if name is None:
-            raise BlobStoreError(f"checkpoint directory: cannot {verb}: {error.strerror}") from error
+            raise BlobStoreError(f"blob directory: cannot {verb}: {error.strerror}") from error
         raise BlobMissingError(name) from None
     except OSError as error:
         raise BlobStoreError(
-            f"checkpoint directory: cannot {verb}: {error.strerror}", retriable=error.errno not in _NOT_RETRIABLE
+            f"blob directory: cannot {verb}: {error.strerror}", retriable=error.errno not in _NOT_RETRIABLE
         ) from error

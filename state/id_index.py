@@ -52,7 +52,9 @@ class IdIndex:
         found = np.full((2, len(lo)), -1, np.int64)
         buckets = self._buckets_of(lo, hi)
         tags = self._tags.view(np.uint64)[buckets].view(np.uint8).reshape(2, len(lo), _WAYS)
-        which = np.flatnonzero(tags == _tags(hi)[:, None])
+        which = (tags == _tags(hi)[:, None]).ravel().nonzero()[0]
+        if not which.size:
+            return found[0], found[1]
         pair = which // _WAYS
         slots = buckets.ravel()[pair] * _WAYS + which % _WAYS
         numbers = self._numbers(self._low[slots])
@@ -111,15 +113,19 @@ class IdIndex:
             room = free.sum(axis=2)
             second = room[1] > room[0]
             chosen = np.where(second, buckets[1], buckets[0])
-            rank = _ranks(chosen)
-            fits = rank < np.maximum(room[0], room[1])
-            picked = free[second.astype(np.int64), np.arange(len(lo))]
-            way = np.argmax(picked, axis=1)
-            later = np.flatnonzero(rank)
-            way[later] = np.argmax(np.cumsum(picked[later], axis=1) > rank[later, None], axis=1)
-            slots = (chosen * _WAYS + way)[fits]
-            self._tags[slots] = _tags(hi[fits])
-            self._low[slots] = (numbers[fits] & _LOW).astype(np.uint32)
+            picked = np.where(second[:, None], free[1], free[0])
+            way = picked.argmax(axis=1)
+            fits = picked.any(axis=1)
+            if len(set(chosen.tolist())) < len(chosen):
+                rank = _ranks(chosen)
+                fits = rank < np.maximum(room[0], room[1])
+                later = np.flatnonzero(rank)
+                way[later] = np.argmax(np.cumsum(picked[later], axis=1) > rank[later, None], axis=1)
+            slots = chosen * _WAYS + way
+            if fits.all():
+                self._set(slots, hi, numbers)
+                return
+            self._set(slots[fits], hi[fits], numbers[fits])
             rest = ~fits
             lo, hi, numbers = lo[rest], hi[rest], numbers[rest]
             if not fits.any():
@@ -140,6 +146,10 @@ class IdIndex:
                     self._set_one(slot, hi, number)
                     return
         self.put(np.array([lo], np.uint64), np.array([hi], np.uint64), np.array([number], np.int64))
+
+    def _set(self, slots: I64, hi: U64, numbers: I64) -> None:
+        self._tags[slots] = _tags(hi)
+        self._low[slots] = (numbers & _LOW).astype(np.uint32)
 
     def _set_one(self, slot: int, hi: int, number: int) -> None:
         self._tags[slot] = max(hi >> 56, 1)

@@ -52,10 +52,10 @@ _CODE = re.compile(r"<Code>(\w{1,60})</Code>")
 _REFUSED = {"400", "401", "403", "404", "405", "501"}  # waiting does not help
 
 
-def open_blobs(url: str) -> BlobStore:
+def open_blobs(url: str, what: str = "checkpoint store") -> BlobStore:
     """The blob store at `url`: a directory (`file:DIR` or a plain path), `s3://bucket/prefix`, `gs://...`, `az://...`.
 
-    Makes a missing directory, else contacts nothing: see `state.blobs.check_blobs`.
+    Makes a missing directory, else contacts nothing: see `state.blobs.check_blobs`. `what` it is called in errors.
 
     Raises:
         ConfigError: the address, the directory or the environment's settings cannot be used.
@@ -65,33 +65,36 @@ def open_blobs(url: str) -> BlobStore:
     if not colon or scheme == "file":
         path = (rest if colon else url).removeprefix("//")
         if not path:
-            raise ConfigError("the checkpoint store's address names no directory", hint="write file:DIR")
+            raise ConfigError(f"the {what}'s address names no directory", hint="write file:DIR")
         try:
             return DirectoryBlobs(Path(path))
         except BlobStoreError as error:
             if error.retriable:
                 raise
-            raise ConfigError(f"{error}: {path}", hint="name a directory that this user can write") from None
+            reason = str(error).rpartition(": ")[2]
+            raise ConfigError(
+                f"the {what} {path} cannot be made: {reason}", hint="name a directory that this user can write"
+            ) from None
     if scheme not in _SCHEMES:
         raise ConfigError(
-            "the checkpoint store's address is of no known kind",
+            f"the {what}'s address is of no known kind",
             hint="write file:DIR, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix",
         )
     parts = urlsplit(url)
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise ConfigError(
-            f"the {scheme}: address of the checkpoint store holds more than a bucket and a prefix",
+            f"the {scheme}: address of the {what} holds more than a bucket and a prefix",
             hint="credentials and settings belong in the environment, see docs/state/checkpoints.md",
         )
     if not parts.netloc:
-        raise ConfigError(f"the {scheme}: address of the checkpoint store names no bucket")
-    return ObjectStoreBlobs(url)
+        raise ConfigError(f"the {scheme}: address of the {what} names no bucket")
+    return ObjectStoreBlobs(url, what)
 
 
 class ObjectStoreBlobs:
     """The blobs below one prefix of a bucket; made by `open_blobs`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, what: str = "checkpoint store") -> None:
         options: ClientConfig = {
             "timeout": _TIMEOUT,
             "read_timeout": _READ_TIMEOUT,
@@ -103,7 +106,7 @@ class ObjectStoreBlobs:
             self._store = from_url(url, client_options=options, retry_config=_RETRY)
         except (BaseError, ValueError):
             raise ConfigError(
-                f"the {self._kind}: checkpoint store's settings cannot be used",
+                f"the {self._kind}: {what}'s settings cannot be used",
                 hint="see docs/state/checkpoints.md for the environment variables",
             ) from None
 

@@ -36,7 +36,7 @@ from models.manifest import (
 from models.onnx import OnnxModel
 from models.training.calibrate import beyond, cards_a_day, threshold_of
 from models.training.card import card_of
-from models.training.folds import Fold, Span, Window, folds, last_window, learned_from, rows_to_judge
+from models.training.folds import Fold, Span, Window, folds, last_window, learned_from, rows_to_judge, within
 from models.training.history import History, joined
 from models.training.learners import Fitted, Learner, Options, Value
 from models.training.linear import fit_sigmoid, sigmoid
@@ -90,11 +90,11 @@ class _Chosen(NamedTuple):
     trials: int
 
 
-def check_history(history: History) -> None:
-    """Refuse what nothing can be learned from, or what tells the answer.
+def check_history(history: History, window: Window) -> None:
+    """Refuse what nothing can be learned from, or judged on, or what tells the answer, before any time is spent on it.
 
     Raises:
-        ConfigError: one class only, or a feature that is the label.
+        ConfigError: it is too short; one class only, in all or in days that are needed; or a feature that is the label.
     """
     known = history.labels >= 0
     frauds = history.frauds
@@ -109,6 +109,11 @@ def check_history(history: History) -> None:
                 f"the feature {name} is the label under another name: one value for all frauds, another for all others",
                 hint="take it out of the model's features, or give it the label's delay",
             )
+    for fold in folds(history, window):
+        within(history.known_by(fold.test.start), fold.train)
+        rows_to_judge(history, fold, window.delay_ms)
+    newest = last_window(history, window)
+    within(history.known_by(newest.stop + window.delay_ms), newest)
 
 
 def train(
@@ -128,7 +133,7 @@ def train(
     Raises:
         ConfigError: the history is too short or one-sided, or the export differs from the library.
     """
-    check_history(history)
+    check_history(history, settings.window)
     learner = _learner(settings.algorithm)
     *validation, final = folds(history, settings.window)
     chosen = _search(history, validation, learner, settings, tell)

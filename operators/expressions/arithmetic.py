@@ -7,14 +7,18 @@ anything that could tell.
 from __future__ import annotations
 
 __all__ = [
+    "CIRCULAR",
     "FLOAT_EXACT",
     "add_checked",
     "ceil_scaled",
+    "cut_float",
+    "cut_scaled",
     "distance_km",
     "divide",
     "divide_scaled",
     "finite",
     "limited",
+    "logarithm",
     "multiply_checked",
     "negate_checked",
     "remainder",
@@ -152,6 +156,15 @@ def round_float(values: Array, digits: int) -> Array:
     return np.where(np.isfinite(rounded), rounded, values)
 
 
+def cut_float(values: Array, digits: int) -> Array:
+    """To `digits` decimals towards zero as DuckDB does it: scale, cut, scale back."""
+    factor = 10.0 ** abs(digits)
+    if digits <= 0:
+        return np.trunc(values / factor) * factor
+    cut = np.trunc(values * factor) / factor
+    return np.where(np.isfinite(cut), cut, values)
+
+
 def round_scaled(values: Array, factor: int) -> Array:
     """Divided by factor, to integers, halves away from zero; cannot overflow."""
     rest = np.fmod(values, factor)
@@ -172,6 +185,28 @@ def ceil_scaled(values: Array, factor: int) -> Array:
     quotient = values // factor
     result: Array = quotient + (quotient * factor != values)
     return result
+
+
+def logarithm(base: Array, values: Array) -> Array:
+    """The logarithm to a positive base."""
+    return np.where(base > 0, np.log(values) / np.log(base), np.nan)
+
+
+CIRCULAR: Final[dict[str, Callable[[Array], Array]]] = {
+    "sin": np.sin,
+    "cos": np.cos,
+    "tan": np.tan,
+    "cot": lambda values: 1 / np.tan(values),
+    "asin": np.arcsin,
+    "acos": np.arccos,
+    "atan": np.arctan,
+    "sinh": np.sinh,
+    "cosh": np.cosh,
+    "tanh": np.tanh,
+    "degrees": np.degrees,
+    "radians": np.radians,
+}
+"""Functions of angles, in radians, and of the hyperbola."""
 
 
 def distance_km(lat1: Array, lon1: Array, lat2: Array, lon2: Array) -> Array:

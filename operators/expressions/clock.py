@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 __all__ = [
-    "PARTS", "TRUNCATIONS", "UNIT_MONTHS", "UNIT_MS", "duration_text", "elapsed", "elapsed_months", "parse_timestamp",
+    "PARTS", "TRUNCATIONS", "UNIT_MONTHS", "UNIT_MS", "add_months", "duration_text", "elapsed", "elapsed_months",
+    "next_starts", "parse_timestamp",
 ]  # fmt: skip
 
 import re
@@ -25,6 +26,7 @@ UNIT_MS: Final = {
 }
 UNIT_MONTHS: Final = {"month": 1, "quarter": 3, "year": 12}
 _DAY: Final = 86_400_000
+_MONTHS_MAX: Final = 200_000  # more lead out of the years 1 to 9999 from any of them
 _MONDAY: Final = 4 * _DAY  # 1970-01-05, the first Monday of the epoch
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _RFC3339: Final = re.compile(
@@ -81,6 +83,23 @@ def _dayofweek(values: Array) -> Array:
     return result
 
 
+def _thursday(values: Array) -> Array:
+    """The days' ISO weeks' Thursdays, which say the weeks' years."""
+    result: Array = _days(values - (values // _DAY + 3) % 7 * _DAY) + np.timedelta64(3, "D")
+    return result
+
+
+def _week(values: Array) -> Array:
+    """ISO: weeks begin on Mondays, the first holds the year's first Thursday."""
+    thursday = _thursday(values)
+    since: Array = thursday - thursday.astype("M8[Y]")
+    return np.add(since.astype(np.int64) // 7, 1)
+
+
+def _iso_year(values: Array) -> Array:
+    return _thursday(values).astype("M8[Y]").astype(np.int64) + 1970
+
+
 PARTS: Final[dict[str, Callable[[Array], Array]]] = {
     "year": _year,
     "quarter": _quarter,
@@ -92,6 +111,13 @@ PARTS: Final[dict[str, Callable[[Array], Array]]] = {
     "hour": _within(3_600_000, 24),
     "minute": _within(60_000, 60),
     "second": _within(1_000, 60),
+    "millisecond": _within(1, 1_000),
+    "week": _week,
+    "isoyear": _iso_year,
+    "decade": lambda values: _year(values) // 10,
+    "century": lambda values: (_year(values) + 99) // 100,
+    "millennium": lambda values: (_year(values) + 999) // 1000,
+    "epoch": lambda values: values // 1_000,
 }
 
 
@@ -125,6 +151,38 @@ TRUNCATIONS: Final[dict[str, Callable[[Array], Array]]] = {
     "quarter": _quarter_start,
     "year": _calendar("M8[Y]"),
 }
+
+
+def next_starts(unit: str) -> Callable[[Array], Array]:
+    """The start of the unit that begins at a timestamp or next."""
+    begun = TRUNCATIONS[unit]
+
+    def run(values: Array) -> Array:
+        start = begun(values)
+        if unit in UNIT_MONTHS:
+            after = add_months(UNIT_MONTHS[unit])(start, np.array(1))
+        else:
+            after = start + UNIT_MS[unit]
+        result: Array = np.where(start == values, values, after)
+        return result
+
+    return run
+
+
+def add_months(count: int) -> Callable[[Array, Array], Array]:
+    """So many units of `count` months later; a day that a month lacks is its last."""
+
+    def run(values: Array, amount: Array) -> Array:
+        moments = values.astype("M8[ms]")
+        month = moments.astype("M8[M]")
+        day = moments.astype("M8[D]") - month.astype("M8[D]")
+        month = month + np.clip(amount, -_MONTHS_MAX, _MONTHS_MAX) * count
+        first = month.astype("M8[D]")
+        last = (month + 1).astype("M8[D]") - first - 1
+        result: Array = (first + np.minimum(day, last)).astype("M8[ms]").astype(np.int64) + values % _DAY
+        return result
+
+    return run
 
 
 def elapsed(unit: int) -> Callable[[Array, Array], Array]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["LETTERS", "date_format", "pieces_of"]
+__all__ = ["DAYS", "LETTERS", "MONTHS", "PIECES", "date_format", "pieces_of", "plain"]
 
 import re
 from collections.abc import Callable
@@ -15,12 +15,12 @@ from operators.expressions.registers import OVERFLOW, Array, Kernel, Mask, check
 from operators.values import TIME_MAX, TIME_MIN
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MONTHS: Final = (
+MONTHS: Final = (
     "January", "February", "March", "April", "May", "June",
     "July", "August", "September", "October", "November", "December",
 )  # fmt: skip
-_DAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-_PIECES: Final = re.compile(r"'(?:[^']|'')*'|([A-Za-z])\1*|[^A-Za-z']+|.", re.DOTALL)
+DAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+PIECES: Final = re.compile(r"'(?:[^']|'')*'|([A-Za-z])\1*|[^A-Za-z']+|.", re.DOTALL)
 _NAMED: Final = 3  # letters of a short name
 _FRACTION_MAX: Final = 9
 Piece = Callable[[datetime], str]
@@ -37,11 +37,11 @@ def _year(width: int) -> Piece:
 def _month(width: int) -> Piece:
     if width < _NAMED:
         return _number(lambda moment: moment.month)(width)
-    return lambda moment: _MONTHS[moment.month - 1][: None if width > _NAMED else _NAMED]
+    return lambda moment: MONTHS[moment.month - 1][: None if width > _NAMED else _NAMED]
 
 
 def _day_name(width: int) -> Piece:
-    return lambda moment: _DAYS[moment.weekday()][: None if width > _NAMED else _NAMED]
+    return lambda moment: DAYS[moment.weekday()][: None if width > _NAMED else _NAMED]
 
 
 def _fraction(width: int) -> Piece:
@@ -71,19 +71,28 @@ def pieces_of(pattern: str) -> list[Piece]:
         ValueError: a letter, or so many of it, is not known; a quote is open.
     """
     found: list[Piece] = []
-    for match in _PIECES.finditer(pattern):
+    for match in PIECES.finditer(pattern):
         text, letter = match[0], match[1]
         if letter:
             most, make = LETTERS.get(letter, (0, _number(lambda moment: 0)))
             if len(text) > most:
                 raise ValueError(text)
             found.append(make(len(text)))
-        elif text == "'":
-            raise ValueError(text)
         else:
-            plain = text[1:-1].replace("''", "'") or "'" if text[0] == "'" else text
-            found.append(lambda moment, plain=plain: plain)  # type: ignore[misc]
+            said = plain(text)
+            found.append(lambda moment, said=said: said)  # type: ignore[misc]
     return found
+
+
+def plain(text: str) -> str:
+    """What a piece of a pattern without letters stands for.
+
+    Raises:
+        ValueError: a quote that is open.
+    """
+    if text == "'":
+        raise ValueError(text)
+    return text[1:-1].replace("''", "'") or "'" if text[0] == "'" else text
 
 
 def date_format(pattern: str) -> Kernel:

@@ -9,9 +9,10 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-from operators.expressions import arithmetic, clock, logic, text
+from operators.expressions import arithmetic, clock, logic, regexps, shaping, text
 from operators.expressions.casts import cast_kernel, within_kernel
 from operators.expressions.date_format import date_format
+from operators.expressions.date_parse import parse_date
 from operators.expressions.nodes import Call
 from operators.expressions.registers import OVERFLOW, Array, Kernel, Register, both, checked, strict
 from operators.prefixes import NONE as NO_ROW
@@ -115,11 +116,17 @@ FACTORIES: Final[dict[str, Factory]] = {
     "ceil_scaled": _with_int(arithmetic.ceil_scaled),
     "round": _with_int(arithmetic.round_float),
     "round_scaled": _with_int(arithmetic.round_scaled),
+    "cut": _with_int(arithmetic.cut_float),
+    "cut_scaled": _with_int(arithmetic.cut_scaled),
     "sqrt": _plain(np.sqrt),
     "ln": _plain(np.log),
     "log10": _plain(np.log10),
     "exp": _plain(np.exp),
     "power": _plain(np.power, 2),
+    "log2": _plain(np.log2),
+    "log": _plain(arithmetic.logarithm, 2),
+    **{name: _plain(function) for name, function in arithmetic.CIRCULAR.items()},
+    "atan2": _plain(np.arctan2, 2),
     "distance_km": _plain(arithmetic.distance_km, 4),
     # comparisons and logic
     **{name: _plain(function, 2) for name, function in logic.COMPARISONS.items()},
@@ -145,11 +152,22 @@ FACTORIES: Final[dict[str, Factory]] = {
     "elapsed": lambda call, _: strict(clock.elapsed(_option(call)), 2),
     "elapsed_months": lambda call, _: strict(clock.elapsed_months(_option(call)), 2),
     "elapsed_float": _elapsed_float,
+    "next_start": lambda call, _: strict(clock.next_starts(_option(call)), 1),
+    "add_months": lambda call, _: strict(clock.add_months(_option(call)), 2),
+    "parse_date": lambda call, _: parse_date(_option(call)),
     "date_format": lambda call, _: date_format(_option(call)),
     # strings
     "lower": _fixed(text.mapped(text.lower, 1, np.object_)),
     "upper": _fixed(text.mapped(text.upper, 1, np.object_)),
-    "trim": _fixed(text.mapped(text.trim, 1, np.object_)),
+    "trim": lambda call, _: text.mapped(shaping.trimmed(str.strip), len(call.args), np.object_),
+    "ltrim": lambda call, _: text.mapped(shaping.trimmed(str.lstrip), len(call.args), np.object_),
+    "rtrim": lambda call, _: text.mapped(shaping.trimmed(str.rstrip), len(call.args), np.object_),
+    "shaped": lambda call, _: shaping.shaped(_option(call)),
+    "reverse": _fixed(text.mapped(lambda one: one[::-1], 1, np.object_)),
+    "locate": lambda call, _: text.mapped(shaping.locate, len(call.args), np.int64),
+    "code_point": _fixed(text.mapped(shaping.code_point, 1, np.int64)),
+    "character": _fixed(text.mapped(shaping.character, 1, np.object_)),
+    "digest": lambda call, _: text.mapped(shaping.digest(_option(call)), 1, np.object_),
     "length": _fixed(text.mapped(len, 1, np.int64)),
     "substr": lambda call, _: text.mapped(text.substr, len(call.args), np.object_),
     "starts_with": _fixed(text.mapped(str.startswith, 2, np.bool_)),
@@ -161,6 +179,7 @@ FACTORIES: Final[dict[str, Factory]] = {
     "concat": _fixed(text.concat(skip_null=True)),
     "concat_ws": _fixed(text.concat_ws()),
     "like": lambda call, _: text.like(_option(call), _option(call, 1)),
-    "regexp_like": lambda call, _: text.regexp_like(_option(call)),
-    "regexp_replace": lambda call, _: text.regexp_replace(_option(call), _option(call, 1)),
+    "regexp_like": lambda call, _: regexps.regexp_like(_option(call)),
+    "regexp_extract": lambda call, _: regexps.regexp_extract(_option(call), _option(call, 1)),
+    "regexp_replace": lambda call, _: regexps.regexp_replace(_option(call), _option(call, 1)),
 }

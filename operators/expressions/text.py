@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["TEXT_MAX", "concat", "concat_ws", "like", "mapped", "regexp_like", "regexp_replace", "replace"]
+__all__ = ["SPACES", "TEXT_MAX", "concat", "concat_ws", "like", "mapped", "objects", "replace", "rows", "too_long"]
 
 import re
 from collections.abc import Callable, Iterable
@@ -10,22 +10,21 @@ from itertools import repeat
 from typing import Any, Final
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from operators.expressions.registers import OVERFLOW, Array, Kernel, Mask, Register, checked, strict
 
 TEXT_MAX: Final = 65_536  # characters that replace and concat may make
 _NOTHING: Final = np.array(None, np.object_)
-_SPACES: Final = " \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
+SPACES: Final = " \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
 
 
-def _rows(values: Array) -> Iterable[Any]:
+def rows(values: Array) -> Iterable[Any]:
     """Python values of a column, or one constant again and again."""
     return values.tolist() if values.ndim else repeat(values.item())
 
 
-def _objects(results: list[Any]) -> Array:
+def objects(results: list[Any]) -> Array:
+    """A column of Python values."""
     column = np.empty(len(results), np.object_)
     column[:] = results
     return column
@@ -34,8 +33,8 @@ def _objects(results: list[Any]) -> Array:
 def mapped(function: Callable[..., Any], arity: int, dtype: Any) -> Kernel:
     """A kernel that calls `function` on each row; at least one argument is a column."""
     if dtype is np.object_:
-        return strict(lambda *args: _objects(list(map(function, *map(_rows, args)))), arity)
-    return strict(lambda *args: np.array(list(map(function, *map(_rows, args))), dtype=dtype), arity)
+        return strict(lambda *args: objects(list(map(function, *map(rows, args)))), arity)
+    return strict(lambda *args: np.array(list(map(function, *map(rows, args))), dtype=dtype), arity)
 
 
 def _one_to_one(change: Callable[[str], str], text: str) -> str:
@@ -54,11 +53,6 @@ def upper(text: str) -> str:
     return _one_to_one(str.upper, text)
 
 
-def trim(text: str) -> str:
-    """Without spaces (Unicode category Zs) at both ends; tabs and line ends stay."""
-    return text.strip(_SPACES)
-
-
 def substr(text: str, start: int, length: int | None = None) -> str:
     """`length` characters from `start`, which counts from 1; negative: from the end. A negative length gives ""."""
     begin = start - 1 if start > 0 else (len(text) + start if start < 0 else -1)
@@ -71,7 +65,8 @@ def strpos(text: str, part: str) -> int:
     return text.find(part) + 1
 
 
-def _too_long(texts: list[str]) -> Mask | None:
+def too_long(texts: list[str]) -> Mask | None:
+    """Which texts are beyond TEXT_MAX; None: none."""
     return np.array([len(text) > TEXT_MAX for text in texts]) if max(map(len, texts), default=0) > TEXT_MAX else None
 
 
@@ -85,8 +80,8 @@ def replace() -> Kernel:
         return text.replace(old, new) if grown <= TEXT_MAX else " " * (TEXT_MAX + 1)
 
     def run(text: Array, old: Array, new: Array) -> tuple[Array, Mask | None]:
-        texts = list(map(one, _rows(text), _rows(old), _rows(new)))
-        return _objects(texts), _too_long(texts)
+        texts = list(map(one, rows(text), rows(old), rows(new)))
+        return objects(texts), too_long(texts)
 
     return checked(run, OVERFLOW)
 
@@ -95,8 +90,8 @@ def concat(skip_null: bool) -> Kernel:
     """`||` (NULL if any is), or CONCAT (NULL is ""); a result beyond TEXT_MAX is an overflow."""
 
     def run(*args: Array) -> tuple[Array, Mask | None]:
-        texts = list(map("".join, zip(*map(_rows, args), strict=False)))
-        return _objects(texts), _too_long(texts)
+        texts = list(map("".join, zip(*map(rows, args), strict=False)))
+        return objects(texts), too_long(texts)
 
     join = checked(run, OVERFLOW)
     if not skip_null:
@@ -113,9 +108,9 @@ def concat_ws() -> Kernel:
     """CONCAT_WS(separator, text, ...): NULLs among the texts are left out; beyond TEXT_MAX: an overflow."""
 
     def run(separator: Array, *args: Array) -> tuple[Array, Mask | None]:
-        rows = zip(_rows(separator), *map(_rows, args), strict=False)
-        texts = [between.join([text for text in some if text is not None]) for between, *some in rows]
-        return _objects(texts), _too_long(texts)
+        lines = zip(rows(separator), *map(rows, args), strict=False)
+        texts = [between.join([text for text in some if text is not None]) for between, *some in lines]
+        return objects(texts), too_long(texts)
 
     join = checked(run, OVERFLOW)
 
@@ -171,37 +166,3 @@ def _like_pieces(pattern: str, escape: str | None) -> list[str]:
 def _like_length(piece: str) -> int:
     """Characters that a piece matches."""
     return len(re.sub(r"\\(.)", r"\1", piece, flags=re.DOTALL))
-
-
-def regexp_like(pattern: str) -> Kernel:
-    """Whether RE2's `pattern` matches anywhere in the text; linear time."""
-
-    def run(values: Array) -> Array:
-        found = pc.match_substring_regex(pa.array(values, pa.string()), pattern)
-        matched: Array = found.to_numpy(zero_copy_only=False)
-        return matched
-
-    return strict(run, 1)
-
-
-def regexp_replace(pattern: str, new: str) -> Kernel:
-    """Each match of RE2's `pattern` replaced by the text `new`, in linear time; a result beyond TEXT_MAX: an overflow.
-
-    An empty pattern changes nothing, as in Flink.
-    """
-    written = new.replace("\\", "\\\\")
-
-    def run(values: Array) -> tuple[Array, Mask | None]:
-        texts = pa.array(values, pa.string())
-        bad: Mask | None = None
-        if new and max(map(len, values.tolist()), default=0) * len(new) > TEXT_MAX:
-            matches = pc.count_substring_regex(texts, pattern).to_numpy(zero_copy_only=False)
-            bad = matches * len(new) > TEXT_MAX
-            texts = pc.if_else(pa.array(~bad), texts, "")
-        found = _objects(pc.replace_substring_regex(texts, pattern, written).to_pylist())
-        long = _too_long(found.tolist())
-        return found, long if bad is None else (bad if long is None else bad | long)
-
-    if not pattern:
-        return strict(lambda values: values, 1)
-    return checked(run, OVERFLOW)

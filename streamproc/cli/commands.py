@@ -90,7 +90,7 @@ app.command("what-if", epilog=_example(what_if), cls=EnvironmentCommand)(what_if
 app.command("sql", epilog=_example(sql), cls=sql.SqlCommand)(sql.command)
 app.command("test", epilog=_example(test))(test.command)
 app.command("train", epilog=_example(train), cls=backtest.BacktestCommand)(train.command)
-app.command("retrain", epilog=_example(retrain), cls=backtest.BacktestCommand)(retrain.command)
+app.command("retrain", epilog=_example(retrain), cls=retrain.RetrainCommand)(retrain.command)
 app.command("generate", epilog=_example(generate))(generate.command)
 app.command("check", epilog=_example(check))(check.command)
 app.command("repartition", epilog=_example(repartition), cls=EnvironmentCommand)(repartition.command)
@@ -98,7 +98,7 @@ app.command("explain-decisions", epilog=_example(explain_decisions), cls=Environ
 app.command("why", epilog=_example(why), cls=EnvironmentCommand)(why.command)
 
 _models = typer.Typer(rich_markup_mode=None, help="Look at trained models, and say which versions are at work.")
-_models.command("list", epilog=_example(models_list))(models_list.command)
+_models.command("list", epilog=_example(models_list), cls=EnvironmentCommand)(models_list.command)
 _models.command("show", epilog=_example(models_show))(models_show.command)
 _models.command("activate", epilog=_example(models_activate), cls=EnvironmentCommand)(models_activate.command)
 _models.command("rollback", epilog=_example(models_rollback), cls=EnvironmentCommand)(models_rollback.command)
@@ -113,5 +113,5 @@ _state.command("checkpoints", epilog=_example(state_checkpoints), cls=Environmen
 app.add_typer(_state, name="state")
 
 _table = typer.Typer(rich_markup_mode=None, help="Look at a pipeline's tables; nothing is changed.")
-_table.command("show", epilog=_example(table_show))(table_show.command)
+_table.command("show", epilog=_example(table_show), cls=EnvironmentCommand)(table_show.command)
 app.add_typer(_table, name="table")

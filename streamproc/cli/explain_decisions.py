@@ -10,7 +10,7 @@ import typer
 
 from streamproc.cli.environment import EnvironmentName
 from streamproc.cli.loops import leaving_quietly, run_async
-from streamproc.cli.options import LogUrl, MetricsHost, PipelinePath
+from streamproc.cli.options import LogUrl, MetricsHost, OwnPort, PipelinePath
 from streamproc.cli.why import Registered
 
 EXAMPLES = (
@@ -28,9 +28,7 @@ def command(
     everything: Annotated[
         bool, typer.Option("--all", help="Explain all decisions, not only those that are not approved.")
     ] = False,
-    metrics_port: Annotated[
-        int | None, typer.Option(metavar="PORT", min=1, max=65535, help="Serve /metrics, /live and /ready.")
-    ] = None,
+    port: OwnPort = None,
     metrics_host: MetricsHost = "127.0.0.1",
     until_end: Annotated[bool, typer.Option("--until-end", help="Stop at what is decided now, do not wait.")] = False,
 ) -> None:
@@ -43,4 +41,4 @@ def command(
         configure_logs()
         given = opened(pipeline, registry)
         refuse_missing_log(log)
-        run_async(explain_decisions(given, log, metrics_host, metrics_port, everything=everything, until_end=until_end))
+        run_async(explain_decisions(given, log, metrics_host, port, everything=everything, until_end=until_end))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from streamproc.cli.environment import EnvironmentName
 from streamproc.cli.options import AsJson, refuse_unless
 from streamproc.cli.stdout import writing_stdout
 from streamproc.cli.train_options import SomeRegistry
@@ -50,6 +51,7 @@ def command(
     log: Annotated[
         str | None, typer.Option("--log", metavar="URL", help="The pipeline's event log: say what is at work, too.")
     ] = None,
+    environment: EnvironmentName = None,
     as_json: AsJson = False,
 ) -> None:
     """List versions of models, with what they reached on the days of their test; their files are compared with digests.
@@ -65,7 +67,8 @@ def command(
         "whose versions?",
         "give --registry, or a --pipeline that has one",
     )
-    refuse_unless(log is None or pipeline is not None, "roles are a pipeline's", "give --pipeline, too")
+    asked = log is None and environment is None
+    refuse_unless(asked or pipeline is not None, "roles are a pipeline's", "give --pipeline, too")
     loaded = None if pipeline is None else load_pipeline(pipeline)
     places = list(_places(registry, loaded))
     roles = None if log is None or pipeline is None else _roles(pipeline, log, [name for _, name in places])

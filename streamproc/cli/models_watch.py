@@ -11,7 +11,7 @@ import typer
 
 from streamproc.cli.environment import EnvironmentName
 from streamproc.cli.loops import leaving_quietly, run_async
-from streamproc.cli.options import LogUrl, MetricsHost, PipelinePath, refuse_unless
+from streamproc.cli.options import LogUrl, MetricsHost, OwnPort, PipelinePath, refuse_unless
 from streamproc.cli.train_options import LabelDelay, LabelsFile, OthersLegitimate
 
 EXAMPLES = (
@@ -37,9 +37,7 @@ def command(
     report: Annotated[
         Path | None, typer.Option(metavar="DIR", help="For PIPELINE-YYYY-MM-DD.json and .html, of each day.")
     ] = None,
-    metrics_port: Annotated[
-        int | None, typer.Option(metavar="PORT", min=1, max=65535, help="Serve /metrics, /live and /ready.")
-    ] = None,
+    port: OwnPort = None,
     metrics_host: MetricsHost = "127.0.0.1",
     days: Annotated[int, typer.Option(metavar="N", min=2, help="Kept in memory: the newest, at most.")] = 35,
     payments: Annotated[int, typer.Option(metavar="N", min=1, help="Kept in memory, of these days.")] = 5_000_000,
@@ -57,7 +55,7 @@ def command(
 
         configure_logs()
         refuse_unless(
-            report is not None or metrics_port is not None,
+            report is not None or port is not None,
             "nobody would see it",
             "give --report, --metrics-port or both",
         )
@@ -66,4 +64,4 @@ def command(
         given = opened(pipeline, wanted)
         refuse_missing_log(log)
         reports = None if report is None else Reports(report)
-        run_async(watch(given, log, reports, metrics_host, metrics_port, until_end=until_end))
+        run_async(watch(given, log, reports, metrics_host, port, until_end=until_end))

@@ -12,6 +12,7 @@ __all__ = [
     "LogUrl",
     "MetricsHost",
     "MetricsPort",
+    "OwnPort",
     "Partitions",
     "PipelineOption",
     "PipelinePath",
@@ -64,6 +65,11 @@ MetricsPort = Annotated[
         metavar="PORT", min=1, max=65535, help="Serve /metrics, /live and /ready; worker i has port PORT + i."
     ),
 ]
+OwnPort = Annotated[
+    int | None,
+    typer.Option("--metrics-port", metavar="PORT", min=1, max=65535, help="Serve /metrics, /live and /ready."),
+]
+"""Of what stands beside the workers; its parameter is `port`, as an environment's `metrics_port` is theirs."""
 Partitions = Annotated[
     int | None,
     typer.Option(

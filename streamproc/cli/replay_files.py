@@ -93,7 +93,8 @@ class FileReplay:
                 yield Result(path, piece, judged, refused, done + piece.progress, self._letters())
             done += path.stat().st_size
         nothing = Piece((), (), (), (), 0)
-        for judged in self._rest():
+        for _ in self._rest():  # of whatever stage it was: the last one has no row of it
+            judged = self._stages[-1].judge(_Rows((), (), (), ()))
             yield Result(path, nothing, judged, (), done, self._letters())
 
     def rest(self) -> list[SideLetter]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["EXAMPLES", "command"]
+__all__ = ["EXAMPLES", "RetrainCommand", "command"]
 
 import sys
 from pathlib import Path
@@ -12,6 +12,8 @@ import typer
 
 import streamproc.cli.train_options as given
 from state.errors import ConfigError
+from streamproc.cli.backtest import BacktestCommand
+from streamproc.cli.environment import EnvironmentCommand, EnvironmentName
 from streamproc.cli.loops import run_async, run_until_terminated, terminable
 from streamproc.cli.options import AsJson, PipelinePath
 from streamproc.cli.training import Where, labelled_history, model_of, need_libraries, picked, register, served_by, tell
@@ -26,12 +28,15 @@ if TYPE_CHECKING:
 
 WORSE = 1
 """Exit code, so that a weekly job tells."""
-
 EXAMPLES = (
     "streamproc retrain bank.yaml --input april.parquet may.parquet --model fraud",
     "streamproc retrain bank.yaml --input may.parquet --model fraud --labels chargebacks.csv --others-legitimate",
     "streamproc retrain bank.yaml --input may.parquet --model fraud --log kafka://localhost:9092 --share 0.05",
 )
+
+
+class RetrainCommand(BacktestCommand, EnvironmentCommand):
+    """Takes several files behind `--input`, and `--env`."""
 
 
 def command(
@@ -44,6 +49,7 @@ def command(
     card: given.CardField = None,
     margin: given.Margin = 0.02,
     log: given.RolesLog = None,
+    environment: EnvironmentName = None,
     share: given.Share = 0.1,
     as_json: AsJson = False,
 ) -> None:
@@ -70,7 +76,8 @@ def command(
     where = Where(data.label or None, labels, others_legitimate or (labels is not None and data.others_legitimate))
     with terminable():
         plans, history = labelled_history(loaded, inputs, card, where)
-        check_history(history)
+        check_history(history, settings.window)
+        registry.try_out()
         _unseen(champion, history, settings.window)
         plan = [plan.state_fingerprint for plan in plans]
         trained = train(history, settings, name=model, label=data.label, card=card or "", plan=plan, tell=tell)

@@ -16,14 +16,12 @@ import msgspec
 import numpy as np
 
 from operators.batch import Column
-from operators.schema import DataType, Kind
-from operators.values import MINOR_LIMIT
+from operators.schema import MINOR_LIMIT, SCALE_MAX, DataType, Kind
 from state.errors import ConfigError, Place
 from streamproc.sql import CreateTable, Table
 from streamproc.sql.tables import RawColumn, days_of, inferred, raw_of, typed, with_event_time
 
 _CELL_MAX = 8 << 20
-_SCALE_MAX = 15  # decimals of a decimal
 _INT_END = 2**63
 _EXACT = Context(prec=100)
 Columns = dict[str, RawColumn | Column]
@@ -198,7 +196,7 @@ def _arrow(array: Any) -> Column | None:
         values = _filled(array.cast(pa.float64()), np.nan, np.float64)
         good = np.isfinite(values)
         return Column(DataType(Kind.FLOAT64), np.where(good, values, 0.0), None if good.all() else good)
-    if pa.types.is_decimal(kind) and 0 <= kind.scale <= _SCALE_MAX:
+    if pa.types.is_decimal(kind) and 0 <= kind.scale <= SCALE_MAX:
         return _decimals(array.to_pylist(), kind.scale, valid)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return Column(DataType(Kind.STRING), _filled(array, "", np.object_), valid)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from streamproc.cli.environment import EnvironmentName
 from streamproc.cli.options import AsJson, PipelinePath
 from streamproc.cli.stdout import writing_stdout
 
@@ -35,6 +36,7 @@ def command(
         str | None,
         typer.Option(metavar="URL", help="Of a table with a topic: what stands there. [default: the table's file]"),
     ] = None,
+    environment: EnvironmentName = None,
     as_json: AsJson = False,
 ) -> int:
     """Show a table's rows, or those that a key finds, and which of them holds."""

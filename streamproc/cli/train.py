@@ -64,7 +64,9 @@ def command(
     settings = Settings(algorithm, window, options, trials, minutes, false_positives, cards_a_day)
     with terminable():
         plans, history = labelled_history(loaded, inputs, card, Where(label, labels, others_legitimate))
-        check_history(history)
+        check_history(history, window)
+        models = open_registry(registry, new=True)
+        models.try_out()
         plan = [plan.state_fingerprint for plan in plans]
         trained = train(history, settings, name=model, label=label or "", card=card or "", plan=plan, tell=tell)
-    register(open_registry(registry, new=True), model, trained, Path(pipeline).parent, as_json)
+    register(models, model, trained, Path(pipeline).parent, as_json)

@@ -27,4 +27,4 @@ def command(pipeline: PipelinePath, environment: EnvironmentName = None) -> None
 
     warn(plans)
     with writing_stdout():
-        print("\n\n".join(map(explain, plans)))  # noqa: T201 - the command's data
+        print(explain(*plans))  # noqa: T201 - the command's data

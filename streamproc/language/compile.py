@@ -16,7 +16,7 @@ import msgspec
 
 from models.registry import Registered, open_registry
 from operators.operator import STRING, OutputField
-from operators.plan import ROUTE, STREAM, DecisionSpec, Handoff, Plan
+from operators.plan import RESERVED, ROUTE, STREAM, DecisionSpec, Handoff, Plan
 from operators.schema import FieldSpec, Kind, StreamSchema
 from operators.timed.run import WaitingOperator
 from state.errors import ConfigError
@@ -41,7 +41,7 @@ from streamproc.language.parallel import Ways, check_parts, gather_spec, gathere
 from streamproc.language.pattern_steps import draft_patterns
 from streamproc.language.problems import Problems, nearest
 from streamproc.language.schedule import check_names, schedule
-from streamproc.language.sources import Sources, check_union, entering
+from streamproc.language.sources import Sources, check_union, dotted, entering
 from streamproc.language.stages import handed_on, handoff
 from streamproc.language.statements import (
     CompiledStatement,
@@ -153,10 +153,10 @@ class _StageCompiler:
             for name, one in self._streams.items()
         ]
         _check_key(pipeline, stage, stream, problems)
-        declared = {name: field for one in self._streams.values() for name, field in one.fields.items()}
+        declared = {name: field for one in self._streams.values() for name, field in one.columns.items()}
         several = len(schemas) > 1
         sources = (
-            Sources({name: one.fields for name, one in self._streams.items()}, stage.features) if several else None
+            Sources({name: one.columns for name, one in self._streams.items()}, stage.features) if several else None
         )
         draft = Draft(stage.per, [name for name, field in declared.items() if field.type.kind is Kind.INT64], sources)
         if not self._way.following:
@@ -183,7 +183,7 @@ class _StageCompiler:
         if not self._way.following:
             named = {column for item in items.values() for column in (item.name, *writes(item))}
             check_include(pipeline, builder.scope, refused | named, problems)
-        tables = {one.name: (one, [_output(spec, one) for spec in one.fields]) for one in schemas}
+        tables = {one.name: (one, _outputs(one)) for one in schemas}
         compiled = compiled_statements(pipeline, stage, tables, statements, problems)
         return _Compiled(schemas, draft, features, builder, compiled)
 
@@ -225,7 +225,11 @@ class _StageCompiler:
             alerts=tuple(builder.alerts),
             idle_ms=stage.watermark.idle if waits else 0,
             statements=tuple(one.spec for one in statements),
-            warnings=(*builder.warnings, *(line for one in statements for line in one.warnings)),
+            warnings=(
+                *(line for one in self._streams.values() for line in dotted(one)),
+                *builder.warnings,
+                *(line for one in statements for line in one.warnings),
+            ),
             live=live_tables(pipeline, builder),
             partition_by=stage.partition_by,
             gather=gather_spec(self._way),
@@ -246,7 +250,7 @@ def _names_of(name: str, group: WindowGroup) -> list[str]:
 
 def _columns(stage: Stage, stream: Stream) -> set[str]:
     """Fields and features."""
-    made = set(stream.fields)
+    made = set(stream.columns)
     for name, feature in stage.features.items():
         made.update([name] if isinstance(feature, ExpressionFeature) else _names_of(name, feature))
     return made
@@ -260,8 +264,8 @@ def _schema(
     """
     if stage.partition_by in wrong:
         pass
-    elif stage.partition_by not in stream.fields:
-        hint = nearest(stage.partition_by, stream.fields)
+    elif stage.partition_by not in stream.columns:
+        hint = nearest(stage.partition_by, stream.columns)
         problems.add(f"partition_by: there is no field {stage.partition_by!r}", stage.place, hint)
     elif stream.fields[stage.partition_by].type.kind not in (Kind.STRING, Kind.INT64):
         kind = stream.fields[stage.partition_by].type
@@ -292,7 +296,7 @@ def _schema(
 def _check_key(pipeline: Pipeline, stage: Stage, stream: Stream, problems: Problems) -> None:
     """A record that comes again has no features: it must find its way to where the first one is known by its fields."""
     (first, *_) = pipeline.streams.values()
-    if stream.deduplicate and stage.partition_by in stream.fields.keys() - first.fields.keys():
+    if stream.deduplicate and stage.partition_by in stream.columns.keys() - first.fields.keys():
         problems.add(
             f"partition_by: {stage.partition_by} is a feature, and a record that comes again has none",
             stage.place,
@@ -300,19 +304,24 @@ def _check_key(pipeline: Pipeline, stage: Stage, stream: Stream, problems: Probl
         )
 
 
-def _output(spec: FieldSpec, schema: StreamSchema) -> OutputField:
-    never_null = spec.required or spec.name in (schema.id, schema.key, schema.event_time)
-    return OutputField(spec.name, spec.type, not never_null)
+def _outputs(schema: StreamSchema) -> list[OutputField]:
+    """The stream's columns that an analyst may name."""
+    never_null = (schema.id, schema.key, schema.event_time)
+    return [
+        OutputField(spec.name, spec.type, not spec.required and spec.name not in never_null)
+        for spec in schema.fields
+        if spec.name not in RESERVED
+    ]
 
 
 def _union(schemas: list[StreamSchema]) -> dict[str, OutputField]:
     """All columns of the streams' rows; one that a stream does not have is NULL there."""
     if len(schemas) == 1:
-        return {spec.name: _output(spec, schemas[0]) for spec in schemas[0].fields}
+        return {field.name: field for field in _outputs(schemas[0])}
     found: dict[str, list[OutputField]] = {}
     for schema in schemas:
-        for spec in schema.fields:
-            found.setdefault(spec.name, []).append(_output(spec, schema))
+        for field in _outputs(schema):
+            found.setdefault(field.name, []).append(field)
     union = {
         name: OutputField(name, mine[0].type, len(mine) < len(schemas) or any(field.nullable for field in mine))
         for name, mine in found.items()

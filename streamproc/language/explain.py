@@ -1,4 +1,4 @@
-"""A plan in words, for `streamproc validate`."""
+"""Plans in words, for `streamproc validate`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from operators.expressions import ExpressionOperator
 from operators.expressions.clock import duration_text
 from operators.operator import Operator
 from operators.patterns.operator import PatternOperator
-from operators.plan import Plan, replay_steps
+from operators.plan import RESERVED, Plan, replay_steps
+from operators.schema import StreamSchema
 from operators.statements.firsts import FirstsOperator
 from operators.statements.inputs import InputOperator
 from operators.statements.joins import JoinOperator
@@ -25,14 +26,24 @@ from operators.windows.spec import PreviousFeature, WindowFeature, WindowSpec
 from streamproc.language.items import KEY_TEXT
 
 
-def explain(plan: Plan) -> str:
-    """Stream, look-up tables, state, steps, rules and fingerprints, one fact a line."""
+def explain(*plans: Plan) -> str:
+    """Calls, stream, look-up tables, state, steps, rules and fingerprints, one fact a line; a call that stages share
+    is told before the first of them.
+    """
+    told, calls = [], dict[str, CallSpec]()
+    for plan in plans:
+        told.append(_plan(plan, [call for call in plan.calls if call.name not in calls]))
+        calls |= {call.name: call for call in plan.calls}
+    return "\n\n".join(told)
+
+
+def _plan(plan: Plan, calls: list[CallSpec]) -> str:
     stream = plan.stream
     lines = [
         f"pipeline {plan.pipeline}",
-        *(line for call in plan.calls for line in _call(call)),
-        f"stream {stream.name}: topic {stream.topic}, {plan.topic_partitions} partitions by {stream.key}",
-        f"  id {stream.id}, event time {stream.event_time}, {len(stream.fields)} fields"
+        *(line for call in calls for line in _call(call)),
+        f"stream {stream.name}: topic {stream.topic}, {plan.topic_partitions} partitions by {plan.partition_by}",
+        f"  id {stream.id}, event time {stream.event_time}, {_fields(stream)} fields"
         + (f" of {stream.format}" if stream.format != "json" else "")
         + (f", deduplicated for {duration_text(stream.deduplicate_ms)}" if stream.deduplicate_ms else ""),
     ]
@@ -58,6 +69,11 @@ def explain(plan: Plan) -> str:
     lines.append(f"features ({len(plan.features)}): {names}")
     lines.append(f"state {plan.state_fingerprint[:16]}, decision {plan.decision_fingerprint[:16]}")
     return "\n".join(lines)
+
+
+def _fields(stream: StreamSchema) -> int:
+    """How many the analyst has to do with."""
+    return sum(field.name not in RESERVED for field in stream.fields)
 
 
 def _idle(plan: Plan) -> str:

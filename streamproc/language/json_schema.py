@@ -97,17 +97,18 @@ _CALL_STAGE = {
     "returns": named("field", "What it returns: name -> type."),
     "default": described({"type": "object"}, "Values for when it fails."),
 }
+_WAYS = ("stage", "step", "branch")
 _PARALLEL = {
     "parallel": described(
-        {"type": "array", "minItems": 2, "items": {"anyOf": [{"$ref": "#/$defs/stage"}, {"$ref": "#/$defs/branch"}]}},
-        "Branches side by side, each a stage or a chain; the stage behind them gathers what they make of a row.",
+        {"type": "array", "minItems": 2, "items": {"anyOf": [{"$ref": f"#/$defs/{one}"} for one in _WAYS]}},
+        "Branches side by side: stages, calls or chains; the stage behind them gathers what they make of a row.",
     ),
     "wait": duration("How long what has come of a row waits for the rest (1h)."),
 }
 _BRANCH = {
     "stages": described(
         {"type": "array", "minItems": 1, "items": {"anyOf": [{"$ref": "#/$defs/stage"}, {"$ref": "#/$defs/step"}]}},
-        "The stages of a branch, one after the other, and calls before them.",
+        "The stages of a branch, one after the other, and calls between them.",
     )
 }
 _ONE_OF_A_CHAIN = ("stage", "parallel", "step")

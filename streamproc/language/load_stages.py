@@ -55,10 +55,7 @@ class _Reader:
             self._calls.append(self._call(section))
         else:
             section.know("parallel", "call")
-            calls = self._taken()
-            if calls and self._found and self._found[-1].beside is not None:
-                self._found.append(self._gathering(calls[0]))
-            self._found.append(self._one(section, calls))
+            self._found.append(self._one(section, self._taken()))
         section.close()
 
     def all(self) -> tuple[Stage, ...]:
@@ -80,9 +77,11 @@ class _Reader:
         return name
 
     def _taken(self) -> tuple[Call, ...]:
-        """The calls before the next entry."""
+        """The calls before the next entry. They ask about whole rows: what branches make of one is gathered first."""
         calls = tuple(self._calls)
         self._calls.clear()
+        if calls and self._found and self._found[-1].beside is not None:
+            self._found.append(self._plain(calls[0], "gather", "rows are gathered before"))
         return calls
 
     def _call(self, section: Section) -> Call:
@@ -93,17 +92,18 @@ class _Reader:
     def _one(self, section: Section, calls: tuple[Call, ...] = ()) -> Stage:
         return _stage(section, self._name(section, "main"), self._stream, calls)
 
-    def _gathering(self, call: Call) -> Stage:
-        """A service is asked about whole rows: a stage that adds nothing gathers them before it, where they were before
-        they went several ways.
+    def _plain(self, call: Call, does: str, said: str, calls: Sequence[Call] = ()) -> Stage:
+        """A stage that adds nothing, for what a call cannot do: it has no state to gather with, and makes no parts.
+
+        Rows lie there as before they went several ways. `said`: what it does, in words; `calls`: those before it.
         """
-        name = f"{call.name}_gather"
+        name = f"{call.name}_{does}"
         if name in self._names:
-            said = f"rows are gathered before call {call.name} by a stage {name!r}, and one exists already"
-            self._problems.add(said, call.place, "call the other one otherwise")
+            hint = "call the other one otherwise"
+            self._problems.add(f"{said} call {call.name} by a stage {name!r}, and one exists already", call.place, hint)
         self._names.add(name)
-        before = next((one for one in reversed(self._found) if one.beside is None), self._found[0])
-        return Stage(name, before.partition_by, before.partition_by, {}, place=call.place)
+        key = next((one.partition_by for one in reversed(self._found) if one.beside is None), "")
+        return Stage(name, key, key, {}, place=call.place, calls=tuple(calls))
 
     def _take_parallel(self, section: Section) -> None:
         section.what = "parallel"
@@ -148,11 +148,9 @@ class _Reader:
                 found.append(self._one(section, tuple(calls)))
                 calls.clear()
             section.close()
-        for call in calls:
-            said = f"call {call.name} ends a branch: what it returns is handed on by a stage"
-            hint = f"stages: [{{name: {call.name}, call: ...}}, {{name: ..., partition_by: ...}}]"
-            self._problems.add(said, call.place, hint)
-        return [] if calls else found
+        if calls:
+            found.append(self._plain(calls[-1], "part", "what it returns is handed on behind", calls))
+        return found
 
     def _check_parallel(self) -> None:
         """Rows come to stages side by side from one stage, and one gathers what they make of them."""

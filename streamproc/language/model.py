@@ -39,6 +39,7 @@ from typing import Any
 import msgspec
 
 from operators.call import Breaking
+from operators.plan import RESERVED
 from operators.schema import DataType
 from operators.tables import Match
 from state.errors import Place
@@ -92,6 +93,11 @@ class Stream(msgspec.Struct, frozen=True):
     places: tuple[Place, ...] = ()
     topic_place: Place = Place("")
     stage_place: Place = Place("")
+
+    @property
+    def columns(self) -> dict[str, FieldDeclaration]:
+        """The fields that an analyst may name; records between stages have some of their own beside them."""
+        return {name: field for name, field in self.fields.items() if name not in RESERVED}
 
 
 class Table(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ A `where:` that reads `stream` says it all.
 
 from __future__ import annotations
 
-__all__ = ["Sources", "check_union", "entering"]
+__all__ = ["Sources", "check_union", "dotted", "entering"]
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -56,6 +56,16 @@ def check_union(streams: Mapping[str, Stream], problems: Problems) -> None:
                 said = f"{field} is {_said(declared)} in {name} and {_said(known)} in {other} (line {known.place.line})"
                 hint = f"give one of them another name: {name}_{field}: {{type: ..., from: {declared.source}}}"
                 problems.add(f"{said}: a column has one type", declared.place, hint)
+
+
+def dotted(stream: Stream) -> list[str]:
+    """A warning for each field that seems to be looked for within an object of the record, where it is not found."""
+    return [
+        f"{field.place}: from: {field.source} is one name in the record: nothing is read from within objects"
+        " (flatten records before they come)"
+        for field in stream.fields.values()
+        if "." in field.source
+    ]
 
 
 def _said(field: FieldDeclaration) -> str:

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from sqlglot.tokenizer_core import Token
 
-from operators.schema import DataType, Kind
+from operators.schema import SCALE_MAX, DataType, Kind
 from state.errors import ConfigError, Place
 from streamproc.language.problems import nearest
 from streamproc.sql.words import Words
@@ -21,7 +21,6 @@ _TYPES: Final = {
     **dict.fromkeys(("BOOLEAN", "BOOL"), DataType(Kind.BOOL)),
     **dict.fromkeys(("TIMESTAMP", "TIMESTAMP_LTZ", "TIMESTAMPTZ", "DATE"), DataType(Kind.TIMESTAMP)),
 }
-_SCALE_MAX: Final = 15
 
 
 class CreateTable(NamedTuple):
@@ -137,8 +136,8 @@ def _type(words: Words) -> DataType:
             words.step()
     if name in _DECIMALS:
         scale = sizes[-1] if len(sizes) > 1 else "0"
-        if not scale.isdecimal() or int(scale) > _SCALE_MAX:
-            raise ConfigError(f"at most {_SCALE_MAX} decimals are kept: DECIMAL(18, 2)", wrong.place)
+        if not scale.isdecimal() or int(scale) > SCALE_MAX:
+            raise ConfigError(f"at most {SCALE_MAX} decimals are kept: DECIMAL(18, 2)", wrong.place)
         return DataType(Kind.DECIMAL, int(scale))
     if name not in _TYPES:
         raise ConfigError(f"there is no type {name}", wrong.place, nearest(name, [*_TYPES, *_DECIMALS]))

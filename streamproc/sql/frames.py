@@ -6,7 +6,7 @@ back within a key. Sums of floats are added up anew for each frame, unless that 
 
 from __future__ import annotations
 
-__all__ = ["Bounds", "bounds_of", "framed"]
+__all__ = ["Bounds", "bounds_of", "framed", "places"]
 
 from collections import Counter, deque
 from itertools import pairwise
@@ -67,6 +67,16 @@ def bounds_of(frame: Frame, codes: Ints, times: Ints) -> Bounds:
         earliest = np.searchsorted(moments, times[order] - frame.preceding, "left")
         lo = np.searchsorted(laid, every + earliest, "left")
     return Bounds(order, first, lo, np.searchsorted(laid, laid, "right") - 1, frame.preceding is None)
+
+
+def places(order: Ints, codes: Ints) -> Ints:
+    """The place of each row, from 1, among those of its code; `order`: the rows by code, then in their own order."""
+    keys, here = codes[order], np.arange(len(codes))
+    begins = np.ones(len(codes), np.bool_)
+    begins[1:] = keys[1:] != keys[:-1]
+    found = np.empty(len(codes), np.int64)
+    found[order] = here - np.maximum.accumulate(np.where(begins, here, 0)) + 1 if len(codes) else here
+    return found
 
 
 def framed(one: OverFunction, argument: Column | None, default: Column | None, bounds: Bounds) -> Column:

@@ -12,10 +12,10 @@ from sqlglot.tokenizer_core import TokenType
 from operators.expressions.nodes import Compiled
 from operators.schema import DataType, Kind
 from state.errors import ConfigError, Place
-from streamproc.language.expression.functions import FUNCTIONS
+from streamproc.language.expression.functions import FUNCTIONS, REFUSED
 from streamproc.language.expression.wording import sql_words
 from streamproc.language.problems import nearest
-from streamproc.sql.names import AGGREGATES, AUXILIARY, GROUP_WINDOWS, Rows, Scope, called, key_of, replaced
+from streamproc.sql.names import AGGREGATES, AUXILIARY, GROUP_WINDOWS, SPREADS, Rows, Scope, called, key_of, replaced
 from streamproc.sql.plan import Aggregate, Column, Compute, Group
 from streamproc.sql.shapes import group_shape
 from streamproc.sql.statements import Statement
@@ -111,7 +111,7 @@ class Grouping:
             if type(one.tree) is type(node) and one.tree == node:
                 return one.key
         if name and name not in FUNCTIONS:
-            hint = nearest(name, (*AGGREGATES, *FUNCTIONS))
+            hint = REFUSED.get(name) or nearest(name, (*AGGREGATES, *FUNCTIONS))
             raise ConfigError(f"there is no function or aggregate {name}", self.statement.place(node), hint)
         if key_of(node) is not None:
             called_so = self.source.at(str(key_of(node))).name
@@ -154,10 +154,11 @@ class Grouping:
 
     def _made(self, node: exp.Expr, where: exp.Expr | None, key: str) -> Aggregate:
         function = called(node)
-        arguments = node.expressions
+        arguments = list(node.expressions)
         distinct = len(arguments) == 1 and isinstance(arguments[0], exp.Distinct)
         if distinct:
-            arguments = arguments[0].expressions
+            arguments = list(arguments[0].expressions)
+        separator = self._separator(arguments.pop()) if function == "listagg" and len(arguments) == 2 else ","
         if len(arguments) != 1:
             raise ConfigError(f"{function.upper()} wants one argument", self.statement.place(node))
         of = ""
@@ -169,14 +170,19 @@ class Grouping:
             if function != "count" or distinct:
                 raise ConfigError("* is for COUNT(*) only", self.statement.place(node))
             return Aggregate(key, "count", "", _INT64, of)
-        if distinct and function != "count":
-            raise ConfigError(f"{function.upper()}(DISTINCT ...) is not part of the subset", self.statement.place(node))
         compiled = self._scope.compile(arguments[0], f"the argument of {function.upper()}")
         kind = aggregate_type(self.statement, node, compiled.type)
         argument = f"@argument{len(self.computed)}"
         self.computed.append((argument, compiled))
         self.places.append(self.statement.place(node))
-        return Aggregate(key, function, argument, kind, of, distinct)
+        function = SPREADS.get(function, function)
+        distinct = distinct and function not in {"min", "max"}
+        return Aggregate(key, function, argument, kind, of, distinct, separator)
+
+    def _separator(self, node: exp.Expr) -> str:
+        if not isinstance(node, exp.Literal) or not node.is_string:
+            raise ConfigError("LISTAGG's separator is a text literal", self.statement.place(node))
+        return str(node.this)
 
 
 def aggregate_type(statement: Statement, node: exp.Expr, argument: DataType) -> DataType:
@@ -188,9 +194,11 @@ def aggregate_type(statement: Statement, node: exp.Expr, argument: DataType) -> 
     function = called(node)
     if function == "count":
         return _INT64
-    if function in {"sum", "avg"} and argument.kind not in _NUMBERS:
+    if function in {"sum", "avg", *SPREADS} and argument.kind not in _NUMBERS:
         raise ConfigError(f"{function.upper()} wants a number, not {argument}", statement.place(node))
-    return _FLOAT64 if function == "avg" else argument
+    if function == "listagg" and argument.kind is not Kind.STRING:
+        raise ConfigError(f"LISTAGG wants a text, not {argument}", statement.place(node), "CAST(... AS STRING)")
+    return _FLOAT64 if function in {"avg", *SPREADS} else argument
 
 
 def compile_group(grouping: Grouping) -> Rows:

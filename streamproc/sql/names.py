@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-__all__ = ["AGGREGATES", "AUXILIARY", "GROUP_WINDOWS", "Rows", "Scope", "called", "key_of", "reference", "replaced"]
+__all__ = [
+    "AGGREGATES",
+    "AUXILIARY",
+    "GROUP_WINDOWS",
+    "OVER_AGGREGATES",
+    "SPREADS",
+    "Rows",
+    "Scope",
+    "called",
+    "key_of",
+    "reference",
+    "replaced",
+]
 
 import re
 from collections.abc import Callable
@@ -20,7 +32,12 @@ from streamproc.language.problems import nearest
 from streamproc.sql.plan import Column, Node
 from streamproc.sql.statements import Statement
 
-AGGREGATES: Final = frozenset({"count", "sum", "avg", "min", "max"})
+SPREADS: Final = {"stddev": "stddev_samp", "stddev_samp": "stddev_samp", "stddev_pop": "stddev_pop"} | {
+    "variance": "var_samp", "var_samp": "var_samp", "var_pop": "var_pop",
+}  # fmt: skip
+"""Aggregates of how far values lie apart, by all their names."""
+OVER_AGGREGATES: Final = frozenset({"count", "sum", "avg", "min", "max"})
+AGGREGATES: Final = OVER_AGGREGATES | SPREADS.keys() | {"first_value", "last_value", "listagg"}
 GROUP_WINDOWS: Final = frozenset({"tumble", "hop", "session"})
 AUXILIARY: Final = frozenset(f"{kind}_{part}" for kind in GROUP_WINDOWS for part in ("start", "end", "rowtime"))
 _SINCE: Final = re.compile(r"(seconds|minutes|hours|days)_since").fullmatch

@@ -14,14 +14,14 @@ from operators.schema import DataType, Kind
 from state.errors import ConfigError, Place
 from streamproc.language.problems import nearest
 from streamproc.sql.group import aggregate_type
-from streamproc.sql.names import AGGREGATES, Rows, Scope, called, key_of, replaced
-from streamproc.sql.plan import Column, Compute, Frame, Over, OverFunction
+from streamproc.sql.names import OVER_AGGREGATES, Rows, Scope, called, key_of, replaced
+from streamproc.sql.plan import Column, Compute, Frame, Over, OverFunction, SortKey
 from streamproc.sql.shapes import span_of
 from streamproc.sql.statements import Statement
 
 _ROWS_MAX: Final = 10**9
 _OTHERS: Final = ("row_number", "lag", "first_value", "last_value")
-_KNOWN: Final = (*sorted(AGGREGATES), *_OTHERS)
+_KNOWN: Final = (*sorted(OVER_AGGREGATES), *_OTHERS)
 _LAG_MAX: Final = 3
 _INT64: Final = DataType(Kind.INT64)
 _FORM: Final = "BETWEEN INTERVAL '1' HOUR PRECEDING AND CURRENT ROW"
@@ -49,7 +49,8 @@ class Overs:
         if not self._functions:
             return self._source
         source = Compute(self._source.node, tuple(self._computed), self._source.time)
-        node = Over(source, self._source.time, tuple(self._functions), self._place)
+        time = self._source.time if any(not one.order for one in self._functions) else ""
+        node = Over(source, time, tuple(self._functions), self._place)
         return Rows(node, (*self._source.columns, *self._columns), self._source.time)
 
     def _replace(self, node: exp.Expr) -> str | None:
@@ -67,9 +68,13 @@ class Overs:
             arguments = arguments[0].expressions
             if function != "count":
                 raise ConfigError(f"{function.upper()}(DISTINCT ...) is not part of the subset", place)
-        frame = self._frame(self._definition(node), function)
+        window = self._definition(node)
+        order = self._order(window) if function == "row_number" and not self._in_time(window) else ()
+        frame = self._frame(window, function, ordered=bool(order))
         key = f"@over{len(self._functions)}"
         made = self._function(node.this, arguments, frame, key)
+        if order:
+            made = OverFunction(key, function, "", made.type, frame, order=order)
         if distinct:
             made = OverFunction(key, "distinct", made.argument, made.type, frame)
         self._functions.append(made)
@@ -100,7 +105,7 @@ class Overs:
                 raise ConfigError("* is for COUNT(*) only", place)
             return OverFunction(key, "count", "", _INT64, frame)
         argument, kind = self._argument(arguments[0], function)
-        if function in AGGREGATES:
+        if function in OVER_AGGREGATES:
             return OverFunction(key, function, argument, aggregate_type(self.statement, call, kind), frame)
         offset, default = 1, ""
         if len(arguments) > 1:
@@ -123,8 +128,21 @@ class Overs:
             raise ConfigError(f"{what} is a whole number", self.statement.place(node))
         return int(text)
 
-    def _frame(self, window: exp.Expr, function: str) -> Frame:
-        self._check_order(window)
+    def _in_time(self, window: exp.Expr) -> bool:
+        """Whether its order is that of the event time, or none is said."""
+        order, time = window.args.get("order"), self._source.time
+        terms = [] if order is None else order.expressions
+        return not terms or (len(terms) == 1 and key_of(terms[0].this) == time and not terms[0].args.get("desc"))
+
+    def _order(self, window: exp.Expr) -> tuple[SortKey, ...]:
+        return tuple(
+            SortKey(self._key(one.this, "ORDER BY"), bool(one.args.get("desc")), bool(one.args.get("nulls_first")))
+            for one in window.args["order"].expressions
+        )
+
+    def _frame(self, window: exp.Expr, function: str, *, ordered: bool) -> Frame:
+        if not ordered:
+            self._check_order(window)
         keys = tuple(self._key(one) for one in window.args.get("partition_by") or ())
         spec = window.args.get("spec")
         if spec is None:
@@ -152,14 +170,13 @@ class Overs:
             hint = "CREATE TABLE with WATERMARK FOR says which column it is"
             raise ConfigError("OVER wants rows that have an event time", place, hint)
         name = self._source.at(time).name
-        terms = [] if order is None else order.expressions
-        if len(terms) != 1 or key_of(terms[0].this) != time or terms[0].args.get("desc"):
+        if order is None or not self._in_time(window):
             raise ConfigError(f"OVER wants ORDER BY the event time, ascending: {name}", place)
 
-    def _key(self, node: exp.Expr) -> str:
+    def _key(self, node: exp.Expr, where: str = "PARTITION BY") -> str:
         key = key_of(node)
         if key is None:
-            compiled = self._scope.compile(node, "PARTITION BY")
+            compiled = self._scope.compile(node, where)
             key = f"@part{len(self._computed)}"
             self._computed.append((key, compiled))
         return key

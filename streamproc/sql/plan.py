@@ -115,7 +115,10 @@ class Window(msgspec.Struct, frozen=True):
 
 
 class Aggregate(msgspec.Struct, frozen=True):
-    """`function` over the rows of a group where `argument` is not NULL ("": all rows) and `where` is TRUE ("": all)."""
+    """`function` over the rows of a group where `argument` is not NULL ("": all rows) and `where` is TRUE ("": all).
+
+    `distinct`: over the first one of equal values; `separator`: of the texts that LISTAGG joins.
+    """
 
     key: str
     function: str
@@ -123,6 +126,7 @@ class Aggregate(msgspec.Struct, frozen=True):
     type: DataType
     where: str = ""
     distinct: bool = False
+    separator: str = ","
 
 
 class Group(msgspec.Struct, frozen=True):
@@ -150,8 +154,19 @@ class Frame(msgspec.Struct, frozen=True):
     preceding: int | None
 
 
+class SortKey(msgspec.Struct, frozen=True):
+    """What rows are sorted by."""
+
+    key: str
+    descending: bool
+    nulls_first: bool
+
+
 class OverFunction(msgspec.Struct, frozen=True):
-    """`function` of `argument` ("": of the rows) over a frame. LAG: `offset` rows before, else the column `default`."""
+    """`function` of `argument` ("": of the rows) over a frame. LAG: `offset` rows before, else the column `default`.
+
+    ROW_NUMBER: `order`, if it is not that of the rows' time.
+    """
 
     key: str
     function: str
@@ -160,10 +175,11 @@ class OverFunction(msgspec.Struct, frozen=True):
     frame: Frame
     offset: int = 1
     default: str = ""
+    order: tuple[SortKey, ...] = ()
 
 
 class Over(msgspec.Struct, frozen=True):
-    """The rows in order of their time (equal ones as they came), with the functions' columns."""
+    """The rows in order of their time (equal ones as they came; "": all), with the functions' columns."""
 
     source: Node
     time: str
@@ -222,14 +238,6 @@ class Match(msgspec.Struct, frozen=True):
     clause: MatchClause
     fields: tuple[OutputField, ...]
     place: Place
-
-
-class SortKey(msgspec.Struct, frozen=True):
-    """What rows are sorted by."""
-
-    key: str
-    descending: bool
-    nulls_first: bool
 
 
 class Sort(msgspec.Struct, frozen=True):

@@ -18,7 +18,7 @@ from operators.schema import DataType, Kind
 from state.errors import ConfigError, Place, RecordError
 from streamproc.sql.aggregate import aggregated
 from streamproc.sql.codes import Ints, group_codes, joint_codes, ranks
-from streamproc.sql.frames import Bounds, bounds_of, framed
+from streamproc.sql.frames import Bounds, bounds_of, framed, places
 from streamproc.sql.matches import matched
 from streamproc.sql.pairs import (
     NEVER,
@@ -45,6 +45,7 @@ from streamproc.sql.plan import (
     Scan,
     Slice,
     Sort,
+    SortKey,
     Window,
 )
 from streamproc.sql.tables import Table
@@ -190,22 +191,27 @@ def _group(node: Group, tables: Mapping[str, Table]) -> Relation:
             places = np.flatnonzero(kept.values if kept.valid is None else kept.values & kept.valid)
             own = codes[places]
             rows = None if argument is None else argument.take(places)
-        function = "distinct" if one.distinct else one.function
-        columns[one.key] = aggregated(function, rows, one.type, own, groups)
+        columns[one.key] = aggregated(one, rows, own, groups)
     found = Relation(groups, columns)
     return found.take(np.argsort(columns[node.by].values, kind="stable")) if node.by else found
 
 
 def _over(node: Over, tables: Mapping[str, Table]) -> Relation:
     source = run(node.source, tables)
-    source = source.take(np.argsort(times_of(source, node.time, node.source), kind="stable"))
-    times = source.columns[node.time].values
+    if node.time:
+        source = source.take(np.argsort(times_of(source, node.time, node.source), kind="stable"))
+    times = source.columns[node.time].values if node.time else np.zeros(source.size, np.int64)
     columns = dict(source.columns)
     bounds: dict[Frame, Bounds] = {}
     for one in node.functions:
         if one.frame not in bounds:
             codes, _ = group_codes([source.columns[key] for key in one.frame.keys], source.size)
             bounds[one.frame] = bounds_of(one.frame, codes, times)
+        if one.order:
+            codes, _ = group_codes([source.columns[key] for key in one.frame.keys], source.size)
+            order = np.lexsort([*_sorting(source, one.order), codes])
+            columns[one.key] = Column(one.type, places(order, codes))
+            continue
         argument = source.columns[one.argument] if one.argument else None
         default = source.columns[one.default] if one.default else None
         columns[one.key] = framed(one, argument, default, bounds[one.frame])
@@ -288,13 +294,18 @@ def _match(node: Match, tables: Mapping[str, Table]) -> Relation:
 
 def _sort(node: Sort, tables: Mapping[str, Table]) -> Relation:
     source = run(node.source, tables)
-    by = []
-    for one in reversed(node.keys):
+    return source.take(np.lexsort(_sorting(source, node.keys)))
+
+
+def _sorting(source: Relation, keys: Sequence[SortKey]) -> list[npt.NDArray[Any]]:
+    """What the rows are sorted by, for lexsort: the last one first."""
+    by: list[npt.NDArray[Any]] = []
+    for one in reversed(keys):
         column = source.columns[one.key]
-        places = ranks(column)[0]
+        codes = ranks(column)[0]
         known = np.ones(source.size, np.bool_) if column.valid is None else column.valid
-        by += [np.where(known, -places if one.descending else places, 0), known if one.nulls_first else ~known]
-    return source.take(np.lexsort(by))
+        by += [np.where(known, -codes if one.descending else codes, 0), known if one.nulls_first else ~known]
+    return by
 
 
 def _slice(node: Slice, tables: Mapping[str, Table]) -> Relation:

@@ -136,3 +136,18 @@ def test_an_option_that_is_needed_is_asked_for_all_the_same(prod: Path, pipeline
     prod.write_text("workers: 2\n")
     assert read_environment(str(pipeline), "prod") == {"workers": 2}
     assert "Missing option '--log'" in cli("run", pipeline, "--env", "prod").err
+
+
+def test_every_command_that_takes_an_option_of_it_takes_an_environment() -> None:
+    options = {name: {parameter.name for parameter in command.params} for name, command in COMMANDS.items()}
+    assert {name for name, its in options.items() if its & keys().keys() and "environment" not in its} == set()
+
+
+@pytest.mark.parametrize("command", ["explain-decisions", "models watch"])
+def test_the_port_of_an_environment_is_the_workers(command: str, prod: Path, pipeline: Path) -> None:
+    """Beside a worker of the same machine it is taken."""
+    given = [str(pipeline), "--env", "prod"]
+    params = COMMANDS[command].make_context(command, [*given]).params
+    assert (params["log"], params["metrics_host"]) == ("kafka://a:9092,b:9092", "0.0.0.0")
+    assert 9464 not in params.values()
+    assert 9470 in COMMANDS[command].make_context(command, [*given, "--metrics-port", "9470"]).params.values()

@@ -232,6 +232,19 @@ def test_two_stages_equal_brute_force_too(cli: Cli, tmp_path: Path) -> None:
     }
 
 
+def test_what_comes_behind_all_that_is_decided_may_enter_a_stage_before_the_last(cli: Cli, tmp_path: Path) -> None:
+    first, behind = STAGES.partition("  - {name: card")[::2]
+    card, _, user = behind.partition("\n")
+    features, rules = user.split("rules:")
+    pipeline = pipeline_in(tmp_path, f"{first}{features}  - {{name: card{card}\nrules:{rules}")
+    rows = traffic(4, size=120)
+    rows["logins"].append({**rows["logins"][-1], "id": "last", "time": START + 100 * HOUR})
+    got = by_payment(backtest(cli, pipeline, tmp_path, *write(tmp_path, rows).values()))
+    assert {k: v["failed_logins_10m"] for k, v in got.items()} == {
+        k: v["failed_logins_10m"] for k, v in expected(rows).items()
+    }
+
+
 def halves(rows: dict[str, list[Row]], time: int) -> Iterator[dict[str, list[Row]]]:
     yield {name: [row for row in some if row["time"] < time] for name, some in rows.items()}
     yield {name: [row for row in some if row["time"] >= time] for name, some in rows.items()}

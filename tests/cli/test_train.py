@@ -379,6 +379,22 @@ def test_wrong_data_is_refused_with_what_to_do(change: Any, said: str, cli: Cli,
     assert not Path("reg").exists()
 
 
+def test_what_cannot_end_well_is_refused_before_the_search(cli: Cli, folder: Path) -> None:
+    Path("file").write_text("")
+    for registry, said in (
+        ("file", "error: the registry file cannot be made: File exists (name a directory"),
+        ("/sys/kernel", "error: the registry /sys/kernel cannot be used: blob directory: cannot create: "),
+        ("ftp://x", "error: the registry's address is of no known kind (write "),
+    ):
+        err = train(cli, *SHORT, "--registry", registry, code=2)
+        assert said in err
+        assert "trial" not in err
+    write([{**row, "is_fraud": row["is_fraud"] if row["at"] < START + 16 * DAY else 0} for row in payments(600)])
+    err = train(cli, *SHORT, code=2)
+    assert "there are no frauds among" in err
+    assert "trial" not in err
+
+
 def test_wrong_use_is_refused(cli: Cli, folder: Path) -> None:
     more = "--input", "p.ndjson", "--label", "is_fraud", "--registry", "reg"
     assert "has no model fruad (did you mean fraud?)" in cli("train", "shop.yaml", *more, "--model", "fruad").err
@@ -403,4 +419,4 @@ def test_an_export_that_differs_is_not_registered(cli: Cli, folder: Path, monkey
 
     monkeypatch.setattr("models.training.boosting.trees_model", wrong)
     assert "the exported model is not the trained one" in train(cli, *SHORT, code=2)
-    assert not Path("reg").exists()
+    assert not [file for file in Path("reg").rglob("*") if file.is_file()]

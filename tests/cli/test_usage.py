@@ -98,11 +98,11 @@ WRONG: dict[str, tuple[list[str], str]] = {
     ),
     "run with a file as checkpoints": (
         ["run", "{pipeline}", *LOG, "--checkpoints", "{csv}"],
-        "error: checkpoint directory: cannot make: File exists: {csv} (name a directory ",
+        "error: the checkpoint store {csv} cannot be made: File exists (name a directory ",
     ),
     "run with checkpoints where nothing can be made": (
         ["run", "{pipeline}", *LOG, "--checkpoints", "/sys/kernel"],
-        "error: the checkpoint store cannot be used: checkpoint directory: cannot create: ",
+        "error: the checkpoint store cannot be used: blob directory: cannot create: ",
     ),
     "run with its lock taken by a directory": (
         ["run", "{pipeline}", *LOG, "--state", "{dir}/state", "--instance", "taken"],

@@ -8,6 +8,7 @@ restoring      a task's store is open, a slice of it may be replayed
 installing     a part of a checkpoint is fetched
 gathering      parts of rows are held, or rows are whole, nothing is encoded
 holding        the same, and some rows wait for parts
+asked          a service has answered, nobody else knows what
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from typing import Any
 import state.objectstore
 from state.blobs import Blob, BlobStore
 from state.rocksdb import RocksRowStore
+from streamproc.calls.http import HttpTransport
+from streamproc.calls.request import Request
 from streamproc.eventlog.contract import OutputRecords
 from streamproc.eventlog.embedded.store import Store
 from streamproc.eventlog.embedded.writer import EmbeddedWriter
@@ -45,6 +48,7 @@ def hang_in(at: At, replayed: Callable[[int], None]) -> None:
     _into_state(at)
     _into_recovery(at, replayed)
     _into_gathering(at)
+    _into_calls(at)
 
 
 def _into_kafka(at: At) -> None:
@@ -86,7 +90,7 @@ def _into_state(at: At) -> None:
         write(self, puts, deletes)
 
     RocksRowStore.write = flushing  # type: ignore[method-assign]
-    state.objectstore.open_blobs = lambda url: _Blobs(open_blobs(url), at)
+    state.objectstore.open_blobs = lambda url, *what: _Blobs(open_blobs(url, *what), at)
 
 
 class _Blobs:
@@ -153,6 +157,17 @@ def _into_gathering(at: At) -> None:
             at("holding")
 
     Gatherer.apply = applied  # type: ignore[method-assign]
+
+
+def _into_calls(at: At) -> None:
+    send = HttpTransport.send
+
+    async def asked(self: HttpTransport, request: Request) -> bytes:
+        answer = await send(self, request)
+        at("asked")
+        return answer
+
+    HttpTransport.send = asked  # type: ignore[method-assign]
 
 
 def hold_nothing() -> None:

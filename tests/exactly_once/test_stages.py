@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
-import subprocess
-import sys
 import uuid
 from collections import Counter
 from collections.abc import Sequence
@@ -17,11 +13,10 @@ from typing import Any
 import pytest
 
 from tests.cli.chain import NAMES, Row, backtested, chain, decided, fed, in_order, ndjson, ran, rows
-from tests.exactly_once.victim import MODULE
+from tests.exactly_once.one_kill import killed
 
 pytestmark = pytest.mark.xdist_group("campaigns")  # one at a time: each wants the machine
 
-ROOT = Path(__file__).parents[2]
 COUNT = 3_000
 PLACES = [
     "4:{later}:0", "produced:{later}:0", "6:{later}:0", "ending:{later}:0", "7:{later}:1", "flushing:{soon}:0",
@@ -29,22 +24,6 @@ PLACES = [
 ]  # fmt: skip
 """See hooks.py and transaction.py."""
 SMALL = ("partitions: 4", "partitions: 3")
-
-
-def killed(folder: Path, number: int, place: str, *options: object) -> bool:
-    """A run that dies at a place, with all its processes; False: it came to the end before."""
-    marks = folder / f"marks-{number}"
-    command = [MODULE, "--marks", marks, "--place", place, "--", *options]
-    with (folder / "processes.log").open("ab") as log:
-        words = [sys.executable, "-m", *map(str, command)]
-        process = subprocess.Popen(words, cwd=ROOT, stderr=log, start_new_session=True)
-        try:
-            code = process.wait(240)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-    assert code in (0, -signal.SIGKILL), (folder / "processes.log").read_text()[-3000:]
-    return code != 0
 
 
 def under_fire(folder: Path, log: str, name: str, *, workers: int, kills: int) -> tuple[list[Row], list[Row]]:

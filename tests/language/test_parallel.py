@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import pytest
 
 from operators.call import Fork
 from operators.plan import PLACE, ROUTE, Branch, GatherSpec, Plan, Target, calls_of, lean
-from streamproc.language import compile_stages, read_pipeline
+from streamproc.language import compile_stages, explain, read_pipeline
 from streamproc.language.problems import PipelineError
 from tests.language.helpers import FakeModel
 
@@ -67,6 +69,11 @@ DEVICES = """\
         features:
           device_n: {count: "*", over: 1h}
           many: device_n > 3
+"""
+ALONE = """\
+      - name: ask
+        call: {url: "http://localhost/{device}"}
+        returns: {risk: float64}
 """
 IN_A_BRANCH = """\
       - stages:
@@ -139,6 +146,12 @@ def test_a_service_is_asked_once_before_rows_go_several_ways() -> None:
     assert users.decision.calls == ("ask",)
 
 
+def test_a_service_that_branches_share_is_explained_once() -> None:
+    told = explain(*stages((CARDS, CARDS + CALL))).splitlines()
+    assert [line for line in told if line.startswith("call ")] == ["call ask: GET http://localhost/{device}"]
+    assert "stream payments: topic cards.devices, 4 partitions by device" in told
+
+
 def test_rows_are_gathered_before_a_service_is_asked_about_them() -> None:
     *_, devices, gather, users = stages(("    wait: 10m\n", "    wait: 10m\n" + CALL.replace("{device}", "{many}")))
     assert devices.handoff is not None
@@ -177,10 +190,41 @@ def test_a_branch_may_be_a_chain_of_stages_and_calls() -> None:
     assert merchants.handoff.part == 0
 
 
+@pytest.mark.parametrize("first", ["", "          - {name: devices, partition_by: device}\n"])
+def test_what_a_call_that_ends_a_branch_returns_is_handed_on_by_a_stage_that_adds_nothing(first: str) -> None:
+    branch = ALONE if not first else "      - stages:\n" + first + textwrap.indent(ALONE, "    ")
+    plans = stages((DEVICES, branch), (" and many", ""))
+    *_, part, users = plans
+    assert (part.stage, part.partition_by, part.features) == ("ask_part", "card", ())
+    assert [(call.source, call.target, call.fork) for call in part.calls] == [("cards.ask", "cards.ask_part", None)]
+    assert part.handoff is not None
+    assert (part.handoff.topic, part.handoff.key, part.handoff.part) == ("cards.users", "user", 1)
+    assert part.handoff.columns == ("risk", "ask_failed")
+    assert users.gather == GatherSpec(("merchants", "ask_part"), 600_000)
+    assert {"risk", "ask_failed", "merchant_n"} <= {field.name for field in users.stream.fields}
+    assert plans[0].handoff is not None
+    assert (first != "") is (plans[0].handoff.beside == (Target("cards.devices", "device"),))
+
+
+GROUP = "  - parallel:\n      - {name: one, partition_by: card}\n      - {name: two, partition_by: user}\n"
+
+
+def test_a_service_is_asked_between_two_groups() -> None:
+    more = USERS.replace("users", "again").replace("user_n", "again_n")
+    plans = stages((USERS, CALL.replace("{device}", "{many}") + GROUP + more))
+    assert [plan.stage for plan in plans] == ["cards", "merchants", "devices", "ask_gather", "one", "two", "again"]
+    gather, one, two = plans[3:6]
+    assert (gather.gather, gather.partition_by) == (GatherSpec(("merchants", "devices"), 600_000), "card")
+    assert gather.handoff is not None
+    assert (gather.handoff.topics, gather.handoff.placed) == (("cards.ask",), True)
+    (call,) = one.calls
+    assert two.calls == one.calls
+    assert call.fork == Fork((("cards.one", "card"), ("cards.two", "user")), "payment_id")
+
+
 def test_a_group_may_follow_another() -> None:
     more = USERS.replace("users", "again").replace("user_n", "again_n")
-    group = "  - parallel:\n      - {name: one, partition_by: card}\n      - {name: two, partition_by: user}\n"
-    plans = stages((USERS, USERS + group + more))
+    plans = stages((USERS, USERS + GROUP + more))
     assert [plan.stage for plan in plans] == ["cards", "merchants", "devices", "users", "one", "two", "again"]
     assert plans[-1].gather == GatherSpec(("one", "two"), 3_600_000)
     assert plans[3].handoff is not None
@@ -206,8 +250,11 @@ def test_a_group_may_follow_another() -> None:
         ([(DEVICES, IN_A_BRANCH.replace("risk:", "user:"))], "'user' exists already"),
         ([(DEVICES, IN_A_BRANCH), ("partition_by: user", "partition_by: risk")],
          "partition_by: risk is returned by call ask, which the stages beside it do not have"),
-        ([(DEVICES, IN_A_BRANCH.split("          - name: shops", maxsplit=1)[0])], "call again ends a branch"),
-        ([(DEVICES, "    " + CALL.replace("\n  ", "\n      "))], "call ask ends a branch"),
+        ([(DEVICES, "    " + CALL.replace("\n  ", "\n      ")), ("name: cards\n", "name: ask_part\n")],
+         "what it returns is handed on behind call ask by a stage 'ask_part', and one exists already"),
+        ([(DEVICES, ALONE), (CARDS, "")], "p.yaml:11:5: stages side by side need a stage before them"),
+        ([(DEVICES, ALONE.replace("risk:", "merchant_n:"))],
+         "merchant_n is a feature of stage merchants, beside ask, too"),
         ([(DEVICES, "      - stages: []\n")], "the stages of a branch must be a list of stages"),
         ([(DEVICES, "      - stages:\n          - parallel: []\n")],
          "'parallel' cannot stand within a branch of 'parallel'"),

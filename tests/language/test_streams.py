@@ -101,6 +101,16 @@ def test_one_stream_has_no_column_stream() -> None:
         plans(text + "features: {n: {count: '*', over: 1h, where: stream = 'payments'}}\n")
 
 
+def test_a_name_that_seems_to_lead_into_an_object_is_warned_of() -> None:
+    chain = "stages:\n  - {name: user, partition_by: user_id}\n  - {name: card, partition_by: card_id}\n"
+    first, last = plans(
+        STREAMS.replace(KEY, chain).replace("outcome: string", "outcome: {type: string, from: o.result}")
+    )
+    (told,) = first.warnings
+    assert told.startswith("p.yaml:10:58: from: o.result is one name in the record")
+    assert last.warnings == ()
+
+
 def test_adding_a_stream_changes_the_state_fingerprint_and_its_wait_does_not() -> None:
     (plan,) = plans(STREAMS)
     (slower,) = plans(STREAMS.replace("    id: login_id\n", "    id: login_id\n    wait: 5s\n"))

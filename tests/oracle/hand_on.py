@@ -16,7 +16,7 @@ MINUTE = 60_000
 DECLARED: Fields = {**FIELDS, "device_id": (str,), "terminal_id": (str,)}
 KEYS = {
     "device": "device_id", "terminal": "terminal_id", "holder": "card_id", "card": "card_id", "main": "card_id",
-    "passing": "device_id", "reputation_gather": "device_id",
+    "passing": "device_id", "again": "device_id", "reputation_gather": "device_id", "reputation_part": "device_id",
 }  # fmt: skip
 """By stage."""
 _NEEDED = NEEDED | {"device_id", "amount", "lat", "lon"}
@@ -85,7 +85,8 @@ def _scaled(event: _Event) -> int:
 
 
 _FEATURES: dict[str, Callable[[Sequence[_Event], _Event], dict[str, Any]]] = {
-    "device": _device, "terminal": _terminal, "holder": _holder, "passing": _nothing, "reputation_gather": _nothing,
+    "device": _device, "terminal": _terminal, "holder": _holder, "passing": _nothing, "again": _nothing,
+    "reputation_gather": _nothing, "reputation_part": _nothing,
 }  # fmt: skip
 
 

@@ -20,6 +20,8 @@ _ALWAYS = 1 << 62
 _CARRIED = ("card_id", "device_n_10m", "device_s_24h", "device_last")
 """What decisions show of the stages before."""
 _ADDED = ("reputation", "reputation_failed")
+_GATHERED = {"again": ("terminal_n_1h", "terminal_cards_24h", "holder_n_1h", "holder_s_24h", "holder_scaled")}
+"""What all branches of a second group have of the first one, by the stage whose part leaves it out."""
 _Row = dict[str, Any]
 
 
@@ -124,7 +126,14 @@ def _rows(
     assert plan.handoff is not None
     part = plan.handoff.part
     asked_here = any(call.fork is None for call in plan.calls)
-    shared = {*DECLARED, *_CARRIED, "_digest", "_arrived", *(() if asked_here else _ADDED)}
+    shared = {
+        *DECLARED,
+        *_CARRIED,
+        "_digest",
+        "_arrived",
+        *(() if asked_here else _ADDED),
+        *_GATHERED.get(plan.stage, ()),
+    }
     for record in records:
         if record.offset in expected.dead and part is None:
             continue

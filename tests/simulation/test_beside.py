@@ -14,6 +14,9 @@ FORMS = {
     "call within": {"call", "within"},
     "chain": {"call", "chain"},
     "call within a chain": {"call", "within", "chain"},
+    "call alone": {"call", "alone"},
+    "call last": {"call", "last"},
+    "call between": {"call", "between"},
 }
 FORM_SEEDS = {form: seed for seed, form in enumerate(FORMS)}
 """More of each by hand: `run_beside(seed, more=...)`."""

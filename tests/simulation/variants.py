@@ -39,6 +39,7 @@ _CALL = """\
     returns: {reputation: int64}
 """
 _PASSING = "      - {name: passing, partition_by: device_id}\n"
+_AGAIN = f"  - parallel:\n{_PASSING}{_PASSING.replace('passing', 'again')}    wait: 100d\n"
 _REVIEWED = "when: s_24h > 2000, then: review"
 _RULES = {
     "table": "  - {id: limit, when: 'amount > table(limits, card_id).top', then: decline}\n",
@@ -73,9 +74,14 @@ def _beside(text: str, more: frozenset[str]) -> str:
         steps = [*([holder] if "chain" in more else []), textwrap.indent(within, "    "), terminal]
         chain = "      - stages:\n" + textwrap.indent("".join(steps), "    ")
         branches = _PASSING + chain if "chain" in more else chain + holder
-    if "behind" in more:
-        behind = behind.replace("  - name: card\n", asked + "  - name: card\n")
-    elif "within" not in more:
+    elif "alone" in more:
+        branches += textwrap.indent(asked, "    ")
+    elif "last" in more:
+        branches = "      - stages:\n" + textwrap.indent(terminal + textwrap.indent(asked, "    "), "    ") + holder
+    if "behind" in more or "between" in more:
+        again = _AGAIN if "between" in more else ""
+        behind = behind.replace("  - name: card\n", asked + again + "  - name: card\n")
+    elif not more & {"within", "alone", "last"}:
         before += asked
     return f"{before}  - parallel:\n{branches}    wait:{behind}"
 
@@ -105,7 +111,8 @@ def _made(stages: int, more: frozenset[str]) -> Sequence[Plan]:
 @cache
 def simulated_plans(more: frozenset[str] = frozenset()) -> Mapping[int, Sequence[Plan]]:
     """The plans that seeds run, by the number of their stages; `more`: "deadline", "table", "call", "side";
-    of stages side by side: "behind" or "within" says where the call stands, "chain": a branch has two stages.
+    of stages side by side: "behind", "within", "alone" (a branch by itself), "last" (of one) or "between" (two groups)
+    says where the call stands, "chain": a branch has two stages.
     """
     return {stages: _made(stages, more) for stages in _FILES}
 

@@ -12,7 +12,10 @@ from tests.sql.support import agree, ours, payments, theirs, write
 TUMBLE = "time_bucket(INTERVAL '5 minutes', event_time)"
 AGGREGATES = """COUNT(*) AS n, COUNT(amount) AS known, SUM(amount) AS total, AVG(amount) AS mean, MIN(amount) AS low,
     MAX(payment_id) AS last, COUNT(DISTINCT merchant_country) AS countries, SUM(items) AS items, AVG(items) AS each,
-    MIN(event_time) AS first, COUNT(DISTINCT cardholder_country) FILTER (WHERE online) AS homes"""
+    MIN(event_time) AS first, COUNT(DISTINCT cardholder_country) FILTER (WHERE online) AS homes,
+    STDDEV(amount) AS spread, STDDEV_POP(items) AS spread_pop, STDDEV_SAMP(items) FILTER (WHERE online) AS spread_on,
+    VAR_POP(amount) AS v, VAR_SAMP(amount) AS w, VARIANCE(items) AS x, SUM(DISTINCT items) AS once,
+    AVG(DISTINCT items) AS mean_once, VAR_POP(DISTINCT items) AS v_once, MAX(DISTINCT items) AS most"""
 HOPS = """(SELECT p.*, s AS ws, s + INTERVAL '5 minutes' AS we FROM payments p, LATERAL (
     SELECT unnest(generate_series(time_bucket(INTERVAL '2 minutes', event_time) - INTERVAL '4 minutes',
         time_bucket(INTERVAL '2 minutes', event_time), INTERVAL '2 minutes')) AS s)
@@ -147,3 +150,46 @@ def test_spans_are_equal_in_whatever_unit_they_are_written(tmp_path: Path) -> No
     wanted = ours(sql.format("10' MINUTE"), files)
     assert ours(sql.format("10' MINUTES"), files) == wanted
     assert ours(sql.format("600' SECOND"), files) == wanted
+
+
+def test_first_and_last_values_skip_nulls(tmp_path: Path) -> None:
+    """In the order of the file, as Flink tells them in that of arrival."""
+    files = {"payments": write(tmp_path, "payments", payments())}
+    sql = """SELECT card_id, FIRST_VALUE(amount) AS f, LAST_VALUE(amount) AS l,
+        LAST_VALUE(cardholder_country) FILTER (WHERE items > 5) AS c FROM payments GROUP BY card_id"""
+    reference = """SELECT card_id, FIRST(amount) FILTER (WHERE amount IS NOT NULL) AS f,
+        LAST(amount) FILTER (WHERE amount IS NOT NULL) AS l,
+        LAST(cardholder_country) FILTER (WHERE items > 5 AND cardholder_country IS NOT NULL) AS c
+        FROM payments GROUP BY card_id"""
+    agree(ours(sql, files), theirs(reference, files, "SET threads = 1"))
+
+
+def test_aggregates_of_no_rows_and_of_one(tmp_path: Path) -> None:
+    files = {"payments": write(tmp_path, "payments", [row for row in payments() if row["amount"]][:1])}
+    every = """STDDEV_POP(items) AS a, STDDEV_SAMP(items) AS b, VAR_POP(amount) AS c, LISTAGG(payment_id) AS d,
+        SUM(DISTINCT items) AS e, COUNT(DISTINCT amount) AS f"""
+    for where in ("TRUE", "items < 0"):
+        sql = f"SELECT {every} FROM payments WHERE {where}"
+        agree(ours(sql, files), theirs(sql, files))
+    empty = ours("SELECT FIRST_VALUE(payment_id) AS x, LAST_VALUE(items) AS y FROM payments WHERE items < 0", files)
+    assert empty == [{"x": None, "y": None}]
+
+
+def test_texts_are_joined_in_their_order(tmp_path: Path) -> None:
+    files = {"payments": write(tmp_path, "payments", payments())}
+    every = "LISTAGG(payment_id, '-') AS ids, LISTAGG(cardholder_country) FILTER (WHERE online) AS lands"
+    sql = f"SELECT card_id, {every} FROM payments GROUP BY card_id, TUMBLE(event_time, INTERVAL '5' MINUTE)"
+    agree(ours(sql, files), theirs(f"SELECT card_id, {every} FROM payments GROUP BY card_id, {TUMBLE}", files))
+
+
+def test_distinct_texts_are_joined_once(tmp_path: Path) -> None:
+    files = {"payments": write(tmp_path, "payments", payments())}
+    (row,) = ours("SELECT LISTAGG(DISTINCT merchant_country, '; ') AS x FROM payments", files)
+    assert sorted(row["x"].split("; ")) == ["DE", "FR", "US"]
+
+
+def test_close_values_far_from_zero_have_their_variance(tmp_path: Path) -> None:
+    rows = [{"event_time": "2026-05-01T10:00:00Z", "x": 1e9 + n % 3} for n in range(999)]
+    files = {"t": write(tmp_path, "t", rows)}
+    sql = "SELECT VAR_POP(x) AS v FROM t"
+    assert round(ours(sql, files)[0]["v"], 9) == round(2 / 3, 9)

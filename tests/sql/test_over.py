@@ -75,3 +75,45 @@ def test_a_sum_of_floats_has_no_rest_of_what_has_left(tmp_path: Path) -> None:
     frame = "RANGE BETWEEN INTERVAL '1' MINUTE PRECEDING AND CURRENT ROW"
     sql = f"SELECT SUM(x) OVER (ORDER BY event_time {frame}) AS s FROM t"
     assert [row["s"] for row in ours(sql, {"t": path})] == [1e16, 0.5]
+
+
+FIRST = "SELECT payment_id, amount FROM (SELECT *, ROW_NUMBER() OVER ({}) AS n FROM payments) AS v WHERE n <= {}"
+ORDERS = {
+    "keep the first": ("PARTITION BY card_id ORDER BY event_time", 1),
+    "keep the last": ("PARTITION BY card_id ORDER BY event_time DESC", 1),
+    "the greatest": ("PARTITION BY card_id ORDER BY amount DESC NULLS LAST, payment_id", 3),
+    "the least, NULL first": ("PARTITION BY merchant_country, online ORDER BY amount NULLS FIRST, payment_id DESC", 2),
+    "of all": ("ORDER BY items % 7 DESC, merchant_country || payment_id", 5),
+}
+
+
+@pytest.mark.parametrize(("window", "count"), ORDERS.values(), ids=ORDERS)
+def test_the_first_rows_of_a_key_in_any_order(window: str, count: int, tmp_path: Path) -> None:
+    files = {"payments": write(tmp_path, "payments", payments())}
+    sql = FIRST.format(window, count)
+    agree(ours(sql, files), theirs(sql, files))
+
+
+def test_the_first_rows_of_a_window_of_time(tmp_path: Path) -> None:
+    """Flink's window Top-N, of rows and of what cards spent."""
+    files = {"payments": write(tmp_path, "payments", payments())}
+    window = "TABLE(TUMBLE(TABLE payments, DESCRIPTOR(event_time), INTERVAL '10' MINUTE))"
+    bucket = "time_bucket(INTERVAL '10 minutes', event_time)"
+    top = "SELECT {} FROM (SELECT *, ROW_NUMBER() OVER (PARTITION BY {} ORDER BY {} DESC NULLS LAST, {}) AS n FROM {})"
+    rows = top.format("payment_id, window_start", "window_start, window_end", "amount", "payment_id", window)
+    reference = f"(SELECT *, {bucket} AS window_start FROM payments)"
+    reference = top.format("payment_id, window_start", "window_start", "amount", "payment_id", reference)
+    agree(ours(f"{rows} WHERE n <= 2", files), theirs(f"{reference} WHERE n <= 2", files))
+    spent = "(SELECT card_id, SUM(amount) AS spent, {} AS w FROM {} GROUP BY card_id, {})"
+    mine = spent.format("window_start", window, "window_start, window_end")
+    other = spent.format(bucket, "payments", bucket)
+    sql = [top.format("card_id, spent, w", "w", "spent", "card_id", one) + " WHERE n = 1" for one in (mine, other)]
+    agree(ours(sql[0], files), theirs(sql[1], files))
+
+
+def test_places_in_several_orders_stand_side_by_side(tmp_path: Path) -> None:
+    files = {"payments": write(tmp_path, "payments", payments())}
+    sql = """SELECT payment_id, ROW_NUMBER() OVER (ORDER BY amount NULLS FIRST, payment_id) AS a,
+        ROW_NUMBER() OVER (PARTITION BY card_id ORDER BY event_time) AS b,
+        COUNT(*) OVER (PARTITION BY card_id ORDER BY event_time) AS c FROM payments"""
+    agree(ours(sql, files), theirs(sql, files))

@@ -456,6 +456,15 @@ REFUSED = {
         "FILTER in a SESSION is not part of a pipeline's statements"
     ),
     f"SELECT SUM(CAST(items AS DOUBLE)) FROM payments {G}": "sum of float64 is not exact",
+    f"SELECT STDDEV(items) FROM payments {G}": "STDDEV_SAMP is not part of a pipeline's statements (COUNT, COUNT(DIS",
+    f"SELECT SUM(DISTINCT items) FROM payments {G}": "SUM(DISTINCT ...) is not part of a pipeline's statements",
+    f"SELECT LAST_VALUE(items) FROM payments {G}": "LAST_VALUE is not part of a pipeline's statements",
+    "SELECT payment_id, ROW_NUMBER() OVER (PARTITION BY card_id ORDER BY event_time DESC) AS n FROM payments": (
+        "ROW_NUMBER in another order than that of the event time: rows that were told are not taken back"
+    ),
+    "SELECT payment_id, ROW_NUMBER() OVER (PARTITION BY card_id ORDER BY amount DESC) AS n FROM payments": (
+        "rows that were told are not taken back (ORDER BY the event time keeps the first ones)"
+    ),
     f"SELECT MIN(merchant_country) FROM payments {G}": "min of string is not exact, or has no meaning",
     "SELECT window_start FROM TABLE(TUMBLE(TABLE payments, DESCRIPTOR(event_time), INTERVAL '5' MINUTE))": (
         "TABLE(TUMBLE(...)) wants GROUP BY window_start, window_end"
@@ -508,6 +517,15 @@ def test_repartitioning_sees_that_keys_are_no_partition_keys() -> None:
     (plan,) = plans_of(pipeline(JOINED, **statements))
     assert len(plan.tables) == 5
     assert plan.stream.key not in {table.key for table in plan.tables}
+
+
+def test_a_later_stage_has_the_columns_of_the_stream() -> None:
+    """Not those that its records have for themselves."""
+    head = HEAD.partition("partition_by")[0]
+    stages = "stages:\n  - {name: first, partition_by: card_id}\n  - name: second\n    partition_by: payment_id\n"
+    (plan,) = plans_of(HEAD)
+    *_, last = plans_of(head + stages + "    sql: {all: SELECT * FROM payments}\n")
+    assert [name for name, _ in last.statements[0].columns] == [field.name for field in plan.stream.fields]
 
 
 def test_what_belongs_to_the_state() -> None:

@@ -58,7 +58,7 @@ WRONG = {
     "SELECT 1 FROM payments CROSS JOIN UNNEST(card_id) AS t (x)": "q.sql:1:42: UNNEST is not part of the subset",
     "SELECT 1 FROM db.payments": "q.sql:1:15: a database's name before a table's is not part of the subset",
     "SELECT CURRENT_TIMESTAMP FROM payments": "q.sql:1:8: CURRENT_TIMESTAMP is not part of the subset (a clock would",
-    "SELECT LISTAGG(card_id) FROM payments GROUP BY items": "q.sql:1:8: there is no function or aggregate listagg",
+    "SELECT COLLECT(card_id) FROM payments GROUP BY items": "q.sql:1:8: there is no function or aggregate collect",
     f"SELECT COUNT(*) AS cnt FROM payments {G} HAVING cnt > 1": "HAVING does not know cnt, a name of SELECT's list (w",
     "SELECT 1": "q.sql:1:1: FROM is missing",
     "SELECT 1 FROM payments WHERE amount > (SELECT 1 FROM payments)": "a query is not allowed in WHERE (queries may",
@@ -76,13 +76,21 @@ WRONG = {
     "SELECT COUNT(*) FROM payments GROUP BY": "q.sql:1:31: nothing follows GROUP BY",
     "SELECT COUNT(*) FROM payments GROUP BY items,": "q.sql:1:45: nothing follows ,",
     "SELECT 1 FROM payments ORDER BY LIMIT 1": "q.sql:1:24: nothing follows ORDER BY",
-    "SELECT CEIL(event_time TO HOUR) FROM payments": "'HOUR': CEIL(... TO unit) is not part of the subset",
-    "SELECT 1 FROM payments WHERE card_id SIMILAR TO 'x'": "q.sql:1:30: SIMILAR TO is not part of the expression",
+    "SELECT CEIL(event_time TO LIGHTYEAR) FROM payments": "the unit must be one of second, minute, hour",
+    "SELECT TRIM(LEADING 'a') FROM payments": "write TRIM(LEADING letters FROM text)",
+    "SELECT 1 FROM payments WHERE card_id SIMILAR TO '[x'": "q.sql:1:30: the text is no pattern of SIMILAR TO",
     "SELECT 1 FROM payments WHERE card_id ILIKE 'x'": "q.sql:1:30: ILIKE is not part of the expression",
     "SELECT event_time AT TIME ZONE 'UTC' FROM payments": "q.sql:1:8: AT TIME ZONE is not part of the expression",
     "SELECT (1, 2) FROM payments": "a list in brackets is not part of the expression",
     "SELECT upper(DISTINCT card_id) FROM payments": "DISTINCT is not part of the expression",
     "SELECT COUNT(*) FROM payments GROUP BY GROUPING SETS ((card_id), ())": "GROUPING SETS is not part of the subset",
+    "SELECT LISTAGG(items) FROM payments": "q.sql:1:8: LISTAGG wants a text, not int64 (CAST(... AS STRING))",
+    "SELECT LISTAGG(card_id, card_id) FROM payments": "LISTAGG's separator is a text literal",
+    "SELECT STDDEV_POP(card_id) FROM payments": "STDDEV_POP wants a number, not string",
+    "SELECT STDDEV(items) OVER (ORDER BY event_time) FROM payments": "STDDEV is not known OVER rows",
+    "SELECT SUM(DISTINCT items) OVER (ORDER BY event_time) FROM payments": (
+        "q.sql:1:8: SUM(DISTINCT ...) is not part of the subset"
+    ),
     "SELECT ROW_NUMBER() OVER (ORDER BY COUNT(*) DESC) FROM payments GROUP BY card_id": (
         "q.sql:1:8: a query with GROUP BY has no OVER (put it in FROM of another query"
     ),

@@ -254,7 +254,7 @@ except BlobStoreError as error:
 print(blobs.list_blobs("a/"), list((blobs.directory / ".uploads").iterdir()))
 """
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
-    assert done.stdout.splitlines() == ["checkpoint directory: cannot put: File too large True", "[] []"], done.stderr
+    assert done.stdout.splitlines() == ["blob directory: cannot put: File too large True", "[] []"], done.stderr
 
 
 def test_a_name_cannot_leave_the_directory(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["cast", "converted", "like"]
+__all__ = ["cast", "converted", "escape_of", "like"]
 
 from decimal import Decimal
 from typing import Final
@@ -16,6 +16,7 @@ from streamproc.language.expression.typed import (
     FLOAT64,
     INT64,
     INT_BOUND,
+    PATTERN_MAX,
     STRING,
     TIMESTAMP,
     Typed,
@@ -27,7 +28,6 @@ from streamproc.language.expression.typed import (
     decimal,
 )
 
-PATTERN_MAX: Final = 500
 _TYPES: Final = {
     exp.DType.TINYINT: INT64,
     exp.DType.SMALLINT: INT64,
@@ -118,12 +118,17 @@ def _cast(piece: Typed, target: DataType, try_: bool) -> Typed:
     return call("cast", piece, to=target, options=(try_,), nullable=nullable, bound=bound)
 
 
-def like(text: Typed, pattern: Typed, escape: Typed | None) -> Typed:
+def escape_of(piece: Typed) -> str:
+    """The letter of ESCAPE."""
+    letter = piece.literal
+    if not isinstance(letter, str) or len(letter) != 1:
+        raise TypeMismatchError("ESCAPE wants one character")
+    return letter
+
+
+def like(text: Typed, pattern: Typed, escape: str | None) -> Typed:
     """Text LIKE a literal pattern."""
     text = coerce(text, STRING)
     if not isinstance(pattern.literal, str) or len(pattern.literal) > PATTERN_MAX:
         raise TypeMismatchError(f"LIKE wants a text literal of at most {PATTERN_MAX} characters")
-    letter = None if escape is None else escape.literal
-    if letter is not None and (not isinstance(letter, str) or len(letter) != 1):
-        raise TypeMismatchError("ESCAPE wants one character")
-    return call("like", text, to=BOOL, options=(pattern.literal, letter))
+    return call("like", text, to=BOOL, options=(pattern.literal, escape))

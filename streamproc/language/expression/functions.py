@@ -2,57 +2,36 @@
 
 from __future__ import annotations
 
-__all__ = ["FUNCTIONS", "Function"]
+__all__ = ["FUNCTIONS", "REFUSED", "Function"]
 
-from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+import math
+from typing import Final
 
-from operators.expressions.clock import PARTS, TRUNCATIONS, UNIT_MONTHS, UNIT_MS
 from streamproc.language.expression.arithmetic import remainder
-from streamproc.language.expression.calls import (
-    choice,
-    choose,
-    coalesce,
-    concat,
-    concat_ws,
-    date_add,
-    date_diff,
-    date_format,
-    distance,
-    epoch_ms,
-    floats,
-    from_epoch,
-    left,
-    nullif,
-    part,
-    regexp,
-    regexp_replace,
-    since,
-    substr,
-    text_count,
-    text_test,
-    text_to,
-    to_timestamp,
-    truncate,
-)
-from streamproc.language.expression.numeric import absolute, ceiling, floor, rounded, sign
-from streamproc.language.expression.typed import Typed
+from streamproc.language.expression.calls import choice, choose, coalesce, distance, floats, logarithm, nullif
+from streamproc.language.expression.function import UNBOUNDED, Function
+from streamproc.language.expression.numeric import absolute, ceiling, floor, rounded, sign, truncated
+from streamproc.language.expression.text_functions import TEXT
+from streamproc.language.expression.time_functions import TIME
+from streamproc.language.expression.typed import FLOAT64, constant
 
-_UNBOUNDED: Final = 100
-
-
-class Function(NamedTuple):
-    """A function. `least`/`most`: numbers of arguments. `duckdb`: its text there, with {0} {1}, {all} and {now}."""
-
-    signature: str
-    summary: str
-    example: str
-    least: int
-    most: int
-    build: Callable[[Sequence[Typed]], Typed]
-    duckdb: str
-
-
+_CIRCULAR: Final = {
+    name: Function(f"{name}(x)", summary, f"{name}(0.5)", 1, 1, floats(name), sql)
+    for name, summary, sql in (
+        ("sin", "sine of x radians", "finite(sin({0}))"),
+        ("cos", "cosine of x radians", "finite(cos({0}))"),
+        ("tan", "tangent of x radians", "finite(tan({0}))"),
+        ("cot", "cotangent of x radians; of 0: NULL", "if({0} = 0, NULL, cot({0}))"),
+        ("asin", "arc sine, in radians; outside -1 to 1: NULL", "if(abs({0}) > 1, NULL, asin({0}))"),
+        ("acos", "arc cosine, in radians; outside -1 to 1: NULL", "if(abs({0}) > 1, NULL, acos({0}))"),
+        ("atan", "arc tangent, in radians", "atan({0})"),
+        ("sinh", "hyperbolic sine; too large: NULL", "finite(sinh({0}))"),
+        ("cosh", "hyperbolic cosine; too large: NULL", "finite(cosh({0}))"),
+        ("tanh", "hyperbolic tangent", "tanh({0})"),
+        ("degrees", "radians as degrees", "finite(degrees({0}))"),
+        ("radians", "degrees as radians", "radians({0})"),
+    )
+}
 _NUMERIC: Final = {
     "abs": Function("abs(x)", "|x|", "abs(-2.5)", 1, 1, absolute, "abs({0})"),
     "sign": Function("sign(x)", "-1, 0 or 1 as int64", "sign(-2.5)", 1, 1, sign, "sign({0})"),
@@ -64,6 +43,15 @@ _NUMERIC: Final = {
         2,
         rounded,
         "round({all})",
+    ),
+    "truncate": Function(
+        "truncate(x [, digits])",
+        "the same towards zero",
+        "truncate(-2.567, 2)",
+        1,
+        2,
+        truncated,
+        "trunc({all})",
     ),
     "floor": Function("floor(x)", "rounded down; of a decimal: int64", "floor(-2.5)", 1, 1, floor, "floor({0})"),
     "ceil": Function("ceil(x)", "rounded up; of a decimal: int64", "ceil(-2.5)", 1, 1, ceiling, "ceil({0})"),
@@ -82,6 +70,30 @@ _NUMERIC: Final = {
         floats("log10"),
         "if({0} > 0, log10({0}), NULL)",
     ),
+    "log2": Function(
+        "log2(x)",
+        "logarithm to base 2; not positive: NULL",
+        "log2(8)",
+        1,
+        1,
+        floats("log2"),
+        "if({0} > 0, log2({0}), NULL)",
+    ),
+    "log": Function(
+        "log([base,] x)",
+        "logarithm, natural without a base; outside its range: NULL",
+        "log(2, 8)",
+        1,
+        2,
+        logarithm,
+        "logarithm({all})",
+    ),
+    **_CIRCULAR,
+    "atan2": Function(
+        "atan2(y, x)", "angle of the point, in radians", "atan2(1, 2)", 2, 2, floats("atan2"), "atan2({all})"
+    ),
+    "pi": Function("pi()", "the number pi", "pi()", 0, 0, lambda _: constant(math.pi, FLOAT64), "pi()"),
+    "e": Function("e()", "the number e", "e()", 0, 0, lambda _: constant(math.e, FLOAT64), "exp(1)"),
     "exp": Function(
         "exp(x)", "e to the x; too large: NULL", "exp(1)", 1, 1, floats("exp"), "finite(exp(({0})::DOUBLE))"
     ),
@@ -108,7 +120,7 @@ _NUMERIC: Final = {
         "the smallest; NULLs are skipped",
         "least(3, 1)",
         1,
-        _UNBOUNDED,
+        UNBOUNDED,
         choice("least"),
         "least({all})",
     ),
@@ -117,7 +129,7 @@ _NUMERIC: Final = {
         "the greatest; NULLs are skipped",
         "greatest(3, 1)",
         1,
-        _UNBOUNDED,
+        UNBOUNDED,
         choice("greatest"),
         "greatest({all})",
     ),
@@ -137,7 +149,7 @@ _CHOICES: Final = {
         "the first that is not NULL",
         "coalesce(NULL, 1)",
         1,
-        _UNBOUNDED,
+        UNBOUNDED,
         coalesce,
         "coalesce({all})",
     ),
@@ -150,213 +162,6 @@ _CHOICES: Final = {
         3,
         choose,
         "CASE WHEN {0} THEN {1} ELSE {2} END",
-    ),
-}
-_TEXT: Final = {
-    "lower": Function("lower(s)", "lower case", "lower('ABC')", 1, 1, text_to("lower"), "lower({0})"),
-    "upper": Function("upper(s)", "upper case", "upper('abc')", 1, 1, text_to("upper"), "upper({0})"),
-    "trim": Function("trim(s)", "without spaces at both ends", "trim('  a ')", 1, 1, text_to("trim"), "trim({0})"),
-    "length": Function(
-        "length(s)", "number of code points", "length('abc')", 1, 1, text_count("length"), "length({0})"
-    ),
-    "substr": Function(
-        "substr(s, start [, length])",
-        "part of s; start counts from 1, a negative one from the end",
-        "substr('abcdef', 2, 3)",
-        2,
-        3,
-        substr,
-        "substr({all})",
-    ),
-    "left": Function(
-        "left(s, n)",
-        "the first n code points",
-        "left('abcdef', 2)",
-        2,
-        2,
-        left,
-        "substr({0}, 1, {1})",
-    ),
-    "starts_with": Function(
-        "starts_with(s, prefix)",
-        "whether s begins so",
-        "starts_with('abc', 'ab')",
-        2,
-        2,
-        text_test("starts_with"),
-        "starts_with({all})",
-    ),
-    "ends_with": Function(
-        "ends_with(s, suffix)",
-        "whether s ends so",
-        "ends_with('abc', 'bc')",
-        2,
-        2,
-        text_test("ends_with"),
-        "ends_with({all})",
-    ),
-    "contains": Function(
-        "contains(s, part)",
-        "whether part stands in s",
-        "contains('abc', 'b')",
-        2,
-        2,
-        text_test("contains_text"),
-        "contains({all})",
-    ),
-    "strpos": Function(
-        "strpos(s, part)",
-        "where part stands in s, from 1; 0: nowhere",
-        "strpos('abc', 'c')",
-        2,
-        2,
-        text_count("strpos"),
-        "strpos({all})",
-    ),
-    "replace": Function(
-        "replace(s, old, new)",
-        "every `old` replaced",
-        "replace('aba', 'a', 'x')",
-        3,
-        3,
-        text_to("replace"),
-        "replace({all})",
-    ),
-    "concat": Function(
-        "concat(s, ...)",
-        "texts joined; NULL counts as ''",
-        "concat('a', NULL, 'b')",
-        1,
-        _UNBOUNDED,
-        concat,
-        "concat({all})",
-    ),
-    "concat_ws": Function(
-        "concat_ws(separator, s, ...)",
-        "texts joined by the separator; NULLs are left out",
-        "concat_ws('~', 'AA', NULL, 'BB', '', 'CC')",
-        2,
-        _UNBOUNDED,
-        concat_ws,
-        "concat_ws({all})",
-    ),
-    "regexp_like": Function(
-        "regexp_like(s, pattern)",
-        "whether RE2's pattern (a literal) matches anywhere in s; linear time",
-        "regexp_like('abc', 'b+c$')",
-        2,
-        2,
-        regexp,
-        "regexp_matches({all})",
-    ),
-    "regexp_replace": Function(
-        "regexp_replace(s, pattern, new)",
-        "every match of RE2's pattern replaced by the text `new` (both literals); linear time",
-        "regexp_replace('foobar', 'oo+', 'u')",
-        3,
-        3,
-        regexp_replace,
-        r"regexp_replace({0}, {1}, replace({2}, '\', '\\'), 'g')",
-    ),
-}
-_PART_DUCKDB: Final = {
-    "day_of_week": "isodow({0})",
-    "dayofweek": "(dayofweek({0}) + 1)",
-    "day_of_year": "dayofyear({0})",
-}
-_WEEKS: Final = {
-    "day_of_week": "ISO: Monday 1 to Sunday 7",
-    "dayofweek": "Flink's: Sunday 1 to Saturday 7",
-}
-_PARTS: Final = {
-    name: Function(
-        f"{name}(ts)",
-        _WEEKS.get(name, f"the {name.replace('_', ' ')}, in UTC"),
-        f"{name}(TIMESTAMP '2026-05-03T10:20:30Z')",
-        1,
-        1,
-        part(name),
-        _PART_DUCKDB.get(name, name + "({0})"),
-    )
-    for name in PARTS
-}
-_SINCE: Final = {
-    f"{unit}s_since": Function(
-        f"{unit}s_since(ts)",
-        f"float64 {unit}s from ts to the row's event time",
-        f"{unit}s_since(TIMESTAMP '2026-05-03T10:20:30Z')",
-        1,
-        1,
-        since(UNIT_MS[unit]),
-        f"((epoch_ms({{now}}) - epoch_ms({{0}})) / {UNIT_MS[unit]}.0::DOUBLE)",
-    )
-    for unit in ("second", "minute", "hour", "day")
-}
-_TIME: Final = {
-    **_PARTS,
-    **_SINCE,
-    "date_trunc": Function(
-        "date_trunc(unit, ts)",
-        "the start of ts's " + ", ".join(TRUNCATIONS),
-        "date_trunc('hour', TIMESTAMP '2026-05-03T10:20:30Z')",
-        2,
-        2,
-        truncate,
-        "date_trunc({all})::TIMESTAMP",
-    ),
-    "date_diff": Function(
-        "date_diff(unit, a, b)",
-        "whole elapsed units from a to b, towards zero: " + ", ".join((*UNIT_MS, *UNIT_MONTHS)),
-        "date_diff('minute', TIMESTAMP '2026-05-03T10:20:30Z', TIMESTAMP '2026-05-03T11:20:29Z')",
-        3,
-        3,
-        date_diff,
-        "date_sub({all})",
-    ),
-    "date_add": Function(
-        "date_add(unit, n, ts)",
-        "ts plus n units: " + ", ".join(UNIT_MS),
-        "date_add('minute', -5, TIMESTAMP '2026-05-03T10:20:30Z')",
-        3,
-        3,
-        date_add,
-        "({2} + to_milliseconds({1} * unit_ms({0})))",
-    ),
-    "date_format": Function(
-        "date_format(ts, pattern)",
-        "ts in UTC by Java's pattern (a literal): y, M, d, E, H, h, m, s, S, a, and text in quotes",
-        "date_format(TIMESTAMP '2026-05-03T10:20:30Z', 'dd.MM.yyyy HH:mm')",
-        2,
-        2,
-        date_format,
-        "strftime({0}, strftime_pattern({1}))",
-    ),
-    "epoch_ms": Function(
-        "epoch_ms(ts)",
-        "milliseconds since 1970-01-01 UTC",
-        "epoch_ms(TIMESTAMP '1970-01-02T00:00:00Z')",
-        1,
-        1,
-        epoch_ms,
-        "epoch_ms({0})",
-    ),
-    "to_timestamp": Function(
-        "to_timestamp(s)",
-        "s, RFC 3339 or a date, as a timestamp; NULL where it is none",
-        "to_timestamp('2026-05-03 10:20:30')",
-        1,
-        1,
-        to_timestamp,
-        "TRY_CAST({0} AS TIMESTAMP)",
-    ),
-    "to_timestamp_ltz": Function(
-        "to_timestamp_ltz(n, digits)",
-        "the timestamp n seconds (digits: 0) or milliseconds (3) after 1970-01-01 UTC",
-        "to_timestamp_ltz(86400000, 3)",
-        2,
-        2,
-        from_epoch,
-        "make_timestamp_ms({0} * if({1} = 0, 1000, 1))",
     ),
 }
 _ALIASES: Final = {
@@ -373,6 +178,28 @@ _ALIASES: Final = {
     "substring": "substr",
     "timestampdiff": "date_diff",
     "dow": "day_of_week",
+    "isodow": "day_of_week",
+    "btrim": "trim",
+    "endswith": "ends_with",
+    "startswith": "starts_with",
+    "trunc": "truncate",
 }
-FUNCTIONS: Final[dict[str, Function]] = {**_NUMERIC, **_CHOICES, **_TEXT, **_TIME}
+FUNCTIONS: Final[dict[str, Function]] = {**_NUMERIC, **_CHOICES, **TEXT, **TIME}
 FUNCTIONS.update({alias: FUNCTIONS[name] for alias, name in _ALIASES.items()})
+_CLOCK: Final = "a clock would not give the same twice: the event time is a column"
+_CHANCE: Final = "it would not give the same twice"
+_JSON: Final = "name the fields of the input's records instead"
+_LISTS: Final = "there are no values of arrays and maps"
+_BYTES: Final = "there are no values of bytes; hashes are md5, sha1, sha2"
+REFUSED: Final = {
+    **dict.fromkeys(("now", "current_row_timestamp", "current_timestamp", "localtimestamp", "proctime"), _CLOCK),
+    **dict.fromkeys(("current_watermark", "source_watermark"), "rows never depend on when a watermark passes"),
+    **dict.fromkeys(("rand", "rand_integer", "uuid"), _CHANCE),
+    **dict.fromkeys(("json_value", "json_query", "json_exists", "json_object", "json_array", "json_string"), _JSON),
+    **dict.fromkeys(("array", "map", "cardinality", "element", "split", "str_to_map", "array_agg", "collect"), _LISTS),
+    **dict.fromkeys(("encode", "decode", "to_base64", "from_base64", "hex", "unhex", "bin"), _BYTES),
+    "convert_tz": "there is no time zone but UTC",
+    "parse_url": "take the part with regexp_extract",
+    "datediff": "date_diff(unit, a, b), or TIMESTAMPDIFF(unit, a, b)",
+}
+"""Functions of others that are left out: why, or what does instead."""

@@ -25,10 +25,12 @@ from streamproc.language.expression.arithmetic import (
     negated,
     remainder,
 )
-from streamproc.language.expression.calls import choose, part, row_time
-from streamproc.language.expression.conversion import cast, like
-from streamproc.language.expression.functions import FUNCTIONS
+from streamproc.language.expression.calls import choose
+from streamproc.language.expression.conversion import cast, escape_of, like
+from streamproc.language.expression.functions import FUNCTIONS, REFUSED
 from streamproc.language.expression.parse import Expr, dotted_name, place_of
+from streamproc.language.expression.text_calls import similar
+from streamproc.language.expression.time_calls import part, row_time
 from streamproc.language.expression.typed import (
     BOOL,
     INT64,
@@ -115,8 +117,7 @@ def check_calls(expr: Expr, known: Sequence[str]) -> None:
         ConfigError: with its place.
     """
     for node in expr.ast.find_all(exp.Anonymous):
-        name = node.name.lower()
-        near = difflib.get_close_matches(name, [*FUNCTIONS, *known], 1)
+        near = difflib.get_close_matches(name := node.name.lower(), [*FUNCTIONS, *known], 1)
         if near and near[0] in known and name not in known:
             raise ConfigError(f"there is no function {name}", place_of(expr, node), f"did you mean {near[0]}?")
 
@@ -160,7 +161,8 @@ class _Checker:
         hint = f"did you mean {near[0]}?" if near else None
         if what == "function" and name in _AGGREGATES:
             hint = f"over time it is a window: {{{_AGGREGATES[name]}, over: 5m}}"
-        self.refuse(node, f"there is no {what} {name}", hint)
+        left_out = REFUSED.get(name) if what == "function" else None
+        self.refuse(node, f"there is no {what} {name}", left_out or hint)
 
     # Names
 
@@ -234,7 +236,10 @@ class _Checker:
     def between(self, node: exp.Expr) -> Typed:
         value = self.check(node.this)
         low, high = self.check(node.args["low"]), self.check(node.args["high"])
-        return conjunction(compare("ge", value, low), compare("le", value, high))
+        within = conjunction(compare("ge", value, low), compare("le", value, high))
+        if not node.args.get("symmetric"):
+            return within
+        return chain("or", (within, conjunction(compare("ge", value, high), compare("le", value, low))))
 
     def is_(self, node: exp.Expr) -> Typed:
         wanted = node.expression
@@ -321,8 +326,9 @@ def _comparison(kernel: str) -> Callable[[_Checker, Any], Typed]:
 
 
 def _extract(checker: _Checker, node: exp.Expr) -> Typed:
-    name = node.name.lower()
-    name = {"dow": "day_of_week", "doy": "day_of_year"}.get(name, name)
+    name = {"dow": "day_of_week", "isodow": "day_of_week", "doy": "day_of_year"}.get(
+        node.name.lower(), node.name.lower()
+    )
     if name not in FUNCTIONS or FUNCTIONS[name].signature != f"{name}(ts)" or name.endswith("_since"):
         checker.refuse(node, f"EXTRACT does not know {name}")
     return part(name)([checker.check(node.expression)])
@@ -340,17 +346,18 @@ def _joined(checker: _Checker, node: exp.Expr) -> Typed:
 def _like(checker: _Checker, node: exp.Expr) -> Typed:
     escape = None
     if isinstance(node, exp.Escape):
-        escape, node = checker.check(node.expression), node.this
-        if not isinstance(node, exp.Like):
-            checker.refuse(node, "ESCAPE belongs to LIKE")
-    found = like(*checker.pieces(node), escape)
+        escape, node = escape_of(checker.check(node.expression)), node.this
+        if not isinstance(node, (exp.Like, exp.SimilarTo)):
+            checker.refuse(node, "ESCAPE belongs to LIKE and SIMILAR TO")
+    build = like if isinstance(node, exp.Like) else similar
+    found = build(*checker.pieces(node), escape)
     return call("not", found, to=BOOL) if node.args.get("negate") else found
 
 
 # Parts of sqlglot's nodes that the rules read, or that say nothing (`typed`, `safe`: how other dialects divide).
 _SETTINGS: Final = frozenset(
     {"this", "expression", "expressions", "table", "db", "catalog", "low", "high", "ifs", "default", "true"}
-    | {"unit", "to", "field", "query", "negate", "typed", "safe", "is_string"}
+    | {"unit", "to", "field", "query", "negate", "symmetric", "typed", "safe", "is_string"}
 )
 _RULES: Final[dict[type[exp.Expr], Callable[[_Checker, Any], Typed]]] = {
     exp.Column: _Checker.column,
@@ -388,5 +395,6 @@ _RULES: Final[dict[type[exp.Expr], Callable[[_Checker, Any], Typed]]] = {
     exp.TryCast: _cast,
     exp.DPipe: _joined,
     exp.Like: _like,
+    exp.SimilarTo: _like,
     exp.Escape: _like,
 }

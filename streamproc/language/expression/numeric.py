@@ -1,8 +1,8 @@
-"""Typing of the functions whose result follows the type of a number: abs, sign, round, floor, ceil."""
+"""Typing of the functions whose result follows the type of a number: abs, sign, round, truncate, floor, ceil."""
 
 from __future__ import annotations
 
-__all__ = ["absolute", "ceiling", "floor", "rounded", "sign"]
+__all__ = ["absolute", "ceiling", "floor", "rounded", "sign", "truncated"]
 
 from collections.abc import Sequence
 from typing import Final
@@ -66,6 +66,16 @@ def _whole(piece: Typed, kernel: str) -> Typed:
 
 def rounded(args: Sequence[Typed]) -> Typed:
     """ROUND: halves away from zero. Exact numbers stay exact; with no decimals left: int64."""
+    return _fewer(args, "round")
+
+
+def truncated(args: Sequence[Typed]) -> Typed:
+    """TRUNCATE: towards zero; types as ROUND's."""
+    return _fewer(args, "cut")
+
+
+def _fewer(args: Sequence[Typed], kernel: str) -> Typed:
+    """The number with so many decimals."""
     piece = _number(args[0])
     digits = 0
     if len(args) > 1:
@@ -74,22 +84,22 @@ def rounded(args: Sequence[Typed]) -> Typed:
             raise TypeMismatchError(f"the digits must be a whole literal from -{DIGITS_MAX} to {DIGITS_MAX}")
         digits = known.value
     if piece.type == FLOAT64:
-        return call("round", piece, to=FLOAT64, options=(digits,), finite=digits >= 0)
+        return call(kernel, piece, to=FLOAT64, options=(digits,), finite=digits >= 0)
     if digits > 0 and digits >= piece.type.scale:
         return piece
     if piece.type == INT64 and digits >= 0:
         return piece
-    return _rounded_exact(piece, digits)
+    return _fewer_exact(piece, digits, f"{kernel}_scaled")
 
 
-def _rounded_exact(piece: Typed, digits: int) -> Typed:
+def _fewer_exact(piece: Typed, digits: int, kernel: str) -> Typed:
     to = decimal(digits) if digits > 0 and piece.type.kind is Kind.DECIMAL else INT64
     factor = 10 ** (piece.type.scale - digits)
     if factor >= INT_BOUND:
         raise TypeMismatchError("the digits are too many to round away")
-    made = call("round_scaled", piece, to=to, options=(factor,), bound=piece.bound // factor + 1)
+    made = call(kernel, piece, to=to, options=(factor,), bound=piece.bound // factor + 1)
     if digits >= 0:
         return made
     bound = made.bound * 10**-digits
-    kernel = "multiply" if bound < INT_BOUND else "multiply_checked"
-    return call(kernel, made, constant(10**-digits, INT64), to=INT64, bound=bound)
+    grown = "multiply" if bound < INT_BOUND else "multiply_checked"
+    return call(grown, made, constant(10**-digits, INT64), to=INT64, bound=bound)

@@ -30,12 +30,29 @@ CREATE MACRO try_cut(x) AS CASE WHEN typeof(x) = 'DOUBLE' THEN TRY_CAST(trunc(TR
     ELSE TRY_CAST(x AS BIGINT) END;
 CREATE MACRO strftime_pattern(p) AS replace(replace(replace(replace(replace(replace(replace(p,
     'SSS', '%g'), 'yyyy', '%Y'), 'MM', '%m'), 'dd', '%d'), 'HH', '%H'), 'mm', '%M'), 'ss', '%S');
+CREATE MACRO unit_months(unit) AS CASE unit WHEN 'month' THEN 1 WHEN 'quarter' THEN 3 WHEN 'year' THEN 12 END;
+CREATE MACRO time_later(unit, n, t) AS t + to_months((n * coalesce(unit_months(unit), 0))::INTEGER)
+    + to_milliseconds(n * coalesce(unit_ms(unit), 0));
+CREATE MACRO parsed_time(s) AS TRY_CAST(s AS TIMESTAMP), (s, p) AS try_strptime(s, p);
+CREATE MACRO epoch_time(n) AS make_timestamp_ms(n), (n, d) AS make_timestamp_ms(n * if(d = 0, 1000, 1));
+CREATE MACRO unix_text(n) AS strftime(make_timestamp_ms(n * 1000), '%Y-%m-%d %H:%M:%S'),
+    (n, p) AS strftime(make_timestamp_ms(n * 1000), strftime_pattern(p));
+CREATE MACRO logarithm(x) AS if(x > 0, ln(x), NULL), (b, x) AS if(b > 0 AND x > 0, finite(ln(x) / ln(b)), NULL);
+CREATE MACRO overlaid(s, r, a) AS CASE WHEN r IS NULL OR a IS NULL THEN NULL
+    WHEN a < 1 OR a > length(s) THEN s ELSE s[:a - 1] || r || s[a + length(r):] END,
+    (s, r, a, n) AS CASE WHEN r IS NULL OR a IS NULL OR n IS NULL THEN NULL
+    WHEN a < 1 OR a > length(s) THEN s ELSE s[:a - 1] || r || s[a + greatest(n, 0):] END;
+CREATE MACRO located(part, s) AS strpos(s, part), (part, s, a) AS CASE WHEN s IS NULL OR a IS NULL THEN NULL
+    WHEN part = '' THEN 1 WHEN strpos(s[greatest(a, 1):], part) = 0 THEN 0
+    ELSE strpos(s[greatest(a, 1):], part) + greatest(a, 1) - 1 END;
 CREATE MACRO at_most_one(x) AS CASE WHEN x > 1 THEN 1::DOUBLE ELSE x END;
 CREATE MACRO distance_km(lat1, lon1, lat2, lon2) AS finite(2 * 6371.0::DOUBLE * asin(at_most_one(sqrt(
     pow(sin(radians(lat2 - lat1) / 2), 2)
     + cos(radians(lat1)) * cos(radians(lat2)) * pow(sin(radians(lon2 - lon1) / 2), 2)
 ))));
 """
+
+_READS: Final = {"to_timestamp", "to_date", "unix_timestamp"}
 
 
 def duckdb_sql(expr: Expr, event_time: str = "event_time") -> str:
@@ -73,6 +90,8 @@ class _Generator(DuckDBGenerator):
         texts = [self.sql(arg) for arg in args]
         if name == "if" and len(texts) == 2:
             texts.append("NULL")
+        if name in _READS and len(texts) > 1:
+            texts[1] = f"strftime_pattern({texts[1]})"
         grouped = [f"({text})" for text in texts]
         return FUNCTIONS[name].duckdb.format(*grouped, all=", ".join(texts), now=self._now)
 
@@ -121,4 +140,4 @@ def _quoted(name: str) -> str:
 
 
 def _part(name: str) -> str:
-    return {"dow": "day_of_week", "doy": "day_of_year"}.get(name.lower(), name.lower())
+    return {"dow": "day_of_week", "isodow": "day_of_week", "doy": "day_of_year"}.get(name.lower(), name.lower())

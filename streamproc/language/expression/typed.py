@@ -7,7 +7,7 @@ __all__ = [
     "FLOAT64",
     "INT64",
     "INT_BOUND",
-    "SCALE_MAX",
+    "PATTERN_MAX",
     "STORED",
     "STRING",
     "TIMESTAMP",
@@ -24,6 +24,7 @@ __all__ = [
     "rescale",
     "settled",
     "unify",
+    "written",
 ]
 
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ from typing import Final, NamedTuple
 from operators.expressions.clock import parse_timestamp
 from operators.expressions.nodes import Call, ColumnRef, Constant, Node, Option
 from operators.expressions.program import constant_value
-from operators.schema import DataType, Kind
+from operators.schema import MINOR_LIMIT, SCALE_MAX, DataType, Kind
 
 BOOL: Final = DataType(Kind.BOOL)
 FLOAT64: Final = DataType(Kind.FLOAT64)
@@ -41,11 +42,11 @@ INT64: Final = DataType(Kind.INT64)
 STRING: Final = DataType(Kind.STRING)
 TIMESTAMP: Final = DataType(Kind.TIMESTAMP)
 NUMBERS: Final = frozenset({Kind.INT64, Kind.DECIMAL, Kind.FLOAT64})
-SCALE_MAX: Final = 15
+PATTERN_MAX: Final = 500
 INT_BOUND: Final = 2**63  # a bound that says nothing: the value may be any int64
 _DIGITS_MAX: Final = 40
 STORED: Final = {  # least and greatest physical value of a stored column
-    Kind.DECIMAL: (1 - 2**53, 2**53 - 1),
+    Kind.DECIMAL: (1 - MINOR_LIMIT, MINOR_LIMIT - 1),
     Kind.TIMESTAMP: (-62_135_596_800_000, 253_402_300_799_999),  # years 1 to 9999
 }
 _NOT_FOLDED: Final = frozenset({"contains", "lookup"})
@@ -239,6 +240,14 @@ def coerce(piece: Typed, target: DataType) -> Typed:
             raise TypeMismatchError("the text is not a timestamp such as '2026-05-03T10:00:00Z'")
         return constant(moment, TIMESTAMP)
     raise TypeMismatchError(f"{target} is wanted here, not {piece.shown}")
+
+
+def written(piece: Typed, what: str) -> str:
+    """The text of a literal; TypeMismatchError if it is none, `what` it is meant as."""
+    text = piece.literal
+    if not isinstance(text, str) or len(text) > PATTERN_MAX:
+        raise TypeMismatchError(f"the {what} must be a text literal of at most {PATTERN_MAX} characters")
+    return text
 
 
 def rescale(piece: Typed, target: DataType) -> Typed:

@@ -4,6 +4,8 @@ It has no group and no transaction: how far it has come stands in what it has wr
 to the same partition of the topic, in order, and each explanation names the journal's record it is from; so a start
 reads the topic's end, goes on with that record, and leaves out what is there. Two at a time write the same bytes under
 the same keys: readers take either.
+
+A block may name a model that the registry does not give now: its partition waits, all others go on.
 """
 
 from __future__ import annotations
@@ -24,9 +26,9 @@ from streamproc.clock import Clock
 from streamproc.eventlog.contract import Appender, Chunk, EventLog, OutputRecords, TopicPartition, TopicSpec
 from streamproc.services.explanations.explain import BlockExplainer, BlockRows, Explanation
 from streamproc.services.explanations.metrics import ExplanationMetrics
+from streamproc.services.explanations.waiting import AGAIN_S, Stuck, Waiting, rest_of
 
 _POLL_MS = 200
-_AGAIN_S = 5.0
 _TAIL = 256
 """Records of the topic's end that are read first, to find where it stopped; more if they hold none."""
 
@@ -72,6 +74,7 @@ class Follower:
         self._topic = topic_of(plan)
         self._logger = structlog.get_logger("explanations").bind(pipeline=plan.pipeline)
         self._done: dict[int, tuple[int, set[bytes]]] = {}
+        self._waiting = Waiting(clock)
         self.written = self.refused = 0
         self.ready = False
 
@@ -80,7 +83,7 @@ class Follower:
 
         Raises:
             EventLogError: the log failed.
-            OutOfReachError: the registry cannot be read, and it is not to wait: `until_end`.
+            OutOfReachError: `until_end`, and the registry cannot be read: what does not need it is written.
         """
         count = await self._partitions(until_end)
         await self._log.admin().ensure_topics([spec_of(self._plan, count)] if count else [])
@@ -92,10 +95,14 @@ class Follower:
                 self._done[tp.partition] = await self._end(tp.partition)
                 scanner.seek(tp, max(begins[tp], self._done[tp.partition][0]))
             self.ready = True
-            while not until_end or any(scanner.position(tp) < ends[tp] for tp in journal):
-                if chunks := await scanner.poll(_POLL_MS):
-                    with self._metrics.at_work(min(chunk.timestamps[0] for chunk in chunks)):
-                        await self._write(await self._in_the_end(chunks, until_end), appender)
+            while not until_end or any(scanner.position(tp) < ends[tp] for tp in journal if tp not in self._waiting):
+                chunks = [chunk for chunk in await scanner.poll(_POLL_MS) if chunk.tp not in self._waiting]
+                again = self._waiting.turn()
+                if chunks or again:
+                    await self._go_on([*again, *chunks], appender)
+                if again and again[0].tp not in self._waiting:
+                    scanner.seek(again[0].tp, again[-1].next_offset)
+            self._waiting.check()
         finally:
             await appender.close()
             await scanner.close()
@@ -110,31 +117,40 @@ class Follower:
             self.refused += one.refused
             self._metrics.wrote(one.decided_ms, one.refused)
 
-    async def _in_the_end(self, chunks: Sequence[Chunk], until_end: bool) -> list[_Made]:
-        """Of the chunks' blocks; a registry that is out of reach is waited for: what is written stays."""
-        while True:
-            try:
-                return await asyncio.to_thread(self._explained, chunks)  # a model may have to be opened
-            except OutOfReachError as error:
-                if until_end:
-                    raise
-                self._logger.error("explanations wait for the registry", error=error.message, again_in_s=_AGAIN_S)
-                await self._clock.sleep(_AGAIN_S)
+    async def _go_on(self, chunks: Sequence[Chunk], appender: Appender) -> None:
+        """Explain what can be explained now, and write it; the rest waits."""
+        with self._metrics.at_work(min(chunk.timestamps[0] for chunk in chunks)):
+            made, stuck = await asyncio.to_thread(self._explained, chunks)  # a model may have to be opened
+            await self._write(made, appender)
+        for tp, one in stuck.items():
+            self._logger.error(
+                "explanations wait for the registry", partition=tp.partition, error=one.why.message, again_in_s=AGAIN_S
+            )
+        self._waiting.add(stuck)
+        self._metrics.wait(len(self._waiting), self._waiting.oldest_ms)
 
-    def _explained(self, chunks: Sequence[Chunk]) -> list[_Made]:
+    def _explained(self, chunks: Sequence[Chunk]) -> tuple[list[_Made], dict[TopicPartition, Stuck]]:
         """Models are asked about the rows of all blocks at once: one row alone takes as long as twenty."""
         read: list[BlockRows] = []
         decided: dict[tuple[int, int], int] = {}
+        stuck: dict[TopicPartition, Stuck] = {}
         for chunk in chunks:
-            for offset, block, at in zip(chunk.offsets, chunk.values, chunk.timestamps, strict=True):
+            if chunk.tp in stuck:
+                stuck[chunk.tp].chunks.append(chunk)
+                continue
+            for row, (offset, block, at) in enumerate(zip(chunk.offsets, chunk.values, chunk.timestamps, strict=True)):
                 decided[chunk.tp.partition, offset] = at
-                read += self._read(block or b"", chunk.tp.partition, offset)
+                try:
+                    read += self._read(block or b"", chunk.tp.partition, offset)
+                except OutOfReachError as error:
+                    stuck[chunk.tp] = Stuck([rest_of(chunk, row)], error)
+                    break
         made = {chunk.tp.partition: _Made(self._target(chunk)) for chunk in chunks}
         for one in self._explainer.explain_all(read):
             key, (at, known) = key_of(one), self._done[one.partition]
             if one.at != at or key not in known:  # not written before the last start
                 made[one.partition].add(key, one, decided[one.partition, one.at])
-        return list(made.values())
+        return list(made.values()), stuck
 
     def _read(self, block: bytes, partition: int, offset: int) -> Sequence[BlockRows]:
         """Of a block: one, or none if it has nothing to explain."""

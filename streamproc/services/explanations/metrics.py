@@ -19,22 +19,33 @@ class ExplanationMetrics:
 
     def __init__(self, registry: CollectorRegistry, clock: Clock) -> None:
         self._clock = clock
-        self._oldest_ms: int | None = None
+        self._at_work_ms: int | None = None
+        self._waiting_ms: int | None = None
         p = "streamproc_explanation"
         self._written = Counter(p + "s", "Written, by whether it could be said", ["result"], registry=registry)
         self._lag = Histogram(
             p + "_lag_seconds", "From the decision's journal record to its explanation", buckets=_SECONDS,
             registry=registry,
         )  # fmt: skip
-        behind = Gauge(p + "s_behind_seconds", "Age of the oldest that is at work; 0: none", registry=registry)
+        self._waiting = Gauge(
+            p + "s_waiting_partitions", "Partitions of the journal that wait for the registry", registry=registry
+        )
+        behind = Gauge(
+            p + "s_behind_seconds", "Age of the oldest that is at work, or waits; 0: none", registry=registry
+        )
         behind.set_function(self._behind)
 
     @contextmanager
     def at_work(self, oldest_ms: int) -> Iterator[None]:
         """While the decisions are explained of which the oldest was journaled then."""
-        self._oldest_ms = oldest_ms
+        self._at_work_ms = oldest_ms
         yield
-        self._oldest_ms = None
+        self._at_work_ms = None
+
+    def wait(self, partitions: int, oldest_ms: int | None) -> None:
+        """So many wait for the registry; the oldest block of them was journaled then."""
+        self._waiting.set(partitions)
+        self._waiting_ms = oldest_ms
 
     def wrote(self, decided_ms: Sequence[int], refused: int) -> None:
         """Explanations of decisions that were journaled then; of so many it could not be said why."""
@@ -45,5 +56,5 @@ class ExplanationMetrics:
         self._written.labels("refused").inc(refused)
 
     def _behind(self) -> float:
-        oldest = self._oldest_ms
+        oldest = min((ms for ms in (self._at_work_ms, self._waiting_ms) if ms is not None), default=None)
         return 0.0 if oldest is None else max(0, self._clock.now_ms() - oldest) / 1000

@@ -30,7 +30,7 @@ class BlockReader:
     def __init__(self, plan: Plan) -> None:
         assert plan.model is not None
         assert plan.model.version is not None
-        self._id, self._key, self._usual = plan.stream.id, plan.stream.key, plan.decision.otherwise
+        self._id, self._key, self._usual = plan.stream.id, plan.subject, plan.decision.otherwise
         self._version, self._shadows = plan.model.version.name, f"{plan.model.name}.shadows"
         self._inputs = tuple(field.name for field in plan.model.inputs)
 

@@ -100,6 +100,10 @@ class _Aggregates:
     def _value(self, one: Aggregate, session: bool) -> tuple[str, int, int, TimedAggregate, DataType, int]:
         if session and one.where:
             raise self._refused.at(self._node.place, "FILTER in a SESSION is not part of a pipeline's statements")
+        if one.function not in _FUNCTIONS or (one.distinct and one.function != "count"):
+            what = one.function.upper() + ("(DISTINCT ...)" if one.distinct else "")
+            known = "COUNT, COUNT(DISTINCT ...), SUM, AVG, MIN, MAX"
+            raise self._refused.at(self._node.place, f"{what} is not part of a pipeline's statements", known)
         where = self._column(one.where) if one.where else f"{self._prefix}.counts"
         function, of, kind, key = _FUNCTIONS[one.function], None, one.type, f"{self._prefix}.key"
         if one.distinct and session:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import duckdb
@@ -133,6 +134,8 @@ class Reference:
 
     def __init__(self) -> None:
         self._connection = duckdb.connect(":memory:")
+        for name in ("sha224", "sha384", "sha512"):  # DuckDB has no such functions
+            self._connection.create_function(f"{name}_of", partial(_hashed, name), [str], str)
         self._connection.execute(PRELUDE)
         for name, table in LOOKUPS.items():
             kinds = table.schema.columns
@@ -160,6 +163,10 @@ class Reference:
         names = {**COLUMNS, "event_time": TIME}
         arrow = pa.table({name: _arrow(kind, [row[name] for row in data]) for name, kind in names.items()})
         self._connection.register("rows", arrow)
+
+
+def _hashed(algorithm: str, text: str) -> str:
+    return hashlib.new(algorithm, text.encode()).hexdigest()
 
 
 def _arrow(kind: DataType, values: Sequence[Any]) -> Any:
