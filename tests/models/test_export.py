@@ -98,6 +98,13 @@ def test_calibration_finds_the_sigmoid_that_drew_the_labels() -> None:
     assert fit_sigmoid(raw, labels) == pytest.approx((0.5, -1.5), abs=0.03)
 
 
+def test_a_perfect_order_gives_platts_probabilities_and_not_certainty() -> None:
+    """Of f frauds (f + 1) / (f + 2), of l legitimate ones 1 / (l + 2): log-odds ln(f + 1) and -ln(l + 1)."""
+    labels = np.array([1] * 3 + [0] * 8, np.int8)
+    slope, intercept = fit_sigmoid(np.where(labels == 1, 1.0, -1.0), labels)
+    assert (intercept + slope, intercept - slope) == pytest.approx((np.log(4), -np.log(9)))
+
+
 def test_calibration_never_turns_the_order_round() -> None:
     raw = np.linspace(-1, 1, 100)
     assert fit_sigmoid(raw, (raw < 0).astype(np.int8)) == (1.0, 0.0)

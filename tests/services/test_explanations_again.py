@@ -177,6 +177,20 @@ def test_killed_again_and_again_it_comes_to_the_end(tmp_path: Path, monkeypatch:
     on(f"file:{tmp_path}/log", one_by_one)
 
 
+def test_what_is_no_explanation_in_the_topic_hinders_nobody(tmp_path: Path) -> None:
+    async def strange(one: Shop) -> None:
+        assert await one.killed(5)
+        appender, tp = one.log.appender(), TopicPartition(topic_of(one.plan), 0)
+        strangers: list[bytes | None] = [b"\xff", b"{}", b'{"at": "soon"}', None]
+        await appender.append([OutputRecords(tp, [b"k"] * 4, strangers, 1_000)])
+        assert await one.explain() == len(WANTED) - 5
+        found = await one.explained()
+        assert found.pop(b"k") == [b"\xff", b"{}", b'{"at": "soon"}', b""]
+        whole(found, 1)
+
+    on(f"file:{tmp_path}/log", strange)
+
+
 def test_of_two_at_a_time_either_may_die(tmp_path: Path) -> None:
     """What both have written stands there twice, under one key: compaction leaves one."""
 

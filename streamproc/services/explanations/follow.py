@@ -199,8 +199,11 @@ def key_of(one: Explanation) -> bytes:
 
 def _note(chunk: Chunk, into: dict[int, set[bytes]]) -> None:
     for key, value in zip(chunk.keys, chunk.values, strict=True):
-        if key and value:
-            into.setdefault(msgspec.json.decode(value, type=_Written).at, set()).add(key)
+        try:
+            at = msgspec.json.decode(value or b"", type=_Written).at
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            continue  # a stranger's
+        into.setdefault(at, set()).add(key or b"")
 
 
 class _Written(msgspec.Struct):
