@@ -1,10 +1,10 @@
 """A pattern's tree -> a program: states that take one row each, and where a run may be after each.
 
     1. the tree becomes instructions: TAKE a row of a variable, FORK (first way before second), a GAP, an END, DONE
-       x* = L: FORK(M, N)  M: x  JUMP L  N:      x{2,3} = x x x?      x+ = L: x FORK(L, N) N:
-       (where x may be empty x* = (x+)?: an iteration of no row ends the loop and is not taken back)
+       x+ = L: x  FORK(L, N)  N:      x* = (x+)?      x{2,3} = x x x?      x|y = FORK(M, N)  M: x  JUMP O  N: y  O:
     2. from each TAKE all ways to the next TAKEs are walked once, in order of preference (`Program.follow`): no way
-       visits an instruction twice, so a loop whose part is empty ends, and a step of a run never walks
+       visits an instruction twice, so a loop whose part is empty ends, and a step of a run never walks; as in
+       Trino an iteration of no row behind others leads nowhere, where backtracking engines let it end the loop
 
 A run is then a number; of two ways to one place only the preferred one is kept, so there are never more ways on than
 instructions, however quantifiers are nested.
@@ -86,22 +86,6 @@ def compile_pattern(pattern: Pattern) -> Program:
     return writer.program()
 
 
-def _may_be_empty(pattern: Pattern) -> bool:
-    match pattern:
-        case Variable():
-            return False
-        case Series():
-            return all(map(_may_be_empty, pattern.parts))
-        case Choice():
-            return any(map(_may_be_empty, pattern.options))
-        case Repeat():
-            return pattern.least == 0 or _may_be_empty(pattern.part)
-        case Gapped() | Hidden():
-            return _may_be_empty(pattern.part)
-        case Anchor():
-            return True
-
-
 class _Writer:
     """Instructions as lists: [op, first operand, second operand]."""
 
@@ -178,11 +162,6 @@ class _Writer:
         for _ in range(node.least - 1):
             self.write(node.part, hidden=hidden)
         skip = self._fork(greedy=node.greedy) if node.least == 0 else None
-        if skip is not None and not _may_be_empty(node.part):
-            self.write(node.part, hidden=hidden)
-            self.add(_Op.JUMP, skip)
-            self._land(skip, len(self._code))
-            return
         begin = len(self._code)
         self.write(node.part, hidden=hidden)
         again = self.add(_Op.FORK)

@@ -25,7 +25,7 @@ class Waiting(msgspec.Struct, array_like=True):
 
 
 class AbsencesLogic:
-    """See `KeyLogic`."""
+    """See `WindowLogic`."""
 
     def __init__(self, rule: AbsenceSpec) -> None:
         self._within = rule.within
@@ -81,6 +81,10 @@ class AbsencesLogic:
     def closes(self, state: Waiting) -> int:
         """When the last wait is over, and none that may still begin is ended by what was seen."""
         return max([*(time for time, _ in state.after[-1:]), *state.seen[-1:]]) + self._within
+
+    def open_windows(self, state: Waiting, watermark: int) -> int:
+        """See `WindowLogic`: rows that wait."""
+        return sum(time + self._within > watermark for time, _ in state.after)
 
     def _remember(self, state: Waiting, time: int) -> None:
         """Of three times within the bound, the middle one is not needed: whoever it helps, the last one helps too."""

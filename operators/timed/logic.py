@@ -16,6 +16,7 @@ __all__ = [
     "Timed",
     "TimedRow",
     "Told",
+    "WindowLogic",
     "added",
     "combined",
     "counted",
@@ -127,6 +128,14 @@ class KeyLogic(Protocol[R_contra]):
 
     def closes(self, state: Any) -> int:
         """The watermark from which on the state is as good as new; only of states that `store` does not find new."""
+        ...
+
+
+class WindowLogic(KeyLogic[TimedRow], Protocol):
+    """A kind of window or of wait, which has open ones."""
+
+    def open_windows(self, state: Any, watermark: int) -> int:
+        """How many have begun and have not ended by the watermark."""
         ...
 
 

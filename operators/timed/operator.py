@@ -11,11 +11,12 @@ import numpy as np
 from operators.batch import Batch
 from operators.operator import OperatorContext, OutputField
 from operators.timed.absences import AbsencesLogic
-from operators.timed.logic import KeyLogic, TimedRow
+from operators.timed.logic import TimedRow, WindowLogic
 from operators.timed.panes import PanesLogic
 from operators.timed.run import Timers, TimersRun, WaitingOperator, spans_of, timers_table, waits_of
 from operators.timed.sessions import SessionsLogic
 from operators.timed.spec import AbsenceSpec, TimedSpec, WindowKind, check
+from state.expiry import NEVER
 from state.table import KeyedTable, TableSpec
 
 
@@ -29,7 +30,7 @@ class TimedOperator(WaitingOperator):
     def __init__(self, spec: TimedSpec) -> None:
         check(spec.rule)
         self.spec = spec
-        self.logic: KeyLogic[TimedRow]
+        self.logic: WindowLogic
         if isinstance(spec.rule, AbsenceSpec):
             self.logic = AbsencesLogic(spec.rule)
         elif spec.rule.kind is WindowKind.SESSION:
@@ -60,6 +61,15 @@ class TimedOperator(WaitingOperator):
     def waits(self, context: OperatorContext, task: int) -> tuple[int, int] | None:
         """See `WaitingOperator`."""
         return waits_of(context.table(self._table.name), task, self.spec.disorder)
+
+    def open_windows(self, context: OperatorContext, task: int) -> int:
+        """How many windows, or waits, of the keys in memory have begun and are not told yet."""
+        table = context.table(self._table.name)
+        if table.stream is None or table.stream.of(task) == NEVER:
+            return 0
+        watermark = table.stream.of(task) - self.spec.disorder
+        stored = [found for slot in table.keys_of(task).values() if (found := table.blobs[slot])]
+        return sum(self.logic.open_windows(self.logic.load(one), watermark) for one in stored)
 
     def _readable(self, batch: Batch, table: KeyedTable) -> list[tuple[int, TimedRow] | None]:
         """Of each row its key's slot and what is read of it; None where it does not count."""

@@ -84,7 +84,7 @@ class Grid:
 
 
 class PanesLogic:
-    """See `KeyLogic`."""
+    """See `WindowLogic`."""
 
     def __init__(self, rule: WindowSpec) -> None:
         self._rule = rule
@@ -140,6 +140,10 @@ class PanesLogic:
     def closes(self, state: Panes) -> int:
         """The end of the last window with rows, and its lateness."""
         return self._grid.last_end(max(state.slices)) + self._rule.lateness
+
+    def open_windows(self, state: Panes, watermark: int) -> int:
+        """See `WindowLogic`."""
+        return len({end for begin in state.slices for end in self._grid.ends(begin) if end > watermark})
 
     def _result(self, state: Panes, end: int) -> list[Fired]:
         rule, start = self._rule, self._grid.start(end)

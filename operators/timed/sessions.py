@@ -40,7 +40,7 @@ class Sessions(msgspec.Struct, array_like=True):
 
 
 class SessionsLogic:
-    """See `KeyLogic`."""
+    """See `WindowLogic`."""
 
     def __init__(self, rule: WindowSpec) -> None:
         self._rule = rule
@@ -87,6 +87,10 @@ class SessionsLogic:
     def closes(self, state: Sessions) -> int:
         """The last end, and its lateness."""
         return state.open[-1].end + self._rule.lateness
+
+    def open_windows(self, state: Sessions, watermark: int) -> int:
+        """See `WindowLogic`."""
+        return sum(one.end > watermark for one in state.open)
 
     def _of(self, row: TimedRow) -> Session:
         """The session of one row."""

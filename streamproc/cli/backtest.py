@@ -212,6 +212,7 @@ def _backtest(
         if to and summary.decisions.total():
             summary.report = told.enter_context(_made(to))
     summary.side_rows = replay.side_rows
+    summary.open_windows = +replay.open_windows()
     for path, counts in ((letters, summary.dead_letters), (alerts, summary.alerts), (late, summary.late)):
         if not counts:
             path.unlink()

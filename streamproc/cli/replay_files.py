@@ -10,6 +10,7 @@ from __future__ import annotations
 __all__ = ["FileReplay", "Result"]
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -25,6 +26,7 @@ from streamproc.cli.calls import Answers, declared_defaults
 from streamproc.cli.compose import build_engine
 from streamproc.cli.files import Piece, read_file
 from streamproc.cli.formats import blocking_schemas
+from streamproc.cli.open_windows import open_windows
 from streamproc.cli.records import Key
 from streamproc.cli.side_rows import Pieces, SideLetter, SideRows, merged_chunks, partition_places, rest_of
 from streamproc.clock import SystemClock
@@ -116,6 +118,13 @@ class FileReplay:
         for stage in self._stages:
             stage.end()
 
+    def open_windows(self) -> Counter[str]:
+        """Windows and waits that have begun and are not told yet, by the name of their alert or statement."""
+        found: Counter[str] = Counter()
+        for stage in self._stages:
+            found.update(stage.open_windows())
+        return found
+
     def decide(self, piece: Piece, times: Sequence[int], late: Sequence[int] = ()) -> tuple[Judged, list[Refused]]:
         """Decide the records of `piece`, whose log times are `times` (ms), on the state that all before have left.
 
@@ -160,10 +169,10 @@ class _Stage:
         schemas = {stream.topic: blocking_schemas(stream, SystemClock()) for stream in plan.streams}
         known = {topic: found for topic, found in schemas.items() if found is not None}
         self.plan = plan
-        self._engine, state = build_engine(plan, bytes(32), schemas=known)
+        self._engine, self._state = build_engine(plan, bytes(32), schemas=known)
         self._told: list[Telling] = []
         for task in range(plan.topic_partitions):
-            state.add_task(task, NothingStored())
+            self._state.add_task(task, NothingStored())
         self._times, *times = [EventTimes(decoder, stream).of for decoder, stream in self._engine.decoders]
         self.sides = [
             SideRows(stream, plan.topic_partitions, its_times, sides.get(stream.name, iter(())))
@@ -218,6 +227,10 @@ class _Stage:
         """Alerts, and rows too late for them, since the last call."""
         found, self._told = self._told, []
         return found
+
+    def open_windows(self) -> dict[str, int]:
+        """See `FileReplay.open_windows`."""
+        return open_windows(self.plan, self._state)
 
     def end(self) -> None:
         """See `FileReplay.end`."""

@@ -65,6 +65,7 @@ class Summary:
         self.alerts: Counter[str] = Counter()
         self.late: Counter[str] = Counter()
         self.statements: Counter[str] = Counter({one.name: 0 for of in plans for one in of.statements})
+        self.open_windows: Counter[str] = Counter()
         self.failed_calls: Counter[str] = Counter()
         self.report: Told | None = None
         self._refusals = Refusals()
@@ -126,6 +127,7 @@ class Summary:
             **({"failed_calls": {call: self.failed_calls[call] for call in self._calls}} if self._calls else {}),
             "alerts": dict(self.alerts),
             "late": dict(self.late),
+            "open_windows": dict(self.open_windows),
             **({"statements": dict(self.statements)} if self.statements else {}),
             **(self.report.summary() if self.report else {}),
             "seconds": round(seconds, 3),
@@ -143,6 +145,7 @@ class Summary:
             ("decisions", self.decisions, None), ("rules hit", self._shown_rules(), None),
             ("failed calls", self.failed_calls, None),
             ("alerts", self.alerts, alerts_beside(output)), ("too late for windows", self.late, late_beside(output)),
+            ("still open at the end, not told", self.open_windows, None),
             ("rows of statements", self.statements, rows_beside(output, "NAME")),
             ("dead letters", self.dead_letters, letters_beside(output)),
         ):  # fmt: skip

@@ -2,6 +2,9 @@
 
 A pattern is a tuple: ("var", name), ("seq", parts), ("alt", options), ("rep", part, least, most or None, greedy),
 ("gap", patience, absent names, names that the first row must not be, part). Patience: "strict", "relaxed", "any".
+
+No way passes one place of the pattern twice between two rows: as Trino has it, an iteration of no row behind another
+leads nowhere, where backtracking engines let it end the loop. A copy of a counted repetition is a place of its own.
 """
 
 from __future__ import annotations
@@ -22,32 +25,48 @@ class Found(NamedTuple):
     taken: Taken
 
 
+Place = tuple[int, ...]
+
+
 class _State(NamedTuple):
+    """`passed`: places, with their gaps, since the last row."""
+
     at: int
     taken: Taken
     gap: tuple[str, tuple[str, ...], tuple[str, ...]] = GAPLESS
+    passed: frozenset[Any] = frozenset()
+
+    def past(self, place: Place) -> _State | None:
+        """The state behind a place; None if it was there before."""
+        if (place, self.gap) in self.passed:
+            return None
+        return self._replace(passed=self.passed | {(place, self.gap)})
 
 
 def ways(pattern: Any, start: int, stop: int, fits: Fits) -> Iterator[Found]:
     """All matches that begin with row `start` and end before row `stop`, the preferred one first."""
-    for state in _ways(pattern, _State(start, ()), start, stop, fits):
+    for state in _ways(pattern, (), _State(start, ()), start, stop, fits):
         yield Found(start, state.at, state.taken)
 
 
-def _ways(node: Any, state: _State, start: int, stop: int, fits: Fits) -> Iterator[_State]:
+def _ways(node: Any, place: Place, before: _State, start: int, stop: int, fits: Fits) -> Iterator[_State]:
+    state = before.past(place)
+    if state is None:
+        return
     kind, *rest = node
     if kind == "var":
         yield from _rows(rest[0], state, start, stop, fits)
     elif kind == "seq":
-        yield from _series(rest[0], state, start, stop, fits)
+        yield from _series(rest[0], 0, place, state, start, stop, fits)
     elif kind == "alt":
-        for option in rest[0]:
-            yield from _ways(option, state, start, stop, fits)
+        for number, option in enumerate(rest[0]):
+            yield from _ways(option, (*place, number), state, start, stop, fits)
     elif kind == "rep":
-        yield from _repeat(rest, 0, state, start, stop, fits)
+        yield from _repeat(rest, 0, place, state, start, stop, fits)
     else:
         patience, absent, first, part = rest
-        yield from _ways(part, state._replace(gap=(patience, tuple(absent), tuple(first))), start, stop, fits)
+        gapped = state._replace(gap=(patience, tuple(absent), tuple(first)))
+        yield from _ways(part, (*place, 0), gapped, start, stop, fits)
 
 
 def _rows(name: str, state: _State, start: int, stop: int, fits: Fits) -> Iterator[_State]:
@@ -64,34 +83,37 @@ def _rows(name: str, state: _State, start: int, stop: int, fits: Fits) -> Iterat
             return
 
 
-def _series(parts: Sequence[Any], state: _State, start: int, stop: int, fits: Fits) -> Iterator[_State]:
-    if not parts:
+def _series(
+    parts: Sequence[Any], number: int, place: Place, state: _State, start: int, stop: int, fits: Fits
+) -> Iterator[_State]:
+    if number == len(parts):
         yield state
         return
-    for after in _ways(parts[0], state, start, stop, fits):
-        yield from _series(parts[1:], after, start, stop, fits)
+    for after in _ways(parts[number], (*place, number), state, start, stop, fits):
+        yield from _series(parts, number + 1, place, after, start, stop, fits)
 
 
-def _repeat(node: Any, done: int, state: _State, start: int, stop: int, fits: Fits) -> Iterator[_State]:
+def _repeat(node: Any, done: int, place: Place, before: _State, start: int, stop: int, fits: Fits) -> Iterator[_State]:
+    """The copies of a part are places 0, 1, ..., of which an endless one goes over the last again and again; where it
+    may end are places -1, -2, ...
+    """
     part, least, most, greedy = node
+    copy, end = (done, done) if most is not None else (min(done, max(least - 1, 0)), min(done, max(least, 1)))
 
-    def again() -> Iterator[_State]:
-        if most is not None and done == most:
-            return
-        for after in _ways(part, state, start, stop, fits):
-            if after.taken == state.taken and done >= least:
-                yield after  # an iteration of no row ends the loop
-            else:
-                yield from _repeat(node, done + 1, after, start, stop, fits)
+    def again(state: _State) -> Iterator[_State]:
+        for after in _ways(part, (*place, copy), state, start, stop, fits):
+            yield from _repeat(node, done + 1, place, after, start, stop, fits)
 
     if done < least:
-        yield from again()
-    elif greedy:
-        yield from again()
-        yield state
-    else:
-        yield state
-        yield from again()
+        yield from again(before)
+    elif done == most:
+        yield before
+    elif (state := before.past((*place, -1 - end))) is not None:
+        if not greedy:
+            yield state
+        yield from again(state)
+        if greedy:
+            yield state
 
 
 def match_all(

@@ -161,3 +161,37 @@ def test_strict_patterns(pattern: Any, some: Any, skip: str, within: int, to: st
 @examples(250)
 def test_patterns_with_gaps(pattern: Any, some: Any, skip: str, within: int, to: str, asks: bool) -> None:
     compare(pattern, some, skip, within, to, asks)
+
+
+def any_of(*options: Any) -> Any:
+    return ("alt", list(options))
+
+
+def some(*parts: Any, least: int = 1, most: int | None = None, greedy: bool = True) -> Any:
+    return ("rep", ("seq", list(parts)), least, most, greedy)
+
+
+A, B, C = (("var", name) for name in NAMES)
+# What Trino's program (IrRowPatternToProgramRewriter, Matcher) makes of them, by hand: an iteration of no row behind
+# another leads nowhere. Python's re ends the loop with it, and finds CBA, BB and A.
+EMPTY_ITERATIONS = {
+    "CBAC": (
+        "seq",
+        [
+            C,
+            some(any_of(some(B, some(A, greedy=False), least=0, most=1), some(C, least=0, most=1, greedy=False))),
+            some(B, least=0, greedy=False),
+        ],
+    ),
+    "BBCBCC": some(
+        any_of(some(B, least=0, most=2), some(B, B, most=2, greedy=False), some(C, least=0, greedy=False)), least=0
+    ),
+}
+
+
+@pytest.mark.parametrize(("taken", "pattern"), EMPTY_ITERATIONS.items(), ids=EMPTY_ITERATIONS)
+def test_an_iteration_of_no_row_behind_others_leads_nowhere(taken: str, pattern: Any) -> None:
+    given_rows = [({name}, 0, 1) for name in taken]
+    compare(pattern, given_rows, "past_last", 0, "", False)
+    (first, *_) = found_by(matcher_of(tree(pattern), "past_last", 0, "", False), given_rows, list(range(len(taken))))
+    assert (first.start, first.end) == (0, len(taken))
