@@ -16,7 +16,7 @@ from operators.expressions.clock import format_timestamp
 from operators.live_tables import Row, TableRows, TopicTable, key_text, parse_cell, row_json
 from operators.periods import VALID_FROM
 from operators.tables import TableSchema
-from state.errors import ConfigError
+from state.errors import ConfigError, Place
 from streamproc.cli.compose import open_log
 from streamproc.eventlog.contract import EventLog, Headers, OutputRecords
 from streamproc.language import load_pipeline
@@ -86,7 +86,7 @@ def read(pipeline: str, name: str, file: str | None) -> Given:
         raise ConfigError(f"table {name} has no topic", table.place, f"topic: {loaded.pipeline}.{name}")
     folder = Path(loaded.folder)
     if file is not None:
-        table, folder = msgspec.structs.replace(table, file=file), Path()
+        table, folder = msgspec.structs.replace(table, file=file, place=Place(file)), Path()
     found = read_file(name, table, folder)
     return Given(TopicTable(table.topic, TableSchema(name, table.key, found.types, table.match)), found)
 

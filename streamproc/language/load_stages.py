@@ -45,7 +45,8 @@ class _Reader:
         self._stream, self._problems = stream, problems
         self._found: list[Stage] = []
         self._calls: list[Call] = []
-        self._names: set[str] = set()
+        self._names: dict[str, str] = {}
+        """By name: what the stage is for that nobody wrote; "": it was written."""
 
     def take(self, section: Section) -> None:
         """The next entry."""
@@ -72,8 +73,9 @@ class _Reader:
     def _name(self, section: Section, usual: str) -> str:
         name = section.get("name", identifier, usual)
         if name in self._names:
-            self._problems.add(f"a stage {name!r} exists already", section.place, "give each a name of its own")
-        self._names.add(name)
+            said = f"a stage {name!r} exists already" + (f": {self._names[name]} by it" if self._names[name] else "")
+            self._problems.add(said, section.place, "give each a name of its own")
+        self._names[name] = ""
         return name
 
     def _taken(self) -> tuple[Call, ...]:
@@ -97,11 +99,11 @@ class _Reader:
 
         Rows lie there as before they went several ways. `said`: what it does, in words; `calls`: those before it.
         """
-        name = f"{call.name}_{does}"
+        name, what = f"{call.name}_{does}", f"{said} call {call.name}"
         if name in self._names:
-            hint = "call the other one otherwise"
-            self._problems.add(f"{said} call {call.name} by a stage {name!r}, and one exists already", call.place, hint)
-        self._names.add(name)
+            said = f"{what} by a stage {name!r}, and one exists already"
+            self._problems.add(said, call.place, "call the other one otherwise")
+        self._names[name] = what
         key = next((one.partition_by for one in reversed(self._found) if one.beside is None), "")
         return Stage(name, key, key, {}, place=call.place, calls=tuple(calls))
 
@@ -149,7 +151,7 @@ class _Reader:
                 calls.clear()
             section.close()
         if calls:
-            found.append(self._plain(calls[-1], "part", "what it returns is handed on behind", calls))
+            found.append(self._plain(calls[-1], "part", "a part of the row is made behind", calls))
         return found
 
     def _check_parallel(self) -> None:

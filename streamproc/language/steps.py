@@ -23,7 +23,7 @@ from operators.timed.spec import AlertSpec
 from operators.windows import spec as windows
 from operators.windows.operator import WindowOperator
 from state.errors import ConfigError
-from streamproc.language.expression import compile_expression
+from streamproc.language.expression import compile_expression, null_comparisons
 from streamproc.language.items import (
     KEY_TEXT,
     ExpressionItem,
@@ -115,6 +115,8 @@ class StepBuilder:
                     raise ConfigError(f"`when` is {compiled.type}, not a condition", item.expr.place, "compare it")
                 self.scope[item.name] = OutputField(item.name, compiled.type, compiled.nullable)
                 done.append((item.name, compiled))
+                places = null_comparisons(item.expr)
+                self.warnings += [f"{place}: a comparison with NULL is never true (x IS NULL)" for place in places]
         if done:
             self._add(ExpressionOperator(done, self.lookups))
 

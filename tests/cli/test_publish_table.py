@@ -239,6 +239,7 @@ def test_what_publish_table_refuses(cli: Cli, shop: Path, log: str, tmp_path: Pa
         return done.err.strip().removeprefix("error: ")
 
     assert refused("network").endswith("has no table 'network' (did you mean networks?)")
+    assert refused("networks", "no.csv") == "no.csv: table networks: there is no file no.csv"
     (tmp_path / "bad.ndjson").write_text('{"bin": "4", "top": 1}\n{"bin": "5", "top": [1]}\n{"bin": \n')
     assert refused("bins", tmp_path / "bad.ndjson").splitlines() == [
         f"{tmp_path}/bad.ndjson:2:1: top is neither a text, a number, true, false nor null",

@@ -36,6 +36,20 @@ def test_equal_calls_share_a_column() -> None:
     assert [(p.name, p.n) for p in specs(plan)[0].previous] == [("_previous_1_amount", 1), ("_previous_2_amount", 2)]
 
 
+@pytest.mark.parametrize(
+    ("condition", "warned"),
+    [
+        ("amount = NULL", 1), ("n > 1 and (null) <> card_id", 1), ("CASE WHEN amount < NULL THEN true END", 1),
+        ("amount IS NULL", 0), ("card_id IS DISTINCT FROM NULL", 0), ("card_id = 'NULL'", 0),
+    ],
+)  # fmt: skip
+def test_comparing_with_the_word_null_is_warned_of(condition: str, warned: int) -> None:
+    plan = compiled(features("n: {count: '*', over: 5m}", f"odd: {condition}"))
+    assert [line.split(": ", 1)[1] for line in plan.warnings] == [
+        "a comparison with NULL is never true (x IS NULL)"
+    ] * warned
+
+
 def test_computed_arguments_come_before_the_windows() -> None:
     plan = compiled(
         features(

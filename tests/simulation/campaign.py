@@ -235,7 +235,7 @@ class _World:
 
     async def _ended(self, pods: list[Pod]) -> list[str]:
         shared = self.shared
-        runs = await asyncio.gather(*(pod.stop(STOP_S * max(1.0, self.scenario.stages / 3)) for pod in pods))
+        runs = await asyncio.gather(*(pod.stop(STOP_S * max(1.0, len(shared.plans) / 3)) for pod in pods))
         wrong = [f"{pod.name} did not stop" for pod, run in zip(pods, runs, strict=True) if run is None]
         await asyncio.sleep(self.scenario.timeouts.transaction_s)
         shared.cluster.tick()

@@ -21,6 +21,7 @@ __all__ = [
     "columns_of",
     "compile_expression",
     "duckdb_sql",
+    "null_comparisons",
     "parse",
     "place_of",
     "rewrite_calls",
@@ -29,5 +30,14 @@ __all__ = [
 from operators.expressions.nodes import Compiled
 from operators.tables import TableSchema
 from streamproc.language.expression.infer import Field, check_calls, compile_expression
-from streamproc.language.expression.parse import CallNode, Expr, both, columns_of, parse, place_of, rewrite_calls
+from streamproc.language.expression.parse import (
+    CallNode,
+    Expr,
+    both,
+    columns_of,
+    null_comparisons,
+    parse,
+    place_of,
+    rewrite_calls,
+)
 from streamproc.language.expression.reference import duckdb_sql

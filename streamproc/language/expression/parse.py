@@ -11,6 +11,7 @@ __all__ = [
     "columns_of",
     "dotted_name",
     "normalize",
+    "null_comparisons",
     "parse",
     "place_at",
     "place_of",
@@ -177,6 +178,15 @@ def dotted_name(node: exp.Expr) -> str | None:
         left = dotted_name(node.this)
         return None if left is None else f"{left}.{node.expression.name}"
     return None
+
+
+def null_comparisons(expr: Expr) -> list[Place]:
+    """Where something is compared with the word NULL, which is NULL whatever it is compared with."""
+    return [
+        place_of(expr, node)
+        for node in expr.ast.find_all(exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE)
+        if any(isinstance(side.unnest(), exp.Null) for side in (node.left, node.right))
+    ]
 
 
 def place_of(expr: Expr, node: exp.Expr) -> Place:
