@@ -101,7 +101,9 @@ def open_log(url: str) -> EventLog:
         from streamproc.eventlog.embedded import EmbeddedEventLog
 
         return EmbeddedEventLog(Path(rest))
-    raise ConfigError(f"{url!r} names no event log", hint="use kafka://host:port[,host:port] or file:DIR")
+    from streamproc.eventlog.contract import masked
+
+    raise ConfigError(f"{masked(url)!r} names no event log", hint="use kafka://host:port[,host:port] or file:DIR")
 
 
 def build_engine(

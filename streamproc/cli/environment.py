@@ -81,13 +81,26 @@ def _refuse_unknown(path: Path, name: str) -> None:
         raise ConfigError(f"--env: there is no environment {name!r}", Place(str(path)), hint)
 
 
+def _log(node: Any) -> str:
+    """The log's address, which only `run` and the like open."""
+    from streamproc.cli.log_directory import check_address
+    from streamproc.language.reader import text
+
+    address = text(node)
+    try:
+        check_address(address)
+    except ConfigError as error:
+        raise ConfigError(error.message.removeprefix("--log: "), node.place, error.hint) from None
+    return address
+
+
 def keys() -> dict[str, Callable[[Any], Any]]:
     """What an environment may say -> what reads it; bounds are those of the options."""
     from streamproc.language.load import PARTITIONS_MAX
     from streamproc.language.reader import choice, flag, number, text, whole
 
     return {
-        "log": text,
+        "log": _log,
         "partitions": whole(1, PARTITIONS_MAX),
         "workers": whole(1, 256),
         "state": text,

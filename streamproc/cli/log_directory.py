@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["has_log", "make_directories", "make_run_directories", "refuse_missing_log"]
+__all__ = ["check_address", "has_log", "make_directories", "make_run_directories", "refuse_missing_log"]
 
 import os
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ def make_directories(log_url: str, state: Path | None = None, pipeline: str = ""
     """
     directory = _directory(log_url)
     if directory is None:
-        _check_address(log_url)
+        check_address(log_url)
     else:
         _refuse_under_file(directory, "--log")
     if state is not None:  # before a log is made that nobody wants
@@ -65,9 +65,8 @@ def has_log(log_url: str) -> bool:
     """
     from streamproc.eventlog.embedded.file import FILE_NAME
 
+    check_address(log_url)
     directory = _directory(log_url)
-    if directory is None:
-        _check_address(log_url)
     return directory is None or (directory / FILE_NAME).is_file()
 
 
@@ -86,12 +85,20 @@ def _directory(log_url: str) -> Path | None:
     return Path(rest) if rest and rest != log_url else None
 
 
-def _check_address(log_url: str) -> None:
+def check_address(log_url: str) -> None:
+    """Refuse what names no event log; nothing is opened.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    from streamproc.eventlog.contract import masked
     from streamproc.eventlog.kafka.settings import parse_url
 
+    if _directory(log_url) is not None:
+        return
     if not log_url.startswith(_KAFKA):
         hint = "use kafka://host:port[,host:port] or file:DIR"
-        raise ConfigError(f"--log: {log_url!r} names no event log", hint=hint)
+        raise ConfigError(f"--log: {masked(log_url)!r} names no event log", hint=hint)
     parse_url(log_url)
 
 

@@ -29,14 +29,17 @@ __all__ = [
     "TopicPartition",
     "TopicSpec",
     "TransactionalWriter",
+    "masked",
     "retention_of",
 ]
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
 
+_USER = re.compile(r"(?<=//)[^/]*@")
 NO_OFFSET = -1
 ANY_OFFSET = -1
 Headers = list[tuple[str, bytes]]
@@ -271,6 +274,15 @@ class Retention(msgspec.Struct, frozen=True):
     time_ms: int | None = None
     size_bytes: int | None = None
     compacted: bool = False
+
+
+def masked(address: str) -> str:
+    """A log's address for an error: without a user, whose password may stand there.
+
+    >>> masked("kafka://ann:secret@b:9092,ben:secret@c:9092")
+    'kafka://c:9092'
+    """
+    return _USER.sub("", address)
 
 
 def retention_of(config: Mapping[str, str | None]) -> Retention:

@@ -97,15 +97,20 @@ def test_the_same_pipeline_in_an_environment_of_its_own(pipeline: Path, cli: Cli
     assert {task["behind"] for task in looked["tasks"]} == {0}
 
 
+USE = "use kafka://host:port[,host:port] or file:DIR)"
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("workrs: 2\n", "{path}:1:1: unknown key 'workrs' in the environment prod (did you mean workers?)"),
-        ("log: a\nworkers: 0\n", "{path}:2:10: '0' is not a whole number from 1 to 256"),
+        ("log: file:a\nworkers: 0\n", "{path}:2:10: '0' is not a whole number from 1 to 256"),
         ("leave: yes\n", "{path}:1:8: 'yes' is neither true nor false"),
         ("log_level: loud\n", "{path}:1:12: unknown log level 'loud' (one of debug, info, warning, error)"),
         ("until: 1\n", "{path}:1:1: unknown key 'until' in the environment prod (" + f"one of {', '.join(keys())})"),
         ("- log\n", "{path}:1:1: the environment prod must be a mapping of keys to values"),
+        ("log: kafka://b\n", "{path}:1:6: not a Kafka address: kafka://b (kafka://host:port[,host:port])"),
+        ("log: kafak://ann:secret@b:1\n", "{path}:1:6: 'kafak://b:1' names no event log (" + USE),
         ("log: [a, b]\n", "{path}:1:6: a single value is expected here"),
     ],
 )

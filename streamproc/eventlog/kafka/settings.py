@@ -84,6 +84,8 @@ def parse_url(url: str) -> str:
         ConfigError: no such form.
     """
     hosts = url.removeprefix(_SCHEME).rstrip("/")
+    if "@" in hosts:
+        raise ConfigError("not a Kafka address: there is a user in it", hint="kafka://host:port[,host:port]")
     if not url.startswith(_SCHEME) or not hosts or not all(_is_address(host) for host in hosts.split(",")):
         raise ConfigError(f"not a Kafka address: {url}", hint="kafka://host:port[,host:port]")
     return hosts
@@ -91,4 +93,4 @@ def parse_url(url: str) -> str:
 
 def _is_address(text: str) -> bool:
     host, colon, port = text.rpartition(":")
-    return bool(host and colon and port.isdecimal() and 0 < int(port) < 65536 and "@" not in host)
+    return bool(host and colon and port.isdecimal() and 0 < int(port) < 65536)
