@@ -101,6 +101,9 @@ class Grouping:
         if isinstance(node, exp.Window):
             instead = "put it in FROM of another query, ordered by its time; for the first n: ORDER BY ... LIMIT n"
             raise ConfigError("a query with GROUP BY has no OVER", self.statement.place(node), instead)
+        if isinstance(node, exp.WithinGroup):
+            instead = "aggregates take rows as they come: ORDER BY in a query in FROM"
+            raise ConfigError("WITHIN GROUP is not part of the subset", self.statement.place(node), instead)
         if name in AUXILIARY:
             return self._window_part(node, name)
         if isinstance(node, exp.Filter) and called(node.this) in AGGREGATES:

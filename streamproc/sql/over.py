@@ -24,6 +24,11 @@ _OTHERS: Final = ("row_number", "lag", "first_value", "last_value")
 _KNOWN: Final = (*sorted(OVER_AGGREGATES), *_OTHERS)
 _LAG_MAX: Final = 3
 _INT64: Final = DataType(Kind.INT64)
+_INSTEAD: Final = {
+    "LEAD": "it needs rows that come later",
+    "FILTER": "SUM(CASE WHEN condition THEN x END) OVER (...)",
+    "RANK": "ROW_NUMBER() tells equal rows by their order",
+}
 _FORM: Final = "BETWEEN INTERVAL '1' HOUR PRECEDING AND CURRENT ROW"
 
 
@@ -60,7 +65,7 @@ class Overs:
         self._place = self._place or place
         if function not in _KNOWN:
             name = function.upper() or type(node.this).__name__.upper()
-            hint = "it needs rows that come later" if function == "lead" else nearest(function, _KNOWN)
+            hint = _INSTEAD.get(name) or nearest(function, _KNOWN)
             raise ConfigError(f"{name} is not known OVER rows", place, hint)
         arguments = list(node.this.expressions)
         distinct = len(arguments) == 1 and isinstance(arguments[0], exp.Distinct)

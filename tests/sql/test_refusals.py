@@ -84,6 +84,12 @@ WRONG = {
     "SELECT (1, 2) FROM payments": "a list in brackets is not part of the expression",
     "SELECT upper(DISTINCT card_id) FROM payments": "DISTINCT is not part of the expression",
     "SELECT COUNT(*) FROM payments GROUP BY GROUPING SETS ((card_id), ())": "GROUPING SETS is not part of the subset",
+    "SELECT LISTAGG(card_id) WITHIN GROUP (ORDER BY items) FROM payments": (
+        "q.sql:1:8: WITHIN GROUP is not part of the subset (aggregates take rows as they come"
+    ),
+    "SELECT COUNT(*) FILTER (WHERE online) OVER (ORDER BY event_time) FROM payments": (
+        "q.sql:1:8: FILTER is not known OVER rows (SUM(CASE WHEN condition THEN x END) OVER (...))"
+    ),
     "SELECT LISTAGG(items) FROM payments": "q.sql:1:8: LISTAGG wants a text, not int64 (CAST(... AS STRING))",
     "SELECT LISTAGG(card_id, card_id) FROM payments": "LISTAGG's separator is a text literal",
     "SELECT STDDEV_POP(card_id) FROM payments": "STDDEV_POP wants a number, not string",

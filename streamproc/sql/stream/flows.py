@@ -302,6 +302,8 @@ class Flows:
     def _over(self, flow: Flow, node: Over) -> Flow:
         place = self._refused.find(exp.Window, TokenType.OVER)
         self._check_rows(flow, place)
-        if node.time:  # else all its functions have another order, which is refused by name
-            self._check_time(flow, node.time, "OVER is ordered by")
+        if any(one.order for one in node.functions):
+            what = "ROW_NUMBER in another order than that of the event time: rows that were told are not taken back"
+            raise self._refused.at(place, what, "ORDER BY the event time keeps the first ones")
+        self._check_time(flow, node.time, "OVER is ordered by")
         return self._makers.overed(flow, node)

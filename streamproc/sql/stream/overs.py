@@ -37,9 +37,6 @@ def overed(flow: Flow, node: Over, stage: StatementStage, prefix: str, refused: 
         wanted = " or ".join(stage.keys)
         raise refused.at(place, f"OVER wants PARTITION BY {wanted}: other keys are spread over partitions")
     for one in node.functions:
-        if one.order:
-            what = "ROW_NUMBER in another order than that of the event time: rows that were told are not taken back"
-            raise refused.at(place, what, "ORDER BY the event time keeps the first ones")
         kind = flow.types[one.argument] if one.argument else None
         if one.function in {"sum", "avg"} and kind is not None and kind.kind not in _EXACT:
             raise refused.at(place, f"{one.function} of {kind} is not exact, or has no meaning", "declare decimal(n)")
