@@ -90,7 +90,7 @@ def _item(
             raise _unknown(column, wrong, types) or _unknown(words.name(), other, types) or other
         times.append((column, wrong))
         words.over_item()
-    elif words.peek().split()[0] in {"PRIMARY", "CONSTRAINT", "UNIQUE"} and words.peek(1) != ",":
+    elif words.peek().partition(" ")[0] in {"PRIMARY", "CONSTRAINT", "UNIQUE"} and words.peek(1) != ",":
         words.over_item()
     else:
         place = words.refuse("")

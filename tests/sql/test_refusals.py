@@ -28,6 +28,7 @@ WRONG = {
     "CREATE VIEW payments AS SELECT 1 FROM payments": "q.sql:1:13: there is a table payments already",
     "CREATE VIEW v (a, a) AS SELECT 1 FROM payments": "two columns are called a",
     "CREATE VIEW v AS 5": "q.sql:1:18: a query is wanted here, not 5",
+    "CREATE TABLE t (": "q.sql:1:16: a name is wanted here",
     "SHOW TABLES": "q.sql:1:1: SHOW is no statement of the subset",
     "SELECT 1 FROM payments;\nDROP TABLE x": "q.sql:2:1: DROP is no statement of the subset",
     "SELECT 'x FROM payments": "q.sql:1:8: a quote or a comment is not closed",
