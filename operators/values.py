@@ -238,7 +238,7 @@ def _decimal(spec: FieldSpec, values: Values, faults: Faults, exact: Digits) -> 
 
 def _minor_of(value: Decimal, scale: int, limit: int) -> int | None:
     """Minor units of a large number; `limit` stands for all that is too large; None: too many places."""
-    if value.adjusted() + scale >= len(str(limit)):
+    if value.adjusted() + scale > len(str(limit)):
         return limit
     minor = _CONTEXT.scaleb(value, scale)
     return int(minor) if minor == minor.to_integral_value() else None

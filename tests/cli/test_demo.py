@@ -57,7 +57,8 @@ def test_demo(tmp_path: Path) -> None:
     assert set(ids.values()) == {1}
     assert Counter(decision["decision"] for decision in decided) == Counter(said["decisions"])
     assert json.loads((folder / "summary.json").read_text()) == said
-    assert (folder / "worker.log").read_text() == ""
+    logged = map(json.loads, (folder / "worker.log").read_text().splitlines())
+    assert {line["event"] for line in logged} <= {"not waited for any longer: it is behind"}  # of a machine that stalls
 
 
 @pytest.mark.timeout(120)
