@@ -30,7 +30,7 @@ from streamproc.language.expression.conversion import cast, escape_of, like
 from streamproc.language.expression.functions import FUNCTIONS, REFUSED
 from streamproc.language.expression.parse import Expr, dotted_name, place_of
 from streamproc.language.expression.text_calls import similar
-from streamproc.language.expression.time_calls import part, row_time
+from streamproc.language.expression.time_calls import part, part_name, row_time
 from streamproc.language.expression.typed import (
     BOOL,
     INT64,
@@ -326,9 +326,7 @@ def _comparison(kernel: str) -> Callable[[_Checker, Any], Typed]:
 
 
 def _extract(checker: _Checker, node: exp.Expr) -> Typed:
-    name = {"dow": "day_of_week", "isodow": "day_of_week", "doy": "day_of_year"}.get(
-        node.name.lower(), node.name.lower()
-    )
+    name = part_name(node.name)
     if name not in FUNCTIONS or FUNCTIONS[name].signature != f"{name}(ts)" or name.endswith("_since"):
         checker.refuse(node, f"EXTRACT does not know {name}")
     return part(name)([checker.check(node.expression)])

@@ -17,6 +17,7 @@ from sqlglot.generators.duckdb import DuckDBGenerator
 
 from streamproc.language.expression.functions import FUNCTIONS
 from streamproc.language.expression.parse import Expr, dotted_name
+from streamproc.language.expression.time_calls import part_name
 
 PRELUDE: Final = """
 SET TimeZone = 'UTC';
@@ -76,7 +77,7 @@ class _Generator(DuckDBGenerator):
         exp.In: lambda self, node: self.our_in(node),
         exp.Cast: lambda self, node: self.our_cast("CAST", node),
         exp.TryCast: lambda self, node: self.our_cast("TRY_CAST", node),
-        exp.Extract: lambda self, node: self.our_template(_part(node.name), node.expression),
+        exp.Extract: lambda self, node: self.our_template(part_name(node.name), node.expression),
         exp.Interval: lambda self, node: f"INTERVAL '{node.this.name}' {node.args['unit'].name}",
         exp.Var: lambda self, node: f"'{node.name}'",
     }
@@ -137,7 +138,3 @@ class _Reference(DuckDB):
 
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
-
-
-def _part(name: str) -> str:
-    return {"dow": "day_of_week", "isodow": "day_of_week", "doy": "day_of_year"}.get(name.lower(), name.lower())

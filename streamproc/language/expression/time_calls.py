@@ -11,6 +11,7 @@ __all__ = [
     "from_epoch",
     "from_unixtime",
     "part",
+    "part_name",
     "row_time",
     "since",
     "to_date",
@@ -78,6 +79,16 @@ def _pattern_errors() -> Iterator[None]:
 def date_format(args: Sequence[Typed]) -> Typed:
     """A timestamp by one of Java's patterns."""
     return call("date_format", _time(args[0]), to=STRING, options=(_format(args[1]),))
+
+
+def part_name(unit: str) -> str:
+    """The function that gives what EXTRACT calls `unit`.
+
+    >>> part_name("DOY")
+    'day_of_year'
+    """
+    name = unit.lower()
+    return {"dow": "day_of_week", "isodow": "day_of_week", "doy": "day_of_year"}.get(name, name)
 
 
 def part(name: str) -> Callable[[Sequence[Typed]], Typed]:
