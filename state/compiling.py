@@ -1,0 +1,33 @@
+"""Loops as machine code, where numba is installed (`pip install 'streamproc[compiled]'`); its only importer.
+
+A loop is a plain function over numpy arrays and numbers, and gives the same when it is not compiled: floats are
+computed as Python does (no fast math), int64 as numpy does. The code is kept beside the source, or in NUMBA_CACHE_DIR.
+"""
+
+from __future__ import annotations
+
+__all__ = ["can_compile", "compiled"]
+
+import importlib.util
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def can_compile() -> bool:
+    """Whether numba is installed; to import it takes half a second, which nobody need pay who compiles nothing."""
+    return importlib.util.find_spec("numba") is not None
+
+
+def compiled(loop: Callable[P, R]) -> Callable[P, R]:
+    """The loop as machine code, made when it is first called with arguments of a type (seconds, once a machine).
+
+    Raises:
+        ImportError: numba is not installed.
+    """
+    import numba
+
+    made: Callable[P, R] = numba.njit(cache=True, nogil=True, error_model="numpy")(loop)
+    return made
