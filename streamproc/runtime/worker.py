@@ -41,6 +41,7 @@ from streamproc.runtime.stage import Part, Stage, StageParts, by_fate, finish, m
 from streamproc.runtime.ticks import Clocks
 from streamproc.runtime.topics import prepare_topics
 from streamproc.runtime.transaction import Probe, TransactionProtocol
+from streamproc.runtime.turns import in_turns
 
 _PROMPT_SECONDS = 0.001  # who waits longer for a commit sees when it ends
 _NO_ORDERS = Orders({}, frozenset())
@@ -157,7 +158,7 @@ class Worker:
                     if self._ahead is None:
                         expected = self._shortcut.expected(self._queue.partitions, self._clocks.due)
                         await self._protocol.announce(expected, membership)
-                        self._ahead = self._next()
+                        self._ahead = await self._next()
                     parts, self._ahead = self._ahead, None
                     if parts is not None:
                         await self._transact(parts, membership)
@@ -200,28 +201,27 @@ class Worker:
     def _is_damaged(self) -> bool:
         return any(stage.is_damaged for stage in self._stages)
 
-    def _next(self) -> list[Part] | None:
+    async def _next(self) -> list[Part] | None:
         """The next batch, computed; None if nothing is to be decided, or not so (`_again`)."""
         if self._probe is not None:
             self._probe(1)
         rows = self._pace.largest(through_all=self._shortcut.is_open)
         taken = task_inputs(self._queue.take(self._care.rows(self._queue, rows, self._inputs)), self._inputs)
         inputs = sorted([*taken, *self._clocks.take()], key=lambda one: one.source)
-        return self._compute(inputs) if inputs else None  # 2-4
+        return await self._compute(inputs) if inputs else None  # 2-4
 
     @property
     def _full(self) -> int:
         """Rows of a full batch; by the shortcut each comes through all stages in it."""
         return self._pace.full(through_all=self._shortcut.is_open)
 
-    def _compute(self, inputs: list[TaskInput]) -> list[Part] | None:
+    async def _compute(self, inputs: list[TaskInput]) -> list[Part] | None:
         """Steps 2-4; None, and `_again`, if too many rows failed: the batch is read again in smaller ones."""
-        started = self._clock.work()
         if self._notes is not None:
             self._notes.begin([portion for given in inputs if given.rows for portion in given.portions()])
         try:
             now_ms = self._clock.now_ms()
-            parts = self._shortcut.compute(inputs, now_ms)
+            parts, seconds = await in_turns(self._shortcut.compute(inputs, now_ms), self._clock)
         except (BatchTooBadError, BatchTooLargeError, StateCorruptedError) as error:
             self._again = True
             self._pace.failed(error)
@@ -230,7 +230,7 @@ class Worker:
             self._notes.end()  # an error leaves the note: it is a crash at this position
         rows = sum(part.computed.judged.all_rows.size for part in parts)
         self._metrics.computed(rows)
-        self._pace.computed(rows, self._clock.work() - started)
+        self._pace.computed(rows, seconds)
         return parts
 
     async def _transact(self, parts: list[Part], membership: Membership) -> None:
@@ -247,7 +247,7 @@ class Worker:
                 for stage in self._stages:
                     stage.seal()
                 begun = self._clock.monotonic()
-                self._ahead = self._next()
+                self._ahead = await self._next()
                 busy = self._clock.monotonic() - begun
                 self._metrics.batches_ahead.inc(self._ahead is not None)
             looked = self._clock.monotonic()
