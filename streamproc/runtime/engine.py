@@ -376,19 +376,16 @@ class Engine:
         """Refuse rows whose key does not belong into their partition; a key is looked at when it is first seen."""
         if self.partitions <= 1 or self._pan_keyed:
             return rows
-        astray: list[int] = []
+        asked: list[tuple[str, int]] = []  # keys that are new, and the task they came to
         for span in rows.spans:
-            keys = rows.keys[span.start : span.stop]
             known: Container[str] = self._state.table(self._primary).keys_of(span.task) if self._primary else ()
-            if all(map(known.__contains__, keys)):
-                continue
-            unknown = list({key for key in keys if key not in known})
-            places = partitions_of([key.encode() for key in unknown], self.partitions)
-            wrong = {unknown[i] for i in np.flatnonzero(places != span.task).tolist()}
-            if wrong:
-                astray += [span.start + i for i, key in enumerate(keys) if key in wrong]
-        if not astray:
+            keys = dict.fromkeys(rows.keys[span.start : span.stop])
+            asked += [(key, span.task) for key in keys if key not in known]
+        places = partitions_of([key.encode() for key, _ in asked], self.partitions).tolist() if asked else []
+        wrong = {one for one, place in zip(asked, places, strict=True) if place != one[1]}
+        if not wrong:
             return rows
+        astray = [i for s in rows.spans for i in range(s.start, s.stop) if (rows.keys[i], s.task) in wrong]
         detail = "the key's murmur2 hash belongs to another partition: produce with Kafka's default partitioner"
         return rows.refuse(astray, "wrong_partition", detail)
 
