@@ -1,0 +1,217 @@
+"""Compiled trees against onnxruntime, to the bit; and files that are no such trees, which must not hang or crash."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+pytest.importorskip("numba")
+pytest.importorskip("lightgbm")
+pytest.importorskip("xgboost")
+pytest.importorskip("onnxmltools")
+
+import lightgbm
+import onnx
+import onnxmltools
+import onnxruntime
+import xgboost
+from onnx import helper
+from onnxmltools.convert.common.data_types import FloatTensorType
+
+import models.onnx as serving
+from models.forest import UnfitError, read_forest, sample_rows
+from models.onnx import OnnxModel
+from models.quickscorer import QuickScorer, leaf_sums
+from models.training.boosting import BoostedTrees
+from models.training.export import Node, trees_model
+from models.training.history import History
+from models.training.learners import Options
+from models.training.linear import LogisticRegression
+from models.training.xgboosting import XGBoostedTrees
+
+Matrix = npt.NDArray[np.float32]
+WIDTH = 6
+NAMES = tuple(f"f{number}" for number in range(WIDTH))
+BIT = np.float32(1.0)
+
+
+def history(seed: int, size: int = 1500) -> History:
+    random = np.random.default_rng(seed)
+    matrix = random.normal(size=(size, WIDTH)).astype(np.float32)
+    matrix[:, 1] = np.round(matrix[:, 1] * 4)
+    matrix[random.random(matrix.shape) < 0.1] = np.nan
+    labels = (np.nan_to_num(matrix).sum(axis=1) + random.normal(size=size) > 1).astype(np.int8)
+    return History(NAMES, matrix, labels, np.arange(size), np.arange(size))
+
+
+def by_lightgbm(leaves: int) -> bytes:
+    parameters = {"trees": 25, "num_leaves": leaves, "min_data_in_leaf": 2}
+    return BoostedTrees().fit(history(leaves), parameters, Options()).onnx(0.7, -0.4)
+
+
+def by_xgboost(depth: int) -> bytes:
+    return XGBoostedTrees().fit(history(depth), {"trees": 25, "max_depth": depth, "eta": 0.3}, Options()).onnx(1.0, 0.1)
+
+
+def converted(fitted: Any, convert: Callable[..., Any]) -> bytes:
+    """What users of the common converter have."""
+    rows = history(9)
+    fitted.fit(rows.matrix, rows.labels)
+    more = {"zipmap": False} if convert is onnxmltools.convert_lightgbm else {}
+    found = convert(fitted, initial_types=[("x", FloatTensorType([None, WIDTH]))], target_opset=15, **more)
+    return bytes(found.SerializeToString())
+
+
+FORESTS: dict[str, Callable[[], bytes]] = {
+    "lightgbm": lambda: by_lightgbm(31),
+    "lightgbm, more than 32 leaves": lambda: by_lightgbm(50),
+    "xgboost": lambda: by_xgboost(5),
+    "xgboost, depth one": lambda: by_xgboost(1),
+    "xgboost, up to 64 leaves": lambda: by_xgboost(6),
+    "lightgbm by onnxmltools": lambda: converted(
+        lightgbm.LGBMClassifier(n_estimators=20, verbose=-1), onnxmltools.convert_lightgbm
+    ),
+    "xgboost by onnxmltools": lambda: converted(
+        xgboost.XGBClassifier(n_estimators=20, max_depth=4), onnxmltools.convert_xgboost
+    ),
+    "single leaves": lambda: trees_model([[Node(weight=0.25)], [Node(weight=-1.5)]], 0.125, WIDTH),
+    "a leaf beside stumps": lambda: trees_model([[Node(weight=0.1)], stump(0.0), stump(np.inf)], 0.3, WIDTH),
+}
+
+
+def stump(threshold: float) -> list[Node]:
+    return [Node(1, threshold, 1, 2, missing_true=True), Node(weight=0.1), Node(weight=-0.7)]
+
+
+def onnxruntime_alone(content: bytes, matrix: Matrix) -> Matrix:
+    """The oracle."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    (found,) = session.run(["probabilities"], {session.get_inputs()[0].name: matrix})
+    return np.asarray(found)
+
+
+@pytest.fixture(scope="module", params=FORESTS)
+def content(request: pytest.FixtureRequest) -> bytes:
+    return FORESTS[request.param]()
+
+
+def test_scores_are_onnxruntimes_to_the_bit(content: bytes) -> None:
+    model = OnnxModel(Path("model.onnx"), NAMES, content=content)
+    assert model.scored_by == "compiled trees"
+    plain = history(1).matrix
+    matrix = np.concatenate([sample_rows(read_forest(content, WIDTH), WIDTH), plain, np.nextafter(plain, BIT)])
+    for size in (1, 15, 23, 24, 127, 128, 256, 257, 512, len(matrix)):
+        given = np.ascontiguousarray(matrix[-size:])
+        wanted = np.clip(onnxruntime_alone(content, given)[:, 1].astype(np.float64) * 100, 0, 100)
+        assert model.score(given).tobytes() == wanted.tobytes()
+
+
+def test_the_loop_gives_the_same_when_it_is_not_compiled(content: bytes) -> None:
+    forest = read_forest(content, WIDTH)
+    rows = sample_rows(forest, WIDTH)[:40]
+    model = OnnxModel(Path("model.onnx"), NAMES, content=content)
+    assert model._trees is not None
+    found = QuickScorer(forest, leaf_sums).sums(rows)
+    assert found.tobytes() == model._trees.scorer.sums(rows).tobytes()
+
+
+def test_trees_that_score_otherwise_are_seen_when_they_are_loaded(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = FORESTS["xgboost, depth one"]()
+
+    def wrong(content: bytes, width: int) -> Any:
+        forest = read_forest(content, width)
+        missing = forest.missing.copy()
+        missing[-1] = not missing[-1]
+        return forest._replace(missing=missing)
+
+    monkeypatch.setattr("models.forest.read_forest", wrong)
+    model = OnnxModel(Path("model.onnx"), NAMES, content=content)
+    assert model.scored_by == "onnxruntime: its trees, compiled, give something else"
+    (line,) = caplog.messages
+    assert line == "model model.onnx is scored by onnxruntime: its trees, compiled, give something else"
+    rows = history(2).matrix[:64]
+    assert (model.score(rows) / 100).astype(np.float32).tobytes() == onnxruntime_alone(content, rows)[:, 1].tobytes()
+
+
+@pytest.mark.parametrize("missing", ["numba", "onnx"])
+def test_without_the_extra_onnxruntime_scores(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "can_compile", lambda: missing != "numba")
+    monkeypatch.setattr(serving, "find_spec", lambda name: None if name == missing else object())
+    model = OnnxModel(Path("model.onnx"), NAMES, content=FORESTS["single leaves"]())
+    assert model.scored_by == "onnxruntime: numba or onnx is not installed"
+
+
+def test_what_is_no_forest_is_scored_by_onnxruntime(caplog: pytest.LogCaptureFixture) -> None:
+    fitted = LogisticRegression().fit(history(3), LogisticRegression().usual(), Options())
+    model = OnnxModel(Path("model.onnx"), NAMES, content=fitted.onnx(1.0, 0.0))
+    assert model.scored_by == "onnxruntime: its input does not go to one ensemble of trees alone"
+    assert not caplog.messages
+
+
+def changed(**lists: Any) -> bytes:
+    """Two trees of a root and two leaves, with other attributes."""
+    model = onnx.load_from_string(trees_model([stump(0.5), stump(1.5)], 0.0, WIDTH))
+    node = model.graph.node[0]
+    kept = [attribute for attribute in node.attribute if attribute.name not in lists]
+    del node.attribute[:]
+    node.attribute.extend(kept)
+    node.attribute.extend(helper.make_attribute(name, value) for name, value in lists.items() if value is not None)
+    return bytes(model.SerializeToString())
+
+
+BROKEN: dict[str, bytes] = {
+    "no protobuf": b"\xff\xff\xff\xff",
+    "a circle": changed(nodes_truenodeids=[1, 1, 0, 1, 0, 0], nodes_modes=["BRANCH_LEQ", "BRANCH_LEQ", "LEAF"] * 2),
+    "a root below itself": changed(nodes_truenodeids=[0, 0, 0, 1, 0, 0]),
+    "two ways to a node": changed(nodes_truenodeids=[2, 0, 0, 1, 0, 0]),
+    "a node of another tree": changed(nodes_truenodeids=[4, 0, 0, 1, 0, 0]),
+    "a node far away": changed(nodes_falsenodeids=[2**62, 0, 0, 2, 0, 0]),
+    "a negative node": changed(nodes_truenodeids=[-1, 0, 0, 1, 0, 0]),
+    "nodes out of order": changed(nodes_nodeids=[0, 2, 1, 0, 1, 2]),
+    "a tree in two pieces": changed(nodes_treeids=[0, 0, 1, 1, 1, 0]),
+    "a feature beyond the width": changed(nodes_featureids=[WIDTH, 0, 0, 1, 0, 0]),
+    "a negative feature": changed(nodes_featureids=[-1, 0, 0, 1, 0, 0]),
+    "a threshold that is none": changed(nodes_values=[np.nan, 0, 0, 1, 0, 0]),
+    "lists of other lengths": changed(nodes_values=[1.0]),
+    "no thresholds": changed(nodes_values=None),
+    "kinds mixed": changed(nodes_modes=["BRANCH_LEQ", "LEAF", "LEAF", "BRANCH_LT", "LEAF", "LEAF"]),
+    "another kind": changed(nodes_modes=["BRANCH_EQ", "LEAF", "LEAF"] * 2),
+    "the mean": changed(aggregate_function="AVERAGE"),
+    "a sigmoid twice": changed(post_transform="LOGISTIC"),
+    "two targets": changed(target_ids=[0, 1, 0, 1], n_targets=2),
+    "a weight twice": changed(target_nodeids=[1, 1, 1, 2]),
+    "a weight of a root": changed(target_nodeids=[0, 2, 1, 2]),
+    "a weight of no node": changed(target_nodeids=[1, 2**62, 1, 2]),
+    "a weight of no tree": changed(target_treeids=[0, 7, 1, 1]),
+    "a weight without end": changed(target_weights=[0.0, np.inf, 1.0, 1.0]),
+    "two bases": changed(base_values=[0.0, 1.0]),
+    "65 leaves": trees_model(
+        [[*(Node(0, float(at), 2 * at + 1, 2 * at + 2) for at in range(64)), *[Node(weight=1.0)] * 65]], 0.0, WIDTH
+    ),
+    "a chain without end": trees_model(
+        [[node for at in range(3000) for node in (Node(0, 1.0, 2 * at + 1, 2 * at + 2), Node())] + [Node()]], 0.0, WIDTH
+    ),
+}
+
+
+@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
+def test_a_file_is_not_believed(content: bytes) -> None:
+    with pytest.raises(UnfitError):
+        read_forest(content, WIDTH)
+
+
+def test_a_width_that_is_not_known_or_huge_is_no_forest() -> None:
+    for width in (0, 1_000_000):
+        with pytest.raises(UnfitError, match="too large"):
+            read_forest(changed(), width)
+    read_forest(changed(), WIDTH)
