@@ -17,6 +17,7 @@ import onnx
 from onnx import TensorProto, helper
 
 Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
 Flags = npt.NDArray[np.bool_]
 
 NODES_MAX, TREES_MAX, WIDTH_MAX, BYTES_MAX = 1_000_000, 20_000, 4_096, 64 << 20
@@ -43,10 +44,10 @@ class Forest(NamedTuple):
 
     starts: Ints
     feature: Ints
-    threshold: npt.NDArray[np.float32]
+    threshold: Floats
     missing: Flags
     keeps: npt.NDArray[np.int32] | npt.NDArray[np.int64]
-    leaves: npt.NDArray[np.float32]
+    leaves: Floats
     base: np.float32
     rest: bytes
 
@@ -93,7 +94,7 @@ def read_forest(content: bytes, width: int) -> Forest:
     )  # fmt: skip
 
 
-def sample_rows(forest: Forest, width: int) -> npt.NDArray[np.float32]:
+def sample_rows(forest: Forest, width: int) -> Floats:
     """Made-up rows of `width` features, always the same, to compare two ways of scoring: thresholds, the numbers next
     to them, missing ones, infinities, both zeros, and random ones.
     """
@@ -105,7 +106,7 @@ def sample_rows(forest: Forest, width: int) -> npt.NDArray[np.float32]:
         if start < stop:
             near = forest.threshold[order[random.integers(start, stop, _ROWS)]]
             aside = np.array([-np.inf, 0, np.inf], np.float32)[random.integers(0, 3, _ROWS)]
-            near = np.where(aside == 0, near, np.nextafter(near, aside))
+            near = np.where(aside == 0, near, _next(near, aside))
             rows[:, feature] = np.where(random.random(_ROWS) < 0.8, near, rows[:, feature])
     special = np.array([np.nan, np.nan, np.nan, np.inf, -np.inf, 0.0, -0.0], np.float32)
     rows = np.where(random.random(rows.shape) < 0.15, special[random.integers(0, len(special), rows.shape)], rows)
@@ -180,7 +181,7 @@ def _numbered(nodes: _Nodes) -> tuple[Ints, Ints]:
 
 def _comparisons(
     found: Mapping[str, Any], modes: npt.NDArray[np.bytes_], inner: Ints, width: int
-) -> tuple[Ints, npt.NDArray[np.float32], Flags]:
+) -> tuple[Ints, Floats, Flags]:
     """Of the inner nodes: feature, threshold of <=, whether NaN is true."""
     features, values = _ints(found, "nodes_featureids"), _floats(found, "nodes_values")
     missing = _ints(found, "nodes_missing_value_tracks_true")
@@ -190,11 +191,11 @@ def _comparisons(
     feature, threshold, less = features[inner], values[inner], modes[inner] == b"BRANCH_LT"
     if ((feature < 0) | (feature >= width)).any() or (np.isnan(threshold) | (less & np.isneginf(threshold))).any():
         raise UnfitError("it splits by a feature that is not there, or at what is no number")
-    below = np.nextafter(threshold, np.float32(-np.inf))  # what is less is at most the float32 before
+    below = _next(threshold, np.float32(-np.inf))  # what is less is at most the float32 before
     return feature, np.where(less, below, threshold), missing[inner] != 0
 
 
-def _weights(found: Mapping[str, Any], kind: str, nodes: _Nodes) -> npt.NDArray[np.float32]:
+def _weights(found: Mapping[str, Any], kind: str, nodes: _Nodes) -> Floats:
     """Of each node; of a leaf its one."""
     trees, numbers = _ints(found, f"{kind}_treeids"), _ints(found, f"{kind}_nodeids")
     given, targets = _floats(found, f"{kind}_weights"), _ints(found, f"{kind}_ids")
@@ -204,10 +205,11 @@ def _weights(found: Mapping[str, Any], kind: str, nodes: _Nodes) -> npt.NDArray[
     ids = _ints(found, "nodes_treeids")[nodes.starts]
     order = np.argsort(ids)
     tree = order[np.searchsorted(ids[order], trees).clip(max=len(ids) - 1)]
-    ends = np.append(nodes.starts[1:], len(nodes.tree))
-    rows = nodes.starts[tree] + numbers
-    if (ids[tree] != trees).any() or (numbers < 0).any() or (rows >= ends[tree]).any() or not np.isfinite(given).all():
+    sizes = np.diff(nodes.starts, append=len(nodes.tree))
+    there = (ids[tree] == trees) & (numbers >= 0) & (numbers < sizes[tree])
+    if not there.all() or not np.isfinite(given).all():
         raise UnfitError("it gives numbers that are none, or to leaves that are not there")
+    rows = nodes.starts[tree] + numbers
     if (np.bincount(rows, minlength=len(nodes.tree)) != nodes.leaf).any():
         raise UnfitError("its leaves do not have one number each")
     weights = np.zeros(len(nodes.tree), np.float32)
@@ -250,9 +252,15 @@ def _rest(model: Any, ensemble: Any, found: Mapping[str, Any]) -> bytes:
     return bytes(kept.SerializeToString())
 
 
+def _next(values: Floats, towards: Floats | np.float32) -> Floats:
+    """The neighbours of numbers; of the largest, infinity."""
+    with np.errstate(over="ignore", under="ignore"):
+        return np.nextafter(values, towards)
+
+
 def _ints(found: Mapping[str, Any], name: str) -> Ints:
     return np.array(found[name].ints if name in found else [], np.int64)
 
 
-def _floats(found: Mapping[str, Any], name: str) -> npt.NDArray[np.float32]:
+def _floats(found: Mapping[str, Any], name: str) -> Floats:
     return np.array(found[name].floats if name in found else [], np.float32)

@@ -250,17 +250,16 @@ def _trees_of(path: Path, content: bytes, width: int, whole: _Graph) -> tuple[_T
     from models.forest import UnfitError, read_forest, sample_rows
     from models.quickscorer import QuickScorer, leaf_sums
 
-    try:
-        forest = read_forest(content, width)
-    except UnfitError as error:
-        return None, str(error)
     problem = "its trees, compiled, give something else"
     try:
+        forest = read_forest(content, width)
         rest = _open(path, forest.rest)
         trees = _Trees(QuickScorer(forest, compiled(leaf_sums)), _Graph(rest, rest.get_inputs()[0].name, whole.output))
         rows = sample_rows(forest, width)
         if trees.run(rows).tobytes() == whole.run(rows).tobytes():
             return trees, ""
+    except UnfitError as error:
+        return None, str(error)
     except Exception as error:  # of a compiler, or of a graph that does not come apart
         problem = f"its trees cannot be compiled ({type(error).__name__})"
     logging.getLogger("models").warning("model %s is scored by onnxruntime: %s", path.name, problem)

@@ -37,7 +37,7 @@ from models.training.xgboosting import XGBoostedTrees
 Matrix = npt.NDArray[np.float32]
 WIDTH = 6
 NAMES = tuple(f"f{number}" for number in range(WIDTH))
-BIT = np.float32(1.0)
+EDGES = (0.0, 1e-45, float(np.finfo(np.float32).max), float(-np.finfo(np.float32).max), np.inf, -np.inf)
 
 
 def history(seed: int, size: int = 1500) -> History:
@@ -80,12 +80,28 @@ FORESTS: dict[str, Callable[[], bytes]] = {
         xgboost.XGBClassifier(n_estimators=20, max_depth=4), onnxmltools.convert_xgboost
     ),
     "single leaves": lambda: trees_model([[Node(weight=0.25)], [Node(weight=-1.5)]], 0.125, WIDTH),
-    "a leaf beside stumps": lambda: trees_model([[Node(weight=0.1)], stump(0.0), stump(np.inf)], 0.3, WIDTH),
+    "64 leaves": lambda: trees_model([chain(63)], 0.0, WIDTH),
+    "a leaf beside stumps": lambda: trees_model([[Node(weight=0.1)], *map(stump, EDGES)], 0.3, WIDTH),
+    "the same, by <": lambda: changed(
+        trees_model([[Node(weight=0.1)], *map(stump, EDGES[:-1])], 0.3, WIDTH),
+        nodes_modes=["LEAF", *["BRANCH_LT", "LEAF", "LEAF"] * len(EDGES[:-1])],
+    ),
 }
 
 
 def stump(threshold: float) -> list[Node]:
     return [Node(1, threshold, 1, 2, missing_true=True), Node(weight=0.1), Node(weight=-0.7)]
+
+
+def changed(content: bytes, **lists: Any) -> bytes:
+    """With other attributes of its trees; None: without."""
+    model = onnx.load_from_string(content)
+    node = model.graph.node[0]
+    kept = [attribute for attribute in node.attribute if attribute.name not in lists]
+    del node.attribute[:]
+    node.attribute.extend(kept)
+    node.attribute.extend(helper.make_attribute(name, value) for name, value in lists.items() if value is not None)
+    return bytes(model.SerializeToString())
 
 
 def onnxruntime_alone(content: bytes, matrix: Matrix) -> Matrix:
@@ -107,7 +123,9 @@ def test_scores_are_onnxruntimes_to_the_bit(content: bytes) -> None:
     model = OnnxModel(Path("model.onnx"), NAMES, content=content)
     assert model.scored_by == "compiled trees"
     plain = history(1).matrix
-    matrix = np.concatenate([sample_rows(read_forest(content, WIDTH), WIDTH), plain, np.nextafter(plain, BIT)])
+    matrix = np.concatenate(
+        [sample_rows(read_forest(content, WIDTH), WIDTH), plain, np.nextafter(plain, np.float32(1))]
+    )
     for size in (1, 15, 23, 24, 127, 128, 256, 257, 512, len(matrix)):
         given = np.ascontiguousarray(matrix[-size:])
         wanted = np.clip(onnxruntime_alone(content, given)[:, 1].astype(np.float64) * 100, 0, 100)
@@ -158,60 +176,55 @@ def test_what_is_no_forest_is_scored_by_onnxruntime(caplog: pytest.LogCaptureFix
     assert not caplog.messages
 
 
-def changed(**lists: Any) -> bytes:
-    """Two trees of a root and two leaves, with other attributes."""
-    model = onnx.load_from_string(trees_model([stump(0.5), stump(1.5)], 0.0, WIDTH))
-    node = model.graph.node[0]
-    kept = [attribute for attribute in node.attribute if attribute.name not in lists]
-    del node.attribute[:]
-    node.attribute.extend(kept)
-    node.attribute.extend(helper.make_attribute(name, value) for name, value in lists.items() if value is not None)
-    return bytes(model.SerializeToString())
+def chain(depth: int) -> list[Node]:
+    """A node a level, and a leaf more."""
+    return [node for at in range(0, 2 * depth, 2) for node in (Node(0, at, at + 2, at + 1), Node())] + [Node()]
 
 
-BROKEN: dict[str, bytes] = {
-    "no protobuf": b"\xff\xff\xff\xff",
-    "a circle": changed(nodes_truenodeids=[1, 1, 0, 1, 0, 0], nodes_modes=["BRANCH_LEQ", "BRANCH_LEQ", "LEAF"] * 2),
-    "a root below itself": changed(nodes_truenodeids=[0, 0, 0, 1, 0, 0]),
-    "two ways to a node": changed(nodes_truenodeids=[2, 0, 0, 1, 0, 0]),
-    "a node of another tree": changed(nodes_truenodeids=[4, 0, 0, 1, 0, 0]),
-    "a node far away": changed(nodes_falsenodeids=[2**62, 0, 0, 2, 0, 0]),
-    "a negative node": changed(nodes_truenodeids=[-1, 0, 0, 1, 0, 0]),
-    "nodes out of order": changed(nodes_nodeids=[0, 2, 1, 0, 1, 2]),
-    "a tree in two pieces": changed(nodes_treeids=[0, 0, 1, 1, 1, 0]),
-    "a feature beyond the width": changed(nodes_featureids=[WIDTH, 0, 0, 1, 0, 0]),
-    "a negative feature": changed(nodes_featureids=[-1, 0, 0, 1, 0, 0]),
-    "a threshold that is none": changed(nodes_values=[np.nan, 0, 0, 1, 0, 0]),
-    "lists of other lengths": changed(nodes_values=[1.0]),
-    "no thresholds": changed(nodes_values=None),
-    "kinds mixed": changed(nodes_modes=["BRANCH_LEQ", "LEAF", "LEAF", "BRANCH_LT", "LEAF", "LEAF"]),
-    "another kind": changed(nodes_modes=["BRANCH_EQ", "LEAF", "LEAF"] * 2),
-    "the mean": changed(aggregate_function="AVERAGE"),
-    "a sigmoid twice": changed(post_transform="LOGISTIC"),
-    "two targets": changed(target_ids=[0, 1, 0, 1], n_targets=2),
-    "a weight twice": changed(target_nodeids=[1, 1, 1, 2]),
-    "a weight of a root": changed(target_nodeids=[0, 2, 1, 2]),
-    "a weight of no node": changed(target_nodeids=[1, 2**62, 1, 2]),
-    "a weight of no tree": changed(target_treeids=[0, 7, 1, 1]),
-    "a weight without end": changed(target_weights=[0.0, np.inf, 1.0, 1.0]),
-    "two bases": changed(base_values=[0.0, 1.0]),
-    "65 leaves": trees_model(
-        [[*(Node(0, float(at), 2 * at + 1, 2 * at + 2) for at in range(64)), *[Node(weight=1.0)] * 65]], 0.0, WIDTH
-    ),
-    "a chain without end": trees_model(
-        [[node for at in range(3000) for node in (Node(0, 1.0, 2 * at + 1, 2 * at + 2), Node())] + [Node()]], 0.0, WIDTH
-    ),
+STUMPS = trees_model([stump(0.5), stump(1.5)], 0.0, WIDTH)
+LESS = ["BRANCH_LT", "LEAF", "LEAF"] * 2
+CIRCLE = [Node(weight=1.0), Node(0, 1.0, 2, 3), Node(0, 1.0, 1, 4), Node(weight=1.0), Node(weight=1.0)]
+BROKEN: dict[str, tuple[str, bytes]] = {
+    "no protobuf": ("parsed", b"\xff\xff\xff\xff"),
+    "no nodes": ("no nodes", changed(STUMPS, nodes_treeids=None)),
+    "a circle": ("circle", trees_model([CIRCLE], 0.0, WIDTH)),
+    "a root below itself": ("two ways", changed(STUMPS, nodes_truenodeids=[0, 0, 0, 1, 0, 0])),
+    "two ways to a node": ("two ways", changed(STUMPS, nodes_truenodeids=[2, 0, 0, 1, 0, 0])),
+    "a node of another tree": ("not there", changed(STUMPS, nodes_truenodeids=[4, 0, 0, 1, 0, 0])),
+    "a node far away": ("not there", changed(STUMPS, nodes_falsenodeids=[2**63 - 1, 0, 0, 2, 0, 0])),
+    "a negative node": ("not there", changed(STUMPS, nodes_truenodeids=[-1, 0, 0, 1, 0, 0])),
+    "nodes out of order": ("numbered", changed(STUMPS, nodes_nodeids=[0, 2, 1, 0, 1, 2])),
+    "a tree in two pieces": ("stand together", changed(STUMPS, nodes_treeids=[0, 0, 1, 1, 1, 0])),
+    "a feature beyond the width": ("feature", changed(STUMPS, nodes_featureids=[WIDTH, 0, 0, 1, 0, 0])),
+    "a negative feature": ("feature", changed(STUMPS, nodes_featureids=[-1, 0, 0, 1, 0, 0])),
+    "a threshold that is none": ("no number", changed(STUMPS, nodes_values=[np.nan, 0, 0, 1, 0, 0])),
+    "less than all": ("no number", changed(STUMPS, nodes_values=[-np.inf, 0, 0] * 2, nodes_modes=LESS)),
+    "lists of other lengths": ("length", changed(STUMPS, nodes_values=[1.0])),
+    "no thresholds": ("length", changed(STUMPS, nodes_values=None)),
+    "kinds mixed": ("kind", changed(STUMPS, nodes_modes=["BRANCH_LEQ", "LEAF", "LEAF", "BRANCH_LT", "LEAF", "LEAF"])),
+    "another kind": ("kind", changed(STUMPS, nodes_modes=["BRANCH_EQ", "LEAF", "LEAF"] * 2)),
+    "the mean": ("sum", changed(STUMPS, aggregate_function="AVERAGE")),
+    "a sigmoid twice": ("sigmoid", changed(STUMPS, post_transform="LOGISTIC")),
+    "two targets": ("targets", changed(STUMPS, target_ids=[0, 1, 0, 1], n_targets=2)),
+    "a weight twice": ("one number each", changed(STUMPS, target_nodeids=[1, 1, 1, 2])),
+    "a weight of a root": ("one number each", changed(STUMPS, target_nodeids=[0, 2, 1, 2])),
+    "a weight of no node": ("leaves that are not", changed(STUMPS, target_nodeids=[1, 2, 1, 2**63 - 1])),
+    "a weight of no tree": ("leaves that are not", changed(STUMPS, target_treeids=[0, 7, 1, 1])),
+    "a weight without end": ("numbers that are none", changed(STUMPS, target_weights=[0.0, np.inf, 1.0, 1.0])),
+    "two bases": ("begin", changed(STUMPS, base_values=[0.0, 1.0])),
+    "65 leaves": ("64 leaves", trees_model([chain(64)], 0.0, WIDTH)),
+    "a chain without end": ("deep", trees_model([chain(3000)], 0.0, WIDTH)),
 }
 
 
-@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
-def test_a_file_is_not_believed(content: bytes) -> None:
-    with pytest.raises(UnfitError):
+@pytest.mark.parametrize(("reason", "content"), BROKEN.values(), ids=BROKEN)
+def test_a_file_is_not_believed(reason: str, content: bytes) -> None:
+    with pytest.raises(UnfitError, match=reason):
         read_forest(content, WIDTH)
 
 
 def test_a_width_that_is_not_known_or_huge_is_no_forest() -> None:
     for width in (0, 1_000_000):
         with pytest.raises(UnfitError, match="too large"):
-            read_forest(changed(), width)
-    read_forest(changed(), WIDTH)
+            read_forest(STUMPS, width)
+    read_forest(STUMPS, WIDTH)
