@@ -126,7 +126,7 @@ def test_scores_are_onnxruntimes_to_the_bit(content: bytes) -> None:
     matrix = np.concatenate(
         [sample_rows(read_forest(content, WIDTH), WIDTH), plain, np.nextafter(plain, np.float32(1))]
     )
-    for size in (1, 15, 23, 24, 127, 128, 256, 257, 512, len(matrix)):
+    for size in (1, 15, 31, 32, 127, 128, 256, 257, 512, len(matrix)):
         given = np.ascontiguousarray(matrix[-size:])
         wanted = np.clip(onnxruntime_alone(content, given)[:, 1].astype(np.float64) * 100, 0, 100)
         assert model.score(given).tobytes() == wanted.tobytes()
@@ -181,6 +181,16 @@ def chain(depth: int) -> list[Node]:
     return [node for at in range(0, 2 * depth, 2) for node in (Node(0, at, at + 2, at + 1), Node())] + [Node()]
 
 
+def classes(labels: Any) -> bytes:
+    """The stumps as a classifier of these."""
+    names = {"treeids": [0, 0, 1, 1], "nodeids": [1, 2, 1, 2], "ids": [0] * 4, "weights": [0.1] * 4}
+    kind = "classlabels_strings" if isinstance(labels[0], str) else "classlabels_int64s"
+    given = {f"class_{name}": values for name, values in names.items()}
+    model = onnx.load_from_string(changed(STUMPS, post_transform="LOGISTIC", **{kind: labels}, **given))
+    model.graph.node[0].op_type = "TreeEnsembleClassifier"
+    return bytes(model.SerializeToString())
+
+
 STUMPS = trees_model([stump(0.5), stump(1.5)], 0.0, WIDTH)
 LESS = ["BRANCH_LT", "LEAF", "LEAF"] * 2
 CIRCLE = [Node(weight=1.0), Node(0, 1.0, 2, 3), Node(0, 1.0, 1, 4), Node(weight=1.0), Node(weight=1.0)]
@@ -206,6 +216,9 @@ BROKEN: dict[str, tuple[str, bytes]] = {
     "the mean": ("sum", changed(STUMPS, aggregate_function="AVERAGE")),
     "a sigmoid twice": ("sigmoid", changed(STUMPS, post_transform="LOGISTIC")),
     "two targets": ("targets", changed(STUMPS, target_ids=[0, 1, 0, 1], n_targets=2)),
+    "two targets in one": ("one number each", changed(STUMPS, target_ids=[0, 1, 0, 1])),
+    "three classes": ("classes", classes([0, 1, 2])),
+    "classes by name": ("classes", classes(["no", "yes"])),
     "a weight twice": ("one number each", changed(STUMPS, target_nodeids=[1, 1, 1, 2])),
     "a weight of a root": ("one number each", changed(STUMPS, target_nodeids=[0, 2, 1, 2])),
     "a weight of no node": ("leaves that are not", changed(STUMPS, target_nodeids=[1, 2, 1, 2**63 - 1])),
