@@ -3,10 +3,13 @@
 A model is a file with one float32 input of shape (rows, features) and an output of class probabilities of shape
 (rows, 2): what skl2onnx, onnxmltools (LightGBM, XGBoost) and PyTorch write with `zipmap=False`.
 
-Measured, LightGBM of 300 trees x 31 leaves, 10 features, us a row at 1, 8, 64, 512, 2,000 rows: 7.6, 2.9, 2.5, 3.5,
-3.5; memory arena, memory pattern, execution mode and graph level changed nothing beyond 2 %. One thread: a worker
+onnxruntime alone, LightGBM of 300 trees x 31 leaves, 10 features, us a row at 1, 8, 64, 512, 2,000 rows: 7.6, 2.9, 2.5,
+3.5, 3.5; memory arena, memory pattern, execution mode and graph level changed nothing beyond 2 %. One thread: a worker
 has one core, and threads share a forest's trees, so that two change the last bits of 43 % of the scores. With one,
 scores are the same to the bit at every batch size.
+
+Where numba is installed, the trees of `ROWS_MIN` rows and more are summed by models/quickscorer.py, and onnxruntime
+carries out what follows in the graph: the same scores to the bit, which is looked at when a model is loaded.
 """
 
 from __future__ import annotations
@@ -14,18 +17,29 @@ from __future__ import annotations
 __all__ = ["OnnxModel"]
 
 import hashlib
+import logging
 import re
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from state.compiling import can_compile, compiled
 from state.errors import ConfigError
 
+if TYPE_CHECKING:
+    from models.quickscorer import QuickScorer
+
+Matrix = npt.NDArray[np.float32]
+Found = npt.NDArray[np.floating[Any]]
+
 CLASSES = 2
+ROWS_MIN = 32
+"""Of a batch whose trees are summed by compiled code: it passes all nodes, however few the rows."""
 _ROUNDING = 0.01
 """Of 0-100: what a sum of float32 may be beyond."""
 _FAILURES_MAX = 200
@@ -35,8 +49,33 @@ _FAILURES_MAX = 200
 _EXTERNAL_DATA = re.compile(rb"\x0a(?:\x08|\x88\x80{0,8}\x00)location")
 
 
+class _Graph(NamedTuple):
+    """A session, and what of it is used."""
+
+    session: Any
+    input: str
+    output: str
+
+    def run(self, given: Matrix) -> Found:
+        (found,) = self.session.run([self.output], {self.input: given})
+        return found  # type: ignore[no-any-return]
+
+
+class _Trees(NamedTuple):
+    """The same in two parts: sums of the trees' leaves, and what follows."""
+
+    scorer: QuickScorer
+    rest: _Graph
+
+    def run(self, given: Matrix) -> Found:
+        return self.rest.run(self.scorer.sums(given))
+
+
 class OnnxModel:
-    """A loaded model. `digest`: SHA-256 of its file, hex; `width`: how many features it takes; `names`: which."""
+    """A loaded model. `digest`: SHA-256 of its file, hex; `width`: how many features it takes; `names`: which.
+
+    `scored_by`: "compiled trees", or "onnxruntime: " and why.
+    """
 
     def __init__(
         self,
@@ -62,9 +101,9 @@ class OnnxModel:
         self.path = path
         self.names = None if feature_names is None else tuple(feature_names)
         self.digest = hashlib.sha256(content).hexdigest()
-        self._session = _open(path, content)
-        self._input, width = _input_of(path, self._session)
-        self._output = _probabilities_of(path, self._session)
+        session = _open(path, content)
+        name, width = _input_of(path, session)
+        self._graph = _Graph(session, name, _probabilities_of(path, session))
         if feature_names is not None and width is not None and width != len(feature_names):
             raise ConfigError(
                 f"model {path.name} takes {width} features, the pipeline gives it {len(feature_names)}",
@@ -73,13 +112,15 @@ class OnnxModel:
         self.width = width if width is not None else len(feature_names or ())
         if self.width:
             self._try()
+        self._trees, why_not = _trees_of(path, content, self.width, self._graph)
+        self.scored_by = f"onnxruntime: {why_not}" if why_not else "compiled trees"
 
     @classmethod
     def load(cls, path: Path, feature_names: Sequence[str], digest: str | None = None) -> OnnxModel:
         """As the constructor, with the features named."""
         return cls(path, feature_names, digest)
 
-    def score(self, matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    def score(self, matrix: Matrix) -> npt.NDArray[np.float64]:
         """Scores 0-100 (100 times the probability of class 1), float64 (rows,); NaN where the model gives none: what it
         gives is no probability, or it fails.
 
@@ -93,7 +134,7 @@ class OnnxModel:
         scores[~(np.abs(scores - 50.0) <= 50.0 + _ROUNDING)] = np.nan
         return np.clip(scores, 0.0, 100.0, out=scores)
 
-    def _chances(self, matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    def _chances(self, matrix: Matrix) -> npt.NDArray[np.float64]:
         """Of class 1, as they come. onnxruntime does not say on which row it failed, so it is asked again by halves."""
         chances = np.full(len(matrix), np.nan)
         waiting, failures = [(0, len(matrix))], 0
@@ -109,10 +150,11 @@ class OnnxModel:
                 waiting += [(middle, stop), (start, middle)]
         return chances
 
-    def _run(self, matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.floating[Any]] | None:
+    def _run(self, matrix: Matrix) -> Found | None:
         """(rows, CLASSES); None: it failed, or gave something else."""
+        fits = len(matrix) >= ROWS_MIN and matrix.shape[1] == self.width
         try:
-            (found,) = self._session.run([self._output], {self._input: matrix})
+            found = ((fits and self._trees) or self._graph).run(matrix)
         except Exception:
             return None
         return found if found.shape == (len(matrix), CLASSES) else None
@@ -121,7 +163,7 @@ class OnnxModel:
         """Score two rows: what a file declares need not be what it gives; it also warms the session up."""
         problem = None
         try:
-            (found,) = self._session.run([self._output], {self._input: np.zeros((2, self.width), np.float32)})
+            found = self._graph.run(np.zeros((2, self.width), np.float32))
         except Exception as error:
             problem = f"fails on two rows of zeros ({type(error).__name__})"
         else:
@@ -199,3 +241,26 @@ def _probabilities_of(path: Path, session: Any) -> str:
             hint="export a binary classifier with zipmap=False",
         )
     return "probabilities" if "probabilities" in found else str(found[0])
+
+
+def _trees_of(path: Path, content: bytes, width: int, whole: _Graph) -> tuple[_Trees | None, str]:
+    """Trees that score as the whole graph does, to the bit; None, and why not."""
+    if not can_compile() or find_spec("onnx") is None:
+        return None, "numba or onnx is not installed"
+    from models.forest import UnfitError, read_forest, sample_rows
+    from models.quickscorer import QuickScorer, leaf_sums
+
+    problem = "its trees, compiled, give something else"
+    try:
+        forest = read_forest(content, width)
+        rest = _open(path, forest.rest)
+        trees = _Trees(QuickScorer(forest, compiled(leaf_sums)), _Graph(rest, rest.get_inputs()[0].name, whole.output))
+        rows = sample_rows(forest, width)
+        if trees.run(rows).tobytes() == whole.run(rows).tobytes():
+            return trees, ""
+    except UnfitError as error:
+        return None, str(error)
+    except Exception as error:  # of a compiler, or of a graph that does not come apart
+        problem = f"its trees cannot be compiled ({type(error).__name__})"
+    logging.getLogger("models").warning("model %s is scored by onnxruntime: %s", path.name, problem)
+    return None, problem

@@ -132,9 +132,15 @@ class ScoreOperator(Operator):
                 f"model {name} takes {model.width} features, the pipeline gives it {len(features)}",
                 hint="list the features it was trained with, in that order",
             )
+        self.name = name
         self.features = FeatureMatrix(features)
         self._columns = ScoreColumns(name, tiers)
         self._model = model
+
+    @property
+    def scored_by(self) -> dict[str, str]:
+        """Of the model's file, what computes its scores, if it says so."""
+        return {"file": getattr(self._model, "scored_by", "")}
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -103,6 +103,16 @@ class ServedScoreOperator(Operator):
         self._version, self._shadows = f"{served.name}.version", f"{served.name}.shadows"
 
     @property
+    def name(self) -> str:
+        """The model's."""
+        return self.served.name
+
+    @property
+    def scored_by(self) -> dict[str, str]:
+        """What computes the scores of each version at work, if it says so."""
+        return {str(one.number): getattr(one.model, "scored_by", "") for one in self.served.lineup.versions}
+
+    @property
     def inputs(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys((*self.features.names, self._by)))
 

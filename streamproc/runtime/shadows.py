@@ -1,4 +1,4 @@
-"""Shadows that had no time: they are counted, and it is said aloud."""
+"""Which versions score, and by what; shadows that had no time: they are counted, and it is said aloud."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import structlog
 
 from operators.plan import Plan
+from operators.score import ScoreOperator
 from operators.served_score import ServedScoreOperator
 from streamproc.clock import Clock
 from streamproc.runtime.metrics import WorkerMetrics
@@ -18,6 +19,9 @@ _LOOK_S = 5.0
 
 async def watch_shadows(plans: Sequence[Plan], metrics: WorkerMetrics, clock: Clock) -> None:
     """For ever, if there are registered models: from now on shadows keep to their budget, by this clock."""
+    scoring = [step for plan in plans for step in plan.steps if isinstance(step, ScoreOperator | ServedScoreOperator)]
+    said: dict[str, dict[str, str]] = {}
+    _say(scoring, said)
     steps = [step for plan in plans for step in plan.steps if isinstance(step, ServedScoreOperator)]
     for step in steps:
         step.budget.clock = clock.monotonic
@@ -25,8 +29,17 @@ async def watch_shadows(plans: Sequence[Plan], metrics: WorkerMetrics, clock: Cl
         while steps:
             await clock.sleep(_LOOK_S)
             _tell(steps, metrics)
+            _say(scoring, said)
     finally:
         _tell(steps, metrics)
+
+
+def _say(steps: Sequence[ScoreOperator | ServedScoreOperator], said: dict[str, dict[str, str]]) -> None:
+    """Which versions are at work, where it is not what was said before."""
+    for step in steps:
+        if said.get(step.name) != step.scored_by:
+            said[step.name] = step.scored_by
+            structlog.get_logger("models").info("a model scores", model=step.name, scored_by=step.scored_by)
 
 
 def _tell(steps: Sequence[ServedScoreOperator], metrics: WorkerMetrics) -> None:

@@ -64,7 +64,9 @@ def test_what_was_shed_is_counted_and_said(plan: Plan, capsys: pytest.CaptureFix
         runner.run(watched())
     labels = {"model": "fraud", "version": "2"}
     assert metrics.registry.get_sample_value("streamproc_shed_shadow_rows_total", labels) == 16
-    assert capsys.readouterr().out.count("a shadow has no time") == 1
+    said = capsys.readouterr().out
+    assert said.count("a shadow has no time") == said.count("a model scores") == 1
+    assert "'2': 'onnxruntime: its input does not go to one ensemble of trees alone'" in said
 
 
 def test_it_ends_where_there_is_no_registered_model(plan: Plan) -> None:
