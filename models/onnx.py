@@ -74,7 +74,7 @@ class _Trees(NamedTuple):
 class OnnxModel:
     """A loaded model. `digest`: SHA-256 of its file, hex; `width`: how many features it takes; `names`: which.
 
-    `scored_by`: "compiled trees", or "onnxruntime: " and why.
+    `scored_by`: "onnxruntime"; after `warm_up` "compiled trees", or "onnxruntime: " and why.
     """
 
     def __init__(
@@ -112,13 +112,23 @@ class OnnxModel:
         self.width = width if width is not None else len(feature_names or ())
         if self.width:
             self._try()
-        self._trees, why_not = _trees_of(path, content, self.width, self._graph)
-        self.scored_by = f"onnxruntime: {why_not}" if why_not else "compiled trees"
+        self._content = content  # until `warm_up`
+        self._trees: _Trees | None = None
+        self.scored_by = "onnxruntime"
 
     @classmethod
     def load(cls, path: Path, feature_names: Sequence[str], digest: str | None = None) -> OnnxModel:
         """As the constructor, with the features named."""
         return cls(path, feature_names, digest)
+
+    def warm_up(self) -> None:
+        """Sum its trees by compiled code from now on, where that gives the same: a second once a process, results the
+        same.
+        """
+        if self._content:
+            self._trees, why_not = _trees_of(self.path, self._content, self.width, self._graph)
+            self.scored_by = f"onnxruntime: {why_not}" if why_not else "compiled trees"
+            self._content = b""
 
     def score(self, matrix: Matrix) -> npt.NDArray[np.float64]:
         """Scores 0-100 (100 times the probability of class 1), float64 (rows,); NaN where the model gives none: what it

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["FeatureMatrix", "Model", "ScoreColumns", "ScoreOperator", "fill_matrix"]
+__all__ = ["FeatureMatrix", "Model", "ScoreColumns", "ScoreOperator", "fill_matrix", "warm_up"]
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
@@ -29,6 +29,12 @@ class Model(Protocol):
     def score(self, matrix: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """Scores 0-100 of float32 rows; NaN where there is none."""
         ...
+
+
+def warm_up(model: object) -> None:
+    """Let a model that takes its time to make ready do so now: results are the same."""
+    if (ready := getattr(model, "warm_up", None)) is not None:
+        ready()
 
 
 class FeatureMatrix:
@@ -149,6 +155,9 @@ class ScoreOperator(Operator):
     @property
     def outputs(self) -> tuple[OutputField, ...]:
         return self._columns.outputs
+
+    def prepare(self) -> None:
+        warm_up(self._model)
 
     def process(self, batch: Batch, context: OperatorContext) -> None:
         self._columns.add(batch, self._scores(batch))

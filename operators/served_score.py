@@ -121,6 +121,9 @@ class ServedScoreOperator(Operator):
         own = OutputField(self._version, INT64), OutputField(self._shadows, STRING)
         return (*self._columns.outputs, *own)
 
+    def prepare(self) -> None:
+        self.served.warm_up()
+
     def process(self, batch: Batch, context: OperatorContext) -> None:
         lineup, matrix = self.served.lineup, self.features.of(batch)
         rows = np.arange(batch.size) if batch.late is None else np.flatnonzero(~batch.late)

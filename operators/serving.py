@@ -35,6 +35,7 @@ import numpy.typing as npt
 
 from models.absent import AbsentModel
 from operators.schema import DataType, Kind
+from operators.score import warm_up
 from operators.tables import TableSchema
 from state.errors import ConfigError
 from state.hashing import stable_hashes64
@@ -142,6 +143,7 @@ class ServedModel:
         self._start = roles
         self._salt = f"{name}\0"
         self._known: dict[int, Version] = {}
+        self._is_warm = False
         self.lineup = self._waiting = self._assembled(roles)
 
     @property
@@ -172,6 +174,12 @@ class ServedModel:
         """From now on, what was prepared is at work."""
         self.lineup = self._waiting
 
+    def warm_up(self) -> None:
+        """Make ready the versions that are open, and all that will be, for many batches."""
+        self._is_warm = True
+        for one in self._known.values():
+            warm_up(one.model)
+
     def challenged(self, keys: Sequence[str]) -> npt.NDArray[np.bool_]:
         """Which rows the challenger has, by their keys; the same key in every process and release."""
         share = self.lineup.roles.share
@@ -190,6 +198,8 @@ class ServedModel:
 
     def _opened(self, number: int) -> Version:
         model = self._open(number)
+        if self._is_warm:
+            warm_up(model)
         names: tuple[str, ...] | None = getattr(model, "names", None)
         if names is None or names == tuple(self._features):
             return Version(number, model, None)

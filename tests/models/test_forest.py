@@ -114,13 +114,20 @@ def onnxruntime_alone(content: bytes, matrix: Matrix) -> Matrix:
     return np.asarray(found)
 
 
+def warmed(content: bytes) -> OnnxModel:
+    model = OnnxModel(Path("model.onnx"), NAMES, content=content)
+    assert model.scored_by == "onnxruntime"
+    model.warm_up()
+    return model
+
+
 @pytest.fixture(scope="module", params=FORESTS)
 def content(request: pytest.FixtureRequest) -> bytes:
     return FORESTS[request.param]()
 
 
 def test_scores_are_onnxruntimes_to_the_bit(content: bytes) -> None:
-    model = OnnxModel(Path("model.onnx"), NAMES, content=content)
+    model = warmed(content)
     assert model.scored_by == "compiled trees"
     plain = history(1).matrix
     matrix = np.concatenate(
@@ -135,7 +142,7 @@ def test_scores_are_onnxruntimes_to_the_bit(content: bytes) -> None:
 def test_the_loop_gives_the_same_when_it_is_not_compiled(content: bytes) -> None:
     forest = read_forest(content, WIDTH)
     rows = sample_rows(forest, WIDTH)[:40]
-    model = OnnxModel(Path("model.onnx"), NAMES, content=content)
+    model = warmed(content)
     assert model._trees is not None
     found = QuickScorer(forest, leaf_sums).sums(rows)
     assert found.tobytes() == model._trees.scorer.sums(rows).tobytes()
@@ -153,7 +160,7 @@ def test_trees_that_score_otherwise_are_seen_when_they_are_loaded(
         return forest._replace(missing=missing)
 
     monkeypatch.setattr("models.forest.read_forest", wrong)
-    model = OnnxModel(Path("model.onnx"), NAMES, content=content)
+    model = warmed(content)
     assert model.scored_by == "onnxruntime: its trees, compiled, give something else"
     (line,) = caplog.messages
     assert line == "model model.onnx is scored by onnxruntime: its trees, compiled, give something else"
@@ -165,13 +172,13 @@ def test_trees_that_score_otherwise_are_seen_when_they_are_loaded(
 def test_without_the_extra_onnxruntime_scores(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving, "can_compile", lambda: missing != "numba")
     monkeypatch.setattr(serving, "find_spec", lambda name: None if name == missing else object())
-    model = OnnxModel(Path("model.onnx"), NAMES, content=FORESTS["single leaves"]())
+    model = warmed(FORESTS["single leaves"]())
     assert model.scored_by == "onnxruntime: numba or onnx is not installed"
 
 
 def test_what_is_no_forest_is_scored_by_onnxruntime(caplog: pytest.LogCaptureFixture) -> None:
     fitted = LogisticRegression().fit(history(3), LogisticRegression().usual(), Options())
-    model = OnnxModel(Path("model.onnx"), NAMES, content=fitted.onnx(1.0, 0.0))
+    model = warmed(fitted.onnx(1.0, 0.0))
     assert model.scored_by == "onnxruntime: its input does not go to one ensemble of trees alone"
     assert not caplog.messages
 
