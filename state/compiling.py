@@ -6,11 +6,11 @@ computed as Python does (no fast math), int64 as numpy does. The code is kept be
 
 from __future__ import annotations
 
-__all__ = ["can_compile", "compiled"]
+__all__ = ["can_compile", "compiled", "compiled_within"]
 
 import importlib.util
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,3 +31,13 @@ def compiled(loop: Callable[P, R]) -> Callable[P, R]:
 
     made: Callable[P, R] = numba.njit(cache=True, nogil=True, error_model="numpy")(loop)
     return made
+
+
+def compiled_within(*helpers: Callable[..., Any]) -> None:
+    """Plain functions that loops call are compiled with them; to be said once, and of functions of the loops' module:
+    what is kept of a loop is made anew when its module changes.
+    """
+    from numba.extending import register_jitable
+
+    for helper in helpers:
+        register_jitable(helper)
