@@ -40,4 +40,4 @@ def compiled_within(*helpers: Callable[..., Any]) -> None:
     from numba.extending import register_jitable
 
     for helper in helpers:
-        register_jitable(helper)
+        register_jitable(forceinline=True)(helper)
