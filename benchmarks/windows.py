@@ -1,8 +1,8 @@
 """Micro-benchmark of the look-back windows: us an event by batch size, key count, skew and lateness.
 
 The job: 4 windows (30 s, 5 min, 1 h, 24 h) of count and sum, previous latitude and longitude; keys arrive so that
-a key has about 5 live entries, unless it is hot. Each function returns a dict; `main` prints them. Rows in order go through compiled loops if numba is
-installed, but for `columns`.
+a key has about 5 live entries, unless it is hot. Rows in order go through compiled loops if numba is installed, but for
+`columns`. Each function returns a dict; `main` prints them.
 """
 
 from __future__ import annotations

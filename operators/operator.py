@@ -98,7 +98,7 @@ class Operator(ABC):
         """The state it keeps; none by default."""
         return ()
 
-    def prepare(self) -> None:
+    def prepare(self) -> None:  # noqa: B027 - most have nothing to prepare
         """Make ready for many batches: what takes a second once and makes each of them cheaper, results the same."""
 
     @abstractmethod

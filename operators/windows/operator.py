@@ -42,8 +42,9 @@ _NEVER_NULL = (Aggregate.COUNT, Aggregate.DISTINCT, Aggregate.FIRST_SEEN)
 
 
 class _Way(NamedTuple):
-    """How rows in order are done, with results and without; `few`: up to so many of them by few.py."""
+    """How rows of a layout in order are done, with results and without; `few`: up to so many of them by few.py."""
 
+    layout: Layout
     process: Callable[[KeyedTable, Frame, I64], None]
     replay: Callable[[KeyedTable, Frame], None]
     few: int
@@ -62,7 +63,7 @@ class WindowOperator(Operator):
         check(spec)
         self.spec = spec
         self._layouts = layouts(spec)
-        self._ways = [_Way(forward, replay_forward, FEW) for _ in self._layouts]
+        self._ways = [_Way(layout, forward, replay_forward, FEW) for layout in self._layouts]
         self._tables = tuple(layout.table for layout in self._layouts)
         names = [spec.key, *(name for layout in self._layouts for name in layout.inputs())]
         self._inputs = tuple(dict.fromkeys(names))
@@ -89,13 +90,13 @@ class WindowOperator(Operator):
             if not layout.precision:
                 by_row = RowByRow(layout, compiled_loops())
                 by_row.warm_up()
-                self._ways[number] = _Way(by_row.process, by_row.replay, 0)
+                self._ways[number] = _Way(layout, by_row.process, by_row.replay, 0)
 
     def process(self, batch: Batch, context: OperatorContext) -> None:
         rows, keys, tasks = self._keyed(batch)
         missing = np.zeros(batch.size, np.bool_)
-        for layout, spec, way in zip(self._layouts, self._tables, self._ways, strict=True):
-            table = context.table(spec.name)
+        for way, spec in zip(self._ways, self._tables, strict=True):
+            layout, table = way.layout, context.table(spec.name)
             result = np.zeros((layout.result_rows, len(keys)), np.int64)
             streams = _stream(table, batch, rows)
             if keys:
@@ -103,7 +104,7 @@ class WindowOperator(Operator):
                 if len(keys) > way.few or not few(table, layout, slots, data, result=result, stream=streams):
                     for home, mine, some, stream in _passes(table, slots, data[0], streams, results=True):
                         part = result[:, some]
-                        _compute(way, home, mine, layout, data[:, some], result=part, stream=stream)
+                        _compute(way, home, mine, data[:, some], result=part, stream=stream)
                         if not isinstance(some, slice):
                             result[:, some] = part
             found = columns(layout, result)
@@ -115,13 +116,13 @@ class WindowOperator(Operator):
     def replay(self, batch: Batch, context: OperatorContext) -> None:
         """Change the state exactly as `process` does, and add no column."""
         rows, keys, tasks = self._keyed(batch)
-        for layout, spec, way in zip(self._layouts, self._tables, self._ways, strict=True):
-            table = context.table(spec.name)
+        for way, spec in zip(self._ways, self._tables, strict=True):
+            layout, table = way.layout, context.table(spec.name)
             streams = _stream(table, batch, rows)
             if keys:
                 slots, data = table.slots(tasks, keys), load(layout, batch, rows)
                 for _, mine, some, stream in _passes(table, slots, data[0], streams, results=False):
-                    _replay(way, table, mine, layout, data[:, some], stream)
+                    _replay(way, table, mine, data[:, some], stream)
 
     def _keyed(self, batch: Batch) -> tuple[npt.NDArray[np.intp] | None, list[str], tuple[TaskRows, ...]]:
         """The rows with a key (None: all), their keys, and which are whose."""
@@ -179,20 +180,20 @@ def _passes(table: KeyedTable, slots: I64, times: I64, stream: I64 | None, *, re
 
 
 def _compute(
-    way: _Way, table: KeyedTable, slots: I64, layout: Layout, data: I64, *, result: I64, stream: I64 | None
+    way: _Way, table: KeyedTable, slots: I64, data: I64, *, result: I64, stream: I64 | None
 ) -> None:  # fmt: skip
     """Fill the result matrix (result rows, rows with a key), in row order, from the inputs in row order."""
-    order, frame = _sorted(layout, slots, data)
+    order, frame = _sorted(way.layout, slots, data)
     for behind, mine in _turns(table, frame, None if stream is None else stream[order]):
         part = frame if mine is None else frame.take(mine)
-        out = np.empty((layout.result_rows, part.size), np.int64)
+        out = np.empty((way.layout.result_rows, part.size), np.int64)
         (late if behind else way.process)(table, part, out)
         result[:, order if mine is None else order[mine]] = out
 
 
-def _replay(way: _Way, table: KeyedTable, slots: I64, layout: Layout, data: I64, stream: I64 | None) -> None:
+def _replay(way: _Way, table: KeyedTable, slots: I64, data: I64, stream: I64 | None) -> None:
     """`_compute` without results."""
-    order, frame = _sorted(layout, slots, data)
+    order, frame = _sorted(way.layout, slots, data)
     for behind, mine in _turns(table, frame, None if stream is None else stream[order]):
         (replay_late if behind else way.replay)(table, frame if mine is None else frame.take(mine))
 

@@ -1,4 +1,4 @@
-"""A layout in numbers: what the loops of loop.py go by. Made once, all int64, so that machine code fits every layout."""
+"""A layout in numbers, all int64: what the loops of loop.py go by, whose machine code so fits every layout."""
 
 from __future__ import annotations
 

@@ -17,7 +17,8 @@ from operators.windows import hashes, loop
 from operators.windows.frame import COUNTED, I64, KNOWN, Frame
 from operators.windows.hashes import NONE, keep_index, take_index
 from operators.windows.layout import Layout
-from operators.windows.program import program
+from operators.windows.loop import Batch, State
+from operators.windows.program import Program, program
 from state.compiling import compiled, compiled_within
 from state.errors import RecordError
 from state.table import KeyedTable
@@ -26,10 +27,10 @@ from state.table import KeyedTable
 class Loops(NamedTuple):
     """The steps of loop.py: the functions themselves, or what they were compiled to."""
 
-    find: Callable[..., None] = loop.find
-    expire: Callable[..., I64] = loop.expire
-    relinked: Callable[..., I64] = loop.relinked
-    decide: Callable[..., bool] = loop.decide
+    find: Callable[[Program, State, Batch, I64], None] = loop.find
+    expire: Callable[[Program, State, Batch], I64] = loop.expire
+    relinked: Callable[[Program, State, Batch], I64] = loop.relinked
+    decide: Callable[[Program, State, Batch, I64], bool] = loop.decide
 
 
 @cache
@@ -40,7 +41,7 @@ def compiled_loops() -> Loops:
         ImportError: numba is not installed.
     """
     compiled_within(*loop.HELPERS)
-    return Loops(*map(compiled, Loops()))
+    return Loops(compiled(loop.find), compiled(loop.expire), compiled(loop.relinked), compiled(loop.decide))
 
 
 class RowByRow:
@@ -62,24 +63,19 @@ class RowByRow:
         Raises:
             RecordError: a running total is beyond 2**62.
         """
-        p, ring, slots = self._program, table.ring, frame.unique
+        p, ring, steps = self._program, table.ring, self._loops
         assert ring is not None
         first, inputs = np.append(frame.first, frame.size), np.ascontiguousarray(frame.data.T)
-        found = np.empty((frame.size, p.hashes), np.int64)
+        batch = Batch(frame.unique, first, inputs, np.empty((frame.size, p.hashes), np.int64))
         if p.hashes:
-            done = self._look_up(table, frame, found)
-            self._loops.find(p, ring.entries, ring.heads, slots, first, inputs, done, found)
-        gone = self._loops.expire(p, ring.entries, ring.heads, table.rows, slots, first, inputs)
+            steps.find(p, _state(table), batch, self._look_up(table, frame, batch.found))
+        gone = steps.expire(p, _state(table), batch)
         if gone.size:
             ring.save(gone)
-        ring.append_room(slots, frame.count)
-        if p.hashes:
-            old = self._loops.relinked(p, ring.heads, ring.flushed, slots, first, inputs, found)
-            if old.size:
-                ring.save(old)
-        if not self._loops.decide(
-            p, ring.entries, ring.heads, table.rows, slots, first, inputs, found, result
-        ):  # fmt: skip
+        ring.append_room(frame.unique, frame.count)
+        if p.hashes and (old := steps.relinked(p, _state(table), batch)).size:
+            ring.save(old)
+        if not steps.decide(p, _state(table), batch, result):
             raise RecordError("overflow", "a running total exceeds 2**62")
 
     def replay(self, table: KeyedTable, frame: Frame) -> None:
@@ -106,6 +102,12 @@ class RowByRow:
                     table, slot, column, index, length=end - start, stop=end, newest=int(frame.time[rows.stop - 1])
                 )  # fmt: skip
         return done.astype(np.int64)
+
+
+def _state(table: KeyedTable) -> State:
+    """The arrays as they are now: making room may replace them."""
+    assert table.ring is not None
+    return State(table.ring.entries, table.ring.heads, table.rows, table.ring.flushed)
 
 
 def _through(index: dict[int, int], values: Iterable[tuple[int, int]], start: int, stop: int) -> list[int]:
