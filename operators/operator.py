@@ -98,6 +98,9 @@ class Operator(ABC):
         """The state it keeps; none by default."""
         return ()
 
+    def prepare(self) -> None:  # noqa: B027 - most have nothing to prepare
+        """Make ready for many batches: what takes a second once and makes each of them cheaper, results the same."""
+
     @abstractmethod
     def process(self, batch: Batch, context: OperatorContext) -> None:
         """Add this operator's columns to `batch.columns`.

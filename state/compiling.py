@@ -6,19 +6,23 @@ computed as Python does (no fast math), int64 as numpy does. The code is kept be
 
 from __future__ import annotations
 
-__all__ = ["can_compile", "compiled"]
+__all__ = ["can_compile", "compiled", "compiled_within"]
 
 import importlib.util
+import os
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def can_compile() -> bool:
-    """Whether numba is installed; to import it takes half a second, which nobody need pay who compiles nothing."""
-    return importlib.util.find_spec("numba") is not None
+    """Whether numba is installed, and not told to do nothing (NUMBA_DISABLE_JIT=1); to import it takes half a second,
+    which nobody need pay who compiles nothing.
+    """
+    is_told_not_to = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
+    return not is_told_not_to and importlib.util.find_spec("numba") is not None
 
 
 def compiled(loop: Callable[P, R]) -> Callable[P, R]:
@@ -31,3 +35,13 @@ def compiled(loop: Callable[P, R]) -> Callable[P, R]:
 
     made: Callable[P, R] = numba.njit(cache=True, nogil=True, error_model="numpy")(loop)
     return made
+
+
+def compiled_within(*helpers: Callable[..., Any]) -> None:
+    """Plain functions that loops call are compiled with them; to be said once, and of functions of the loops' module:
+    what is kept of a loop is made anew when its module changes.
+    """
+    from numba.extending import register_jitable
+
+    for helper in helpers:
+        register_jitable(forceinline=True)(helper)

@@ -145,19 +145,19 @@ class Ring:
             self._move(slots[small], need[small])
 
     def _move(self, slots: I64, need: I64) -> None:
-        lengths = _block_lengths(need)
+        lengths, offs = _block_lengths(need), np.empty(len(slots), np.int64)
         for length in np.unique(lengths).tolist():
-            mine = slots[lengths == length]
-            new = self._take(len(mine), length)
-            old = self.heads[mine]
-            source = self.spans(mine, old[:, self.START], old[:, self.STOP])
-            self.heads[mine, self.OFF] = new
-            self.heads[mine, self.MASK] = length - 1
-            target = self.spans(mine, old[:, self.START], old[:, self.STOP])
-            self.entries[target] = self.entries[source]
-            had = old[:, self.MASK] >= 0
-            self._changes.retired.append((old[had, self.OFF], old[had, self.MASK] + 1))
-            self._changes.fresh.append((new, np.full(len(new), length, np.int64)))
+            mine = (lengths == length).nonzero()[0]
+            offs[mine] = self._take(len(mine), length)
+        old = self.heads[slots]
+        source = self.spans(slots, old[:, self.START], old[:, self.STOP])
+        self.heads[slots, self.OFF] = offs
+        self.heads[slots, self.MASK] = lengths - 1
+        target = self.spans(slots, old[:, self.START], old[:, self.STOP])
+        self.entries[target] = self.entries[source]
+        had = old[:, self.MASK] >= 0
+        self._changes.retired.append((old[had, self.OFF], old[had, self.MASK] + 1))
+        self._changes.fresh.append((offs, lengths))
 
     def _take(self, count: int, length: int) -> I64:
         offs = self.blocks.take(count, length)

@@ -8,6 +8,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -23,6 +24,9 @@ from tests.simulation import tally
 hypothesis.settings.register_profile("no deadline", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("no deadline")
 
+TESTS = Path(__file__).parent
+PROCESSES = {"bad_input", "cli", "exactly_once", "fire"}
+"""Folders of tests that start processes."""
 OURS = ["streamproc", "operators", "models", "state"]
 SIMULATION: pytest.StashKey[Counter[str]] = pytest.StashKey()
 """Seeds of the simulation and the faults they saw, by kind; of all processes in the one that reports."""
@@ -52,6 +56,14 @@ def structlog_defaults() -> Iterator[None]:
     """A command called in this process sets the level of its logs: the next test must see all of its own."""
     yield
     structlog.reset_defaults()
+
+
+@pytest.fixture(autouse=True)
+def uncompiled_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes start a second sooner without machine code; so the whole is tried both ways, too."""
+    folder = request.path.relative_to(TESTS).parts[0] if request.path.is_relative_to(TESTS) else ""
+    if folder in PROCESSES and not request.node.get_closest_marker("compiled"):
+        monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
 
 
 @pytest.fixture(scope="session")

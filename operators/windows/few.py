@@ -175,7 +175,7 @@ class _Row:
         layout = self.layout
         totals = self.ring.row[layout.total_field : layout.distinct_field]
         through = [total + value for total, value in zip(totals, values, strict=True)]
-        if through and (max(through) > TOTAL_MAX or min(through) < -TOTAL_MAX or max(values) > TOTAL_MAX):
+        if through and (max(map(abs, through)) > TOTAL_MAX or max(map(abs, values)) > TOTAL_MAX):
             raise RecordError("overflow", "a running total exceeds 2**62")
         for i in layout.low_limbs:
             through[i - 1] += through[i] >> 32

@@ -2,7 +2,7 @@
 
     keys -> slots; rows sorted by slot (stable), a matrix of inputs
       a few rows, all in order      -> few.py
-      keys whose rows are in order  -> forward.py
+      keys whose rows are in order  -> forward.py; both: loop.py where it is compiled (`prepare`), but for a precision
       keys with a late row          -> late.py; with a precision the late rows only, where these are few
     result matrix, back in row order -> columns (results.py)
 
@@ -15,7 +15,8 @@ from __future__ import annotations
 
 __all__ = ["WindowOperator"]
 
-from collections.abc import Iterable, Iterator
+import logging
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -32,11 +33,23 @@ from operators.windows.layout import Layout, layouts
 from operators.windows.lives import lives
 from operators.windows.results import columns
 from operators.windows.room import NEVER
+from operators.windows.row_by_row import RowByRow, compiled_loops
 from operators.windows.spec import Aggregate, WindowSpec, check, output_type
+from state.compiling import can_compile
 from state.table import KeyedTable, TableSpec
 
 _TURNS, _TURNS_A_CHUNK = 2, 10  # what the rows of one key cost as late ones, in turns: more for each full chunk
+_NOT_COMPILED = "windows go by columns: numba compiles nothing here (%s); can NUMBA_CACHE_DIR be written?"
 _NEVER_NULL = (Aggregate.COUNT, Aggregate.DISTINCT, Aggregate.FIRST_SEEN)
+
+
+class _Way(NamedTuple):
+    """How rows of a layout in order are done, with results and without; `few`: up to so many of them by few.py."""
+
+    layout: Layout
+    process: Callable[[KeyedTable, Frame, I64], None]
+    replay: Callable[[KeyedTable, Frame], None]
+    few: int
 
 
 class WindowOperator(Operator):
@@ -52,6 +65,7 @@ class WindowOperator(Operator):
         check(spec)
         self.spec = spec
         self._layouts = layouts(spec)
+        self._ways = [_Way(layout, forward, replay_forward, FEW) for layout in self._layouts]
         self._tables = tuple(layout.table for layout in self._layouts)
         names = [spec.key, *(name for layout in self._layouts for name in layout.inputs())]
         self._inputs = tuple(dict.fromkeys(names))
@@ -70,19 +84,34 @@ class WindowOperator(Operator):
     def tables(self) -> tuple[TableSpec, ...]:
         return self._tables
 
+    def prepare(self) -> None:
+        """Rows in order go through compiled loops from now on, where these can be made."""
+        if not can_compile():
+            return
+        try:
+            loops = compiled_loops()
+            ways = [(layout, RowByRow(layout, loops)) for layout in self._layouts if not layout.precision]
+            for _, by_row in ways:
+                by_row.warm_up()
+        except Exception as error:  # the compiler's, of many kinds; most of all: nowhere to keep the code
+            logging.getLogger("operators").warning(_NOT_COMPILED, type(error).__name__)
+            return
+        for layout, by_row in ways:
+            self._ways[self._layouts.index(layout)] = _Way(layout, by_row.process, by_row.replay, 0)
+
     def process(self, batch: Batch, context: OperatorContext) -> None:
         rows, keys, tasks = self._keyed(batch)
         missing = np.zeros(batch.size, np.bool_)
-        for layout, spec in zip(self._layouts, self._tables, strict=True):
-            table = context.table(spec.name)
+        for way, spec in zip(self._ways, self._tables, strict=True):
+            layout, table = way.layout, context.table(spec.name)
             result = np.zeros((layout.result_rows, len(keys)), np.int64)
             streams = _stream(table, batch, rows)
             if keys:
                 slots, data = table.slots(tasks, keys), load(layout, batch, rows)
-                if len(keys) > FEW or not few(table, layout, slots, data, result=result, stream=streams):
+                if len(keys) > way.few or not few(table, layout, slots, data, result=result, stream=streams):
                     for home, mine, some, stream in _passes(table, slots, data[0], streams, results=True):
                         part = result[:, some]
-                        _compute(home, mine, layout, data[:, some], result=part, stream=stream)
+                        _compute(way, home, mine, data[:, some], result=part, stream=stream)
                         if not isinstance(some, slice):
                             result[:, some] = part
             found = columns(layout, result)
@@ -94,13 +123,13 @@ class WindowOperator(Operator):
     def replay(self, batch: Batch, context: OperatorContext) -> None:
         """Change the state exactly as `process` does, and add no column."""
         rows, keys, tasks = self._keyed(batch)
-        for layout, spec in zip(self._layouts, self._tables, strict=True):
-            table = context.table(spec.name)
+        for way, spec in zip(self._ways, self._tables, strict=True):
+            layout, table = way.layout, context.table(spec.name)
             streams = _stream(table, batch, rows)
             if keys:
                 slots, data = table.slots(tasks, keys), load(layout, batch, rows)
                 for _, mine, some, stream in _passes(table, slots, data[0], streams, results=False):
-                    _replay(table, mine, layout, data[:, some], stream)
+                    _replay(way, table, mine, data[:, some], stream)
 
     def _keyed(self, batch: Batch) -> tuple[npt.NDArray[np.intp] | None, list[str], tuple[TaskRows, ...]]:
         """The rows with a key (None: all), their keys, and which are whose."""
@@ -157,21 +186,23 @@ def _passes(table: KeyedTable, slots: I64, times: I64, stream: I64 | None, *, re
         yield _Pass(passing, own, rows, stream[rows])
 
 
-def _compute(table: KeyedTable, slots: I64, layout: Layout, data: I64, *, result: I64, stream: I64 | None) -> None:
+def _compute(
+    way: _Way, table: KeyedTable, slots: I64, data: I64, *, result: I64, stream: I64 | None
+) -> None:  # fmt: skip
     """Fill the result matrix (result rows, rows with a key), in row order, from the inputs in row order."""
-    order, frame = _sorted(layout, slots, data)
+    order, frame = _sorted(way.layout, slots, data)
     for behind, mine in _turns(table, frame, None if stream is None else stream[order]):
         part = frame if mine is None else frame.take(mine)
-        out = np.empty((layout.result_rows, part.size), np.int64)
-        (late if behind else forward)(table, part, out)
+        out = np.empty((way.layout.result_rows, part.size), np.int64)
+        (late if behind else way.process)(table, part, out)
         result[:, order if mine is None else order[mine]] = out
 
 
-def _replay(table: KeyedTable, slots: I64, layout: Layout, data: I64, stream: I64 | None) -> None:
+def _replay(way: _Way, table: KeyedTable, slots: I64, data: I64, stream: I64 | None) -> None:
     """`_compute` without results."""
-    order, frame = _sorted(layout, slots, data)
+    order, frame = _sorted(way.layout, slots, data)
     for behind, mine in _turns(table, frame, None if stream is None else stream[order]):
-        (replay_late if behind else replay_forward)(table, frame if mine is None else frame.take(mine))
+        (replay_late if behind else way.replay)(table, frame if mine is None else frame.take(mine))
 
 
 def _turns(table: KeyedTable, frame: Frame, stream: I64 | None) -> Iterator[tuple[bool, I64 | None]]:

@@ -117,6 +117,8 @@ def build_engine(
     Raises:
         ConfigError: the plan has card numbers and there is no secret to hash them with, or its format cannot be read.
     """
+    for step in plan.steps:
+        step.prepare()
     deduplicator, *others = deduplicators = deduplicators_of(plan)
     held = held_of(plan)
     parts = tuple(part for part in (*deduplicators, held) if part is not None)

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from operators.operator import Operator
 from operators.plan import Plan
+from operators.windows.operator import WindowOperator
 from state.hashing import partition_of
 from streamproc.cli.compose import build_engine
 from streamproc.eventlog.contract import Chunk, TopicPartition
@@ -112,6 +114,15 @@ def plan(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     path = tmp_path / "pipeline.yaml"
     path.write_text(PIPELINE.replace("REFERENCE", reference))
     return compile_pipeline(load_pipeline(path))
+
+
+def test_an_engine_asks_each_step_to_prepare(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared: list[Operator] = []
+    for each in (Operator, WindowOperator):
+        monkeypatch.setattr(each, "prepare", lambda step: prepared.append(step))
+    build_engine(plan, bytes(32), 1)
+    assert prepared == list(plan.steps)
+    assert any(isinstance(step, WindowOperator) for step in prepared)
 
 
 def event(number: int, card: str, value: int) -> bytes:

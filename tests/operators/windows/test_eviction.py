@@ -51,10 +51,12 @@ TTL = spec_of(
 
 
 class Worker:
-    """One operator on stores in memory; `tiny`: it flushes and evicts now and then."""
+    """One operator on stores in memory; `tiny`: it flushes and evicts now and then, and its loops are compiled."""
 
     def __init__(self, spec: WindowSpec, tasks: int, *, tiny: bool) -> None:
         self.operator = WindowOperator(spec)
+        if tiny:
+            self.operator.prepare()
         self.state = WorkerState(self.operator.tables, memory_bytes=int(tiny))
         stores = MemoryRowStores(MemoryDisk(random.Random(0)))
         self.stores = {task: stores.open(task) for task in range(tasks)}

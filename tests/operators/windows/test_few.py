@@ -1,4 +1,4 @@
-"""A few rows one by one give what columns give: results and state, bit by bit, also after an undo."""
+"""Rows one by one, and by loops, give what columns give: results and state, bit by bit, also after an undo."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from operators.windows import extremes, hashes, operator
 from operators.windows.few import few
+from operators.windows.row_by_row import Loops, compiled_loops
 from operators.windows.spec import WindowSpec
+from state.compiling import can_compile
 from state.errors import RecordError
 from tests.operators.samples import examples
 from tests.operators.windows.harness import Row, batch_of, by_task, feature, previous, random_rows, results, spec_of
@@ -17,33 +19,59 @@ from tests.operators.windows.test_replay import TASKS, Twin, random_spec
 from tests.operators.windows.test_windows import ORDERS
 
 MANY = 1 << 30
+WAYS = ("columns", "one by one", "loops", *["compiled loops"] * can_compile())
 
 
-def _process(twin: Twin, rows: list[Row], most: int, *, undo: bool = False) -> list[Row]:
-    """With rows one by one up to `most` of them."""
+def _twin(spec: WindowSpec, way: str) -> Twin:
+    """An operator that does rows in order in one way."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(operator, "FEW", most)
-        if not undo:
-            return twin.process(rows)
-        batch = batch_of(by_task(rows))
-        twin.operator.process(batch, twin.state)
-        twin.state.undo()
-        return results(twin.operator, batch)
+        patch.setattr(operator, "FEW", MANY if way == "one by one" else 0)
+        twin = Twin(spec)
+        if way == "loops":
+            patch.setattr(operator, "can_compile", lambda: True)
+            patch.setattr(operator, "compiled_loops", Loops)
+        if way in ("loops", "compiled loops"):
+            twin.operator.prepare()
+    return twin
+
+
+def _process(twin: Twin, rows: list[Row], *, undo: bool) -> list[Row]:
+    if not undo:
+        return twin.process(rows)
+    batch = batch_of(by_task(rows))
+    twin.operator.process(batch, twin.state)
+    twin.state.undo()
+    return results(twin.operator, batch)
 
 
 def _same(spec: WindowSpec, rows: list[Row], sizes: list[int]) -> None:
-    """Batches of `sizes` by turns, each first undone with rows more."""
-    one_by_one, columns = Twin(spec), Twin(spec)
+    """Batches of `sizes` by turns, each first undone with rows more; and replayed without results."""
+    twins = {way: _twin(spec, way) for way in WAYS}
+    columns, replayed = twins.pop("columns"), _twin(spec, WAYS[-1])
     at = turn = 0
     while at < len(rows):
         end = at + sizes[turn % len(sizes)]
         for stop, undo in ((end + 3, True), (end, False)):
-            got, want = (
-                _process(twin, rows[at:stop], most, undo=undo) for twin, most in ((one_by_one, MANY), (columns, 0))
-            )
-            assert repr(got) == repr(want), f"rows {at} to {stop}"
-            assert one_by_one.digests == columns.digests, f"rows {at} to {stop}, undone: {undo}"
+            want = _process(columns, rows[at:stop], undo=undo)
+            for way, twin in twins.items():
+                got = _process(twin, rows[at:stop], undo=undo)
+                assert repr(got) == repr(want), f"{way}: rows {at} to {stop}"
+                assert twin.digests == columns.digests, f"{way}: rows {at} to {stop}, undone: {undo}"
+                assert _heads(twin) == _heads(columns), f"{way}: rows {at} to {stop}, undone: {undo}"
+        replayed.replay(rows[at:end])
+        assert replayed.digests == columns.digests, f"replayed: rows {at} to {end}"
         at, turn = end, turn + 1
+
+
+def _heads(twin: Twin) -> list[list[list[int]]]:
+    """How long each key's block is, which positions are live, and which are stored as they are."""
+    heads = []
+    for spec in twin.operator.tables:
+        table = twin.state.table(spec.name)
+        assert table.ring is not None
+        columns = np.column_stack((table.ring.heads[:, 1:], table.ring.flushed))
+        heads.append(columns[: table.slot_count].tolist())
+    return heads
 
 
 @examples(25)
@@ -51,7 +79,7 @@ def _same(spec: WindowSpec, rows: list[Row], sizes: list[int]) -> None:
     seed=st.integers(0, 1 << 32), order=st.sampled_from(sorted(ORDERS)), short=st.booleans(),
     sizes=st.lists(st.integers(1, 24), min_size=1, max_size=4),
 )  # fmt: skip
-def test_rows_one_by_one_are_columns(seed: int, order: str, short: bool, sizes: list[int]) -> None:
+def test_every_way_is_that_of_columns(seed: int, order: str, short: bool, sizes: list[int]) -> None:
     rng = np.random.default_rng(seed)
     rows = random_rows(seed, int(rng.integers(30, 90)), **{"tasks": TASKS, "null": 0.1} | ORDERS[order])
     leap = 0
@@ -114,15 +142,64 @@ def test_which_rows_are_done_one_by_one(spec: WindowSpec, back: int, is_done: bo
     assert tried[-1] is is_done
 
 
-def test_a_total_that_is_too_large_is_refused_and_leaves_nothing() -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_a_total_that_is_too_large_is_refused_and_leaves_nothing(way: str) -> None:
     spec = spec_of(SUM)
     rows = random_rows(1, 3, keys=1, null=0.0)
     for row, amount in zip(rows, ((1 << 62) - 1, 1, 1), strict=True):
         row["amount"] = amount
-    twin, before = Twin(spec), Twin(spec)
-    _process(twin, rows[:2], MANY)
-    _process(before, rows[:2], MANY)
+    twin, before = _twin(spec, way), _twin(spec, way)
+    twin.process(rows[:2])
+    before.process(rows[:2])
     with pytest.raises(RecordError, match="overflow"):
-        _process(twin, rows[2:], MANY)
+        twin.process(rows[2:])
     twin.state.undo()
     assert twin.digests == before.digests
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_value_that_is_too_large_is_refused_even_if_the_total_is_not(way: str) -> None:
+    rows = random_rows(1, 2, keys=1, null=0.0)
+    for row, amount in zip(rows, (5, -(1 << 62) - 1), strict=True):
+        row["amount"] = amount
+    with pytest.raises(RecordError, match="overflow"):
+        _twin(spec_of(SUM), way).process(rows)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_late_row_may_come_at_any_time(seed: int) -> None:
+    """Columns do its key in that batch, loops the others', and its own again in the next one."""
+    spec = spec_of(feature("distinct", "shop", 300), feature("stddev", "amount", 40), previous=(previous("at", 2),))
+    _same(spec, random_rows(seed, 120, keys=6, late=0.03, tasks=TASKS), [11, 30])
+
+
+@pytest.mark.skipif(not can_compile(), reason="numba is an extra")
+def test_each_loop_is_compiled_once_whatever_the_layout_and_the_rows() -> None:
+    _twin(spec_of(feature("distinct", "shop", 30)), "compiled loops").process(random_rows(1, 1))
+    _twin(spec_of(feature("max", "ratio", 30, delay_ms=5)), "compiled loops").process(random_rows(1, 40))
+    assert [len(getattr(loop, "signatures")) for loop in compiled_loops()] == [1, 1, 1, 1]  # noqa: B009
+
+
+def test_where_nothing_can_be_compiled_windows_go_by_columns(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused() -> Loops:
+        raise RuntimeError("cannot cache function: no locator available")
+
+    monkeypatch.setattr(operator, "can_compile", lambda: True)
+    monkeypatch.setattr(operator, "compiled_loops", refused)
+    twin, other = Twin(spec_of(SUM)), Twin(spec_of(SUM))
+    twin.operator.prepare()
+    rows = random_rows(1, 40)
+    assert twin.process(rows) == other.process(rows)
+    (line,) = caplog.messages
+    assert line == "windows go by columns: numba compiles nothing here (RuntimeError); can NUMBA_CACHE_DIR be written?"
+
+
+def test_without_numba_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operator, "can_compile", lambda: False)
+    monkeypatch.delattr(operator, "compiled_loops")
+    twin, other = Twin(spec_of(SUM)), Twin(spec_of(SUM))
+    twin.operator.prepare()
+    rows = random_rows(1, 40)
+    assert twin.process(rows) == other.process(rows)
