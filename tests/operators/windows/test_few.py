@@ -173,6 +173,23 @@ def test_a_late_row_may_come_at_any_time(seed: int) -> None:
     _same(spec, random_rows(seed, 120, keys=6, late=0.03, tasks=TASKS), [11, 30])
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_what_an_undone_batch_knew_of_a_ring_is_forgotten(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The batch that comes instead, with a late row, leaves the ring as long and as new as the undone one did."""
+    monkeypatch.setattr(hashes, "SHORT", 3)
+    spec, (row, *_) = spec_of(feature("distinct", "shop", 300), feature("first_seen", "shop", 300)), random_rows(1, 1)
+
+    def rows(*shops: tuple[int, str]) -> list[Row]:
+        return [row | {"time": row["time"] + at, "shop": shop} for at, shop in shops]
+
+    twin = _twin(spec, way)
+    twin.process(rows((0, "a"), (1, "b")))
+    _process(twin, rows((2, "c"), (3, "d"), (9, "e")), undo=True)
+    twin.process(rows((9, "x"), (3, "y"), (4, "z")))
+    found = twin.process(rows((10, "c"), (11, "x")))
+    assert [(each["distinct_shop_300"], each["first_seen_shop_300"]) for each in found] == [(6, True), (6, False)]
+
+
 @pytest.mark.skipif(not can_compile(), reason="numba is an extra")
 def test_each_loop_is_compiled_once_whatever_the_layout_and_the_rows() -> None:
     _twin(spec_of(feature("distinct", "shop", 30)), "compiled loops").process(random_rows(1, 1))
