@@ -10,7 +10,7 @@ from typing import Any
 from operators.plan import Plan
 from state.hashing import partitions_of
 from state.worker_state import WorkerState
-from streamproc.cli.compose import build_engine
+from streamproc.cli.compose import build_engine, prepare
 from streamproc.cli.replay_files import NothingStored
 from streamproc.eventlog.contract import Chunk, OutputRecords, TopicPartition
 from streamproc.runtime.engine import Engine
@@ -45,6 +45,7 @@ class _Stage:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._engine: Engine
+        prepare(plan)
         self._engine, self.state = build_engine(plan, bytes(32), plan.topic_partitions)
         self._tasks: dict[TopicPartition, PartitionTask] = {}
         self._offsets = [0] * plan.topic_partitions

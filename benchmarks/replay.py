@@ -27,7 +27,7 @@ from typing import Any
 from benchmarks.job import PARTITIONS, Job, pipeline, plan_of
 from benchmarks.world import prepared
 from operators.plan import Plan
-from streamproc.cli.compose import RunOptions, build_engine, open_log, run_worker
+from streamproc.cli.compose import RunOptions, build_engine, open_log, prepare, run_worker
 from streamproc.cli.loops import run_async
 from streamproc.eventlog.contract import Chunk, TopicPartition
 from streamproc.runtime.journal import JournalEntry, Rejected
@@ -65,6 +65,7 @@ async def restore(plan: Plan, url: str, directory: Path) -> Result:
     from streamproc.runtime.recovery import Recovery
     from streamproc.runtime.state_keeper import StateKeeper
 
+    prepare(plan)
     engine, state = build_engine(plan, bytes(32), PARTITIONS)
     stores, executor = RocksRowStores(directory), ThreadExecutor()
     keeper = StateKeeper(state, stores, plan.state_fingerprint, executor)

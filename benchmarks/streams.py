@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from operators.plan import Plan
-from streamproc.cli.compose import build_engine
+from streamproc.cli.compose import build_engine, prepare
 from streamproc.cli.replay_files import NothingStored
 from streamproc.eventlog.contract import Chunk, TopicPartition
 from streamproc.language import compile_pipeline, read_pipeline
@@ -57,6 +57,7 @@ def measure(size: int, *, merged: bool, rows: int = 4_096) -> float:
     """Microseconds of CPU a row, in batches of `size` rows, the first quarter left out."""
     text = _PIPELINE % ((_LOGINS, _FAILED) if merged else ("", ""))
     plan = compile_pipeline(read_pipeline(text, "streams.yaml"))
+    prepare(plan)
     engine, state = build_engine(plan, bytes(32))
     state.add_task(0, NothingStored())
     sources = [TopicPartition(stream.topic, 0) for stream in plan.streams]

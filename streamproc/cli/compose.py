@@ -9,6 +9,7 @@ __all__ = [
     "gatherer_of",
     "held_of",
     "open_log",
+    "prepare",
     "replay_horizon_ms",
     "run_worker",
 ]
@@ -106,6 +107,12 @@ def open_log(url: str) -> EventLog:
     raise ConfigError(f"{masked(url)!r} names no event log", hint="use kafka://host:port[,host:port] or file:DIR")
 
 
+def prepare(plan: Plan) -> None:
+    """Let each step do once what takes seconds and makes its batches cheaper; not on an event loop."""
+    for step in plan.steps:
+        step.prepare()
+
+
 def build_engine(
     plan: Plan, key: bytes, partitions: int = 0, probe: Probe | None = None, *, memory_bytes: int = 0,
     schemas: Mapping[str, Schemas] | None = None,
@@ -117,8 +124,6 @@ def build_engine(
     Raises:
         ConfigError: the plan has card numbers and there is no secret to hash them with, or its format cannot be read.
     """
-    for step in plan.steps:
-        step.prepare()
     deduplicator, *others = deduplicators = deduplicators_of(plan)
     held = held_of(plan)
     parts = tuple(part for part in (*deduplicators, held) if part is not None)
@@ -249,9 +254,9 @@ class _StageBuilder:
 
         memory = shares(self._settings.state_memory_mb, count)
         key = await asyncio.to_thread(digest_key, self._options.state)
-        engine, state = build_engine(
-            lean(plan), key, probe=self._probe, memory_bytes=memory.keys, schemas=self._schemas
-        )
+        made = lean(plan)
+        await asyncio.to_thread(prepare, made)
+        engine, state = build_engine(made, key, probe=self._probe, memory_bytes=memory.keys, schemas=self._schemas)
         stores = await asyncio.to_thread(RocksRowStores.within, self._options.state / plan.home, memory)
         self._stack.push_async_callback(asyncio.to_thread, stores.close)
         states = StateKeeper(state, stores, plan.state_fingerprint, executor, plan.stream.topic)

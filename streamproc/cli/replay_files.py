@@ -23,7 +23,7 @@ from operators.plan import Plan
 from operators.timed.alerts import Telling
 from state.rowstore import RowStore
 from streamproc.cli.calls import Answers, declared_defaults
-from streamproc.cli.compose import build_engine
+from streamproc.cli.compose import build_engine, prepare
 from streamproc.cli.files import Piece, read_file
 from streamproc.cli.formats import blocking_schemas
 from streamproc.cli.open_windows import open_windows
@@ -169,6 +169,7 @@ class _Stage:
         schemas = {stream.topic: blocking_schemas(stream, SystemClock()) for stream in plan.streams}
         known = {topic: found for topic, found in schemas.items() if found is not None}
         self.plan = plan
+        prepare(plan)
         self._engine, self._state = build_engine(plan, bytes(32), schemas=known)
         self._told: list[Telling] = []
         for task in range(plan.topic_partitions):

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from operators.plan import Plan
 from state.errors import ConfigError
-from streamproc.cli.compose import build_engine, open_log
+from streamproc.cli.compose import build_engine, open_log, prepare
 from streamproc.cli.formats import prepared_log, schema_caches
 from streamproc.cli.progress import Progress
 from streamproc.cli.times import rfc3339
@@ -73,6 +73,7 @@ async def what_if(plans: Sequence[Plan], asked: Asked, answering: Answering, dir
         journals = await _journals(plan, log)
         executor = ThreadExecutor()
         stack.push_async_callback(asyncio.to_thread, executor.close)
+        await asyncio.to_thread(prepare, plan)
         engine, state = build_engine(plan, bytes(32), schemas=schemas)
         tables = None if plan.live is None else await TablesThen.read(log, plan.live)
         for line in await said_of_roles(await asyncio.to_thread(load_pipeline, asked.pipeline), log):

@@ -14,7 +14,7 @@ from operators.operator import Operator
 from operators.plan import Plan
 from operators.windows.operator import WindowOperator
 from state.hashing import partition_of
-from streamproc.cli.compose import build_engine
+from streamproc.cli.compose import build_engine, prepare
 from streamproc.eventlog.contract import Chunk, TopicPartition
 from streamproc.eventlog.simulated import Faults, VirtualTimeLoop
 from streamproc.language import compile_pipeline, load_pipeline
@@ -116,11 +116,11 @@ def plan(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     return compile_pipeline(load_pipeline(path))
 
 
-def test_an_engine_asks_each_step_to_prepare(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_step_is_asked_to_prepare(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared: list[Operator] = []
     for each in (Operator, WindowOperator):
         monkeypatch.setattr(each, "prepare", lambda step: prepared.append(step))
-    build_engine(plan, bytes(32), 1)
+    prepare(plan)
     assert prepared == list(plan.steps)
     assert any(isinstance(step, WindowOperator) for step in prepared)
 
