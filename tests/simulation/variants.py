@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from operators.live_tables import TableRows
 from operators.plan import Plan
+from streamproc.cli.compose import prepare
 from streamproc.language import compile_stages, read_pipeline
 from streamproc.language.model import Pipeline
 from tests.oracle import late as oracle
@@ -119,7 +120,11 @@ def simulated_plans(more: frozenset[str] = frozenset()) -> Mapping[int, Sequence
 
 @cache
 def _kept(stages: int, more: frozenset[str], number: int) -> Sequence[Plan]:
-    return _made(stages, more)
+    """Every other process has machine code: state goes from the ones to the others."""
+    plans = _made(stages, more)
+    for plan in plans if number % 2 else ():
+        prepare(plan)
+    return plans
 
 
 def plans_of_a_process(stages: int, more: frozenset[str], number: int) -> Sequence[Plan]:
