@@ -39,6 +39,7 @@ from state.compiling import can_compile
 from state.table import KeyedTable, TableSpec
 
 _TURNS, _TURNS_A_CHUNK = 2, 10  # what the rows of one key cost as late ones, in turns: more for each full chunk
+_FEW_BESIDE_LOOPS = 1  # a row alone is sooner done by few.py than prepared for loops
 _NOT_COMPILED = "windows go by columns: numba compiles nothing here (%s); can NUMBA_CACHE_DIR be written?"
 _NEVER_NULL = (Aggregate.COUNT, Aggregate.DISTINCT, Aggregate.FIRST_SEEN)
 
@@ -97,7 +98,7 @@ class WindowOperator(Operator):
             logging.getLogger("operators").warning(_NOT_COMPILED, type(error).__name__)
             return
         for layout, by_row in ways:
-            self._ways[self._layouts.index(layout)] = _Way(layout, by_row.process, by_row.replay, 0)
+            self._ways[self._layouts.index(layout)] = _Way(layout, by_row.process, by_row.replay, _FEW_BESIDE_LOOPS)
 
     def process(self, batch: Batch, context: OperatorContext) -> None:
         rows, keys, tasks = self._keyed(batch)
