@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -175,6 +176,18 @@ def test_without_the_extra_onnxruntime_scores(missing: str, monkeypatch: pytest.
     monkeypatch.setattr(serving, "find_spec", lambda name: None if name == missing else object())
     model = warmed(FORESTS["single leaves"]())
     assert model.scored_by == "onnxruntime: numba or onnx is not installed"
+
+
+@pytest.mark.parametrize("broken", ["numba", "models.forest"])
+def test_an_extra_that_cannot_be_imported_ends_nothing(
+    broken: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """numba and numpy, or onnx and protobuf, of releases that do not fit each other."""
+    monkeypatch.setattr(serving, "can_compile", lambda: True)
+    monkeypatch.setitem(sys.modules, broken, None)
+    model = warmed(FORESTS["single leaves"]())
+    assert model.scored_by == "onnxruntime: its trees cannot be compiled (ModuleNotFoundError)"
+    assert len(caplog.messages) == 1
 
 
 def test_what_is_no_forest_is_scored_by_onnxruntime(caplog: pytest.LogCaptureFixture) -> None:
