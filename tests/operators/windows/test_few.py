@@ -190,6 +190,23 @@ def test_what_an_undone_batch_knew_of_a_ring_is_forgotten(way: str, monkeypatch:
     assert [(each["distinct_shop_300"], each["first_seen_shop_300"]) for each in found] == [(6, True), (6, False)]
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_it_is_forgotten_though_the_ring_has_become_short_meanwhile(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The undone batch found it long; of the one that comes instead most entries make room first."""
+    monkeypatch.setattr(hashes, "SHORT", 3)
+    spec, (row, *_) = spec_of(feature("distinct", "shop", 300), feature("first_seen", "shop", 300)), random_rows(1, 1)
+
+    def rows(*shops: tuple[int, str]) -> list[Row]:
+        return [row | {"time": row["time"] + at, "shop": shop} for at, shop in shops]
+
+    twin = _twin(spec, way)
+    twin.process(rows(*((at, "a") for at in range(6)), (1000, "b")))
+    _process(twin, rows((1002, "c"), (1003, "d"), (1009, "e")), undo=True)
+    twin.process(rows((1009, "x"), (1003, "y"), (1004, "z")))
+    found = twin.process(rows((1010, "c"), (1011, "x")))
+    assert [(each["distinct_shop_300"], each["first_seen_shop_300"]) for each in found] == [(5, True), (5, False)]
+
+
 @pytest.mark.skipif(not can_compile(), reason="numba is an extra")
 def test_each_loop_is_compiled_once_whatever_the_layout_and_the_rows() -> None:
     _twin(spec_of(feature("distinct", "shop", 30)), "compiled loops").process(random_rows(1, 1))
