@@ -74,11 +74,11 @@ def read_forest(content: bytes, width: int) -> Forest:
         model = onnx.load_from_string(content)
     except Exception:  # protobuf's own, which is no dependency of ours
         raise UnfitError("it cannot be parsed") from None
-    ensemble = _ensemble(model.graph)
+    ensemble = _ensemble(model)
     kind = _KINDS[ensemble.op_type]
     found = {attribute.name: attribute for attribute in ensemble.attribute}
     _check_sum(found, kind)
-    modes = np.array(found["nodes_modes"].strings if "nodes_modes" in found else [], np.bytes_)
+    modes = _modes(found)
     nodes = _nodes(found, modes)
     low, count = _numbered(nodes)
     inner = np.flatnonzero(~nodes.leaf)
@@ -114,13 +114,24 @@ def sample_rows(forest: Forest, width: int) -> Floats:
     return rows
 
 
-def _ensemble(graph: Any) -> Any:
+def _ensemble(model: Any) -> Any:
     """The one node that takes the graph's input, if that is trees."""
+    graph = model.graph
+    if model.functions:
+        raise UnfitError("it has functions of its own, which may be called as trees are")
     inputs = {one.name for one in graph.input} - {one.name for one in graph.initializer}
     takers = [node for node in graph.node if inputs & set(node.input)]
     if len(inputs) != 1 or len(takers) != 1 or takers[0].op_type not in _KINDS or len(takers[0].input) != 1:
         raise UnfitError("its input does not go to one ensemble of trees alone")
     return takers[0]
+
+
+def _modes(found: Mapping[str, Any]) -> npt.NDArray[np.bytes_]:
+    """Of each node. They are looked at first: an array has room for the longest in each place."""
+    modes = list(found["nodes_modes"].strings) if "nodes_modes" in found else []
+    if len(set(modes) - {b"LEAF"}) > 1 or set(modes) - _MODES:
+        raise UnfitError("its branches are not all of the kind <=, or all <")
+    return np.array(modes, np.bytes_)
 
 
 def _check_sum(found: Mapping[str, Any], kind: str) -> None:
@@ -141,8 +152,6 @@ def _nodes(found: Mapping[str, Any], modes: npt.NDArray[np.bytes_]) -> _Nodes:
     size = len(trees)
     if not 0 < size <= NODES_MAX or any(len(one) != size for one in (numbers, to_true, to_false, modes)):
         raise UnfitError("it has no nodes, too many, or lists of them that differ in length")
-    if len(set(modes.tolist()) - {b"LEAF"}) > 1 or set(modes.tolist()) - _MODES:
-        raise UnfitError("its branches are not all of the kind <=, or all <")
     starts = np.flatnonzero(np.concatenate([[True], trees[1:] != trees[:-1]]))
     if len(starts) > TREES_MAX or len(np.unique(trees[starts])) != len(starts):
         raise UnfitError("it has too many trees, or one that does not stand together")

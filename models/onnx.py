@@ -257,20 +257,21 @@ def _trees_of(path: Path, content: bytes, width: int, whole: _Graph) -> tuple[_T
     """Trees that score as the whole graph does, to the bit; None, and why not."""
     if not can_compile() or find_spec("onnx") is None:
         return None, "numba or onnx is not installed"
-    from models.forest import UnfitError, read_forest, sample_rows
-    from models.quickscorer import QuickScorer, leaf_sums
-
     problem = "its trees, compiled, give something else"
     try:
-        forest = read_forest(content, width)
+        from models.forest import UnfitError, read_forest, sample_rows
+        from models.quickscorer import QuickScorer, leaf_sums
+
+        try:
+            forest = read_forest(content, width)
+        except UnfitError as error:
+            return None, str(error)
         rest = _open(path, forest.rest)
         trees = _Trees(QuickScorer(forest, compiled(leaf_sums)), _Graph(rest, rest.get_inputs()[0].name, whole.output))
         rows = sample_rows(forest, width)
         if trees.run(rows).tobytes() == whole.run(rows).tobytes():
             return trees, ""
-    except UnfitError as error:
-        return None, str(error)
-    except Exception as error:  # of a compiler, or of a graph that does not come apart
+    except Exception as error:  # of an import, of a compiler, or of a graph that does not come apart
         problem = f"its trees cannot be compiled ({type(error).__name__})"
     logging.getLogger("models").warning("model %s is scored by onnxruntime: %s", path.name, problem)
     return None, problem

@@ -39,7 +39,7 @@ def compiled(loop: Callable[P, R]) -> Callable[P, R]:
 
 def compiled_within(*helpers: Callable[..., Any]) -> None:
     """Plain functions that loops call are compiled with them; to be said once, and of functions of the loops' module:
-    what is kept of a loop is made anew when its module changes.
+    what is kept of a loop is made anew when its module changes, not when a number does that it has from another one.
     """
     from numba.extending import register_jitable
 

@@ -98,6 +98,7 @@ class KeyedTable:
         self.cut_of = np.zeros(self._SLOTS_MIN, np.int64)  # number of the cut that holds the row and is not written
         self.used = np.zeros(self._SLOTS_MIN, np.int64)  # `generation` of the last batch that asked for the slot
         self.generation, self._cuts = 2, 0
+        self.undone = 0  # batches: what else is kept of a key's history holds until the next one
         self._dirty_of = np.zeros(16, np.int64)  # dirty rows of each task
         self._slot_of: dict[int, dict[str, int]] = {}
         self._free: list[int] = []
@@ -276,6 +277,7 @@ class KeyedTable:
         Rows stay marked dirty: writing an unchanged row again is harmless. Keys first seen by the batch go.
         """
         changes, self._changes = self._changes, _Changes()
+        self.undone += bool(changes)
         for times in self._times:
             times.undo()
         for slots, image in reversed(changes.images):

@@ -2,7 +2,8 @@
 
 Short rings are compared entry by entry, all at once. For a long ring a dict hash -> newest position is kept beside
 the table: derived data, never stored. It is valid only for the ring's very state it was last brought to (`stop` and
-newest event time, for this key), so after an undo, a reload or a reuse of the slot it is built anew.
+newest event time, for this key) until a batch is undone, whose rows may come again in another order; so after an undo,
+a reload or a reuse of the slot it is built anew.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _SLICE = 1 << 18
 
 
 class _Index(NamedTuple):
-    state: tuple[str, int, int, int]
+    state: tuple[str, int, int, int, int]
     newest: dict[int, int]
 
 
@@ -147,8 +148,8 @@ def keep_index(
         _INDICES.setdefault(table, {})[column, slot] = _Index(_state(table, slot, stop, newest), index)
 
 
-def _state(table: KeyedTable, slot: int, stop: int, newest: int) -> tuple[str, int, int, int]:
-    return table.keys[slot], int(table.task_of[slot]), stop, newest
+def _state(table: KeyedTable, slot: int, stop: int, newest: int) -> tuple[str, int, int, int, int]:
+    return table.keys[slot], int(table.task_of[slot]), stop, newest, table.undone
 
 
 def counted_sum(view: View, low: I64, high: I64, *, column: int | I64, bound: I64, above: bool) -> I64:

@@ -97,9 +97,8 @@ class RowByRow:
                 )  # fmt: skip
                 values = zip(frame.hashes[number, rows].tolist(), frame.states[number, rows].tolist(), strict=True)
                 found[rows, number] = _through(index, values, start, stop)
-                if stop - start > hashes.SHORT:  # else, after an undo, who finds the ring short would not take it away
-                    end, newest_then = stop + rows.stop - rows.start, int(frame.time[rows.stop - 1])
-                    keep_index(table, slot, column, index, length=end - start, stop=end, newest=newest_then)
+                end, newest_then = stop + rows.stop - rows.start, int(frame.time[rows.stop - 1])
+                keep_index(table, slot, column, index, length=end - start, stop=end, newest=newest_then)
         return done.astype(np.int64)
 
 

@@ -16,7 +16,7 @@ from streamproc.clock import Clock
 
 T = TypeVar("T")
 Work = Generator[None, None, T]
-"""Pieces of work; what it returns is the result. Closed before its end, it leaves no trace."""
+"""Pieces of work; what it returns is the result. Closed before its end, the stage at work leaves no trace."""
 _TURNS = 4
 """Of the loop, from an answer in the socket to the request that follows it."""
 

@@ -89,7 +89,7 @@ class Worker:
         )  # fmt: skip
         self._ahead: list[Part] | None = None
         self._again, self._stopping, self._orderly, self._due = False, False, True, 0.0
-        self._ends: dict[int, dict[TopicPartition, int]] = {}
+        self._taken, self._ends = frozenset[TopicPartition](), dict[int, dict[TopicPartition, int]]()
 
     @property
     def tasks(self) -> Iterable[PartitionTask]:
@@ -98,7 +98,7 @@ class Worker:
 
     def waiting(self, ends: Mapping[TopicPartition, int]) -> set[TopicPartition]:
         """Whose input, which ends there, holds what is not decided; what only marks transactions does not count."""
-        held, read, tasks = self._queue.partitions, self._reader.position, self._inputs.items()
+        held, read, tasks = self._queue.partitions | self._taken, self._reader.position, self._inputs.items()
         behind = {tp for tp, task in tasks if max(read(tp), task.position_of(tp)) < ends.get(tp, 0)}
         return held | behind | {tp for tp, task in tasks if task.in_flight}
 
@@ -111,7 +111,7 @@ class Worker:
 
     def _is_busy(self, stages: Iterable[Stage]) -> bool:
         """Whether anything is to be decided, or in flight, by these."""
-        held, caught_up = self._queue.partitions, self._reader.caught_up
+        held, caught_up = self._queue.partitions | self._taken, self._reader.caught_up
         inputs = [(tp, task) for stage in stages for tp, task in stage.inputs.items()]
         return any(task.in_flight or task.source in held or not caught_up(tp) for tp, task in inputs)
 
@@ -219,16 +219,16 @@ class Worker:
         """Steps 2-4; None, and `_again`, if too many rows failed: the batch is read again in smaller ones."""
         if self._notes is not None:
             self._notes.begin([portion for given in inputs if given.rows for portion in given.portions()])
+        self._taken = frozenset(given.source for given in inputs)  # neither queued nor in flight: others look at that
         try:
-            now_ms = self._clock.now_ms()
-            parts, seconds = await in_turns(self._shortcut.compute(inputs, now_ms), self._clock)
+            parts, seconds = await in_turns(self._shortcut.compute(inputs, self._clock.now_ms()), self._clock)
         except (BatchTooBadError, BatchTooLargeError, StateCorruptedError) as error:
             self._again = True
             self._pace.failed(error)
             return None
         if self._notes is not None:
             self._notes.end()  # an error leaves the note: it is a crash at this position
-        rows = sum(part.computed.judged.all_rows.size for part in parts)
+        rows, self._taken = sum(part.computed.judged.all_rows.size for part in parts), frozenset()
         self._metrics.computed(rows)
         self._pace.computed(rows, seconds)
         return parts
@@ -301,7 +301,7 @@ class Worker:
 
     def _undo(self) -> None:
         """Whatever is computed and not published did not happen; the rows must be read again."""
-        self._ahead, self._again = None, False
+        self._ahead, self._again, self._taken = None, False, frozenset()
         for stage in self._stages:
             stage.undo()
 

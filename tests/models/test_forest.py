@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -176,6 +178,18 @@ def test_without_the_extra_onnxruntime_scores(missing: str, monkeypatch: pytest.
     assert model.scored_by == "onnxruntime: numba or onnx is not installed"
 
 
+@pytest.mark.parametrize("broken", ["numba", "models.forest"])
+def test_an_extra_that_cannot_be_imported_ends_nothing(
+    broken: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """numba and numpy, or onnx and protobuf, of releases that do not fit each other."""
+    monkeypatch.setattr(serving, "can_compile", lambda: True)
+    monkeypatch.setitem(sys.modules, broken, None)
+    model = warmed(FORESTS["single leaves"]())
+    assert model.scored_by == "onnxruntime: its trees cannot be compiled (ModuleNotFoundError)"
+    assert len(caplog.messages) == 1
+
+
 def test_what_is_no_forest_is_scored_by_onnxruntime(caplog: pytest.LogCaptureFixture) -> None:
     fitted = LogisticRegression().fit(history(3), LogisticRegression().usual(), Options())
     model = warmed(fitted.onnx(1.0, 0.0))
@@ -186,6 +200,30 @@ def test_what_is_no_forest_is_scored_by_onnxruntime(caplog: pytest.LogCaptureFix
 def chain(depth: int) -> list[Node]:
     """A node a level, and a leaf more."""
     return [node for at in range(0, 2 * depth, 2) for node in (Node(0, at, at + 2, at + 1), Node())] + [Node()]
+
+
+def function() -> bytes:
+    """The stumps as a function of this name, which gives something else in a place where no sample looks."""
+    model = onnx.load_from_string(STUMPS)
+    (node, *_) = model.graph.node
+    trees = helper.make_node(node.op_type, ["x"], ["sums"], domain=node.domain)
+    for given in node.attribute:
+        trees.attribute.add(name=given.name, ref_attr_name=given.name, type=given.type)
+    body = [
+        trees,
+        helper.make_node("ReduceMax", ["x"], ["most"], axes=[1], keepdims=1),
+        helper.make_node("Floor", ["most"], ["whole"]),
+        helper.make_node("Constant", [], ["hundred"], value_floats=[100.0]),
+        helper.make_node("Equal", ["whole", "hundred"], ["is"]),
+        helper.make_node("Cast", ["is"], ["more"], to=onnx.TensorProto.FLOAT),
+        helper.make_node("Add", ["sums", "more"], ["y"]),
+    ]
+    names = [given.name for given in node.attribute]
+    made = helper.make_function("own", node.op_type, ["x"], ["y"], body, list(model.opset_import), attributes=names)
+    model.functions.append(made)
+    model.opset_import.append(helper.make_opsetid("own", 1))
+    node.domain = "own"
+    return bytes(model.SerializeToString())
 
 
 def classes(labels: Any) -> bytes:
@@ -219,6 +257,7 @@ BROKEN: dict[str, tuple[str, bytes]] = {
     "lists of other lengths": ("length", changed(STUMPS, nodes_values=[1.0])),
     "no thresholds": ("length", changed(STUMPS, nodes_values=None)),
     "kinds mixed": ("kind", changed(STUMPS, nodes_modes=["BRANCH_LEQ", "LEAF", "LEAF", "BRANCH_LT", "LEAF", "LEAF"])),
+    "a kind without end": ("kind", changed(STUMPS, nodes_modes=[*LESS * 100, "L" * 100_000])),
     "another kind": ("kind", changed(STUMPS, nodes_modes=["BRANCH_EQ", "LEAF", "LEAF"] * 2)),
     "the mean": ("sum", changed(STUMPS, aggregate_function="AVERAGE")),
     "a sigmoid twice": ("sigmoid", changed(STUMPS, post_transform="LOGISTIC")),
@@ -233,14 +272,28 @@ BROKEN: dict[str, tuple[str, bytes]] = {
     "a weight without end": ("numbers that are none", changed(STUMPS, target_weights=[0.0, np.inf, 1.0, 1.0])),
     "two bases": ("begin", changed(STUMPS, base_values=[0.0, 1.0])),
     "65 leaves": ("64 leaves", trees_model([chain(64)], 0.0, WIDTH)),
+    "a function": ("functions", function()),
     "a chain without end": ("deep", trees_model([chain(3000)], 0.0, WIDTH)),
 }
 
 
 @pytest.mark.parametrize(("reason", "content"), BROKEN.values(), ids=BROKEN)
 def test_a_file_is_not_believed(reason: str, content: bytes) -> None:
-    with pytest.raises(UnfitError, match=reason):
-        read_forest(content, WIDTH)
+    tracemalloc.start()
+    try:
+        with pytest.raises(UnfitError, match=reason):
+            read_forest(content, WIDTH)
+        assert tracemalloc.get_traced_memory()[1] < 3 * len(content) + (1 << 21), "more memory than it is long"
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_function_that_is_called_as_trees_are_is_scored_by_onnxruntime() -> None:
+    rows = np.zeros((64, WIDTH), np.float32)
+    rows[5, 0] = 100.5
+    model, wanted = warmed(function()), onnxruntime_alone(function(), rows)[:, 1]
+    assert wanted[5] != wanted[4]
+    assert (model.score(rows) / 100).astype(np.float32).tobytes() == wanted.tobytes()
 
 
 def test_a_width_that_is_not_known_or_huge_is_no_forest() -> None:
