@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from models.manifest import Period
 from operators.batch import Batch, Column
 from operators.operator import INT64, STRING, Operator, OperatorContext, OutputField
 from operators.schema import Kind
@@ -111,6 +112,13 @@ class ServedScoreOperator(Operator):
     def scored_by(self) -> dict[str, str]:
         """What computes the scores of each version at work, if it says so."""
         return {str(one.number): getattr(one.model, "scored_by", "") for one in self.served.lineup.versions}
+
+    @property
+    def learned(self) -> dict[int, Period]:
+        """What the versions that decide were trained on, by number, as their manifests say."""
+        deciding = (self.served.lineup.champion, self.served.lineup.challenger)
+        periods = {one.number: getattr(one.model, "learned", None) for one in deciding if one is not None}
+        return {number: period for number, period in periods.items() if period is not None}
 
     @property
     def inputs(self) -> tuple[str, ...]:
