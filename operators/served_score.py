@@ -75,7 +75,8 @@ class ServedScoreOperator(Operator):
         <name>.version   int64: which version the score is of; NULL where there is none
         <name>.shadows   string: what shadows say, {"14": 37.2501}, NULL without any; journaled, in no decision
 
-    A shadow that fails has null, one that has no time nothing; nothing else changes.
+    A shadow that fails has null, one that has no time nothing; nothing else changes. `by`: the column whose value says
+    who has a challenger.
     """
 
     def __init__(
@@ -100,7 +101,7 @@ class ServedScoreOperator(Operator):
         self.features = FeatureMatrix(features)
         self.budget = ShadowBudget(shadow_seconds)
         self._columns = ScoreColumns(served.name, tiers)
-        self._by = by.name
+        self.by = by.name
         self._version, self._shadows = f"{served.name}.version", f"{served.name}.shadows"
 
     @property
@@ -122,7 +123,7 @@ class ServedScoreOperator(Operator):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys((*self.features.names, self._by)))
+        return tuple(dict.fromkeys((*self.features.names, self.by)))
 
     @property
     def outputs(self) -> tuple[OutputField, ...]:
@@ -158,7 +159,7 @@ class ServedScoreOperator(Operator):
         versions = np.full(len(rows), champion.number, np.int64)
         if challenger is None:
             return champion.score(matrix), versions
-        mine = self.served.challenged(_keys(batch.columns[self._by], rows))
+        mine = self.served.challenged(_keys(batch.columns[self.by], rows))
         scores = np.empty(len(rows))
         scores[~mine] = champion.score(matrix[~mine])
         scores[mine] = challenger.score(matrix[mine])

@@ -18,9 +18,11 @@ import xxhash
 from operators.live_tables import Row
 from operators.serving import Roles, before, changed
 from state.errors import ConfigError
+from streamproc.cli.common import load_stages
 from streamproc.cli.log_directory import make_directories
 from streamproc.cli.model_roles import Changed, Declared, declared, roles_at_work, write_roles
 from streamproc.cli.table_publisher import Who
+from streamproc.language.explain import explain
 from streamproc.runtime.journal import decode_entry
 from tests.cli.conftest import BOTH, Cli, journal, start
 from tests.models.registered import by_hand, register
@@ -225,6 +227,16 @@ def test_the_roles_of_the_file_can_be_written_down(shop: Path, log: str) -> None
     pinned = asyncio.run(write_roles(model, log, who, lambda roles, _: changed(roles, 1, "champion", 0.1)))
     assert pinned.written
     assert pinned.text() == "fraud: champion 1 (before: champion 1)"
+
+
+def test_a_plan_says_which_versions_are_at_work(shop: Path) -> None:
+    text = shop.read_text()
+    shop.write_text(text.replace("version: 1", "version: 1, challenger: {version: 2, share: 0.3}, shadow: [3]"))
+    told = explain(*load_stages(str(shop)))
+    assert "model fraud of 2 features: champion 1, challenger 2 for 30.00% of card, shadow 3\n" in told
+    by_file = text.replace("registry: reg, version: 1", "file: reg/fraud/2/model.onnx")
+    shop.write_text(by_file.replace("fraud.version", "seen_1h"))
+    assert "model fraud of 2 features\n" in explain(*load_stages(str(shop)))
 
 
 @BOTH
