@@ -239,6 +239,17 @@ def test_a_plan_says_which_versions_are_at_work(shop: Path) -> None:
     assert "model fraud of 2 features\n" in explain(*load_stages(str(shop)))
 
 
+@pytest.mark.parametrize("log", ["file"], indirect=True)
+def test_who_asks_no_model_needs_none(cli: Cli, shop: Path, log: str) -> None:
+    """A producer, say, and who looks into the state while a worker stands in for its model."""
+    shutil.rmtree(shop.parent / "reg")
+    fed = cli("feed", "payments", _one(shop), "--pipeline", shop, "--log", log)
+    assert fed.code == 0, fed.err
+    for command in ("inspect", "verify"):
+        told = cli("state", command, shop, "--state", shop.parent / "state")
+        assert "registry" not in told.err
+
+
 @BOTH
 @pytest.mark.timeout(120)
 def test_of_two_changes_at_a_time_none_writes_back_what_the_other_has_changed(
