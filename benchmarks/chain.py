@@ -10,7 +10,8 @@ from typing import Any
 from operators.plan import Plan
 from state.hashing import partitions_of
 from state.worker_state import WorkerState
-from streamproc.cli.compose import build_engine, prepare
+from streamproc.cli.compose import build_engine
+from streamproc.cli.preparing import prepare
 from streamproc.cli.replay_files import NothingStored
 from streamproc.eventlog.contract import Chunk, OutputRecords, TopicPartition
 from streamproc.runtime.engine import Engine

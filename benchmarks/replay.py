@@ -27,8 +27,9 @@ from typing import Any
 from benchmarks.job import PARTITIONS, Job, pipeline, plan_of
 from benchmarks.world import prepared
 from operators.plan import Plan
-from streamproc.cli.compose import RunOptions, build_engine, open_log, prepare, run_worker
+from streamproc.cli.compose import RunOptions, build_engine, open_log, run_worker
 from streamproc.cli.loops import run_async
+from streamproc.cli.preparing import prepare
 from streamproc.eventlog.contract import Chunk, TopicPartition
 from streamproc.runtime.journal import JournalEntry, Rejected
 from streamproc.runtime.replay import SilentReplayer

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from operators.plan import Plan
-from streamproc.cli.compose import build_engine, prepare
+from streamproc.cli.compose import build_engine
+from streamproc.cli.preparing import prepare
 from streamproc.cli.replay_files import NothingStored
 from streamproc.eventlog.contract import Chunk, TopicPartition
 from streamproc.language import compile_pipeline, read_pipeline

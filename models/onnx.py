@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from models.manifest import Period
 from state.compiling import can_compile, compiled
 from state.errors import ConfigError
 
@@ -74,7 +75,8 @@ class _Trees(NamedTuple):
 class OnnxModel:
     """A loaded model. `digest`: SHA-256 of its file, hex; `width`: how many features it takes; `names`: which.
 
-    `scored_by`: "onnxruntime"; after `warm_up` "compiled trees", or "onnxruntime: " and why.
+    `learned`: what it was trained on, if that is known. `scored_by`: "onnxruntime"; after `warm_up` "compiled trees",
+    or "onnxruntime: " and why.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class OnnxModel:
         digest: str | None = None,
         *,
         content: bytes | None = None,
+        learned: Period | None = None,
     ) -> None:
         """Load and try the model.
 
@@ -92,6 +95,7 @@ class OnnxModel:
             feature_names: what will be given to it, in order; None if the caller checks `width` itself.
             digest: what the file's SHA-256 (hex) must be; None takes any.
             content: the file's; None: it is read.
+            learned: what it was trained on, if that is known.
 
         Raises:
             ConfigError: the file is missing, altered, incomplete or no such classifier; says what to do.
@@ -101,6 +105,7 @@ class OnnxModel:
         self.path = path
         self.names = None if feature_names is None else tuple(feature_names)
         self.digest = hashlib.sha256(content).hexdigest()
+        self.learned = learned
         session = _open(path, content)
         name, width = _input_of(path, session)
         self._graph = _Graph(session, name, _probabilities_of(path, session))

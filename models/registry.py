@@ -12,7 +12,7 @@ the features' names. Nothing in it is ever unpickled.
 
 from __future__ import annotations
 
-__all__ = ["OutOfReachError", "Registered", "Registry", "is_address", "open_registry"]
+__all__ = ["OutOfReachError", "Registered", "Registry", "is_address", "learned_beside", "open_registry"]
 
 import hashlib
 import re
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from models.manifest import CARD, FORM, MANIFEST, MODEL, NATIVE, Manifest
+from models.manifest import CARD, FORM, MANIFEST, MODEL, NATIVE, Manifest, Period
 from state.blobs import BlobStore, check_blobs
 from state.errors import BlobMissingError, BlobStoreError, ConfigError
 
@@ -125,7 +125,9 @@ class Registry:
 
         manifest = self.manifest(name, version)
         content = self._compared(name, version, MODEL, manifest.digest)
-        return OnnxModel(Path(self._path(name, version, MODEL)), manifest.features, content=content)
+        return OnnxModel(
+            Path(self._path(name, version, MODEL)), manifest.features, content=content, learned=manifest.learned
+        )
 
     def check(self, name: str, version: int) -> Manifest:
         """Compare a version's files with what its manifest says of them.
@@ -176,6 +178,15 @@ class Registry:
             raise OutOfReachError(
                 f"the registry {self.where} cannot be {done}: cannot {said}", hint="see docs/models/training.md"
             ) from None
+
+
+def learned_beside(path: Path, digest: str) -> Period | None:
+    """What a model's file was trained on, where it lies in a registry's folder: the manifest there has its digest."""
+    try:
+        manifest = msgspec.json.decode(path.with_name(MANIFEST).read_bytes(), type=Manifest)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return manifest.learned if manifest.digests.get(MODEL) == digest else None
 
 
 def _check(manifest: Manifest) -> None:

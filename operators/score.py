@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from models.manifest import Period
 from operators.batch import Batch, Column
 from operators.operator import Operator, OperatorContext, OutputField
 from operators.schema import DataType, Kind
@@ -147,6 +148,12 @@ class ScoreOperator(Operator):
     def scored_by(self) -> dict[str, str]:
         """Of the model's file, what computes its scores, if it says so."""
         return {"file": getattr(self._model, "scored_by", "")}
+
+    @property
+    def learned(self) -> dict[int, Period]:
+        """What the model was trained on, under 0, if a manifest beside its file says so."""
+        period = getattr(self._model, "learned", None)
+        return {} if period is None else {0: period}
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from models.manifest import Period
 from operators.batch import Batch, Column
 from operators.operator import INT64, STRING, Operator, OperatorContext, OutputField
 from operators.schema import Kind
@@ -74,7 +75,8 @@ class ServedScoreOperator(Operator):
         <name>.version   int64: which version the score is of; NULL where there is none
         <name>.shadows   string: what shadows say, {"14": 37.2501}, NULL without any; journaled, in no decision
 
-    A shadow that fails has null, one that has no time nothing; nothing else changes.
+    A shadow that fails has null, one that has no time nothing; nothing else changes. `by`: the column whose value says
+    who has a challenger.
     """
 
     def __init__(
@@ -99,7 +101,7 @@ class ServedScoreOperator(Operator):
         self.features = FeatureMatrix(features)
         self.budget = ShadowBudget(shadow_seconds)
         self._columns = ScoreColumns(served.name, tiers)
-        self._by = by.name
+        self.by = by.name
         self._version, self._shadows = f"{served.name}.version", f"{served.name}.shadows"
 
     @property
@@ -113,8 +115,15 @@ class ServedScoreOperator(Operator):
         return {str(one.number): getattr(one.model, "scored_by", "") for one in self.served.lineup.versions}
 
     @property
+    def learned(self) -> dict[int, Period]:
+        """What the versions that decide were trained on, by number, as their manifests say."""
+        deciding = (self.served.lineup.champion, self.served.lineup.challenger)
+        periods = {one.number: getattr(one.model, "learned", None) for one in deciding if one is not None}
+        return {number: period for number, period in periods.items() if period is not None}
+
+    @property
     def inputs(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys((*self.features.names, self._by)))
+        return tuple(dict.fromkeys((*self.features.names, self.by)))
 
     @property
     def outputs(self) -> tuple[OutputField, ...]:
@@ -150,7 +159,7 @@ class ServedScoreOperator(Operator):
         versions = np.full(len(rows), champion.number, np.int64)
         if challenger is None:
             return champion.score(matrix), versions
-        mine = self.served.challenged(_keys(batch.columns[self._by], rows))
+        mine = self.served.challenged(_keys(batch.columns[self.by], rows))
         scores = np.empty(len(rows))
         scores[~mine] = champion.score(matrix[~mine])
         scores[mine] = challenger.score(matrix[mine])

@@ -163,7 +163,7 @@ def _tell(summary: Summary, plans: Sequence[Plan], output: Path, calls: CallsMod
             sys.stdout.buffer.write(summary.line(plans[0], output))
     else:
         sys.stderr.write(summary.text(output))
-    sys.stderr.write(summary.warning())
+    sys.stderr.write(summary.warning() + (summary.report.warning() if summary.report else ""))
     if plans[-1].decision.calls and calls is CallsMode.DEFAULT:
         names = ", ".join(plans[-1].decision.calls)
         sys.stderr.write(f"no service was asked: the declared defaults stand for {names} (--calls live asks)\n")

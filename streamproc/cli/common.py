@@ -68,6 +68,18 @@ def load_serving(path: str, partitions: int | None = None) -> tuple[Plan, ...]:
     return _with_partitions(compiled(load_pipeline(path), or_absent(open_onnx)), partitions)
 
 
+def load_unscored(path: str, partitions: int | None = None) -> tuple[Plan, ...]:
+    """As `load_stages`, for who asks no model: it need not be there, nor be sound.
+
+    Raises:
+        ConfigError: with everything else that is wrong in it.
+    """
+    from models.absent import Blank
+    from streamproc.language import load_pipeline
+
+    return _with_partitions(compiled(load_pipeline(path), Blank), partitions)
+
+
 def _with_partitions(plans: tuple[Plan, ...], partitions: int | None) -> tuple[Plan, ...]:
     from msgspec.structs import replace
 

@@ -9,7 +9,6 @@ __all__ = [
     "gatherer_of",
     "held_of",
     "open_log",
-    "prepare",
     "replay_horizon_ms",
     "run_worker",
 ]
@@ -36,6 +35,7 @@ from state.worker_state import WorkerState
 from streamproc.cli.calls import beside, make_callers
 from streamproc.cli.formats import prepared_log, schema_caches
 from streamproc.cli.listening import listen
+from streamproc.cli.preparing import prepare
 from streamproc.cli.secrets import derived, digest_key, pan_secret
 from streamproc.clock import SystemClock
 from streamproc.runtime.engine import Engine
@@ -105,12 +105,6 @@ def open_log(url: str) -> EventLog:
     from streamproc.eventlog.contract import masked
 
     raise ConfigError(f"{masked(url)!r} names no event log", hint="use kafka://host:port[,host:port] or file:DIR")
-
-
-def prepare(plan: Plan) -> None:
-    """Let each step do once what takes seconds and makes its batches cheaper; not on an event loop."""
-    for step in plan.steps:
-        step.prepare()
 
 
 def build_engine(

@@ -11,7 +11,7 @@ import typer
 
 from streamproc.cli.environment import EnvironmentName
 from streamproc.cli.loops import run_until_terminated, terminable
-from streamproc.cli.options import LogUrl, Partitions, PipelineOption, load_stages
+from streamproc.cli.options import LogUrl, Partitions, PipelineOption, load_unscored
 
 EXAMPLES = (
     "streamproc feed transactions may.parquet --pipeline configs/pipeline.yaml --log file:.streamproc --rate 500",
@@ -50,7 +50,7 @@ def command(
 
     configure_logs()
     with terminable():
-        plans = load_stages(pipeline, partitions)
+        plans = load_unscored(pipeline, partitions)
         schema = find_stream(stream, plans)
         sizes = {path: path.stat().st_size for path in resolve_inputs(files, plans, stream)[stream]}
         survey(list(sizes), schema)

@@ -40,14 +40,17 @@ class Declared(NamedTuple):
 
 
 class Changed(msgspec.Struct, frozen=True):
-    """What was at work, and what is from now on."""
+    """What was at work, and what is from now on. `written`: a record says so; False: the last one does already."""
 
     model: str
     before: Roles
     now: Roles
+    written: bool = True
 
     def text(self) -> str:
         """One line."""
+        if not self.written:
+            return f"{self.model}: {_said(self.now)}, as it was: nothing was written"
         return f"{self.model}: {_said(self.now)} (before: {_said(self.before)})"
 
 
@@ -96,6 +99,8 @@ async def write_roles(model: Declared, log_url: str, who: Who, change: Callable[
             old, row = await read_roles(log, model)
             new = change(old, row)
             await asyncio.to_thread(model.check, new)
+            if row is not None and new == old:  # one more record would be the change that a rollback takes back
+                return Changed(model.name, old, new, written=False)
             tp = await prepare_table_topic(log.admin(), model.topic)
             await _write(writer, _record(model, (old, new), who, tp))
         except (FencedError, TaskMigratedError):

@@ -20,6 +20,7 @@ __all__ = [
     "StateMemory",
     "load_serving",
     "load_stages",
+    "load_unscored",
     "refuse_unless",
     "stages_named",
 ]
@@ -29,7 +30,7 @@ from typing import Annotated
 import typer
 
 from state.errors import ConfigError
-from streamproc.cli.common import LogLevel, load_serving, load_stages, stages_named
+from streamproc.cli.common import LogLevel, load_serving, load_stages, load_unscored, stages_named
 
 PipelinePath = Annotated[str, typer.Argument(metavar="PIPELINE", help="The pipeline's YAML file.")]
 PipelineOption = Annotated[str, typer.Option("--pipeline", metavar="PIPELINE", help="The pipeline's YAML file.")]

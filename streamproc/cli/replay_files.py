@@ -9,6 +9,7 @@ from __future__ import annotations
 
 __all__ = ["FileReplay", "Result"]
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,10 +24,11 @@ from operators.plan import Plan
 from operators.timed.alerts import Telling
 from state.rowstore import RowStore
 from streamproc.cli.calls import Answers, declared_defaults
-from streamproc.cli.compose import build_engine, prepare
+from streamproc.cli.compose import build_engine
 from streamproc.cli.files import Piece, read_file
 from streamproc.cli.formats import blocking_schemas
 from streamproc.cli.open_windows import open_windows
+from streamproc.cli.preparing import prepare
 from streamproc.cli.records import Key
 from streamproc.cli.side_rows import Pieces, SideLetter, SideRows, merged_chunks, partition_places, rest_of
 from streamproc.clock import SystemClock
@@ -169,7 +171,7 @@ class _Stage:
         schemas = {stream.topic: blocking_schemas(stream, SystemClock()) for stream in plan.streams}
         known = {topic: found for topic, found in schemas.items() if found is not None}
         self.plan = plan
-        prepare(plan)
+        prepare(plan, lambda what: sys.stderr.write(f"{what}\n"))
         self._engine, self._state = build_engine(plan, bytes(32), schemas=known)
         self._told: list[Telling] = []
         for task in range(plan.topic_partitions):

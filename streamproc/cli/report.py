@@ -19,6 +19,7 @@ from streamproc.cli.common import CallsMode, load_stages
 from streamproc.cli.comparing import compared
 from streamproc.cli.files import resolve_inputs
 from streamproc.cli.judgements import Judgements, sources_of
+from streamproc.cli.learned import learned_from
 from streamproc.cli.options import refuse_unless
 from streamproc.cli.progress import Progress
 from streamproc.cli.replay_files import FileReplay, Result
@@ -32,6 +33,7 @@ class Told(NamedTuple):
     """What was written. `changes`: the list beside the page, if something would change; how many, both ways.
 
     `immature`: payments whose labels are still to come. `completeness`: the same in words; "": nothing to say.
+    `learned`: models that learned from days which are judged, a sentence each.
     """
 
     page: Path
@@ -40,6 +42,7 @@ class Told(NamedTuple):
     milder: int
     immature: int
     completeness: str
+    learned: tuple[str, ...]
 
     def summary(self) -> dict[str, object]:
         """For programs."""
@@ -48,6 +51,8 @@ class Told(NamedTuple):
             said["immature"] = self.immature
         if self.changes:
             said["changes"] = {"stricter": self.stricter, "milder": self.milder, "output": str(self.changes)}
+        if self.learned:
+            said["learned"] = self.learned
         return said
 
     def text(self) -> str:
@@ -58,6 +63,10 @@ class Told(NamedTuple):
                 f"decided differently: {self.stricter:,} more strictly, {self.milder:,} more mildly -> {self.changes}\n"
             )
         return said
+
+    def warning(self) -> str:
+        """A line for each model that looks better than it is."""
+        return "".join(f"warning: {line}\n" for line in self.learned)
 
 
 def changes_beside(path: Path) -> Path:
@@ -111,13 +120,23 @@ class Reporting:
         """
         found = self._judged.decisions()
         comparison, changes = self._compare(found) if self._other else (None, [])
-        page_at.write_text(page(self._report(found, comparison)), encoding="utf-8")
+        learned = self._learned(found)
+        page_at.write_text(page(self._report(found, comparison, learned)), encoding="utf-8")
         changes_at.write_bytes(b"".join(msgspec.json.encode(one) + b"\n" for one in changes))
         stricter, milder = (comparison.stricter_rows, comparison.milder_rows) if comparison else (0, 0)
         beside, judged = self.changes if changes else None, self._judged
-        return Told(self.path, beside, stricter, milder, judged.immature, judged.completeness)
+        return Told(self.path, beside, stricter, milder, judged.immature, judged.completeness, learned)
 
-    def _report(self, found: Decisions, comparison: Comparison | None) -> Report:
+    def _learned(self, found: Decisions) -> tuple[str, ...]:
+        """Of both pipelines."""
+        own = learned_from(self._plans, found.times)
+        if self._other is None:
+            return own
+        plans = self._other[0]
+        name = _name(plans, self._plans, self._options.compare)
+        return (*own, *(f"of {name}: {line}" for line in learned_from(plans, found.times)))
+
+    def _report(self, found: Decisions, comparison: Comparison | None, learned: tuple[str, ...]) -> Report:
         plan = self._plans[-1]
         return Report(
             plan.pipeline,
@@ -131,6 +150,7 @@ class Reporting:
             self._settings,
             evaluated(found, self._settings),
             comparison,
+            learned=learned,
         )
 
     def _compare(self, before: Decisions) -> tuple[Comparison, list[Changed]]:

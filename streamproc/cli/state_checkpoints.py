@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from streamproc.cli.environment import EnvironmentName
-from streamproc.cli.options import AsJson, PipelinePath, StageName, load_stages, stages_named
+from streamproc.cli.options import AsJson, PipelinePath, StageName, load_unscored, stages_named
 from streamproc.cli.stdout import write_json
 
 EXAMPLES = ("streamproc state checkpoints configs/pipeline.yaml --checkpoints s3://bucket/prefix",)
@@ -29,7 +29,7 @@ def command(
     from streamproc.cli.aligned import SAME_OR_OTHER, aligned
     from streamproc.cli.checkpoint_looks import existing_checkpoints, look_at_checkpoints
 
-    plans = load_stages(pipeline)
+    plans = load_unscored(pipeline)
     looks = [
         look
         for plan in stages_named(plans, stage)

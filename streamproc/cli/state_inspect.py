@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streamproc.cli.environment import EnvironmentName
-from streamproc.cli.options import AsJson, PipelinePath, StageName, load_stages, stages_named
+from streamproc.cli.options import AsJson, PipelinePath, StageName, load_unscored, stages_named
 from streamproc.cli.stdout import write_json
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def command(
     from streamproc.cli.loops import run_async
     from streamproc.cli.state_looks import compare, local_stores, look_at
 
-    plans = load_stages(pipeline)
+    plans = load_unscored(pipeline)
     looks: list[TaskLook] = []
     if log is not None:
         refuse_missing_log(log)

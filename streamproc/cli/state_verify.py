@@ -16,7 +16,7 @@ from streamproc.cli.options import (
     Checkpoints,
     PipelinePath,
     StageName,
-    load_stages,
+    load_unscored,
     refuse_unless,
     stages_named,
 )
@@ -46,7 +46,7 @@ def command(
     as_json: AsJson = False,
 ) -> int:
     """Read every row and chunk of the state, and every file of its checkpoints; exit with 1 if any is damaged."""
-    plans = load_stages(pipeline)
+    plans = load_unscored(pipeline)
     asked = stages_named(plans, stage)
     given = state is not None or checkpoints is not None
     refuse_unless(given, "there is nothing to verify", "give --state, --checkpoints or both")

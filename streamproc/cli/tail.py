@@ -42,16 +42,14 @@ def command(
     transaction did. `alerts` are results of windows and absences, `late` rows that came too late for them.
     """
     with leaving_quietly():
-        from models.absent import Blank
-        from streamproc.cli.common import compiled
+        from streamproc.cli.common import load_unscored
         from streamproc.cli.log_directory import refuse_missing_log
         from streamproc.cli.logs import configure_logs
         from streamproc.cli.tailer import tail
         from streamproc.cli.topic_lines import topic_lines
-        from streamproc.language import load_pipeline
 
         configure_logs()
-        plans = compiled(load_pipeline(pipeline), Blank)  # no model is asked, nor need it be there
+        plans = load_unscored(pipeline)
         topic_lines(topic, plans)
         refuse_missing_log(log)
         run_async(tail(plans, topic, log, from_start=from_start, until_end=until_end))

@@ -19,6 +19,7 @@ from streamproc.cli.comparing import compared
 from streamproc.cli.files import Piece
 from streamproc.cli.journaled import Journaled
 from streamproc.cli.judgements import Judgements, sources_of
+from streamproc.cli.learned import learned_from
 from streamproc.cli.replacing import replacing
 from streamproc.cli.replay_files import Result
 from streamproc.cli.report import changes_beside, labels_said
@@ -84,16 +85,17 @@ class Answering:
         beside = changes_beside(self._options.path) if self._wanted else Path()
         name = Path(self._asked.pipeline).name
         found, changes = compared(then, now, self._then.ids, name, settings=self._settings, beside=beside.name)
+        learned = learned_from([self._plan], now.times)
         if self._wanted:
-            _write(self._options.path, beside, self._report(then, found), changes)
+            _write(self._options.path, beside, self._report(then, found, learned), changes)
         return Answer(
             self._plan.pipeline, since, len(then.rows), found.same, found.stricter_rows,
             found.milder_rows, found.only_before, found.only_after, found.moves, tuple(self._begun),
             str(self._options.path) if self._wanted else "", str(beside) if self._wanted and changes else "",
-            self._now.immature, self._now.completeness,
+            self._now.immature, self._now.completeness, learned,
         )  # fmt: skip
 
-    def _report(self, then: Decisions, found: Comparison) -> Report:
+    def _report(self, then: Decisions, found: Comparison, learned: tuple[str, ...]) -> Report:
         return Report(
             self._plan.pipeline,
             self._plan.state_fingerprint,
@@ -107,6 +109,7 @@ class Answering:
             evaluated(then, self._settings),
             found,
             "Decisions",
+            learned,
         )
 
 

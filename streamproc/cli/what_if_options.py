@@ -40,7 +40,7 @@ class Begun(msgspec.Struct, frozen=True):
 class Answer(msgspec.Struct, frozen=True):
     """Counts of payments; `only_then`, `only_now`: that the other one could not decide. Files: "": none.
 
-    `immature`, `completeness`: see report.py's `Told`.
+    `immature`, `completeness`, `learned`: see report.py's `Told`.
     """
 
     pipeline: str
@@ -57,6 +57,7 @@ class Answer(msgspec.Struct, frozen=True):
     changes: str = ""
     immature: int = 0
     completeness: str = ""
+    learned: tuple[str, ...] = ()
 
     def line(self) -> str:
         """For programs."""
@@ -75,6 +76,7 @@ class Answer(msgspec.Struct, frozen=True):
         if self.report:
             said += f"frauds: {self.completeness}\n" if self.completeness else ""
             said += f"report -> {self.report}\n" + (f"changes -> {self.changes}\n" if self.changes else "")
+        said += "".join(f"warning: {line}\n" for line in self.learned)
         return said + _warning(self.tasks)
 
     def _table(self) -> str:

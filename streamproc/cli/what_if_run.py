@@ -19,8 +19,9 @@ from typing import NamedTuple
 
 from operators.plan import Plan
 from state.errors import ConfigError
-from streamproc.cli.compose import build_engine, open_log, prepare
+from streamproc.cli.compose import build_engine, open_log
 from streamproc.cli.formats import prepared_log, schema_caches
+from streamproc.cli.preparing import prepare
 from streamproc.cli.progress import Progress
 from streamproc.cli.times import rfc3339
 from streamproc.cli.what_if_answer import Answering

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from models.registry import Registered, open_registry
+from models.registry import Registered, learned_beside, open_registry
 from operators.operator import STRING, OutputField
 from operators.plan import RESERVED, ROUTE, STREAM, DecisionSpec, Handoff, Plan
 from operators.schema import FieldSpec, Kind, StreamSchema
@@ -387,5 +387,7 @@ def open_onnx(where: Path | Registered) -> LoadedModel:
     from models.onnx import OnnxModel
 
     if isinstance(where, Path):
-        return OnnxModel(where)
+        model = OnnxModel(where)
+        model.learned = learned_beside(where, model.digest)
+        return model
     return open_registry(where.registry).model(where.name, where.version)

@@ -11,6 +11,8 @@ from operators.operator import Operator
 from operators.patterns.operator import PatternOperator
 from operators.plan import RESERVED, Plan, replay_steps
 from operators.schema import StreamSchema
+from operators.score import ScoreOperator
+from operators.served_score import ServedScoreOperator
 from operators.statements.firsts import FirstsOperator
 from operators.statements.inputs import InputOperator
 from operators.statements.joins import JoinOperator
@@ -151,7 +153,17 @@ def _title(step: Operator) -> str:
         return f"rows of {step.name} that come once"
     if isinstance(step, MatchOperator):
         return f"pattern {step.name} per {step.spec.key}"
+    if isinstance(step, ScoreOperator | ServedScoreOperator):
+        at_work = f": {_roles(step)}" if isinstance(step, ServedScoreOperator) else ""
+        return f"model {step.name} of {len(step.features.names)} features{at_work}"
     return type(step).__name__
+
+
+def _roles(step: ServedScoreOperator) -> str:
+    """Of the file; what `models activate` has said since is the log's."""
+    roles = step.served.lineup.roles
+    rival = [] if roles.challenger is None else [f"challenger {roles.challenger} for {roles.share:.2%} of {step.by}"]
+    return ", ".join([f"champion {roles.champion}", *rival, *(f"shadow {number}" for number in roles.shadows)])
 
 
 def _details(step: Operator) -> list[str]:

@@ -36,8 +36,8 @@ _TERMS = (
 def page(report: Report) -> str:
     """The whole file. The same report gives the same text."""
     title = f"{report.what} of {report.pipeline}"
-    main = tag("main", tag("h1", title), _about(report), notes(report.evaluation.missing), *_sections(report),
-               _terms(report))  # fmt: skip
+    first = notes((*report.learned, *report.evaluation.missing))
+    main = tag("main", tag("h1", title), _about(report), first, *_sections(report), _terms(report))
     return document(title, main, script=report.evaluation.quality is not None)
 
 

@@ -68,3 +68,5 @@ class Report(msgspec.Struct, frozen=True):
     evaluation: Evaluation
     comparison: Comparison | None = None
     what: str = "Backtest"
+    learned: tuple[str, ...] = ()
+    """Models that learned from days which are judged here, a sentence each."""

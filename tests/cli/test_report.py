@@ -12,8 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from models.manifest import Period
 from streamproc.cli.times import rfc3339 as time
 from tests.cli.conftest import Cli
+from tests.models.registered import register
 from tests.oracle import evaluation as plain
 from tests.report.test_page import read
 
@@ -265,3 +267,41 @@ def test_where_no_row_is_decided_there_is_no_report(cli: Cli, folder: Path) -> N
     write([{"Id": "p", "Card": "c", "at": START}])
     backtest(cli, code=1)
     assert not Path("r.html").exists()
+
+
+LEARNED = Period("2026-05-01T00:00:00Z", "2026-05-02T00:00:00Z", 100, 9)
+SCORED = """\
+models:
+  fraud: {MODEL, features: [amount, spend_count_1h]}
+rules:
+  - {id: high, when: score > 50, then: decline}
+"""
+
+
+@pytest.mark.parametrize(
+    ("model", "named"),
+    [
+        ("registry: reg, version: 1, challenger: {version: 2, share: 0.5}", "the model fraud, version 1,"),
+        ("file: reg/fraud/1/model.onnx", "the model fraud"),
+    ],
+    ids=["registered", "a registered file"],
+)
+def test_a_model_judged_on_days_that_it_has_learned_from_is_told_first(
+    cli: Cli, folder: Path, model: str, named: str
+) -> None:
+    for learned in (LEARNED, Period("2026-04-01T00:00:00Z", "2026-05-01T00:00:00Z", 100, 9)):
+        register(folder / "reg", "fraud", {"amount": 0.01, "spend_count_1h": 0.1}, learned=learned)
+    Path("shop.yaml").write_text(PIPELINE.replace("rules:\n", SCORED.replace("MODEL", model)))
+    wanted = (
+        f"{named} has learned from 2026-05-01 to before 2026-05-02, and 144 of the 400 payments are of these days: on "
+        "them it looks better than on new ones"
+    )
+    said = backtest(cli, "--label", "is_fraud", "--compare", "other.yaml")
+    assert said.count("has learned from") == 1  # version 2 has learned from days before
+    assert f"warning: {wanted}\n" in said
+    assert wanted in words()
+
+    Path("other.yaml").write_text(Path("shop.yaml").read_text())
+    Path("shop.yaml").write_text(PIPELINE)
+    compared = backtest(cli, "--label", "is_fraud", "--compare", "other.yaml", "--json")
+    assert f"warning: of other.yaml: {wanted}\n" in compared

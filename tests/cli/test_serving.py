@@ -15,10 +15,14 @@ import pyarrow.ipc as ipc
 import pytest
 import xxhash
 
-from operators.serving import Roles, changed
+from operators.live_tables import Row
+from operators.serving import Roles, before, changed
 from state.errors import ConfigError
-from streamproc.cli.model_roles import Declared, declared, roles_at_work, write_roles
+from streamproc.cli.common import load_stages
+from streamproc.cli.log_directory import make_directories
+from streamproc.cli.model_roles import Changed, Declared, declared, roles_at_work, write_roles
 from streamproc.cli.table_publisher import Who
+from streamproc.language.explain import explain
 from streamproc.runtime.journal import decode_entry
 from tests.cli.conftest import BOTH, Cli, journal, start
 from tests.models.registered import by_hand, register
@@ -192,6 +196,58 @@ def test_what_is_refused(cli: Cli, shop: Path, log: str) -> None:
         .replace("[amount, seen_1h]", "[amount]")
     )
     assert "model fraud is a file" in running.change("activate", "fraud", 2, code=2)
+
+
+@pytest.mark.parametrize("log", ["file"], indirect=True)
+def test_a_change_to_what_is_at_work_writes_nothing_so_a_rollback_takes_back_the_real_one(shop: Path, log: str) -> None:
+    make_directories(log)
+    model, who = declared(str(shop), "fraud"), Who("anna", "2026-05-01T00:00:00Z", None)
+
+    def activate(version: int) -> Changed:
+        return asyncio.run(write_roles(model, log, who, lambda roles, _: changed(roles, version, "champion", 0.1)))
+
+    activate(2)
+    again = activate(2)
+    assert again.text() == "fraud: champion 2, as it was: nothing was written"
+    assert not again.written
+
+    def earlier(_: Roles, row: Row | None) -> Roles:
+        assert row is not None
+        return before(row)
+
+    assert asyncio.run(write_roles(model, log, who, earlier)).now == Roles(1)
+    assert activate(1).now == Roles(1)
+
+
+@pytest.mark.parametrize("log", ["file"], indirect=True)
+def test_the_roles_of_the_file_can_be_written_down(shop: Path, log: str) -> None:
+    """From then on the topic holds, whatever the file says."""
+    make_directories(log)
+    model, who = declared(str(shop), "fraud"), Who("anna", "2026-05-01T00:00:00Z", None)
+    pinned = asyncio.run(write_roles(model, log, who, lambda roles, _: changed(roles, 1, "champion", 0.1)))
+    assert pinned.written
+    assert pinned.text() == "fraud: champion 1 (before: champion 1)"
+
+
+def test_a_plan_says_which_versions_are_at_work(shop: Path) -> None:
+    text = shop.read_text()
+    shop.write_text(text.replace("version: 1", "version: 1, challenger: {version: 2, share: 0.3}, shadow: [3]"))
+    told = explain(*load_stages(str(shop)))
+    assert "model fraud of 2 features: champion 1, challenger 2 for 30.00% of card, shadow 3\n" in told
+    by_file = text.replace("registry: reg, version: 1", "file: reg/fraud/2/model.onnx")
+    shop.write_text(by_file.replace("fraud.version", "seen_1h"))
+    assert "model fraud of 2 features\n" in explain(*load_stages(str(shop)))
+
+
+@pytest.mark.parametrize("log", ["file"], indirect=True)
+def test_who_asks_no_model_needs_none(cli: Cli, shop: Path, log: str) -> None:
+    """A producer, say, and who looks into the state while a worker stands in for its model."""
+    shutil.rmtree(shop.parent / "reg")
+    fed = cli("feed", "payments", _one(shop), "--pipeline", shop, "--log", log)
+    assert fed.code == 0, fed.err
+    for command in ("inspect", "verify"):
+        told = cli("state", command, shop, "--state", shop.parent / "state")
+        assert "registry" not in told.err
 
 
 @BOTH

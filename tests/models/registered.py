@@ -38,21 +38,23 @@ def by_hand(weights: Mapping[str, float], row: Mapping[str, float]) -> float:
 
 def register(
     registry: Path, name: str, weights: Mapping[str, float], *, baseline: Mapping[str, Bins] | None = None,
-    threshold: float = 50.0,
+    threshold: float = 50.0, learned: Period = _PERIOD,
 ) -> int:  # fmt: skip
     """Put a version behind the last one; it takes the features that have weights. Its number."""
     content = _onnx(list(weights.values()))
-    return register_file(registry, name, content, tuple(weights), baseline=baseline, threshold=threshold)
+    return register_file(
+        registry, name, content, tuple(weights), baseline=baseline, threshold=threshold, learned=learned
+    )
 
 
 def register_file(
     registry: Path, name: str, content: bytes, features: tuple[str, ...], *,
-    baseline: Mapping[str, Bins] | None = None, threshold: float = 50.0,
+    baseline: Mapping[str, Bins] | None = None, threshold: float = 50.0, learned: Period = _PERIOD,
 ) -> int:  # fmt: skip
     """The same of any ONNX file."""
     manifest = Manifest(
         name, "logistic", {MODEL: hashlib.sha256(content).hexdigest()}, features, ("",),
-        Data("", "fraud", 0, 0, _PERIOD), _PERIOD, Search(0, 0, 1, 1.0, (), (), 0.0, {}), (),
+        Data("", "fraud", 0, 0, learned), learned, Search(0, 0, 1, 1.0, (), (), 0.0, {}), (),
         Calibration(1.0, 0.0, 0.0, 0.0), Threshold(threshold, 0.001, 50.0, 0, 0.0, 0.0, 0.0, 0.0), Parity(0, 0.0), {},
         dict(baseline or {}),
     )  # fmt: skip

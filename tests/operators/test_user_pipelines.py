@@ -14,7 +14,8 @@ from operators.operator import Operator
 from operators.plan import Plan
 from operators.windows.operator import WindowOperator
 from state.hashing import partition_of
-from streamproc.cli.compose import build_engine, prepare
+from streamproc.cli.compose import build_engine
+from streamproc.cli.preparing import prepare
 from streamproc.eventlog.contract import Chunk, TopicPartition
 from streamproc.eventlog.simulated import Faults, VirtualTimeLoop
 from streamproc.language import compile_pipeline, load_pipeline

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from operators.live_tables import TableRows
 from operators.plan import Plan
-from streamproc.cli.compose import prepare
+from streamproc.cli.preparing import prepare
 from streamproc.language import compile_stages, read_pipeline
 from streamproc.language.model import Pipeline
 from tests.oracle import late as oracle
