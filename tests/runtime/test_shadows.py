@@ -48,6 +48,7 @@ def plan(tmp_path: Path) -> Plan:
 def test_what_was_shed_is_counted_and_said(plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:
     (step,) = [step for step in plan.steps if isinstance(step, ServedScoreOperator)]
     assert step.served.lineup.roles == Roles(1, shadows=(2,))
+    step.prepare()
     metrics = WorkerMetrics()
 
     async def watched() -> None:
