@@ -37,7 +37,6 @@ from streamproc.cli.replay_files import FileReplay, NothingStored
 from streamproc.eventlog.contract import Chunk, OutputRecords, TopicPartition, TopicSpec
 from streamproc.runtime.partition_task import PartitionTask, Phase
 from streamproc.runtime.rows import TaskInput
-from streamproc.runtime.turns import at_once
 from streamproc.services.generator import GeneratorOptions, generate, json_records
 
 Result = dict[str, Any]
@@ -115,7 +114,7 @@ class Chain:
         for plan, engine, tasks in self._stages:
             inputs = [self._input(tp, *map(list, zip(*rows, strict=True))) for tp, rows in sorted(given.items())]
             begun = time.process_time()
-            computed = at_once(engine.compute(inputs, tasks, _END_MS, at_hand))
+            computed = engine.compute(inputs, tasks, _END_MS, at_hand)
             handed = computed.handed
             at_hand = None if handed is None else handed.at_hand(sorted(handed.places))
             engine.publish()

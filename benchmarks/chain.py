@@ -17,7 +17,6 @@ from streamproc.eventlog.contract import Chunk, OutputRecords, TopicPartition
 from streamproc.runtime.engine import Engine
 from streamproc.runtime.partition_task import PartitionTask, Phase
 from streamproc.runtime.rows import TaskInput
-from streamproc.runtime.turns import at_once
 
 
 class Chain:
@@ -72,7 +71,7 @@ class _Stage:
         return TaskInput(task, tp, [Chunk(tp, range(begin, end), some_keys, some_values, [now_ms] * len(rows), end)])
 
     def compute(self, inputs: list[TaskInput], now_ms: int) -> list[OutputRecords]:
-        computed = at_once(self._engine.compute(inputs, self._tasks, now_ms))
+        computed = self._engine.compute(inputs, self._tasks, now_ms)
         self._engine.publish()
         self._engine.make_room()
         for source, head in computed.heads.items():

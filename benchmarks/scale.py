@@ -30,7 +30,6 @@ from streamproc.cli.compose import build_engine
 from streamproc.eventlog.contract import Chunk, TopicPartition
 from streamproc.runtime.partition_task import PartitionTask, Phase
 from streamproc.runtime.rows import TaskInput
-from streamproc.runtime.turns import at_once
 
 Result = dict[str, Any]
 CARDS = (10_000, 100_000, 1_000_000)
@@ -89,7 +88,7 @@ class Runner:
     def batch(self, inputs: list[TaskInput]) -> None:
         """One transaction's work; the flush's encoding and writing count too."""
         begun = time.process_time()
-        computed = at_once(self.engine.compute(inputs, self._tasks, EPOCH_MS))
+        computed = self.engine.compute(inputs, self._tasks, EPOCH_MS)
         self.engine.publish()
         self.engine.make_room()
         for source, head in computed.heads.items():

@@ -28,7 +28,6 @@ from streamproc.runtime.event_times import EventTimes
 from streamproc.runtime.merge import Lane, merge_heads
 from streamproc.runtime.partition_task import PartitionTask, Phase
 from streamproc.runtime.rows import TaskInput
-from streamproc.runtime.turns import at_once
 
 _START_MS = 1_600_000_000_000
 _USERS = 2_000
@@ -74,7 +73,7 @@ def measure(size: int, *, merged: bool, rows: int = 4_096) -> float:
             for lane, count in merge_heads(lanes):
                 chunks.append(rows_of(given[lane], places[lane], places[lane] + count))
                 places[lane] += count
-        computed = at_once(engine.compute([TaskInput(0, sources[0], chunks)], {sources[0]: task}, _START_MS))
+        computed = engine.compute([TaskInput(0, sources[0], chunks)], {sources[0]: task}, _START_MS)
         engine.publish()
         engine.make_room()
         task.computed = computed.heads[sources[0]]

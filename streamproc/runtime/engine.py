@@ -15,7 +15,6 @@ __all__ = ["Engine"]
 import itertools
 import traceback
 from collections.abc import Callable, Container, Mapping, Sequence
-from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +41,6 @@ from streamproc.runtime.partition_task import PartitionTask
 from streamproc.runtime.results import AtHand, BatchTooBadError, BatchTooLargeError, Computed, Judged, Merged
 from streamproc.runtime.rows import Condemned, Gathered, Refused, Rows, TaskInput, decode_rows, set_aside
 from streamproc.runtime.transaction import COMPUTED, Probe
-from streamproc.runtime.turns import Work
 from streamproc.runtime.union_rows import decode_union, each_stream
 
 Rerun = Callable[[Batch, OperatorContext], None]
@@ -86,36 +84,30 @@ class Engine:
     def compute(
         self, inputs: Sequence[TaskInput], tasks: Mapping[TopicPartition, PartitionTask], now_ms: int,
         at_hand: AtHand | None = None,
-    ) -> Work[Computed]:  # fmt: skip
+    ) -> Computed:  # fmt: skip
         """Steps 2-4 over what was collected; `inputs` in task order. `now_ms` becomes the outputs' record time, and
         deadlines go by it. `at_hand`: what records of the first stream hold, if the stage before made them just now.
 
-        Whatever it raises, and if it is closed before its end, the batch has left no trace in the state.
+        Whatever it raises, the batch has left no trace in the state.
         """
         try:
-            self._at(2)
-            rows = self._in_place(self.decode(inputs, self.condemned, at_hand))
-            rows.late = late_rows(self.plan, rows, now_ms)
-            yield
-            self._at(3)
-            judged = self.judge(rows)
-            yield
-            self._at(4)
-            computed = self._encoded(inputs, tasks, judged, now_ms)
-            self._at(COMPUTED)
+            return self._compute(inputs, tasks, now_ms, at_hand)
         except BaseException:
             self._state.undo()
             raise
-        return computed
 
-    def _encoded(
-        self, inputs: Sequence[TaskInput], tasks: Mapping[TopicPartition, PartitionTask], judged: Judged, now_ms: int
-    ) -> Computed:
-        """Step 4; of one row that cannot be encoded, or is too large then, a dead letter."""
-        partitions = self.partitions or self.plan.topic_partitions
-        encode = partial(self._outputs.encode, inputs, tasks, now_ms=now_ms, partitions=partitions)
+    def _compute(
+        self, inputs: Sequence[TaskInput], tasks: Mapping[TopicPartition, PartitionTask], now_ms: int,
+        at_hand: AtHand | None,
+    ) -> Computed:  # fmt: skip
+        self._at(2)
+        rows = self._in_place(self.decode(inputs, self.condemned, at_hand))
+        rows.late = late_rows(self.plan, rows, now_ms)
+        self._at(3)
+        judged = self.judge(rows)
+        self._at(4)
         try:
-            computed = encode(judged)
+            computed = self._encode(inputs, tasks, judged, now_ms)
             self._check_size(computed)
         except (RecordError, BatchTooLargeError) as error:
             self._state.undo()
@@ -123,8 +115,16 @@ class Engine:
             if rows.size > 1:
                 raise (error if isinstance(error, BatchTooLargeError) else BatchTooBadError()) from error
             reason = error.reason if isinstance(error, RecordError) else "too_large_output"
-            computed = encode(self.judge(rows.refuse((0,), reason, "")))
+            judged = self.judge(rows.refuse((0,), reason, ""))
+            computed = self._encode(inputs, tasks, judged, now_ms)
+        self._at(COMPUTED)
         return computed
+
+    def _encode(
+        self, inputs: Sequence[TaskInput], tasks: Mapping[TopicPartition, PartitionTask], judged: Judged, now_ms: int
+    ) -> Computed:
+        partitions = self.partitions or self.plan.topic_partitions
+        return self._outputs.encode(inputs, tasks, judged, now_ms=now_ms, partitions=partitions)
 
     def _check_size(self, computed: Computed) -> None:
         """A journal record must fit into what the log takes: the rows that would about fill it are the new bound."""

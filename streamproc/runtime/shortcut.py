@@ -40,7 +40,6 @@ from streamproc.runtime.progress import Progress
 from streamproc.runtime.results import AtHand
 from streamproc.runtime.rows import TaskInput
 from streamproc.runtime.stage import Part, Stage, by_stage
-from streamproc.runtime.turns import Work
 
 Placing = Callable[[TopicPartition], Place | None]
 
@@ -116,16 +115,15 @@ class Shortcut:
             for stage in self._stages
         )
 
-    def compute(self, inputs: Sequence[TaskInput], now_ms: int) -> Work[list[Part]]:
+    def compute(self, inputs: Sequence[TaskInput], now_ms: int) -> list[Part]:
         """Steps 2-4 of all stages, over what was taken and what these hand on to each other; see `Stage.compute`."""
         parts, last, taken = list[Part](), None, dict(by_stage(self._stages, inputs))
-        is_open = self.is_open
+        is_open = self.is_open and self._collector.take_up()  # that comes before what is handed on now
         for stage in self._stages:
-            is_open = is_open and self._collector.take_up()  # that comes before what is handed on now
             mine, at_hand = taken.get(stage, []), None
             if is_open and last is not None and _follows(last.stage, stage):
                 mine, at_hand = self._joined(last, stage, mine)
-            last = (yield from stage.compute(mine, now_ms, at_hand)) if mine else None
+            last = stage.compute(mine, now_ms, at_hand) if mine else None
             parts += [last] if last is not None else []
         return parts
 

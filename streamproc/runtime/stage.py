@@ -44,7 +44,6 @@ from streamproc.runtime.settings import WorkerSettings
 from streamproc.runtime.state_keeper import StateKeeper
 from streamproc.runtime.stored_state import NoCheckpoints, TaskCheckpoints
 from streamproc.runtime.topic_tables import TopicTables
-from streamproc.runtime.turns import Work
 
 _BATCHES_ALIKE = 4
 """So many batches before one tell what it will write to."""
@@ -181,7 +180,7 @@ class Stage:
     def _times_of(self, chunk: Chunk) -> npt.NDArray[np.int64]:
         return self._event_times[chunk.tp.topic].of(chunk)
 
-    def compute(self, inputs: Sequence[TaskInput], now_ms: int, at_hand: AtHand | None = None) -> Work[Part]:
+    def compute(self, inputs: Sequence[TaskInput], now_ms: int, at_hand: AtHand | None = None) -> Part:
         """Steps 2-4 on its tasks' share of a batch; see `Engine.compute`.
 
         Raises:
@@ -192,7 +191,7 @@ class Stage:
         if self.plan.live is not None:
             self.plan.live.apply()
         try:
-            computed = yield from self.engine.compute(inputs, self.tasks, now_ms, at_hand)
+            computed = self.engine.compute(inputs, self.tasks, now_ms, at_hand)
         except StateCorruptedError as error:
             self._damage = error
             raise

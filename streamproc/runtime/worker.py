@@ -41,7 +41,6 @@ from streamproc.runtime.stage import Part, Stage, StageParts, by_fate, finish, m
 from streamproc.runtime.ticks import Clocks
 from streamproc.runtime.topics import prepare_topics
 from streamproc.runtime.transaction import Probe, TransactionProtocol
-from streamproc.runtime.turns import in_turns
 
 _PROMPT_SECONDS = 0.001  # who waits longer for a commit sees when it ends
 _NO_ORDERS = Orders({}, frozenset())
@@ -89,7 +88,7 @@ class Worker:
         )  # fmt: skip
         self._ahead: list[Part] | None = None
         self._again, self._stopping, self._orderly, self._due = False, False, True, 0.0
-        self._taken, self._ends = frozenset[TopicPartition](), dict[int, dict[TopicPartition, int]]()
+        self._ends: dict[int, dict[TopicPartition, int]] = {}
 
     @property
     def tasks(self) -> Iterable[PartitionTask]:
@@ -98,7 +97,7 @@ class Worker:
 
     def waiting(self, ends: Mapping[TopicPartition, int]) -> set[TopicPartition]:
         """Whose input, which ends there, holds what is not decided; what only marks transactions does not count."""
-        held, read, tasks = self._queue.partitions | self._taken, self._reader.position, self._inputs.items()
+        held, read, tasks = self._queue.partitions, self._reader.position, self._inputs.items()
         behind = {tp for tp, task in tasks if max(read(tp), task.position_of(tp)) < ends.get(tp, 0)}
         return held | behind | {tp for tp, task in tasks if task.in_flight}
 
@@ -111,7 +110,7 @@ class Worker:
 
     def _is_busy(self, stages: Iterable[Stage]) -> bool:
         """Whether anything is to be decided, or in flight, by these."""
-        held, caught_up = self._queue.partitions | self._taken, self._reader.caught_up
+        held, caught_up = self._queue.partitions, self._reader.caught_up
         inputs = [(tp, task) for stage in stages for tp, task in stage.inputs.items()]
         return any(task.in_flight or task.source in held or not caught_up(tp) for tp, task in inputs)
 
@@ -158,7 +157,7 @@ class Worker:
                     if self._ahead is None:
                         expected = self._shortcut.expected(self._queue.partitions, self._clocks.due)
                         await self._protocol.announce(expected, membership)
-                        self._ahead = await self._next()
+                        self._ahead = self._next()
                     parts, self._ahead = self._ahead, None
                     if parts is not None:
                         await self._transact(parts, membership)
@@ -201,36 +200,37 @@ class Worker:
     def _is_damaged(self) -> bool:
         return any(stage.is_damaged for stage in self._stages)
 
-    async def _next(self) -> list[Part] | None:
+    def _next(self) -> list[Part] | None:
         """The next batch, computed; None if nothing is to be decided, or not so (`_again`)."""
         if self._probe is not None:
             self._probe(1)
         rows = self._pace.largest(through_all=self._shortcut.is_open)
         taken = task_inputs(self._queue.take(self._care.rows(self._queue, rows, self._inputs)), self._inputs)
         inputs = sorted([*taken, *self._clocks.take()], key=lambda one: one.source)
-        return await self._compute(inputs) if inputs else None  # 2-4
+        return self._compute(inputs) if inputs else None  # 2-4
 
     @property
     def _full(self) -> int:
         """Rows of a full batch; by the shortcut each comes through all stages in it."""
         return self._pace.full(through_all=self._shortcut.is_open)
 
-    async def _compute(self, inputs: list[TaskInput]) -> list[Part] | None:
+    def _compute(self, inputs: list[TaskInput]) -> list[Part] | None:
         """Steps 2-4; None, and `_again`, if too many rows failed: the batch is read again in smaller ones."""
+        started = self._clock.work()
         if self._notes is not None:
             self._notes.begin([portion for given in inputs if given.rows for portion in given.portions()])
-        self._taken = frozenset(given.source for given in inputs)  # neither queued nor in flight: others look at that
         try:
-            parts, seconds = await in_turns(self._shortcut.compute(inputs, self._clock.now_ms()), self._clock)
+            now_ms = self._clock.now_ms()
+            parts = self._shortcut.compute(inputs, now_ms)
         except (BatchTooBadError, BatchTooLargeError, StateCorruptedError) as error:
             self._again = True
             self._pace.failed(error)
             return None
         if self._notes is not None:
             self._notes.end()  # an error leaves the note: it is a crash at this position
-        rows, self._taken = sum(part.computed.judged.all_rows.size for part in parts), frozenset()
+        rows = sum(part.computed.judged.all_rows.size for part in parts)
         self._metrics.computed(rows)
-        self._pace.computed(rows, seconds)
+        self._pace.computed(rows, self._clock.work() - started)
         return parts
 
     async def _transact(self, parts: list[Part], membership: Membership) -> None:
@@ -247,7 +247,7 @@ class Worker:
                 for stage in self._stages:
                     stage.seal()
                 begun = self._clock.monotonic()
-                self._ahead = await self._next()
+                self._ahead = self._next()
                 busy = self._clock.monotonic() - begun
                 self._metrics.batches_ahead.inc(self._ahead is not None)
             looked = self._clock.monotonic()
@@ -301,7 +301,7 @@ class Worker:
 
     def _undo(self) -> None:
         """Whatever is computed and not published did not happen; the rows must be read again."""
-        self._ahead, self._again, self._taken = None, False, frozenset()
+        self._ahead, self._again = None, False
         for stage in self._stages:
             stage.undo()
 

@@ -98,9 +98,9 @@ def _marked(marks: Marks) -> type[worker.Worker]:
     class MarkedWorker(worker.Worker):
         """Also says how many rows are at hand, and when none is left."""
 
-        async def _compute(self, inputs: list[TaskInput]) -> list[Part] | None:
+        def _compute(self, inputs: list[TaskInput]) -> list[Part] | None:
             marks.rows(self._settings.index, sum(len(chunk.offsets) for given in inputs for chunk in given.chunks))
-            return await super()._compute(inputs)
+            return super()._compute(inputs)
 
         def _publish(self, parts: list[Part], ends: dict[TopicPartition, int]) -> None:
             super()._publish(parts, ends)

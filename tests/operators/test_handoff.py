@@ -18,7 +18,6 @@ from streamproc.runtime.engine import Engine
 from streamproc.runtime.partition_task import PartitionTask, Phase
 from streamproc.runtime.results import AtHand, Computed
 from streamproc.runtime.rows import TaskInput
-from streamproc.runtime.turns import at_once
 from tests.language.helpers import compiled_stages
 
 PIPELINE = """\
@@ -64,7 +63,7 @@ class Chain:
         (source,) = tasks
         keys: list[bytes | None] = [None] * len(values)
         chunk = Chunk(source, range(len(values)), keys, list(values), [NOW] * len(values), len(values))
-        computed = at_once(engine.compute([TaskInput(0, source, [chunk])], tasks, NOW, at_hand))
+        computed = engine.compute([TaskInput(0, source, [chunk])], tasks, NOW, at_hand)
         engine.publish()
         for output in computed.outputs:
             pairs = zip(output.keys, output.values, strict=True)

@@ -28,7 +28,6 @@ from streamproc.runtime.partition_task import PartitionTask, Phase
 from streamproc.runtime.replay import SilentReplayer
 from streamproc.runtime.results import Computed
 from streamproc.runtime.rows import TaskInput
-from streamproc.runtime.turns import at_once
 
 NOW = 1_700_000_000_000
 TEXT = """\
@@ -108,9 +107,7 @@ class Stage:
     def compute(self, values: Sequence[bytes], came: Sequence[int], at: int = 0) -> Computed:
         """Records that came so many ms after NOW, taken at NOW + `at`."""
         chunk = self.chunk(values, came)
-        computed = at_once(
-            self.engine.compute([TaskInput(0, self.source, [chunk])], {self.source: self.task}, NOW + at)
-        )
+        computed = self.engine.compute([TaskInput(0, self.source, [chunk])], {self.source: self.task}, NOW + at)
         self.engine.publish()
         self.offset += len(values)
         return computed

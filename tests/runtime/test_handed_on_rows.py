@@ -18,7 +18,6 @@ from streamproc.runtime.engine import Engine
 from streamproc.runtime.partition_task import PartitionTask
 from streamproc.runtime.results import AtHand, Computed
 from streamproc.runtime.rows import TaskInput
-from streamproc.runtime.turns import at_once
 from tests.simulation.variants import STAGES
 
 DAY_MS = 86_400_000
@@ -36,8 +35,7 @@ def compute(plan: Plan, values: list[bytes], now_ms: int, at_ms: int, at_hand: A
     engine = Engine(plan, state, None, digest_key=bytes(32))
     source, count = TopicPartition(plan.stream.topic, 0), len(values)
     chunk = Chunk(source, list(range(count)), [None] * count, list(values), [at_ms] * count, count)
-    given = [TaskInput(0, source, [chunk])]
-    return at_once(engine.compute(given, {source: PartitionTask(0, source)}, now_ms, at_hand))
+    return engine.compute([TaskInput(0, source, [chunk])], {source: PartitionTask(0, source)}, now_ms, at_hand)
 
 
 def handed_on(*events: Mapping[str, Any], behind_ms: int = 0) -> list[dict[str, Any]]:

@@ -30,7 +30,6 @@ from streamproc.runtime.journal import decode_entry
 from streamproc.runtime.partition_task import PartitionTask
 from streamproc.runtime.rows import TaskInput
 from streamproc.runtime.stored_state import LocalMeta
-from streamproc.runtime.turns import at_once
 from tests.oracle.hand_on import KEYS
 from tests.simulation.committed import Record
 from tests.simulation.parts import in_parts, whole_rows
@@ -164,7 +163,7 @@ class _Stage:
         key = KEYS[self._plan.stage]
         probes = {task: _probes(whole_rows(self._plan, records), key) for task, records in inputs.items()}
         given = [self._input(task, in_parts(self._plan, records)) for task, records in probes.items()]
-        computed = at_once(engine.compute(given, {one.source: PartitionTask(one.task, one.source) for one in given}, 0))
+        computed = engine.compute(given, {one.source: PartitionTask(one.task, one.source) for one in given}, 0)
         answers = {}
         for output in computed.outputs:
             if output.tp.topic == self._plan.topics.journal:
