@@ -189,7 +189,9 @@ class TransactionalWriter(Protocol):
         ...
 
     async def append(self, outputs: Sequence[OutputRecords]) -> None:
-        """Send records; deliveries are checked by `delivered`. Several calls a transaction are fine."""
+        """Send records, and return when they are on their way; deliveries are checked by `delivered`. Several calls a
+        transaction are fine.
+        """
         ...
 
     def place(self, tp: TopicPartition) -> Place | None:

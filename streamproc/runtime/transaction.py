@@ -54,8 +54,7 @@ class TransactionProtocol:
         self._probe = probe
         self._writer: TransactionalWriter | None = None
         self._begun = False
-        self._sent = asyncio.Event()
-        self._sent.set()
+        self._sent: asyncio.Future[None] | None = None
         self._ending: asyncio.Future[None] | None = None
 
     async def open(self) -> None:
@@ -98,10 +97,10 @@ class TransactionProtocol:
         membership: Membership,
     ) -> asyncio.Future[dict[TopicPartition, int]]:
         """`run` beside whatever else is done; see also `sent` and `ending`."""
-        self._sent.clear()
-        self._ending = ending = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self._sent, self._ending = sent, ending = loop.create_future(), loop.create_future()
         run = asyncio.ensure_future(self.run(outputs, offsets, membership))
-        run.add_done_callback(lambda _: _end(ending))
+        run.add_done_callback(lambda _: [_end(one) for one in (sent, ending)])
         return run
 
     async def run(
@@ -116,16 +115,15 @@ class TransactionProtocol:
             FencedError: another process has our identity: exit.
             EventLogError: anything else; the outcome is open: call `settle`.
         """
-        try:
-            writer = self._writer
-            assert writer is not None, "open() first"
-            self._at(5)
-            if not self._begun:
-                await writer.begin([output.tp for output in outputs], membership)
-            self._begun = False
-            await writer.append(outputs)
-        finally:
-            self._sent.set()
+        writer = self._writer
+        assert writer is not None, "open() first"
+        self._at(5)
+        if not self._begun:
+            await writer.begin([output.tp for output in outputs], membership)
+        self._begun = False
+        await writer.append(outputs)
+        if self._sent is not None:
+            _end(self._sent)
         await writer.offsets(offsets, membership)
         self._at(6)
         ends = await writer.delivered()
@@ -144,11 +142,13 @@ class TransactionProtocol:
         assert self._ending is not None, "start() first"
         return self._ending
 
-    async def sent(self) -> None:
-        """Until the records of what was started are on their way, or it has failed: from then on `place` speaks of the
-        next transaction.
+    @property
+    def sent(self) -> asyncio.Future[None]:
+        """Done once the records of what was started are on their way, or it has failed: from then on `place` speaks of
+        the next transaction.
         """
-        await self._sent.wait()
+        assert self._sent is not None, "start() first"
+        return self._sent
 
     async def settle(self, offsets: Mapping[TopicPartition, CommittedOffset], reader: GroupReader) -> bool:
         """After a failure in 5-7: whether the transaction is committed after all.

@@ -243,7 +243,7 @@ class Worker:
         try:
             is_ahead = not (alone or await self._committing(run, outputs))
             if is_ahead:
-                await self._protocol.sent()
+                await self._collector.during(self._protocol.sent)
                 for stage in self._stages:
                     stage.seal()
                 begun = self._clock.monotonic()

@@ -17,7 +17,7 @@
 
 from __future__ import annotations
 
-__all__ = ["FencedSender", "Transactions"]
+__all__ = ["FencedSender", "Transactions", "leave"]
 
 import asyncio
 from collections.abc import Iterable
@@ -110,6 +110,12 @@ def _retrieve(futures: Iterable[asyncio.Future[Any]]) -> None:
     for future in futures:
         if future.done() and not future.cancelled():
             future.exception()
+
+
+def leave(departure: asyncio.Future[None]) -> None:
+    """It is time, once."""
+    if not departure.done():
+        departure.set_result(None)
 
 
 class _QuickRetry:
@@ -212,6 +218,8 @@ class FencedSender(Sender):
 
     member: Membership | None = None
     doublings = 0
+    departure: asyncio.Future[None] | None = None
+    """Done by whoever sends records next."""
 
     def __init__(self, client: Any, **settings: Any) -> None:
         super().__init__(client, **settings)
@@ -238,6 +246,8 @@ class FencedSender(Sender):
         task = asyncio.current_task()
         assert task is not None
         self._own(task)
+        if self.departure is not None:
+            leave(self.departure)
         await super()._send_produce_req(node_id, batches)
 
     def _own(self, task: asyncio.Task[Any]) -> None:

@@ -15,7 +15,7 @@ from streamproc.eventlog.kafka._aiokafka import INTEGER_MAX_VALUE, ConnectionGro
 from streamproc.eventlog.kafka._aiokafka import errors as theirs
 from streamproc.eventlog.kafka.client import Client
 from streamproc.eventlog.kafka.errors import to_ours
-from streamproc.eventlog.kafka.kip447 import FencedSender, Transactions
+from streamproc.eventlog.kafka.kip447 import FencedSender, Transactions, leave
 from streamproc.eventlog.kafka.settings import Settings
 from streamproc.eventlog.kafka.wire import FENCED_INSTANCE_ID, Membership, static_heartbeat
 
@@ -86,6 +86,13 @@ class Producer:
                 future.add_done_callback(_seen)
                 deliveries.append(Delivery(output.tp, batch.record_count(), future))
         return deliveries
+
+    def next_departure(self) -> asyncio.Future[None]:
+        """Done once records that are queued from now on leave for the broker, or the transaction has failed."""
+        departure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.sender.departure = departure
+        self.transactions.wait_for_transaction_end().add_done_callback(lambda _: leave(departure))
+        return departure
 
     async def replaced(self, member: Membership) -> bool:
         """Whether another process has joined the group in the member's place.

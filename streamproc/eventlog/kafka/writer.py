@@ -69,14 +69,17 @@ class KafkaWriter:
             producer.transactions.begin_transaction()
             producer.transactions.announce(expected, membership.group if isinstance(membership, Membership) else None)
         if membership is not None:
-            for _ in range(_TURNS_TO_SEND):
-                await asyncio.sleep(0)
+            await _until_written()
 
     async def append(self, outputs: Sequence[OutputRecords]) -> None:
         producer = self._usable("appending")
         await self._require_transaction(producer, "appending")
+        departure = producer.next_departure()
         self._open += await self._guarded(producer.send(outputs), "appending")
         self._places.append(outputs)
+        if self._open:
+            await self._guarded(departure, "appending")
+            await _until_written()
 
     def place(self, tp: TopicPartition) -> Place | None:
         return self._places.of(tp)
@@ -170,3 +173,8 @@ class KafkaWriter:
             "long, or opening came late",
             retriable=True,
         )
+
+
+async def _until_written() -> None:
+    for _ in range(_TURNS_TO_SEND):
+        await asyncio.sleep(0)
