@@ -50,6 +50,11 @@ class Queue(Protocol):
         """Where that is known: the event time, ms, up to which all records of a partition were taken."""
         ...
 
+    @property
+    def is_far_behind(self) -> bool:
+        """Whether all that is read came to the log long ago, and more waits there: nobody waits for the next batch."""
+        ...
+
     def ready(self) -> bool:
         """Whether `take` would take anything now."""
         ...
@@ -79,6 +84,7 @@ class InArrivalOrder:
     """A queue: first come, first taken."""
 
     reached: Mapping[TopicPartition, int] = {}
+    is_far_behind = False
 
     def __init__(self) -> None:
         self._chunks: deque[Chunk] = deque()

@@ -6,6 +6,7 @@
 3. if all are, or none is, the first that came is the first that is taken
 4. beside a partition that has caught up with the log, those behind fill no more than half of the room for what waits:
    their rest stays in the log, and the others go on being read
+5. where no partition has caught up and all that waits came more than a second ago, batches may be larger (pace.py)
 
 Records of a partition are never reordered: nothing that is computed depends on which partition's turn it is.
 """
@@ -57,6 +58,13 @@ class FreshFirst:
         """See `Queue`."""
         behind = self._behind()
         return next((chunk for chunk in self._chunks if chunk.tp not in behind), None)
+
+    @property
+    def is_far_behind(self) -> bool:
+        """See `Queue`. 5."""
+        since = self._now_ms() - _LATELY_MS
+        late = self.rows > 0 and all(chunk.timestamps[0] < since for chunk in self._chunks)
+        return late and not any(self._reader.caught_up(tp) for tp in self._ours())
 
     def ready(self) -> bool:
         """See `Queue`."""

@@ -76,6 +76,8 @@ class InStep:
         held: told of each time that patience ended.
     """
 
+    is_far_behind = False
+
     def __init__(
         self, lanes: Sequence[Lane], reader: GroupReader, progress: Progress, clock: Clock, *, rows_max: int,
         patience_s: float, ours: Callable[[], Set[TopicPartition]], held: Callable[[], None] = lambda: None,

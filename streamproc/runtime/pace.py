@@ -6,7 +6,8 @@ unless computing is the longer part of a transaction: what is computed during th
 comes after it. So it is computed ahead once what waits is half as much work as a commit lasts.
 
 Who waits for a full batch need not wait long. Where the log takes longer to commit it they wait for the log: larger
-batches cost them little then, and share its round trips among more rows (decision 17).
+batches cost them little then, and share its round trips among more rows (decision 17). Where all that waits is far
+behind nobody waits for one batch.
 
 Pure: it is told what was measured.
 """
@@ -61,9 +62,12 @@ class Pace:
         """Rows of a full batch; `through_all`: each goes through all stages in it."""
         return self._rows(self._work_s, through_all=through_all)
 
-    def largest(self, *, through_all: bool) -> int:
-        """Rows that a batch may take: of so much work as transactions are waited for, five times a full one at most."""
-        work_s = min(max(self._work_s, self._waited_s), _TIMES_MAX * self._work_s)
+    def largest(self, *, through_all: bool, is_far_behind: bool) -> int:
+        """Rows that a batch may take: of so much work as transactions are waited for, five times a full one at most;
+        so many in any case of what `is_far_behind`.
+        """
+        most_s = _TIMES_MAX * self._work_s
+        work_s = most_s if is_far_behind else min(max(self._work_s, self._waited_s), most_s)
         return self._rows(work_s, through_all=through_all)
 
     def _rows(self, work_s: float, *, through_all: bool) -> int:

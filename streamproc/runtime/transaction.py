@@ -19,6 +19,7 @@ __all__ = ["COMPUTED", "Probe", "TransactionProtocol"]
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import TypeVar
 
 from state.errors import EventLogError, FencedError
@@ -100,7 +101,8 @@ class TransactionProtocol:
         loop = asyncio.get_running_loop()
         self._sent, self._ending = sent, ending = loop.create_future(), loop.create_future()
         run = asyncio.ensure_future(self.run(outputs, offsets, membership))
-        run.add_done_callback(lambda _: [_end(one) for one in (sent, ending)])
+        for one in (sent, ending):
+            run.add_done_callback(partial(_end, one))
         return run
 
     async def run(
@@ -198,6 +200,6 @@ class TransactionProtocol:
             self._probe(step)
 
 
-def _end(ending: asyncio.Future[None]) -> None:
-    if not ending.done():
-        ending.set_result(None)
+def _end(one: asyncio.Future[None], _: object = None) -> None:
+    if not one.done():
+        one.set_result(None)

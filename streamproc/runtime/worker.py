@@ -204,7 +204,7 @@ class Worker:
         """The next batch, computed; None if nothing is to be decided, or not so (`_again`)."""
         if self._probe is not None:
             self._probe(1)
-        rows = self._pace.largest(through_all=self._shortcut.is_open)
+        rows = self._pace.largest(through_all=self._shortcut.is_open, is_far_behind=self._queue.is_far_behind)
         taken = task_inputs(self._queue.take(self._care.rows(self._queue, rows, self._inputs)), self._inputs)
         inputs = sorted([*taken, *self._clocks.take()], key=lambda one: one.source)
         return self._compute(inputs) if inputs else None  # 2-4

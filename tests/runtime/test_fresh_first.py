@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import cast
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +14,7 @@ from streamproc.runtime.fresh_first import FreshFirst
 
 NOW, WITHIN = 1_000_000, 80
 LATE = NOW - WITHIN - 1
+LONG_AGO = NOW - 1_001
 PARTITIONS = frozenset(TopicPartition("t", p) for p in range(4))
 
 
@@ -81,6 +83,21 @@ def test_when_all_are_behind_the_first_that_came_is_taken_first() -> None:
     waiting.extend([reader.chunk(p, 50, LATE - p) for p in (2, 0, 1)])
     assert counts(waiting.take(120)) == [(2, 50), (0, 50), (1, 20)]
     assert not reader.paused, "a backlog of all partitions is read as fast as it is decided"
+
+
+@pytest.mark.parametrize(
+    ("behind", "came", "is_far_behind"),
+    [
+        ((0, 1, 2, 3), LONG_AGO, True),
+        ((0, 1, 2, 3), LONG_AGO + 1, False),
+        ((0, 1, 2), LONG_AGO, False),  # the fourth has caught up: what comes to it next must not wait long
+    ],
+)
+def test_a_second_back_everywhere_is_far_behind(behind: tuple[int, ...], came: int, is_far_behind: bool) -> None:
+    waiting = queue(reader := Reader(*behind))
+    assert not waiting.is_far_behind, "nothing waits"
+    waiting.extend([reader.chunk(0, 5, LONG_AGO), reader.chunk(1, 5, came)])
+    assert waiting.is_far_behind is is_far_behind
 
 
 def test_beside_a_live_partition_a_backlog_has_half_the_room_and_is_read_on_when_little_is_left() -> None:

@@ -70,10 +70,17 @@ def test_a_slow_log_is_shared_by_more_rows() -> None:
     for seconds, busy, rows in ((0.005, 0.0, 5000), (0.012, 0.0, 6000), (0.112, 0.1, 6000), (1.0, 0.0, 8192)):
         for _ in range(80):
             told.committed(seconds, busy=busy, at_most=False)
-        assert told.largest(through_all=False) == pytest.approx(rows, abs=2)
+        assert told.largest(through_all=False, is_far_behind=False) == pytest.approx(rows, abs=2)
         assert told.full(through_all=False) == 5000
     slow = pace(4000, 0.04, 1.0)  # 10 us a row
-    assert slow.largest(through_all=False) == pytest.approx(5000, abs=1)  # five times 10 ms
+    assert slow.largest(through_all=False, is_far_behind=False) == pytest.approx(5000, abs=1)  # five times 10 ms
+
+
+def test_what_is_far_behind_makes_batches_five_times_as_large() -> None:
+    told = pace(4000, 0.032)  # 8 us a row
+    sizes = [told.largest(through_all=all_, is_far_behind=far) for all_ in (False, True) for far in (False, True)]
+    assert sizes == pytest.approx([1250, 6250, 1250, 6250], abs=1)
+    assert told.full(through_all=False) == pytest.approx(1250, abs=1)
 
 
 def test_after_a_failure_batches_are_smaller_and_grow_again() -> None:
