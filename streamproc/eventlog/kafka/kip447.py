@@ -218,12 +218,12 @@ class FencedSender(Sender):
 
     member: Membership | None = None
     doublings = 0
-    departure: asyncio.Future[None] | None = None
-    """Done by whoever sends records next."""
 
     def __init__(self, client: Any, **settings: Any) -> None:
         super().__init__(client, **settings)
         self._children: set[asyncio.Task[Any]] = set()
+        self.departures: list[asyncio.Future[None]] = []
+        """Done by whoever sends records next."""
 
     @property
     def tasks(self) -> set[asyncio.Task[Any]]:
@@ -246,8 +246,8 @@ class FencedSender(Sender):
         task = asyncio.current_task()
         assert task is not None
         self._own(task)
-        if self.departure is not None:
-            leave(self.departure)
+        while self.departures:
+            leave(self.departures.pop())
         await super()._send_produce_req(node_id, batches)
 
     def _own(self, task: asyncio.Task[Any]) -> None:

@@ -90,7 +90,7 @@ class Producer:
     def next_departure(self) -> asyncio.Future[None]:
         """Done once records that are queued from now on leave for the broker, or the transaction has failed."""
         departure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.sender.departure = departure
+        self.sender.departures.append(departure)
         self.transactions.wait_for_transaction_end().add_done_callback(lambda _: leave(departure))
         return departure
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -42,6 +43,30 @@ async def test_several_topics_and_offsets_in_one_transaction(log: KafkaLog, topi
     assert await log.admin().committed(group, list(offsets)) == offsets
     await writer.abandon()
     await reader.close(leave=True)
+
+
+async def reached(bootstrap: str, tp: TopicPartition, end: int) -> bool:
+    """Whether the broker has so many records soon, committed or not."""
+    other, found = KafkaLog(bootstrap), 0
+    for _ in range(100):
+        found = (await other.admin().end_offsets([tp]))[tp]
+        if found == end:
+            break
+        await asyncio.sleep(SOON_S / 100)
+    await other.close()
+    return found == end
+
+
+async def test_appended_records_have_left(kafka_bootstrap: str, log: KafkaLog, tp: TopicPartition) -> None:
+    """Whoever has awaited `append` may stand still: the broker gets the records all the same."""
+    writer = await opened(log, unique("tx"))
+    await writer.begin()
+    with ThreadPoolExecutor(1) as elsewhere:
+        await writer.append([records(tp, b"a", b"b")])
+        assert elsewhere.submit(asyncio.run, reached(kafka_bootstrap, tp, 2)).result(), "the loop stands still here"
+    assert await writer.delivered() == {tp: 1}
+    await writer.commit()
+    await writer.abandon()
 
 
 async def test_back_to_back_transactions_are_in_order(log: KafkaLog, tp: TopicPartition) -> None:
