@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["FeatureMatrix", "Model", "ScoreColumns", "ScoreOperator", "fill_matrix", "warm_up"]
+__all__ = ["FeatureMatrix", "Model", "ScoreColumns", "ScoreOperator", "ScoringOperator", "fill_matrix", "warm_up"]
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Protocol
@@ -115,7 +116,26 @@ class ScoreColumns:
             batch.columns[self._tier] = Column(STRING, self._tiers[tier], None if known.all() else known)
 
 
-class ScoreOperator(Operator):
+class ScoringOperator(Operator):
+    """What scores, with one model (`ScoreOperator`) or with versions of a registered one (`ServedScoreOperator`)."""
+
+    def __init__(self, name: str, features: Sequence[str], tiers: Mapping[str, float]) -> None:
+        self.name = name
+        self.features = FeatureMatrix(features)
+        self._columns = ScoreColumns(name, tiers)
+
+    @property
+    @abstractmethod
+    def scored_by(self) -> dict[str, str]:
+        """What computes the scores of each version, if it says so."""
+
+    @property
+    @abstractmethod
+    def learned(self) -> dict[int, Period]:
+        """What the versions that decide were trained on, by number, as far as manifests say so."""
+
+
+class ScoreOperator(ScoringOperator):
     """Adds `<name>.score` (float64, 0-100), `<name>.failed` (bool) and, where there are tiers, `<name>.tier` (string).
 
     A score the model cannot give (NaN) is NULL, and so is its tier; then it has failed. Of rows past their deadline it
@@ -139,19 +159,17 @@ class ScoreOperator(Operator):
                 f"model {name} takes {model.width} features, the pipeline gives it {len(features)}",
                 hint="list the features it was trained with, in that order",
             )
-        self.name = name
-        self.features = FeatureMatrix(features)
-        self._columns = ScoreColumns(name, tiers)
+        super().__init__(name, features, tiers)
         self._model = model
 
     @property
     def scored_by(self) -> dict[str, str]:
-        """Of the model's file, what computes its scores, if it says so."""
+        """Of the model's file."""
         return {"file": getattr(self._model, "scored_by", "")}
 
     @property
     def learned(self) -> dict[int, Period]:
-        """What the model was trained on, under 0, if a manifest beside its file says so."""
+        """Under 0, if there is a manifest beside the file."""
         period = getattr(self._model, "learned", None)
         return {} if period is None else {0: period}
 

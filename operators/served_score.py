@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from models.manifest import Period
 from operators.batch import Batch, Column
-from operators.operator import INT64, STRING, Operator, OperatorContext, OutputField
+from operators.operator import INT64, STRING, OperatorContext, OutputField
 from operators.schema import Kind
-from operators.score import FeatureMatrix, ScoreColumns
+from operators.score import ScoringOperator
 from operators.serving import Lineup, ServedModel, Version
 from state.errors import ConfigError
 
@@ -69,7 +69,7 @@ class ShadowBudget:
         return 0.0 if self.clock is None else self.clock()
 
 
-class ServedScoreOperator(Operator):
+class ServedScoreOperator(ScoringOperator):
     """Adds the columns of `ScoreOperator`, by the champion or, for its share of keys, the challenger.
 
         <name>.version   int64: which version the score is of; NULL where there is none
@@ -97,26 +97,20 @@ class ServedScoreOperator(Operator):
         """
         if by.type.kind not in _KNOWN:
             raise ConfigError(f"model {served.name}: by: {by.name} is {by.type}, not string or int64")
+        super().__init__(served.name, features, tiers)
         self.served = served
-        self.features = FeatureMatrix(features)
         self.budget = ShadowBudget(shadow_seconds)
-        self._columns = ScoreColumns(served.name, tiers)
         self.by = by.name
         self._version, self._shadows = f"{served.name}.version", f"{served.name}.shadows"
 
     @property
-    def name(self) -> str:
-        """The model's."""
-        return self.served.name
-
-    @property
     def scored_by(self) -> dict[str, str]:
-        """What computes the scores of each version at work, if it says so."""
+        """Of the versions at work."""
         return {str(one.number): getattr(one.model, "scored_by", "") for one in self.served.lineup.versions}
 
     @property
     def learned(self) -> dict[int, Period]:
-        """What the versions that decide were trained on, by number, as their manifests say."""
+        """Of champion and challenger."""
         deciding = (self.served.lineup.champion, self.served.lineup.challenger)
         periods = {one.number: getattr(one.model, "learned", None) for one in deciding if one is not None}
         return {number: period for number, period in periods.items() if period is not None}

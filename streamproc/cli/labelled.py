@@ -18,8 +18,7 @@ import numpy as np
 
 from models.training.history import History
 from operators.plan import Plan
-from operators.score import FeatureMatrix, ScoreOperator
-from operators.served_score import ServedScoreOperator
+from operators.score import FeatureMatrix, ScoringOperator
 from state.errors import ConfigError, Place
 from streamproc.cli.labels_file import Apart, check_column, kind_of
 from streamproc.cli.replay_files import FileReplay, Result
@@ -79,7 +78,7 @@ def read_history(
     Raises:
         ConfigError: a file cannot be read, or there are no rows or no labels.
     """
-    features = next(step.features for step in plans[-1].steps if isinstance(step, ScoreOperator | ServedScoreOperator))
+    features = next(step.features for step in plans[-1].steps if isinstance(step, ScoringOperator))
     if labels and not labels.apart:
         for path in paths:
             check_column(path, str(labels.label))

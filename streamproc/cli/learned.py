@@ -11,8 +11,7 @@ import numpy.typing as npt
 
 from models.manifest import Period
 from operators.plan import Plan
-from operators.score import ScoreOperator
-from operators.served_score import ServedScoreOperator
+from operators.score import ScoringOperator
 from operators.values import parse_timestamp
 
 
@@ -25,7 +24,7 @@ def learned_from(plans: Sequence[Plan], times: npt.NDArray[np.int64]) -> tuple[s
     """
     said = []
     for step in (step for plan in plans for step in plan.steps):
-        if not isinstance(step, ScoreOperator | ServedScoreOperator):
+        if not isinstance(step, ScoringOperator):
             continue
         for version, period in step.learned.items():
             if seen := _within(period, times):

@@ -11,7 +11,7 @@ from operators.operator import Operator
 from operators.patterns.operator import PatternOperator
 from operators.plan import RESERVED, Plan, replay_steps
 from operators.schema import StreamSchema
-from operators.score import ScoreOperator
+from operators.score import ScoringOperator
 from operators.served_score import ServedScoreOperator
 from operators.statements.firsts import FirstsOperator
 from operators.statements.inputs import InputOperator
@@ -153,7 +153,7 @@ def _title(step: Operator) -> str:
         return f"rows of {step.name} that come once"
     if isinstance(step, MatchOperator):
         return f"pattern {step.name} per {step.spec.key}"
-    if isinstance(step, ScoreOperator | ServedScoreOperator):
+    if isinstance(step, ScoringOperator):
         at_work = f": {_roles(step)}" if isinstance(step, ServedScoreOperator) else ""
         return f"model {step.name} of {len(step.features.names)} features{at_work}"
     return type(step).__name__

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import structlog
 
 from operators.plan import Plan
-from operators.score import ScoreOperator
+from operators.score import ScoringOperator
 from operators.served_score import ServedScoreOperator
 from streamproc.clock import Clock
 from streamproc.runtime.metrics import WorkerMetrics
@@ -19,7 +19,7 @@ _LOOK_S = 5.0
 
 async def watch_shadows(plans: Sequence[Plan], metrics: WorkerMetrics, clock: Clock) -> None:
     """For ever, if there are registered models: from now on shadows keep to their budget, by this clock."""
-    scoring = [step for plan in plans for step in plan.steps if isinstance(step, ScoreOperator | ServedScoreOperator)]
+    scoring = [step for plan in plans for step in plan.steps if isinstance(step, ScoringOperator)]
     said: dict[str, dict[str, str]] = {}
     _say(scoring, said)
     steps = [step for plan in plans for step in plan.steps if isinstance(step, ServedScoreOperator)]
@@ -34,7 +34,7 @@ async def watch_shadows(plans: Sequence[Plan], metrics: WorkerMetrics, clock: Cl
         _tell(steps, metrics)
 
 
-def _say(steps: Sequence[ScoreOperator | ServedScoreOperator], said: dict[str, dict[str, str]]) -> None:
+def _say(steps: Sequence[ScoringOperator], said: dict[str, dict[str, str]]) -> None:
     """Which versions are at work, where it is not what was said before."""
     for step in steps:
         if said.get(step.name) != step.scored_by:

@@ -15,8 +15,7 @@ from operators.operator import Operator
 from operators.patterns.operator import PatternOperator
 from operators.plan import Plan
 from operators.schema import DataType
-from operators.score import ScoreOperator
-from operators.served_score import ServedScoreOperator
+from operators.score import ScoringOperator
 from operators.statements.firsts import FirstsOperator
 from operators.statements.inputs import InputOperator
 from operators.statements.joins import JoinOperator
@@ -150,7 +149,7 @@ class _Stage:
                 what, _, shown = name.rpartition(":")
                 detail = "" if what else _hidden(name)
                 yield self._part(what or "feature", shown, detail, units)
-        elif isinstance(step, ScoreOperator | ServedScoreOperator):
+        elif isinstance(step, ScoringOperator):
             yield from self._scores(step)
         elif isinstance(step, PatternOperator):
             key = step.specs[0].key.removeprefix(KEY_TEXT)
@@ -177,7 +176,7 @@ class _Stage:
             else:
                 yield self._part("feature", name, details[name], units)
 
-    def _scores(self, step: ScoreOperator | ServedScoreOperator) -> Iterator[Work]:
+    def _scores(self, step: ScoringOperator) -> Iterator[Work]:
         """Of the model, or its champion and each shadow; of champion and challenger, each scores some rows."""
         ((name, model),) = self._pipeline.models.items()
         folder, served = Path(self._pipeline.folder), model.served
@@ -189,7 +188,7 @@ class _Stage:
         for number in served.shadow:
             yield self._score(step, f"{name}@{number}, shadow", versions / str(number) / MODEL)
 
-    def _score(self, step: ScoreOperator | ServedScoreOperator, name: str, file: Path) -> Work:
+    def _score(self, step: ScoringOperator, name: str, file: Path) -> Work:
         kb, features = file.stat().st_size / 1024 if file.is_file() else 0.0, len(step.features.names)
         units = {"score": 1, "score:feature": features, "score:kb": kb}
         return self._part("score", name, f"{features} features, {kb:,.0f} KiB", units)
