@@ -74,12 +74,13 @@ class KafkaWriter:
     async def append(self, outputs: Sequence[OutputRecords]) -> None:
         producer = self._usable("appending")
         await self._require_transaction(producer, "appending")
+        if not any(output.keys for output in outputs):
+            return
         departure = producer.next_departure()
         self._open += await self._guarded(producer.send(outputs), "appending")
         self._places.append(outputs)
-        if self._open:
-            await self._guarded(departure, "appending")
-            await _until_written()
+        await self._guarded(departure, "appending")
+        await _until_written()
 
     def place(self, tp: TopicPartition) -> Place | None:
         return self._places.of(tp)

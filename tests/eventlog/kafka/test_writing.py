@@ -10,7 +10,7 @@ import pytest
 from aiokafka import errors as theirs
 
 from state.errors import EventLogError, FencedError, TaskMigratedError
-from streamproc.eventlog.contract import CommittedOffset, TopicPartition, TopicSpec
+from streamproc.eventlog.contract import CommittedOffset, OutputRecords, TopicPartition, TopicSpec
 from streamproc.eventlog.kafka import KafkaLog
 from tests.eventlog.kafka.kit import append, join, opened, read, read_values, records, transact, unique
 
@@ -64,6 +64,8 @@ async def test_appended_records_have_left(kafka_bootstrap: str, log: KafkaLog, t
     with ThreadPoolExecutor(1) as elsewhere:
         await writer.append([records(tp, b"a", b"b")])
         assert elsewhere.submit(asyncio.run, reached(kafka_bootstrap, tp, 2)).result(), "the loop stands still here"
+    await writer.append([])
+    await writer.append([OutputRecords(tp, [], [], 0)])
     assert await writer.delivered() == {tp: 1}
     await writer.commit()
     await writer.abandon()
