@@ -35,7 +35,7 @@ from state.worker_state import WorkerState
 from streamproc.cli.calls import beside, make_callers
 from streamproc.cli.formats import prepared_log, schema_caches
 from streamproc.cli.listening import listen
-from streamproc.cli.preparing import prepare
+from streamproc.cli.preparing import prepare_beside
 from streamproc.cli.secrets import derived, digest_key, pan_secret
 from streamproc.clock import SystemClock
 from streamproc.runtime.engine import Engine
@@ -227,6 +227,7 @@ class _StageBuilder:
         self._options, self._settings, self._stack, self._schemas = options, settings, stack, schemas
         self._clock, self._metrics, self._probe = clock, metrics, probe
         self.states: dict[str, WorkerState] = {}
+        self._made: list[Plan] = []
         self._checkpointers: list[tuple[str, Checkpointer]] = []
         self._tables: TopicTables | None = None
 
@@ -249,7 +250,7 @@ class _StageBuilder:
         memory = shares(self._settings.state_memory_mb, count)
         key = await asyncio.to_thread(digest_key, self._options.state)
         made = lean(plan)
-        await asyncio.to_thread(prepare, made)
+        self._made.append(made)
         engine, state = build_engine(made, key, probe=self._probe, memory_bytes=memory.keys, schemas=self._schemas)
         stores = await asyncio.to_thread(RocksRowStores.within, self._options.state / plan.home, memory)
         self._stack.push_async_callback(asyncio.to_thread, stores.close)
@@ -262,8 +263,12 @@ class _StageBuilder:
             self._checkpointers.append((plan.stream.topic, checkpointer))
         return StageParts(plan, engine, states, checkpointer, self._tables if plan.live else None)
 
+    async def _get_ready(self, worker: Worker) -> None:
+        await prepare_beside(self._made, lambda: worker.ready, self._clock)
+        gc.freeze()  # what was loaded stays
+
     def watches(self, worker: Worker, plans: Sequence[Plan]) -> list[Coroutine[Any, Any, None]]:
-        """What takes checkpoints as they are due, follows tables, and tells of shadows."""
+        """What makes steps ready, takes checkpoints as they are due, follows tables, and tells of shadows."""
         from streamproc.runtime.shadows import watch_shadows
 
         def tasks_of(topic: str) -> Callable[[], list[PartitionTask]]:
@@ -271,7 +276,7 @@ class _StageBuilder:
 
         checkpoints = [checkpointer.watch(tasks_of(topic)) for topic, checkpointer in self._checkpointers]
         tables = [] if self._tables is None else [self._tables.watch()]
-        return [*checkpoints, *tables, watch_shadows(plans, self._metrics, self._clock)]
+        return [self._get_ready(worker), *checkpoints, *tables, watch_shadows(plans, self._metrics, self._clock)]
 
 
 def _executor(stack: AsyncExitStack) -> ThreadExecutor:

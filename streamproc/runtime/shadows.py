@@ -18,7 +18,7 @@ _LOOK_S = 5.0
 
 
 async def watch_shadows(plans: Sequence[Plan], metrics: WorkerMetrics, clock: Clock) -> None:
-    """For ever, if there are registered models: from now on shadows keep to their budget, by this clock."""
+    """For ever, if there are models: from now on shadows keep to their budget, by this clock."""
     scoring = [step for plan in plans for step in plan.steps if isinstance(step, ScoringOperator)]
     said: dict[str, dict[str, str]] = {}
     _say(scoring, said)
@@ -26,7 +26,7 @@ async def watch_shadows(plans: Sequence[Plan], metrics: WorkerMetrics, clock: Cl
     for step in steps:
         step.budget.clock = clock.monotonic
     try:
-        while steps:
+        while scoring:
             await clock.sleep(_LOOK_S)
             _tell(steps, metrics)
             _say(scoring, said)
