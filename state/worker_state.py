@@ -31,7 +31,7 @@ from state.rowformat import LAYOUT_KEY, META_KEY
 from state.rowstore import RowStore
 from state.table import KeyedTable, TableSpec
 
-_STEPS = 4  # of eviction, between two batches
+_STEPS = 8  # of eviction, between two batches
 _OWED_MAX = 4  # steps of expiry that wait for a flush's end
 _SPARE = 8  # beside a flush, an eighth of the budget may be used on top of it
 _FAR_BYTES = 64 << 20

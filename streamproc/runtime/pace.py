@@ -7,7 +7,7 @@ comes after it. So it is computed ahead once what waits is half as much work as 
 
 Who waits for a full batch need not wait long. Where the log takes longer to commit it they wait for the log: larger
 batches cost them little then, and share its round trips among more rows (decision 17). Where all that waits is far
-behind nobody waits for one batch.
+behind nobody waits for one batch: it may have twice the rows.
 
 Pure: it is told what was measured.
 """
@@ -28,14 +28,18 @@ _ROWS_WHEN_BAD = 16
 _SMOOTHING = 0.2
 _SHARE = 0.5
 _TIMES_MAX = 5
+_TIMES_ROWS_MAX = 2
 
 
 class Pace:
-    """Of one worker with so many `stages`. `work_ms`: of a full batch; `rows_max`: its rows at most."""
+    """Of one worker with so many `stages`. `work_ms`: of a full batch; `rows_max`: its rows at most, but for those that
+    are far behind.
+    """
 
     def __init__(self, work_ms: float, rows_max: int, stages: int) -> None:
         self._work_s, self._stages = work_ms / 1000, stages
-        self._max = self._cap = rows_max
+        self._rows_max = rows_max
+        self._max = self._cap = _TIMES_ROWS_MAX * rows_max
         self._row_s = self._batch_rows = self._batch_s = self._commit_s = self._waited_s = 0.0
 
     def computed(self, rows: int, seconds: float) -> None:
@@ -60,19 +64,21 @@ class Pace:
 
     def full(self, *, through_all: bool) -> int:
         """Rows of a full batch; `through_all`: each goes through all stages in it."""
-        return self._rows(self._work_s, through_all=through_all)
+        return self._rows(self._work_s, self._rows_max, through_all=through_all)
 
     def largest(self, *, through_all: bool, is_far_behind: bool) -> int:
         """Rows that a batch may take: of so much work as transactions are waited for, five times a full one at most;
-        so many in any case of what `is_far_behind`.
+        of what `is_far_behind` so many in any case, and up to twice `rows_max`.
         """
         most_s = _TIMES_MAX * self._work_s
-        work_s = most_s if is_far_behind else min(max(self._work_s, self._waited_s), most_s)
-        return self._rows(work_s, through_all=through_all)
+        if is_far_behind:
+            return self._rows(most_s, self._max, through_all=through_all)
+        work_s = min(max(self._work_s, self._waited_s), most_s)
+        return self._rows(work_s, self._rows_max, through_all=through_all)
 
-    def _rows(self, work_s: float, *, through_all: bool) -> int:
+    def _rows(self, work_s: float, most: int, *, through_all: bool) -> int:
         rows = max(_ROWS_MIN * self._stages, int(work_s / self._row_s)) if self._row_s else _ROWS_FIRST
-        return min(self._cap, rows // self._stages if through_all else rows)
+        return min(self._cap, most, rows // self._stages if through_all else rows)
 
     def ahead(self, *, through_all: bool) -> int:
         """How many rows must wait to be computed ahead, once a commit is on its way: those of a full batch at most."""

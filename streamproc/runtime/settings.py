@@ -11,11 +11,11 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     """How a worker runs.
 
     `instance` is the pod's stable name; with `index` it names the group member and the transactional id.
-    `batch_rows_max` and `batch_ms` bound a batch (rows; estimated work). `flush_rows` (dirty rows of one partition) and
-    `flush_seconds`: when they are written. `until_end`: stop when all that was there at the start is decided. `leave`:
-    an orderly end gives the partitions up at once, instead of keeping the membership for a restart.
-    `commit_interval_ms`: from the begin of
-    a transaction to the next one's, at least, unless a full batch waits.
+    `batch_rows_max` and `batch_ms` bound a batch (rows; estimated work); of what is far behind one may have twice the
+    rows. `flush_rows` (dirty rows of one partition) and `flush_seconds`: when they are written. `until_end`: stop when
+    all that was there at the start is decided. `leave`: an orderly end gives the partitions up at once, instead of
+    keeping the membership for a restart. `commit_interval_ms`: from the begin of a transaction to the next one's, at
+    least, unless a full batch waits.
     `replay_horizon_ms`: how old the records may be that a replay needs, because the oldest kept checkpoint is so old;
     0: there are no checkpoints.
     `in_step_seconds`: how long a partition is waited for that is behind, where stages follow each other.

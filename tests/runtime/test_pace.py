@@ -83,6 +83,13 @@ def test_what_is_far_behind_makes_batches_five_times_as_large() -> None:
     assert told.full(through_all=False) == pytest.approx(1250, abs=1)
 
 
+def test_what_is_far_behind_may_have_twice_the_rows() -> None:
+    told = pace(4000, 0.004)  # 1 us a row
+    assert [told.largest(through_all=False, is_far_behind=far) for far in (False, True)] == [8192, 16384]
+    told.failed(BatchTooLargeError(100))  # that bound is for all
+    assert [told.largest(through_all=False, is_far_behind=far) for far in (False, True)] == [100, 100]
+
+
 def test_after_a_failure_batches_are_smaller_and_grow_again() -> None:
     told, sizes = pace(), list[int]()
     for error in (BatchTooBadError(), BatchTooBadError(), BatchTooLargeError(100)):
