@@ -191,7 +191,7 @@ def _bool(spec: FieldSpec, values: Values, faults: Faults, exact: Digits) -> Col
 
 def _string(spec: FieldSpec, values: Values, faults: Faults, exact: Digits) -> Column:
     values, valid = _split_nulls(values, set(map(type, values)), "")
-    return Column(spec.type, np.array(values, np.object_), valid)
+    return Column(spec.type, np.fromiter(values, np.object_, len(values)), valid)
 
 
 def _decimal(spec: FieldSpec, values: Values, faults: Faults, exact: Digits) -> Column:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
+from pathlib import Path
+from unittest import mock
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamproc.eventlog.simulated import Faults, VirtualTimeLoop
+from streamproc.language import compile_pipeline, load_pipeline
+from streamproc.runtime.fresh_first import FreshFirst
+from streamproc.runtime.metrics import WorkerMetrics
 from streamproc.runtime.pace import Pace
 from streamproc.runtime.results import BatchTooBadError, BatchTooLargeError
+from tests.simulation.traffic import traffic
+from tests.simulation.world import World
 
 
 def pace(rows: int = 0, batch_s: float = 0.0, commit_s: float = 0.0, stages: int = 1) -> Pace:
@@ -111,3 +122,23 @@ def test_at_least_a_row_and_at_most_a_full_batch(
 ) -> None:
     told = pace(rows, batch_s, commit_s, stages)
     assert 1 <= told.ahead(through_all=through_all) <= told.full(through_all=through_all)
+
+
+@pytest.mark.parametrize("is_far_behind", [False, True])
+def test_a_worker_asks_its_queue_whether_all_is_far_behind(is_far_behind: bool) -> None:
+    path = Path(__file__).parents[2] / "configs" / "bench_v1" / "pipeline.yaml"
+    rng, sizes = random.Random(3), list[int]()
+    world = World(compile_pipeline(load_pipeline(path)), rng, Faults(rng))
+
+    async def decided() -> None:
+        await world.feed(traffic(rng, 100, 12))
+        with (
+            mock.patch.object(FreshFirst, "is_far_behind", is_far_behind),
+            mock.patch.object(WorkerMetrics, "computed", lambda _, rows: sizes.append(rows)),
+        ):
+            assert await world.work(batch_rows_max=16)
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(decided())
+    assert (max(sizes) > 16) == is_far_behind
+    assert max(sizes) <= 32
