@@ -24,8 +24,8 @@ class MatchOperator(Operator):
     Args:
         source, steps: which rows it sees, and their columns.
         columns: (column's name in the pattern, its key behind the steps).
-        keys: of what PARTITION BY says.
-        key: the column that holds their text, for the pattern.
+        keys: of what PARTITION BY says; none if it is one of the `columns`, a text that is never NULL.
+        key: the column that the pattern goes by: of the `columns`, or their text.
         before: steps that make columns the pattern reads.
         pattern: the pattern.
     """
@@ -65,10 +65,10 @@ class MatchOperator(Operator):
     def process(self, batch: Batch, context: OperatorContext) -> None:
         found = self._reader.run(batch)
         part = narrowed(batch, found.places)
-        texts = np.empty(part.size, np.object_)
-        texts[:] = key_texts([found.columns[key] for key in self._keys], part.size)
         part.columns = {name: found.columns[key] for name, key in self._columns}
-        part.columns[self._key] = Column(STRING, texts)
+        if self._keys:
+            texts = key_texts([found.columns[key] for key in self._keys], part.size)
+            part.columns[self._key] = Column(STRING, np.fromiter(texts, np.object_, part.size))
         try:
             for step in self._run:
                 step.process(part, context)

@@ -30,6 +30,8 @@ from streamproc.sql.stream.windows import grouped
 from streamproc.sql.tables import Table
 
 _DAY_MS: Final = 86_400_000
+_FORM_OF_MATCHES: Final = "2"
+"""Of their tables: what a key looks like, for one."""
 _ONE: Final = "an entry of `sql` is one query: SELECT, perhaps behind WITH"
 
 
@@ -124,7 +126,6 @@ def _column(field: OutputField) -> Column:
 
 
 def _meaning(statement: Statement) -> str:
-    """Its words: comments and layout do not count."""
-    return " ".join(
-        repr(token.text) if token.token_type is TokenType.STRING else token.text for token in statement.tokens
-    )
+    """Its words, comments and layout do not count; and the form of state, where that is not the first one."""
+    words = [repr(token.text) if token.token_type is TokenType.STRING else token.text for token in statement.tokens]
+    return " ".join([*words, *(_FORM_OF_MATCHES for token in words if token.upper() == "MATCH_RECOGNIZE")])

@@ -9,6 +9,7 @@ from typing import Final
 from operators.operator import STRING, OutputField
 from operators.patterns.operator import PatternOperator, matched_column, measure_column
 from operators.patterns.spec import SkipKind
+from operators.schema import Kind
 from operators.statements.matches import MatchOperator
 from operators.statements.spec import Matches, Rows, Union
 from state.errors import ConfigError
@@ -51,12 +52,15 @@ def matched(flow: Flow, node: Match, stage: StatementStage, prefix: str, refused
     made = {field.name for step in compiled.steps for field in step.outputs}
     reads = {name for step in (*compiled.steps, pattern) for name in step.inputs} - made - {key}
     columns = tuple((name, old) for name, old in node.names if name in reads)
-    steps, read = pruned(flow.steps, {*node.keys, *(old for _, old in columns)})
+    keys = node.keys
+    if len(keys) == 1 and _is_text(flow, keys[0], stage):
+        columns, keys = (*columns, (key, keys[0])), ()
+    steps, read = pruned(flow.steps, {*keys, *(old for _, old in columns)})
     step = MatchOperator(
         read_of(flow.source, read),
         steps,
         columns=columns,
-        keys=node.keys,
+        keys=keys,
         key=key,
         before=compiled.steps,
         pattern=pattern,
@@ -66,3 +70,10 @@ def matched(flow: Flow, node: Match, stage: StatementStage, prefix: str, refused
     types = {one: flow.types[one] for one in node.keys} | {one: kind for _, one, kind in node.measures}
     result = Matches((*kept, *measures), matched_column(prefix))
     return Flow(result, flow.stream, (), types, dict(kept), (*flow.made, step))
+
+
+def _is_text(flow: Flow, key: str, stage: StatementStage) -> bool:
+    """Whether a column is text that is never NULL, and can stand for itself in a table."""
+    fields = stage.fields.get(flow.stream, ())
+    is_known = any(field.name == flow.origin[key] and not field.nullable for field in fields)
+    return is_known and flow.types[key].kind is Kind.STRING
