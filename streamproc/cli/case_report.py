@@ -10,6 +10,7 @@ from typing import Any, TextIO
 
 from operators.plan import Plan
 from streamproc.cli.case_runner import CaseOutcome, Difference
+from streamproc.language.cases import names_told
 from streamproc.language.load import NO_SCORE
 
 SHOWN_MAX = 50
@@ -25,6 +26,7 @@ class CaseReport:
         """`plans`: of the stages, in order."""
         self._plan = plans[-1]
         self._features = [feature.name for plan in plans for feature in plan.features]
+        self._told = names_told(plans)
         self.outcomes: list[CaseOutcome] = []
 
     def add(self, outcome: CaseOutcome) -> None:
@@ -58,6 +60,12 @@ class CaseReport:
         seen = {name for outcome in self.outcomes for expected in outcome.case.expected for name in expected.columns}
         return [name for name in self._features if name not in seen]
 
+    @property
+    def never_told(self) -> list[str]:
+        """The alerts and statements that told nothing in any case."""
+        told = {name for outcome in self.outcomes for name in outcome.told}
+        return [name for name in self._told if name not in told]
+
     def write_case(self, outcome: CaseOutcome, out: TextIO) -> None:
         """One line, and the table of differences."""
         place = outcome.case.place
@@ -76,6 +84,9 @@ class CaseReport:
             lines += [f"  {rule}" for rule in missed]
             lines.append(f"features never looked at: {len(unseen)} of {len(self._features)}")
             lines += [f"  {name}" for name in unseen]
+            if self._told:
+                lines.append(f"alerts and statements never told: {len(self.never_told)} of {len(self._told)}")
+                lines += [f"  {name}" for name in self.never_told]
         return "\n".join(lines) + "\n"
 
     def line(self, coverage: bool) -> dict[str, Any]:
@@ -102,6 +113,8 @@ class CaseReport:
             said["rules_never_hit"] = self.rules_never_hit
             said["features"] = len(self._features)
             said["features_never_looked_at"] = self.features_never_looked_at
+            said["alerts_and_statements"] = len(self._told)
+            said["never_told"] = self.never_told
         return said
 
 

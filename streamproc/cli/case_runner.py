@@ -16,6 +16,7 @@ import numpy as np
 from operators.plan import Plan, streams_of
 from operators.schema import Kind
 from streamproc.cli.calls import given_answers
+from streamproc.cli.case_told import records_told, told_otherwise
 from streamproc.cli.files import Piece, line_form
 from streamproc.cli.records import key_reader
 from streamproc.cli.replay_files import FileReplay
@@ -37,11 +38,14 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 class CaseOutcome(msgspec.Struct, frozen=True):
-    """`hits`: the rules, live or shadow, that any event of the case hit."""
+    """`hits`: the rules, live or shadow, that any event of the case hit; `told`: the alerts and statements that told
+    something.
+    """
 
     case: Case
     differences: tuple[Difference, ...]
     hits: frozenset[str]
+    told: frozenset[str]
     seconds: float
 
 
@@ -67,9 +71,13 @@ class CaseRunner:
         late = [place for place, number in enumerate(piece.numbers) if case.given[number].late]
         judged, refused = replay.decide(piece, times, late)
         letters = replay.rest()
+        replay.end()
+        told = records_told(replay.told())
         found = _Found(self._plans[-1], judged, refused, piece.numbers, letters)
         differences = [*self._compare(case, found), *_unexpected(case, found)]
-        return CaseOutcome(case, tuple(differences), found.all_hits(), time.perf_counter() - began)
+        differences += [Difference(*one) for wanted in case.told for one in told_otherwise(wanted, told)]
+        seconds = time.perf_counter() - began
+        return CaseOutcome(case, tuple(differences), found.all_hits(), frozenset(told), seconds)
 
     def _piece(self, case: Case, stream: str) -> tuple[Piece, list[int]]:
         """A stream's records, numbered as in the case, from 0; and their log times."""

@@ -1,4 +1,4 @@
-"""docs/language/tests.md: its example is run and prints what the page shows; its tables name the words there are."""
+"""docs/language/tests.md: its examples are run and print what the page shows; its tables name the words there are."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ PAGE = (ROOT / "docs" / "language" / "tests.md").read_text()
 
 
 @pytest.mark.timeout(120)
-def test_the_example_prints_what_is_shown(tmp_path: Path) -> None:
+def test_the_examples_print_what_is_shown(tmp_path: Path) -> None:
     files = {block.options["file"]: block.text for block in blocks(PAGE) if "file" in block.options}
     for name, text in files.items():
         (tmp_path / name).write_text(text)
-    (command,) = [block for block in blocks(PAGE) if block.language == "sh"]
-    (shown,) = [block for block in blocks(PAGE) if block.language == "text"]
-    assert shell(command, tmp_path) == shown.text
+    commands, shown = ([one for one in blocks(PAGE) if one.language == language] for language in ("sh", "text"))
+    assert len(commands) == 2
+    for command, printed in zip(commands, shown, strict=True):
+        assert shell(command, tmp_path) == printed.text
 
 
 def keys(title: str) -> set[str]:

@@ -12,7 +12,8 @@ from operators.plan import Plan
 from state.errors import ConfigError
 from streamproc.language.cases.events import Events, Fields, read_base, streams_given
 from streamproc.language.cases.expectations import read_expectations
-from streamproc.language.cases.model import Case, Expected
+from streamproc.language.cases.model import Case, Expected, Told
+from streamproc.language.cases.told import read_told
 from streamproc.language.cases.values import read_time
 from streamproc.language.load import read_text
 from streamproc.language.model import Pipeline
@@ -92,20 +93,28 @@ def _case(section: Section, plans: Sequence[Plan], base: Fields, start: int) -> 
         section.problems.add("a case has a list of events", section.key_place("events"), hint)
     for item in items:
         events.add(Section(item, "the event", section.problems))
-    expect = section.node("expect")
+    expect, tells = section.node("expect"), section.node("tells")
     section.close()
     expected: tuple[Expected, ...] = ()
-    if not isinstance(expect, Mapping) or not expect.entries:
+    told: tuple[Told, ...] = ()
+    if isinstance(tells, Mapping):
+        told = read_told(Section(tells, "tells", section.problems), plans, start)
+    if isinstance(expect, Mapping) and expect.entries:
+        expected = _expected(Section(expect, "expect", section.problems), plans, start, events)
+    elif not told:
         hint = "expect: {first: {decision: ...}}"
         section.problems.add("a case expects something of its events", section.key_place("expect"), hint)
-    else:
-        expected = read_expectations(Section(expect, "expect", section.problems), plans, start, events.labels)
-        for one in expected:
-            stream = events.given[one.given].stream if one.given < len(events.given) else ""
-            if stream not in ("", plans[0].stream.name) and one.dead_letter is None:
-                hint = "expect a dead_letter of it, or nothing"
-                section.problems.add(f"an event of {stream} is not decided", one.place, hint)
-    return Case(name, section.place, tuple(events.given), expected)
+    return Case(name, section.place, tuple(events.given), expected, told)
+
+
+def _expected(section: Section, plans: Sequence[Plan], start: int, events: Events) -> tuple[Expected, ...]:
+    expected = read_expectations(section, plans, start, events.labels)
+    for one in expected:
+        stream = events.given[one.given].stream if one.given < len(events.given) else ""
+        if stream not in ("", plans[0].stream.name) and one.dead_letter is None:
+            hint = "expect a dead_letter of it, or nothing"
+            section.problems.add(f"an event of {stream} is not decided", one.place, hint)
+    return expected
 
 
 def _start(section: Section, usual: int) -> int:

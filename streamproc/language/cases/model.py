@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["Case", "Expected", "Given"]
+__all__ = ["Case", "Expected", "Given", "Told"]
 
 from typing import Any
 
 import msgspec
 
 from state.errors import Place
-from streamproc.language.cases.values import Value
+from streamproc.language.cases.values import Value, Wanted
 
 
 class Given(msgspec.Struct, frozen=True):
@@ -43,6 +43,14 @@ class Expected(msgspec.Struct, frozen=True):
     duplicate: bool = False
 
 
+class Told(msgspec.Struct, frozen=True):
+    """All that an alert or a statement must tell, in order: of each record some fields, by name."""
+
+    name: str
+    place: Place
+    rows: tuple[dict[str, Wanted], ...]
+
+
 class Case(msgspec.Struct, frozen=True):
     """One case: begins with empty state. `place`: where it stands; its file names it to people."""
 
@@ -50,3 +58,4 @@ class Case(msgspec.Struct, frozen=True):
     place: Place
     given: tuple[Given, ...]
     expected: tuple[Expected, ...]
+    told: tuple[Told, ...] = ()

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
-__all__ = ["Value", "parse_time", "read_expected", "read_given", "read_time", "time_text"]
+__all__ = [
+    "Value",
+    "Wanted",
+    "parse_time",
+    "read_expected",
+    "read_given",
+    "read_time",
+    "read_wanted",
+    "time_text",
+]
 
+import contextlib
 import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -25,6 +35,7 @@ _RELATIVE = re.compile(r"([+-])((?:\d{1,9}(?:ms|s|m|h|d|w))+)").fullmatch
 _PARTS = re.compile(r"\d+(?:ms|s|m|h|d|w)")
 _TIMES_HINT = "2026-01-31T12:00:00Z, or counted from the case's start: +5m, -1d12h"
 _NUMBERS_HINT = "5, about: ~1.5, or a range: 90..100, 90.., ..5"
+_ANY_NUMBER = DataType(Kind.DECIMAL, 15)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -46,6 +57,34 @@ class Value(msgspec.Struct, frozen=True):
         if found is None:
             return False
         return (self.low is None or self.low <= found) and (self.high is None or found <= self.high)
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """What a value of a JSON record must be, whatever its type; `shown` is how it was written. `number`: as a number;
+    `time`: ms, as a time; None: it cannot be read so. Neither, and no text: NULL.
+    """
+
+    shown: str | None
+    number: Value | None = None
+    time: int | None = None
+
+    def fits(self, found: Any) -> bool:
+        """Whether `found` is such a value: None, a bool, a number (no float), or a text, which may be a time."""
+        if self.shown is None or found is None:
+            return self.shown is None and found is None
+        if isinstance(found, bool):
+            return self.shown == str(found).lower()
+        if isinstance(found, str):
+            return self.shown == found or (self.time is not None and _time_of(found) == self.time)
+        is_number = isinstance(found, int | Decimal)
+        return is_number and (found == self.time or (self.number is not None and self.number.fits(found)))
+
+
+def _time_of(text: str) -> int | None:
+    try:
+        return parse_time(text, 0)
+    except (ValueError, OverflowError):
+        return None
 
 
 def parse_time(text: str, start: int) -> int:
@@ -129,6 +168,23 @@ def read_expected(node: Node, name: str, kind: DataType, start: int) -> Value:
             time = _time(text, name, scalar, start)
             return Value(text, time, time)
     return _numbers(text, name, kind, scalar)
+
+
+def read_wanted(node: Node, start: int) -> Wanted:
+    """What is expected of a field of a record that is told.
+
+    Raises:
+        ConfigError: it is no single value.
+    """
+    scalar = _scalar(node)
+    if scalar.empty:
+        return Wanted(None)
+    text, number, time = scalar.text, None, None
+    with contextlib.suppress(ConfigError):
+        number = _numbers(text, "it", _ANY_NUMBER, scalar)
+    with contextlib.suppress(ValueError, OverflowError):
+        time = parse_time(text, start)
+    return Wanted(text, number, time)
 
 
 def _numbers(text: str, name: str, kind: DataType, scalar: Scalar) -> Value:
