@@ -128,12 +128,12 @@ class OnnxModel:
 
     def warm_up(self) -> None:
         """Sum its trees by compiled code from now on, where that gives the same: a second once a process, results the
-        same.
+        same. Once it is: two threads may ask for it.
         """
-        if self._content:
-            self._trees, why_not = _trees_of(self.path, self._content, self.width, self._graph)
+        content, self._content = self._content, b""
+        if content:
+            self._trees, why_not = _trees_of(self.path, content, self.width, self._graph)
             self.scored_by = f"onnxruntime: {why_not}" if why_not else "compiled trees"
-            self._content = b""
 
     def score(self, matrix: Matrix) -> npt.NDArray[np.float64]:
         """Scores 0-100 (100 times the probability of class 1), float64 (rows,); NaN where the model gives none: what it

@@ -176,9 +176,8 @@ class ServedModel:
 
     def warm_up(self) -> None:
         """Make ready the versions that are open, and all that will be, for many batches."""
-        self._is_warm = True
-        for one in self._known.values():
-            warm_up(one.model)
+        self._is_warm = True  # from here on `prepare`, which another thread may be in, does the same for what it opens
+        _warm_up_all(self._known)
 
     def challenged(self, keys: Sequence[str]) -> npt.NDArray[np.bool_]:
         """Which rows the challenger has, by their keys; the same key in every process and release."""
@@ -194,12 +193,12 @@ class ServedModel:
         known = {number: open_now.get(number) or self._opened(number) for number in roles.versions}
         challenger = None if roles.challenger is None else known[roles.challenger]
         self._known = known
+        if self._is_warm:
+            _warm_up_all(known)
         return Lineup(roles, known[roles.champion], challenger, tuple(known[number] for number in roles.shadows))
 
     def _opened(self, number: int) -> Version:
         model = self._open(number)
-        if self._is_warm:
-            warm_up(model)
         names: tuple[str, ...] | None = getattr(model, "names", None)
         if names is None or names == tuple(self._features):
             return Version(number, model, None)
@@ -210,6 +209,12 @@ class ServedModel:
                 hint=f"add it to the features of {self.name}",
             )
         return Version(number, model, np.array([self._features[name] for name in names], np.intp))
+
+
+def _warm_up_all(known: Mapping[int, Version]) -> None:
+    """Those that are warm do nothing."""
+    for one in known.values():
+        warm_up(one.model)
 
 
 def roles_of_row(row: Mapping[str, Any]) -> Roles:

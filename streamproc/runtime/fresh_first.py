@@ -6,7 +6,8 @@
 3. if all are, or none is, the first that came is the first that is taken
 4. beside a partition that has caught up with the log, those behind fill no more than half of the room for what waits:
    their rest stays in the log, and the others go on being read
-5. where no partition has caught up and all that waits came more than a second ago, batches may be larger (pace.py)
+5. where no partition has caught up, and the last that was read of each came more than a second ago, batches may be
+   larger (pace.py)
 
 Records of a partition are never reordered: nothing that is computed depends on which partition's turn it is.
 """
@@ -46,6 +47,7 @@ class FreshFirst:
         self._within_ms, self._rows_max = within_ms or _LATELY_MS, rows_max
         self._chunks: deque[Chunk] = deque()
         self._paused: dict[TopicPartition, int] = {}
+        self._newest: dict[TopicPartition, int] = {}
         self.rows = 0
 
     @property
@@ -61,10 +63,10 @@ class FreshFirst:
 
     @property
     def is_far_behind(self) -> bool:
-        """See `Queue`. 5."""
-        since = self._now_ms() - _LATELY_MS
-        late = self.rows > 0 and all(chunk.timestamps[0] < since for chunk in self._chunks)
-        return late and not any(self._reader.caught_up(tp) for tp in self._ours())
+        """See `Queue`. 5. Who has caught up does not look so while its next records are fetched and not polled."""
+        since, ours = self._now_ms() - _LATELY_MS, self._ours()
+        late = self.rows > 0 and all(came < since for tp, came in self._newest.items() if tp in ours)
+        return late and not any(self._reader.caught_up(tp) for tp in ours)
 
     def ready(self) -> bool:
         """See `Queue`."""
@@ -78,6 +80,7 @@ class FreshFirst:
         """See `Queue`."""
         for chunk in chunks:
             self._chunks.append(chunk)
+            self._newest[chunk.tp] = chunk.timestamps[-1]
             self.rows += len(chunk.offsets)
         if self.rows >= self._rows_max // 2:
             self._hold_back()
@@ -99,6 +102,7 @@ class FreshFirst:
         """See `Queue`."""
         self._chunks.clear()
         self._paused.clear()
+        self._newest.clear()
         self.rows = 0
 
     def _take(self, rows: int, spared: Set[TopicPartition]) -> list[Chunk]:

@@ -309,6 +309,18 @@ async def test_what_was_announced_and_not_written_is_reckoned_with(clients: Clie
     assert await transact(writer, out(tp, b"2")) == {tp: place.base}
 
 
+async def test_what_was_announced_is_reckoned_with_where_nothing_is_written(clients: Clients) -> None:
+    tp = await clients.partition("out")
+    writer = await clients.writer()
+    await transact(writer, out(tp, b"1"))
+    await writer.begin([tp])
+    await writer.append([])
+    await writer.commit()
+    place = writer.place(tp)
+    assert place is not None
+    assert await transact(writer, out(tp, b"2")) == {tp: place.base}
+
+
 async def test_records_that_would_lie_elsewhere_fail_their_transaction(clients: Clients) -> None:
     tp, other = await clients.partition("out"), await clients.partition("other")
     writer = await clients.writer()

@@ -18,7 +18,7 @@ from operators.batch import Batch, Column, TaskRows
 from operators.operator import OperatorContext, OutputField
 from operators.schema import DataType, Kind
 from operators.served_score import ServedScoreOperator, ShadowBudget
-from operators.serving import Roles, ServedModel, before, changed, roles_of_row, row_of_roles
+from operators.serving import RegisteredModel, Roles, ServedModel, before, changed, roles_of_row, row_of_roles
 from state.errors import ConfigError
 from tests.models.registered import by_hand, register
 from tests.operators.samples import column
@@ -89,6 +89,22 @@ def test_a_challenger_has_its_share_of_the_cards_and_always_the_same(registry: P
     alone = rows(1)
     step.process(alone, NO_CONTEXT)
     assert of(alone, "version") == versions[:1]
+
+
+def test_what_is_opened_while_versions_warm_up_is_warm_too(registry: Path) -> None:
+    """A worker does the one in a thread, the other in that of its tables."""
+    warm: list[int] = []
+
+    def opened(number: int) -> RegisteredModel:
+        if number == 3:  # the second has just been opened
+            model.warm_up()
+        found = open_registry(str(registry)).model("fraud", number)
+        found.warm_up = lambda: warm.append(number)  # type: ignore[method-assign]
+        return found
+
+    model = ServedModel("fraud", FEATURES, opened, Roles(1))
+    assert model.prepare({"fraud": [row_of_roles("fraud", Roles(2, shadows=(3,)), Roles(1))]}) is None
+    assert set(warm) == {1, 2, 3}
 
 
 def test_which_cards_a_challenger_has_stays_so_for_ever(registry: Path) -> None:

@@ -100,6 +100,13 @@ def test_a_second_back_everywhere_is_far_behind(behind: tuple[int, ...], came: i
     assert waiting.is_far_behind is is_far_behind
 
 
+def test_beside_a_live_partition_nothing_is_far_behind_while_its_next_records_are_not_polled_yet() -> None:
+    waiting = queue(reader := Reader(0, 1, 2, 3))  # who has fetched something has not caught up
+    waiting.extend([reader.chunk(0, 5, LONG_AGO), reader.chunk(1, 5, NOW - 1)])
+    assert {chunk.tp.partition for chunk in waiting.take(5)} == {1}
+    assert not waiting.is_far_behind
+
+
 def test_beside_a_live_partition_a_backlog_has_half_the_room_and_is_read_on_when_little_is_left() -> None:
     reader = Reader(0)
     waiting, most = queue(reader), 0

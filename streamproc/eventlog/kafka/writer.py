@@ -74,13 +74,11 @@ class KafkaWriter:
     async def append(self, outputs: Sequence[OutputRecords]) -> None:
         producer = self._usable("appending")
         await self._require_transaction(producer, "appending")
-        if not any(output.keys for output in outputs):
-            return
         departure = producer.next_departure()
         self._open += await self._guarded(producer.send(outputs), "appending")
         self._places.append(outputs)
-        await self._guarded(departure, "appending")
-        await _until_written()
+        if any(output.keys for output in outputs):
+            await self._guarded(_written_after(departure), "appending")
 
     def place(self, tp: TopicPartition) -> Place | None:
         return self._places.of(tp)
@@ -155,7 +153,8 @@ class KafkaWriter:
             if failure is not None and error.__cause__ is not failure:
                 error = to_ours(failure, f"{doing} ({self._id})")  # the root, not what followed from it
             raise await self._judged(error, self._producer) from (failure or error.__cause__)
-        self._broken = was_broken
+        assert self._producer is not None
+        self._broken = was_broken or self._producer.client.severed  # abandoned meanwhile
         return result
 
     async def _judged(self, error: EventLogError, producer: Producer) -> EventLogError:
@@ -174,6 +173,11 @@ class KafkaWriter:
             "long, or opening came late",
             retriable=True,
         )
+
+
+async def _written_after(departure: asyncio.Future[None]) -> None:
+    await departure
+    await _until_written()
 
 
 async def _until_written() -> None:

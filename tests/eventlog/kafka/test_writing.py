@@ -364,6 +364,36 @@ async def test_a_cancelled_call_breaks_the_writer(log: KafkaLog, tp: TopicPartit
     await writer.abandon()
 
 
+@pytest.mark.parametrize("end", ["cancelled", "abandoned"])
+async def test_an_append_that_is_broken_off_breaks_the_writer(
+    log: KafkaLog, tp: TopicPartition, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    writer = await opened(log, unique("tx"))
+    assert writer._producer is not None
+    begun = asyncio.Event()
+
+    async def goes_on(*_: object) -> None:
+        begun.set()
+        await asyncio.sleep(60)
+
+    if end == "abandoned":
+        monkeypatch.setattr(writer._producer.sender, "_do_add_partitions_to_txn", goes_on)  # nothing may leave before
+    else:
+        monkeypatch.setattr("streamproc.eventlog.kafka.writer._until_written", goes_on)
+    await writer.begin()
+    append = asyncio.create_task(writer.append([records(tp, b"v")]))
+    await begun.wait()
+    if end == "cancelled":
+        append.cancel()
+    else:
+        await writer.abandon()
+    await asyncio.gather(append, return_exceptions=True)
+    for call in (writer.begin, writer.delivered, writer.commit):
+        with pytest.raises(EventLogError, match="has failed"):
+            await call()
+    await writer.abandon()
+
+
 async def test_appends_under_way_together_keep_their_order(log: KafkaLog, tp: TopicPartition) -> None:
     appender = log.appender()
     await asyncio.gather(*(appender.append([records(tp, b"%d" % number)]) for number in range(50)))
