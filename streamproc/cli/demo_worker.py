@@ -16,7 +16,7 @@ from typing import IO
 from state.errors import StreamprocError
 from streamproc.cli.demo_folder import DemoFolder
 
-_STOP_SECONDS = 15.0
+_STOP_SECONDS = 60.0  # a step that is being compiled is waited for
 
 
 class DemoWorker:

@@ -50,11 +50,14 @@ class Pace:
         self._batch_rows, self._batch_s = _smooth(self._batch_rows, rows), _smooth(self._batch_s, seconds)
 
     def failed(self, error: StreamprocError) -> None:
-        """A batch could not be computed: smaller ones are next; where its rows were too many, for good."""
+        """A batch could not be computed: smaller ones are next; where its rows were too many, for good. Of one that had
+        more rows than are usual these are tried first, if so many can be expected to fit.
+        """
         if isinstance(error, BatchTooBadError):
             self._cap = _ROWS_WHEN_BAD if self._cap > _ROWS_WHEN_BAD else 1
         elif isinstance(error, BatchTooLargeError):
-            self._max = self._cap = error.rows
+            is_usual = error.rows < self._rows_max <= _TIMES_ROWS_MAX * error.rows and self._max > self._rows_max
+            self._max = self._cap = self._rows_max if is_usual else error.rows
 
     def committed(self, seconds: float, *, busy: float, at_most: bool) -> None:
         """A transaction took so long, or so long `at_most`: nobody looked before; `busy`: computing the next batch."""

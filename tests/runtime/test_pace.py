@@ -97,8 +97,9 @@ def test_what_is_far_behind_makes_batches_five_times_as_large() -> None:
 def test_what_is_far_behind_may_have_twice_the_rows() -> None:
     told = pace(4000, 0.004)  # 1 us a row
     assert [told.largest(through_all=False, is_far_behind=far) for far in (False, True)] == [8192, 16384]
-    told.failed(BatchTooLargeError(100))  # that bound is for all
-    assert [told.largest(through_all=False, is_far_behind=far) for far in (False, True)] == [100, 100]
+    for fits, rows in ((9000, [8192, 9000]), (7000, [8192, 8192]), (7000, [7000, 7000]), (100, [100, 100])):
+        told.failed(BatchTooLargeError(fits))  # the second says so of more rows than are usual, the third of these
+        assert [told.largest(through_all=False, is_far_behind=far) for far in (False, True)] == rows
 
 
 def test_after_a_failure_batches_are_smaller_and_grow_again() -> None:
