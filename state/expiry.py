@@ -62,14 +62,15 @@ class StreamTimes:
 
     def advance(self, tasks: Sequence[TaskSpan], event_times: I64) -> I64:
         """Stream time of each row of the batch, int64 (rows,), ms; call it once a batch."""
-        out: I64 = event_times.copy()
+        out: I64 = np.empty_like(event_times)
         for span in tasks:
             if span.stop > span.start:
                 mine = out[span.start : span.stop]
                 now = self.of(span.task)
                 self._before.setdefault(span.task, now)
-                np.maximum.accumulate(mine, out=mine)
-                np.maximum(mine, now, out=mine)
+                np.maximum.accumulate(event_times[span.start : span.stop], out=mine)
+                if mine[0] < now:
+                    np.maximum(mine, now, out=mine)
                 self._now[span.task] = int(mine[-1])
         return out
 

@@ -108,7 +108,7 @@ class PatternRun:
             key = self._keys[slot] = KeyState(self._looked.seen[i], self._looked.wants[i])
         if key.wants is None:
             key.wants = self._wants(key)
-        if bits & self._patterns.begins or bits & key.wants or not self._passes(key, i):
+        if bits & (self._patterns.begins | key.wants) or not self._passes(key, i):
             self._row(slot, key, i)
 
     def _candidates(self) -> Looked:
@@ -122,23 +122,28 @@ class PatternRun:
             spans, values, begins = _spans(batch.tasks, known), values[known], begins[known]
         first = begins.nonzero()[0]
         there, slots = known_rows(table, spans, values.tolist(), first.tolist())
-        wanted = self._wanted(slots, slots[np.searchsorted(there, first)])
+        wanted = self._wanted(slots, slots[there.searchsorted(first)])
         at, slots = there[wanted], slots[wanted]
         rows = at if known is None else known[at]
-        wants = table.rows[slots, table.index(WANTS)].tolist()
-        seen = table.rows[slots, table.last_seen].tolist() if self._ttl else [0] * len(slots)
+        wants = self._wanting[slots].tolist()
+        seen = table.rows[:, table.last_seen][slots].tolist() if self._ttl else [0] * len(wants)
         bits = packed(batch, patterns.columns, rows)
         times, clocks = batch.event_time[rows].tolist(), self._stream[rows].tolist()
         return Looked(rows.tolist(), slots.tolist(), bits, times, clocks, wants, seen)
 
     def _wanted(self, slots: npt.NDArray[np.int64], begun: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Which slots' keys have runs, or begin some in the batch: what these want is a mark for a moment."""
-        wants = self._table.rows[:, self._table.index(WANTS)]
+        wants = self._wanting
         before = wants[begun]
         wants[begun] = ANY
         wanted: npt.NDArray[np.bool_] = wants[slots] != 0
         wants[begun] = before
         return wanted
+
+    @property
+    def _wanting(self) -> npt.NDArray[np.int64]:
+        """What runs wait for, by slot: a view, until keys are admitted."""
+        return self._table.rows[:, self._table.index(WANTS)]
 
     def _last_seen(self, slot: int) -> int:
         return int(self._table.rows[slot, self._table.last_seen]) if self._ttl else 0
@@ -165,7 +170,7 @@ class PatternRun:
         """A row goes to each pattern that it may mean something to."""
         if key.states is None:
             key.states = self._read(slot)
-        if self._ttl:
+        if key.states and self._ttl:
             self._expire(key, i)
         states, bits, time = key.states, self._looked.bits[i], self._looked.times[i]
         is_live = bool(key.wants) if key.wants is not None else any(state.attempts for state in states.values())
@@ -193,7 +198,7 @@ class PatternRun:
     def _step(self, number: int, state: KeyRuns, i: int) -> None:
         looked, sight, found = self._looked, self._patterns.sights[number], self.found[number]
         row = looked.rows[i]
-        values = [self._column(name)[i] for name in sight.spec.columns]
+        values = [self._column(name)[i] for name in sight.spec.columns] if sight.spec.columns else ()
         try:
             said, dropped = sight.row(state, looked.times[i], looked.bits[i], values)
         except RecordError as error:
@@ -233,32 +238,32 @@ class PatternRun:
         changed = {slot: key for slot, key in self._keys.items() if key.is_changed or key.is_seen}
         if not changed:
             return
-        table, patterns = self._table, self._patterns
         slots = np.fromiter(changed, np.int64, len(changed))
-        table.touch(slots)
+        self._table.touch(slots)
         for slot, key in changed.items():
             if key.is_changed:
-                kept = self._kept(key.states or {})
-                table.set_blob(slot, patterns.store(kept) if kept else b"")
-                key.seen = key.seen if kept else 0
+                stored = self._stored(key.states) if key.states else b""
+                self._table.set_blob(slot, stored)
+                key.seen = key.seen if stored else 0
         self._write(slots, changed)
 
     def _write(self, slots: npt.NDArray[np.int64], changed: Mapping[int, KeyState]) -> None:
         """The fields beside the blobs."""
         table = self._table
         wants = [self._wants(key) if key.wants is None else key.wants for key in changed.values()]
-        table.rows[slots, table.index(WANTS)] = wants
+        self._wanting[slots] = wants
         if self._ttl:
-            table.rows[slots, table.last_seen] = [key.seen for key in changed.values()]
+            table.rows[:, table.last_seen][slots] = [key.seen for key in changed.values()]
 
-    def _kept(self, states: dict[int, KeyRuns]) -> list[tuple[int, KeyRuns]]:
+    def _stored(self, states: dict[int, KeyRuns]) -> bytes:
         """What there is to remember of a key, by number of the pattern."""
         sights = self._patterns.sights
-        return [
-            (number, states[number])
-            for number in sorted(states)
-            if states[number].attempts or (states[number].matches and sights[number].numbers_matches)
-        ]
+        kept = []
+        for number, state in states.items():
+            if state.attempts or (state.matches and sights[number].numbers_matches):
+                kept.append((number, state))
+        kept.sort()
+        return self._patterns.store(kept) if kept else b""
 
 
 def _spans(tasks: Sequence[TaskRows], rows: npt.NDArray[np.intp]) -> tuple[TaskRows, ...]:

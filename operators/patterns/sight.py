@@ -25,7 +25,8 @@ from operators.tables import LookupTable
 
 COLUMNS_MAX: Final = 61
 """Columns that one operator packs; a pattern has 60 variables and one `where` at most."""
-ANY: Final = 1 << 61
+_ANY: Final = 61
+ANY: Final = 1 << _ANY
 """Set in every row."""
 BRITTLE: Final = 1 << 62
 """Of what a key waits for: a row without one of its other bits ends all its runs; else such a row changes nothing."""
@@ -41,22 +42,22 @@ def marked(batch: Batch, columns: Sequence[str], bits: int) -> npt.NDArray[np.bo
     """Of each row: whether it has one of `bits`."""
     if bits & ANY:
         return np.ones(batch.size, np.bool_)
+    some = [true_rows(batch.columns[name]) for i, name in enumerate(columns) if bits >> i & 1]
+    if len(some) == 1:
+        return some[0]
     found = np.zeros(batch.size, np.bool_)
-    for i, name in enumerate(columns):
-        if bits >> i & 1:
-            found |= true_rows(batch.columns[name])
+    for one in some:
+        found |= one
     return found
 
 
 def packed(batch: Batch, columns: Sequence[str], rows: npt.NDArray[np.intp]) -> list[int]:
     """Of each of `rows`: bit i, whether column i is true, and `ANY`."""
-    found = [ANY] * len(rows)
-    for first in range(0, len(columns), 8):
-        some = np.empty((min(8, len(columns) - first), len(rows)), np.bool_)
-        for place, name in zip(some, columns[first : first + 8], strict=True):
-            place[:] = true_rows(batch.columns[name])[rows]
-        octets = np.packbits(some, axis=0, bitorder="little")[0].tolist()
-        found = [bits | octet << first for bits, octet in zip(found, octets, strict=True)]
+    bits = np.zeros((len(rows), 64), np.bool_)
+    bits[:, _ANY] = True
+    for i, name in enumerate(columns):
+        bits[:, i] = true_rows(batch.columns[name])[rows]
+    found: list[int] = np.packbits(bits, bitorder="little").view("<i8").tolist()
     return found
 
 
@@ -103,7 +104,7 @@ class Sight:
             if attempt.found is not None:
                 return self.where
             for run in attempt.runs:
-                bits, is_brittle = self._run_wants(run)
+                bits, is_brittle = self._wants.get((run.place, run.gap, run.waited)) or self._run_wants(run)
                 found |= bits
                 brittle |= is_brittle
                 patient |= not is_brittle
@@ -115,15 +116,12 @@ class Sight:
 
     def _run_wants(self, run: Run) -> tuple[int, bool]:
         """The bits of rows that mean something to a run, and whether any other row ends it."""
-        key = (run.place, run.gap, run.waited)
-        known = self._wants.get(key)
-        if known is None:
-            program, forbidden = self.matcher.program, self.matcher.forbidden(run)
-            take, gap = program.takes[run.place], program.gaps[run.gap]
-            bits = 0 if take.end else self._bits[take.variable]
-            if run.gap:
-                bits |= self._union(forbidden)
-                if gap.first and not run.waited:
-                    bits = ANY  # the next row is the gap's first one, whatever it is
-            known = self._wants[key] = (bits, take.end or gap.patience == Patience.STRICT)
+        program, forbidden = self.matcher.program, self.matcher.forbidden(run)
+        take, gap = program.takes[run.place], program.gaps[run.gap]
+        bits = 0 if take.end else self._bits[take.variable]
+        if run.gap:
+            bits |= self._union(forbidden)
+            if gap.first and not run.waited:
+                bits = ANY  # the next row is the gap's first one, whatever it is
+        known = self._wants[run.place, run.gap, run.waited] = (bits, take.end or gap.patience == Patience.STRICT)
         return known
