@@ -52,7 +52,7 @@ class Looked(NamedTuple):
     seen: list[int]
 
 
-class KeyState(msgspec.Struct):
+class KeyState(msgspec.Struct, gc=False):
     """A key's runs in a batch. `states`: None: not read yet; `wants`: None: to be reckoned anew."""
 
     seen: int

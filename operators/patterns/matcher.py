@@ -20,6 +20,7 @@ from __future__ import annotations
 __all__ = ["Attempt", "KeyRuns", "Match", "Matcher", "Row", "Run"]
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -58,7 +59,7 @@ class Run(msgspec.Struct, array_like=True, gc=False):
     trail: list[tuple[int, int]]
 
 
-class Attempt(msgspec.Struct, array_like=True):
+class Attempt(msgspec.Struct, array_like=True, gc=False):
     """All runs that began with row number `start`; `found`: the best that is complete: its end, and a run."""
 
     start: int
@@ -67,7 +68,7 @@ class Attempt(msgspec.Struct, array_like=True):
     found: tuple[int, Run] | None = None
 
 
-class KeyRuns(msgspec.Struct, array_like=True):
+class KeyRuns(msgspec.Struct, array_like=True, gc=False):
     """A key's state. `rows`: how many came while it was kept; `matches`: how many there were."""
 
     rows: int = 0
@@ -121,7 +122,7 @@ class Matcher:
             if not program.takes[place].end:
                 self.starting |= 1 << program.takes[place].variable
         self._may_be_empty = program.may_be_empty
-        self._openings: dict[int, _Opening | None] = {}
+        self._opening = lru_cache(_OPENINGS_MAX)(self._opening_of)
 
     def forbidden(self, run: Run) -> int:
         """The variables of which a row must not be that comes in the run's gap."""
@@ -150,17 +151,8 @@ class Matcher:
         self._settle(state, step.said)
         return step.said, dropped
 
-    def _opening(self, fits: int) -> _Opening | None:
-        """How an attempt begins with a row of the variables `fits`; None: there is more to ask."""
-        try:
-            return self._openings[fits]
-        except KeyError:
-            found = self._opening_of(fits)
-            if len(self._openings) < _OPENINGS_MAX:
-                self._openings[fits] = found
-            return found
-
     def _opening_of(self, fits: int) -> _Opening | None:
+        """How an attempt begins with a row of the variables `fits`; None: there is more to ask."""
         program, takes = self.program, self.program.takes
         if program.starts != program.anchored or self._may_be_empty:
             return None

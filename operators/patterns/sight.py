@@ -11,6 +11,7 @@ from __future__ import annotations
 __all__ = ["ANY", "BRITTLE", "COLUMNS_MAX", "Sight", "columns_of", "marked", "packed"]
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -76,7 +77,7 @@ class Sight:
         self._known = 0
         for bit in self._bits:
             self._known |= bit
-        self._fits: dict[int, int] = {}
+        self._fits = lru_cache(_KNOWN_MAX)(self._fits_of)
         self._wants: dict[tuple[int, int, bool], tuple[int, bool]] = {}
 
     def _union(self, variables: int) -> int:
@@ -89,13 +90,11 @@ class Sight:
 
     def row(self, state: KeyRuns, time: int, bits: int, values: Sequence[Any]) -> tuple[list[Match], int]:
         """As `Matcher.row`."""
-        known = bits & self._known
-        fits = self._fits.get(known)
-        if fits is None:
-            fits = sum(1 << i for i, bit in enumerate(self._bits) if known & bit)
-            if len(self._fits) < _KNOWN_MAX:
-                self._fits[known] = fits
-        return self.matcher.row(state, Row(time, fits, values))
+        return self.matcher.row(state, Row(time, self._fits(bits & self._known), values))
+
+    def _fits_of(self, bits: int) -> int:
+        """The variables that a row may be of."""
+        return sum(1 << i for i, bit in enumerate(self._bits) if bits & bit)
 
     def wants(self, state: KeyRuns) -> int:
         """What a row must have one bit of that can mean anything to the runs of a state; 0: there are none."""
