@@ -145,18 +145,19 @@ class KeyedTable:
         self.text_bytes += sum(map(bytes_of_text, new))
         self._reserve(len(new))
         slots, reused = np.empty(len(new), np.int64), []
+        free, keys, created = self._free, self.keys, self._changes.created
         for i, key in enumerate(new):
-            if self._free:
-                slot = self._free.pop()
-                self.keys[slot] = key
+            if free:
+                slot = free.pop()
+                keys[slot] = key
                 reused.append(slot)
             else:
-                slot = len(self.keys)
-                self.keys.append(key)
+                slot = len(keys)
+                keys.append(key)
                 if self.spec.blob:
                     self.blobs.append(b"")
             mine[key] = slots[i] = slot
-            self._changes.created.append((task, key, slot))
+            created.append((task, key, slot))
         if reused:  # those that never were used are 0
             self.rows[reused] = 0
         self.task_of[slots] = task

@@ -40,8 +40,8 @@ class Found(msgspec.Struct):
 
 
 class Looked(msgspec.Struct, frozen=True, gc=False):
-    """A row that is looked at, the `at`-th of these: its number in the batch, its event time and stream time; and of its
-    key before the batch: what runs waited for, when it was last seen.
+    """A row that is looked at, the `at`-th of these: its number in the batch, its times, ms (`clock`: stream time); and
+    of its key before the batch: what runs waited for, when it was last seen.
     """
 
     at: int
