@@ -65,7 +65,7 @@ class StreamTimes:
         parts = []
         for span in tasks:
             if span.stop > span.start:
-                now = self.of(span.task)
+                now = self._now.get(span.task, NEVER)
                 self._before.setdefault(span.task, now)
                 mine: I64 = np.maximum.accumulate(event_times[span.start : span.stop])
                 if mine.item(0) < now:

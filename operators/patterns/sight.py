@@ -26,8 +26,7 @@ from operators.tables import LookupTable
 
 COLUMNS_MAX: Final = 61
 """Columns that one operator packs; a pattern has 60 variables and one `where` at most."""
-_ANY: Final = 61
-ANY: Final = 1 << _ANY
+ANY: Final = 1 << 61
 """Set in every row."""
 BRITTLE: Final = 1 << 62
 """Of what a key waits for: a row without one of its other bits ends all its runs; else such a row changes nothing."""
@@ -54,11 +53,10 @@ def marked(batch: Batch, columns: Sequence[str], bits: int) -> npt.NDArray[np.bo
 
 def packed(batch: Batch, columns: Sequence[str], rows: npt.NDArray[np.intp]) -> list[int]:
     """Of each of `rows`: bit i, whether column i is true, and `ANY`."""
-    bits = np.zeros((len(rows), 64), np.bool_)
-    bits[:, _ANY] = True
+    found = [ANY] * len(rows)
     for i, name in enumerate(columns):
-        bits[:, i] = true_rows(batch.columns[name])[rows]
-    found: list[int] = np.packbits(bits, bitorder="little").view("<i8").tolist()
+        for at in true_rows(batch.columns[name])[rows].nonzero()[0].tolist():
+            found[at] |= 1 << i
     return found
 
 
@@ -105,8 +103,10 @@ class Sight:
             for run in attempt.runs:
                 bits, is_brittle = self._wants.get((run.place, run.gap, run.waited)) or self._run_wants(run)
                 found |= bits
-                brittle |= is_brittle
-                patient |= not is_brittle
+                if is_brittle:
+                    brittle = True
+                else:
+                    patient = True
         if not brittle:
             return self.where if found & ANY else found
         if patient or self.where != ANY or self.numbers_matches:
