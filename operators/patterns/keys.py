@@ -127,10 +127,9 @@ class PatternRun:
         at, slots = there[wanted], slots[wanted]
         rows = at if known is None else known[at]
         seen = table.rows[:, table.last_seen][slots].tolist() if self._ttl else repeat(0)
-        self._numbers = rows.tolist()
         bits = packed(batch, patterns.columns, rows)
         times, clocks = batch.event_time[rows].tolist(), self._stream[rows].tolist()
-        every = (count(), self._numbers, slots.tolist(), bits, times, clocks, wants[slots].tolist(), seen)
+        every = (count(), rows.tolist(), slots.tolist(), bits, times, clocks, wants[slots].tolist(), seen)
         return list(map(Looked, *every))
 
     def _last_seen(self, slot: int) -> int:
@@ -200,7 +199,8 @@ class PatternRun:
         """A column's values at the rows that are looked at."""
         values = self._values.get(name)
         if values is None:
-            values = self._values[name] = plain_values(self._batch.columns[name], self._numbers)
+            numbers = [row.number for row in self._looked]
+            values = self._values[name] = plain_values(self._batch.columns[name], numbers)
         return values
 
     def _read(self, slot: int) -> dict[int, KeyRuns]:
