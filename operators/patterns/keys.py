@@ -230,7 +230,7 @@ class PatternRun:
         self._table.touch(slots)
         for slot, key in changed.items():
             if key.is_changed:
-                stored = self._stored(key.states) if key.states else b""
+                stored = self._kept(key.states) if key.states else b""
                 self._table.set_blob(slot, stored)
                 key.seen = key.seen if stored else 0
         self._write(slots, changed)
@@ -243,7 +243,7 @@ class PatternRun:
         if self._ttl:
             table.rows[:, table.last_seen][slots] = [key.seen for key in changed.values()]
 
-    def _stored(self, states: dict[int, KeyRuns]) -> bytes:
+    def _kept(self, states: dict[int, KeyRuns]) -> bytes:
         """What there is to remember of a key, by number of the pattern."""
         sights = self._patterns.sights
         kept = []
