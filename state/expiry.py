@@ -62,16 +62,17 @@ class StreamTimes:
 
     def advance(self, tasks: Sequence[TaskSpan], event_times: I64) -> I64:
         """Stream time of each row of the batch, int64 (rows,), ms; call it once a batch."""
-        out: I64 = event_times.copy()
+        parts = []
         for span in tasks:
             if span.stop > span.start:
-                mine = out[span.start : span.stop]
-                now = self.of(span.task)
+                now = self._now.get(span.task, NEVER)
                 self._before.setdefault(span.task, now)
-                np.maximum.accumulate(mine, out=mine)
-                np.maximum(mine, now, out=mine)
-                self._now[span.task] = int(mine[-1])
-        return out
+                mine: I64 = np.maximum.accumulate(event_times[span.start : span.stop])
+                if mine.item(0) < now:
+                    np.maximum(mine, now, out=mine)
+                self._now[span.task] = mine.item(-1)
+                parts.append(mine)
+        return parts[0] if len(parts) == 1 else np.concatenate([*parts, np.empty(0, np.int64)])
 
     def seal(self) -> None:
         """The batch is in flight."""

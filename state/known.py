@@ -29,7 +29,7 @@ def known_rows(table: KeyedTable, tasks: Sequence[TaskSpan], keys: list[str], wa
             mine = table.keys_of(span.task)
         parts.append(np.fromiter(map(mine.get, part, repeat(-1)), np.int64, len(part)))
     found = parts[0] if len(parts) == 1 else np.concatenate([*parts, np.empty(0, np.int64)])
-    rows = np.flatnonzero(found >= 0)
+    rows = (found >= 0).nonzero()[0]
     slots = found[rows]
     table.used[slots] = table.generation
     return rows, slots

@@ -144,19 +144,22 @@ class KeyedTable:
         new = list(dict.fromkeys(missing))
         self.text_bytes += sum(map(bytes_of_text, new))
         self._reserve(len(new))
-        slots = np.empty(len(new), np.int64)
+        slots, reused = np.empty(len(new), np.int64), []
+        free, keys, created = self._free, self.keys, self._changes.created
         for i, key in enumerate(new):
-            if self._free:
-                slot = self._free.pop()
-                self.keys[slot] = key
+            if free:
+                slot = free.pop()
+                keys[slot] = key
+                reused.append(slot)
             else:
-                slot = len(self.keys)
-                self.keys.append(key)
+                slot = len(keys)
+                keys.append(key)
                 if self.spec.blob:
                     self.blobs.append(b"")
             mine[key] = slots[i] = slot
-            self._changes.created.append((task, key, slot))
-        self.rows[slots] = 0
+            created.append((task, key, slot))
+        if reused:  # those that never were used are 0
+            self.rows[reused] = 0
         self.task_of[slots] = task
         self.live[slots] = True
         self.used[slots] = self.generation
@@ -210,22 +213,24 @@ class KeyedTable:
         return int(self._dirty_of[task]) if task < len(self._dirty_of) else 0
 
     def _count_dirty(self, slots: Slots, sign: int) -> None:
-        counts = np.bincount(self.task_of[slots])
+        counts = np.bincount(self.task_of[slots], minlength=len(self._dirty_of))
         if len(counts) > len(self._dirty_of):
-            self._dirty_of = grown(self._dirty_of, 2 * len(counts))
-        self._dirty_of[: len(counts)] += sign * counts
+            self._dirty_of = grown(self._dirty_of, len(counts))
+        self._dirty_of += counts if sign > 0 else -counts
 
     # ---- before-images
 
     def touch(self, slots: Slots) -> None:
         """Keep before-images of `slots` (unique) and mark them dirty; call before the batch's first write."""
-        self._changes.images.append((slots, self.rows[slots]))
+        self._changes.images.append((slots, self.rows.take(slots, axis=0)))
         self.mark_dirty(slots)
 
     def set_blob(self, slot: int, blob: bytes) -> None:
         """Replace a touched key's opaque bytes."""
-        self._changes.blobs.append((slot, self.blobs[slot]))
-        self.put_blob(slot, blob)
+        before = self.blobs[slot]
+        self._changes.blobs.append((slot, before))
+        self.blob_bytes += len(blob) - len(before)
+        self.blobs[slot] = blob
 
     def put_blob(self, slot: int, blob: bytes) -> None:
         """Replace opaque bytes for good: of a key that is loaded, undone or gone."""

@@ -17,9 +17,8 @@ from __future__ import annotations
 
 __all__ = ["FlushCut", "LoadedTask", "WorkerState"]
 
-import contextlib
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -183,23 +182,17 @@ class WorkerState:
 
     def seal(self) -> None:
         """The batch is in flight; the next one may be computed, and undone without it."""
-        with self._whole():
-            for part in self._parts:
-                part.seal()
-            self._sealed = True
+        self._step(lambda part: part.seal())
+        self._sealed = True
 
     def publish(self) -> None:
         """The oldest open batch committed: its before-images go."""
-        with self._whole():
-            for part in self._parts:
-                part.publish()
-            self._sealed = False
+        self._step(lambda part: part.publish())
+        self._sealed = False
 
     def undo(self) -> None:
         """The newest open batch is not to be: everything is as before it."""
-        with self._whole():
-            for part in reversed(self._parts):
-                part.undo()
+        self._step(lambda part: part.undo(), reversed(self._parts))
 
     def undo_all(self) -> None:
         """Everything is as at the last publish. What is `lost` stays so."""
@@ -207,17 +200,15 @@ class WorkerState:
             return
         self.undo()
         if self._sealed:
-            with self._whole():
-                for part in self._parts:
-                    part.unseal()
-                self._sealed = False
+            self._step(lambda part: part.unseal())
+            self._sealed = False
             self.undo()
 
-    @contextlib.contextmanager
-    def _whole(self) -> Iterator[None]:
+    def _step(self, step: Callable[[StatePart], None], parts: Iterable[StatePart] | None = None) -> None:
         """All parts take a step, or everything is lost: whatever it is that fails."""
         try:
-            yield
+            for part in self._parts if parts is None else parts:
+                step(part)
         except BaseException:
             self.lost = True
             raise

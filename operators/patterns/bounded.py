@@ -86,6 +86,6 @@ class BoundedPattern:
         for number, place in match.trail:
             take = program.takes[place]
             name = program.variables[take.variable]
-            values = bring(self.spec.slots, values, take.variable, rows[number], name=name, number=number)
+            values = bring(self.matcher.counting[take.variable], values, rows[number], name=name, number=number)
             if not take.hidden:
                 yield match._replace(start=number, values=values)

@@ -8,10 +8,11 @@ all rows --> rows that may begin a match: their keys get a place in the table, i
 
 from __future__ import annotations
 
-__all__ = ["WANTS", "Found", "KeyState", "PatternRun", "Patterns"]
+__all__ = ["WANTS", "Found", "KeyState", "Looked", "PatternRun", "Patterns"]
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from itertools import count, repeat
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -38,21 +39,22 @@ class Found(msgspec.Struct):
     dropped: dict[int, int] = {}
 
 
-class Looked(NamedTuple):
-    """The rows that are looked at, column by column: numbers in the batch, slots, bits, event times, stream times; and
-    of their keys before the batch: what runs waited for, when they were last seen.
+class Looked(msgspec.Struct, frozen=True, gc=False):
+    """A row that is looked at, the `at`-th of these: its number in the batch, its times, ms (`clock`: stream time); and
+    of its key before the batch: what runs waited for, when it was last seen.
     """
 
-    rows: list[int]
-    slots: list[int]
-    bits: list[int]
-    times: list[int]
-    clocks: list[int]
-    wants: list[int]
-    seen: list[int]
+    at: int
+    number: int
+    slot: int
+    bits: int
+    time: int
+    clock: int
+    wants: int
+    seen: int
 
 
-class KeyState(msgspec.Struct):
+class KeyState(msgspec.Struct, gc=False):
     """A key's runs in a batch. `states`: None: not read yet; `wants`: None: to be reckoned anew."""
 
     seen: int
@@ -95,23 +97,21 @@ class PatternRun:
 
     def rows(self) -> list[Found]:
         """What each pattern finds."""
-        for i in range(len(self._looked.rows)):
-            self._look(i)
+        for row in self._looked:
+            self._look(row)
         self._keep()
         return self.found
 
-    def _look(self, i: int) -> None:
-        """A row, the i-th of those that are looked at."""
-        slot, bits = self._looked.slots[i], self._looked.bits[i]
-        key = self._keys.get(slot)
+    def _look(self, row: Looked) -> None:
+        key = self._keys.get(row.slot)
         if key is None:
-            key = self._keys[slot] = KeyState(self._looked.seen[i], self._looked.wants[i])
+            key = self._keys[row.slot] = KeyState(row.seen, row.wants)
         if key.wants is None:
             key.wants = self._wants(key)
-        if bits & self._patterns.begins or bits & key.wants or not self._passes(key, i):
-            self._row(slot, key, i)
+        if row.bits & (self._patterns.begins | key.wants) or not self._passes(key, row):
+            self._row(key, row)
 
-    def _candidates(self) -> Looked:
+    def _candidates(self) -> list[Looked]:
         """The rows that may begin a match or whose key has runs, in the batch or before it."""
         batch, table, patterns = self._batch, self._table, self._patterns
         keys = batch.columns[patterns.key]
@@ -122,28 +122,20 @@ class PatternRun:
             spans, values, begins = _spans(batch.tasks, known), values[known], begins[known]
         first = begins.nonzero()[0]
         there, slots = known_rows(table, spans, values.tolist(), first.tolist())
-        wanted = self._wanted(slots, slots[np.searchsorted(there, first)])
+        wants = table.rows[:, table.index(WANTS)]
+        wanted = _wanted(wants, slots, slots[there.searchsorted(first)])
         at, slots = there[wanted], slots[wanted]
         rows = at if known is None else known[at]
-        wants = table.rows[slots, table.index(WANTS)].tolist()
-        seen = table.rows[slots, table.last_seen].tolist() if self._ttl else [0] * len(slots)
+        seen = table.rows[:, table.last_seen][slots].tolist() if self._ttl else repeat(0)
         bits = packed(batch, patterns.columns, rows)
         times, clocks = batch.event_time[rows].tolist(), self._stream[rows].tolist()
-        return Looked(rows.tolist(), slots.tolist(), bits, times, clocks, wants, seen)
-
-    def _wanted(self, slots: npt.NDArray[np.int64], begun: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """Which slots' keys have runs, or begin some in the batch: what these want is a mark for a moment."""
-        wants = self._table.rows[:, self._table.index(WANTS)]
-        before = wants[begun]
-        wants[begun] = ANY
-        wanted: npt.NDArray[np.bool_] = wants[slots] != 0
-        wants[begun] = before
-        return wanted
+        every = (count(), rows.tolist(), slots.tolist(), bits, times, clocks, wants[slots].tolist(), seen)
+        return list(map(Looked, *every))
 
     def _last_seen(self, slot: int) -> int:
         return int(self._table.rows[slot, self._table.last_seen]) if self._ttl else 0
 
-    def _passes(self, key: KeyState, i: int) -> bool:
+    def _passes(self, key: KeyState, row: Looked) -> bool:
         """Whether the runs of a key need not be looked at for a row that none of them can take."""
         if not key.wants:
             return True
@@ -151,23 +143,23 @@ class PatternRun:
             key.states, key.wants, key.is_changed = {}, 0, True
             return True
         if self._ttl:
-            if self._looked.clocks[i] - key.seen >= self._ttl:
+            if row.clock - key.seen >= self._ttl:
                 return False
-            self._see(key, i)
+            self._see(key, row)
         return True
 
-    def _see(self, key: KeyState, i: int) -> None:
+    def _see(self, key: KeyState, row: Looked) -> None:
         """A row that no run takes is one of its key's all the same."""
-        if self._looked.bits[i] & self._patterns.where and self._looked.times[i] > key.seen:
-            key.seen, key.is_seen = self._looked.times[i], True
+        if row.bits & self._patterns.where and row.time > key.seen:
+            key.seen, key.is_seen = row.time, True
 
-    def _row(self, slot: int, key: KeyState, i: int) -> None:
+    def _row(self, key: KeyState, row: Looked) -> None:
         """A row goes to each pattern that it may mean something to."""
         if key.states is None:
-            key.states = self._read(slot)
-        if self._ttl:
-            self._expire(key, i)
-        states, bits, time = key.states, self._looked.bits[i], self._looked.times[i]
+            key.states = self._read(row.slot)
+        if key.states and self._ttl:
+            self._expire(key, row)
+        states, bits = key.states, row.bits
         is_live = bool(key.wants) if key.wants is not None else any(state.attempts for state in states.values())
         for number, sight in enumerate(self._patterns.sights):
             if not bits & sight.where:
@@ -177,37 +169,38 @@ class PatternRun:
                 continue
             if state is None:
                 state = states[number] = KeyRuns()
-            self._step(number, state, i)
+            self._step(number, state, row)
             key.wants, key.is_changed = None, True
         if key.wants is None:
-            key.seen = max(key.seen, time) if is_live else time
+            key.seen = max(key.seen, row.time) if is_live else row.time
 
-    def _expire(self, key: KeyState, i: int) -> None:
+    def _expire(self, key: KeyState, row: Looked) -> None:
         """What has expired when a row comes goes."""
-        age = self._looked.clocks[i] - key.seen
+        age = row.clock - key.seen
         if age >= self._ttl:
             sights = self._patterns.sights
             key.states = {number: one for number, one in (key.states or {}).items() if age < sights[number].spec.ttl}
             key.wants, key.is_changed = None, True
 
-    def _step(self, number: int, state: KeyRuns, i: int) -> None:
-        looked, sight, found = self._looked, self._patterns.sights[number], self.found[number]
-        row = looked.rows[i]
-        values = [self._column(name)[i] for name in sight.spec.columns]
+    def _step(self, number: int, state: KeyRuns, row: Looked) -> None:
+        sight, found = self._patterns.sights[number], self.found[number]
+        names = sight.spec.columns
+        values = [self._column(name)[row.at] for name in names] if names else ()
         try:
-            said, dropped = sight.row(state, looked.times[i], looked.bits[i], values)
+            said, dropped = sight.row(state, row.time, row.bits, values)
         except RecordError as error:
-            raise RecordError(error.reason, error.detail, (row,)) from error
+            raise RecordError(error.reason, error.detail, (row.number,)) from error
         if dropped:
-            found.dropped[row] = dropped
+            found.dropped[row.number] = dropped
         if said:
-            found.matches[row] = said[0]
+            found.matches[row.number] = said[0]
 
     def _column(self, name: str) -> list[Any]:
         """A column's values at the rows that are looked at."""
         values = self._values.get(name)
         if values is None:
-            values = self._values[name] = plain_values(self._batch.columns[name], self._looked.rows)
+            numbers = [row.number for row in self._looked]
+            values = self._values[name] = plain_values(self._batch.columns[name], numbers)
         return values
 
     def _read(self, slot: int) -> dict[int, KeyRuns]:
@@ -233,32 +226,43 @@ class PatternRun:
         changed = {slot: key for slot, key in self._keys.items() if key.is_changed or key.is_seen}
         if not changed:
             return
-        table, patterns = self._table, self._patterns
         slots = np.fromiter(changed, np.int64, len(changed))
-        table.touch(slots)
+        self._table.touch(slots)
         for slot, key in changed.items():
             if key.is_changed:
-                kept = self._kept(key.states or {})
-                table.set_blob(slot, patterns.store(kept) if kept else b"")
-                key.seen = key.seen if kept else 0
+                stored = self._kept(key.states) if key.states else b""
+                self._table.set_blob(slot, stored)
+                key.seen = key.seen if stored else 0
         self._write(slots, changed)
 
     def _write(self, slots: npt.NDArray[np.int64], changed: Mapping[int, KeyState]) -> None:
         """The fields beside the blobs."""
         table = self._table
         wants = [self._wants(key) if key.wants is None else key.wants for key in changed.values()]
-        table.rows[slots, table.index(WANTS)] = wants
+        table.rows[:, table.index(WANTS)][slots] = wants
         if self._ttl:
-            table.rows[slots, table.last_seen] = [key.seen for key in changed.values()]
+            table.rows[:, table.last_seen][slots] = [key.seen for key in changed.values()]
 
-    def _kept(self, states: dict[int, KeyRuns]) -> list[tuple[int, KeyRuns]]:
+    def _kept(self, states: dict[int, KeyRuns]) -> bytes:
         """What there is to remember of a key, by number of the pattern."""
         sights = self._patterns.sights
-        return [
-            (number, states[number])
-            for number in sorted(states)
-            if states[number].attempts or (states[number].matches and sights[number].numbers_matches)
-        ]
+        kept = []
+        for number, state in states.items():
+            if state.attempts or (state.matches and sights[number].numbers_matches):
+                kept.append((number, state))
+        kept.sort()
+        return self._patterns.store(kept) if kept else b""
+
+
+def _wanted(
+    wants: npt.NDArray[np.int64], slots: npt.NDArray[np.int64], begun: npt.NDArray[np.int64]
+) -> npt.NDArray[np.intp]:
+    """Which of the slots' keys have runs, or begin some in the batch: what these want is a mark for a moment."""
+    before = wants[begun]
+    wants[begun] = ANY
+    wanted = wants[slots].nonzero()[0]
+    wants[begun] = before
+    return wanted
 
 
 def _spans(tasks: Sequence[TaskRows], rows: npt.NDArray[np.intp]) -> tuple[TaskRows, ...]:

@@ -20,12 +20,13 @@ from __future__ import annotations
 __all__ = ["Attempt", "KeyRuns", "Match", "Matcher", "Row", "Run"]
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
 
 from operators.patterns.nfa import DONE, Program, Way
-from operators.patterns.slots import Slot, begin, bring, value_of
+from operators.patterns.slots import Slot, begin, bring, counting, value_of
 from operators.patterns.spec import Skip, SkipKind
 from operators.patterns.tree import Patience
 
@@ -58,7 +59,7 @@ class Run(msgspec.Struct, array_like=True, gc=False):
     trail: list[tuple[int, int]]
 
 
-class Attempt(msgspec.Struct, array_like=True):
+class Attempt(msgspec.Struct, array_like=True, gc=False):
     """All runs that began with row number `start`; `found`: the best that is complete: its end, and a run."""
 
     start: int
@@ -67,7 +68,7 @@ class Attempt(msgspec.Struct, array_like=True):
     found: tuple[int, Run] | None = None
 
 
-class KeyRuns(msgspec.Struct, array_like=True):
+class KeyRuns(msgspec.Struct, array_like=True, gc=False):
     """A key's state. `rows`: how many came while it was kept; `matches`: how many there were."""
 
     rows: int = 0
@@ -83,6 +84,15 @@ class Match(NamedTuple):
     end: int
     values: list[Any]
     trail: list[tuple[int, int]]
+
+
+class _Opening(NamedTuple):
+    """How an attempt begins where the variables that a row may be of are all there is to ask. `takes`: variable and
+    place of each take of the row; `runs`: those that the attempt has then, if nothing of the row is kept in them.
+    """
+
+    takes: Sequence[tuple[int, int]]
+    runs: Sequence[Run]
 
 
 class Matcher:
@@ -103,6 +113,7 @@ class Matcher:
         self.keeps_trail = keeps_trail or self.every
         self.shares = self.skip.kind is SkipKind.PAST_LAST and not within
         self.empty = begin(slots)
+        self.counting = [counting(slots, variable) for variable in range(len(program.variables))]
         number = {name: i for i, name in enumerate(program.variables)}
         self._absent = [_bits(gap.absent, number) for gap in program.gaps]
         self._first = [_bits(gap.first, number) for gap in program.gaps]
@@ -110,8 +121,8 @@ class Matcher:
         for place in {place for place, _ in (*program.starts, *program.anchored) if place != DONE}:
             if not program.takes[place].end:
                 self.starting |= 1 << program.takes[place].variable
-
-        self._openings: dict[int, tuple[tuple[int, int, tuple[Way, ...]], ...]] = {}
+        self._may_be_empty = program.may_be_empty
+        self._opening = lru_cache(_OPENINGS_MAX)(self._opening_of)
 
     def forbidden(self, run: Run) -> int:
         """The variables of which a row must not be that comes in the run's gap."""
@@ -123,7 +134,7 @@ class Matcher:
 
     def row(self, state: KeyRuns, row: Row) -> tuple[list[Match], int]:
         """The matches that a row shows, in their order, and how many runs went for want of room; `state` is changed."""
-        if not state.attempts and (opening := self._opening(row.fits & self.starting)):
+        if not state.attempts and (opening := self._opening(row.fits & self.starting)) is not None:
             state.attempts = [self._opened(opening, state.rows, row)]
             state.rows += 1
             return [], 0
@@ -133,43 +144,35 @@ class Matcher:
                 attempt.runs = []
             else:
                 step.advance(attempt)
-        if row.fits & self.starting or self.program.may_be_empty:
+        if row.fits & self.starting or self._may_be_empty:
             step.begin()
         state.rows += 1
         dropped = self._bound(state)
         self._settle(state, step.said)
         return step.said, dropped
 
-    def _opening(self, fits: int) -> tuple[tuple[int, int, tuple[Way, ...]], ...]:
-        """What an attempt is that begins with a row of the variables `fits`, where that is all there is to ask: of each
-        run (variable, place, the ways on from it). Empty: there is more to ask.
-        """
-        known = self._openings.get(fits)
-        if known is None:
-            known = self._openings_of(fits)
-            if len(self._openings) < _OPENINGS_MAX:
-                self._openings[fits] = known
-        return known
+    def _opening_of(self, fits: int) -> _Opening | None:
+        """How an attempt begins with a row of the variables `fits`; None: there is more to ask."""
+        program, takes = self.program, self.program.takes
+        if program.starts != program.anchored or self._may_be_empty:
+            return None
+        places = [place for place, _ in program.starts if not takes[place].end]
+        taken = [(takes[place].variable, place) for place in places if fits >> takes[place].variable & 1]
+        ways = [way for _, place in taken for way in program.follow[place]]
+        is_plain = all(place != DONE for place, _ in ways) and 0 < len(set(ways)) == len(ways) <= self._runs_max
+        if not is_plain or any(variable in self.decides for variable, _ in taken):
+            return None
+        is_kept = self.keeps_trail or any(self.counting[variable] for variable, _ in taken)
+        return _Opening(taken, () if is_kept else [Run(place, gap, False, self.empty, []) for place, gap in ways])
 
-    def _openings_of(self, fits: int) -> tuple[tuple[int, int, tuple[Way, ...]], ...]:
-        program = self.program
-        if program.starts != program.anchored or program.may_be_empty:
-            return ()
-        found = []
-        for place, _ in program.starts:
-            take = program.takes[place]
-            if not take.end and fits >> take.variable & 1:
-                found.append((take.variable, place, program.follow[place]))
-        ways = [way for _, _, after in found for way in after]
-        is_plain = all(place != DONE for place, _ in ways) and len(set(ways)) == len(ways) <= self._runs_max
-        return tuple(found) if is_plain and all(one not in self.decides for one, _, _ in found) else ()
-
-    def _opened(self, opening: Sequence[tuple[int, int, tuple[Way, ...]]], number: int, row: Row) -> Attempt:
+    def _opened(self, opening: _Opening, number: int, row: Row) -> Attempt:
+        if opening.runs:
+            return Attempt(number, row.time, [*opening.runs])
         runs: list[Run] = []
-        for variable, place, ways in opening:
+        for variable, place in opening.takes:
             name = self.program.variables[variable]
-            values = bring(self.slots, self.empty, variable, row.values, name=name, number=number)
-            for on, gap in ways:
+            values = bring(self.counting[variable], self.empty, row.values, name=name, number=number)
+            for on, gap in self.program.follow[place]:
                 runs.append(Run(on, gap, False, values, [(number, place)] if self.keeps_trail else []))
         return Attempt(number, row.time, runs)
 
@@ -302,7 +305,7 @@ class _Step:
         if not row.fits >> variable & 1:
             return None
         name = self._program.variables[variable]
-        values = bring(matcher.slots, run.values, variable, row.values, name=name, number=self._number)
+        values = bring(matcher.counting[variable], run.values, row.values, name=name, number=self._number)
         decide = matcher.decides.get(variable)
         return values if decide is None or decide(values, row) else None
 

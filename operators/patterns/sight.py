@@ -11,6 +11,7 @@ from __future__ import annotations
 __all__ = ["ANY", "BRITTLE", "COLUMNS_MAX", "Sight", "columns_of", "marked", "packed"]
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -41,22 +42,21 @@ def marked(batch: Batch, columns: Sequence[str], bits: int) -> npt.NDArray[np.bo
     """Of each row: whether it has one of `bits`."""
     if bits & ANY:
         return np.ones(batch.size, np.bool_)
+    some = [true_rows(batch.columns[name]) for i, name in enumerate(columns) if bits >> i & 1]
+    if len(some) == 1:
+        return some[0]
     found = np.zeros(batch.size, np.bool_)
-    for i, name in enumerate(columns):
-        if bits >> i & 1:
-            found |= true_rows(batch.columns[name])
+    for one in some:
+        found |= one
     return found
 
 
 def packed(batch: Batch, columns: Sequence[str], rows: npt.NDArray[np.intp]) -> list[int]:
     """Of each of `rows`: bit i, whether column i is true, and `ANY`."""
     found = [ANY] * len(rows)
-    for first in range(0, len(columns), 8):
-        some = np.empty((min(8, len(columns) - first), len(rows)), np.bool_)
-        for place, name in zip(some, columns[first : first + 8], strict=True):
-            place[:] = true_rows(batch.columns[name])[rows]
-        octets = np.packbits(some, axis=0, bitorder="little")[0].tolist()
-        found = [bits | octet << first for bits, octet in zip(found, octets, strict=True)]
+    for i, name in enumerate(columns):
+        for at in true_rows(batch.columns[name])[rows].nonzero()[0].tolist():
+            found[at] |= 1 << i
     return found
 
 
@@ -75,7 +75,7 @@ class Sight:
         self._known = 0
         for bit in self._bits:
             self._known |= bit
-        self._fits: dict[int, int] = {}
+        self._fits = lru_cache(_KNOWN_MAX)(self._fits_of)
         self._wants: dict[tuple[int, int, bool], tuple[int, bool]] = {}
 
     def _union(self, variables: int) -> int:
@@ -88,13 +88,11 @@ class Sight:
 
     def row(self, state: KeyRuns, time: int, bits: int, values: Sequence[Any]) -> tuple[list[Match], int]:
         """As `Matcher.row`."""
-        known = bits & self._known
-        fits = self._fits.get(known)
-        if fits is None:
-            fits = sum(1 << i for i, bit in enumerate(self._bits) if known & bit)
-            if len(self._fits) < _KNOWN_MAX:
-                self._fits[known] = fits
-        return self.matcher.row(state, Row(time, fits, values))
+        return self.matcher.row(state, Row(time, self._fits(bits & self._known), values))
+
+    def _fits_of(self, bits: int) -> int:
+        """The variables that a row may be of."""
+        return sum(1 << i for i, bit in enumerate(self._bits) if bits & bit)
 
     def wants(self, state: KeyRuns) -> int:
         """What a row must have one bit of that can mean anything to the runs of a state; 0: there are none."""
@@ -103,10 +101,12 @@ class Sight:
             if attempt.found is not None:
                 return self.where
             for run in attempt.runs:
-                bits, is_brittle = self._run_wants(run)
+                bits, is_brittle = self._wants.get((run.place, run.gap, run.waited)) or self._run_wants(run)
                 found |= bits
-                brittle |= is_brittle
-                patient |= not is_brittle
+                if is_brittle:
+                    brittle = True
+                else:
+                    patient = True
         if not brittle:
             return self.where if found & ANY else found
         if patient or self.where != ANY or self.numbers_matches:
@@ -115,15 +115,12 @@ class Sight:
 
     def _run_wants(self, run: Run) -> tuple[int, bool]:
         """The bits of rows that mean something to a run, and whether any other row ends it."""
-        key = (run.place, run.gap, run.waited)
-        known = self._wants.get(key)
-        if known is None:
-            program, forbidden = self.matcher.program, self.matcher.forbidden(run)
-            take, gap = program.takes[run.place], program.gaps[run.gap]
-            bits = 0 if take.end else self._bits[take.variable]
-            if run.gap:
-                bits |= self._union(forbidden)
-                if gap.first and not run.waited:
-                    bits = ANY  # the next row is the gap's first one, whatever it is
-            known = self._wants[key] = (bits, take.end or gap.patience == Patience.STRICT)
+        program, forbidden = self.matcher.program, self.matcher.forbidden(run)
+        take, gap = program.takes[run.place], program.gaps[run.gap]
+        bits = 0 if take.end else self._bits[take.variable]
+        if run.gap:
+            bits |= self._union(forbidden)
+            if gap.first and not run.waited:
+                bits = ANY  # the next row is the gap's first one, whatever it is
+        known = self._wants[run.place, run.gap, run.waited] = (bits, take.end or gap.patience == Patience.STRICT)
         return known

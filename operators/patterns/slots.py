@@ -6,7 +6,7 @@ of the slot's. Values are physical (a decimal(2) of 12.34 is 1234) and exact: su
 
 from __future__ import annotations
 
-__all__ = ["CLASSIFIER", "OFFSET_MAX", "ROW_NUMBER", "Slot", "SlotKind", "begin", "bring", "value_of"]
+__all__ = ["CLASSIFIER", "OFFSET_MAX", "ROW_NUMBER", "Slot", "SlotKind", "begin", "bring", "counting", "value_of"]
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -60,18 +60,20 @@ def begin(slots: Sequence[Slot]) -> Values:
     ]
 
 
-def bring(
-    slots: Sequence[Slot], values: Values, variable: int, row: Sequence[Any], *, name: str, number: int
-) -> Values:
-    """The values behind a row taken for `variable` (its `name`); `values` is not changed. `number`: the row's.
+def counting(slots: Sequence[Slot], variable: int) -> tuple[tuple[int, Slot], ...]:
+    """The slots that a row taken for `variable` counts for, each with its place."""
+    return tuple([(i, slot) for i, slot in enumerate(slots) if slot.variables >> variable & 1])
+
+
+def bring(slots: Sequence[tuple[int, Slot]], values: Values, row: Sequence[Any], *, name: str, number: int) -> Values:
+    """The values behind a row that counts for `slots`; `values` is not changed. `name`: of the variable that the row
+    was taken for; `number`: the row's.
 
     Raises:
         RecordError: a sum leaves int64.
     """
     found = values
-    for i, slot in enumerate(slots):
-        if not slot.variables >> variable & 1:
-            continue
+    for i, slot in slots:
         if slot.column is None:
             value: Any = True
         elif slot.column >= 0:

@@ -22,7 +22,7 @@ import numpy as np
 from operators.batch import Batch, Emitted, TaskRows
 from operators.encode import json_values
 from operators.operator import OperatorContext
-from operators.patterns.keys import WANTS, Found, KeyState, PatternRun, Patterns
+from operators.patterns.keys import WANTS, Found, KeyState, Looked, PatternRun, Patterns
 from operators.patterns.matcher import KeyRuns, Match
 from operators.patterns.operator import PatternOperator, measure_column
 from operators.patterns.rows import values_batch
@@ -92,18 +92,17 @@ class _TimedRun(PatternRun):
 
     def rows(self) -> list[Found]:
         """What the pattern finds; what it tells goes to the batch."""
-        batch, table, rows = self._batch, self._table, self._looked.rows
-        i = 0
+        batch, table, i = self._batch, self._table, 0
         for span in batch.tasks:
             begin = span.start
-            while i < len(rows) and rows[i] < span.stop:
-                row, slot = rows[i], self._looked.slots[i]
-                self._fire(span.task, begin, row)
-                self._look(i)
-                due = self._due(self._keys[slot])
+            while i < len(self._looked) and self._looked[i].number < span.stop:
+                row = self._looked[i]
+                self._fire(span.task, begin, row.number)
+                self._look(row)
+                due = self._due(self._keys[row.slot])
                 if due is not None:
-                    table.due.put(span.task, table.keys[slot], due)
-                begin, i = row, i + 1
+                    table.due.put(span.task, table.keys[row.slot], due)
+                begin, i = row.number, i + 1
             self._fire(span.task, begin, span.stop)
         for task, time in batch.ticks:
             assert table.stream is not None
@@ -118,24 +117,24 @@ class _TimedRun(PatternRun):
 
     # ---- rows
 
-    def _passes(self, key: KeyState, i: int) -> bool:
+    def _passes(self, key: KeyState, row: Looked) -> bool:
         """Runs that a row would end are looked at: their WITHIN may be over."""
         if not key.wants:
             return True
         if key.wants & BRITTLE:
             return False
-        self._see(key, i)
+        self._see(key, row)
         return True
 
-    def _expire(self, key: KeyState, i: int) -> None:
+    def _expire(self, key: KeyState, row: Looked) -> None:
         """What waits for time is told before it expires."""
 
-    def _step(self, number: int, state: KeyRuns, i: int) -> None:
-        row, time = self._looked.rows[i], self._looked.times[i]
-        task = next(span.task for span in self._batch.tasks if span.start <= row < span.stop)
-        key = str(self._batch.columns[self._patterns.key].values[row])
-        self._say(task, key, state, time=time, row=row, watermark=self._now[row] - self._spec.disorder)
-        super()._step(number, state, i)
+    def _step(self, number: int, state: KeyRuns, row: Looked) -> None:
+        task = next(span.task for span in self._batch.tasks if span.start <= row.number < span.stop)
+        key = str(self._batch.columns[self._patterns.key].values[row.number])
+        watermark = self._now[row.number] - self._spec.disorder
+        self._say(task, key, state, time=row.time, row=row.number, watermark=watermark)
+        super()._step(number, state, row)
 
     # ---- timers
 

@@ -255,7 +255,7 @@ def by_stream() -> AbstractContextManager[object]:
 WITHOUT: dict[str, Callable[[], AbstractContextManager[object]]] = {
     "the operator": lambda: mock.patch.object(PatternOperator, "found", nothing),
     "the timed operator": lambda: mock.patch.object(TimedPatternOperator, "found", nothing),
-    "runs between batches": lambda: mock.patch.object(keys.PatternRun, "_kept", return_value=[]),
+    "runs between batches": lambda: mock.patch.object(keys.PatternRun, "_kept", return_value=b""),
     "timers in the store": lambda: mock.patch.object(timeouts._TimedRun, "_write", only_runs),
     "before-images": no_images,
     "patterns in a replay": no_replay,
