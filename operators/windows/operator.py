@@ -1,8 +1,8 @@
 """The operator: all look-back features of one key in one pass over the batch.
 
     keys -> slots; rows sorted by slot (stable), a matrix of inputs
-      a few rows, all in order      -> few.py
-      keys whose rows are in order  -> forward.py; both: loop.py where it is compiled (`prepare`), but for a precision
+      keys whose rows are in order  -> loop.py where it is compiled (`prepare`), but for a precision
+                                       else forward.py; few.py if they are few, and all in order
       keys with a late row          -> late.py; with a precision the late rows only, where these are few
     result matrix, back in row order -> columns (results.py)
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 __all__ = ["WindowOperator"]
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -31,7 +31,7 @@ from operators.windows.frame import I64, Frame, by_slot, load
 from operators.windows.late import CHUNK, late, replay_late, running_max
 from operators.windows.layout import Layout, layouts
 from operators.windows.lives import lives
-from operators.windows.results import columns
+from operators.windows.results import Reader, readers
 from operators.windows.room import NEVER
 from operators.windows.row_by_row import RowByRow, compiled_loops
 from operators.windows.spec import Aggregate, WindowSpec, check, output_type
@@ -39,17 +39,19 @@ from state.compiling import can_compile
 from state.table import KeyedTable, TableSpec
 
 _TURNS, _TURNS_A_CHUNK = 2, 10  # what the rows of one key cost as late ones, in turns: more for each full chunk
-_FEW_BESIDE_LOOPS = 1  # a row alone is sooner done by few.py than prepared for loops
 _NOT_COMPILED = "windows go by columns: numba compiles nothing here (%s); can NUMBA_CACHE_DIR be written?"
 _NEVER_NULL = (Aggregate.COUNT, Aggregate.DISTINCT, Aggregate.FIRST_SEEN)
 
 
 class _Way(NamedTuple):
-    """How rows of a layout in order are done: up to `few` of them by few.py, others by loops if there are some."""
+    """How rows of a layout in order are done: up to `few` of them by few.py, others by `loops` if these have been made;
+    and how results are read.
+    """
 
     layout: Layout
-    loops: RowByRow | None
     few: int
+    loops: RowByRow | None
+    readers: tuple[tuple[str, Reader], ...]
 
 
 class WindowOperator(Operator):
@@ -65,7 +67,7 @@ class WindowOperator(Operator):
         check(spec)
         self.spec = spec
         self._layouts = layouts(spec)
-        self._ways = [_Way(layout, None, FEW) for layout in self._layouts]
+        self._ways = [_Way(layout, FEW, None, readers(layout)) for layout in self._layouts]
         self._tables = tuple(layout.table for layout in self._layouts)
         names = [spec.key, *(name for layout in self._layouts for name in layout.inputs())]
         self._inputs = tuple(dict.fromkeys(names))
@@ -98,7 +100,8 @@ class WindowOperator(Operator):
             logging.getLogger("operators").warning(_NOT_COMPILED, type(error).__name__)
             return
         for layout, by_row in ways:
-            self._ways[self._layouts.index(layout)] = _Way(layout, by_row, _FEW_BESIDE_LOOPS)
+            at = self._layouts.index(layout)
+            self._ways[at] = self._ways[at]._replace(few=0, loops=by_row)
 
     def process(self, batch: Batch, context: OperatorContext) -> None:
         rows, keys, tasks = self._keyed(batch)
@@ -109,15 +112,8 @@ class WindowOperator(Operator):
             streams = _stream(table, batch, rows)
             if keys:
                 slots, data = table.slots(tasks, keys), load(layout, batch, rows)
-                if len(keys) > way.few or not few(table, layout, slots, data, result=result, stream=streams):
-                    for home, mine, some, stream in _passes(table, slots, data[0], streams, results=True):
-                        if some is None:
-                            _compute(way, home, mine, data, result=result, stream=stream)
-                            continue
-                        part = np.empty((layout.result_rows, len(some)), np.int64)
-                        _compute(way, home, mine, data[:, some], result=part, stream=stream)
-                        result[:, some] = part
-            found = columns(layout, result)
+                _decide(way, table, slots, data, result=result, streams=streams)
+            found = {name: read(result) for name, read in way.readers}
             batch.columns.update(found if rows is None else self._spread(found, rows, batch.size))
             incomplete = result[layout.incomplete_at].astype(np.bool_)
             missing[slice(None) if rows is None else rows] |= incomplete
@@ -143,10 +139,10 @@ class WindowOperator(Operator):
         return rows, key.values[rows].tolist(), _spans(batch.tasks, rows)
 
     def _spread(
-        self, found: Iterable[tuple[str, Column]], rows: npt.NDArray[np.intp], size: int
+        self, found: Mapping[str, Column], rows: npt.NDArray[np.intp], size: int
     ) -> Iterator[tuple[str, Column]]:
         """Columns of the rows with a key to columns of the batch."""
-        for name, column in found:
+        for name, column in found.items():
             values = np.zeros(size, column.values.dtype)
             values[rows] = column.values
             valid = np.zeros(size, np.bool_)
@@ -188,6 +184,19 @@ def _passes(table: KeyedTable, slots: I64, times: I64, stream: I64 | None, *, re
         passing = KeyedTable(table.spec)
         own = passing.slots((TaskRows(0, 0, len(rows)),), list(map(str, found.number.tolist())))
         yield _Pass(passing, own, rows, stream[rows])
+
+
+def _decide(way: _Way, table: KeyedTable, slots: I64, data: I64, *, result: I64, streams: I64 | None) -> None:
+    """Fill the result matrix (result rows, rows with a key), in row order."""
+    if len(slots) <= way.few and few(table, way.layout, slots, data, result=result, stream=streams):
+        return
+    for home, mine, some, stream in _passes(table, slots, data[0], streams, results=True):
+        if some is None:
+            _compute(way, home, mine, data, result=result, stream=stream)
+            continue
+        part = np.empty((way.layout.result_rows, len(some)), np.int64)
+        _compute(way, home, mine, data[:, some], result=part, stream=stream)
+        result[:, some] = part
 
 
 def _compute(

@@ -28,7 +28,6 @@ def _twin(spec: WindowSpec, way: str) -> Twin:
     """An operator that does rows in order in one way."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(operator, "FEW", MANY if way == "one by one" else 0)
-        patch.setattr(operator, "_FEW_BESIDE_LOOPS", 0)
         twin = Twin(spec)
         if way == "loops":
             patch.setattr(operator, "can_compile", lambda: True)
