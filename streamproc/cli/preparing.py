@@ -1,4 +1,4 @@
-"""Steps of a plan make themselves ready: seconds, and the first time on a machine more, while loops are compiled."""
+"""Engines make themselves ready: seconds, and the first time on a machine more, while loops are compiled."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import structlog
 
-from operators.plan import Plan
+from streamproc.runtime.engine import Engine
 
 _COMPILING = "steps make themselves ready: code is compiled for this machine where none is kept, once, about 20 s"
 
@@ -18,8 +18,8 @@ def _logged(what: str) -> None:
     structlog.get_logger("pipeline").info(what)
 
 
-def prepare(plan: Plan, tell: Callable[[str], object] = _logged, *, patience: float = 3.0) -> None:
-    """Let each step do once what takes seconds and makes its batches cheaper; not on an event loop.
+def prepare(engine: Engine, tell: Callable[[str], object] = _logged, *, patience: float = 3.0) -> None:
+    """Let an engine do once what takes seconds and makes its batches cheaper; not on an event loop.
 
     `tell`: is given a sentence, in another thread, if that takes more than `patience` seconds.
     """
@@ -27,7 +27,6 @@ def prepare(plan: Plan, tell: Callable[[str], object] = _logged, *, patience: fl
     waiting.daemon = True
     waiting.start()
     try:
-        for step in plan.steps:
-            step.prepare()
+        engine.prepare()
     finally:
         waiting.cancel()

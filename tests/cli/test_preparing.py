@@ -1,4 +1,4 @@
-"""What is told while steps make themselves ready."""
+"""What is told while engines make themselves ready."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, cast
 from streamproc.cli.preparing import prepare
 
 
-def plan_of(step: Any) -> Any:
-    return cast(Any, SimpleNamespace(steps=[SimpleNamespace(prepare=step)]))
+def engine_of(prepare: Any) -> Any:
+    return cast(Any, SimpleNamespace(prepare=prepare))
 
 
 def test_a_long_preparation_is_told_while_it_lasts() -> None:
@@ -21,7 +21,7 @@ def test_a_long_preparation_is_told_while_it_lasts() -> None:
         said.append(what)
         told.set()
 
-    prepare(plan_of(told.wait), tell, patience=0.0)  # it ends when it was told
+    prepare(engine_of(told.wait), tell, patience=0.0)  # it ends when it was told
     assert said == [
         "steps make themselves ready: code is compiled for this machine where none is kept, once, about 20 s"
     ]
@@ -30,7 +30,7 @@ def test_a_long_preparation_is_told_while_it_lasts() -> None:
 def test_a_short_one_is_not() -> None:
     said: list[str] = []
     before = threading.active_count()
-    prepare(plan_of(lambda: None), said.append, patience=60.0)
+    prepare(engine_of(lambda: None), said.append, patience=60.0)
     while threading.active_count() > before:
         pass
     assert not said
