@@ -20,15 +20,6 @@ from operators.encode import FLOAT_DIGITS_LIMIT
 from operators.schema import FieldSpec, Kind, StreamSchema
 from operators.values import TIME_MAX, TIME_MIN, texts_of
 
-_ANY = (-(1 << 63), (1 << 63) - 1)
-_LIMITS = {
-    Kind.INT64: _ANY,
-    Kind.FLOAT64: _ANY,  # but infinite
-    Kind.DECIMAL: (1 - FLOAT_DIGITS_LIMIT, FLOAT_DIGITS_LIMIT - 1),
-    Kind.TIMESTAMP: (TIME_MIN, TIME_MAX),
-}
-"""Of kinds of numbers the least and the largest that are read as they are."""
-
 
 class HandedDecoder:
     """Decodes the records of rows that are at hand; any others as `decoder` does.
@@ -68,34 +59,14 @@ class HandedDecoder:
 
     def _read(self) -> dict[str, Column]:
         """The columns that are known, row by record."""
-        numbers = {name: column for name, column in self._columns.items() if column.type.kind in _LIMITS}
-        found = _numbers(numbers, self._order) if numbers else {}
-        found |= {
-            name: _as_read(column.take(self._order)) for name, column in self._columns.items() if name not in numbers
-        }
+        some = next(iter(self._columns.values()))
+        in_order = np.array_equal(self._order, np.arange(len(some.values)))
+        found = {}
+        for name, column in self._columns.items():
+            read = _as_read(column if in_order else column.take(self._order))
+            if read is not None:
+                found[name] = read
         return found
-
-
-def _numbers(columns: Mapping[str, Column], order: npt.NDArray[np.int64]) -> dict[str, Column]:
-    """What is read of columns of numbers in that order, all at once; those are left out that have to be looked at."""
-    types = [column.type for column in columns.values()]
-    words = np.array([column.values.view(np.int64) for column in columns.values()]).take(order, axis=1)
-    some = [number for number, column in enumerate(columns.values()) if column.valid is not None]
-    valid = dict[int, npt.NDArray[np.bool_]]()
-    if some:
-        known = np.array([column.valid for column in columns.values() if column.valid is not None]).take(order, axis=1)
-        words[some] *= known  # NULL has the bits of 0, of any kind
-        valid = {number: known[i] for i, number in enumerate(some) if np.count_nonzero(known[i]) < len(order)}
-    low, high = np.array([_LIMITS[type_.kind] for type_ in types]).T
-    is_known = (words.min(axis=1) >= low) & (words.max(axis=1) <= high)
-    reals = [number for number, type_ in enumerate(types) if type_.kind is Kind.FLOAT64]
-    if reals:
-        is_known[reals] = np.isfinite(words[reals].view(np.float64)).all(axis=1)
-    return {
-        name: Column(types[i], words[i].view(types[i].dtype), valid.get(i))
-        for i, name in enumerate(columns)
-        if is_known[i]
-    }
 
 
 def _lacks(schema: StreamSchema, spec: FieldSpec, column: Column) -> bool:
@@ -107,9 +78,25 @@ def _lacks(schema: StreamSchema, spec: FieldSpec, column: Column) -> bool:
     return column.valid is not None or (spec.type.kind is Kind.STRING and not all(column.values.tolist()))
 
 
-def _as_read(column: Column) -> Column:
-    """What is read of the text of a column of any other kind."""
+def _as_read(column: Column) -> Column | None:
+    """What is read of a column's text; None: that has to be looked at."""
     type_, values, valid = column
-    if valid is None or np.count_nonzero(valid) == len(valid):
-        return Column(type_, values)
-    return Column(type_, np.where(valid, values, np.array(type_.blank, values.dtype)), valid)
+    if valid is not None:
+        if np.count_nonzero(valid) == len(valid):
+            valid = None
+        else:
+            values = np.where(valid, values, np.array(type_.blank, values.dtype))
+    match type_.kind:
+        case Kind.FLOAT64:
+            is_known = np.count_nonzero(np.isfinite(values)) == len(values)
+        case Kind.DECIMAL:
+            is_known = _within(values, 1 - FLOAT_DIGITS_LIMIT, FLOAT_DIGITS_LIMIT - 1)
+        case Kind.TIMESTAMP:
+            is_known = _within(values, TIME_MIN, TIME_MAX)
+        case _:
+            is_known = True
+    return Column(type_, values, valid) if is_known else None
+
+
+def _within(values: npt.NDArray[np.int64], low: int, high: int) -> bool:
+    return bool(values.min() >= low and values.max() <= high)
