@@ -93,6 +93,7 @@ class Chain:
         self._stages = []
         for plan in map(lean, plans):
             engine, state = build_engine(plan, bytes(32), PARTITIONS)
+            engine.prepare()
             tasks = {}
             for number in range(PARTITIONS):
                 state.add_task(number, NothingStored())

@@ -45,8 +45,8 @@ class _Stage:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._engine: Engine
-        prepare(plan)
         self._engine, self.state = build_engine(plan, bytes(32), plan.topic_partitions)
+        prepare(self._engine)
         self._tasks: dict[TopicPartition, PartitionTask] = {}
         self._offsets = [0] * plan.topic_partitions
         for number in range(plan.topic_partitions):

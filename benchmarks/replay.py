@@ -66,8 +66,8 @@ async def restore(plan: Plan, url: str, directory: Path) -> Result:
     from streamproc.runtime.recovery import Recovery
     from streamproc.runtime.state_keeper import StateKeeper
 
-    prepare(plan)
     engine, state = build_engine(plan, bytes(32), PARTITIONS)
+    prepare(engine)
     stores, executor = RocksRowStores(directory), ThreadExecutor()
     keeper = StateKeeper(state, stores, plan.state_fingerprint, executor)
     keeper.partitions = PARTITIONS

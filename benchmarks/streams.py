@@ -57,8 +57,8 @@ def measure(size: int, *, merged: bool, rows: int = 4_096) -> float:
     """Microseconds of CPU a row, in batches of `size` rows, the first quarter left out."""
     text = _PIPELINE % ((_LOGINS, _FAILED) if merged else ("", ""))
     plan = compile_pipeline(read_pipeline(text, "streams.yaml"))
-    prepare(plan)
     engine, state = build_engine(plan, bytes(32))
+    prepare(engine)
     state.add_task(0, NothingStored())
     sources = [TopicPartition(stream.topic, 0) for stream in plan.streams]
     task = PartitionTask(0, sources[0], tuple(sources[1:]))

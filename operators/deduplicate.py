@@ -10,6 +10,7 @@ from __future__ import annotations
 
 __all__ = ["Deduplicator", "DuplicateFlags", "payload_digests", "record_actions", "with_first_actions"]
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -20,9 +21,11 @@ import xxhash
 from operators.batch import TaskRows
 from state.actions import ActionCodes
 from state.by_task import ByTask
+from state.compiling import can_compile
 from state.entries import Entries
 from state.errors import ConfigError
 from state.hashing import digest64, digests128
+from state.id_loop import Judge, compiled_judge
 from state.part import Adopt, PartCut
 from state.rowstore import RowStore
 from state.segment_store import SegmentStore
@@ -30,6 +33,7 @@ from state.segments import UNINDEXED, IdSegments
 
 I64 = npt.NDArray[np.int64]
 _ANY = ActionCodes()  # codes that nobody names
+_NOT_COMPILED = "ids are looked up by columns: numba compiles nothing here (%s); can NUMBA_CACHE_DIR be written?"
 _FEW = 12  # up to so many rows of a task, a loop is faster than columns
 
 
@@ -75,6 +79,12 @@ def with_first_actions(flags: DuplicateFlags, fresh: I64, decided: npt.NDArray[n
     return actions
 
 
+def _flags(size: int) -> DuplicateFlags:
+    """Of new rows."""
+    duplicate, reused = np.zeros(size, np.bool_), np.zeros(size, np.bool_)
+    return DuplicateFlags(duplicate, reused, np.zeros(size, np.uint8), np.full(size, -1, np.int64), [])
+
+
 class Deduplicator(ByTask[IdSegments]):
     """The ids of one stream, for all tasks of a worker; a `StatePart`.
 
@@ -93,6 +103,19 @@ class Deduplicator(ByTask[IdSegments]):
         self.fingerprint = digest64(f"deduplicate 1 {horizon_ms}".encode())
         super().__init__()
         self._stored: dict[int, SegmentStore] = {}
+        self._loop: Judge | None = None
+
+    def prepare(self) -> None:
+        """Rows are judged by a compiled loop from now on, where it can be made."""
+        if not can_compile():
+            return
+        try:
+            loop = compiled_judge()
+            IdSegments(self.horizon_ms).judge(loop, np.empty((4, 0), np.int64), slice(0, 0), _flags(0)[:4])
+        except Exception as error:  # the compiler's, of many kinds; most of all: nowhere to keep the code
+            logging.getLogger("operators").warning(_NOT_COMPILED, type(error).__name__)
+            return
+        self._loop = loop
 
     # ---- the hot path
 
@@ -108,21 +131,23 @@ class Deduplicator(ByTask[IdSegments]):
             event_times: int64 (rows,), ms.
         """
         size = len(ids)
-        flags = DuplicateFlags(
-            np.zeros(size, np.bool_),
-            np.zeros(size, np.bool_),
-            np.zeros(size, np.uint8),
-            np.full(size, -1, np.int64),
-            [],
-        )
+        flags = _flags(size)
         if not size:
             return flags
         hashes = digests128(ids)
+        rows = None
+        if self._loop is not None:
+            rows = np.empty((4, size), np.int64)
+            rows[:2], rows[2], rows[3] = hashes.view(np.int64).T, payload_digests, event_times
         for span in tasks:
             if span.task not in self._tasks:
                 self._add(span.task, *self._new())
             index = self._tasks[span.task]
             index.begin()
+            if self._loop is not None and rows is not None:
+                made = index.judge(self._loop, rows, slice(span.start, span.stop), flags[:4])
+                flags.handles.append(_New(index, *made))
+                continue
             part = _Part(index, flags, span, hashes, digests=payload_digests, times=event_times)
             if span.stop - span.start <= _FEW:
                 part.check_few()

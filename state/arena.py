@@ -87,7 +87,7 @@ class Blocks:
     def give(self, offs: I64, lengths: I64) -> None:
         """Blocks that nobody uses any more."""
         self.free += int(lengths.sum())
-        for length in np.unique(lengths).tolist():
+        for length in sorted(set(lengths.tolist())):
             self._pool(length).push(offs[lengths == length])
 
     def merge(self) -> None:

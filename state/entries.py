@@ -80,6 +80,11 @@ class EntryLog:
         begin: int = self._begins.item((number >> _BITS) - self._origin)
         return begin + (number & (_CHUNK - 1))
 
+    @property
+    def chunks(self) -> tuple[int, I64]:
+        """Number // 1024 of the first entry's chunk; where it and those behind it begin."""
+        return self._origin, self._begins
+
     def reserve(self, count: int) -> None:
         """Room for `count` more entries."""
         chunks = (self.stop + count - 1 >> _BITS) - self._origin + 1

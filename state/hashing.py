@@ -28,7 +28,7 @@ import xxhash
 _M = 0x5BD1E995
 _SEED = 0x9747B28C
 _MASK = 0xFFFFFFFF
-_FEW = 16  # keys that are hashed one by one sooner than all together
+_FEW, _LONG = 32, 256  # up to so many keys, and longer ones (bytes), are hashed one by one
 
 
 def stable_hash64(text: str) -> int:
@@ -96,35 +96,31 @@ def partition_of(key: bytes, partitions: int) -> int:
 
 def partitions_of(keys: Sequence[bytes], partitions: int) -> npt.NDArray[np.int64]:
     """`partition_of` of each key, int64 (keys,); vectorised where that is faster."""
-    if len(keys) <= _FEW:
+    longest = max(map(len, keys), default=0)
+    if len(keys) <= _FEW or longest > _LONG:
         return np.array([partition_of(key, partitions) for key in keys], np.int64)
-    lengths = np.fromiter(map(len, keys), np.int64, len(keys))
-    begins = np.cumsum(lengths) - lengths
-    flat = np.frombuffer(b"".join(keys) + bytes(4), np.uint8)
-    out = np.empty(len(keys), np.uint32)
-    whole = lengths >> 2
-    for words in set(whole.tolist()):
-        rows = np.flatnonzero(whole == words)
-        columns = np.arange(4 * words + 4)
-        at = np.minimum(begins[rows, None] + columns, len(flat) - 1)
-        padded = flat[at]
-        padded[:, 4 * words :] *= columns[4 * words :] < lengths[rows, None]
-        out[rows] = _murmur2_rows(padded.view("<u4"), lengths[rows].astype(np.uint32))
-    return (out & np.uint32(0x7FFFFFFF)).astype(np.int64) % partitions
+    words = longest // 4 + 1  # one more than any key has whole ones: the rest of a key, padded with zeros
+    padded = np.array(keys, f"S{4 * words}").view("<u4").reshape(-1, words)
+    hashes = _murmur2_rows(padded, np.fromiter(map(len, keys), np.uint32, len(keys)))
+    return (hashes & np.uint32(0x7FFFFFFF)).astype(np.int64) % partitions
 
 
 def _murmur2_rows(words: npt.NDArray[np.uint32], lengths: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
-    """murmur2 of rows of as many whole words; the last column is the rest, padded with zeros."""
-    m = np.uint32(_M)
+    """murmur2 of rows of words, each padded with zeros behind its length (bytes)."""
+    m, whole = np.uint32(_M), lengths >> np.uint32(2)
+    least = int(whole.min())
     h = np.uint32(_SEED) ^ lengths
     mixed = words[:, :-1].T * m
     mixed ^= mixed >> np.uint32(24)
     mixed *= m
-    for column in mixed:
-        h *= m
-        h ^= column
-    rest = lengths & np.uint32(3) > 0
-    h[rest] = (h[rest] ^ words[rest, -1]) * m
+    for number, column in enumerate(mixed):
+        if number < least:
+            h *= m
+            h ^= column
+        else:
+            h = np.where(whole > number, h * m ^ column, h)
+    rest = (lengths & np.uint32(3) > 0).nonzero()[0]
+    h[rest] = (h[rest] ^ words[rest, whole[rest]]) * m
     h ^= h >> np.uint32(13)
     h *= m
     h ^= h >> np.uint32(15)

@@ -34,10 +34,15 @@ class IdIndex:
 
     def __init__(self, log: EntryLog) -> None:
         self._log = log
-        self.buckets = self._round = _BUCKETS_MIN
+        self.buckets = self.round = _BUCKETS_MIN
         self._tag_pages = Pages(np.uint8, _BUCKETS_MIN * _WAYS)
         self._low_pages = Pages(np.uint32, _BUCKETS_MIN * _WAYS)
         self._tags, self._low = self._tag_pages.array, self._low_pages.array  # tag 0: never used
+
+    @property
+    def slots(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint32]]:
+        """Tags and low bits of numbers by slot, until it grows."""
+        return self._tags, self._low
 
     @property
     def bytes(self) -> int:
@@ -85,18 +90,18 @@ class IdIndex:
 
     def _buckets_of(self, lo: U64, hi: U64) -> I64:
         """The two buckets of each hash, int64 (2, hashes)."""
-        whole = self.buckets == self._round
-        mask = np.uint64(self._round - 1 if whole else 2 * self._round - 1)
+        whole = self.buckets == self.round
+        mask = np.uint64(self.round - 1 if whole else 2 * self.round - 1)
         buckets = np.empty((2, len(lo)), np.int64)
         np.bitwise_and(lo, mask, out=buckets[0].view(np.uint64))
         np.bitwise_and(hi, mask, out=buckets[1].view(np.uint64))
         if not whole:
-            buckets -= (buckets >= self.buckets) * self._round  # its bucket is not split yet
+            buckets -= (buckets >= self.buckets) * self.round  # its bucket is not split yet
         return buckets
 
     def _bucket_of(self, word: int) -> int:
-        bucket = word & (2 * self._round - 1)
-        return bucket if bucket < self.buckets else bucket - self._round
+        bucket = word & (2 * self.round - 1)
+        return bucket if bucket < self.buckets else bucket - self.round
 
     def _numbers(self, low: npt.NDArray[np.uint32]) -> I64:
         """Entry numbers from their low 32 bits: the latest below `stop` with these bits."""
@@ -129,7 +134,7 @@ class IdIndex:
             rest = ~fits
             lo, hi, numbers = lo[rest], hi[rest], numbers[rest]
             if not fits.any():
-                self._make_room(lo.item(0), hi.item(0))
+                self.make_room(lo.item(0), hi.item(0))
 
     def put_one(self, lo: int, hi: int, number: int) -> None:
         """`put` for a single entry."""
@@ -155,7 +160,7 @@ class IdIndex:
         self._tags[slot] = max(hi >> 56, 1)
         self._low[slot] = number & _LOW
 
-    def _make_room(self, lo: int, hi: int) -> None:
+    def make_room(self, lo: int, hi: int) -> None:
         """Both buckets of a hash are full: one of their entries moves to its other bucket; else buckets are split."""
         log = self._log
         for base in (self._bucket_of(lo) * _WAYS, self._bucket_of(hi) * _WAYS):
@@ -205,25 +210,25 @@ class IdIndex:
             self._low_pages.reserve(slots)
             self._tags, self._low = self._tag_pages.array, self._low_pages.array
         while count:
-            step = min(count, 2 * self._round - self.buckets)
-            self._split_some(self.buckets - self._round, step)
+            step = min(count, 2 * self.round - self.buckets)
+            self._split_some(self.buckets - self.round, step)
             self.buckets += step
             count -= step
-            if self.buckets == 2 * self._round:
-                self._round = self.buckets
+            if self.buckets == 2 * self.round:
+                self.round = self.buckets
 
     def _split_some(self, begin: int, count: int) -> None:
         """Every entry stays in its bucket or moves to that bucket's twin, in the same way of it."""
         mine = slice(begin * _WAYS, (begin + count) * _WAYS)
-        twins = slice((begin + self._round) * _WAYS, (begin + self._round + count) * _WAYS)
+        twins = slice((begin + self.round) * _WAYS, (begin + self.round + count) * _WAYS)
         log, tags, low = self._log, self._tags[mine].copy(), self._low[mine]
         numbers = self._numbers(low)
         used = np.flatnonzero((tags != 0) & (numbers >= log.first))
         at = log.at(numbers[used])
         lo = log.columns.lo[at]
-        chose = (lo & np.uint64(self._round - 1)).view(np.int64) == begin + used // _WAYS
+        chose = (lo & np.uint64(self.round - 1)).view(np.int64) == begin + used // _WAYS
         word = np.where(chose, lo, log.columns.hi[at])
-        moves = word & np.uint64(self._round) != 0
+        moves = word & np.uint64(self.round) != 0
         for part, some in ((mine, used[~moves]), (twins, used[moves])):
             kept = np.zeros_like(tags)
             kept[some] = tags[some]

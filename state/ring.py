@@ -103,11 +103,9 @@ class Ring:
 
     def spans(self, slots: I64, begins: I64, ends: I64) -> I64:
         """Arena indices of positions begins..ends of each of `slots`, one after the other."""
+        ring, q = _positions(begins, ends)
         heads = self.heads[slots]
-        counts = ends - begins
-        rows = np.repeat(np.arange(len(slots)), counts)
-        q = np.arange(len(rows)) + np.repeat(begins - (np.cumsum(counts) - counts), counts)
-        spans: I64 = heads[rows, self.OFF] + (q & heads[rows, self.MASK])
+        spans: I64 = heads[ring, self.OFF] + (q & heads[ring, self.MASK])
         return spans
 
     # ---- writing
@@ -145,18 +143,19 @@ class Ring:
             self._move(slots[small], need[small])
 
     def _move(self, slots: I64, need: I64) -> None:
+        """Larger blocks of their own for rings that need so many entries."""
         lengths, offs = _block_lengths(need), np.empty(len(slots), np.int64)
-        for length in np.unique(lengths).tolist():
+        for length in sorted(set(lengths.tolist())):
             mine = (lengths == length).nonzero()[0]
             offs[mine] = self._take(len(mine), length)
         old = self.heads[slots]
-        source = self.spans(slots, old[:, self.START], old[:, self.STOP])
         self.heads[slots, self.OFF] = offs
         self.heads[slots, self.MASK] = lengths - 1
-        target = self.spans(slots, old[:, self.START], old[:, self.STOP])
-        self.entries[target] = self.entries[source]
-        had = old[:, self.MASK] >= 0
-        self._changes.retired.append((old[had, self.OFF], old[had, self.MASK] + 1))
+        off, mask, start, stop = old.T
+        ring, q = _positions(start, stop)
+        self.entries[offs[ring] + (q & lengths[ring] - 1)] = self.entries[off[ring] + (q & mask[ring])]
+        had = mask >= 0
+        self._changes.retired.append((off[had], mask[had] + 1))
         self._changes.fresh.append((offs, lengths))
 
     def _take(self, count: int, length: int) -> I64:
@@ -224,6 +223,13 @@ class Ring:
     def _give_back(self, blocks: list[tuple[I64, I64]]) -> None:
         for offs, lengths in blocks:
             self.blocks.give(offs, lengths)
+
+
+def _positions(begins: I64, ends: I64) -> tuple[I64, I64]:
+    """The number of each ring as often as it has positions begin..end, and these."""
+    counts = ends - begins
+    ring = np.arange(len(counts)).repeat(counts)
+    return ring, np.arange(len(ring)) + (ends - counts.cumsum()).repeat(counts)
 
 
 def _block_lengths(need: I64) -> I64:

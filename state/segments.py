@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from state.entries import Entries, EntryLog
 from state.id_index import IdIndex
+from state.id_loop import BUCKETS, MADE, NEXT, ROUND, STOP, STREAM, Arrays, Judge
 
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
@@ -102,7 +103,7 @@ class IdSegments:
         the same hash.
         """
         count = len(entries.lo)
-        self._open_segments(stream)
+        self._open_segments(stream, self.stop)
         self._log.reserve(count)
         if self._index.reserve(count):
             slots = np.where(slots >= 0, self.find(entries.lo, entries.hi)[1], slots)
@@ -132,12 +133,41 @@ class IdSegments:
         if slot < 0:
             self._index.put_one(lo, hi, number)
 
+    def judge(self, loop: Judge, rows: I64, span: slice, verdicts: Arrays) -> tuple[I64, I64]:
+        """Judge the rows at `span` by a loop, see `id_loop.judge`, and remember those that are no duplicates.
+
+        Returns these, and the numbers of their entries.
+        """
+        log, index, size = self._log, self._index, span.stop - span.start
+        log.reserve(size)
+        index.reserve(size)
+        begin, (origin, begins) = log.stop, log.chunks
+        made, progress = np.empty((3, size), np.int64), np.array([span.start, span.stop, 0])
+        numbers = np.array([log.first, begin, origin, index.buckets, index.round, self.horizon, self.stream_time])
+        lo, hi, digest, time, action = log.columns
+        entries = numbers, begins, lo.view(np.int64), hi.view(np.int64), digest, time, action
+        while not loop((*entries, *index.slots), rows, verdicts, made, progress):
+            log.stop = int(numbers[STOP])
+            row = rows[:2, progress[NEXT]].view(np.uint64)
+            index.make_room(row.item(0), row.item(1))
+            numbers[BUCKETS], numbers[ROUND] = index.buckets, index.round
+        count = int(progress[MADE])
+        row, stream, before = made[:, :count]
+        if count:
+            self._open_segments(stream, begin)
+        log.stop, self.stream_time = begin + count, int(numbers[STREAM])
+        taken = (before >= 0).nonzero()[0]
+        if taken.size and self._changes is not None:
+            self._changes.superseded.append((begin + taken, before[taken]))
+        return row, np.arange(begin, log.stop)
+
     def _supersede(self, slots: I64, numbers: I64) -> None:
         before = self._index.supersede(slots, numbers)
         if self._changes is not None:
             self._changes.superseded.append((numbers, before))
 
-    def _open_segments(self, stream: I64) -> None:
+    def _open_segments(self, stream: I64, number: int) -> None:
+        """For entries from `number` on, which arrived at stream times `stream`."""
         slices = stream // self._width
         current = self.segments[-1][0] if self.segments else None
         if current is not None and int(slices[-1]) == current:
@@ -145,7 +175,7 @@ class IdSegments:
         names, begins = np.unique(slices, return_index=True)
         for name, begin in zip(names.tolist(), begins.tolist(), strict=True):
             if current is None or name > current:
-                self.segments.append((name, self.stop + begin))
+                self.segments.append((name, number + begin))
 
     # ---- ending a batch
 

@@ -125,16 +125,16 @@ class KeyedTable:
 
     def slots(self, tasks: Sequence[TaskSpan], keys: list[str]) -> Slots:
         """Slot of each row's key, int64 (rows,); unknown keys are loaded or created (all fields 0)."""
-        parts = []
+        found: list[int] = []
         for span in tasks:
             mine = self._slot_of.setdefault(span.task, {})
             part = keys if len(tasks) == 1 else keys[span.start : span.stop]
-            found = np.fromiter(map(mine.get, part, repeat(-1)), np.int64, len(part))
-            if unknown := (found < 0).nonzero()[0].tolist():
-                self.admit(span.task, [part[i] for i in unknown])
-                found[unknown] = [mine[part[i]] for i in unknown]
-            parts.append(found)
-        slots = parts[0] if len(parts) == 1 else np.concatenate([*parts, np.empty(0, np.int64)])
+            own = list(map(mine.get, part, repeat(-1)))
+            if -1 in own:
+                self.admit(span.task, [key for key, slot in zip(part, own, strict=True) if slot < 0])
+                own = list(map(mine.__getitem__, part))
+            found += own
+        slots = np.array(found, np.int64)
         self.used[slots] = self.generation
         return slots
 
@@ -240,6 +240,8 @@ class KeyedTable:
     def renew(self, slots: Slots, stream: Slots) -> None:
         """Touched keys (ring, too) that have expired at their row's stream time (ms) are as new from now on."""
         slots = slots[stream - self.rows[slots, self.last_seen] >= self.spec.ttl_ms]
+        if not slots.size:
+            return
         self.rows[slots] = 0
         if self.ring:
             self.ring.renew(slots)

@@ -7,9 +7,10 @@ form (extremes), by bit pattern (distinct) or raw (previous), strings by their s
 
 from __future__ import annotations
 
-__all__ = ["I64", "Frame", "load"]
+__all__ = ["I64", "BySlot", "Frame", "by_slot", "load"]
 
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,46 @@ SQUARE_MAX = 1 << 46
 KNOWN, COUNTED = 1, 2  # bits of a hash's state
 
 
+class BySlot(NamedTuple):
+    """Rows of a batch by slot, and for one slot in row order: which rows (`order`), and the slot of each.
+
+    Those of the key at `unique[k]` are `first[k]` to `first[k + 1]`.
+    """
+
+    order: I64
+    slots: I64
+    unique: I64
+    first: I64
+
+    @property
+    def counts(self) -> I64:
+        """How many rows each key has."""
+        return self.first[1:] - self.first[:-1]
+
+    def take(self, rows: I64) -> BySlot:
+        """Those at ascending `rows`."""
+        return _grouped(self.order[rows], self.slots[rows])
+
+
+def by_slot(slots: I64) -> BySlot:
+    """One sort of (slot, row) packed into an int64 is faster than a stable argsort."""
+    size = len(slots)
+    bits = size.bit_length()
+    packed = (slots << bits) | np.arange(size)
+    packed.sort()
+    return _grouped(packed & ((1 << bits) - 1), packed >> bits)
+
+
+def _grouped(order: I64, slots: I64) -> BySlot:
+    if not len(slots):
+        return BySlot(order, slots, slots, np.zeros(1, np.int64))
+    begins = (slots[1:] != slots[:-1]).nonzero()[0]
+    first = np.empty(len(begins) + 2, np.int64)
+    first[0], first[-1] = 0, len(slots)
+    np.add(begins, 1, out=first[1:-1])
+    return BySlot(order, slots, slots[first[:-1]], first)
+
+
 class Frame:
     """Sorted rows of one layout.
 
@@ -34,21 +75,14 @@ class Frame:
     key's number of each row.
     """
 
-    def __init__(self, layout: Layout, slots: I64, data: I64) -> None:
-        self.layout = layout
-        self.slots = slots
+    def __init__(self, layout: Layout, rows: BySlot, data: I64) -> None:
+        self.layout, self.rows = layout, rows
+        self.slots, self.unique = rows.slots, rows.unique
         self.data = data
-        size = self.size = len(slots)
-        new = np.empty(size, np.bool_)
-        new[:1] = True
-        np.not_equal(slots[1:], slots[:-1], out=new[1:])
-        self.first = new.nonzero()[0]
-        self.unique = slots[self.first]
-        self.count = np.empty(len(self.first), np.int64)
-        np.subtract(self.first[1:], self.first[:-1], out=self.count[:-1])
-        self.count[-1:] = size - self.first[-1:]
-        self.last = self.first + self.count - 1
-        self.group = new.cumsum() - 1
+        self.size = len(rows.slots)
+        self.first, self.count = rows.first[:-1], rows.counts
+        self.last = rows.first[1:] - 1
+        self.group = np.arange(len(self.unique)).repeat(self.count)
         self.time = data[0]
         self.clock = layout.clock(self.time)
         at = 1 + len(layout.prefixes)
@@ -68,7 +102,7 @@ class Frame:
 
     def take(self, rows: npt.NDArray[np.intp]) -> Frame:
         """Those rows (ascending)."""
-        return Frame(self.layout, self.slots[rows], self.data[:, rows])
+        return Frame(self.layout, self.rows.take(rows), self.data[:, rows])
 
     def rank(self) -> I64:
         """Number of each row among its key's rows."""

@@ -1,12 +1,14 @@
 """What look-back windows do to a row, in order: plain loops over int64 arrays, as machine code where it can be made.
 
-The rows of a batch are sorted by key, and inside a key in order. A batch takes four steps:
+The rows of a batch are sorted by key, and inside a key in order. A batch takes three steps, which
+are given plain tuples (of named ones numba makes a call ready in several times the time):
 
-    1  find      where each value of a row last stood, if it is one that is looked for
-    2  expire    of a key that lacks room: entries that no row can see go, so that the ring may have to grow less
+    1  look      whether no row comes late, and which keys have long rings: indices find their values (hashes.py)
+    2  ready     find      where each value of a row last stood, if it is one that is looked for
+                 expire    of a key that lacks room: entries that no row can see go, so that the ring may grow less
+                 and say   what an undo needs as it is: such entries, and those that will learn of a later value
        and the ring makes room
-    3  relinked  old entries that will learn of a later one with their value: an undo needs them as they are
-    4  decide    row by row: the entry, the edges, what stands between them
+    3  decide    row by row: the entry, the edges, what stands between them
 
 What a key remembers of its newest row are its marks, and `before` are those of the row before:
 
@@ -20,7 +22,7 @@ Rows are without a precision here, and none comes late: forward.py and late.py d
 
 from __future__ import annotations
 
-__all__ = ["HELPERS", "Batch", "State", "decide", "expire", "find", "relinked"]
+__all__ = ["HELPERS", "Batch", "State", "decide", "look", "ready"]
 
 from typing import NamedTuple
 
@@ -28,7 +30,7 @@ import numpy as np
 
 from operators.windows.frame import COUNTED, I64, KNOWN, NOTHING
 from operators.windows.hashes import NONE
-from operators.windows.program import Program
+from operators.windows.program import Packed, Program
 from operators.windows.room import NEVER
 from operators.windows.totals import TOTAL_MAX
 
@@ -47,12 +49,14 @@ class State(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Rows of the key at `slots[k]` are `first[k]` to `first[k + 1]`; of each row `inputs` (rows, inputs; frame.py says
-    which), and `found` (rows, hashes): the newest position before it that counts its value, or NONE.
+    """Rows of the key at `slots[k]` are `first[k]` to `first[k + 1]`; of each row the column of the results (`order`),
+    the `inputs` (rows, inputs; frame.py says which), and `found` (rows, hashes): the newest position before it that
+    counts its value, or NONE.
     """
 
     slots: I64
     first: I64
+    order: I64
     inputs: I64
     found: I64
 
@@ -77,6 +81,18 @@ class Row(NamedTuple):
     out: I64
 
 
+def unpacked(packed: Packed) -> Program:
+    """A program as program.py packed it."""
+    numbers, tables = packed
+    n = numbers[0]
+    return Program(
+        n.horizon, n.max_entries, n.short_block, n.long_block, n.prefixes, n.extremes, n.hashes, n.fields,
+        n.is_flagged, n.extreme_input, n.hash_input, n.state_input, n.carried_input, n.valid_input, n.passing_input,
+        n.extreme_column, n.hash_column, n.carried_column, n.flags_column, n.total_mark, n.counter_mark, n.read_mark,
+        n.least_at, n.distinct_at, n.first_seen_at, n.previous_at, n.valid_at, n.incomplete_at, *tables,
+    )  # fmt: skip
+
+
 def past_of(state: State, slot: int) -> Past:
     """The ring of a key as it is now."""
     head = state.heads[slot]
@@ -90,77 +106,82 @@ def at(past: Past, position: int) -> int:
 
 def read(past: Past, position: int, column: int) -> int:
     """A column of the entry at a position."""
-    value: int = past.entries[at(past, position), column]
-    return value
+    return int(past.entries[at(past, position), column])
 
 
 # ---- 1
 
 
-def find(p: Program, state: State, batch: Batch, done: I64) -> None:
-    """Step 1: fill `batch.found`, but of the keys that are `done` (keys: 0 or 1)."""
-    for key in range(len(batch.slots)):
-        if not done[key]:
-            past, first = past_of(state, batch.slots[key]), batch.first[key]
-            for row in range(first, batch.first[key + 1]):
-                for number in range(p.hashes):
-                    position = NONE
-                    if batch.inputs[row, p.state_input + number] & KNOWN:
-                        other = row_with(p, batch, first, row, number)
-                        position = past.stop + other - first
-                        if other < first:
-                            position = position_with(p, past, number, batch.inputs[row, p.hash_input + number])
-                    batch.found[row, number] = position
-
-
-def row_with(p: Program, batch: Batch, first: int, row: int, number: int) -> int:
-    """The last row before a row that counts its value of a hash column, down to `first`; below it if there is none."""
-    value = batch.inputs[row, p.hash_input + number]
-    other = row - 1
-    while other >= first:
-        if (
-            batch.inputs[other, p.hash_input + number] == value
-            and batch.inputs[other, p.state_input + number] & COUNTED
-        ):
-            break
-        other -= 1
-    return other
-
-
-def position_with(p: Program, past: Past, number: int, value: int) -> int:
-    """The newest position of a ring that counts a value of a hash column; NONE if there is none."""
-    column = p.hash_column + 3 * number
-    for position in range(past.stop - 1, past.start - 1, -1):
-        if read(past, position, column) == value and read(past, position, column + 1) != NOTHING:
-            return position
-    return NONE
+def look(state: tuple[I64, ...], batch: tuple[I64, ...], short: int, is_long: I64) -> int:
+    """Step 1: how many keys will have more entries than `short`, and which (`is_long`, keys); -1: a row comes late."""
+    _, heads, fields, _ = state
+    slots, first, _, inputs, _ = batch
+    many = 0
+    for key in range(len(slots)):
+        slot = slots[key]
+        newest = fields[slot, _NEWEST] if heads[slot, _STOP] > 0 else NEVER
+        for row in range(first[key], first[key + 1]):
+            if inputs[row, 0] < newest:
+                return -1
+            newest = inputs[row, 0]
+        if heads[slot, _STOP] - heads[slot, _START] + first[key + 1] - first[key] > short:
+            is_long[key] = 1
+            many += 1
+    return many
 
 
 # ---- 2
 
 
-def expire(p: Program, state: State, batch: Batch) -> I64:
-    """Step 2: room.py says what may go. Returns where that lies in the arena: it may be overwritten from now on."""
-    most = 0
-    for key in range(len(batch.slots)):
-        past = past_of(state, batch.slots[key])
-        if is_full(past, batch.first[key + 1] - batch.first[key]):
+def ready(packed: Packed, state: tuple[I64, ...], batch: tuple[I64, ...], is_long: I64) -> I64:
+    """Step 2; of keys that are long the values have been found. Returns where in the arena lies what will change."""
+    p, now, rows = unpacked(packed), State(*state), Batch(*batch)
+    most = rows.found.size
+    for key in range(len(rows.slots)):
+        past = past_of(now, rows.slots[key])
+        if is_full(past, rows.first[key + 1] - rows.first[key]):
             most += past.stop - past.start
-    gone, count = np.empty(most, np.int64), 0
-    for key in range(len(batch.slots)):
-        slot, first = batch.slots[key], batch.first[key]
-        past, fields = past_of(state, slot), state.fields[slot]
-        if is_full(past, batch.first[key + 1] - first):
-            new = first_needed(p, past, fields, batch.inputs[first, 0])
-            for position in range(past.start, new):
-                gone[count] = at(past, position)
-                count += 1
-            if new > past.start:
-                fields[_DROPPED] = max(fields[_DROPPED] ^ NEVER, read(past, new - 1, 0)) ^ NEVER
-                for edge in range(_EDGES, _EDGES + len(p.offsets)):
-                    fields[edge] = max(fields[edge], new)
-                state.heads[slot, _START] = new
-    return gone[:count]
+    changing, count = np.empty(most, np.int64), 0
+    for key in range(len(rows.slots)):
+        slot, first, end = rows.slots[key], rows.first[key], rows.first[key + 1]
+        past, fields = past_of(now, slot), now.fields[slot]
+        start = first_needed(p, past, fields, rows.inputs[first, 0]) if is_full(past, end - first) else past.start
+        for position in range(past.start, start):
+            changing[count] = at(past, position)
+            count += 1
+        for row in range(first, end):
+            for number in range(p.hashes):
+                if not is_long[key]:
+                    rows.found[row, number] = find(p, past, rows.inputs[first : row + 1], number)
+                position = rows.found[row, number]
+                if start <= position < past.stop and rows.inputs[row, p.state_input + number] & COUNTED:
+                    changing[count] = at(past, position)
+                    count += 1
+                    now.flushed[slot] = min(now.flushed[slot], position)
+        if start > past.start:
+            fields[_DROPPED] = max(fields[_DROPPED] ^ NEVER, read(past, start - 1, 0)) ^ NEVER
+            for edge in range(_EDGES, _EDGES + len(p.offsets)):
+                fields[edge] = max(fields[edge], start)
+            now.heads[slot, _START] = start
+    return changing[:count]
+
+
+def find(p: Program, past: Past, inputs: I64, number: int) -> int:
+    """The newest position before the last of a key's rows that counts its value of a hash column; NONE: none does, or
+    it is not asked.
+    """
+    own = len(inputs) - 1
+    if not inputs[own, p.state_input + number] & KNOWN:
+        return NONE
+    value = inputs[own, p.hash_input + number]
+    for other in range(own - 1, -1, -1):
+        if inputs[other, p.hash_input + number] == value and inputs[other, p.state_input + number] & COUNTED:
+            return past.stop + other
+    column = p.hash_column + 3 * number
+    for position in range(past.stop - 1, past.start - 1, -1):
+        if read(past, position, column) == value and read(past, position, column + 1) != NOTHING:
+            return position
+    return NONE
 
 
 def is_full(past: Past, more: int) -> bool:
@@ -202,40 +223,22 @@ def first_above(past: Past, low: int, high: int, limit: int) -> int:
 # ---- 3
 
 
-def relinked(p: Program, state: State, batch: Batch) -> I64:
-    """Step 3: where they lie in the arena. What is stored of them is to be written anew."""
-    old, count = np.empty(batch.found.size, np.int64), 0
-    for key in range(len(batch.slots)):
-        slot = batch.slots[key]
-        past = past_of(state, slot)
-        for row in range(batch.first[key], batch.first[key + 1]):
-            for number in range(p.hashes):
-                position = batch.found[row, number]
-                is_live = position != NONE and past.start <= position < past.stop
-                if is_live and batch.inputs[row, p.state_input + number] & COUNTED:
-                    old[count] = at(past, position)
-                    count += 1
-                    state.flushed[slot] = min(state.flushed[slot], position)
-    return old[:count]
-
-
-# ---- 4
-
-
-def decide(p: Program, state: State, batch: Batch, result: I64) -> bool:
-    """Step 4: into `result` (result rows, rows). False: a running total is too large; the batch is to be undone."""
+def decide(packed: Packed, state: tuple[I64, ...], batch: tuple[I64, ...], result: I64) -> bool:
+    """Step 3: into `result` (result rows, rows). False: a running total is too large; the batch is to be undone."""
+    p, now, rows = unpacked(packed), State(*state), Batch(*batch)
     marks, before = np.zeros(p.read_mark + len(p.reads), np.int64), np.zeros(p.read_mark + len(p.reads), np.int64)
-    for key in range(len(batch.slots)):
-        slot = batch.slots[key]
-        past, fields = past_of(state, slot), state.fields[slot]
+    for key in range(len(rows.slots)):
+        slot = rows.slots[key]
+        past, fields = past_of(now, slot), now.fields[slot]
         marks[0] = past.stop
         marks[1 : 1 + p.fields] = fields[_EDGES : _EDGES + p.fields]
-        for i in range(batch.first[key], batch.first[key + 1]):
+        for i in range(rows.first[key], rows.first[key + 1]):
             before[:] = marks
-            if not decide_row(p, past, fields, Row(batch.inputs[i], batch.found[i], before, marks, result[:, i])):
+            row = Row(rows.inputs[i], rows.found[i], before, marks, result[:, rows.order[i]])
+            if not decide_row(p, past, fields, row):
                 return False
         fields[_EDGES : _EDGES + p.fields] = marks[1 : 1 + p.fields]
-        state.heads[slot, _STOP] = marks[0]
+        now.heads[slot, _STOP] = marks[0]
     return True
 
 
@@ -392,6 +395,6 @@ def before_window(p: Program, past: Past, number: int, position: int, high: int)
 
 
 HELPERS = (
-    past_of, at, read, row_with, position_with, is_full, first_needed, first_above, decide_row, lookup, add_up,
+    unpacked, past_of, at, read, find, is_full, first_needed, first_above, decide_row, lookup, add_up,
     fold_extremes, carry, link, move_edges, subtract, least, count_distinct, before_window,
 )  # fmt: skip

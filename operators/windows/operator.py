@@ -1,8 +1,8 @@
 """The operator: all look-back features of one key in one pass over the batch.
 
     keys -> slots; rows sorted by slot (stable), a matrix of inputs
-      a few rows, all in order      -> few.py
-      keys whose rows are in order  -> forward.py; both: loop.py where it is compiled (`prepare`), but for a precision
+      keys whose rows are in order  -> loop.py where it is compiled (`prepare`), but for a precision
+                                       else forward.py; few.py if they are few, and all in order
       keys with a late row          -> late.py; with a precision the late rows only, where these are few
     result matrix, back in row order -> columns (results.py)
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 __all__ = ["WindowOperator"]
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -27,11 +27,11 @@ from operators.operator import Operator, OperatorContext, OutputField
 from operators.schema import DataType, Kind
 from operators.windows.few import FEW, few
 from operators.windows.forward import forward, replay_forward
-from operators.windows.frame import I64, Frame, load
+from operators.windows.frame import I64, Frame, by_slot, load
 from operators.windows.late import CHUNK, late, replay_late, running_max
 from operators.windows.layout import Layout, layouts
 from operators.windows.lives import lives
-from operators.windows.results import columns
+from operators.windows.results import Reader, readers
 from operators.windows.room import NEVER
 from operators.windows.row_by_row import RowByRow, compiled_loops
 from operators.windows.spec import Aggregate, WindowSpec, check, output_type
@@ -39,18 +39,19 @@ from state.compiling import can_compile
 from state.table import KeyedTable, TableSpec
 
 _TURNS, _TURNS_A_CHUNK = 2, 10  # what the rows of one key cost as late ones, in turns: more for each full chunk
-_FEW_BESIDE_LOOPS = 1  # a row alone is sooner done by few.py than prepared for loops
 _NOT_COMPILED = "windows go by columns: numba compiles nothing here (%s); can NUMBA_CACHE_DIR be written?"
 _NEVER_NULL = (Aggregate.COUNT, Aggregate.DISTINCT, Aggregate.FIRST_SEEN)
 
 
 class _Way(NamedTuple):
-    """How rows of a layout in order are done, with results and without; `few`: up to so many of them by few.py."""
+    """How rows of a layout in order are done: up to `few` of them by few.py, others by `loops` if these have been made;
+    and how results are read.
+    """
 
     layout: Layout
-    process: Callable[[KeyedTable, Frame, I64], None]
-    replay: Callable[[KeyedTable, Frame], None]
     few: int
+    loops: RowByRow | None
+    readers: tuple[tuple[str, Reader], ...]
 
 
 class WindowOperator(Operator):
@@ -66,10 +67,11 @@ class WindowOperator(Operator):
         check(spec)
         self.spec = spec
         self._layouts = layouts(spec)
-        self._ways = [_Way(layout, forward, replay_forward, FEW) for layout in self._layouts]
+        self._ways = [_Way(layout, FEW, None, readers(layout)) for layout in self._layouts]
         self._tables = tuple(layout.table for layout in self._layouts)
         names = [spec.key, *(name for layout in self._layouts for name in layout.inputs())]
         self._inputs = tuple(dict.fromkeys(names))
+        self._nullable = {output.name for output in self.outputs if output.nullable}
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -98,7 +100,8 @@ class WindowOperator(Operator):
             logging.getLogger("operators").warning(_NOT_COMPILED, type(error).__name__)
             return
         for layout, by_row in ways:
-            self._ways[self._layouts.index(layout)] = _Way(layout, by_row.process, by_row.replay, _FEW_BESIDE_LOOPS)
+            at = self._layouts.index(layout)
+            self._ways[at] = self._ways[at]._replace(few=0, loops=by_row)
 
     def process(self, batch: Batch, context: OperatorContext) -> None:
         rows, keys, tasks = self._keyed(batch)
@@ -109,13 +112,8 @@ class WindowOperator(Operator):
             streams = _stream(table, batch, rows)
             if keys:
                 slots, data = table.slots(tasks, keys), load(layout, batch, rows)
-                if len(keys) > way.few or not few(table, layout, slots, data, result=result, stream=streams):
-                    for home, mine, some, stream in _passes(table, slots, data[0], streams, results=True):
-                        part = result[:, some]
-                        _compute(way, home, mine, data[:, some], result=part, stream=stream)
-                        if not isinstance(some, slice):
-                            result[:, some] = part
-            found = columns(layout, result)
+                _decide(way, table, slots, data, result=result, streams=streams)
+            found = {name: read(result) for name, read in way.readers}
             batch.columns.update(found if rows is None else self._spread(found, rows, batch.size))
             incomplete = result[layout.incomplete_at].astype(np.bool_)
             missing[slice(None) if rows is None else rows] |= incomplete
@@ -130,7 +128,7 @@ class WindowOperator(Operator):
             if keys:
                 slots, data = table.slots(tasks, keys), load(layout, batch, rows)
                 for _, mine, some, stream in _passes(table, slots, data[0], streams, results=False):
-                    _replay(way, table, mine, data[:, some], stream)
+                    _compute(way, table, mine, data if some is None else data[:, some], result=None, stream=stream)
 
     def _keyed(self, batch: Batch) -> tuple[npt.NDArray[np.intp] | None, list[str], tuple[TaskRows, ...]]:
         """The rows with a key (None: all), their keys, and which are whose."""
@@ -141,16 +139,15 @@ class WindowOperator(Operator):
         return rows, key.values[rows].tolist(), _spans(batch.tasks, rows)
 
     def _spread(
-        self, found: Iterable[tuple[str, Column]], rows: npt.NDArray[np.intp], size: int
+        self, found: Mapping[str, Column], rows: npt.NDArray[np.intp], size: int
     ) -> Iterator[tuple[str, Column]]:
         """Columns of the rows with a key to columns of the batch."""
-        nullable = {output.name for output in self.outputs if output.nullable}
-        for name, column in found:
+        for name, column in found.items():
             values = np.zeros(size, column.values.dtype)
             values[rows] = column.values
             valid = np.zeros(size, np.bool_)
             valid[rows] = True if column.valid is None else column.valid
-            yield name, Column(column.type, values, valid if name in nullable else None)
+            yield name, Column(column.type, values, valid if name in self._nullable else None)
 
 
 def _stream(table: KeyedTable, batch: Batch, rows: npt.NDArray[np.intp] | None) -> I64 | None:
@@ -162,11 +159,11 @@ def _stream(table: KeyedTable, batch: Batch, rows: npt.NDArray[np.intp] | None) 
 
 
 class _Pass(NamedTuple):
-    """Rows to compute together: a table, their slots in it, which ones they are, and their stream times."""
+    """Rows to compute together: a table, their slots in it, which ones they are (None: all), and their stream times."""
 
     table: KeyedTable
     slots: I64
-    rows: slice | I64
+    rows: I64 | None
     stream: I64 | None
 
 
@@ -175,9 +172,11 @@ def _passes(table: KeyedTable, slots: I64, times: I64, stream: I64 | None, *, re
 
     Without `results`, not those that leave nothing behind.
     """
-    found = None if stream is None else lives(slots, times, stream, _newest(table, slots), ttl_ms=table.spec.ttl_ms)
+    found = None
+    if stream is not None and stream.max() - times.min() >= table.spec.ttl_ms:  # few batches
+        found = lives(slots, times, stream, _newest(table, slots), ttl_ms=table.spec.ttl_ms)
     if found is None or stream is None:
-        yield _Pass(table, slots, slice(None), stream)
+        yield _Pass(table, slots, None, stream)
         return
     for rows in (found.first, found.last):
         yield _Pass(table, slots[rows], rows, stream[rows])
@@ -187,36 +186,57 @@ def _passes(table: KeyedTable, slots: I64, times: I64, stream: I64 | None, *, re
         yield _Pass(passing, own, rows, stream[rows])
 
 
+def _decide(way: _Way, table: KeyedTable, slots: I64, data: I64, *, result: I64, streams: I64 | None) -> None:
+    """Fill the result matrix (result rows, rows with a key), in row order."""
+    if len(slots) <= way.few and few(table, way.layout, slots, data, result=result, stream=streams):
+        return
+    for home, mine, some, stream in _passes(table, slots, data[0], streams, results=True):
+        if some is None:
+            _compute(way, home, mine, data, result=result, stream=stream)
+            continue
+        part = np.empty((way.layout.result_rows, len(some)), np.int64)
+        _compute(way, home, mine, data[:, some], result=part, stream=stream)
+        result[:, some] = part
+
+
 def _compute(
-    way: _Way, table: KeyedTable, slots: I64, data: I64, *, result: I64, stream: I64 | None
+    way: _Way, table: KeyedTable, slots: I64, data: I64, *, result: I64 | None, stream: I64 | None
 ) -> None:  # fmt: skip
-    """Fill the result matrix (result rows, rows with a key), in row order, from the inputs in row order."""
-    order, frame = _sorted(way.layout, slots, data)
-    for behind, mine in _turns(table, frame, None if stream is None else stream[order]):
+    """Fill the result matrix (result rows, rows with a key), in row order, from the inputs in row order.
+
+    Without one (None) only the state changes: a replay.
+    """
+    assert table.ring is not None
+    rows = by_slot(slots)
+    table.touch(rows.unique)
+    table.ring.touch(rows.unique)
+    if stream is not None:
+        table.renew(rows.unique, stream[rows.order[rows.first[:-1]]])
+    out = np.empty((way.layout.result_rows, len(slots)), np.int64) if result is None else result
+    if way.loops is not None and way.loops.process(table, rows, data, out):
+        return
+    frame = Frame(way.layout, rows, data[:, rows.order])
+    for behind, mine in _turns(table, frame):
+        if way.loops is not None and not behind:
+            assert mine is not None
+            done = way.loops.process(table, rows.take(mine), data, out)
+            assert done, "keys with a late row are the others"
+            continue
         part = frame if mine is None else frame.take(mine)
-        out = np.empty((way.layout.result_rows, part.size), np.int64)
-        (late if behind else way.process)(table, part, out)
-        result[:, order if mine is None else order[mine]] = out
+        if result is None:
+            (replay_late if behind else replay_forward)(table, part)
+            continue
+        found = np.empty((way.layout.result_rows, part.size), np.int64)
+        (late if behind else forward)(table, part, found)
+        result[:, part.rows.order] = found
 
 
-def _replay(way: _Way, table: KeyedTable, slots: I64, data: I64, stream: I64 | None) -> None:
-    """`_compute` without results."""
-    order, frame = _sorted(way.layout, slots, data)
-    for behind, mine in _turns(table, frame, None if stream is None else stream[order]):
-        (replay_late if behind else way.replay)(table, frame if mine is None else frame.take(mine))
-
-
-def _turns(table: KeyedTable, frame: Frame, stream: I64 | None) -> Iterator[tuple[bool, I64 | None]]:
-    """Touch the keys, expired ones begin anew; then which rows come next (None: all), and whether they are late ones.
+def _turns(table: KeyedTable, frame: Frame) -> Iterator[tuple[bool, I64 | None]]:
+    """Which rows come next (None: all), and whether they are late ones.
 
     Keys with a late row take the way of late rows as a whole. With a precision only the late rows do, in turns with
     those in order between them, unless that were too many turns. Either way gives the same entries (buckets.py).
     """
-    assert table.ring is not None
-    table.touch(frame.unique)
-    table.ring.touch(frame.unique)
-    if stream is not None:
-        table.renew(frame.unique, stream[frame.first])
     disorder = _disordered(table, frame)
     if not disorder.any():
         yield False, None
@@ -250,16 +270,6 @@ def _turn_of(frame: Frame, newest: I64) -> I64:
     through = changes.cumsum()
     turn: I64 = through - (through - changes)[frame.first][frame.group]
     return turn
-
-
-def _sorted(layout: Layout, slots: I64, data: I64) -> tuple[I64, Frame]:
-    """Order by slot, then row. One sort of (slot, row) packed into an int64 is faster than a stable argsort."""
-    size = len(slots)
-    bits = size.bit_length()
-    packed = (slots << bits) | np.arange(size)
-    packed.sort()
-    order = packed & ((1 << bits) - 1)
-    return order, Frame(layout, packed >> bits, data[:, order])
 
 
 def _disordered(table: KeyedTable, frame: Frame) -> npt.NDArray[np.bool_]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-__all__ = ["Program", "program"]
+__all__ = ["Packed", "Program", "packed", "program"]
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from operators.windows import extremes
 from operators.windows.layout import I64, Layout, Lookup
+
+Packed = tuple[npt.NDArray[Any], tuple[I64, ...]]
+"""A program as arrays: its numbers as one record, and its tables."""
 
 
 class Program(NamedTuple):
@@ -110,6 +114,14 @@ def program(layout: Layout) -> Program:
         first_seen=_lookups(layout.first_seen),
         carried=_table([(carried.depth, carried.filter) for carried in layout.carried], 2),
     )
+
+
+def packed(program: Program) -> Packed:
+    """What the loops are given (`loop.unpacked`)."""
+    tables = tuple(part for part in program if isinstance(part, np.ndarray))
+    numbers = program[: len(program) - len(tables)]
+    types = [(name, np.int64) for name in program._fields[: len(numbers)]]
+    return np.array([numbers], types).view(np.recarray), tables
 
 
 def _table(rows: Iterable[tuple[int, ...]], columns: int) -> I64:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["columns"]
+__all__ = ["Reader", "readers"]
 
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -16,19 +16,27 @@ from operators.windows.layout import FeaturePlan, Layout
 from operators.windows.spec import Aggregate
 
 Mask = npt.NDArray[np.bool_]
+Reader = Callable[[I64], Column]
+"""A feature's column from the result matrix (result rows, rows), which is in the batch's row order."""
 _DIRECT = float(1 << 61)
 
 
-def columns(layout: Layout, result: I64) -> Iterator[tuple[str, Column]]:
-    """Name and column of each feature; `result` (result rows, rows) is in the batch's row order."""
-    for plan in layout.plans:
-        yield plan.feature.name, _feature(plan, result)
+def readers(layout: Layout) -> tuple[tuple[str, Reader], ...]:
+    """Name and reader of each feature."""
+    found = [(plan.feature.name, _reader(plan)) for plan in layout.plans]
     for feature, i in zip(layout.previous, layout.previous_rows, strict=True):
-        values = _typed(result[layout.previous_at + i], feature.type)
-        valid: Mask | None = _unless_all(result[layout.valid_at + i].astype(np.bool_))
+        found.append((feature.name, _earlier(feature.type, layout.previous_at + i, layout.valid_at + i)))
+    return tuple(found)
+
+
+def _earlier(type_: DataType, at: int, valid_at: int) -> Reader:
+    def read(result: I64) -> Column:
+        values, valid = _typed(result[at], type_), _unless_all(result[valid_at].astype(np.bool_))
         if valid is not None:
             values = np.where(valid, values, np.zeros(1, values.dtype))
-        yield feature.name, Column(feature.type, values, valid)
+        return Column(type_, values, valid)
+
+    return read
 
 
 def _unless_all(valid: Mask) -> Mask | None:
@@ -42,29 +50,51 @@ def _typed(values: I64, type_: DataType) -> npt.NDArray[np.generic]:
     return values.astype(np.bool_) if type_.kind is Kind.BOOL else values
 
 
-def _feature(plan: FeaturePlan, result: I64) -> Column:
-    feature, type_, values = plan.feature, plan.type, result[plan.value]
-    aggregate = feature.aggregate
-    if aggregate in (Aggregate.COUNT, Aggregate.DISTINCT):
-        return Column(type_, values)
-    if aggregate is Aggregate.FIRST_SEEN:
-        return Column(type_, values.astype(np.bool_))
-    count = None if plan.counted < 0 else result[plan.counted]
-    valid = None if count is None else _unless_all(count > (aggregate is Aggregate.STDDEV))
-    if aggregate is Aggregate.SUM:
-        return Column(type_, values, valid)
-    assert feature.type is not None
-    if aggregate in (Aggregate.MIN, Aggregate.MAX):
-        values = values if valid is None else np.where(valid, values, -(aggregate is Aggregate.MAX))
-        values = ~values if aggregate is Aggregate.MAX else values
-        values = unordered(values) if feature.type.kind is Kind.FLOAT64 else values
-        return Column(type_, _typed(np.ascontiguousarray(values), feature.type), valid)
-    assert count is not None
-    if aggregate is Aggregate.MEAN:
-        mean = values / np.maximum(count, 1) / 10.0**feature.type.scale
-        return Column(type_, mean, valid)
-    deviation = _deviation(count, values, result[plan.high], result[plan.low]) / 10.0**feature.type.scale
-    return Column(type_, deviation if valid is None else np.where(valid, deviation, 0.0), valid)
+def _reader(plan: FeaturePlan) -> Reader:
+    at, type_ = plan.value, plan.type
+    match plan.feature.aggregate:
+        case Aggregate.COUNT | Aggregate.DISTINCT:
+            return lambda result: Column(type_, result[at])
+        case Aggregate.FIRST_SEEN:
+            return lambda result: Column(type_, result[at].astype(np.bool_))
+        case Aggregate.SUM:
+            return lambda result: Column(type_, result[at], _counted(plan, result))
+        case Aggregate.MEAN:
+            return lambda result: _mean(plan, result)
+        case Aggregate.STDDEV:
+            return lambda result: _stddev(plan, result)
+    return lambda result: _extreme(plan, result)
+
+
+def _counted(plan: FeaturePlan, result: I64, more_than: int = 0) -> Mask | None:
+    """Rows with enough values; None: all."""
+    return None if plan.counted < 0 else _unless_all(result[plan.counted] > more_than)
+
+
+def _extreme(plan: FeaturePlan, result: I64) -> Column:
+    largest, type_ = plan.feature.aggregate is Aggregate.MAX, plan.type
+    values, valid = result[plan.value], _counted(plan, result)
+    values = values if valid is None else np.where(valid, values, -largest)
+    values = ~values if largest else values
+    values = unordered(values) if type_.kind is Kind.FLOAT64 else values
+    return Column(type_, _typed(np.ascontiguousarray(values), type_), valid)
+
+
+def _scale(plan: FeaturePlan) -> float:
+    assert plan.feature.type is not None
+    return 10.0**plan.feature.type.scale
+
+
+def _mean(plan: FeaturePlan, result: I64) -> Column:
+    values = result[plan.value] / np.maximum(result[plan.counted], 1) / _scale(plan)
+    return Column(plan.type, values, _counted(plan, result))
+
+
+def _stddev(plan: FeaturePlan, result: I64) -> Column:
+    valid = _counted(plan, result, more_than=1)
+    count, total, high, low = (result[at] for at in (plan.counted, plan.value, plan.high, plan.low))
+    deviation = _deviation(count, total, high, low) / _scale(plan)
+    return Column(plan.type, deviation if valid is None else np.where(valid, deviation, 0.0), valid)
 
 
 def _deviation(count: I64, total: I64, high: I64, low: I64) -> npt.NDArray[np.float64]:

@@ -227,7 +227,7 @@ class _StageBuilder:
         self._options, self._settings, self._stack, self._schemas = options, settings, stack, schemas
         self._clock, self._metrics, self._probe = clock, metrics, probe
         self.states: dict[str, WorkerState] = {}
-        self._made: list[Plan] = []
+        self._engines: list[Engine] = []
         self._checkpointers: list[tuple[str, Checkpointer]] = []
         self._tables: TopicTables | None = None
 
@@ -250,8 +250,8 @@ class _StageBuilder:
         memory = shares(self._settings.state_memory_mb, count)
         key = await asyncio.to_thread(digest_key, self._options.state)
         made = lean(plan)
-        self._made.append(made)
         engine, state = build_engine(made, key, probe=self._probe, memory_bytes=memory.keys, schemas=self._schemas)
+        self._engines.append(engine)
         stores = await asyncio.to_thread(RocksRowStores.within, self._options.state / plan.home, memory)
         self._stack.push_async_callback(asyncio.to_thread, stores.close)
         states = StateKeeper(state, stores, plan.state_fingerprint, executor, plan.stream.topic)
@@ -264,7 +264,7 @@ class _StageBuilder:
         return StageParts(plan, engine, states, checkpointer, self._tables if plan.live else None)
 
     async def _get_ready(self, worker: Worker) -> None:
-        await prepare_beside(self._made, lambda: worker.ready, self._clock)
+        await prepare_beside(self._engines, lambda: worker.ready, self._clock)
         gc.freeze()  # what was loaded stays
 
     def watches(self, worker: Worker, plans: Sequence[Plan]) -> list[Coroutine[Any, Any, None]]:

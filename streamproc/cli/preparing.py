@@ -1,4 +1,4 @@
-"""Steps of a plan make themselves ready: seconds, and the first time on a machine more, while loops are compiled.
+"""Engines make themselves ready: seconds, and the first time on a machine more, while loops are compiled.
 
 They decide the same before and after, and may change over between any two batches: a worker need not wait for it.
 """
@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from operators.plan import Plan
 from streamproc.clock import Clock
+from streamproc.runtime.engine import Engine
 
 _COMPILING = "steps make themselves ready: code is compiled for this machine where none is kept, once, about 20 s"
 _LOOK_SECONDS = 0.05
@@ -26,13 +26,13 @@ def _logged(what: str) -> None:
 
 
 def prepare(
-    plan: Plan,
+    engine: Engine,
     tell: Callable[[str], object] = _logged,
     *,
     patience: float = 3.0,
     enough: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Let each step do once what takes seconds and makes its batches cheaper; not on an event loop.
+    """Let an engine do once what takes seconds and makes its batches cheaper; not on an event loop.
 
     `tell`: is given a sentence, in another thread, if that takes more than `patience` seconds. `enough`: asked before
     each step; what is left stays as it is.
@@ -41,15 +41,12 @@ def prepare(
     waiting.daemon = True
     waiting.start()
     try:
-        for step in plan.steps:
-            if enough():
-                return
-            step.prepare()
+        engine.prepare(enough)
     finally:
         waiting.cancel()
 
 
-async def prepare_beside(plans: Sequence[Plan], decides: Callable[[], bool], clock: Clock) -> None:
+async def prepare_beside(engines: Sequence[Engine], decides: Callable[[], bool], clock: Clock) -> None:
     """`prepare` in a thread beside a worker, once it `decides`, or has had two seconds for it: what makes batches
     cheaper must not keep the first one waiting, and a long restore gains by it. Cancelled, it ends with a step.
     """
@@ -59,7 +56,7 @@ async def prepare_beside(plans: Sequence[Plan], decides: Callable[[], bool], clo
         await clock.sleep(_LOOK_SECONDS)
     over = threading.Event()
     try:
-        for plan in plans:
-            await asyncio.to_thread(prepare, plan, enough=over.is_set)
+        for engine in engines:
+            await asyncio.to_thread(prepare, engine, enough=over.is_set)
     finally:
         over.set()

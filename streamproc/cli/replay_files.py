@@ -171,8 +171,8 @@ class _Stage:
         schemas = {stream.topic: blocking_schemas(stream, SystemClock()) for stream in plan.streams}
         known = {topic: found for topic, found in schemas.items() if found is not None}
         self.plan = plan
-        prepare(plan, lambda what: sys.stderr.write(f"{what}\n"))
         self._engine, self._state = build_engine(plan, bytes(32), schemas=known)
+        prepare(self._engine, lambda what: sys.stderr.write(f"{what}\n"))
         self._told: list[Telling] = []
         for task in range(plan.topic_partitions):
             self._state.add_task(task, NothingStored())

@@ -74,8 +74,8 @@ async def what_if(plans: Sequence[Plan], asked: Asked, answering: Answering, dir
         journals = await _journals(plan, log)
         executor = ThreadExecutor()
         stack.push_async_callback(asyncio.to_thread, executor.close)
-        await asyncio.to_thread(prepare, plan)
         engine, state = build_engine(plan, bytes(32), schemas=schemas)
+        await asyncio.to_thread(prepare, engine)
         tables = None if plan.live is None else await TablesThen.read(log, plan.live)
         for line in await said_of_roles(await asyncio.to_thread(load_pipeline, asked.pipeline), log):
             sys.stderr.write(f"warning: {line}\n")

@@ -63,13 +63,11 @@ class Engine:
         pan_key: bytes | None = None, partitions: int = 0, probe: Probe | None = None,
         other_deduplicators: Sequence[Deduplicator | None] = (), gatherer: Gatherer | None = None,
     ) -> None:  # fmt: skip
-        self.plan = plan
-        self.partitions = partitions
+        self.plan, self.partitions = plan, partitions
         self.condemned: Condemned = frozenset()
         self.decoder = RecordDecoder(plan.stream, pan_key)
         self.other_decoders = [RecordDecoder(stream, pan_key) for stream in plan.others]
-        self._state = state
-        self._deduplicator = deduplicator
+        self._state, self._deduplicator = state, deduplicator
         self._deduplicators = (deduplicator, *(other_deduplicators or [None] * len(plan.others)))
         self._deduplicates = any(one is not None for one in self._deduplicators)
         self._first = replay_steps(plan.steps)
@@ -80,6 +78,12 @@ class Engine:
         self._outputs = OutputEncoder(plan, self._decider.action_names, digest_key)
         self._pan_keyed = plan.stream.field(plan.stream.key).pan
         self._primary = next((table.name for table in plan.tables if table.key == plan.stream.key), None)
+
+    def prepare(self, enough: Callable[[], bool] = lambda: False) -> None:
+        """What takes seconds once and makes batches cheaper, part by part until there is `enough`; not on a loop."""
+        parts: list[Operator | Deduplicator] = [*self.plan.steps, *filter(None, self._deduplicators)]
+        for part in itertools.takewhile(lambda _: not enough(), parts):
+            part.prepare()
 
     def compute(
         self, inputs: Sequence[TaskInput], tasks: Mapping[TopicPartition, PartitionTask], now_ms: int,

@@ -1,27 +1,32 @@
-"""A worker's steps make themselves ready beside it: it decides before that, and need not wait for it to end."""
+"""What is told while engines make themselves ready; a worker decides before that, and need not wait for its end."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 from collections.abc import Callable
+from typing import Any, cast
 
-import msgspec
 import pytest
 
-from operators.batch import Batch
-from operators.operator import Operator, OperatorContext, OutputField
-from operators.plan import Plan
-from streamproc.cli.preparing import prepare_beside
+from streamproc.cli.preparing import prepare, prepare_beside
 from streamproc.clock import SystemClock
-from streamproc.language import compile_pipeline, read_pipeline
 
-PIPELINE = """\
-pipeline: p
-streams: {s: {id: i, event_time: t, fields: {i: string, t: timestamp}}}
-partition_by: i
-decision: {severity: [decline, approve], otherwise: approve}
-"""
+
+class Engine:
+    """Has this to do to be ready."""
+
+    def __init__(self, *work: Callable[[], object]) -> None:
+        self._work = work
+
+    def prepare(self, enough: Callable[[], bool] = lambda: False) -> None:
+        for one in self._work:
+            if not enough():
+                one()
+
+
+def engine_of(*work: Callable[[], object]) -> Any:
+    return cast(Any, Engine(*work))
 
 
 class Clock(SystemClock):
@@ -34,63 +39,54 @@ class Clock(SystemClock):
         await asyncio.sleep(0)
 
 
-class Step(Operator):
-    """Does `work` to be ready."""
+def test_a_long_preparation_is_told_while_it_lasts() -> None:
+    said: list[str] = []
+    told = threading.Event()
 
-    def __init__(self, work: Callable[[], object]) -> None:
-        self._work = work
+    def tell(what: str) -> None:
+        said.append(what)
+        told.set()
 
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        return ()
-
-    @property
-    def outputs(self) -> tuple[OutputField, ...]:
-        return ()
-
-    def prepare(self) -> None:
-        self._work()
-
-    def process(self, batch: Batch, context: OperatorContext) -> None:
-        raise AssertionError("not asked to")
+    prepare(engine_of(told.wait), tell, patience=0.0)  # it ends when it was told
+    assert said == [
+        "steps make themselves ready: code is compiled for this machine where none is kept, once, about 20 s"
+    ]
 
 
-@pytest.fixture
-def plan() -> Plan:
-    return compile_pipeline(read_pipeline(PIPELINE, "p.yaml"))
+def test_a_short_one_is_not() -> None:
+    said: list[str] = []
+    before = threading.active_count()
+    prepare(engine_of(lambda: None), said.append, patience=60.0)
+    while threading.active_count() > before:
+        pass
+    assert not said
 
 
-def of_steps(plan: Plan, *work: Callable[[], object]) -> list[Plan]:
-    return [msgspec.structs.replace(plan, steps=tuple(map(Step, work)))]
-
-
-async def test_steps_are_not_made_ready_before_the_worker_decides(plan: Plan) -> None:
+async def test_nothing_is_made_ready_before_the_worker_decides() -> None:
     ready: list[str] = []
     clock, answers = Clock(), iter([False, False, True])
-    await prepare_beside(
-        of_steps(plan, lambda: ready.append("a"), lambda: ready.append("b")), lambda: next(answers), clock
-    )
+    engines = [engine_of(lambda: ready.append("a")), engine_of(lambda: ready.append("b"))]
+    await prepare_beside(engines, lambda: next(answers), clock)
     assert ready == ["a", "b"]
     assert clock.slept == pytest.approx(0.1)
 
 
-async def test_a_long_restore_goes_on_with_what_is_faster(plan: Plan) -> None:
+async def test_a_long_restore_goes_on_with_what_is_faster() -> None:
     ready: list[str] = []
     clock = Clock()
-    await prepare_beside(of_steps(plan, lambda: ready.append("a")), lambda: False, clock)
+    await prepare_beside([engine_of(lambda: ready.append("a"))], lambda: False, clock)
     assert ready == ["a"]
     assert clock.slept == pytest.approx(2.0)
 
 
-async def test_a_worker_that_stops_waits_for_one_step_at_most(plan: Plan) -> None:
+async def test_a_worker_that_stops_waits_for_one_step_at_most() -> None:
     begun, go_on, second = threading.Event(), threading.Event(), threading.Event()
 
     def first() -> None:
         begun.set()
         go_on.wait(10)
 
-    plans = of_steps(plan, first, second.set)
-    task = asyncio.ensure_future(prepare_beside(plans, lambda: True, Clock()))
+    task = asyncio.ensure_future(prepare_beside([engine_of(first, second.set)], lambda: True, Clock()))
     assert await asyncio.to_thread(begun.wait, 10)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

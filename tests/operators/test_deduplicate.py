@@ -3,27 +3,51 @@
 from __future__ import annotations
 
 import random
+import sys
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from operators import deduplicate
 from operators.batch import TaskRows
 from operators.deduplicate import Deduplicator, DuplicateFlags
+from state.compiling import can_compile
 from state.errors import ConfigError, StateCorruptedError
 from state.id_index import IdIndex
+from state.id_loop import compiled_judge
+from state.id_loop import judge as judge_rows
 from state.memory import MemoryDisk, MemoryRowStores
 from state.pages import Pages
 from state.rowstore import RowStore
 from state.worker_state import WorkerState
 from tests.oracle.state import Ids, Verdict
 
+WAYS = ("columns", "compiled loop" if can_compile() else "loop")
 Row = tuple[str, int, int]  # id, payload digest, event time
 HORIZON = 40
 rows = st.lists(
     st.tuples(st.sampled_from([*"abcdefgh", "\ud800"]), st.integers(0, 1), st.integers(0, 400)), max_size=80
 )
+
+
+@pytest.fixture(autouse=True, scope="module", params=WAYS)
+def _way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every test is made by columns and row by row, and by a loop."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param != "columns":
+            patch.setattr(deduplicate, "can_compile", lambda: True)
+            patch.setattr(deduplicate, "compiled_judge", compiled_judge if can_compile() else lambda: judge_rows)
+            patch.setattr(sys.modules[__name__], "Deduplicator", _prepared)
+        yield
+
+
+def _prepared(horizon: int) -> Deduplicator:
+    made = deduplicate.Deduplicator(horizon)
+    made.prepare()
+    return made
 
 
 def check(index: Deduplicator, batch: list[Row], task: int = 0) -> DuplicateFlags:
@@ -299,14 +323,14 @@ def test_the_index_grows_by_steps_no_larger_than_the_batch_needs(monkeypatch: py
 @pytest.mark.parametrize("load", [0.5, 1.6])
 def test_full_buckets_make_room_and_undo_finds_what_moved(load: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """At 1.6 entries a slot (every other one superseded) entries move between their buckets."""
-    moved, make_room = list[int](), IdIndex._make_room
+    moved, make_room = list[int](), IdIndex.make_room
 
     def noted(self: IdIndex, lo: int, hi: int) -> None:
         moved.append(lo)
         make_room(self, lo, hi)
 
     monkeypatch.setattr("state.id_index._LOAD", load)
-    monkeypatch.setattr(IdIndex, "_make_room", noted)
+    monkeypatch.setattr(IdIndex, "make_room", noted)
     index, twin, count = Deduplicator(60_000), Ids(60_000), 1000
     for batch in range(80):
         begin = batch * count
@@ -330,3 +354,26 @@ def test_pages_keep_what_they_hold_however_they_grow() -> None:
     assert not pages.array[10:].any()
     assert held.tolist() == [0, 1, 2]
     assert len(pages.array) >= 100_000
+
+
+def test_what_is_compiled_is_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deduplicate, "compiled_judge", lambda: judge_rows)
+    monkeypatch.setattr(deduplicate, "can_compile", lambda: True)
+    rng, plain, other = random.Random(1), _prepared(HORIZON), Deduplicator(HORIZON)
+    for begin in range(0, 600, 30):
+        batch = [(rng.choice("abcdefgh"), rng.randrange(2), begin + rng.randrange(60)) for _ in range(30)]
+        assert judge(plain, batch, begin) == judge(other, batch, begin)
+
+
+def test_where_nothing_can_be_compiled_ids_are_looked_up_by_columns(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused() -> None:
+        raise RuntimeError("cannot cache function: no locator available")
+
+    monkeypatch.setattr(deduplicate, "can_compile", lambda: True)
+    monkeypatch.setattr(deduplicate, "compiled_judge", refused)
+    assert not check(_prepared(HORIZON), [("a", 0, 0)] * 20).duplicate[0]
+    assert caplog.messages == [
+        "ids are looked up by columns: numba compiles nothing here (RuntimeError); can NUMBA_CACHE_DIR be written?"
+    ]

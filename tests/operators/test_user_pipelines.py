@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from operators.deduplicate import Deduplicator
 from operators.operator import Operator
 from operators.plan import Plan
 from operators.windows.operator import WindowOperator
@@ -117,13 +118,15 @@ def plan(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     return compile_pipeline(load_pipeline(path))
 
 
-def test_each_step_is_asked_to_prepare(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    prepared: list[Operator] = []
-    for each in (Operator, WindowOperator):
-        monkeypatch.setattr(each, "prepare", lambda step: prepared.append(step))
-    prepare(plan)
-    assert prepared == list(plan.steps)
-    assert any(isinstance(step, WindowOperator) for step in prepared)
+def test_each_step_is_asked_to_prepare_and_what_knows_ids(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared: list[Operator | Deduplicator] = []
+    for each in (Operator, WindowOperator, Deduplicator):
+        monkeypatch.setattr(each, "prepare", lambda part: prepared.append(part))
+    prepare(build_engine(plan, bytes(32))[0])
+    *steps, last = prepared
+    assert steps == list(plan.steps)
+    assert any(isinstance(step, WindowOperator) for step in steps)
+    assert isinstance(last, Deduplicator)
 
 
 def event(number: int, card: str, value: int) -> bytes:

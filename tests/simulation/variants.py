@@ -17,7 +17,6 @@ import numpy.typing as npt
 
 from operators.live_tables import TableRows
 from operators.plan import Plan
-from streamproc.cli.preparing import prepare
 from streamproc.language import compile_stages, read_pipeline
 from streamproc.language.model import Pipeline
 from tests.oracle import late as oracle
@@ -123,7 +122,8 @@ def _kept(stages: int, more: frozenset[str], number: int) -> Sequence[Plan]:
     """Every other process has machine code: state goes from the ones to the others."""
     plans = _made(stages, more)
     for plan in plans if number % 2 else ():
-        prepare(plan)
+        for step in plan.steps:
+            step.prepare()
     return plans
 
 

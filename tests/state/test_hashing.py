@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from state.hashing import (
@@ -35,7 +35,11 @@ def test_murmur2_equals_kafkas(key: bytes) -> None:
     assert partition_of(key, 12) == (KAFKA[key] & 0x7FFFFFFF) % 12
 
 
-@given(st.lists(st.binary(max_size=40)), st.integers(1, 1000))
+_KEYS = st.binary(max_size=40)
+
+
+@given(st.lists(_KEYS) | st.lists(_KEYS, min_size=33), st.integers(1, 1000))
+@example([b"a" * 300, *[b"%d" % i for i in range(40)]], 12)
 def test_many_partitions_at_once(keys: list[bytes], partitions: int) -> None:
     assert partitions_of(keys, partitions).tolist() == [partition_of(key, partitions) for key in keys]
 

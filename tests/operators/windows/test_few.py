@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from operators.windows import extremes, hashes, loop, operator
 from operators.windows.few import few
+from operators.windows.layout import layouts
+from operators.windows.program import packed, program
 from operators.windows.row_by_row import Loops, compiled_loops
 from operators.windows.spec import WindowSpec
 from state.compiling import can_compile
@@ -26,7 +28,6 @@ def _twin(spec: WindowSpec, way: str) -> Twin:
     """An operator that does rows in order in one way."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(operator, "FEW", MANY if way == "one by one" else 0)
-        patch.setattr(operator, "_FEW_BESIDE_LOOPS", 0)
         twin = Twin(spec)
         if way == "loops":
             patch.setattr(operator, "can_compile", lambda: True)
@@ -212,7 +213,15 @@ def test_it_is_forgotten_though_the_ring_has_become_short_meanwhile(way: str, mo
 def test_each_loop_is_compiled_once_whatever_the_layout_and_the_rows() -> None:
     _twin(spec_of(feature("distinct", "shop", 30)), "compiled loops").process(random_rows(1, 1))
     _twin(spec_of(feature("max", "ratio", 30, delay_ms=5)), "compiled loops").process(random_rows(1, 40))
-    assert [len(getattr(loop, "signatures")) for loop in compiled_loops()] == [1, 1, 1, 1]  # noqa: B009
+    assert [len(getattr(loop, "signatures")) for loop in compiled_loops()] == [1, 1, 1]  # noqa: B009
+
+
+@pytest.mark.parametrize("seed", range(9))
+def test_loops_are_given_the_whole_program(seed: int) -> None:
+    layout = next(one for one in layouts(random_spec(np.random.default_rng(seed))) if not one.precision)
+    mine = program(layout)
+    given_on = loop.unpacked(packed(mine))
+    assert [np.array(part).tolist() for part in given_on] == [np.array(part).tolist() for part in mine]
 
 
 def test_numbers_that_the_kept_code_has_from_other_modules() -> None:
