@@ -18,6 +18,7 @@ from streamproc.cli.compose import open_log
 from streamproc.cli.loops import run_async
 from streamproc.cli.main import run_command
 from streamproc.eventlog.contract import Headers, TopicPartition
+from tests.processes import Process
 
 PIPELINE = """\
 pipeline: shop
@@ -93,9 +94,9 @@ def cli(capfd: pytest.CaptureFixture[str]) -> Cli:
 
 
 def start(*arguments: object, **options: Any) -> subprocess.Popen[str]:
-    """The command line in a process of its own."""
+    """The command line in a process of its own, forked: see tests/processes.py."""
     command = [sys.executable, "-m", "streamproc.cli.main", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    return Process(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 
 def finish(*arguments: object) -> Outcome:

@@ -12,8 +12,12 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.processes import run
+
 ROOT = Path(__file__).parents[2]
 TUTORIAL = ROOT / "docs" / "tutorial-operator.md"
+ON_MANY_PAGES = frozenset({"feed", "run", "tail", "backtest", "test"})
+"""Commands that are started anew for the tutorial, and for other pages forked (tests/processes.py)."""
 
 
 class Block(NamedTuple):
@@ -32,19 +36,22 @@ def blocks(text: str) -> list[Block]:
     return found
 
 
-def execute(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+def execute(words: list[str], folder: Path, *, forked: bool = False) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"}
+    if forked:
+        return run(words, cwd=folder, env=environment)
     return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
-def shell(block: Block, folder: Path) -> str:
-    """Run each line; the last one ends as the block says, all others with 0."""
+def shell(block: Block, folder: Path, forked: frozenset[str] = ON_MANY_PAGES) -> str:
+    """Run each line, with some commands forked; the last one ends as the block says, all others with 0."""
     out = ""
     lines = block.text.splitlines()
     for number, line in enumerate(lines):
         program, *arguments = shlex.split(line)
         assert program == "streamproc"
-        done = execute([sys.executable, "-m", "streamproc.cli.main", *arguments], folder)
+        words = [sys.executable, "-m", "streamproc.cli.main", *arguments]
+        done = execute(words, folder, forked=arguments[0] in forked)
         wanted = int(block.options.get("exit", 0)) if number == len(lines) - 1 else 0
         assert done.returncode == wanted, f"line {block.line}: {line}\n{done.stdout}{done.stderr}"
         out += done.stdout
@@ -58,7 +65,7 @@ def test_the_tutorial_runs(tmp_path: Path) -> None:
         if "file" in block.options:
             (tmp_path / block.options["file"]).write_text(block.text)
         elif block.language == "sh":
-            shown = shell(block, tmp_path)
+            shown = shell(block, tmp_path, forked=frozenset())
         elif block.language == "python":
             done = execute([sys.executable, "-c", block.text], tmp_path)
             assert done.returncode == 0, f"line {block.line}: {done.stderr}"

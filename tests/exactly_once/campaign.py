@@ -22,6 +22,7 @@ from tests.exactly_once.kills import Kill, Kind
 from tests.exactly_once.marks import Mark, Marks
 from tests.exactly_once.victim import MODULE
 from tests.exactly_once.worlds import BENCH, ROOT, World
+from tests.processes import Process, run
 
 START_SECONDS_MAX = 240.0
 DRAIN_SECONDS_MAX = 300.0
@@ -183,7 +184,7 @@ class Campaign:
     def command(self, *given: object, timeout: float = DRAIN_SECONDS_MAX) -> subprocess.CompletedProcess[str]:
         """The real `streamproc run`, to its end."""
         command = [sys.executable, "-m", "streamproc.cli.main", "run", *self._arguments(*given)]
-        return subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=timeout)
+        return run(command, cwd=ROOT, timeout=timeout)
 
     def drain(self, workers: int = 1) -> None:
         """Decide what is left."""
@@ -207,7 +208,7 @@ class Campaign:
         """A module in a process; what it logs goes to one file."""
         with (self.directory / "processes.log").open("ab") as log:
             command = [sys.executable, "-m", module, *map(str, arguments)]
-            return subprocess.Popen(command, cwd=ROOT, stderr=log, text=True, **options)
+            return Process(command, cwd=ROOT, stderr=log, text=True, **options)
 
     def logged(self) -> str:
         """The last that any process logged."""
@@ -269,7 +270,8 @@ class Campaign:
             self._until(placed.exists, process)
             time.sleep(_PLACED_SECONDS)
         else:
-            os.kill(self._first_worker(process), signal.SIGKILL)
+            self._until(lambda: marks.child(0, process.pid), process)  # at a start it may still be to come
+            os.kill(marks.read(0).pid, signal.SIGKILL)
         at, mark = time.monotonic(), marks.read(0)
         self._until(lambda: marks.read(0).commits > mark.commits, process)
         seconds = time.monotonic() - at
@@ -281,32 +283,12 @@ class Campaign:
         """Wait for the first commit of any worker."""
         self._until(lambda: any(marks.read(worker).commits for worker in range(workers)), process)
 
-    def _first_worker(self, process: subprocess.Popen[str]) -> int:
-        """The process id of worker 0; at a start it may still be to come."""
-        found: set[int] = set()
-
-        def is_there() -> bool:
-            found.update(_first_workers(process.pid))
-            return bool(found)
-
-        self._until(is_there, process)
-        return found.pop()
-
     def _until(self, reached: Callable[[], object], process: subprocess.Popen[str]) -> None:
         deadline = time.monotonic() + START_SECONDS_MAX
         while not reached():
             assert process.poll() is None, f"it ended by itself: {self.logged()}"
             assert time.monotonic() < deadline, f"not within {START_SECONDS_MAX} s: {self.logged()}"
             time.sleep(0.005)
-
-
-def _first_workers(parent: int) -> list[int]:
-    """The process id of worker 0, if it is there."""
-    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    try:
-        return [int(pid) for pid in children if b"--worker\x000\x00" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-    except (FileNotFoundError, ProcessLookupError):  # one of them has just ended
-        return []
 
 
 def _count(report: Report, mark: Mark, restart: float | None, feeder: subprocess.Popen[str]) -> None:

@@ -5,21 +5,23 @@ from __future__ import annotations
 __all__ = ["Mark", "Marks"]
 
 import mmap
+import os
 import struct
 import time
 from pathlib import Path
 from typing import NamedTuple
 
 WORKERS_MAX = 8
-_SLOT = struct.Struct("<B7xQQdQ")
+_SLOT = struct.Struct("<B3xIQQdQ")
 
 
 class Mark(NamedTuple):
-    """`step` it is at, `rows` of the batch at hand (0: none), `commits` so far, when the first was (monotonic, s),
-    `replayed` transactions in its restores.
+    """`step` it is at, its process (0: none so far), `rows` of the batch at hand (0: none), `commits` so far, when the
+    first was (monotonic, s), `replayed` transactions in its restores.
     """
 
     step: int
+    pid: int
     rows: int
     commits: int
     first_commit: float
@@ -45,6 +47,16 @@ class Marks:
         """The worker's mark."""
         return Mark(*_SLOT.unpack_from(self._map, worker * _SLOT.size))
 
+    def started(self, worker: int) -> None:
+        """This process is the worker."""
+        struct.pack_into("<I", self._map, worker * _SLOT.size + 4, os.getpid())
+
+    def child(self, worker: int, parent: int) -> int | None:
+        """The process id of a worker that lives; its parent is given."""
+        pid = self.read(worker).pid
+        children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        return pid if str(pid) in children else None
+
     def step(self, worker: int, step: int) -> None:
         """The step begins."""
         self._map[worker * _SLOT.size] = step
@@ -57,7 +69,7 @@ class Marks:
         """The batch is published, nothing is at hand."""
         mark = self.read(worker)
         first = mark.first_commit or time.monotonic()
-        _SLOT.pack_into(self._map, worker * _SLOT.size, 1, 0, mark.commits + 1, first, mark.replayed)
+        _SLOT.pack_into(self._map, worker * _SLOT.size, 1, mark.pid, 0, mark.commits + 1, first, mark.replayed)
 
     def replayed(self, worker: int, transactions: int) -> None:
         """A restore decided so many transactions again."""

@@ -6,12 +6,12 @@ __all__ = ["killed"]
 
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 from tests.exactly_once.victim import MODULE
 from tests.exactly_once.worlds import ROOT
+from tests.processes import Process
 
 
 def killed(folder: Path, number: int, place: str, *options: object) -> bool:
@@ -20,7 +20,7 @@ def killed(folder: Path, number: int, place: str, *options: object) -> bool:
     command = [MODULE, "--marks", marks, "--place", place, "--", *options]
     with (folder / "processes.log").open("ab") as log:
         words = [sys.executable, "-m", *map(str, command)]
-        process = subprocess.Popen(words, cwd=ROOT, stderr=log, start_new_session=True)
+        process = Process(words, cwd=ROOT, stderr=log, start_new_session=True)
         try:
             code = process.wait(240)
         finally:

@@ -40,9 +40,9 @@ class Pod:
 
     def child(self, worker: int = 0) -> int:
         """The process id of one of its workers."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        (found,) = [p for p in children if f"--worker\0{worker}\0".encode() in Path(f"/proc/{p}/cmdline").read_bytes()]
-        return int(found)
+        found = self.marks.child(worker, self.process.pid)
+        assert found is not None
+        return found
 
     def stands(self) -> bool:
         """Whether its worker is stopped (SIGSTOP)."""

@@ -19,12 +19,13 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from streamproc.cli import compose, run, worker_process
 from streamproc.cli.main import run_command
+from streamproc.cli.processes import supervise
 from streamproc.eventlog.contract import EventLog, TopicPartition
 from streamproc.eventlog.kafka import KafkaLog
 from streamproc.runtime import worker
@@ -136,6 +137,7 @@ def _with_settings(settings: dict[str, Any]) -> Callable[[str], EventLog]:
 
 def _be_worker(arguments: argparse.Namespace, command: list[str]) -> None:
     marks = Marks(arguments.marks)
+    marks.started(int(command[command.index("--worker") + 1]))
     places: list[At] = [_Orders(arguments.marks)]
     if arguments.place is not None:
         places.append(_Place(arguments.place, arguments.alone, arguments.marks.with_suffix(".placed")))
@@ -147,7 +149,7 @@ def _be_worker(arguments: argparse.Namespace, command: list[str]) -> None:
     worker_process.main(command)
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Put the marks in and run the command."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--marks", type=Path, required=True)
@@ -168,7 +170,18 @@ def main() -> None:
     if "--worker" in command:
         _be_worker(arguments, command[1:])
     run._child = child
+    run.supervise = _fork_all  # type: ignore[attr-defined]
     sys.exit(run_command(["run", *command]))
+
+
+def _fork_all(commands: Sequence[Sequence[str]], entry: object = None) -> int:
+    """Supervise as `run` does when it has one worker: they are all forked, if it has no threads."""
+
+    def forked(command: Sequence[str]) -> NoReturn:
+        sys.argv = [MODULE, *command[3:]]
+        main()
+
+    return supervise(commands, forked)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import pytest
 
 from streamproc.language.problems import SAID_MAX
 from tests.language.test_wrong import CORPUS, ROOT
+from tests.processes import Process
 from tests.sql.support import payments, write
 
 SECONDS = 30
@@ -23,14 +24,13 @@ ROWS = 10_000
 RIGHT = (CORPUS / "right" / "cards.yaml").read_text()
 
 
-def limited() -> None:
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
-    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
-
-
 def ask(*words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "streamproc.cli.main", *words]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, preexec_fn=limited)
+    with Process(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        resource.prlimit(process.pid, resource.RLIMIT_CPU, (SECONDS, SECONDS))
+        resource.prlimit(process.pid, resource.RLIMIT_DATA, (MEMORY, MEMORY))
+        out, err = process.communicate()
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
 def bomb(levels: int, item: str) -> str:

@@ -9,7 +9,6 @@ command of their own.
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import pytest
 
 from streamproc.cli.errors import LONGEST
 from streamproc.cli.main import run_command
+from tests.processes import run
 from tests.sql.support import changes, payments, write
 
 CORPUS = Path(__file__).parent / "wrong"
@@ -73,7 +73,7 @@ def test_a_wrong_statement_is_answered(path: Path, inputs: list[str], capsys: py
 def test_so_it_is_by_the_command_line(case: str, inputs: list[str]) -> None:
     path = CORPUS / case
     command = [sys.executable, "-m", "streamproc.cli.main", *words(path, inputs)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = run(command, cwd=ROOT)
     check(path, done.returncode, done.stdout, done.stderr)
 
 

@@ -1,7 +1,8 @@
 """Switches mechanisms off, one by one, and writes what notices into docs/reliability.md.
 
 python -m tests.simulation.ablation_table [--jobs 2]              all, and the table
-python -m tests.simulation.ablation_table --test MECHANISM        runs its named test without it; 0 if that fails
+python -m tests.simulation.ablation_table --test TEST             runs a test that mechanisms name, then without each
+                                                                  of them; 0 if it passes, then fails each time
 """
 
 from __future__ import annotations
@@ -50,23 +51,38 @@ class _Failures:
         self.seen.append(f"{call.excinfo.typename}: {call.excinfo.value}")
 
 
+def passes(test: str) -> bool:
+    """Whether a test passes when nothing is switched off."""
+    return _ends(test, _Failures()) == pytest.ExitCode.OK
+
+
 def fails_without(ablation: Ablation) -> bool:
-    """Whether the named test of a mechanism fails when that is switched off, and passes when not."""
+    """Whether the named test of a mechanism fails when that is switched off."""
     assert ablation.test is not None
-    arguments = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", ablation.test]
+    failures = _Failures()
+    with ablation.off():
+        ended = _ends(ablation.test, failures)
+    return ended == pytest.ExitCode.TESTS_FAILED and not any(map(is_slip, failures.seen))
+
+
+def _ends(test: str, failures: _Failures) -> int:
     with contextlib.redirect_stdout(io.StringIO()):
-        passed = pytest.main(arguments) == pytest.ExitCode.OK
-        failures = _Failures()
-        with ablation.off():
-            failed = pytest.main(arguments, [failures]) == pytest.ExitCode.TESTS_FAILED
-    return passed and failed and not any(map(is_slip, failures.seen))
+        return pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:xdist", test], [failures])
+
+
+def faults_of(test: str) -> list[str]:
+    """What is wrong with a test that is to notice when mechanisms are gone."""
+    if not passes(test):
+        return [f"{test} fails as it is"]
+    named = [one for one in ABLATIONS if one.test == test]
+    return [f"without {one.mechanism}: NOBODY NOTICES" for one in named if not fails_without(one)]
 
 
 def notice(number: int) -> str | None:
     """What notices that a mechanism is gone; None if nothing does."""
     ablation = ABLATIONS[number]
     if ablation.test is not None:
-        return f"`{ablation.test}`" if fails_without(ablation) else None
+        return f"`{ablation.test}`" if passes(ablation.test) and fails_without(ablation) else None
     caught = caught_by(ablation)
     if caught is None:
         return None
@@ -85,11 +101,13 @@ def write(noticed: Mapping[str, str]) -> None:
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.ablation_table")
-    parser.add_argument("--test", metavar="MECHANISM")
+    parser.add_argument("--test", choices={one.test for one in ABLATIONS if one.test is not None})
     parser.add_argument("--jobs", type=int, default=multiprocessing.cpu_count())
     given = parser.parse_args()
     if given.test is not None:
-        return 0 if fails_without(next(one for one in ABLATIONS if one.mechanism == given.test)) else 1
+        wrong = faults_of(given.test)
+        print(*wrong, sep="\n")
+        return 1 if wrong else 0
     with multiprocessing.get_context("spawn").Pool(given.jobs, maxtasksperchild=1) as pool:
         noticed: dict[str, str] = {}
         unnoticed: list[str] = []

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from unittest import mock
 
 import pytest
 
 from streamproc.runtime.partition_task import PartitionTask
-from tests.simulation.ablation_table import fails_without, recorded
+from tests.simulation import ablation_table
+from tests.simulation.ablation_table import fails_without, faults_of, recorded
 from tests.simulation.ablations import ABLATIONS, SEEDS, Ablation, caught_by
 from tests.simulation.seeds import run_seed
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.blocking, pytest.mark.timeout(400)]
 SIMULATED = [one for one in ABLATIONS if one.test is None]
-NAMED = [one for one in ABLATIONS if one.test is not None]
+NAMED = sorted({one.test for one in ABLATIONS if one.test is not None})
 
 
 def test_the_table_is_complete() -> None:
@@ -60,7 +61,16 @@ def test_a_switch_that_fails_itself_is_noticed_by_nobody() -> None:
     assert not fails_without(Ablation("a slip", "", off, test))
 
 
-@pytest.mark.parametrize("ablation", NAMED, ids=lambda one: one.mechanism)
-def test_its_named_test_notices(ablation: Ablation) -> None:
-    command = [sys.executable, "-m", "tests.simulation.ablation_table", "--test", ablation.mechanism]
-    assert subprocess.run(command, cwd=ROOT, check=False).returncode == 0
+def test_a_test_that_notices_nothing_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    test = "tests/runtime/test_topic_tables.py::test_catching_up_reads_what_was_committed_before[0]"
+    monkeypatch.setattr(ablation_table, "ABLATIONS", [Ablation("nothing", "", nullcontext, test)])
+    assert faults_of(test) == ["without nothing: NOBODY NOTICES"]
+    assert faults_of(f"{test}, which is not there") == [f"{test}, which is not there fails as it is"]
+
+
+@pytest.mark.parametrize("test", NAMED, ids=lambda test: test.rpartition("::")[2])
+def test_a_named_test_notices(test: str) -> None:
+    """Each mechanism that names it, one by one."""
+    command = [sys.executable, "-m", "tests.simulation.ablation_table", "--test", test]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "")
