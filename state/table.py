@@ -227,10 +227,8 @@ class KeyedTable:
 
     def set_blob(self, slot: int, blob: bytes) -> None:
         """Replace a touched key's opaque bytes."""
-        before = self.blobs[slot]
-        self._changes.blobs.append((slot, before))
-        self.blob_bytes += len(blob) - len(before)
-        self.blobs[slot] = blob
+        self._changes.blobs.append((slot, self.blobs[slot]))
+        self.put_blob(slot, blob)
 
     def put_blob(self, slot: int, blob: bytes) -> None:
         """Replace opaque bytes for good: of a key that is loaded, undone or gone."""
