@@ -4,6 +4,7 @@ what a soak records of tests that are marked `matrix`.
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections import Counter
@@ -30,6 +31,8 @@ PROCESSES = {"bad_input", "cli", "exactly_once", "fire"}
 OURS = ["streamproc", "operators", "models", "state"]
 SIMULATION: pytest.StashKey[Counter[str]] = pytest.StashKey()
 """Seeds of the simulation and the faults they saw, by kind; of all processes in the one that reports."""
+
+_GC_THRESHOLDS = 7_000, 10, 10
 
 RUNNING: pytest.StashKey[Running] = pytest.StashKey()
 """What a test that is marked `matrix` counts."""
@@ -98,6 +101,13 @@ def kafka_bootstrap(kafka_address: Address) -> str:
 def pytest_configure(config: pytest.Config) -> None:
     seen: Counter[str] = Counter()
     config.stash[SIMULATION] = seen
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """What has been collected stays, so that Python's collector need not look at it again and again."""
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
 
 
 @pytest.hookimpl(optionalhook=True)
