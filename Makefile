@@ -35,8 +35,8 @@ $(SETUP_STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@# machine code, once: else the first start of a worker would take as long
-	$(BIN)/python -c 'from streamproc.cli.common import load_stages; \
-	  [step.prepare() for plan in load_stages("configs/card_fraud/pipeline.yaml") for step in plan.steps]'
+	$(BIN)/python -c 'from streamproc.cli.common import load_stages; from streamproc.cli.compose import build_engine; \
+	  [build_engine(plan, bytes(32))[0].prepare() for plan in load_stages("configs/card_fraud/pipeline.yaml")]'
 	@command -v chromium-headless-shell chromium google-chrome >/dev/null \
 	  || echo "No browser: tests of reports' pages will be skipped; try: apt-get install chromium-headless-shell"
 	@touch $@
