@@ -151,3 +151,11 @@ def test_a_row_may_have_a_column_called_measures_and_any_float(cli: Cli, shop: P
     shop.with_name("cases.yaml").write_text(f"cases: [{{name: a, events: [{{card: c, amount: 1}}], tells: {tells}}}]")
     done = cli("test", shop)
     assert (done.code, done.err) == (0, "")
+
+
+def test_an_alert_and_a_statement_of_one_name_are_not_told_apart(cli: Cli, shop: Path) -> None:
+    shop.write_text(PIPELINE.replace("  large: SELECT", "  turnover: SELECT"))
+    shop.with_name("cases.yaml").write_text("cases: [{name: a, events: [{card: c}], tells: {turnover: []}}]")
+    done = cli("test", shop)
+    assert done.code == 2
+    assert "1:48: 'turnover' is an alert and a statement" in done.err
