@@ -45,7 +45,7 @@ class _Server:
 
     def __init__(self) -> None:
         self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("NUMBA_", "PYTHONHASHSEED"))}
         with theirs:
             number = theirs.fileno()
             self._process = subprocess.Popen(

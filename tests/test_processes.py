@@ -72,6 +72,12 @@ def test_a_signal_ends_it(folder: Path, number: signal.Signals) -> None:
         assert process.wait(60) == -number
 
 
+def test_who_cannot_be_as_asked_ends_with_an_error(folder: Path) -> None:
+    done = run([*COMMAND, "0"], cwd=folder / "nowhere")
+    assert done.returncode == 1
+    assert "FileNotFoundError" in done.stderr
+
+
 def test_who_takes_too_long_is_killed(folder: Path) -> None:
     read, write = os.pipe()
     with os.fdopen(read) as stdin, os.fdopen(write), pytest.raises(subprocess.TimeoutExpired):
