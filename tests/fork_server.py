@@ -49,9 +49,11 @@ def main() -> None:
         for descriptor in descriptors:
             os.close(descriptor)
     order = msgspec.json.decode(message, type=Order)
-    _become(order, descriptors, installed)
-    orders.send(str(os.getpid()).encode())
-    orders.close()
+    try:
+        _become(order, descriptors, installed)
+    finally:  # who ordered it waits for this, also if it cannot be
+        orders.send(str(os.getpid()).encode())
+        orders.close()
     runpy.run_module(order.module, run_name="__main__", alter_sys=True)
 
 

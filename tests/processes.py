@@ -24,6 +24,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -38,6 +39,8 @@ _PR_SET_CHILD_SUBREAPER = 36
 _REPLY_BYTES_MAX = 32
 _SINGLE_THREADED = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
 """A process that forks must have no threads."""
+_ONE_AT_A_TIME = threading.Lock()
+"""Of threads: else they got each other's pids, and adopted no orphans where another one had just done so."""
 
 
 class _Server:
@@ -45,7 +48,7 @@ class _Server:
 
     def __init__(self) -> None:
         self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("NUMBA_", "PYTHONHASHSEED"))}
         with theirs:
             number = theirs.fileno()
             self._process = subprocess.Popen(
@@ -101,7 +104,8 @@ class _Forked(subprocess.Popen[str]):
         order = Order(module, arguments, os.path.abspath(cwd or "."), environment, new_session)
         given = [own if own != -1 else inherited for inherited, own in enumerate((stdin, stdout, stderr))]
         try:
-            self.pid = next(_turns(module, next(iter(arguments), None))).fork(order, given)
+            with _ONE_AT_A_TIME:
+                self.pid = next(_turns(module, next(iter(arguments), None))).fork(order, given)
             self._child_created = True
         finally:
             self._close_pipe_fds(*more[:6])  # type: ignore[attr-defined]

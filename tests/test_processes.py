@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,20 @@ def test_a_signal_ends_it(folder: Path, number: signal.Signals) -> None:
         assert process.poll() is None
         process.send_signal(number)
         assert process.wait(60) == -number
+
+
+def test_who_cannot_be_as_asked_ends_with_an_error(folder: Path) -> None:
+    done = run([*COMMAND, "0"], cwd=folder / "nowhere")
+    assert done.returncode == 1
+    assert "FileNotFoundError" in done.stderr
+
+
+def test_threads_may_start_them_at_once(folder: Path) -> None:
+    def ended(code: int) -> int:
+        return run([*COMMAND, str(code)], cwd=folder, stdin=subprocess.DEVNULL).returncode
+
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(ended, range(8))) == [*range(8)]
 
 
 def test_who_takes_too_long_is_killed(folder: Path) -> None:

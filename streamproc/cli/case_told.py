@@ -28,7 +28,8 @@ def records_told(tellings: Sequence[Telling]) -> dict[str, list[Record]]:
     for one in tellings:
         if one.what != "late":
             record = _read(one.text)
-            found.setdefault(one.name, []).append({**record.get("measures", {}), **record})
+            beside = record.get("measures", {}) if one.what == "alert" else {}
+            found.setdefault(one.name, []).append({**beside, **record})
     return found
 
 

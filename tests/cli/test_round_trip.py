@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import signal
 import time
 from collections import Counter
@@ -218,8 +217,8 @@ def test_tail_prints_the_same_log_alike_each_time(cli: Cli, pipeline: Path, tmp_
     given = ["--pipeline", pipeline, "--log", f"file:{tmp_path}/log"]
     assert cli("feed", "payments", ndjson(tmp_path / "x.ndjson", payments(40)), *given).code == 0
     told = set()
-    for seed in range(3):
-        process = start("tail", "payments", *given, "--until-end", env=os.environ | {"PYTHONHASHSEED": str(seed)})
+    for _ in range(2):  # with another hash seed each: see tests/processes.py
+        process = start("tail", "payments", *given, "--until-end")
         told.add(process.communicate(timeout=50)[0])
     assert len(told) == 1
     assert told.pop().count("\n") >= 40

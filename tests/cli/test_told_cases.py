@@ -106,6 +106,11 @@ REFUSED = {
     "no_login: []": ("no_login: {id: p1}", "11:7: no_login is a list of what is told, in order"),
     "turnover: [{}]": ("turnover: [p1]", "17:18: turnover: fields and their values are expected here"),
     "{id: p1, deadline: +11m}": ("{id: [p1]}", "15:23: a single value is expected here"),
+    "{one: {decision: approve}}": ("[one]", "7:5: a case expects something of its events"),
+    "[{kind: order, amount: 7.5}]\n    tells: {unpaid: [{first_amount: 7.50, deadline: +5m}]}": (
+        "[{event: order, kind: order}]\n    expect: {order: {decision: approve}}\n    tells: [unpaid]",
+        "21:12: tells must be a mapping of keys to values",
+    ),
     "    tells: {unpaid: [{first_amount: 7.50, deadline: +5m}]}\n": ("", "18:5: a case expects something"),
 }
 
@@ -137,3 +142,20 @@ def test_statements_that_decide_nothing_have_cases_too(cli: Cli, shop: Path) -> 
     )
     done = cli("test", shop)
     assert (done.code, done.lines[-1]) == (0, "1 case: 1 ok, 0 failed")
+
+
+def test_a_row_may_have_a_column_called_measures_and_any_float(cli: Cli, shop: Path) -> None:
+    sql = "sql:\n  thirds: SELECT amount AS measures, CAST(amount AS DOUBLE) / 3 AS third FROM payments\n"
+    shop.write_text(PIPELINE[: PIPELINE.index("watermark:")] + sql)
+    tells = "{thirds: [{measures: 1, third: 0.3333333333333333}]}"
+    shop.with_name("cases.yaml").write_text(f"cases: [{{name: a, events: [{{card: c, amount: 1}}], tells: {tells}}}]")
+    done = cli("test", shop)
+    assert (done.code, done.err) == (0, "")
+
+
+def test_an_alert_and_a_statement_of_one_name_are_not_told_apart(cli: Cli, shop: Path) -> None:
+    shop.write_text(PIPELINE.replace("  large: SELECT", "  turnover: SELECT"))
+    shop.with_name("cases.yaml").write_text("cases: [{name: a, events: [{card: c}], tells: {turnover: []}}]")
+    done = cli("test", shop)
+    assert done.code == 2
+    assert "1:48: 'turnover' is an alert and a statement" in done.err

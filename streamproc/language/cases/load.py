@@ -97,11 +97,11 @@ def _case(section: Section, plans: Sequence[Plan], base: Fields, start: int) -> 
     section.close()
     expected: tuple[Expected, ...] = ()
     told: tuple[Told, ...] = ()
-    if isinstance(tells, Mapping):
+    if tells is not None:
         told = read_told(Section(tells, "tells", section.problems), plans, start)
     if isinstance(expect, Mapping) and expect.entries:
         expected = _expected(Section(expect, "expect", section.problems), plans, start, events)
-    elif not told:
+    elif expect is not None or not told:
         hint = "expect: {first: {decision: ...}}"
         section.problems.add("a case expects something of its events", section.key_place("expect"), hint)
     return Case(name, section.place, tuple(events.given), expected, told)

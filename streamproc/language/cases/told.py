@@ -28,6 +28,9 @@ def read_told(section: Section, plans: Sequence[Plan], start: int) -> tuple[Told
         if name not in known:
             hint = nearest(name, known) or "`windows`, `absences`, `timeout` of a pattern and `sql` tell something"
             section.problems.add(f"no alert or statement is called {name!r}", place, hint)
+        elif known.count(name) > 1:
+            wrong = f"{name!r} is an alert and a statement: what they tell cannot be told apart"
+            section.problems.add(wrong, place, "give one of them another name")
         node = section.node(name)
         if not isinstance(node, Items):
             hint = f"{name}: [{{key: card-1}}], or [] for none"

@@ -35,7 +35,7 @@ _RELATIVE = re.compile(r"([+-])((?:\d{1,9}(?:ms|s|m|h|d|w))+)").fullmatch
 _PARTS = re.compile(r"\d+(?:ms|s|m|h|d|w)")
 _TIMES_HINT = "2026-01-31T12:00:00Z, or counted from the case's start: +5m, -1d12h"
 _NUMBERS_HINT = "5, about: ~1.5, or a range: 90..100, 90.., ..5"
-_ANY_NUMBER = DataType(Kind.DECIMAL, 15)
+_ANY_NUMBER = DataType(Kind.DECIMAL, 1_100)  # decimals enough for any number that can be written
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
