@@ -31,11 +31,11 @@ def command(
         Path | None, typer.Option("--junit", metavar="FILE.xml", help="Also write a JUnit report, for CI systems.")
     ] = None,
     coverage: Annotated[
-        bool, typer.Option("--coverage", help="List the rules that no case hits, and features that none looks at.")
+        bool, typer.Option("--coverage", help="List what no case hits, looks at, or has told.")
     ] = False,
     as_json: AsJson = False,
 ) -> int:
-    """Run a pipeline's rule tests: given events, expected decisions, reasons, features and dead letters.
+    """Run a pipeline's rule tests: given events, expected decisions, reasons, features, dead letters and alerts.
 
     The cases are in the files that `tests:` of the pipeline names; each begins with empty state and runs through the
     very plan that `run` executes. One line a case, and a table of differences for one that failed; then the exit code
