@@ -10,7 +10,6 @@ from __future__ import annotations
 
 __all__ = ["Deduplicator", "DuplicateFlags", "payload_digests", "record_actions", "with_first_actions"]
 
-import logging
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -21,7 +20,7 @@ import xxhash
 from operators.batch import TaskRows
 from state.actions import ActionCodes
 from state.by_task import ByTask
-from state.compiling import can_compile
+from state.compiling import can_compile, made_or_told
 from state.entries import Entries
 from state.errors import ConfigError
 from state.hashing import digest64, digests128
@@ -33,7 +32,6 @@ from state.segments import UNINDEXED, IdSegments
 
 I64 = npt.NDArray[np.int64]
 _ANY = ActionCodes()  # codes that nobody names
-_NOT_COMPILED = "ids are looked up by columns: numba compiles nothing here (%s); can NUMBA_CACHE_DIR be written?"
 _FEW = 12  # up to so many rows of a task, a loop is faster than columns
 
 
@@ -107,15 +105,13 @@ class Deduplicator(ByTask[IdSegments]):
 
     def prepare(self) -> None:
         """Rows are judged by a compiled loop from now on, where it can be made."""
-        if not can_compile():
-            return
-        try:
-            loop = compiled_judge()
-            IdSegments(self.horizon_ms).judge(loop, np.empty((4, 0), np.int64), slice(0, 0), _flags(0)[:4])
-        except Exception as error:  # the compiler's, of many kinds; most of all: nowhere to keep the code
-            logging.getLogger("operators").warning(_NOT_COMPILED, type(error).__name__)
-            return
-        self._loop = loop
+        self._loop = made_or_told(self._judge, "ids are looked up by columns") if can_compile() else None
+
+    def _judge(self) -> Judge:
+        """The loop, tried once."""
+        loop = compiled_judge()
+        IdSegments(self.horizon_ms).judge(loop, np.empty((4, 0), np.int64), slice(0, 0), _flags(0)[:4])
+        return loop
 
     # ---- the hot path
 

@@ -6,9 +6,10 @@ computed as Python does (no fast math), int64 as numpy does. The code is kept be
 
 from __future__ import annotations
 
-__all__ = ["can_compile", "compiled", "compiled_within"]
+__all__ = ["can_compile", "compiled", "compiled_within", "made_or_told"]
 
 import importlib.util
+import logging
 import os
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
@@ -45,3 +46,16 @@ def compiled_within(*helpers: Callable[..., Any]) -> None:
 
     for helper in helpers:
         register_jitable(forceinline=True)(helper)
+
+
+def made_or_told(make: Callable[[], R], otherwise: str) -> R | None:
+    """What `make` gives, which compiles and tries it; None where that fails, and a warning that says what is done
+    `otherwise`.
+    """
+    try:
+        return make()
+    except Exception as error:  # the compiler's, of many kinds; most of all: nowhere to keep the code
+        logging.getLogger("operators").warning(
+            "%s: numba compiles nothing here (%s); can NUMBA_CACHE_DIR be written?", otherwise, type(error).__name__
+        )
+        return None

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 __all__ = ["WindowOperator"]
 
-import logging
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -35,11 +34,10 @@ from operators.windows.results import Reader, readers
 from operators.windows.room import NEVER
 from operators.windows.row_by_row import RowByRow, compiled_loops
 from operators.windows.spec import Aggregate, WindowSpec, check, output_type
-from state.compiling import can_compile
+from state.compiling import can_compile, made_or_told
 from state.table import KeyedTable, TableSpec
 
 _TURNS, _TURNS_A_CHUNK = 2, 10  # what the rows of one key cost as late ones, in turns: more for each full chunk
-_NOT_COMPILED = "windows go by columns: numba compiles nothing here (%s); can NUMBA_CACHE_DIR be written?"
 _NEVER_NULL = (Aggregate.COUNT, Aggregate.DISTINCT, Aggregate.FIRST_SEEN)
 
 
@@ -89,19 +87,17 @@ class WindowOperator(Operator):
 
     def prepare(self) -> None:
         """Rows in order go through compiled loops from now on, where these can be made."""
-        if not can_compile():
-            return
-        try:
-            loops = compiled_loops()
-            ways = [(layout, RowByRow(layout, loops)) for layout in self._layouts if not layout.precision]
-            for _, by_row in ways:
-                by_row.warm_up()
-        except Exception as error:  # the compiler's, of many kinds; most of all: nowhere to keep the code
-            logging.getLogger("operators").warning(_NOT_COMPILED, type(error).__name__)
-            return
-        for layout, by_row in ways:
-            at = self._layouts.index(layout)
-            self._ways[at] = self._ways[at]._replace(few=0, loops=by_row)
+        made = made_or_told(self._by_row, "windows go by columns") if can_compile() else None
+        for at, loops in (made or {}).items():
+            self._ways[at] = self._ways[at]._replace(few=0, loops=loops)
+
+    def _by_row(self) -> dict[int, RowByRow]:
+        """The layouts' loops, by number, tried once; those of a precision have none."""
+        loops = compiled_loops()
+        found = {at: RowByRow(layout, loops) for at, layout in enumerate(self._layouts) if not layout.precision}
+        for one in found.values():
+            one.warm_up()
+        return found
 
     def process(self, batch: Batch, context: OperatorContext) -> None:
         rows, keys, tasks = self._keyed(batch)

@@ -61,6 +61,11 @@ class Outcome(NamedTuple):
     def lines(self) -> list[str]:
         return self.out.splitlines()
 
+    @property
+    def cells(self) -> list[str]:
+        """The lines of a table, two blanks between what stands in its columns."""
+        return ["  ".join(filter(None, map(str.strip, line.split("  ")))) for line in self.lines]
+
 
 Cli = Callable[..., Outcome]
 

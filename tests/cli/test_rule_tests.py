@@ -101,9 +101,8 @@ def test_a_difference_is_shown(cli: Cli, tested: Path, what: str) -> None:
     write(tested, change)
     done = cli("test", tested)
     assert done.code == 1, done.out
-    rows = ["  ".join(filter(None, map(str.strip, line.split("  ")))) for line in done.lines]
-    assert row in rows, done.out
-    assert rows.count("event  field  expected  found") == 1
+    assert row in done.cells, done.out
+    assert done.cells.count("event  field  expected  found") == 1
     assert done.lines[-1] == SUM.format(1, 1)
 
 
