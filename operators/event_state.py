@@ -110,8 +110,7 @@ class KeyMemory:
             return
         slots = np.fromiter(self._bytes, np.int64, len(self._bytes))
         self._table.touch(slots)
-        for slot, stored in self._bytes.items():
-            self._table.set_blob(slot, stored)
+        self._table.set_blobs(self._bytes)
         if self._last >= 0:
             self._table.rows[slots, self._last] = [self._seen[slot] for slot in self._bytes]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["known_rows"]
 
 from collections.abc import Sequence
-from itertools import repeat
 
 import numpy as np
 
@@ -18,7 +17,7 @@ def known_rows(table: KeyedTable, tasks: Sequence[TaskSpan], keys: list[str], wa
 
     Keys of the rows `wanted` are created; others only of a task whose store may have keys that are not in memory.
     """
-    parts = []
+    rows, slots = list[Slots](), list[int]()
     for span in tasks:
         part = keys if len(tasks) == 1 else keys[span.start : span.stop]
         is_whole = table.loader is None or table.loader.is_whole(span.task)
@@ -27,9 +26,9 @@ def known_rows(table: KeyedTable, tasks: Sequence[TaskSpan], keys: list[str], wa
         if missing := [key for key in asked if key not in mine]:
             table.admit(span.task, missing)
             mine = table.keys_of(span.task)
-        parts.append(np.fromiter(map(mine.get, part, repeat(-1)), np.int64, len(part)))
-    found = parts[0] if len(parts) == 1 else np.concatenate([*parts, np.empty(0, np.int64)])
-    rows = (found >= 0).nonzero()[0]
-    slots = found[rows]
-    table.used[slots] = table.generation
-    return rows, slots
+        there = np.frombuffer(bytes(map(mine.__contains__, part)), np.bool_).nonzero()[0]
+        rows.append(there if len(tasks) == 1 else there + span.start)
+        slots += [mine[part[row]] for row in there.tolist()]
+    found = np.array(slots, np.int64)
+    table.used[found] = table.generation
+    return rows[0] if len(rows) == 1 else np.concatenate([*rows, np.empty(0, np.int64)]), found

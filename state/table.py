@@ -5,16 +5,15 @@
                                         --> blobs[slot]                opaque bytes of scalar operators
 
 All tasks of a worker share the matrices, so one call serves a batch that mixes tasks; the dictionaries are per
-task, so a task's keys never meet another's. Before a batch writes, it `touch`es the slots: that keeps their
-before-images until `publish` (the transaction committed) or `undo` (it did not), and marks them for the flush.
-Two batches may be open, see `StatePart.seal`.
+task, so a task's keys never meet another's. Before a batch writes, it `touch`es the slots: that marks them for the
+flush, and keeps how they were until `publish` or `undo`. Two batches may be open, see `StatePart.seal`.
 """
 
 from __future__ import annotations
 
 __all__ = ["KeyedTable", "RowLoader", "TableSpec"]
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import repeat
 from typing import Protocol
 
@@ -225,10 +224,13 @@ class KeyedTable:
         self._changes.images.append((slots, self.rows.take(slots, axis=0)))
         self.mark_dirty(slots)
 
-    def set_blob(self, slot: int, blob: bytes) -> None:
-        """Replace a touched key's opaque bytes."""
-        self._changes.blobs.append((slot, self.blobs[slot]))
-        self.put_blob(slot, blob)
+    def set_blobs(self, blobs: Mapping[int, bytes]) -> None:
+        """Replace touched keys' opaque bytes, by slot."""
+        before = [self.blobs[slot] for slot in blobs]
+        self._changes.blobs += zip(blobs, before, strict=True)
+        self.blob_bytes += sum(map(len, blobs.values())) - sum(map(len, before))
+        for slot, blob in blobs.items():
+            self.blobs[slot] = blob
 
     def put_blob(self, slot: int, blob: bytes) -> None:
         """Replace opaque bytes for good: of a key that is loaded, undone or gone."""
@@ -244,8 +246,7 @@ class KeyedTable:
         if self.ring:
             self.ring.renew(slots)
         if self.spec.blob:
-            for slot in slots.tolist():
-                self.set_blob(slot, b"")
+            self.set_blobs(dict.fromkeys(slots.tolist(), b""))
 
     def seal(self) -> None:
         """The batch is in flight: what changes from now on is the next one's."""

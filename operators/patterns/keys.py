@@ -228,11 +228,11 @@ class PatternRun:
             return
         slots = np.fromiter(changed, np.int64, len(changed))
         self._table.touch(slots)
-        for slot, key in changed.items():
-            if key.is_changed:
-                stored = self._kept(key.states) if key.states else b""
-                self._table.set_blob(slot, stored)
-                key.seen = key.seen if stored else 0
+        stored = {slot: self._kept(key.states) for slot, key in changed.items() if key.is_changed}
+        self._table.set_blobs(stored)
+        for slot, kept in stored.items():
+            if not kept:
+                changed[slot].seen = 0
         self._write(slots, changed)
 
     def _write(self, slots: npt.NDArray[np.int64], changed: Mapping[int, KeyState]) -> None:
@@ -243,8 +243,10 @@ class PatternRun:
         if self._ttl:
             table.rows[:, table.last_seen][slots] = [key.seen for key in changed.values()]
 
-    def _kept(self, states: dict[int, KeyRuns]) -> bytes:
+    def _kept(self, states: Mapping[int, KeyRuns] | None) -> bytes:
         """What there is to remember of a key, by number of the pattern."""
+        if not states:
+            return b""
         sights = self._patterns.sights
         kept = []
         for number, state in states.items():

@@ -172,10 +172,10 @@ class JoinOperator(Operator):
             return
         slots = np.fromiter(changed, np.int64, len(changed))
         table.touch(slots)
+        table.set_blobs({slot: self._store(one) if one.left or one.right else b"" for slot, one in changed.items()})
         header = []
         for slot, state in changed.items():
             held = len(state.left) + len(state.right)
-            table.set_blob(slot, self._store(state) if held else b"")
             header.append((seen[slot] if held else 0, held) if self.spec.ttl else (held,))
         table.rows[slots] = header
 

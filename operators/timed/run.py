@@ -148,10 +148,12 @@ class TimersRun(Generic[R]):
         table, logic, disorder = self._table, self._logic, self._timers.disorder
         slots = np.fromiter(self._states, np.int64, len(self._states))
         table.touch(slots)
+        stored_of = {slot: logic.store(state) for slot, state in self._states.items()}
+        table.set_blobs(stored_of)
         header = []
-        for task, (slot, state) in zip(table.task_of[slots].tolist(), self._states.items(), strict=True):
-            stored = logic.store(state)
-            table.set_blob(slot, stored)
+        for task, state, stored in zip(
+            table.task_of[slots].tolist(), self._states.values(), stored_of.values(), strict=True
+        ):
             following = logic.due(state, self._stream.of(task) - disorder) if stored else None
             last_seen = logic.closes(state) + disorder - 1 if stored else 0
             header.append((last_seen, following or 0, following is not None))

@@ -59,7 +59,7 @@ class Driver:
             ring.heads[slot, Ring.STOP] = stop + 1
             ring.heads[slot, Ring.START] = min(stop + 1, start + expire)
             table.rows[slot] += (1, amount)
-            table.set_blob(slot, (table.blobs[slot] + bytes([amount % 251]))[-20:])
+            table.set_blobs({slot: (table.blobs[slot] + bytes([amount % 251]))[-20:]})
 
     def flush(self, meta: bytes = b"meta") -> None:
         self.state.cut(self.task, meta).write(self.store)

@@ -221,7 +221,7 @@ def test_only_keys_with_state_make_it_doubtful_what_the_store_has(spec: TableSpe
     (slot,) = table.slots([Span(TASK, 0, 1)], ["a"])
     table.touch(np.array([slot]))
     if spec.blob:
-        table.set_blob(slot, b"x")
+        table.set_blobs({int(slot): b"x"})
     else:
         table.rows[slot] = 7
     all_leave()

@@ -87,7 +87,7 @@ class Worker:
             ring.heads[one, Ring.STOP] += 1
             ring.entries[ring.spans(one, stop, stop + 1)] = time
             table.rows[one] = (max(seen, time), stop[0] + 1)
-            table.set_blob(int(one[0]), f"{stop[0]}".encode())
+            table.set_blobs({int(one[0]): f"{stop[0]}".encode()})
         return found
 
     def flush(self) -> None:
