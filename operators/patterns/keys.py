@@ -11,15 +11,16 @@ from __future__ import annotations
 __all__ = ["WANTS", "Found", "KeyState", "Looked", "PatternRun", "Patterns"]
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import count, repeat
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from operators.batch import Batch, TaskRows
-from operators.patterns.matcher import KeyRuns, Match
+from operators.patterns.matcher import OPENINGS_MAX, Attempt, KeyRuns, Match, Run
 from operators.patterns.rows import plain_values
 from operators.patterns.sight import ANY, BRITTLE, Sight, columns_of, marked, packed
 from operators.patterns.spec import PatternSpec
@@ -64,6 +65,13 @@ class KeyState(msgspec.Struct, gc=False):
     is_seen: bool = False
 
 
+class Opens(NamedTuple):
+    """What a row begins in a key of which nothing is known: runs, by number of the pattern, and what they wait for."""
+
+    runs: Mapping[int, Sequence[Run]]
+    wants: int
+
+
 class Patterns:
     """The patterns of one key, as batches need them. `begins`: bits of rows that may begin a match of any.
 
@@ -79,8 +87,26 @@ class Patterns:
         for sight in self.sights:
             self.begins |= sight.begins
             self.where |= sight.where
+        self.opens = lru_cache(OPENINGS_MAX)(self._opens_of)
         self.store = msgspec.msgpack.Encoder().encode
         self.load = msgspec.msgpack.Decoder(list[tuple[int, KeyRuns]]).decode
+
+    def wants(self, states: Mapping[int, KeyRuns]) -> int:
+        """What all runs of a key wait for together."""
+        found, common = 0, BRITTLE
+        for number, state in states.items():
+            sight = self.sights[number]
+            one = sight.wants(state)
+            found |= one
+            if one or (state.matches and sight.numbers_matches):
+                common &= one
+        return ANY if found & BRITTLE and not common else found
+
+    def _opens_of(self, bits: int) -> Opens | None:
+        runs = {i: one.opens(bits) for i, one in enumerate(self.sights) if bits & one.where and bits & one.begins}
+        if not runs or not all(runs.values()):
+            return None
+        return Opens(runs, self.wants({number: _opened(0, one) for number, one in runs.items()}))
 
 
 class PatternRun:
@@ -107,7 +133,7 @@ class PatternRun:
         if key is None:
             key = self._keys[row.slot] = KeyState(row.seen, row.wants)
         if key.wants is None:
-            key.wants = self._wants(key)
+            key.wants = self._patterns.wants(key.states or {})
         if row.bits & (self._patterns.begins | key.wants) or not self._passes(key, row):
             self._row(key, row)
 
@@ -155,6 +181,12 @@ class PatternRun:
 
     def _row(self, key: KeyState, row: Looked) -> None:
         """A row goes to each pattern that it may mean something to."""
+        if not key.wants and not (self._table.blobs[row.slot] if key.states is None else key.states):
+            opens = self._patterns.opens(row.bits)
+            if opens is not None:
+                key.states = {number: _opened(row.time, runs) for number, runs in opens.runs.items()}
+                key.seen, key.wants, key.is_changed = row.time, opens.wants, True
+                return
         if key.states is None:
             key.states = self._read(row.slot)
         if key.states and self._ttl:
@@ -210,17 +242,6 @@ class PatternRun:
         except msgspec.MsgspecError as error:
             raise StateCorruptedError(f"table {self._table.spec.name}: a key's state cannot be read") from error
 
-    def _wants(self, key: KeyState) -> int:
-        """What all runs of a key wait for together."""
-        found, common = 0, BRITTLE
-        for number, state in (key.states or {}).items():
-            sight = self._patterns.sights[number]
-            one = sight.wants(state)
-            found |= one
-            if one or (state.matches and sight.numbers_matches):
-                common &= one
-        return ANY if found & BRITTLE and not common else found
-
     def _keep(self) -> None:
         """Write what has changed; undone with the batch."""
         changed = {slot: key for slot, key in self._keys.items() if key.is_changed or key.is_seen}
@@ -238,7 +259,8 @@ class PatternRun:
     def _write(self, slots: npt.NDArray[np.int64], changed: Mapping[int, KeyState]) -> None:
         """The fields beside the blobs."""
         table = self._table
-        wants = [self._wants(key) if key.wants is None else key.wants for key in changed.values()]
+        reckon = self._patterns.wants
+        wants = [reckon(key.states or {}) if key.wants is None else key.wants for key in changed.values()]
         table.rows[:, table.index(WANTS)][slots] = wants
         if self._ttl:
             table.rows[:, table.last_seen][slots] = [key.seen for key in changed.values()]
@@ -254,6 +276,11 @@ class PatternRun:
                 kept.append((number, state))
         kept.sort()
         return self._patterns.store(kept) if kept else b""
+
+
+def _opened(time: int, runs: Sequence[Run]) -> KeyRuns:
+    """A key's state after its first row, of event time `time`."""
+    return KeyRuns(1, 0, [Attempt(0, time, [*runs])])
 
 
 def _wanted(

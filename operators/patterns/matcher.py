@@ -17,11 +17,11 @@ preferred one stays); so are two of different attempts, where whatever the later
 
 from __future__ import annotations
 
-__all__ = ["Attempt", "KeyRuns", "Match", "Matcher", "Row", "Run"]
+__all__ = ["OPENINGS_MAX", "Attempt", "KeyRuns", "Match", "Matcher", "Opening", "Row", "Run"]
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -30,7 +30,8 @@ from operators.patterns.slots import Slot, begin, bring, counting, value_of
 from operators.patterns.spec import Skip, SkipKind
 from operators.patterns.tree import Patience
 
-_OPENINGS_MAX = 1_024
+OPENINGS_MAX: Final = 1_024
+"""So many ways to begin are kept at hand."""
 
 Condition = Callable[[list[Any], "Row"], bool]
 """Whether a variable's condition holds of the slots' values with the row brought in; asked if the row's bit is set."""
@@ -86,7 +87,7 @@ class Match(NamedTuple):
     trail: list[tuple[int, int]]
 
 
-class _Opening(NamedTuple):
+class Opening(NamedTuple):
     """How an attempt begins where the variables that a row may be of are all there is to ask. `takes`: variable and
     place of each take of the row; `runs`: those that the attempt has then, if nothing of the row is kept in them.
     """
@@ -122,7 +123,7 @@ class Matcher:
             if not program.takes[place].end:
                 self.starting |= 1 << program.takes[place].variable
         self._may_be_empty = program.may_be_empty
-        self._opening = lru_cache(_OPENINGS_MAX)(self._opening_of)
+        self.opening = lru_cache(OPENINGS_MAX)(self._opening_of)
 
     def forbidden(self, run: Run) -> int:
         """The variables of which a row must not be that comes in the run's gap."""
@@ -134,7 +135,7 @@ class Matcher:
 
     def row(self, state: KeyRuns, row: Row) -> tuple[list[Match], int]:
         """The matches that a row shows, in their order, and how many runs went for want of room; `state` is changed."""
-        if not state.attempts and (opening := self._opening(row.fits & self.starting)) is not None:
+        if not state.attempts and (opening := self.opening(row.fits & self.starting)) is not None:
             state.attempts = [self._opened(opening, state.rows, row)]
             state.rows += 1
             return [], 0
@@ -151,7 +152,7 @@ class Matcher:
         self._settle(state, step.said)
         return step.said, dropped
 
-    def _opening_of(self, fits: int) -> _Opening | None:
+    def _opening_of(self, fits: int) -> Opening | None:
         """How an attempt begins with a row of the variables `fits`; None: there is more to ask."""
         program, takes = self.program, self.program.takes
         if program.starts != program.anchored or self._may_be_empty:
@@ -163,9 +164,9 @@ class Matcher:
         if not is_plain or any(variable in self.decides for variable, _ in taken):
             return None
         is_kept = self.keeps_trail or any(self.counting[variable] for variable, _ in taken)
-        return _Opening(taken, () if is_kept else [Run(place, gap, False, self.empty, []) for place, gap in ways])
+        return Opening(taken, () if is_kept else [Run(place, gap, False, self.empty, []) for place, gap in ways])
 
-    def _opened(self, opening: _Opening, number: int, row: Row) -> Attempt:
+    def _opened(self, opening: Opening, number: int, row: Row) -> Attempt:
         if opening.runs:
             return Attempt(number, row.time, [*opening.runs])
         runs: list[Run] = []

@@ -90,6 +90,11 @@ class Sight:
         """As `Matcher.row`."""
         return self.matcher.row(state, Row(time, self._fits(bits & self._known), values))
 
+    def opens(self, bits: int) -> Sequence[Run]:
+        """The runs that a key has after a row of `bits` if it had none before it; none: there is more to ask."""
+        opening = self.matcher.opening(self._fits(bits & self._known) & self.matcher.starting)
+        return opening.runs if opening is not None else ()
+
     def _fits_of(self, bits: int) -> int:
         """The variables that a row may be of."""
         return sum(1 << i for i, bit in enumerate(self._bits) if bits & bit)
