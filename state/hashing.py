@@ -18,8 +18,10 @@ __all__ = [
     "stable_hashes64",
 ]
 
+import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -78,15 +80,20 @@ def murmur2(data: bytes) -> int:
     """
     length = len(data)
     h = (_SEED ^ length) & _MASK
-    whole = length & ~3
-    for at in range(0, whole, 4):
-        k = int.from_bytes(data[at : at + 4], "little") * _M & _MASK
+    for word in _words(length >> 2)(data):
+        k = word * _M & _MASK
         h = (h * _M ^ (k ^ k >> 24) * _M) & _MASK
     if length & 3:
-        h = (h ^ int.from_bytes(data[whole:], "little")) * _M & _MASK
+        h = (h ^ int.from_bytes(data[length & ~3 :], "little")) * _M & _MASK
     h = (h ^ h >> 13) * _M & _MASK
     h ^= h >> 15
     return h - (1 << 32) if h >> 31 else h
+
+
+@lru_cache(_LONG)
+def _words(count: int) -> Callable[[bytes], tuple[int, ...]]:
+    """Reads so many words from where bytes begin."""
+    return struct.Struct(f"<{count}I").unpack_from
 
 
 def partition_of(key: bytes, partitions: int) -> int:
