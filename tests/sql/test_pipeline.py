@@ -15,7 +15,7 @@ from state.errors import ConfigError
 from streamproc.runtime.metrics import WorkerMetrics
 from streamproc.runtime.stage import Part, Stage, by_fate
 from tests.runtime.test_handed_on_rows import compute
-from tests.sql.streaming import HEAD, TABLE, over_tables, pipeline, plans_of, streamed
+from tests.sql.streaming import HEAD, TABLE, in_batches, over_tables, pipeline, plans_of, streamed
 from tests.sql.support import Row, changes, payments, stamp, write
 
 
@@ -190,6 +190,16 @@ def test_matches_are_those_of_a_table(sql: str, tmp_path: Path) -> None:
     mine = streamed(pipeline(one=sql), files)["one"]
     assert mine == over_tables(sql, files)
     assert len(mine) > 3
+
+
+@pytest.mark.parametrize(("size", "restore"), [(1, True), (0, False), (7, True)])
+def test_a_key_that_is_no_text_has_state_of_its_own(size: int, restore: bool, tmp_path: Path) -> None:
+    made = [row | {"items": "abc".index(row["card_id"]) - 1} for row in takeover(3)]
+    sql = MATCHES["no within"].replace("card_id", "items")
+    text = pipeline(HEAD.replace("partition_by: card_id", "partition_by: items"), one=sql)
+    mine = in_batches(text, [("payments", row) for row in made], size, restore=restore)
+    assert sorted(mine, key=repr) == sorted(over_tables(sql, {"payments": write(tmp_path, "p", made)}), key=repr)
+    assert len({row["items"] for row in mine}) == 3
 
 
 LOGINS = """  logins:
