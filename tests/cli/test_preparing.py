@@ -5,12 +5,19 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from operators.deduplicate import Deduplicator
+from operators.windows.operator import WindowOperator
+from streamproc.cli.common import load_stages
+from streamproc.cli.compose import build_engine
 from streamproc.cli.preparing import prepare, prepare_beside
 from streamproc.clock import SystemClock
+
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 class Engine:
@@ -60,6 +67,15 @@ def test_a_short_one_is_not() -> None:
     while threading.active_count() > before:
         pass
     assert not said
+
+
+def test_an_engine_makes_steps_and_ids_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    ready: list[object] = []
+    for of in (Deduplicator, WindowOperator):
+        monkeypatch.setattr(of, "prepare", lambda self: ready.append(self))
+    for plan in load_stages(str(CONFIGS / "bench_v1" / "pipeline.yaml")):
+        build_engine(plan, bytes(32))[0].prepare()
+    assert {type(one) for one in ready} == {Deduplicator, WindowOperator}
 
 
 async def test_nothing_is_made_ready_before_the_worker_decides() -> None:
