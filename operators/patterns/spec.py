@@ -12,7 +12,7 @@ import msgspec
 from operators.expressions.nodes import Compiled
 from operators.patterns.nfa import compile_pattern
 from operators.patterns.slots import Slot
-from operators.patterns.tree import Pattern, is_gapped
+from operators.patterns.tree import Pattern, is_anchored, is_gapped
 from operators.schema import DataType
 from state.errors import ConfigError
 
@@ -83,6 +83,9 @@ def check(spec: PatternSpec) -> None:
     program = compile_pattern(spec.pattern)
     if len(program.variables) > VARIABLES_MAX:
         raise ConfigError(f"a pattern has at most {VARIABLES_MAX} variables")
+    if is_anchored(spec.pattern):
+        hint = "leave it out; `streamproc sql` takes it, over the rows of a file"
+        raise ConfigError("^ and $ are the first and the last row of a key: a stream knows neither", None, hint)
     if program.may_be_empty:
         raise ConfigError("the pattern matches no row at all", hint="A+ instead of A*, or a part that must be there")
     if program.may_go_on and spec.skip.kind is not SkipKind.NO_SKIP and not is_gapped(spec.pattern):

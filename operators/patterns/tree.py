@@ -13,6 +13,7 @@ __all__ = [
     "Repeat",
     "Series",
     "Variable",
+    "is_anchored",
     "is_gapped",
     "variables_of",
 ]
@@ -101,6 +102,11 @@ def variables_of(pattern: Pattern) -> tuple[str, ...]:
 def is_gapped(pattern: Pattern) -> bool:
     """Whether rows may lie between those of a match."""
     return any(isinstance(node, Gapped) and node.gap.patience for node in _nodes(pattern))
+
+
+def is_anchored(pattern: Pattern) -> bool:
+    """Whether a part is tied to where rows begin or end."""
+    return any(isinstance(node, Anchor) for node in _nodes(pattern))
 
 
 def _named(node: Pattern) -> tuple[str, ...]:
