@@ -117,8 +117,10 @@ def check_calls(expr: Expr, known: Sequence[str]) -> None:
         ConfigError: with its place.
     """
     for node in expr.ast.find_all(exp.Anonymous):
-        near = difflib.get_close_matches(name := node.name.lower(), [*FUNCTIONS, *known], 1)
-        if near and near[0] in known and name not in known:
+        if (name := node.name.lower()) in FUNCTIONS or name in known:
+            continue
+        near = difflib.get_close_matches(name, [*FUNCTIONS, *known], 1)
+        if near and near[0] in known:
             raise ConfigError(f"there is no function {name}", place_of(expr, node), f"did you mean {near[0]}?")
 
 

@@ -144,6 +144,8 @@ def rewrite_calls(expr: Expr, names: Collection[str], replace: Callable[[CallNod
     to right. `expr` itself is not changed.
     """
     wanted = {name.lower() for name in names}
+    if not any(node.name.lower() in wanted for node in expr.ast.find_all(exp.Anonymous)):
+        return expr
     root = exp.Paren(this=expr.ast.copy())
     for node in _innermost_first(root):
         if not isinstance(node, exp.Anonymous) or node.name.lower() not in wanted:
