@@ -118,23 +118,34 @@ class _TimedRun(PatternRun):
     # ---- rows
 
     def _passes(self, key: KeyState, row: Looked) -> bool:
-        """Runs that a row would end are looked at: their WITHIN may be over."""
+        """Runs that a row would end are looked at: their WITHIN may be over. A key that has expired is not seen again:
+        what is left of it waits for time, and goes with the first row that the pattern looks at.
+        """
         if not key.wants:
             return True
         if key.wants & BRITTLE:
             return False
-        self._see(key, row)
+        if row.clock - key.seen < self._ttl:
+            self._see(key, row)
         return True
 
     def _expire(self, key: KeyState, row: Looked) -> None:
-        """What waits for time is told before it expires."""
+        """What WITHIN ends is told before it goes; a row that the pattern does not see leaves both to others."""
+        if row.bits & self._patterns.where and row.clock - key.seen >= self._ttl:
+            for state in (key.states or {}).values():
+                self._end(state, row)
+            super()._expire(key, row)
 
     def _step(self, number: int, state: KeyRuns, row: Looked) -> None:
+        self._end(state, row)
+        super()._step(number, state, row)
+
+    def _end(self, state: KeyRuns, row: Looked) -> None:
+        """Attempts of which WITHIN is over at a row's own time are told, and go."""
         task = next(span.task for span in self._batch.tasks if span.start <= row.number < span.stop)
         key = str(self._batch.columns[self._patterns.key].values[row.number])
         watermark = self._now[row.number] - self._spec.disorder
         self._say(task, key, state, time=row.time, row=row.number, watermark=watermark)
-        super()._step(number, state, row)
 
     # ---- timers
 
