@@ -7,6 +7,7 @@ from __future__ import annotations
 import random
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from operators.batch import Batch
 from operators.operator import INT64
 from operators.patterns.keys import Patterns
 from operators.patterns.operator import PatternOperator
+from operators.patterns.sight import packed
 from operators.patterns.slots import Slot, SlotKind
 from operators.patterns.spec import PatternSpec
 from state.memory import MemoryDisk, MemoryRowStore, MemoryRowStores
@@ -105,14 +107,17 @@ def follows(*parts: Any, **given: Any) -> Any:
     return ("seq", [*parts]), PLAIN | given, False
 
 
-AB, BC = follows(A, B), follows(B, C)
+AB, BC, HIDDEN = follows(A, B), follows(B, C), follows(A, C, counts="w")
 
 
 @pytest.mark.timeout(300)
 @example(
     [follows(A, B, numbers=True)], [0] * 3, [([at(0, "a"), at(1, "b")], "restore"), ([at(2, "a"), at(3, "b")], "")]
 )
-@example([AB, follows(A, C, counts="w")], [0] * 3, [([at(0, "a", seen=False)], ""), ([at(1, "c")], "")])
+@example([AB, HIDDEN], [0] * 3, [([at(0, "a", seen=False)], "undo"), ([at(0, "a")], ""), ([at(1, "c")], "")])
+@example(
+    [follows(("alt", [("seq", [A, B]), C]), B, defined="ab")], [0] * 3, [([at(0, "")], "undo"), ([at(0, "a")], "")]
+)
 @example([AB, follows(A, C)], [0] * 3, [([at(0, "a")], "restore"), ([at(1, "c")], "")])
 @example([AB], [LONG] * 3, [([at(9, "a"), at(9, "c"), at(3, "a")], ""), ([at(9, "b")], "undo")])
 @example([AB, follows(A)], [0] * 3, [([at(0, "a")], ""), ([at(1, "b")], "")])
@@ -134,10 +139,17 @@ def test_a_beginning_is_that_of_the_matchers(given: Any, ttls: Any, batches: Any
             fast, slow = fast.restored(), slow.restored()
 
 
-def test_beginnings_are_known_by_the_row() -> None:
-    node, one, _ = AB
-    (fast, _) = both([replace(spec_of("x", node, one), slots=(CLEAN,))])
-    batch = batch_of([(f"k{i}", "a", 0, True) for i in range(9)])
+def test_bits_that_begin_nothing_make_no_beginning_of_their_own() -> None:
+    """A row's bits are those of all columns; what is kept at hand is bounded."""
+    specs = [replace(spec_of(f"x{i}", *one[:2]), slots=(CLEAN,)) for i, one in enumerate((AB, HIDDEN))]
+    fast, _ = both(specs)
+    some = [
+        (f"{mark}{seen}", mark, 0, seen) for mark in ("a", "ab", "ac", "abc", "b", "c", "") for seen in (True, False)
+    ]
+    batch, patterns = batch_of(some), fast.made._patterns
     fast.made.process(batch, fast.state)
-    known = fast.made._patterns.opens.cache_info()
-    assert (known.hits, known.misses) == (8, 1)
+    known = patterns.opens.cache_info()
+    assert (known.misses, known.hits) == (2, 6), "an A that the second one sees, and one that it does not"
+    bits = packed(batch, patterns.columns, np.arange(2))
+    begun = [patterns.opens(one & patterns.openers) for one in bits]
+    assert [one and [*one.runs] for one in begun] == [[0, 1], [0]]
