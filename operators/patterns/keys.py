@@ -73,7 +73,8 @@ class Opens(NamedTuple):
 
 
 class Patterns:
-    """The patterns of one key, as batches need them. `begins`: bits of rows that may begin a match of any.
+    """The patterns of one key, as batches need them. `begins`: bits of rows that may begin a match of any; `openers`:
+    those that `opens` is asked with: others would make one answer many.
 
     `columns`: what bits say, in their order; `ttl`: the shortest of any, ms; 0: none has one.
     """
@@ -83,10 +84,11 @@ class Patterns:
         self.columns = tuple(dict.fromkeys(name for spec in specs for name in columns_of(spec)))
         self.sights = [Sight(spec, self.columns, lookups) for spec in specs]
         self.ttl = min(spec.ttl for spec in specs)
-        self.begins = self.where = 0
+        self.begins = self.where = self.openers = 0
         for sight in self.sights:
             self.begins |= sight.begins
             self.where |= sight.where
+            self.openers |= sight.openers
         self.opens = lru_cache(OPENINGS_MAX)(self._opens_of)
         self.store = msgspec.msgpack.Encoder().encode
         self.load = msgspec.msgpack.Decoder(list[tuple[int, KeyRuns]]).decode
@@ -182,7 +184,7 @@ class PatternRun:
     def _row(self, key: KeyState, row: Looked) -> None:
         """A row goes to each pattern that it may mean something to."""
         if not key.wants and not (self._table.blobs[row.slot] if key.states is None else key.states):
-            opens = self._patterns.opens(row.bits)
+            opens = self._patterns.opens(row.bits & self._patterns.openers)
             if opens is not None:
                 key.states = {number: _opened(row.time, runs) for number, runs in opens.runs.items()}
                 key.seen, key.wants, key.is_changed = row.time, opens.wants, True

@@ -61,7 +61,9 @@ def packed(batch: Batch, columns: Sequence[str], rows: npt.NDArray[np.intp]) -> 
 
 
 class Sight:
-    """One pattern's. `where`: the bit of rows that it sees; `begins`: those of rows that may begin a match."""
+    """One pattern's. `where`: the bit of rows that it sees; `begins`: those of rows that may begin a match; `openers`:
+    those that say what `opens` gives, and whether it may be asked.
+    """
 
     def __init__(self, spec: PatternSpec, columns: Sequence[str], lookups: Mapping[str, LookupTable]) -> None:
         self.spec, self.matcher = spec, matcher_of(spec, lookups)
@@ -72,6 +74,7 @@ class Sight:
         self.where = number[spec.counts] if spec.counts else ANY
         starting = self._union(self.matcher.starting)
         self.begins = self.where if starting & ANY else starting
+        self.openers = self.where | starting
         self._known = 0
         for bit in self._bits:
             self._known |= bit

@@ -24,7 +24,10 @@ from tests.simulation.world import VirtualExecutor
 ROWS = 4
 
 
-def worker_of(plans: tuple[Plan, ...], log: SimulatedEventLog, rng: random.Random, settings: WorkerSettings) -> Worker:
+def worker_of(
+    plans: tuple[Plan, ...], log: SimulatedEventLog, rng: random.Random, settings: WorkerSettings,
+    metrics: WorkerMetrics | None = None,
+) -> Worker:  # fmt: skip
     executor = VirtualExecutor(lambda: rng.uniform(0, 0.05), lambda: True)
     parts = []
     for plan in plans:
@@ -32,7 +35,7 @@ def worker_of(plans: tuple[Plan, ...], log: SimulatedEventLog, rng: random.Rando
         keeper = StateKeeper(state, MemoryRowStores(MemoryDisk(rng)), plan.state_fingerprint, executor)
         parts.append(StageParts(plan, engine, keeper))
     return Worker(
-        "p", log, parts, clock=VirtualClock(), executor=executor, metrics=WorkerMetrics(), settings=settings
+        "p", log, parts, clock=VirtualClock(), executor=executor, metrics=metrics or WorkerMetrics(), settings=settings
     )  # fmt: skip
 
 

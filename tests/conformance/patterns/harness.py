@@ -47,7 +47,7 @@ def lines(text: str, rows: list[Row], cut: int) -> list[Line]:
     pattern = BoundedPattern(compiled.spec, all_rows=clause.rows == "ALL")
     found: list[Line] = []
     for begin in range(0, len(rows), cut):
-        batch = _batch(rows[begin : begin + cut])
+        batch = batch_of(rows[begin : begin + cut])
         for step in compiled.steps:
             step.process(batch, state)
         state.publish()
@@ -56,7 +56,7 @@ def lines(text: str, rows: list[Row], cut: int) -> list[Line]:
     return found + pattern.finish()
 
 
-def _batch(rows: list[Row]) -> Batch:
+def batch_of(rows: list[Row]) -> Batch:
     size = len(rows)
     columns = {
         "key": column("string", [row.key for row in rows]),
