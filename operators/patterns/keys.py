@@ -201,7 +201,7 @@ class PatternRun:
             state = states.get(number)
             if not bits & sight.begins and (state is None or not state.attempts):
                 continue
-            if state is None:
+            if state is None or not sight.keeps(state):
                 state = states[number] = KeyRuns()
             self._step(number, state, row)
             key.wants, key.is_changed = None, True
@@ -274,7 +274,7 @@ class PatternRun:
         sights = self._patterns.sights
         kept = []
         for number, state in states.items():
-            if state.attempts or (state.matches and sights[number].numbers_matches):
+            if sights[number].keeps(state):
                 kept.append((number, state))
         kept.sort()
         return self._patterns.store(kept) if kept else b""

@@ -93,6 +93,10 @@ class Sight:
         """As `Matcher.row`."""
         return self.matcher.row(state, Row(time, self._fits(bits & self._known), values))
 
+    def keeps(self, state: KeyRuns) -> bool:
+        """Whether there is anything to remember of a key: else its next row is its first one."""
+        return bool(state.attempts) or (state.matches > 0 and self.numbers_matches)
+
     def opens(self, bits: int) -> Sequence[Run]:
         """The runs that a key has after a row of `bits` if it had none before it; none: there is more to ask."""
         opening = self.matcher.opening(self._fits(bits & self._known) & self.matcher.starting)
