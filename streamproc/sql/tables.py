@@ -134,12 +134,13 @@ def _of_json(values: list[Any]) -> tuple[Kind, list[Any]]:
     kinds = set(map(type, values))
     if kinds == {bool}:
         return Kind.BOOL, values
-    if kinds == {int} and all(value in _INT64 for value in values):
-        return Kind.INT64, values
-    fits = all(abs(value) < _FLOAT_MAX if type(value) is float else value in _INT64 for value in values)
-    if kinds <= {int, float} and fits:
-        return Kind.FLOAT64, list(map(float, values))
+    if kinds <= {int, float} and all(map(_fits, values)):
+        return (Kind.INT64, values) if kinds == {int} else (Kind.FLOAT64, list(map(float, values)))
     return Kind.STRING, list(map(_as_text, values))
+
+
+def _fits(number: int | float) -> bool:
+    return number in _INT64 if isinstance(number, int) else abs(number) < _FLOAT_MAX
 
 
 def _as_text(value: Any) -> str:

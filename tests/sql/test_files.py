@@ -44,6 +44,29 @@ def test_an_empty_text_is_not_null(suffix: str, tmp_path: Path) -> None:
     assert "row 1: c is no int64" in refusal("CREATE TABLE t (id INT, c INT); SELECT c FROM t", files)
 
 
+MIXED = {
+    "lists": ['["a"]', "[]", None, '["b",["c",1]]'],
+    "objects": ['{"k":{"l":[1.5]}}', "{}", None],
+    "a list and a text": ['["a"]', '"x"', None],
+    "an object and a number": ['{"k":null}', "7"],
+    "numbers and texts": ["1", '"x"', "-2.5", '""', None],
+    "numbers and bools": ["1", "true", None, "false"],
+    "texts and bools": ['"true"', "true"],
+    "a number beyond int64 and a text": ["74027046123456789012345", '"x"'],
+}
+
+
+@pytest.mark.parametrize("values", MIXED.values(), ids=MIXED)
+def test_mixed_and_nested_values_are_text(values: list[str | None], tmp_path: Path) -> None:
+    """Also where the statement does not name them."""
+    path = tmp_path / "t.ndjson"
+    path.write_text("".join(f'{{"n":{n},"a":{one}}}\n' if one else f'{{"n":{n}}}\n' for n, one in enumerate(values)))
+    assert ours("SELECT n FROM t", {"t": path}) == [{"n": n} for n in range(len(values))]
+    with duckdb.connect() as connection:
+        said = connection.execute(f"SELECT a->>'$' FROM read_json('{path}', columns = {{a: 'JSON'}})").fetchall()
+    assert ours("SELECT a FROM t", {"t": path}) == [{"a": one} for (one,) in said]
+
+
 DAYS = """id,paid
 1,2026-05-01T10:00:00Z
 2,2026-05-01T23:59:59.999Z
