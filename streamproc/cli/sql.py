@@ -51,7 +51,7 @@ def command(
     Statements are Flink SQL's; docs/language/sql says which. Columns have the types that CREATE TABLE declares, else
     those that all their values have.
     """
-    from streamproc.cli.sql_files import load_tables
+    from streamproc.cli.sql_tables import load_tables
     from streamproc.sql import CreateTable, compile_file, parse_file
 
     paths = _inputs(inputs)

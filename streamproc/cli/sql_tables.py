@@ -1,0 +1,112 @@
+"""Tables of `sql`: the rows of their files, with the types that CREATE TABLE declares or that all values have."""
+
+from __future__ import annotations
+
+__all__ = ["load_tables"]
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from operators.batch import Column
+from state.errors import ConfigError, Place
+from streamproc.cli.sql_files import FileRows, read_rows
+from streamproc.language.table_lines import commas_hint
+from streamproc.sql import CreateTable, Table
+from streamproc.sql.tables import RawColumn, Wanted, days_of, inferred, raw_of, typed, with_event_time
+
+_LISTED_MAX: Final = 40
+_CLOSE: Final = 0.8
+"""As alike must two names be: columns of a file have much in common (`user_id`, `card_id`)."""
+
+
+def load_tables(inputs: Mapping[str, Sequence[Path]], declared: Mapping[str, CreateTable]) -> dict[str, Table]:
+    """The tables, by name, of their files' rows one after the other; with the types that CREATE TABLE declares.
+
+    Raises:
+        ConfigError: a file cannot be read, or does not hold what is declared.
+    """
+    return {name: _table(name, paths, declared.get(name)) for name, paths in inputs.items()}
+
+
+def _table(name: str, paths: Sequence[Path], declared: CreateTable | None) -> Table:
+    parts = [read_rows(path) for path in paths]
+    rows = sum(part.size for part in parts)
+    if declared is not None:
+        if rows:
+            _refuse_missing(parts, declared)
+        columns = {one: _as_declared(one, parts, declared) for one in declared.types}
+        return with_event_time(name, rows, columns, declared.event_time)
+    file = Place(", ".join(map(str, paths)))
+    columns = {}
+    unknown = set()
+    for one in _names(parts):
+        joined = _joined([part.column(one) for part in parts], one, file)
+        columns[one] = joined if isinstance(joined, Column) else inferred(joined)
+        if isinstance(joined, RawColumn) and all(value is None for value in joined.values):
+            unknown.add(one)
+    return with_event_time(name, rows, columns, None)._replace(unknown=frozenset(unknown))
+
+
+def _names(parts: Sequence[FileRows]) -> list[str]:
+    return list(dict.fromkeys(one for part in parts for one in part.columns))
+
+
+def _refuse_missing(parts: Sequence[FileRows], declared: CreateTable) -> None:
+    """Raises a ConfigError if no file has a declared column."""
+    names = _names(parts)
+    for one in declared.types:
+        if one not in names:
+            who = f"{parts[0].path} has no" if len(parts) == 1 else f"no file of {declared.name} has a"
+            hint = (
+                _meant(one, names, declared) or commas_hint(names) or "the file has " + ", ".join(names[:_LISTED_MAX])
+            )
+            raise ConfigError(f"{who} column {one}", declared.places[one], hint)
+
+
+def _meant(name: str, names: Sequence[str], declared: CreateTable) -> str | None:
+    """The column of the files, not declared itself, that a declared one is nearly called like."""
+    free = {one.lower(): one for one in names if one not in declared.types and commas_hint([one]) is None}
+    near = get_close_matches(name.lower(), free, 1, _CLOSE)
+    return f"did you mean {free[near[0]]}?" if near else None
+
+
+def _as_declared(name: str, parts: Sequence[FileRows], declared: CreateTable) -> Column:
+    wanted = Wanted(name, declared.types[name], name in declared.required, declared.places[name])
+    made = []
+    for part in parts:
+        found = part.column(name)
+        if isinstance(found, RawColumn):
+            made.append(typed(wanted, found, part.row_name))
+        elif found.type != wanted.type or (wanted.required and found.valid is not None):
+            made.append(typed(wanted, raw_of(found), part.row_name))
+        else:
+            made.append(found)
+    whole = _end_to_end(made)
+    return days_of(whole) if name in declared.days else whole
+
+
+def _end_to_end(columns: Sequence[Column]) -> Column:
+    """Columns of one type as one."""
+    valid = None
+    if any(one.valid is not None for one in columns):
+        valid = np.concatenate([np.ones(len(c.values), np.bool_) if c.valid is None else c.valid for c in columns])
+    return Column(columns[0].type, np.concatenate([one.values for one in columns]), valid)
+
+
+def _joined(parts: Sequence[RawColumn | Column], name: str, file: Place) -> RawColumn | Column:
+    """A column of several files as one."""
+    if len(parts) == 1:
+        return parts[0]
+    if all(isinstance(one, RawColumn) for one in parts):
+        raws = [one for one in parts if isinstance(one, RawColumn)]
+        known = {one.text for one in raws if any(value is not None for value in one.values)}
+        if len(known) <= 1:
+            return RawColumn([value for one in raws for value in one.values], any(known))
+    whole = [one for one in parts if isinstance(one, Column)]
+    if len(whole) != len(parts) or len({one.type for one in whole}) != 1:
+        raise ConfigError(f"the files do not agree on the type of {name}", file, "CREATE TABLE declares it")
+    return _end_to_end(whole)
