@@ -40,6 +40,11 @@ class FileRows(NamedTuple):
     size: int
     columns: Columns
 
+    @property
+    def sparse(self) -> bool:
+        """Whether a row may lack a column."""
+        return self.path.suffix.lower() in _NDJSON
+
     def column(self, name: str) -> RawColumn | Column:
         """A column; NULLs if the file has none of that name."""
         return self.columns.get(name, RawColumn([None] * self.size))

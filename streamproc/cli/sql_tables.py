@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["load_tables"]
 
+import sys
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -37,7 +38,7 @@ def _table(name: str, paths: Sequence[Path], declared: CreateTable | None) -> Ta
     rows = sum(part.size for part in parts)
     if declared is not None:
         if rows:
-            _refuse_missing(parts, declared)
+            _check_missing(parts, declared)
         columns = {one: _as_declared(one, parts, declared) for one in declared.types}
         return with_event_time(name, rows, columns, declared.event_time)
     file = Place(", ".join(map(str, paths)))
@@ -55,16 +56,32 @@ def _names(parts: Sequence[FileRows]) -> list[str]:
     return list(dict.fromkeys(one for part in parts for one in part.columns))
 
 
-def _refuse_missing(parts: Sequence[FileRows], declared: CreateTable) -> None:
-    """Raises a ConfigError if no file has a declared column."""
+def _check_missing(parts: Sequence[FileRows], declared: CreateTable) -> None:
+    """What of a declared column that no file has: rows of NDJSON lack what is NULL, other files have all columns.
+
+    Raises:
+        ConfigError: a file should have it.
+    """
     names = _names(parts)
+    sure = any(part.size and not part.sparse for part in parts)
+    alone = str(parts[0].path) if len(parts) == 1 else ""
     for one in declared.types:
-        if one not in names:
-            who = f"{parts[0].path} has no" if len(parts) == 1 else f"no file of {declared.name} has a"
-            hint = (
-                _meant(one, names, declared) or commas_hint(names) or "the file has " + ", ".join(names[:_LISTED_MAX])
-            )
-            raise ConfigError(f"{who} column {one}", declared.places[one], hint)
+        if one in names:
+            continue
+        place, hint = declared.places[one], _meant(one, names, declared)
+        if sure:
+            said = f"{alone} has no column {one}" if alone else f"no file of {declared.name} has a column {one}"
+            listed = f"the file{' has' if alone else 's have'} {', '.join(names[:_LISTED_MAX])}"
+            raise ConfigError(said, place, hint or commas_hint(names) or listed)
+        said = f"no row of {alone or declared.name} has {one}"
+        if one in declared.required:
+            raise ConfigError(f"{said}, which is declared NOT NULL", place, hint)
+        if hint:
+            sys.stderr.write(f"warning: {_printable(f'{place}: {said}, so that it is NULL ({hint})')}\n")
+
+
+def _printable(text: str) -> str:
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
 
 
 def _meant(name: str, names: Sequence[str], declared: CreateTable) -> str | None:
