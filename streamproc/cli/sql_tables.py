@@ -13,11 +13,12 @@ from typing import Final
 import numpy as np
 
 from operators.batch import Column
-from state.errors import ConfigError, Place
+from operators.schema import DataType
+from state.errors import ConfigError
 from streamproc.cli.sql_files import FileRows, read_rows
 from streamproc.language.table_lines import commas_hint
 from streamproc.sql import CreateTable, Table
-from streamproc.sql.tables import RawColumn, Wanted, days_of, inferred, raw_of, typed, with_event_time
+from streamproc.sql.tables import RawColumn, Wanted, days_of, inferred, nulls, raw_of, typed, with_event_time
 
 _LISTED_MAX: Final = 40
 _CLOSE: Final = 0.8
@@ -41,15 +42,10 @@ def _table(name: str, paths: Sequence[Path], declared: CreateTable | None) -> Ta
             _check_missing(parts, declared)
         columns = {one: _as_declared(one, parts, declared) for one in declared.types}
         return with_event_time(name, rows, columns, declared.event_time)
-    file = Place(", ".join(map(str, paths)))
-    columns = {}
-    unknown = set()
-    for one in _names(parts):
-        joined = _joined([part.column(one) for part in parts], one, file)
-        columns[one] = joined if isinstance(joined, Column) else inferred(joined)
-        if isinstance(joined, RawColumn) and all(value is None for value in joined.values):
-            unknown.add(one)
-    return with_event_time(name, rows, columns, None)._replace(unknown=frozenset(unknown))
+    found = {one: [part.column(one) for part in parts] for one in _names(parts)}
+    columns = {one: _as_found(one, columns, name, paths) for one, columns in found.items()}
+    unknown = frozenset(one for one, columns in found.items() if not any(map(_tells, columns)))
+    return with_event_time(name, rows, columns, None)._replace(unknown=unknown)
 
 
 def _names(parts: Sequence[FileRows]) -> list[str]:
@@ -106,24 +102,45 @@ def _as_declared(name: str, parts: Sequence[FileRows], declared: CreateTable) ->
     return days_of(whole) if name in declared.days else whole
 
 
+def _as_found(name: str, parts: Sequence[RawColumn | Column], table: str, paths: Sequence[Path]) -> Column:
+    """A column with the type that it has in all files."""
+    made = _inferred(parts)
+    files: dict[DataType, Path] = {}
+    for part, column, path in zip(parts, made, paths, strict=True):
+        if _tells(part):
+            files.setdefault(column.type, path)
+    if len(files) > 1:
+        each = ", ".join(f"{kind} in {path}" for kind, path in files.items())
+        hint = f"CREATE TABLE {table} says its type"
+        raise ConfigError(f"the files of {table} do not agree on {name}: {each}", hint=hint)
+    kind = next(iter(files), made[0].type)
+    return _end_to_end([column if column.type == kind else nulls(kind, len(column.values)) for column in made])
+
+
+def _tells(part: RawColumn | Column) -> bool:
+    """Whether a part says what type its column has: one without any value does not, unless it is Parquet's."""
+    return isinstance(part, Column) or any(value is not None for value in part.values)
+
+
+def _inferred(parts: Sequence[RawColumn | Column]) -> list[Column]:
+    """Each part with a type. All cells of CSV files are looked at together, and so are all values of NDJSON."""
+    made: dict[int, Column] = {n: part for n, part in enumerate(parts) if isinstance(part, Column)}
+    for text in (False, True):
+        raws = {n: part for n, part in enumerate(parts) if isinstance(part, RawColumn) and part.text is text}
+        whole = inferred(RawColumn([value for part in raws.values() for value in part.values], text))
+        begin = 0
+        for n, part in raws.items():
+            end = begin + len(part.values)
+            made[n] = whole if len(raws) == 1 else whole.take(np.arange(begin, end))
+            begin = end
+    return [made[n] for n in range(len(parts))]
+
+
 def _end_to_end(columns: Sequence[Column]) -> Column:
     """Columns of one type as one."""
+    if len(columns) == 1:
+        return columns[0]
     valid = None
     if any(one.valid is not None for one in columns):
         valid = np.concatenate([np.ones(len(c.values), np.bool_) if c.valid is None else c.valid for c in columns])
     return Column(columns[0].type, np.concatenate([one.values for one in columns]), valid)
-
-
-def _joined(parts: Sequence[RawColumn | Column], name: str, file: Place) -> RawColumn | Column:
-    """A column of several files as one."""
-    if len(parts) == 1:
-        return parts[0]
-    if all(isinstance(one, RawColumn) for one in parts):
-        raws = [one for one in parts if isinstance(one, RawColumn)]
-        known = {one.text for one in raws if any(value is not None for value in one.values)}
-        if len(known) <= 1:
-            return RawColumn([value for one in raws for value in one.values], any(known))
-    whole = [one for one in parts if isinstance(one, Column)]
-    if len(whole) != len(parts) or len({one.type for one in whole}) != 1:
-        raise ConfigError(f"the files do not agree on the type of {name}", file, "CREATE TABLE declares it")
-    return _end_to_end(whole)

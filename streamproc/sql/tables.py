@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-__all__ = ["EVENT_TIME", "RawColumn", "Table", "Wanted", "days_of", "inferred", "raw_of", "typed", "with_event_time"]
+__all__ = [
+    "EVENT_TIME",
+    "RawColumn",
+    "Table",
+    "Wanted",
+    "days_of",
+    "inferred",
+    "nulls",
+    "raw_of",
+    "typed",
+    "with_event_time",
+]
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -83,6 +94,11 @@ def inferred(raw: RawColumn) -> Column:
     left = iter(made)
     values = made if len(made) == len(values) else [None if value is None else next(left) for value in values]
     return build_column(_spec("", DataType(kind)), values, Faults(), lambda row: Decimal(0))
+
+
+def nulls(kind: DataType, rows: int) -> Column:
+    """A column without a value."""
+    return build_column(_spec("", kind), [None] * rows, Faults(), lambda row: Decimal(0))
 
 
 def raw_of(column: Column) -> RawColumn:

@@ -65,10 +65,12 @@ def test_a_file_of_before_is_replaced(folder: Path, cli: Cli) -> None:
 
 
 def test_files_of_a_table_must_agree(folder: Path, cli: Cli) -> None:
-    words = ["--input", f"t={folder}/t1.csv", f"u={folder}/u.ndjson", f"{folder}/t1.csv"]
+    words = ["--input", f"t={folder}/t1.csv", f"u={folder}/u.ndjson", f"{folder}/u.csv"]
+    (folder / "u.csv").write_text("a\nx\n")
     done = cli("sql", f"{folder}/q.sql", *words)
     assert done.code == 2
-    assert "the files do not agree on the type of" in done.err
+    said = f"the files of u do not agree on a: int64 in {folder}/u.ndjson, string in {folder}/u.csv"
+    assert done.err == f"error: {said} (CREATE TABLE u says its type)\n"
 
 
 def test_a_query_is_wanted(folder: Path, cli: Cli) -> None:
