@@ -127,11 +127,14 @@ def _inferred(parts: Sequence[RawColumn | Column]) -> list[Column]:
     made: dict[int, Column] = {n: part for n, part in enumerate(parts) if isinstance(part, Column)}
     for text in (False, True):
         raws = {n: part for n, part in enumerate(parts) if isinstance(part, RawColumn) and part.text is text}
+        if len(raws) == 1:
+            made |= {n: inferred(part) for n, part in raws.items()}
+            continue
         whole = inferred(RawColumn([value for part in raws.values() for value in part.values], text))
         begin = 0
         for n, part in raws.items():
             end = begin + len(part.values)
-            made[n] = whole if len(raws) == 1 else whole.take(np.arange(begin, end))
+            made[n] = whole.take(np.arange(begin, end))
             begin = end
     return [made[n] for n in range(len(parts))]
 

@@ -155,13 +155,13 @@ def _of_json(values: list[Any]) -> tuple[Kind, list[Any]]:
     kinds = set(map(type, values))
     if kinds == {bool}:
         return Kind.BOOL, values
-    if kinds <= {int, float} and all(map(_fits, values)):
+    if kinds <= {int, float} and _fit(values):
         return (Kind.INT64, values) if kinds == {int} else (Kind.FLOAT64, list(map(float, values)))
     return Kind.STRING, list(map(_as_text, values))
 
 
-def _fits(number: int | float) -> bool:
-    return number in _INT64 if isinstance(number, int) else abs(number) < _FLOAT_MAX
+def _fit(numbers: list[int | float]) -> bool:
+    return all(one in _INT64 if type(one) is int else abs(one) < _FLOAT_MAX for one in numbers)
 
 
 def _as_text(value: Any) -> str:
