@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["EXAMPLES", "SqlCommand", "command"]
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -50,10 +51,11 @@ def command(
     Statements are Flink SQL's; docs/language/sql says which. Columns have the types that CREATE TABLE declares, else
     those that all their values have.
     """
-    from streamproc.cli.sql_files import load_tables
+    from streamproc.cli.sql_tables import load_tables
     from streamproc.sql import CreateTable, compile_file, parse_file
 
     paths = _inputs(inputs)
+    _refuse_overwriting(output, [Path(file), *(path for each in paths.values() for path in each)])
     statements = parse_file(_text(file), file)
     declared: dict[str, CreateTable] = {}
     for one in statements:
@@ -93,6 +95,17 @@ def _inputs(given: Sequence[str]) -> dict[str, list[Path]]:
         refuse_unless(bool(name), f"--input {text}: whose file is it?", f"write --input TABLE={text}")
         paths.setdefault(name, []).append(Path(rest if named else text))
     return paths
+
+
+def _refuse_overwriting(output: str, read: Sequence[Path]) -> None:
+    """The output may be none of the files that are read, by whatever name.
+
+    Raises:
+        ConfigError: it is.
+    """
+    if output != "-" and os.path.exists(output):
+        same = next((one for one in read if os.path.exists(one) and os.path.samefile(output, one)), None)
+        refuse_unless(same is None, f"--output {output} is {same}, which is read", "name another file")
 
 
 @contextmanager

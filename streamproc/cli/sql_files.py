@@ -1,16 +1,20 @@
-"""Input files of `sql`: Parquet, CSV and NDJSON, read whole, for a column's type is what all its values say."""
+"""Input files of `sql`: Parquet, CSV and NDJSON, read whole, for a column's type is what all its values say.
+
+What tables they make is in `sql_tables.py`.
+"""
 
 from __future__ import annotations
 
-__all__ = ["load_tables"]
+__all__ = ["FileRows", "read_rows"]
 
 import csv
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from decimal import Context, Decimal
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -18,93 +22,57 @@ import numpy as np
 from operators.batch import Column
 from operators.schema import MINOR_LIMIT, SCALE_MAX, DataType, Kind
 from state.errors import ConfigError, Place
-from streamproc.sql import CreateTable, Table
-from streamproc.sql.tables import RawColumn, days_of, inferred, raw_of, typed, with_event_time
+from streamproc.sql.tables import RawColumn
 
+_CSV: Final = ".csv"
+_NDJSON: Final = (".ndjson", ".jsonl", ".json")
+_PARQUET: Final = (".parquet", ".pq")
 _CELL_MAX = 8 << 20
 _INT_END = 2**63
 _EXACT = Context(prec=100)
 Columns = dict[str, RawColumn | Column]
 
 
-def load_tables(inputs: Mapping[str, Sequence[Path]], declared: Mapping[str, CreateTable]) -> dict[str, Table]:
-    """The tables, by name, of their files' rows one after the other; with the types that CREATE TABLE declares.
+class FileRows(NamedTuple):
+    """A file's rows, by column."""
+
+    path: Path
+    size: int
+    columns: Columns
+
+    @property
+    def sparse(self) -> bool:
+        """Whether a row may lack a column."""
+        return self.path.suffix.lower() in _NDJSON
+
+    def column(self, name: str) -> RawColumn | Column:
+        """A column; NULLs if the file has none of that name."""
+        return self.columns.get(name, RawColumn([None] * self.size))
+
+    def row_name(self, row: int) -> str:
+        """What a row is called: by the line where it begins, if its file has lines."""
+        suffix = self.path.suffix.lower()
+        if suffix in _PARQUET:
+            return f"row {row + 1} of {self.path}"
+        return str(Place(str(self.path), _csv_line(self.path, row) if suffix == _CSV else _line(self.path, row)))
+
+
+def read_rows(path: Path) -> FileRows:
+    """All rows of a file.
 
     Raises:
-        ConfigError: a file cannot be read, or does not hold what is declared.
+        ConfigError: it cannot be read.
     """
-    return {name: _table(name, paths, declared.get(name)) for name, paths in inputs.items()}
-
-
-def _table(name: str, paths: Sequence[Path], declared: CreateTable | None) -> Table:
-    parts = [_read(path) for path in paths]
-    names = list(dict.fromkeys(one for _, columns in parts for one in columns))
-    rows = sum(size for size, _ in parts)
-    file = Place(", ".join(map(str, paths)))
-    if declared is not None:
-        missing = [one for one in declared.types if one not in names]
-        if missing and rows:
-            hint = "the file has " + ", ".join(names[:40])
-            what = f"there is no column {missing[0]}, which CREATE TABLE {name} declares"
-            raise ConfigError(what, file, hint)
-        names = list(declared.types)
-    columns: dict[str, Column] = {}
-    unknown = set()
-    for one in names:
-        found = [part.get(one, RawColumn([None] * size)) for size, part in parts]
-        if declared is None:
-            joined = _joined(found, one, file)
-            columns[one] = joined if isinstance(joined, Column) else inferred(joined)
-            if isinstance(joined, RawColumn) and all(value is None for value in joined.values):
-                unknown.add(one)
-        else:
-            columns[one] = _as_declared(one, found, declared, file)
-    table = with_event_time(name, rows, columns, None if declared is None else declared.event_time)
-    return table._replace(unknown=frozenset(unknown))
-
-
-def _as_declared(name: str, parts: Sequence[RawColumn | Column], declared: CreateTable, file: Place) -> Column:
-    kind, required = declared.types[name], name in declared.required
-    if not required and all(isinstance(part, Column) and part.type == kind for part in parts):
-        found = _joined(parts, name, file)
-        assert isinstance(found, Column)
-    else:
-        raws = [part if isinstance(part, RawColumn) else raw_of(part) for part in parts]
-        raw = RawColumn([value for one in raws for value in one.values], any(one.text for one in raws))
-        found = typed(name, kind, raw, required, file)
-    return days_of(found) if name in declared.days else found
-
-
-def _joined(parts: Sequence[RawColumn | Column], name: str, file: Place) -> RawColumn | Column:
-    """A column of several files as one."""
-    if len(parts) == 1:
-        return parts[0]
-    if all(isinstance(one, RawColumn) for one in parts):
-        raws = [one for one in parts if isinstance(one, RawColumn)]
-        known = {one.text for one in raws if any(value is not None for value in one.values)}
-        if len(known) <= 1:
-            return RawColumn([value for one in raws for value in one.values], any(known))
-    whole = [one for one in parts if isinstance(one, Column)]
-    if len(whole) != len(parts) or len({one.type for one in whole}) != 1:
-        raise ConfigError(f"the files do not agree on the type of {name}", file, "CREATE TABLE declares it")
-    valid = None
-    if any(one.valid is not None for one in whole):
-        valid = np.concatenate([np.ones(len(c.values), np.bool_) if c.valid is None else c.valid for c in whole])
-    return Column(whole[0].type, np.concatenate([one.values for one in whole]), valid)
-
-
-def _read(path: Path) -> tuple[int, Columns]:
-    """The number of rows, and the columns."""
-    readers: dict[str, Callable[[Path], tuple[int, Columns]]] = {".csv": _csv}
-    readers |= dict.fromkeys((".ndjson", ".jsonl", ".json"), _ndjson)
-    readers |= dict.fromkeys((".parquet", ".pq"), _parquet)
+    readers: dict[str, Callable[[Path], tuple[int, Columns]]] = {_CSV: _csv}
+    readers |= dict.fromkeys(_NDJSON, _ndjson)
+    readers |= dict.fromkeys(_PARQUET, _parquet)
     if not path.is_file():
         raise ConfigError("there is no such file" if not path.exists() else "this is not a file", Place(str(path)))
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise ConfigError("the file's kind is not known", Place(str(path)), "use .parquet, .csv or .ndjson")
     try:
-        return reader(path)
+        return FileRows(path, *reader(path))
     except OSError as error:
         raise ConfigError(f"the file cannot be read: {error.strerror or error}", Place(str(path))) from error
     except UnicodeDecodeError:
@@ -132,6 +100,28 @@ def _csv(path: Path) -> tuple[int, Columns]:
     cells = list(zip(*rows, strict=True)) if rows else [()] * len(names)
     values = [[cell if cell else None for cell in column] for column in cells]
     return len(rows), {name: RawColumn(column, text=True) for name, column in zip(names, values, strict=True)}
+
+
+def _csv_line(path: Path, row: int) -> int:
+    """Where a row of a CSV begins."""
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        lines = csv.reader(file)
+        next(lines, None)
+        begin = lines.line_num + 1
+        for cells in lines:
+            if cells:
+                row -= 1
+            if row < 0:
+                break
+            begin = lines.line_num + 1
+    return begin
+
+
+def _line(path: Path, row: int) -> int:
+    """Where a row of NDJSON stands."""
+    with open(path, "rb") as file:
+        filled = (number for number, line in enumerate(file, 1) if line.strip())
+        return next(islice(filled, row, None), 0)
 
 
 def _ndjson(path: Path) -> tuple[int, Columns]:

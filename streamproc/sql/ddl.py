@@ -25,15 +25,26 @@ _TYPES: Final = {
 
 class CreateTable(NamedTuple):
     """A declared table. `types`: by column, in order; `event_time`: its WATERMARK's column, if it has one; `days`: the
-    columns of type DATE."""
+    columns of type DATE; `places`: of the columns."""
 
     name: str
     types: dict[str, DataType]
     event_time: str | None
     required: frozenset[str]
     place: Place
-    processing: frozenset[str] = frozenset()
-    days: frozenset[str] = frozenset()
+    processing: frozenset[str]
+    days: frozenset[str]
+    places: dict[str, Place]
+
+
+class _Columns(NamedTuple):
+    """What has been read of columns: types and places; those that are NOT NULL, AS PROCTIME(), DATE."""
+
+    types: dict[str, DataType]
+    places: dict[str, Place]
+    required: set[str]
+    processing: set[str]
+    days: set[str]
 
 
 def parse_create(tokens: list[Token], text: str, place: Place) -> CreateTable:
@@ -56,30 +67,23 @@ def parse_create(tokens: list[Token], text: str, place: Place) -> CreateTable:
         words.want("NOT", "EXISTS")
     name = words.name()
     words.want("(")
-    types: dict[str, DataType] = {}
-    required: set[str] = set()
-    processing: set[str] = set()
-    days: set[str] = set()
+    columns = _Columns({}, {}, set(), set(), set())
     times: list[tuple[str, ConfigError]] = []
     while True:
-        _item(words, types, (required, processing, days), times)
+        _item(words, columns, times)
         if not words.skip(","):
             break
     words.want(")")
     if words.rest() and words.peek() not in {"WITH", "COMMENT", "PARTITIONED"}:
         raise words.refuse(f"{words.peek()} is not known here", "WITH (...) may follow")
-    event_time = _event_time(types, times)
-    return CreateTable(name, types, event_time, frozenset(required), began, frozenset(processing), frozenset(days))
+    event_time = _event_time(columns.types, times)
+    marked = frozenset(columns.required), began, frozenset(columns.processing), frozenset(columns.days)
+    return CreateTable(name, columns.types, event_time, *marked, columns.places)
 
 
-def _item(
-    words: Words,
-    types: dict[str, DataType],
-    marked: tuple[set[str], set[str], set[str]],
-    times: list[tuple[str, ConfigError]],
-) -> None:
-    """One column, or something else that is declared; `marked`: columns NOT NULL, AS PROCTIME(), DATE."""
-    required, processing, days = marked
+def _item(words: Words, columns: _Columns, times: list[tuple[str, ConfigError]]) -> None:
+    """One column, or something else that is declared."""
+    types = columns.types
     if words.peek() == "WATERMARK" and words.peek(1) == "FOR":
         words.want("WATERMARK", "FOR")
         wrong = words.refuse("WATERMARK names no timestamp column of the table")
@@ -93,22 +97,22 @@ def _item(
     elif words.peek().partition(" ")[0] in {"PRIMARY", "CONSTRAINT", "UNIQUE"} and words.peek(1) != ",":
         words.over_item()
     else:
-        place = words.refuse("")
+        place = words.place()
         column = words.name()
         if column in types:
-            raise ConfigError(f"two columns are called {column}", place.place)
+            raise ConfigError(f"two columns are called {column}", place)
         if words.skip("AS", "PROCTIME", "(", ")"):
-            processing.add(column)
+            columns.processing.add(column)
             return
         if words.peek() == "AS":
             raise words.refuse("computed columns are not part of the subset", "compute it in a query")
         if words.peek() == "DATE":
-            days.add(column)
+            columns.days.add(column)
         _refuse_metadata(words)
-        types[column] = _type(words)
+        types[column], columns.places[column] = _type(words), place
         _refuse_metadata(words)
         if words.peek() == "NOT" and words.peek(1) == "NULL":
-            required.add(column)
+            columns.required.add(column)
         words.over_item()
 
 

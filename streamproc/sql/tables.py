@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-__all__ = ["EVENT_TIME", "RawColumn", "Table", "days_of", "inferred", "raw_of", "typed", "with_event_time"]
+__all__ = [
+    "EVENT_TIME",
+    "RawColumn",
+    "Table",
+    "Wanted",
+    "days_of",
+    "inferred",
+    "nulls",
+    "raw_of",
+    "typed",
+    "with_event_time",
+]
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from decimal import Decimal
 from math import isfinite
@@ -34,6 +45,11 @@ _TAKEN: Final[dict[Kind, tuple[type, ...]]] = {
     Kind.STRING: (str,),
     Kind.BOOL: (bool,),
     Kind.TIMESTAMP: (int, str),
+}
+_WHY: Final = {
+    "decimal_places": "it has more decimal places",
+    "overflow": "it is too large",
+    "out_of_range": "it is out of range",
 }
 _DAY_MS: Final = 86_400_000
 _FLOAT_MAX: Final = 1e308
@@ -78,6 +94,11 @@ def inferred(raw: RawColumn) -> Column:
     left = iter(made)
     values = made if len(made) == len(values) else [None if value is None else next(left) for value in values]
     return build_column(_spec("", DataType(kind)), values, Faults(), lambda row: Decimal(0))
+
+
+def nulls(kind: DataType, rows: int) -> Column:
+    """A column without a value."""
+    return build_column(_spec("", kind), [None] * rows, Faults(), lambda row: Decimal(0))
 
 
 def raw_of(column: Column) -> RawColumn:
@@ -134,36 +155,49 @@ def _of_json(values: list[Any]) -> tuple[Kind, list[Any]]:
     kinds = set(map(type, values))
     if kinds == {bool}:
         return Kind.BOOL, values
-    if kinds == {int} and all(value in _INT64 for value in values):
-        return Kind.INT64, values
-    fits = all(abs(value) < _FLOAT_MAX if type(value) is float else value in _INT64 for value in values)
-    if kinds <= {int, float} and fits:
-        return Kind.FLOAT64, list(map(float, values))
+    if kinds <= {int, float} and _fit(values):
+        return (Kind.INT64, values) if kinds == {int} else (Kind.FLOAT64, list(map(float, values)))
     return Kind.STRING, list(map(_as_text, values))
+
+
+def _fit(numbers: list[int | float]) -> bool:
+    return all(one in _INT64 if type(one) is int else abs(one) < _FLOAT_MAX for one in numbers)
 
 
 def _as_text(value: Any) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
-def typed(name: str, kind: DataType, raw: RawColumn, required: bool, file: Place) -> Column:
-    """The column as it was declared.
+class Wanted(NamedTuple):
+    """A column as CREATE TABLE declares it, and where; `required`: NOT NULL."""
+
+    name: str
+    type: DataType
+    required: bool
+    place: Place
+
+
+def typed(wanted: Wanted, raw: RawColumn, row_name: Callable[[int], str]) -> Column:
+    """The column as it was declared; `row_name`: what a row is called.
 
     Raises:
         ConfigError: a value is not of its type, or NULL where that is refused; names the row, never the value.
     """
+    name, kind = wanted.name, wanted.type
     values = [_value(value, kind.kind, raw.text) if value is not None else None for value in raw.values]
-    if required and None in values:
-        raise ConfigError(f"row {values.index(None) + 1}: {name} is NULL, but declared NOT NULL", file)
-    wanted = _TAKEN[kind.kind]
+    if wanted.required and None in values:
+        said = f"{name} is NULL in {row_name(values.index(None))}, but declared NOT NULL"
+        raise ConfigError(said, wanted.place)
+    taken = _TAKEN[kind.kind]
     faults = Faults()
     for row, value in enumerate(values):
-        if value is not None and type(value) not in wanted:
+        if value is not None and type(value) not in taken:
             faults.mark_row(row, "wrong_type", "")
             values[row] = None
     column = build_column(_spec(name, kind), values, faults, lambda row: Decimal(str(values[row])))
     if faults.rows:
-        raise ConfigError(f"row {min(faults.rows) + 1}: {name} is no {kind}", file, "CREATE TABLE declares its type")
+        row = min(faults.rows)
+        raise ConfigError(f"{name} is no {kind} in {row_name(row)}", wanted.place, _WHY.get(faults.rows[row][0]))
     return column
 
 

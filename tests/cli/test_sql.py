@@ -40,11 +40,37 @@ def test_a_file_that_is_not_written_whole_is_not_there(folder: Path, cli: Cli) -
     assert sorted(path.name for path in folder.iterdir()) == ["q.sql", "t1.csv", "t2.csv", "u.ndjson"]
 
 
+@pytest.mark.parametrize("taken", ["t1.csv", "t2.csv", "u.ndjson", "q.sql"])
+@pytest.mark.parametrize("way", ["name", "detour", "symlink", "hard link"])
+def test_what_is_read_is_not_written(taken: str, way: str, folder: Path, cli: Cli) -> None:
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    (folder / "s").mkdir()
+    output = folder / {"name": taken, "detour": f"s/../{taken}"}.get(way, "o.ndjson")
+    if way == "symlink":
+        output.symlink_to(folder / taken)
+    elif way == "hard link":
+        output.hardlink_to(folder / taken)
+    words = ["--input", f"t={folder}/t1.csv", f"{folder}/t2.csv", f"u={folder}/u.ndjson"]
+    done = cli("sql", f"{folder}/q.sql", *words, "--output", str(output))
+    assert {name: (folder / name).read_bytes() for name in before} == before
+    assert done.code == 2
+    assert done.err == f"error: --output {output} is {folder / taken}, which is read (name another file)\n"
+
+
+def test_a_file_of_before_is_replaced(folder: Path, cli: Cli) -> None:
+    (folder / "o.ndjson").write_text("old\n")
+    words = ["--input", f"t={folder}/t1.csv", f"u={folder}/u.ndjson", "--output", f"{folder}/o.ndjson"]
+    assert cli("sql", f"{folder}/q.sql", *words).code == 0
+    assert (folder / "o.ndjson").read_text() == '{"a":1}\n{"b":11}\n'
+
+
 def test_files_of_a_table_must_agree(folder: Path, cli: Cli) -> None:
-    words = ["--input", f"t={folder}/t1.csv", f"u={folder}/u.ndjson", f"{folder}/t1.csv"]
+    words = ["--input", f"t={folder}/t1.csv", f"u={folder}/u.ndjson", f"{folder}/u.csv"]
+    (folder / "u.csv").write_text("a\nx\n")
     done = cli("sql", f"{folder}/q.sql", *words)
     assert done.code == 2
-    assert "the files do not agree on the type of" in done.err
+    said = f"the files of u do not agree on a: int64 in {folder}/u.ndjson, string in {folder}/u.csv"
+    assert done.err == f"error: {said} (CREATE TABLE u says its type)\n"
 
 
 def test_a_query_is_wanted(folder: Path, cli: Cli) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import duckdb
 
 from state.errors import ConfigError
-from streamproc.cli.sql_files import load_tables
+from streamproc.cli.sql_tables import load_tables
 from streamproc.sql import CreateTable, compile_file, parse_file
 from tests.cli.conftest import START
 
@@ -89,11 +89,12 @@ def reader(path: Path) -> str:
     return f"read_json('{path}', format = 'newline_delimited', sample_size = -1)"
 
 
-def ours(sql: str, files: Mapping[str, Path]) -> list[Row]:
+def ours(sql: str, files: Mapping[str, Path | Sequence[Path]]) -> list[Row]:
     """The rows of all queries of a file, as their JSON says."""
     statements = parse_file(sql, "q.sql")
     declared = {one.name: one for one in statements if isinstance(one, CreateTable)}
-    tables = load_tables({name: [path] for name, path in files.items()}, declared)
+    paths = {name: [path] if isinstance(path, Path) else path for name, path in files.items()}
+    tables = load_tables(paths, declared)
     pieces = [piece for query in compile_file(statements, tables) for piece in query.lines(tables)]
     return [json.loads(line) for line in b"".join(pieces).splitlines()]
 
@@ -138,7 +139,7 @@ def _rounded(value: Any) -> Any:
     return float(f"{value:.11e}")
 
 
-def refusal(sql: str, files: Mapping[str, Path]) -> str:
+def refusal(sql: str, files: Mapping[str, Path | Sequence[Path]]) -> str:
     """What is said of a wrong file."""
     try:
         ours(sql, files)

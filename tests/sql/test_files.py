@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from streamproc.cli.sql_files import load_tables
+from streamproc.cli.sql_tables import load_tables
 from streamproc.sql import CreateTable, parse_file
 from tests.sql.support import Row, agree, ours, refusal, theirs, write
 
@@ -41,7 +41,30 @@ def test_an_empty_text_is_not_null(suffix: str, tmp_path: Path) -> None:
     files = {"t": write(tmp_path, "t", EMPTY[:2], suffix)}
     found = ours("CREATE TABLE t (id INT, c STRING NOT NULL); SELECT c FROM t", files)
     assert [row["c"] for row in found] == ["", "x"]
-    assert "row 1: c is no int64" in refusal("CREATE TABLE t (id INT, c INT); SELECT c FROM t", files)
+    assert "q.sql:1:25: c is no int64 in " in refusal("CREATE TABLE t (id INT, c INT); SELECT c FROM t", files)
+
+
+MIXED = {
+    "lists": ['["a"]', "[]", None, '["b",["c",1]]'],
+    "objects": ['{"k":{"l":[1.5]}}', "{}", None],
+    "a list and a text": ['["a"]', '"x"', None],
+    "an object and a number": ['{"k":null}', "7"],
+    "numbers and texts": ["1", '"x"', "-2.5", '""', None],
+    "numbers and bools": ["1", "true", None, "false"],
+    "texts and bools": ['"true"', "true"],
+    "a number beyond int64 and a text": ["74027046123456789012345", '"x"'],
+}
+
+
+@pytest.mark.parametrize("values", MIXED.values(), ids=MIXED)
+def test_mixed_and_nested_values_are_text(values: list[str | None], tmp_path: Path) -> None:
+    """Also where the statement does not name them."""
+    path = tmp_path / "t.ndjson"
+    path.write_text("".join(f'{{"n":{n},"a":{one}}}\n' if one else f'{{"n":{n}}}\n' for n, one in enumerate(values)))
+    assert ours("SELECT n FROM t", {"t": path}) == [{"n": n} for n in range(len(values))]
+    with duckdb.connect() as connection:
+        said = connection.execute(f"SELECT a->>'$' FROM read_json('{path}', columns = {{a: 'JSON'}})").fetchall()
+    assert ours("SELECT a FROM t", {"t": path}) == [{"a": one} for (one,) in said]
 
 
 DAYS = """id,paid
@@ -109,8 +132,8 @@ def test_parquets_numbers_that_do_not_fit_are_text(array: Any, values: list[obje
     assert [row["x"] for row in ours("SELECT x FROM t", {"t": path})] == values
     if isinstance(values[0], str):
         said = refusal("CREATE TABLE t (id INT, x DECIMAL(18, 2)); SELECT id FROM t WHERE x > 0", {"t": path})
-        assert "t.parquet: row" in said
-        assert "x is no decimal(2)" in said
+        assert "x is no decimal(2) in row" in said
+        assert "t.parquet (it is too large)" in said
 
 
 @pytest.mark.parametrize("suffix", ["csv", "ndjson"])

@@ -242,14 +242,14 @@ BROKEN = {
     '{"a": 1}\n{"a"\n': ("ndjson", "SELECT a FROM t", "t.ndjson:2: the line is no JSON object"),
     '{"a": 1}\n{"a": 1e400}\n': ("ndjson", "SELECT a FROM t", "t.ndjson:2: a number is too large"),
     "not parquet": ("parquet", "SELECT a FROM t", "this is no readable Parquet file"),
-    "a\n1\nsecret\n": ("csv", "CREATE TABLE t (a INT); SELECT a FROM t", "row 2: a is no int64"),
+    "a\n1\nsecret\n": ("csv", "CREATE TABLE t (a INT); SELECT a FROM t", "q.sql:1:17: a is no int64 in "),
     "a\n1\n\n": (
         "csv",
         "CREATE TABLE t (b INT); SELECT b FROM t",
-        "there is no column b, which CREATE TABLE t declares",
+        "t.csv has no column b (the file has a)",
     ),
-    "a,b\n1,\n": ("csv", "CREATE TABLE t (b INT NOT NULL); SELECT b FROM t", "row 1: b is NULL, but declared NOT NULL"),
-    "a\n1.234\n": ("csv", "CREATE TABLE t (a DECIMAL(5, 2)); SELECT a FROM t", "row 1: a is no decimal(2)"),
+    "a,b\n1,\n": ("csv", "CREATE TABLE t (b INT NOT NULL); SELECT b FROM t", "t.csv:2, but declared NOT NULL"),
+    "a\n1.234\n": ("csv", "CREATE TABLE t (a DECIMAL(5, 2)); SELECT a FROM t", "q.sql:1:17: a is no decimal(2) in "),
     "a\n1\n9223372036854775807\n": (
         "csv",
         "SELECT a,\na * 3 FROM t",
