@@ -91,7 +91,14 @@ def _inputs(given: Sequence[str]) -> dict[str, list[Path]]:
     for text in given:
         table, separator, rest = text.partition("=")
         named = bool(separator) and table.isidentifier()
+        refuse_unless(
+            bool(table) or not separator,
+            f"--input {text}: the table's name is missing",
+            f"write --input TABLE{text}",
+        )
         name = table if named else name
+        missing = f"--input {text or repr(text)}: the file is missing"
+        refuse_unless(bool(rest if named else text), missing, f"write --input {name or 'TABLE'}=FILE")
         refuse_unless(bool(name), f"--input {text}: whose file is it?", f"write --input TABLE={text}")
         paths.setdefault(name, []).append(Path(rest if named else text))
     return paths

@@ -175,6 +175,14 @@ def _not_yaml(error: yaml.MarkedYAMLError, builder: _Builder) -> ConfigError:
     return ConfigError(f"not YAML: {problem}", builder.place(mark), hint)
 
 
+def _no_character(error: yaml.reader.ReaderError, builder: _Builder) -> ConfigError:
+    """A control character, or a half of a surrogate pair, where it stands."""
+    text, at = builder.text, error.position
+    place = Place(builder.file, text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at))
+    hint = "delete it, or save the file as UTF-8"
+    return ConfigError(f"not YAML: the character U+{error.character:04X} has no place here", place, hint)
+
+
 def word(text: str, place: Place) -> Scalar:
     """A plain scalar, e.g. a key that is read like a value."""
     return Scalar(text, place, True, text, place)
@@ -201,8 +209,8 @@ def parse_yaml(text: str, file: str) -> Node:
         raise _not_yaml(error, builder) from None
     except (ValueError, OverflowError):  # PyYAML's own conversions of escapes and versions
         raise ConfigError("not YAML: an escape or a version with an impossible number", Place(file, 1, 1)) from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"not YAML: {str(error).splitlines()[0]}", Place(file)) from None
+    except yaml.reader.ReaderError as error:
+        raise _no_character(error, builder) from None
     if builder.root is None:
         raise ConfigError("the file is empty", Place(file, 1, 1))
     return builder.root

@@ -39,7 +39,6 @@ class SqlDialect(StreamprocDialect):
             "POSITION": lambda self: self.position(),
             "TRIM": lambda self: self.trimmed(),
             "OVERLAY": lambda self: self.separated("overlay", ("PLACING", "FROM", "FOR")),
-            "EXTRACT": lambda self: self.extracted(),
         }
 
         def rounded(self, name: str) -> exp.Expr:
@@ -47,7 +46,12 @@ class SqlDialect(StreamprocDialect):
             value = self._parse_assignment()
             if not self._match_text_seq("TO"):
                 return exp.Anonymous(this=name, expressions=[value])
-            unit = self._parse_var(any_token=True)
+            word = self._curr
+            unit = None if self._match(TokenType.R_PAREN, advance=False) else self._parse_var(any_token=True)
+            if unit is None:
+                self.raise_error(f"write {name.upper()}(time TO HOUR)")
+            else:
+                unit.update_positions(word)
             return exp.Anonymous(this="date_trunc" if name == "floor" else "date_ceil", expressions=[unit, value])
 
         def separated(self, name: str, words: tuple[str, ...]) -> exp.Expr:
@@ -71,10 +75,10 @@ class SqlDialect(StreamprocDialect):
             return exp.Anonymous(this=_SIDES[side or "BOTH"], expressions=[one for one in given if one is not None])
 
         def extracted(self) -> exp.Expr:
-            """EXTRACT(unit FROM time); DOW is Flink's, in which Sunday is 1."""
-            made: exp.Expr = self._parse_extract()
+            """DOW is Flink's, in which Sunday is 1."""
+            made = super().extracted()
             if made.name.lower() == "dow":
-                return exp.Anonymous(this="dayofweek", expressions=[made.expression])
+                return exp.Anonymous(this="dayofweek", expressions=[made.expression]).update_positions(made)
             return made
 
         def position(self) -> exp.Expr:

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-__all__ = ["NEVER", "Pairs", "concatenated", "equal_pairs", "in_order", "latest_pairs", "taken", "with_unpaired"]
+__all__ = [
+    "NEVER",
+    "Pairs",
+    "concatenated",
+    "equal_pairs",
+    "in_order",
+    "latest_pairs",
+    "pairs_max",
+    "taken",
+    "with_unpaired",
+]
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -12,12 +22,19 @@ import numpy.typing as npt
 
 from operators.batch import Column
 from operators.schema import Kind
+from state.errors import ConfigError
 from streamproc.sql.codes import Ints
 
 NEVER: Final = np.iinfo(np.int64).min
 """A time before all others: that of a row without one."""
-_PAIRS_MAX: Final = 1 << 20
+_AT_ONCE_MAX: Final = 1 << 20
 """So many pairs are looked at at once: those that the condition refuses are never all in memory."""
+_TRIED_MAX: Final = 10**10
+"""Pairs that a condition is asked about: minutes, if it compares numbers."""
+_JOINED_BYTES_MAX: Final = 2 << 30
+"""All pairs of one JOIN, as they are reckoned; queries were seen to take four fifths of it."""
+_PLACES_BYTES: Final = 80
+"""Places and times of one pair while pairs are put in order."""
 
 
 class Pairs(NamedTuple):
@@ -40,29 +57,49 @@ def concatenated(first: Column, second: Column) -> Column:
     return Column(first.type, np.concatenate([first.values, second.values]), valid)
 
 
-def equal_pairs(keys: tuple[Ints, Ints], kept: Callable[[Pairs], npt.NDArray[np.bool_]]) -> Pairs:
-    """Pairs with equal keys (-1 is equal to none) that `kept` says are kept; by left row, then by right row."""
+def pairs_max(columns: Iterable[Column], rows: int) -> int:
+    """How many pairs of rows with these columns fit in memory; as many as there are `rows` of both sides always do."""
+    width = _PLACES_BYTES + sum(one.values.itemsize + (one.valid is not None) for one in columns)
+    return max(rows, _JOINED_BYTES_MAX // width)
+
+
+def equal_pairs(keys: tuple[Ints, Ints], kept: Callable[[Pairs], npt.NDArray[np.bool_]] | None, most: int) -> Pairs:
+    """Pairs with equal keys (-1 is equal to none) that `kept` (None: all) keeps; by left row, then by right row.
+
+    Raises:
+        ConfigError: more than `most` are kept, or there are too many to ask about each.
+    """
     left, right = keys
     order = np.argsort(right, kind="stable")
     laid = right[order]
     start, stop = np.searchsorted(laid, left, "left"), np.searchsorted(laid, left, "right")
     counts = np.where(left < 0, 0, stop - start)
     ends = np.cumsum(counts)
+    asked = int(counts.sum())
+    _refuse(kept is None and asked > most, f"the JOIN makes {asked:,} pairs of rows; at most {most:,} are kept")
+    _refuse(asked > _TRIED_MAX, f"the JOIN asks its condition of {asked:,} pairs of rows, more than {_TRIED_MAX:,}")
     found: list[Pairs] = []
-    row = 0
+    row = size = 0
     while row < len(left):
         before = int(ends[row - 1]) if row else 0
-        upto = max(int(np.searchsorted(ends, before + _PAIRS_MAX, "right")), row + 1)
+        upto = max(int(np.searchsorted(ends, before + _AT_ONCE_MAX, "right")), row + 1)
         some = counts[row:upto]
         lefts = np.repeat(np.arange(row, upto), some)
         within = np.arange(len(lefts)) - np.repeat(ends[row:upto] - some - before, some)
         pairs = Pairs(lefts, order[np.repeat(start[row:upto], some) + within])
-        found.append(pairs.take(kept(pairs)))
+        found.append(pairs if kept is None else pairs.take(kept(pairs)))
+        size += len(found[-1].left)
+        _refuse(size > most, f"the JOIN makes more than {most:,} pairs of rows, the most that are kept")
         row = upto
     none = np.zeros(0, np.int64)
     return Pairs(
         np.concatenate([none, *(one.left for one in found)]), np.concatenate([none, *(one.right for one in found)])
     )
+
+
+def _refuse(wrong: bool, message: str) -> None:
+    if wrong:
+        raise ConfigError(message, hint="narrow ON (without ON: WHERE), or GROUP BY in a query before the JOIN")
 
 
 def latest_pairs(keys: tuple[Ints, Ints], times: Ints, right_times: Ints) -> Pairs:

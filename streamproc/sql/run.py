@@ -27,6 +27,7 @@ from streamproc.sql.pairs import (
     equal_pairs,
     in_order,
     latest_pairs,
+    pairs_max,
     taken,
     with_unpaired,
 )
@@ -71,11 +72,14 @@ def run(node: Node, tables: Mapping[str, Table]) -> Relation:
     """The rows that a plan gives, in order of emission.
 
     Raises:
-        ConfigError: a value is too large, cannot be cast, or is a NULL where a time must be; with the place of the
-            clause that asks for it.
+        ConfigError: a value is too large, cannot be cast, or is a NULL where a time must be; a JOIN makes too many
+            pairs; memory is not enough; with the place of the clause that asks for it.
     """
     try:
         return _STEPS[type(node)](node, tables)
+    except MemoryError:
+        what, place = "memory is not enough for the rows that this makes", getattr(node, "place", None)
+        raise ConfigError(what, place, "fewer rows or columns, in a query before it") from None
     except ConfigError as error:
         place = getattr(node, "place", None)
         if error.place is not None or place is None:
@@ -220,7 +224,9 @@ def _over(node: Over, tables: Mapping[str, Table]) -> Relation:
 
 def _join(node: Join, tables: Mapping[str, Table]) -> Relation:
     left, right = run(node.left, tables), run(node.right, tables)
-    pairs = equal_pairs(_keys(left, right, node.keys), _kept(left, right, node))
+    kept = None if node.condition is None else _kept(left, right, node)
+    most = pairs_max([*left.columns.values(), *right.columns.values()], left.size + right.size)
+    pairs = equal_pairs(_keys(left, right, node.keys), kept, most)
     pairs = with_unpaired(pairs, left.size, right.size, node.kind)
     times = _time(left, node.left_time), _time(right, node.right_time)
     return _paired(left, right, in_order(pairs, *times))

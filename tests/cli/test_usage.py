@@ -39,6 +39,15 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "sql without inputs": (["sql", "x.sql"], "Missing option '--input'"),
     "sql of what is not there": (["sql", "{dir}/x.sql", "--input", "t={csv}"], "x.sql: cannot be read"),
     "sql with a file of no table": (["sql", "x.sql", "--input", "{csv}"], "whose file is it? (write --input TABLE="),
+    "sql with a table of no file": (
+        ["sql", "x.sql", "--input", "payments="],
+        "--input payments=: the file is missing (write --input payments=FILE)",
+    ),
+    "sql with a file of a table without a name": (
+        ["sql", "x.sql", "--input", "t={csv}", "=pay.ndjson"],
+        "--input =pay.ndjson: the table's name is missing (write --input TABLE=pay.ndjson)",
+    ),
+    "sql with an empty word": (["sql", "x.sql", "--input", ""], "--input '': the file is missing (write --input TABLE"),
     "run with an unknown option": (["run", "{pipeline}", *LOG, "--until"], "No such option: --until"),
     "feed without files": (["feed", "payments", "--pipeline", "{pipeline}", *LOG], "Missing argument 'FILE...'"),
     "feed a missing file": (["feed", "payments", "x.csv", "--pipeline", "{pipeline}", *LOG], "x.csv: there is no such"),

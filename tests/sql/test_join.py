@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from tests.sql.support import Row, agree, changes, ours, payments, theirs, write
+from streamproc.sql import pairs
+from tests.sql.support import Row, agree, changes, ours, payments, refusal, theirs, write
 
 PLAIN = {
     "inner": "SELECT p.payment_id, c.kind FROM payments p JOIN changes c ON p.card_id = c.card_id",
@@ -160,3 +162,55 @@ def test_windows_are_joined(tmp_path: Path) -> None:
     mine = ours(sql, files)
     agree(mine, theirs(reference, files))
     assert mine
+
+
+HINT = "(narrow ON (without ON: WHERE), or GROUP BY in a query before the JOIN)"
+MANY = {
+    "equal keys": ("x a JOIN x b ON a.k = b.k JOIN x c ON b.k = c.k", "1:58: the JOIN makes 250,000,000 pairs of rows"),
+    "no keys": ("x a JOIN x b ON a.k = b.k CROSS JOIN x c", "1:64: the JOIN makes 500,000,000 pairs of rows"),
+    "a comma": ("x a JOIN x b ON a.k = b.k, x c", "1:54: the JOIN makes 500,000,000 pairs of rows"),
+    "outer": ("x a JOIN x b ON a.k = b.k FULL JOIN x c ON b.k = c.k", "1:63: the JOIN makes 250,000,000 pairs of rows"),
+}
+
+
+@pytest.fixture
+def two_keys(tmp_path: Path) -> dict[str, Path]:
+    return {"x": write(tmp_path, "x", [{"id": n, "k": f"k{n % 2}"} for n in range(1_000)])}
+
+
+@pytest.mark.parametrize(("tables", "said"), MANY.values(), ids=MANY)
+def test_pairs_that_would_fill_the_memory_are_refused(tables: str, said: str, two_keys: dict[str, Path]) -> None:
+    found = refusal(f"SELECT COUNT(*) AS n FROM {tables}", two_keys)
+    assert found.startswith(f"q.sql:{said}; at most ")
+    assert found.endswith(f" are kept {HINT}")
+
+
+def test_only_pairs_that_are_kept_fill_the_memory(two_keys: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pairs, "_JOINED_BYTES_MAX", 1 << 20)
+    monkeypatch.setattr(pairs, "_AT_ONCE_MAX", 1 << 12)
+    sql = "SELECT COUNT(*) AS n FROM x a JOIN x b ON a.k = b.k AND a.id < b.id"
+    assert ours(f"{sql} AND b.id < 100", two_keys) == [{"n": 2450}]
+    said = "q.sql:1:36: the JOIN makes more than 9,362 pairs of rows, the most that are kept"
+    assert refusal(sql, two_keys) == f"{said} {HINT}"
+
+
+def test_as_many_pairs_as_rows_are_always_kept(two_keys: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pairs, "_JOINED_BYTES_MAX", 0)
+    assert ours("SELECT COUNT(*) AS n FROM x a JOIN x b ON a.id = b.id", two_keys) == [{"n": 1000}]
+
+
+def test_a_condition_is_not_asked_of_pairs_without_end(
+    two_keys: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pairs, "_TRIED_MAX", 999_999)
+    said = "q.sql:1:36: the JOIN asks its condition of 1,000,000 pairs of rows, more than 999,999"
+    assert refusal("SELECT COUNT(*) AS n FROM x a JOIN x b ON a.id < b.id", two_keys) == f"{said} {HINT}"
+
+
+def test_where_memory_ends_is_said(two_keys: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(import_module("streamproc.sql.run"), "in_order", full)
+    said = "q.sql:1:36: memory is not enough for the rows that this makes (fewer rows or columns, in a query before it)"
+    assert refusal("SELECT COUNT(*) AS n FROM x a JOIN x b ON a.id = b.id", two_keys) == said

@@ -18,7 +18,7 @@ _TYPE_NAMES = {
     "FLOAT64": TokenType.DOUBLE,
     "STRING": TokenType.TEXT,
 }
-_CALLS_WITH_SYNTAX = ("CAST", "TRY_CAST", "EXTRACT")
+_CALLS_WITH_SYNTAX = ("CAST", "TRY_CAST")
 
 
 def _only(parsers: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
@@ -37,8 +37,18 @@ class StreamprocDialect(Trino):
         """No built-in function but the three with a syntax of their own; no niladic ones (no wall clock)."""
 
         FUNCTIONS: ClassVar[dict[str, Any]] = {}
-        FUNCTION_PARSERS: ClassVar[dict[str, Any]] = _only(SqlglotParser.FUNCTION_PARSERS, _CALLS_WITH_SYNTAX)
+        FUNCTION_PARSERS: ClassVar[dict[str, Any]] = {
+            **_only(SqlglotParser.FUNCTION_PARSERS, _CALLS_WITH_SYNTAX),
+            "EXTRACT": lambda self: self.extracted(),
+        }
         NO_PAREN_FUNCTION_PARSERS: ClassVar[dict[str, Any]] = _only(SqlglotParser.NO_PAREN_FUNCTION_PARSERS, ("CASE",))
         NO_PAREN_FUNCTIONS: ClassVar[dict[TokenType, type[exp.Expression]]] = {}
+
+        def extracted(self) -> exp.Expr:
+            """EXTRACT(unit FROM time), where the unit knows its place."""
+            name, word = self._tokens[self._index - 2], self._curr
+            made: exp.Expr = self._parse_extract()
+            made.this.update_positions(word)
+            return made.update_positions(name)
 
     Generator = Generator  # type: ignore[assignment]  # canonical text, not Trino's spelling of IS TRUE and the like

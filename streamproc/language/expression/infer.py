@@ -30,12 +30,13 @@ from streamproc.language.expression.conversion import cast, escape_of, like
 from streamproc.language.expression.functions import FUNCTIONS, REFUSED
 from streamproc.language.expression.parse import Expr, dotted_name, place_of
 from streamproc.language.expression.text_calls import similar
-from streamproc.language.expression.time_calls import part, part_name, row_time
+from streamproc.language.expression.time_calls import UnitError, near_unit, part, part_name, row_time
 from streamproc.language.expression.typed import (
     BOOL,
     INT64,
     STORED,
     STRING,
+    TIMESTAMP,
     Typed,
     TypeMismatchError,
     boolean,
@@ -147,6 +148,8 @@ class _Checker:
         """`build()`, its errors turned into errors with a place."""
         try:
             return build()
+        except UnitError as error:
+            self.refuse(node.this if isinstance(node, exp.Extract) else node.expressions[0], str(error), error.hint)
         except TypeMismatchError as error:
             self.refuse(node, str(error))
         except RecordError as error:
@@ -298,6 +301,7 @@ class _Checker:
         plain = isinstance(unit, exp.Var) and isinstance(node.this, exp.Literal)
         if not plain or name not in UNIT_MS or not text.removeprefix("-").isdecimal() or len(text) > 15:
             hint = "months and years differ in length: use days" if name in {"month", "year", "quarter"} else None
+            hint = hint or (None if name in UNIT_MS else near_unit(name.upper(), UNIT_MS))
             self.refuse(node, f"an interval is INTERVAL '5' MINUTES; units: {', '.join(UNIT_MS)}", hint)
         span = int(text) * UNIT_MS[name]
         if abs(span) > 2**53:
@@ -328,10 +332,8 @@ def _comparison(kernel: str) -> Callable[[_Checker, Any], Typed]:
 
 
 def _extract(checker: _Checker, node: exp.Expr) -> Typed:
-    name = part_name(node.name)
-    if name not in FUNCTIONS or FUNCTIONS[name].signature != f"{name}(ts)" or name.endswith("_since"):
-        checker.refuse(node, f"EXTRACT does not know {name}")
-    return part(name)([checker.check(node.expression)])
+    build, time = part(part_name(node.name)), node.expression
+    return build([checker.guarded(time, lambda: coerce(checker.check(time), TIMESTAMP))])
 
 
 def _cast(checker: _Checker, node: exp.Expr) -> Typed:

@@ -296,4 +296,4 @@ def normalize(root: exp.Expr) -> None:
         elif isinstance(node, exp.Anonymous) and node.name.lower() in _WORD_FIRST and node.expressions:
             first = node.expressions[0]
             if isinstance(first, exp.Column) and not first.table:
-                first.replace(exp.Var(this=first.name))
+                first.replace(exp.Var(this=first.name).update_positions(first.this))

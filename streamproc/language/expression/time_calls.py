@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "UnitError",
     "ceiling",
     "date_add",
     "date_diff",
@@ -10,6 +11,7 @@ __all__ = [
     "epoch_ms",
     "from_epoch",
     "from_unixtime",
+    "near_unit",
     "part",
     "part_name",
     "row_time",
@@ -20,11 +22,13 @@ __all__ = [
     "unix_timestamp",
 ]
 
-from collections.abc import Callable, Iterator, Sequence
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
+from typing import Final
 
-from operators.expressions.clock import TRUNCATIONS, UNIT_MONTHS, UNIT_MS
+from operators.expressions.clock import PARTS, TRUNCATIONS, UNIT_MONTHS, UNIT_MS
 from operators.expressions.date_format import LETTERS, pieces_of
 from operators.expressions.date_parse import reader_of
 from operators.expressions.nodes import ROW_TIME, ColumnRef
@@ -46,6 +50,26 @@ from streamproc.language.expression.typed import (
     written,
 )
 
+_EXTRACTED: Final = {"dow": "day_of_week", "isodow": "day_of_week", "doy": "day_of_year"}
+
+
+class UnitError(TypeMismatchError):
+    """A word that is no unit of time; `hint`: which one was meant."""
+
+    def __init__(self, message: str, word: str, known: Iterable[str]) -> None:
+        super().__init__(message)
+        self.hint = near_unit(word, known)
+
+
+def near_unit(word: str, known: Iterable[str]) -> str | None:
+    """Which unit was meant, in capitals if the word is.
+
+    >>> near_unit("HOURS", ["minute", "hour"])
+    'did you mean HOUR?'
+    """
+    near = difflib.get_close_matches(word.lower(), list(known), 1)
+    return f"did you mean {near[0].upper() if word.isupper() else near[0]}?" if near else None
+
 
 def _time(piece: Typed) -> Typed:
     return coerce(piece, TIMESTAMP)
@@ -56,7 +80,7 @@ def _word(piece: Typed, known: Sequence[str]) -> str:
     text = piece.literal if isinstance(piece.literal, str) else ""
     unit = text.lower().removesuffix("s")
     if unit not in known:
-        raise TypeMismatchError(f"the unit must be one of {', '.join(known)}")
+        raise UnitError(f"the unit must be one of {', '.join(known)}", text, known)
     return unit
 
 
@@ -84,11 +108,17 @@ def date_format(args: Sequence[Typed]) -> Typed:
 def part_name(unit: str) -> str:
     """The function that gives what EXTRACT calls `unit`.
 
+    Raises:
+        UnitError: there is none.
+
     >>> part_name("DOY")
     'day_of_year'
     """
-    name = unit.lower()
-    return {"dow": "day_of_week", "isodow": "day_of_week", "doy": "day_of_year"}.get(name, name)
+    name = _EXTRACTED.get(unit.lower(), unit.lower())
+    if name not in PARTS:
+        known = [one for one in (*PARTS, *_EXTRACTED) if one not in _EXTRACTED.values() and one != "dayofweek"]
+        raise UnitError(f"EXTRACT does not know {unit or 'this'}; it knows {', '.join(known)}", unit, known)
+    return name
 
 
 def part(name: str) -> Callable[[Sequence[Typed]], Typed]:

@@ -40,6 +40,16 @@ _CLAUSES: Final = (
 )
 _ORDER: Final = ("MEASURES", "ROWS", "AFTER", "PATTERN", "WITHIN", "SUBSET", "DEFINE")
 _BEGINS: Final = ("MEASURES", "AFTER", "PATTERN", "WITHIN", "SUBSET", "DEFINE")
+_SKIPS: Final = "SKIP PAST LAST ROW, SKIP TO NEXT ROW, SKIP TO FIRST a, SKIP TO LAST a, or NO SKIP"
+_SKIP_WORDS: Final = (
+    ("SKIP", "PAST", "LAST", "ROW"),
+    ("SKIP", "TO", "NEXT", "ROW"),
+    ("SKIP", "TO", "FIRST", None),
+    ("SKIP", "TO", "LAST", None),
+    ("SKIP", "TO", None),
+    ("NO", "SKIP"),
+)
+"""None: a variable's name."""
 _WITHIN: Final = re.compile(r"INTERVAL\s+'(\d{1,9})'\s+([A-Z]+?)S?(?:\s*\(\s*\d+\s*\))?", re.IGNORECASE)
 _NAME: Final = re.compile(r"[A-Za-z_]\w{0,99}")
 
@@ -280,6 +290,21 @@ class _Clauses:
             raise self._error(f"{' '.join(extra)} is not supported yet", pieces[4].at, "leave it out")
         return which
 
+    def _refuse_misspelt_skip(self, pieces: list[_Piece]) -> None:
+        """Of what stands behind AFTER MATCH: the word that is nearly one of the forms'."""
+        for form in _SKIP_WORDS:
+            if len(form) != len(pieces):
+                continue
+            differ = [
+                (piece, word)
+                for piece, word in zip(pieces, form, strict=True)
+                if word not in {None, piece.text.upper()}
+            ]
+            if all(difflib.get_close_matches(piece.text.upper(), (word or "",), 1) for piece, word in differ):
+                piece, word = differ[0]
+                hint = f"did you mean {word}? {_SKIPS}"
+                raise self._error(f"{piece.text!r} does not fit behind AFTER MATCH", piece.at, hint)
+
     def _skip(self, known: tuple[str, ...]) -> SkipClause:
         if "AFTER" not in self._found:
             return SkipClause()
@@ -297,8 +322,8 @@ class _Clauses:
                 found = SkipClause(SkipKind.TO_ROW, pieces[-1].text)
             case _:
                 self._refuse_misspelt(pieces[2:])
-                hint = "SKIP PAST LAST ROW, SKIP TO NEXT ROW, SKIP TO FIRST a, SKIP TO LAST a, or NO SKIP"
-                raise self._error("AFTER MATCH wants to know where to go on", pieces[0].at, hint)
+                self._refuse_misspelt_skip(pieces[2:])
+                raise self._error("AFTER MATCH wants to know where to go on", pieces[0].at, _SKIPS)
         if found.variable not in known:
             raise self._error(f"{found.variable} is not in the pattern", pieces[-1].at, nearest(found.variable, known))
         return found

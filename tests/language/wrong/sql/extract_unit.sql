@@ -1,0 +1,2 @@
+SELECT EXTRACT(HOURS FROM event_time) AS h
+FROM payments;

@@ -1,0 +1,2 @@
+SELECT FLOOR(event_time TO HOURZ) AS h
+FROM payments;

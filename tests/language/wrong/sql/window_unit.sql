@@ -1,0 +1,3 @@
+SELECT COUNT(*) AS n
+FROM payments
+GROUP BY TUMBLE(event_time, INTERVAL '5' MINUT);
