@@ -29,7 +29,8 @@ __all__ = [
 
 from operators.expressions.nodes import Compiled
 from operators.tables import TableSchema
-from streamproc.language.expression.infer import Field, check_calls, compile_expression
+from streamproc.language.expression.infer import Field, compile_expression
+from streamproc.language.expression.near import check_calls
 from streamproc.language.expression.parse import (
     CallNode,
     Expr,

@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["Field", "compile_expression"]
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NoReturn, Protocol
 
 from sqlglot import exp
@@ -109,20 +109,6 @@ _OVER = "over time it is a window: {sum: amount, over: 5m}"
 _AGGREGATES = {name: f"{name}: amount" for name in ("sum", "mean", "stddev", "distinct", "first_seen")}
 _AGGREGATES |= {"count": 'count: "*"', "avg": "mean: amount", "average": "mean: amount", "std": "stddev: amount"}
 """What is no function of a row -> the window that it is."""
-
-
-def check_calls(expr: Expr, known: Sequence[str]) -> None:
-    """Refuse what is nearly called like one of `known`: what stands in its brackets is of another kind.
-
-    Raises:
-        ConfigError: with its place.
-    """
-    for node in expr.ast.find_all(exp.Anonymous):
-        if (name := node.name.lower()) in FUNCTIONS or name in known:
-            continue
-        near = difflib.get_close_matches(name, [*FUNCTIONS, *known], 1)
-        if near and near[0] in known:
-            raise ConfigError(f"there is no function {name}", place_of(expr, node), f"did you mean {near[0]}?")
 
 
 class _Checker:
