@@ -1,4 +1,7 @@
-"""Regular expressions of RE2, which take linear time: no look-around, no references to groups."""
+"""Regular expressions of RE2, which take linear time: no look-around, no references to groups.
+
+Arrow's functions take 80 ms to import: a worker whose pipeline has no such expression starts without them.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,6 @@ import re
 from typing import Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from operators.expressions.registers import OVERFLOW, Array, Kernel, Mask, Register, both, checked, strict
 from operators.expressions.text import TEXT_MAX, objects, too_long
@@ -27,11 +29,14 @@ def tried(pattern: str) -> None:
     Raises:
         ValueError: RE2 does not take it.
     """
+    import pyarrow.compute as pc
+
     pc.match_substring_regex(pa.array([""], pa.string()), pattern)
 
 
 def regexp_like(pattern: str) -> Kernel:
     """Whether RE2's `pattern` matches anywhere in the text; linear time."""
+    import pyarrow.compute as pc
 
     def run(values: Array) -> Array:
         found = pc.match_substring_regex(pa.array(values, pa.string()), pattern)
@@ -46,6 +51,8 @@ def regexp_replace(pattern: str, new: str) -> Kernel:
 
     An empty pattern changes nothing, as in Flink.
     """
+    import pyarrow.compute as pc
+
     written = new.replace("\\", "\\\\")
 
     def run(values: Array) -> tuple[Array, Mask | None]:
@@ -66,6 +73,8 @@ def regexp_replace(pattern: str, new: str) -> Kernel:
 
 def regexp_extract(pattern: str, group: int) -> Kernel:
     """What the group of the first match holds (0: the match), "" where it takes no part; NULL without a match."""
+    import pyarrow.compute as pc
+
     named, _ = _named(pattern)
 
     def run(register: Register) -> Register:

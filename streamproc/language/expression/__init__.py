@@ -20,7 +20,6 @@ __all__ = [
     "check_calls",
     "columns_of",
     "compile_expression",
-    "duckdb_sql",
     "null_comparisons",
     "parse",
     "place_of",
@@ -41,4 +40,3 @@ from streamproc.language.expression.parse import (
     place_of,
     rewrite_calls,
 )
-from streamproc.language.expression.reference import duckdb_sql

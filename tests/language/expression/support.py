@@ -21,8 +21,8 @@ from operators.operator import OutputField
 from operators.schema import DataType, Kind
 from operators.tables import LookupTable
 from state.errors import Place
-from streamproc.language.expression import compile_expression, duckdb_sql, parse
-from streamproc.language.expression.reference import PRELUDE
+from streamproc.language.expression import compile_expression, parse
+from streamproc.language.expression.reference import PRELUDE, duckdb_sql
 
 INT = DataType(Kind.INT64)
 FLOAT = DataType(Kind.FLOAT64)
