@@ -78,6 +78,10 @@ def resolve_inputs(given: Sequence[str], plans: Sequence[Plan], stream: str = ""
     paths: dict[str, list[Path]] = {name: [] for name in streams}
     for text in given:
         name, separator, rest = text.partition("=")
+        if not (rest if separator else text):
+            raise ConfigError(
+                f"--input {text or repr(text)}: the file is missing", hint=f"write --input {name or 'STREAM'}=FILE"
+            )
         if separator and name.isidentifier() and not os.path.exists(text):
             found = find_stream(name, plans)
             paths[name].append(check_file(Path(rest), found))

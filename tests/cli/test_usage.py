@@ -48,6 +48,10 @@ WRONG: dict[str, tuple[list[str], str]] = {
         "--input =pay.ndjson: the table's name is missing (write --input TABLE=pay.ndjson)",
     ),
     "sql with an empty word": (["sql", "x.sql", "--input", ""], "--input '': the file is missing (write --input TABLE"),
+    "backtest with a stream of no file": (
+        ["backtest", "{pipeline}", "--input", "payments=", "--output", "{dir}/o.parquet"],
+        "--input payments=: the file is missing (write --input payments=FILE)",
+    ),
     "run with an unknown option": (["run", "{pipeline}", *LOG, "--until"], "No such option: --until"),
     "feed without files": (["feed", "payments", "--pipeline", "{pipeline}", *LOG], "Missing argument 'FILE...'"),
     "feed a missing file": (["feed", "payments", "x.csv", "--pipeline", "{pipeline}", *LOG], "x.csv: there is no such"),
