@@ -1,19 +1,21 @@
 """Input files of `feed` and `backtest`: Parquet, CSV, NDJSON and Avro, read in order and in bounded pieces.
 
 Both commands get the very same records from a file, so that what a backtest says is what a run would have decided.
-NDJSON lines are passed on byte for byte, broken ones too; empty lines are none.
+NDJSON lines are passed on byte for byte, broken ones too; empty lines are none, nor is a byte order mark of the first.
 """
 
 from __future__ import annotations
 
-__all__ = ["Piece", "check_file", "find_stream", "line_form", "read_file", "resolve_inputs"]
+__all__ = ["Piece", "check_file", "find_stream", "line_form", "read_file", "resolve_inputs", "skip_mark"]
 
 import csv
 import io
 import os
 import re
 from bisect import bisect_right
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping, Sequence
+from io import BufferedReader
 from itertools import islice
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -229,6 +231,7 @@ def _is_text(cell: str) -> bool:
 def _read_ndjson(path: Path, schema: StreamSchema) -> Iterator[Piece]:
     key_of = key_reader(schema, line_form(schema))
     with open(path, "rb") as file:
+        skip_mark(file)
         number = 1
         for lines in _lines(file, path):
             for at in range(0, len(lines), ROWS_MAX):
@@ -239,6 +242,12 @@ def _read_ndjson(path: Path, schema: StreamSchema) -> Iterator[Piece]:
                     numbers = [n for n, line in zip(numbers, some, strict=True) if line.strip()]
                     some = [line for line in some if line.strip()]
                 yield Piece(some, list(map(key_of, some)), numbers, (), file.tell())
+
+
+def skip_mark(file: BufferedReader) -> None:
+    """Over the byte order mark that some programs begin a UTF-8 file with."""
+    if file.peek(len(BOM_UTF8)).startswith(BOM_UTF8):
+        file.read(len(BOM_UTF8))
 
 
 def line_form(schema: StreamSchema) -> Form | None:

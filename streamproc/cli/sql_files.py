@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from decimal import Context, Decimal
 from itertools import islice
+from math import isinf
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -22,6 +23,7 @@ import numpy as np
 from operators.batch import Column
 from operators.schema import MINOR_LIMIT, SCALE_MAX, DataType, Kind
 from state.errors import ConfigError, Place
+from streamproc.cli.files import skip_mark
 from streamproc.sql.tables import RawColumn
 
 _CSV: Final = ".csv"
@@ -128,6 +130,7 @@ def _ndjson(path: Path) -> tuple[int, Columns]:
     decode = msgspec.json.Decoder(dict[str, Any]).decode
     rows = []
     with open(path, "rb") as file:
+        skip_mark(file)
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
@@ -141,11 +144,21 @@ def _ndjson(path: Path) -> tuple[int, Columns]:
 
 def _wrong_line(line: bytes) -> str:
     """What is said of a line that cannot be read: msgspec refuses numbers that JSON allows and a float64 has not."""
+    numbers: list[float] = []
+
+    def number(text: str) -> None:
+        numbers.append(float(text))
+
     try:
-        read = json.loads(line)
+        read = json.loads(line.decode(), parse_int=number, parse_float=number, parse_constant=_refuse)
     except (ValueError, RecursionError):
         read = None
-    return "a number is too large" if isinstance(read, dict) else "the line is no JSON object"
+    is_large = isinstance(read, dict) and any(map(isinf, numbers))
+    return "a number is too large" if is_large else "the line is no JSON object"
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
 
 
 def _parquet(path: Path) -> tuple[int, Columns]:
@@ -167,7 +180,7 @@ def _parquet(path: Path) -> tuple[int, Columns]:
     return table.num_rows, columns
 
 
-def _arrow(array: Any) -> Column | None:
+def _arrow(array: Any) -> RawColumn | Column | None:
     """The column of an Arrow array; None if there is none for its type."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -176,6 +189,8 @@ def _arrow(array: Any) -> Column | None:
         array = array.cast(array.type.value_type)
     valid = None if not array.null_count else np.asarray(array.is_valid().to_numpy(zero_copy_only=False), np.bool_)
     kind = array.type
+    if pa.types.is_null(kind):
+        return RawColumn([None] * len(array))
     if pa.types.is_boolean(kind):
         return Column(DataType(Kind.BOOL), _filled(array, False, np.bool_), valid)
     if pa.types.is_uint64(kind) and (pc.max(array).as_py() or 0) >= _INT_END:

@@ -57,6 +57,15 @@ def needed(rows: int = 1) -> dict[str, Any]:
     return {"Id": [f"p{i}" for i in range(rows)], "Card": list(range(rows)), "At": [1_000 * i for i in range(rows)]}
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
+    path, marked = tmp_path / "x.ndjson", tmp_path / "marked.ndjson"
+    text = '{"Id": "a", "Card": "c1", "At": 1}\n{"Id": "b", "Card": "c2", "At": 2}\n'
+    path.write_text(text)
+    marked.write_text(text, "utf-8-sig")
+    assert records(marked) == records(path)
+    assert b"".join(row for piece in pieces(marked) for row in piece.rows).startswith(b"{")
+
+
 def test_parquet_types(tmp_path: Path) -> None:
     at = datetime(2026, 5, 1, 12, 30, 0, 250_000)
     path = parquet(

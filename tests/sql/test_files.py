@@ -163,6 +163,39 @@ def test_an_empty_file_has_no_columns_unless_they_are_declared(name: str, tmp_pa
     assert ours("CREATE TABLE t (a INT); SELECT a FROM t", {"t": path}) == []
 
 
+@pytest.mark.parametrize("name", ["t.csv", "t.ndjson"])
+def test_a_byte_order_mark_is_no_part_of_the_first_line(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_text("a\n1\n2\n" if name.endswith("csv") else '{"a": 1}\n{"a": 2}\n', "utf-8-sig")
+    assert ours("SELECT a FROM t", {"t": path}) == [{"a": 1}, {"a": 2}]
+
+
+WRONG_LINES = {
+    "no number": (b'{"a": NaN}', "the line is no JSON object"),
+    "half a letter": (b'{"a": "\\ud800"}', "the line is no JSON object"),
+    "two bytes a letter": ('{"a": 1}'.encode("utf-16-le"), "the line is no JSON object"),
+    "too large": (b'{"a": 1e999}', "a number is too large"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_LINES)
+def test_a_line_that_cannot_be_read_is_said_to_be_what_it_is(wrong: str, tmp_path: Path) -> None:
+    line, said = WRONG_LINES[wrong]
+    path = tmp_path / "t.ndjson"
+    path.write_bytes(b'{"a": 1}\n' + line + b"\n")
+    assert refusal("SELECT * FROM t", {"t": path}) == f"{path}:2: {said}"
+
+
+def test_a_parquet_column_of_no_type_has_the_declared_one(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"id": ["a", "b"], "amount": pa.nulls(2)}), path)
+    query = "SELECT id, amount + 1 AS more FROM t"
+    want = [{"id": "a", "more": None}, {"id": "b", "more": None}]
+    assert ours("CREATE TABLE t (id STRING, amount DOUBLE); " + query, {"t": path}) == want
+    assert theirs(query, {"t": path}) == want
+    assert ours("SELECT amount FROM t", {"t": path}) == [{"amount": None}] * 2
+
+
 UNKNOWN = {
     "SELECT SUM(amount) AS s FROM t": "amount",
     "SELECT amount + 1 AS a FROM t": "amount",
