@@ -6,8 +6,9 @@ __all__ = ["EXAMPLES", "SqlCommand", "command"]
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -63,6 +64,7 @@ def command(
             if one.name in declared:
                 raise ConfigError(f"the table {one.name} is declared twice", one.place)
             declared[one.name] = one
+    _tell_misspelt({name: one.place for name, one in declared.items()}, paths)
     tables = load_tables(paths, declared)
     queries = compile_file(statements, tables)
     refuse_unless(bool(queries), f"{file} has no query", "CREATE TABLE only declares an input: add a SELECT")
@@ -113,6 +115,15 @@ def _refuse_overwriting(output: str, read: Sequence[Path]) -> None:
     if output != "-" and os.path.exists(output):
         same = next((one for one in read if os.path.exists(one) and os.path.samefile(output, one)), None)
         refuse_unless(same is None, f"--output {output} is {same}, which is read", "name another file")
+
+
+def _tell_misspelt(declared: Mapping[str, Place], inputs: Collection[str]) -> None:
+    """A warning of declared tables that are no input, but nearly called like one that nothing declares."""
+    free = [name for name in inputs if name not in declared]
+    for name, place in declared.items():
+        near = get_close_matches(name, free, 1) if name not in inputs else []
+        if near:
+            sys.stderr.write(f"warning: {place}: there is no --input {name}=FILE (did you mean {near[0]}?)\n")
 
 
 @contextmanager

@@ -73,6 +73,15 @@ def test_files_of_a_table_must_agree(folder: Path, cli: Cli) -> None:
     assert done.err == f"error: {said} (CREATE TABLE u says its type)\n"
 
 
+@pytest.mark.parametrize(("name", "said"), [("payment", True), ("payments", False), ("flagged", False)])
+def test_a_declared_table_without_a_file_may_be_misspelt(name: str, said: bool, folder: Path, cli: Cli) -> None:
+    (folder / "q.sql").write_text(f"CREATE TABLE {name} (a DECIMAL(10, 2)); SELECT a FROM payments")
+    done = cli("sql", f"{folder}/q.sql", "--input", f"payments={folder}/u.ndjson")
+    assert done.code == 0, done.err
+    warned = f"{folder}/q.sql:1:1: there is no --input {name}=FILE (did you mean payments?)"
+    assert (warned in done.err) == said
+
+
 def test_a_query_is_wanted(folder: Path, cli: Cli) -> None:
     (folder / "q.sql").write_text("CREATE TABLE t (a INT);")
     done = cli("sql", f"{folder}/q.sql", "--input", f"t={folder}/t1.csv")
