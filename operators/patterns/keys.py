@@ -100,7 +100,7 @@ class Patterns:
             sight = self.sights[number]
             one = sight.wants(state)
             found |= one
-            if one or (state.matches and sight.numbers_matches):
+            if sight.keeps(state):
                 common &= one
         return ANY if found & BRITTLE and not common else found
 

@@ -6,7 +6,17 @@ NDJSON lines are passed on byte for byte, broken ones too; empty lines are none,
 
 from __future__ import annotations
 
-__all__ = ["Piece", "check_file", "find_stream", "line_form", "read_file", "resolve_inputs", "skip_mark"]
+__all__ = [
+    "NDJSON",
+    "PARQUET",
+    "Piece",
+    "check_file",
+    "find_stream",
+    "line_form",
+    "read_file",
+    "resolve_inputs",
+    "skip_mark",
+]
 
 import csv
 import io
@@ -33,10 +43,10 @@ from streamproc.language.problems import nearest
 ROWS_MAX = 16_384
 LINE_BYTES_MAX = 8 << 20
 _READ_BYTES = 2 << 20
-_PARQUET = (".parquet", ".pq")
-_NDJSON = (".ndjson", ".jsonl", ".json")
+PARQUET = (".parquet", ".pq")
+NDJSON = (".ndjson", ".jsonl", ".json")
 _AVRO = (".avro",)
-_KINDS = {"json": (*_PARQUET, ".csv", *_NDJSON), "debezium": _NDJSON, "avro": _AVRO}
+_KINDS = {"json": (*PARQUET, ".csv", *NDJSON), "debezium": NDJSON, "avro": _AVRO}
 """By a stream's format: a change event is a whole line, an Avro record brings its schema."""
 
 
@@ -80,10 +90,9 @@ def resolve_inputs(given: Sequence[str], plans: Sequence[Plan], stream: str = ""
     paths: dict[str, list[Path]] = {name: [] for name in streams}
     for text in given:
         name, separator, rest = text.partition("=")
-        if not (rest if separator else text):
-            raise ConfigError(
-                f"--input {text or repr(text)}: the file is missing", hint=f"write --input {name or 'STREAM'}=FILE"
-            )
+        if not text or (separator and not rest and not os.path.exists(text)):
+            option, hint = ("", "name a file") if stream else ("--input ", f"write --input {name or 'STREAM'}=FILE")
+            raise ConfigError(f"{option}{text or repr(text)}: the file is missing", hint=hint)
         if separator and name.isidentifier() and not os.path.exists(text):
             found = find_stream(name, plans)
             paths[name].append(check_file(Path(rest), found))
@@ -136,7 +145,7 @@ def read_file(path: Path, schema: StreamSchema) -> Iterator[Piece]:
         ConfigError: it cannot be read, or lacks a column that every record needs.
     """
     suffix = path.suffix.lower()
-    reader = _read_parquet if suffix in _PARQUET else _read_csv if suffix == ".csv" else _read_ndjson
+    reader = _read_parquet if suffix in PARQUET else _read_csv if suffix == ".csv" else _read_ndjson
     if suffix in _AVRO:
         from streamproc.cli.avro_files import read_avro as reader
     try:

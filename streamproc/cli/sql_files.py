@@ -23,12 +23,10 @@ import numpy as np
 from operators.batch import Column
 from operators.schema import MINOR_LIMIT, SCALE_MAX, DataType, Kind
 from state.errors import ConfigError, Place
-from streamproc.cli.files import skip_mark
+from streamproc.cli.files import NDJSON, PARQUET, skip_mark
 from streamproc.sql.tables import RawColumn
 
 _CSV: Final = ".csv"
-_NDJSON: Final = (".ndjson", ".jsonl", ".json")
-_PARQUET: Final = (".parquet", ".pq")
 _CELL_MAX = 8 << 20
 _INT_END = 2**63
 _EXACT = Context(prec=100)
@@ -45,7 +43,7 @@ class FileRows(NamedTuple):
     @property
     def sparse(self) -> bool:
         """Whether a row may lack a column."""
-        return self.path.suffix.lower() in _NDJSON
+        return self.path.suffix.lower() in NDJSON
 
     def column(self, name: str) -> RawColumn | Column:
         """A column; NULLs if the file has none of that name."""
@@ -54,7 +52,7 @@ class FileRows(NamedTuple):
     def row_name(self, row: int) -> str:
         """What a row is called: by the line where it begins, if its file has lines."""
         suffix = self.path.suffix.lower()
-        if suffix in _PARQUET:
+        if suffix in PARQUET:
             return f"row {row + 1} of {self.path}"
         return str(Place(str(self.path), _csv_line(self.path, row) if suffix == _CSV else _line(self.path, row)))
 
@@ -66,8 +64,8 @@ def read_rows(path: Path) -> FileRows:
         ConfigError: it cannot be read.
     """
     readers: dict[str, Callable[[Path], tuple[int, Columns]]] = {_CSV: _csv}
-    readers |= dict.fromkeys(_NDJSON, _ndjson)
-    readers |= dict.fromkeys(_PARQUET, _parquet)
+    readers |= dict.fromkeys(NDJSON, _ndjson)
+    readers |= dict.fromkeys(PARQUET, _parquet)
     if not path.is_file():
         raise ConfigError("there is no such file" if not path.exists() else "this is not a file", Place(str(path)))
     reader = readers.get(path.suffix.lower())

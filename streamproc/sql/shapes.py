@@ -10,7 +10,7 @@ from sqlglot import exp
 
 from operators.expressions.clock import UNIT_MS
 from state.errors import ConfigError
-from streamproc.language.expression.time_calls import near_unit
+from streamproc.language.expression.time_calls import span_hint
 from streamproc.sql.names import called
 from streamproc.sql.plan import WindowShape
 from streamproc.sql.statements import Statement
@@ -42,10 +42,8 @@ def span_of(statement: Statement, node: exp.Expr) -> int:
     text = node.this.name if isinstance(node, exp.Interval) and node.this is not None else ""
     number = int(text) if text.isdecimal() and len(text) < 15 else 0
     if name not in UNIT_MS or not 0 < number <= _UNITS_MAX:
-        hint = "months and years differ in length: use days" if name in {"month", "year", "quarter"} else None
-        hint = hint or (None if name in UNIT_MS else near_unit(name.upper(), UNIT_MS))
         what = f"a span of time is wanted: INTERVAL '5' MINUTE; units: {', '.join(UNIT_MS)}"
-        raise ConfigError(what, statement.place(node), hint)
+        raise ConfigError(what, statement.place(node), span_hint(name))
     return number * UNIT_MS[name]
 
 

@@ -54,6 +54,10 @@ WRONG: dict[str, tuple[list[str], str]] = {
     ),
     "run with an unknown option": (["run", "{pipeline}", *LOG, "--until"], "No such option: --until"),
     "feed without files": (["feed", "payments", "--pipeline", "{pipeline}", *LOG], "Missing argument 'FILE...'"),
+    "feed a file without a name": (
+        ["feed", "payments", "", "--pipeline", "{pipeline}", *LOG],
+        "error: '': the file is missing (name a file)",
+    ),
     "feed a missing file": (["feed", "payments", "x.csv", "--pipeline", "{pipeline}", *LOG], "x.csv: there is no such"),
     "feed an unknown kind": (["feed", "payments", "{pipeline}", "--pipeline", "{pipeline}", *LOG], "kind is not known"),
     "feed an unknown stream": (["feed", "logins", "x.csv", "--pipeline", "{pipeline}", *LOG], "has no stream logins"),

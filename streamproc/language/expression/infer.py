@@ -30,7 +30,7 @@ from streamproc.language.expression.conversion import cast, escape_of, like
 from streamproc.language.expression.functions import FUNCTIONS, REFUSED
 from streamproc.language.expression.parse import Expr, dotted_name, place_of
 from streamproc.language.expression.text_calls import similar
-from streamproc.language.expression.time_calls import UnitError, near_unit, part, part_name, row_time
+from streamproc.language.expression.time_calls import UnitError, part, part_name, row_time, span_hint
 from streamproc.language.expression.typed import (
     BOOL,
     INT64,
@@ -286,9 +286,7 @@ class _Checker:
         text = "" if node.this is None else node.this.name
         plain = isinstance(unit, exp.Var) and isinstance(node.this, exp.Literal)
         if not plain or name not in UNIT_MS or not text.removeprefix("-").isdecimal() or len(text) > 15:
-            hint = "months and years differ in length: use days" if name in {"month", "year", "quarter"} else None
-            hint = hint or (None if name in UNIT_MS else near_unit(name.upper(), UNIT_MS))
-            self.refuse(node, f"an interval is INTERVAL '5' MINUTES; units: {', '.join(UNIT_MS)}", hint)
+            self.refuse(node, f"an interval is INTERVAL '5' MINUTES; units: {', '.join(UNIT_MS)}", span_hint(name))
         span = int(text) * UNIT_MS[name]
         if abs(span) > 2**53:
             self.refuse(node, "the interval is too long")

@@ -11,11 +11,11 @@ __all__ = [
     "epoch_ms",
     "from_epoch",
     "from_unixtime",
-    "near_unit",
     "part",
     "part_name",
     "row_time",
     "since",
+    "span_hint",
     "to_date",
     "to_timestamp",
     "truncate",
@@ -58,17 +58,28 @@ class UnitError(TypeMismatchError):
 
     def __init__(self, message: str, word: str, known: Iterable[str]) -> None:
         super().__init__(message)
-        self.hint = near_unit(word, known)
+        self.hint = _near_unit(word, known)
 
 
-def near_unit(word: str, known: Iterable[str]) -> str | None:
+def _near_unit(word: str, known: Iterable[str]) -> str | None:
     """Which unit was meant, in capitals if the word is.
 
-    >>> near_unit("HOURS", ["minute", "hour"])
+    >>> _near_unit("HOURS", ["minute", "hour"])
     'did you mean HOUR?'
     """
     near = difflib.get_close_matches(word.lower(), list(known), 1)
     return f"did you mean {near[0].upper() if word.isupper() else near[0]}?" if near else None
+
+
+def span_hint(unit: str) -> str | None:
+    """What is meant by a unit that no span of time has; None: it is one, or like none.
+
+    >>> span_hint("month")
+    'months and years differ in length: use days'
+    """
+    if unit in {"month", "year", "quarter"}:
+        return "months and years differ in length: use days"
+    return None if unit in UNIT_MS else _near_unit(unit.upper(), UNIT_MS)
 
 
 def _time(piece: Typed) -> Typed:
