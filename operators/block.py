@@ -14,7 +14,9 @@ from __future__ import annotations
 
 __all__ = ["BlockEncoder", "BlockRows", "block_actions", "block_column", "block_model", "block_records", "read_block"]
 
+import hashlib
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -26,12 +28,14 @@ from operators.batch import Column
 from operators.decide import Decided
 from operators.encode import json_values
 from operators.plan import Plan
-from operators.record_batches import BatchWriter, Prepared
+from operators.record_batches import BatchWriter
+from operators.record_loop import Prepared
 from operators.schema import DataType, Kind
 from state.errors import ConfigError, RecordError, StateCorruptedError
 
 FORMAT = "streamproc-block-1"
 _END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
+_SAID = itemgetter(1, 2)  # a column's values and which are not NULL
 OWN = ("offset", "event_time", "decision", "score", "rules")
 
 _ARROW_TYPES: dict[Kind, pa.DataType] = {
@@ -89,6 +93,7 @@ class BlockEncoder:
             described["model"] = plan.model.digest
         self._schema = pa.schema(fields, metadata=described)
         self._head = self._schema.serialize().to_pybytes()
+        self._digest = hashlib.sha256(self._head)
         self._writer = BatchWriter(self._schema)
 
     def arrays(self, rows: BlockRows, decided: Decided, columns: Mapping[str, Column]) -> Prepared:
@@ -100,13 +105,27 @@ class BlockEncoder:
         size = len(rows.ids)
         found: list[Any] = [(rows.ids, None)] if self._one_name else [(rows.ids, None), (rows.keys, None)]
         found += [(rows.offsets, None), (rows.event_time, None)]
-        found += [columns[name][1:] for name in self._features]
-        found += [columns[self._score][1:] if self._score else (np.zeros(size), None)]
+        found += map(_SAID, map(columns.__getitem__, self._features))
+        found += [_SAID(columns[self._score]) if self._score else (np.zeros(size), None)]
         found += [(decided.action, None), (self._hits(decided.live), None)]
         try:
             return self._writer.prepare(found, size)
         except UnicodeEncodeError:
             raise RecordError("not_unicode", "a feature holds text that is not Unicode") from None
+
+    def prepare(self) -> None:
+        """Blocks are written by a compiled loop from now on, where it can be made."""
+        self._writer.warm_up()
+
+    def encode_all(self, arrays: Prepared, edges: npt.NDArray[np.int64]) -> list[bytes]:
+        """The blocks of ranges of rows; `edges` (ranges, 2): the first row, and one past the last."""
+        return [b"".join((self._head, message, _END_OF_STREAM)) for message in self._writer.write_all(arrays, edges)]
+
+    def digest(self, block: bytes) -> bytes:
+        """SHA-256 of a block of these; what all begin with is hashed once."""
+        digest = self._digest.copy()
+        digest.update(memoryview(block)[len(self._head) :])
+        return digest.digest()
 
     def encode(self, arrays: Prepared, start: int = 0, stop: int | None = None) -> bytes:
         """The block of rows start..stop (exclusive; None: the end): an Arrow IPC stream of one batch."""
