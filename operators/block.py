@@ -16,7 +16,6 @@ __all__ = ["BlockEncoder", "BlockRows", "block_actions", "block_column", "block_
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -35,7 +34,6 @@ from state.errors import ConfigError, RecordError, StateCorruptedError
 
 FORMAT = "streamproc-block-1"
 _END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
-_SAID = itemgetter(1, 2)  # a column's values and which are not NULL
 OWN = ("offset", "event_time", "decision", "score", "rules")
 
 _ARROW_TYPES: dict[Kind, pa.DataType] = {
@@ -73,10 +71,11 @@ class BlockEncoder:
         carried = {*names, *_same("event_time", stream.event_time), *_same("score", self._score)}
         shown = {field.name: field for field in (*plan.features, *(plan.model.columns if plan.model else ()))}
         features = [field for name, field in shown.items() if name not in carried]
-        self._features = tuple(field.name for field in features)
-        for name in (*names, *self._features):
+        self._carried = tuple(field.name for field in features)
+        for name in (*names, *self._carried):
             if name in OWN:
                 raise ConfigError(f"a feature block has a column {name} of its own", hint="give it another name")
+        self._carried += (self._score,) if self._score else ()
         self._one_name = len(names) == 1
         self._words = max(1, -(-len(plan.rules) // 64))
         fields = [_field(name, _TYPES["string"]) for name in names]
@@ -103,13 +102,13 @@ class BlockEncoder:
             RecordError: a column holds text that is not Unicode (only a user's operator can make that).
         """
         size = len(rows.ids)
-        found: list[Any] = [(rows.ids, None)] if self._one_name else [(rows.ids, None), (rows.keys, None)]
-        found += [(rows.offsets, None), (rows.event_time, None)]
-        found += map(_SAID, map(columns.__getitem__, self._features))
-        found += [_SAID(columns[self._score]) if self._score else (np.zeros(size), None)]
-        found += [(decided.action, None), (self._hits(decided.live), None)]
+        names = [rows.ids] if self._one_name else [rows.ids, rows.keys]
+        carried = [columns[name] for name in self._carried]
+        scores = [] if self._score else [np.zeros(size)]
+        values: list[Any] = [*names, rows.offsets, rows.event_time, *[column.values for column in carried], *scores]
+        known = [*[None] * (len(names) + 2), *[column.valid for column in carried], *[None] * (len(scores) + 2)]
         try:
-            return self._writer.prepare(found, size)
+            return self._writer.lay_out([*values, decided.action, self._hits(decided.live)], known, size=size)
         except UnicodeEncodeError:
             raise RecordError("not_unicode", "a feature holds text that is not Unicode") from None
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 __all__ = ["BatchWriter", "Values"]
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -28,6 +28,8 @@ I64 = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 Values = tuple[Sequence[Any] | npt.NDArray[Any], Mask | None]
 """Of a column: one value a row; what is not NULL, None if nothing is."""
+
+_FEW = 128  # up to so many texts are joined here in less time than pyarrow takes for one
 
 
 class _Run(NamedTuple):
@@ -84,16 +86,18 @@ class BatchWriter:
         Raises:
             UnicodeEncodeError: a text is not Unicode.
         """
-        values, known = zip(*columns, strict=True)
+        return self.lay_out(*zip(*columns, strict=True), size=size)
+
+    def lay_out(self, values: Sequence[Any], known: Sequence[Mask | None], *, size: int) -> Prepared:
+        """`prepare`, of values and of what is not NULL in them, both by column."""
         whole, numbers, flags = self._counts
         words, bits = np.empty((numbers, size), np.int64), np.empty((flags, size), np.bool_)
         _join(self._whole(values), words[:whole])
         _join(self._reals(values), words[whole:].view(np.float64))
         _join(self._bits(values), bits)
         nullable = [at for at, valid in enumerate(known) if valid is not None]
-        valid = np.empty((len(nullable), size), np.bool_)
-        _join([known[at] for at in nullable], valid)
-        ends, data = _texts([columns[at] for at in self._texts])
+        valid = np.array([known[at] for at in nullable], np.bool_).reshape(len(nullable), size)
+        ends, data = _texts([(values[at], known[at]) for at in self._texts])
         plain = b"".join([one.tobytes() for one in self._plain(values)])
         return Prepared(words, bits, ends, data, _bytes(plain), np.array(nullable, np.int64), valid)
 
@@ -256,6 +260,9 @@ def _texts(columns: Sequence[Values]) -> tuple[npt.NDArray[np.int32], npt.NDArra
         if valid is not None:
             for row in (~valid).nonzero()[0].tolist():
                 texts[begin + row] = ""
+    if len(texts) <= _FEW:
+        parts = list(map(str.encode, texts))
+        return np.array([0, *accumulate(map(len, parts))], np.int32), _bytes(b"".join(parts))
     _, ends, data = pa.array(texts, pa.string()).buffers()
     if ends is None:
         return np.zeros(1, np.int32), _bytes(b"")

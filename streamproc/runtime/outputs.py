@@ -124,15 +124,19 @@ class OutputEncoder:
 
         A NULL is 0 and a bit in one of the last columns (whether a mask exists depends on the batch's other rows).
         """
-        count = len(self._exact)
+        count, columns = len(self._exact), [batch.columns[name] for name in self._exact]
         out = np.zeros((batch.size, count + -(-count // 63)), np.int64)
-        for i, name in enumerate(self._exact):
-            column = batch.columns[name]
-            if column.valid is None:
-                out[:, i] = column.values
-            else:
-                np.multiply(column.values, column.valid, out=out[:, i], casting="unsafe")
-                out[:, count + i // 63] |= ~column.valid * np.int64(1 << i % 63)
+        if not count:
+            return out
+        values = np.concatenate([column.values for column in columns], dtype=np.int64).reshape(count, batch.size)
+        nullable = [i for i, column in enumerate(columns) if column.valid is not None]
+        if nullable:
+            valid = np.array([columns[i].valid for i in nullable], np.bool_)
+            values[nullable] *= valid
+            flags = np.zeros((batch.size, (out.shape[1] - count) * 64), np.bool_)
+            flags[:, [i // 63 * 64 + i % 63 for i in nullable]] = ~valid.T
+            out[:, count:] = np.packbits(flags, axis=1, bitorder="little").view("<i8")
+        out[:, :count] = values.T
         return out
 
     def exact_digest(self, ids: Sequence[str], exact: npt.NDArray[np.int64], emitted: Sequence[Emitted] = ()) -> bytes:
