@@ -51,15 +51,15 @@ def json_values(column: Column) -> list[Any]:
     scale = column.type.scale
     values: list[Any]
     if scale:
-        values = (column.values / 10.0**scale).tolist()
-        minor = column.values
-        large = (minor >= FLOAT_DIGITS_LIMIT) | (minor <= -FLOAT_DIGITS_LIMIT)
-        if np.count_nonzero(large):
+        reals = column.values / 10.0**scale
+        values = reals.tolist()
+        large = np.abs(reals) >= FLOAT_DIGITS_LIMIT / 10.0**scale
+        if 1 in large.tobytes():  # by far the fastest look through a few flags
             for row in large.nonzero()[0].tolist():
-                values[row] = Decimal(int(minor[row])).scaleb(-scale)
+                values[row] = Decimal(int(column.values[row])).scaleb(-scale)
     else:
         values = column.values.tolist()
-    if column.valid is not None:
+    if column.valid is not None and 0 in column.valid.tobytes():
         for row in (~column.valid).nonzero()[0].tolist():
             values[row] = None
     return values

@@ -122,7 +122,9 @@ class HandoffEncoder:
         if len(found) < len(self._written):
             made = [name for name in self._written if name not in found]
             values = json_columns([features[name] for name in made])
-            found |= zip(made, (_spread(one, fresh, size) for one in values), strict=True)
+            if len(fresh) < size:
+                values = [_spread(one, fresh, size) for one in values]
+            found |= zip(made, values, strict=True)
         return found
 
     def beside(

@@ -73,7 +73,7 @@ class BatchWriter:
             np.zeros(1, np.int32), _bytes(b""), _bytes(b""), np.empty(0, np.int64),
             np.empty((0, size), np.bool_),
         )  # fmt: skip
-        loop(self._program, tuple(empty), np.empty((0, 2), np.int64))
+        loop(self._program, tuple(empty), np.empty((0, 2), np.int64), np.empty(0, np.int64))
         return loop
 
     @property
@@ -105,7 +105,8 @@ class BatchWriter:
         """The messages of ranges of rows; `edges` (ranges, 2): the first, and one past the last."""
         if self._loop is None:
             return [self.write(rows, start, stop) for start, stop in edges.tolist()]
-        out, sums = self._loop(self._program, tuple(rows), edges)
+        sums = np.empty(len(edges), np.int64)
+        out = self._loop(self._program, tuple(rows), edges, sums)
         view = memoryview(out.data).cast("B")
         return [view[start:stop] for start, stop in pairwise([0, *(8 * sums).tolist()])]
 

@@ -22,7 +22,7 @@ Bytes = npt.NDArray[np.uint8]
 Ends = npt.NDArray[np.int32]
 Mask = npt.NDArray[np.bool_]
 Arrays = tuple[npt.NDArray[Any], ...]
-Loop = Callable[[tuple[I64, ...], Arrays, I64], tuple[I64, I64]]
+Loop = Callable[[tuple[I64, ...], Arrays, I64, I64], I64]
 
 WORD, BIT, TEXT, PLAIN = range(4)
 
@@ -57,24 +57,24 @@ class Prepared(NamedTuple):
     valid: Mask
 
 
-def write(program: tuple[I64, ...], rows: Arrays, edges: I64) -> tuple[I64, I64]:
+def write(program: tuple[I64, ...], rows: Arrays, edges: I64, sums: I64) -> I64:
     """The messages of ranges of rows, one behind the other; arguments are plain tuples, see `Program` and `Prepared`.
 
     Args:
         program: of the schema.
         rows: of the batch.
         edges: (ranges, 2) of rows, first and one past the last.
+        sums: (ranges,) is filled: where each message ends, in words.
 
     Returns:
-        The bytes of all, as words; and where each message ends, in words.
+        The bytes of all, as words.
     """
     p, of = Program(*program), Prepared(*rows)
     nulls = nulls_of(len(p.columns), of, edges)
-    sums, which = sizes(p, of, edges, nulls), np.zeros(len(p.columns), np.int64)
+    out, to = np.zeros(add_up(p, of, edges, nulls, sums), np.int64), 0
+    small, which = out.view(np.uint8), np.zeros(len(p.columns), np.int64)
     for number in range(len(of.nullable)):
         which[of.nullable[number]] = number
-    out, to = np.zeros(sums[-1] if len(sums) else 0, np.int64), 0
-    small = out.view(np.uint8)
     for task in range(len(edges)):
         start, size = edges[task, 0], edges[task, 1] - edges[task, 0]
         put_words(out, to, p.head, 0, len(p.head))
@@ -112,7 +112,7 @@ def write(program: tuple[I64, ...], rows: Arrays, edges: I64) -> tuple[I64, I64]
                 put_bytes(small, to, of.plain, at * of.words.shape[1] + start * width, out[buffer + 1])
             to += out[buffer + 1] + 7 >> 3
             buffer += 2
-    return out, sums
+    return out
 
 
 def nulls_of(count: int, of: Prepared, edges: I64) -> I64:
@@ -127,9 +127,9 @@ def nulls_of(count: int, of: Prepared, edges: I64) -> I64:
     return nulls
 
 
-def sizes(p: Program, of: Prepared, edges: I64, nulls: I64) -> I64:
-    """Where messages end, in words."""
-    sums, total = np.zeros(len(edges), np.int64), 0
+def add_up(p: Program, of: Prepared, edges: I64, nulls: I64, sums: I64) -> int:
+    """Where messages end, in words; and the last of them."""
+    total = 0
     for task in range(len(edges)):
         size = edges[task, 1] - edges[task, 0]
         total += len(p.head)
@@ -148,7 +148,7 @@ def sizes(p: Program, of: Prepared, edges: I64, nulls: I64) -> I64:
             else:
                 total += size * p.columns[column, 2] + 7 >> 3
         sums[task] = total
-    return sums
+    return total
 
 
 def put_words(out: I64, to: int, words: I64, start: int, size: int) -> None:
@@ -177,7 +177,7 @@ def put_bytes(out: Bytes, to: int, data: Bytes, start: int, length: int) -> None
         target[at] = source[at]
 
 
-HELPERS = (nulls_of, sizes, put_words, put_bits, put_ends, put_bytes)
+HELPERS = (nulls_of, add_up, put_words, put_bits, put_ends, put_bytes)
 
 
 @cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["HELPERS", "Loop", "compiled_loop", "spread"]
+__all__ = ["HELPERS", "Keys", "Loop", "compiled_loop", "spread"]
 
 from collections.abc import Callable
 from functools import cache
@@ -14,45 +14,43 @@ from state.compiling import compiled, compiled_within
 
 I64 = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
-Loop = Callable[[I64, I64, Bytes, I64, int], tuple[I64, I64]]
+Keys = tuple[Bytes, I64]
+"""Keys one behind the other, and where each ends."""
+Loop = Callable[[I64, I64, Keys, I64, I64], None]
 
 _M = 0x5BD1E995
 _SEED = 0x9747B28C
 _MASK = 0xFFFFFFFF
 
 
-def spread(times: I64, edges: I64, data: Bytes, ends: I64, partitions: int) -> tuple[I64, I64]:
+def spread(times: I64, edges: I64, keys: Keys, stops: I64, rows: I64) -> None:
     """Rows by partition, in each of them by time; those of one task stay as they are.
 
     Args:
         times: of each row, ms.
         edges: (tasks, 2) of rows, first and one past the last; they cover all rows, in order.
-        data: the rows' keys, one behind the other.
-        ends: where in that each ends.
-        partitions: how many there are.
-
-    Returns:
-        The rows; where each partition's end among them.
+        keys: of the rows.
+        stops: (partitions,) is filled: where each partition's end among the rows.
+        rows: (rows,) is filled with the rows.
     """
-    count = len(times)
-    places, counts = np.empty(count, np.int64), np.zeros(partitions + 1, np.int64)
-    begin = 0
-    for row in range(count):
-        places[row] = (murmur2(data[begin : ends[row]]) & 0x7FFFFFFF) % partitions
+    data, ends = keys
+    places, begin = np.empty(len(times), np.int64), 0
+    stops[:] = 0
+    for row in range(len(times)):
+        places[row] = (murmur2(data[begin : ends[row]]) & 0x7FFFFFFF) % len(stops)
         begin = ends[row]
-        counts[places[row] + 1] += 1
-    for partition in range(partitions):
-        counts[partition + 1] += counts[partition]
-    rows, filled = np.empty(count, np.int64), counts.copy()
+        stops[places[row]] += 1
     following, latest = edges[:, 0].copy(), np.empty(len(edges), np.int64)
     for task in range(len(edges)):
         if edges[task, 0] < edges[task, 1]:
             latest[task] = times[edges[task, 0]]
-    for _ in range(count):
+    begin = 0
+    for partition in range(len(stops)):
+        begin, stops[partition] = begin + stops[partition], begin
+    for _ in range(len(times)):
         row = next_row(edges, following, latest, times)
-        rows[filled[places[row]]] = row
-        filled[places[row]] += 1
-    return rows, counts[1:]
+        rows[stops[places[row]]] = row
+        stops[places[row]] += 1
 
 
 def next_row(edges: I64, following: I64, latest: I64, times: I64) -> int:

@@ -39,11 +39,11 @@ NO_ROWS = TaskSpan(0, 0, 0, 0)
 
 def spans_of(of: Judged | Merged) -> dict[int, TaskSpan]:
     """The rows of each task that has some."""
-    edges = [(span.start, span.stop) for span in of.rows.spans]
-    fresh = edges if len(of.fresh) == of.rows.size else np.searchsorted(of.fresh, edges).tolist()
-    return {
-        span.task: TaskSpan(*edge, *mine) for span, edge, mine in zip(of.rows.spans, edges, fresh, strict=True)
-    }  # fmt: skip
+    spans = of.rows.spans
+    if len(of.fresh) == of.rows.size:
+        return {task: TaskSpan(start, stop, start, stop) for task, start, stop in spans}
+    edges = np.searchsorted(of.fresh, [span[1:] for span in spans]).tolist()
+    return {span.task: TaskSpan(span.start, span.stop, *edge) for span, edge in zip(spans, edges, strict=True)}
 
 
 class Shared(NamedTuple):

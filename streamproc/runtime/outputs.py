@@ -75,7 +75,7 @@ class OutputEncoder:
         self._alerts = _alert_encoder(plan) if plan.timed or plan.statements else None
         self._statements = StatementEncoder(plan.statements)
         self._digest_key = digest_key
-        self._decides = self._handoff is None and not plan.is_silent
+        self._is_silent, self._decides = plan.is_silent, self._handoff is None and not plan.is_silent
         self._spreader = Spreader()
         self.numerics = numerics_fingerprint()
         self._entries = EntryWriter(plan, self.exact_digest, self.numerics)
@@ -93,11 +93,11 @@ class OutputEncoder:
         now_ms: int, partitions: int,
     ) -> Computed:  # fmt: skip
         """Everything one transaction appends, and where its tasks stand then; `partitions`: of what is handed on."""
-        subjects = [] if self._plan.is_silent else judged.rows.subjects(self._plan)
+        subjects = [] if self._is_silent else judged.rows.subjects(self._plan)
         handed, spans = self._texts(judged, subjects), spans_of(judged)
         exact = self.exact_rows(judged.batch) if judged.merged is None else judged.merged.exact
         shared = Shared.make(judged, exact, spans, handed.texts)
-        blocks = {} if self._plan.is_silent else self._blocks(judged, subjects, spans)
+        blocks = {} if self._is_silent else self._blocks(judged, subjects, spans)
         decided = self._decided(judged, subjects, handed.texts) if self._decides else None
         refused, given_up = _by_task(judged.rows.refused), _by_task(judged.all_rows.given_up)
         computed = Computed({}, [], judged)
@@ -157,12 +157,12 @@ class OutputEncoder:
 
     def texts(self, judged: Judged) -> HandedOn:
         """The JSON of each row, duplicates in their places; no routes where decisions are made; none if silent."""
-        return self._texts(judged, [] if self._plan.is_silent else judged.rows.subjects(self._plan))
+        return self._texts(judged, [] if self._is_silent else judged.rows.subjects(self._plan))
 
     def _texts(self, judged: Judged, subjects: list[str]) -> HandedOn:
         """`texts`; of each row, what decisions about it are keyed by."""
         batch, rows = judged.batch, judged.rows
-        if self._plan.is_silent:
+        if self._is_silent:
             return HandedOn([], [])
         if self._handoff is not None and self._plan.handoff is not None:
             return self._handoff.encode(

@@ -30,7 +30,7 @@ class Spreader:
     def _made(self) -> Loop:
         """The loop, tried once."""
         loop, none = compiled_loop(), np.empty(0, np.int64)
-        loop(none, np.empty((0, 2), np.int64), np.frombuffer(b"", np.uint8), none, 1)
+        loop(none, np.empty((0, 2), np.int64), (np.frombuffer(b"", np.uint8), none), none, none)
         return loop
 
     def spread(self, keys: Sequence[bytes], times: I64, edges: I64, partitions: int) -> Iterator[tuple[int, I64]]:
@@ -47,7 +47,8 @@ class Spreader:
             places = partitions_of(keys, partitions)[order]
             return ((partition, order[places == partition]) for partition in sorted(set(places.tolist())))
         ends = np.fromiter(accumulate(map(len, keys)), np.int64, len(keys))
-        rows, stops = self._loop(times, edges, np.frombuffer(b"".join(keys), np.uint8), ends, partitions)
+        stops, rows = np.empty(partitions, np.int64), np.empty(len(keys), np.int64)
+        self._loop(times, edges, (np.frombuffer(b"".join(keys), np.uint8), ends), stops, rows)
         bounds = [0, *stops.tolist()]
         return ((at, rows[bounds[at] : stop]) for at, stop in enumerate(bounds[1:]) if stop > bounds[at])
 
