@@ -112,7 +112,11 @@ class Ring:
 
     def touch(self, slots: I64) -> None:
         """Keep the heads of `slots` (unique) for undo; call before the batch's first write."""
-        self._changes.heads.append((slots, self.heads[slots], self.flushed[slots]))
+        self.touched(slots, self.heads[slots], self.flushed[slots])
+
+    def touched(self, slots: I64, heads: I64, flushed: I64) -> None:
+        """As `touch`, of what has been kept already."""
+        self._changes.heads.append((slots, heads, flushed))
 
     def save(self, indices: I64) -> None:
         """Keep the entries at arena `indices` for undo; call before changing live entries in place."""
@@ -144,10 +148,8 @@ class Ring:
 
     def _move(self, slots: I64, need: I64) -> None:
         """Larger blocks of their own for rings that need so many entries."""
-        lengths, offs = _block_lengths(need), np.empty(len(slots), np.int64)
-        for length in sorted(set(lengths.tolist())):
-            mine = (lengths == length).nonzero()[0]
-            offs[mine] = self._take(len(mine), length)
+        lengths = _block_lengths(need)
+        offs = self.blocks_of(lengths)
         old = self.heads[slots]
         self.heads[slots, self.OFF] = offs
         self.heads[slots, self.MASK] = lengths - 1
@@ -156,7 +158,21 @@ class Ring:
         self.entries[offs[ring] + (q & lengths[ring] - 1)] = self.entries[off[ring] + (q & mask[ring])]
         had = mask >= 0
         self._changes.retired.append((off[had], mask[had] + 1))
+
+    def blocks_of(self, lengths: I64) -> I64:
+        """Where blocks of these lengths (powers of two) lie that nobody uses: rings of the batch move there."""
+        offs = np.empty(len(lengths), np.int64)
+        for length in sorted(set(lengths.tolist())):
+            mine = (lengths == length).nonzero()[0]
+            offs[mine] = self._take(len(mine), length)
         self._changes.fresh.append((offs, lengths))
+        return offs
+
+    def retire_replaced(self, slots: I64, offs: I64, masks: I64) -> None:
+        """The blocks that slots (unique) had before, if they have others now, are not needed any more."""
+        gone = ((masks >= 0) & (self.heads[slots, self.OFF] != offs)).nonzero()[0]
+        if gone.size:
+            self._changes.retired.append((offs[gone], masks[gone] + 1))
 
     def _take(self, count: int, length: int) -> I64:
         offs = self.blocks.take(count, length)
