@@ -42,7 +42,9 @@ class RingSpec(msgspec.Struct, frozen=True):
 
 
 class _Changes:
-    """What undoes one batch: heads and entries as they were, blocks (off, length) it replaced and took."""
+    """What undoes one batch: heads and entries as they were, blocks (off, length) it replaced and took. Without heads
+    there is nothing else.
+    """
 
     def __init__(self) -> None:
         self.heads: list[tuple[I64, I64, I64]] = []
@@ -199,10 +201,12 @@ class Ring:
 
     def publish(self) -> None:
         """The oldest batch is final: the blocks it replaced may be reused."""
-        if self._sealed is None:
-            self._sealed, self._changes = self._changes, _Changes()
-        self._give_back(self._sealed.retired)
+        done = self._sealed or self._changes
+        if done is self._changes and done.heads:
+            self._changes = _Changes()
         self._sealed = None
+        for offs, lengths in done.retired:
+            self.blocks.give(offs, lengths)
 
     def undo(self) -> None:
         """Put the newest batch's heads and saved entries back; blocks it took may be reused."""
@@ -212,7 +216,8 @@ class Ring:
         for slots, heads, flushed in reversed(changes.heads):
             self.heads[slots] = heads
             self.flushed[slots] = np.minimum(flushed, self.flushed[slots])
-        self._give_back(changes.fresh)
+        for offs, lengths in changes.fresh:
+            self.blocks.give(offs, lengths)
 
     def release(self, slots: I64) -> None:
         """Keys go: their blocks may be reused."""
@@ -235,10 +240,6 @@ class Ring:
         """A bounded step towards fewer, longer free blocks, where many are free; between batches."""
         if self.blocks.free > self.blocks.end // 4:
             self.blocks.merge()
-
-    def _give_back(self, blocks: list[tuple[I64, I64]]) -> None:
-        for offs, lengths in blocks:
-            self.blocks.give(offs, lengths)
 
 
 def _positions(begins: I64, ends: I64) -> tuple[I64, I64]:

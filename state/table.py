@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from state.budget import bytes_of_text
-from state.due import DueTimes
+from state.due import WAITS, DueTimes
 from state.expiry import LAST_SEEN, StreamTimes, TaskSpan
 from state.pages import grown
 from state.ring import Ring, RingSpec
@@ -104,7 +104,8 @@ class KeyedTable:
         self.last_seen = next((i for i, name in enumerate(spec.fields) if name in LAST_SEEN), -1)
         self.stream = StreamTimes() if spec.ttl_ms else None
         self.due = DueTimes()
-        self._times: list[DueTimes | StreamTimes] = [self.due, *([self.stream] if self.stream else [])]
+        self._times: list[DueTimes | StreamTimes] = [self.due] if WAITS in spec.fields else []
+        self._times += [self.stream] if self.stream else []
         self._changes = _Changes()
         self._sealed: _Changes | None = None
 
@@ -278,9 +279,10 @@ class KeyedTable:
 
     def publish(self) -> None:
         """The oldest batch committed: forget its before-images, release the ring blocks it replaced."""
+        is_sealed = self._sealed is not None
         for times in self._times:
-            times.publish(sealed=self._sealed is not None)
-        if self._sealed is None:
+            times.publish(sealed=is_sealed)
+        if not is_sealed and self._changes:
             self._changes = _Changes()
         self._sealed = None
         self.generation += 1

@@ -60,7 +60,6 @@ class Raw:
                 for kind, of, known, where in drafts
             ], np.int64,
         ).reshape(-1, 5)  # fmt: skip
-        self._size = 1 + len(order) + len(valid)
         sources = [prefix.source for prefix in layout.prefixes] + [source for source, _ in layout.extremes]
         sure = [source.of for source in (*sources, *layout.hashes) if source.of and not source.nullable]
         self._sure = list(dict.fromkeys([*sure, *(c.of for c in layout.carried if not c.nullable)]))
@@ -99,18 +98,17 @@ class Raw:
         Raises:
             RecordError: NULL where declared never NULL.
         """
-        columns, all_valid = batch.columns, np.ones(batch.size, np.bool_)
+        columns, all_valid = batch.columns, np.empty(batch.size, np.bool_)
+        all_valid.fill(True)
         for name in self._sure:
             valid = columns[name].valid
             if valid is not None and not (valid if keyed is None else valid[keyed]).all():
                 raise RecordError("null", f"{name} was declared never NULL")
-        out = np.empty((self._size, batch.size), np.int64)
         parts = [batch.event_time, *[columns[name].values for name in self._numbers]]
         parts += [columns[name].values.view(np.int64) for name in self._floats]
-        parts += [text_hashes(batch, name) for name in self._texts]
+        parts += text_hashes(batch, self._texts)
         parts += [all_valid if (valid := columns[name].valid) is None else valid for name in self._valid]
-        np.concatenate(parts, out=out.reshape(-1))
-        return out
+        return np.concatenate(parts).reshape(-1, batch.size)  # bools become int64
 
 
 def arrange(

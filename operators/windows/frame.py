@@ -207,7 +207,7 @@ class _Loader:
         column = self._column(source.of, source.nullable)
         mask = self._mask(source)
         if column.type.kind is Kind.STRING:
-            hashes = text_hashes(self.batch, source.of)
+            (hashes,) = text_hashes(self.batch, [source.of])
             out[:] = hashes if self.rows is None else hashes[self.rows]
         elif column.type.kind is Kind.FLOAT64:
             out[:] = (column.values + 0.0).view(np.int64)
@@ -238,10 +238,15 @@ def unordered(bits: I64) -> I64:
     return bits ^ ((bits >> 63) & np.int64(NOTHING))
 
 
-def text_hashes(batch: Batch, name: str) -> I64:
-    """Stable hashes of a column of texts, int64 (rows,), made once a batch."""
-    values = batch.columns[name].values
-    known = batch.hashes.get(name)
-    if known is None or known[0] is not values:
-        known = batch.hashes[name] = values, stable_hashes64(values.tolist())
-    return known[1]
+def text_hashes(batch: Batch, names: list[str]) -> list[I64]:
+    """Stable hashes of columns of texts, int64 (rows,) each, made once a batch."""
+    columns, known, size = batch.columns, batch.hashes, batch.size
+    new = [name for name in names if name not in known or known[name][0] is not columns[name].values]
+    if new:
+        texts: list[str] = []
+        for name in new:
+            texts += columns[name].values.tolist()
+        hashes = stable_hashes64(texts)
+        for i, name in enumerate(new):
+            known[name] = columns[name].values, hashes[i * size : (i + 1) * size]
+    return [known[name][1] for name in names]

@@ -59,30 +59,31 @@ class Row(NamedTuple):
 
 
 def decide(
-    step: int, packed: Packed, state: StateArrays, batch: tuple[I64, ...], work: I64, result: I64
-) -> tuple[int, I64]:
-    """Rows in order from a `step` on.
+    step: int, packed: Packed, state: StateArrays, batch: tuple[I64, ...], work: I64, kept: I64, result: I64
+) -> int:
+    """Rows in order from a `step` on; `work`, `kept` and `result` are filled.
 
     Args:
         step: 1, or what was returned once what it waits for has been done.
         packed, state, batch: `Program`, `State`, `Rows`, as plain tuples.
         work: `Keys`, one a row; arranged; if the ring of a key is long, `found` of its rows is filled.
+        kept: what an undo needs of this: entries, each behind its place (any number, 1 + columns).
         result: (result rows, rows).
 
     Returns:
-        What comes next, and what an undo needs of this: entries, each behind its place (entries, 1 + columns). Next are
-        2: keys with `lengths` wait for their blocks (`offs`); 3: nothing, all is done; 0: nothing, a running total is
-        too large and the batch is to be undone.
+        What comes next: 1: the same, with `kept` as long as `counts` says; 2: keys with `lengths` wait for blocks
+        (`offs`); 3: nothing, all is done; 0: nothing, a running total is too large and the batch is to be undone.
     """
     p, now, rows, keys = unpacked(packed), State(*state), Rows(*batch), keys_of(work)
-    kept = np.empty((0, now.entries.shape[1] + 1), np.int64)
     if step == 1:
-        kept, moved = ready(p, now, rows, keys)
-        if moved:
-            return 2, kept
+        keys.counts[4] = most_kept(p, now, rows, keys)
+        if keys.counts[4] > len(kept):
+            return 1
+        if ready(p, now, rows, keys, kept):
+            return 2
     else:
         move(now, keys)
-    return 3 if go_on(p, now, rows, keys, result) else 0, kept
+    return 3 if go_on(p, now, rows, keys, result) else 0
 
 
 def unpacked(packed: Packed) -> Program:
@@ -121,21 +122,25 @@ def keys_of(work: I64) -> Keys:
 # ---- 1
 
 
-def ready(p: Program, now: State, rows: Rows, keys: Keys) -> tuple[I64, int]:
-    """Step 1. Returns the entries that will change, each behind its place, and how many keys need other blocks."""
-    most, count, moved = rows.found.size, 0, 0
+def most_kept(p: Program, now: State, rows: Rows, keys: Keys) -> int:
+    """How many entries an undo may need as they are."""
+    most = rows.found.size
     for key in range(keys.counts[0]):
-        past = past_of(now, keys.slots[key])
-        if keys.marks[key] != _LEFT and is_full(past, keys.first[key + 1] - keys.first[key]):
-            most += past.stop - past.start
-    kept = np.empty((most, now.entries.shape[1] + 1), np.int64)
+        if keys.marks[key] != _LEFT:
+            past = past_of(now, keys.slots[key])
+            most += first_needed(p, now, rows, keys, key) - past.start
+    return most
+
+
+def ready(p: Program, now: State, rows: Rows, keys: Keys, kept: I64) -> bool:
+    """Step 1, into `kept`. Whether keys need other blocks."""
+    count, moves = 0, False
     for key in range(keys.counts[0]):
         keys.lengths[key] = 0
         if keys.marks[key] == _LEFT:
             continue
         slot, order = keys.slots[key], keys.order[keys.first[key] : keys.first[key + 1]]
-        past, fields = past_of(now, slot), now.fields[slot]
-        start = first_needed(p, past, fields, rows.inputs[order[0], 0]) if is_full(past, len(order)) else past.start
+        past, start = past_of(now, slot), first_needed(p, now, rows, keys, key)
         for position in range(past.start, start):
             keep(past, position, kept[count])
             count += 1
@@ -149,15 +154,17 @@ def ready(p: Program, now: State, rows: Rows, keys: Keys) -> tuple[I64, int]:
                     keep(past, position, kept[count])
                     count += 1
                     now.flushed[slot] = min(now.flushed[slot], position)
-        expire(p, now, past, fields, start, slot)
+        expire(p, now, past, start, slot)
         keys.lengths[key] = block_length(p, past, past.stop + len(order) - start)
-        moved += keys.lengths[key] > 0
-    return kept[:count], moved
+        moves = moves or keys.lengths[key] > 0
+    keys.counts[4] = count
+    return moves
 
 
-def expire(p: Program, now: State, past: Past, fields: I64, start: int, slot: int) -> None:
+def expire(p: Program, now: State, past: Past, start: int, slot: int) -> None:
     """Entries below `start` go."""
     if start > past.start:
+        fields = now.fields[slot]
         fields[_DROPPED] = max(fields[_DROPPED] ^ NEVER, read(past, start - 1, 0)) ^ NEVER
         for edge in range(_EDGES, _EDGES + len(p.offsets)):
             fields[edge] = max(fields[edge], start)
@@ -200,21 +207,17 @@ def find(p: Program, past: Past, inputs: I64, order: I64, number: int) -> int:
     return NONE
 
 
-def is_full(past: Past, more: int) -> bool:
-    """Whether there is no room for so many entries more."""
-    return past.stop + more - past.start > past.mask + 1
-
-
-def first_needed(p: Program, past: Past, fields: I64, time: int) -> int:
-    """The first position of a ring that a row at `time` or after it may see."""
-    if past.stop == past.start:
+def first_needed(p: Program, now: State, rows: Rows, keys: Keys, key: int) -> int:
+    """The first position of a ring that a key's rows may see; where there is room for them, all may stay."""
+    past, first, end = past_of(now, keys.slots[key]), keys.first[key], keys.first[key + 1]
+    if past.stop + end - first - past.start <= past.mask + 1 or past.stop == past.start:
         return past.start
-    new = first_above(past, past.start, past.stop, time - p.horizon)
+    new = first_above(past, past.start, past.stop, rows.inputs[keys.order[first], 0] - p.horizon)
     if len(p.carried):  # the newest one stays, whatever its age
         new = max(new - 1, past.start)
     new = max(new, past.stop - p.max_entries)
     if len(p.distinct):  # the counters still need what leaves the windows
-        new = min(new, max(fields[_EDGES + len(p.offsets) - 1], past.start))
+        new = min(new, max(now.fields[keys.slots[key], _EDGES + len(p.offsets) - 1], past.start))
     return new
 
 
@@ -424,7 +427,7 @@ def before_window(p: Program, past: Past, number: int, position: int, high: int)
 
 
 HELPERS = (
-    unpacked, keys_of, past_of, at, read, ready, expire, block_length, keep, find, is_full, first_needed, first_above,
+    unpacked, keys_of, past_of, at, read, most_kept, ready, expire, block_length, keep, find, first_needed, first_above,
     move, go_on, decide_row, lookup, add_up, fold_extremes, carry, link, move_edges, subtract, least, count_distinct,
     before_window,
 )  # fmt: skip

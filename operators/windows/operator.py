@@ -144,10 +144,10 @@ class WindowOperator(Operator):
 
     def _keyed(self, batch: Batch) -> _Keyed:
         key = batch.columns[self.spec.key]
-        if key.valid is None or np.count_nonzero(key.valid) == batch.size:
+        if key.valid is None or (many := np.count_nonzero(key.valid)) == batch.size:
             return _Keyed(None, key.values.tolist(), batch.tasks)
         rows = key.valid.nonzero()[0]
-        return _Keyed(rows, key.values[rows].tolist(), _spans(batch.tasks, rows))
+        return _Keyed(rows, key.values[rows].tolist(), _spans(batch.tasks, key.valid) if many else ())
 
     def _by_columns(self, way: _Way, table: KeyedTable, batch: Batch, keyed: _Keyed, result: I64) -> None:
         """Add the features' columns; `result` (result rows, rows) is 0, and so stays what rows without a key have."""
@@ -181,7 +181,10 @@ def _by_loops(
 
     Returns the slot of each row, -1 of one without a key.
     """
-    streams, slots = _stream(table, batch), table.slots(keyed.tasks, keyed.keys)
+    streams = _stream(table, batch)
+    if not keyed.keys:
+        return np.full(batch.size, -1, np.int64)
+    slots = table.slots(keyed.tasks, keyed.keys)
     if keyed.rows is not None:
         own, slots = slots, np.full(batch.size, -1, np.int64)
         slots[keyed.rows] = own
@@ -323,7 +326,7 @@ def _newest(table: KeyedTable, slots: I64) -> I64:
     return np.where(known, table.rows[slots, Layout.NEWEST], NEVER)
 
 
-def _spans(tasks: tuple[TaskRows, ...], rows: npt.NDArray[np.intp]) -> tuple[TaskRows, ...]:
-    """The tasks' spans when only `rows` of the batch are left."""
-    bounds = np.searchsorted(rows, [[span.start, span.stop] for span in tasks])
-    return tuple(TaskRows(span.task, int(a), int(b)) for span, (a, b) in zip(tasks, bounds.tolist(), strict=True))
+def _spans(tasks: tuple[TaskRows, ...], valid: npt.NDArray[np.bool_]) -> tuple[TaskRows, ...]:
+    """The tasks' spans when only the `valid` rows of the batch are left."""
+    before = [0, *valid.cumsum().tolist()]
+    return tuple(TaskRows(task, before[start], before[stop]) for task, start, stop in tasks)

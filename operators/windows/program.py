@@ -50,7 +50,7 @@ class Keys(NamedTuple):
 
     `marks`: 1: its ring is long; 2: it is left to columns. It moves to a block of so many entries (`lengths`; 0: it
     stays) at `offs`. `left`: the rows of keys that are left, ascending. `counts`: of keys, of those touched, of rows
-    left, of long keys.
+    left, of long keys, of what `loop.decide` keeps.
     """
 
     slots: I64

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 __all__ = ["Loops", "RowByRow", "compiled_loops"]
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import NamedTuple
 
@@ -30,13 +30,15 @@ from state.table import KeyedTable
 
 _NO_STREAM = np.empty(0, np.int64)
 _LONG = 1  # mark of a key, see `Keys`
+_MARKS, _LEFT = Keys._fields.index("marks"), Keys._fields.index("left")
+_SPARE = 16  # entries more than usually need to be kept
 
 
 class Loops(NamedTuple):
     """The loops of arrange.py, loop.py and finish.py: the functions themselves, or what they were compiled to."""
 
     arrange: Callable[..., bool] = arrange.arrange
-    decide: Callable[..., tuple[int, I64]] = loop.decide
+    decide: Callable[..., int] = loop.decide
     finish: Callable[..., None] = finish.finish
 
 
@@ -90,8 +92,8 @@ class RowByRow:
         raw = self._raw.of(batch, keyed)
         return self._bring(table, raw, slots, _NO_STREAM if stream is None else stream, result)
 
-    def columns(self, result: I64, slots: I64) -> tuple[dict[str, Column], npt.NDArray[np.bool_]]:
-        """The features' columns, and which rows are incomplete. `slots`: as of `process`."""
+    def columns(self, result: I64, slots: I64) -> tuple[Iterator[tuple[str, Column]], npt.NDArray[np.bool_]]:
+        """The features' names and columns, and which rows are incomplete. `slots`: as of `process`."""
         outputs = self._outputs
         values, truths, missing = outputs.room(len(slots))
         self._loops.finish(
@@ -103,33 +105,37 @@ class RowByRow:
     def _bring(self, table: KeyedTable, raw: I64, slots: I64, stream: I64, result: I64) -> tuple[I64, I64]:
         p, size, width = self._program, len(slots), table.rows.shape[1]
         inputs, found = np.empty((size, self._inputs), np.int64), np.empty((size, p.hashes), np.int64)
-        work, before = np.empty((len(Keys._fields), size + 4), np.int64), np.empty((size, 6 + width), np.int64)
+        work, before = np.empty((len(Keys._fields), size + 5), np.int64), np.empty((size, 6 + width), np.int64)
         limits = table.spec.ttl_ms, hashes.SHORT if p.hashes else NOTHING
-        arranged = self._loops.arrange(
-            self._raw.fills, raw, slots, stream, limits, _state(table), inputs, work, before
-        )  # fmt: skip
-        if not arranged:
+        state = _state(table)
+        if not self._loops.arrange(self._raw.fills, raw, slots, stream, limits, state, inputs, work, before):
             raise RecordError("overflow", "a value is too large for an exact standard deviation")
-        keys = Keys(*work)
-        many, touched, left, long = keys.counts[:4].tolist()
-        table.touched(before[:touched])
-        if long:
-            self._look_up(table, keys, inputs, found, (keys.marks[:many] == _LONG).nonzero()[0].tolist())
+        many, touched, left, long = work[-1, :4].tolist()
         if touched:
-            self._decide(table, (inputs, found), work, before[:touched], result)
-        return keys.left[:left], inputs
+            before = before[:touched]
+            table.touched(before)
+            if long:
+                self._look_up(table, Keys(*work), inputs, found, (work[_MARKS, :many] == _LONG).nonzero()[0].tolist())
+            self._decide(table, state, (inputs, found), work, before, result)
+        return work[_LEFT, :left], inputs
 
-    def _decide(self, table: KeyedTable, batch: tuple[I64, I64], work: I64, before: I64, result: I64) -> None:
+    def _decide(
+        self, table: KeyedTable, state: StateArrays, batch: tuple[I64, I64], work: I64, before: I64, result: I64
+    ) -> None:
         decide, ring = self._loops.decide, table.ring
         assert ring is not None
-        step, kept = decide(1, self._packed, _state(table), batch, work, result)
-        if len(kept):
-            ring.save_as(kept[:, 0], kept[:, 1:])
+        kept = np.empty((batch[1].size + _SPARE, 1 + ring.entries.shape[1]), np.int64)
+        step = decide(1, self._packed, state, batch, work, kept, result)
+        if step == 1:
+            kept = np.empty((work.item(-1, 4), kept.shape[1]), np.int64)
+            step = decide(1, self._packed, state, batch, work, kept, result)
+        if count := work.item(-1, 4):
+            ring.save_as(kept[:count, 0], kept[:count, 1:])
         if step == 2:
             keys = Keys(*work)
             moving = keys.lengths[: keys.counts[0]].nonzero()[0]
             keys.offs[moving] = ring.blocks_of(keys.lengths[moving])
-            step, _ = decide(2, self._packed, _state(table), batch, work, result)
+            step = decide(2, self._packed, _state(table), batch, work, kept, result)
             ring.retire_replaced(before[:, 0], before[:, 1], before[:, 2])
         if not step:
             raise RecordError("overflow", "a running total exceeds 2**62")
