@@ -24,7 +24,7 @@ from operators.batch import Batch, TaskTick, narrowed
 from operators.decide import RuleDecider
 from operators.decode import RecordDecoder
 from operators.deduplicate import Deduplicator, DuplicateFlags, record_actions, with_first_actions
-from operators.handed_columns import HandedDecoder
+from operators.handed_columns import HandedDecoder, HandedLayout
 from operators.handoff import HandedOn
 from operators.operator import Operator, OperatorContext
 from operators.plan import Plan, replay_steps
@@ -73,6 +73,7 @@ class Engine:
         self._first = replay_steps(plan.steps)
         self._rest = tuple(step for step in plan.steps if not any(step is first for first in self._first))
         self._probe, self._gatherer = probe, gatherer
+        self._handed = HandedLayout(plan.stream)
         self._logger = structlog.get_logger("engine")
         self._decider = RuleDecider(plan.rules, plan.decision)
         self._outputs = OutputEncoder(plan, self._decider.action_names, digest_key)
@@ -160,7 +161,7 @@ class Engine:
 
     def read(self, inputs: Sequence[TaskInput], at_hand: AtHand | None = None) -> Rows:
         """`decode` of whole rows."""
-        first = self.decoder if at_hand is None else HandedDecoder(self.decoder, self.plan.stream, *at_hand)
+        first = self.decoder if at_hand is None else HandedDecoder(self.decoder, self.plan.stream, *at_hand, self._handed)
         if self.plan.others:
             rows = decode_union(self.plan.streams, (first, *self.other_decoders), inputs)
         else:
