@@ -2,7 +2,7 @@
 records is known, so nobody has to parse them.
 
 What JSON keeps of a value is what `decode.py` reads, but for numbers without an end and those that are read by their
-digits; where a column has some, the records are decoded like any others. Columns with the same check are looked at all at once.
+digits; where a column has some, the records are decoded like any others. Columns of one kind are looked at all at once.
 """
 
 from __future__ import annotations
@@ -66,9 +66,13 @@ class HandedLayout:
             del found[name]
         if unsure and any(spec.name in unsure for spec in self._schema.fields):
             return None
-        if any([found[name].valid is not None for name in self._must]):
-            return None
-        return found if all([all(found[name].values.tolist()) for name in self._texts]) else None
+        for name in self._must:
+            if found[name].valid is not None:
+                return None
+        for name in self._texts:
+            if not all(found[name].values.tolist()):
+                return None
+        return found
 
     def _learn(self, names: list[str], types: list[DataType]) -> None:
         self._names, self._types = names, types
@@ -94,7 +98,7 @@ class HandedLayout:
         """The columns at `places` not all of whose values are `sure`."""
         if np.count_nonzero(sure) == sure.size:
             return []
-        each = sure.reshape(len(places), -1).all(axis=1).tolist()
+        each: list[bool] = np.logical_and.reduce(sure.reshape(len(places), -1), axis=1).tolist()
         return [self._names[place] for place, is_sure in zip(places, each, strict=True) if not is_sure]
 
 

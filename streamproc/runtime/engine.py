@@ -161,7 +161,7 @@ class Engine:
 
     def read(self, inputs: Sequence[TaskInput], at_hand: AtHand | None = None) -> Rows:
         """`decode` of whole rows."""
-        first = self.decoder if at_hand is None else HandedDecoder(self.decoder, self.plan.stream, *at_hand, self._handed)
+        first = (at_hand and HandedDecoder(self.decoder, self.plan.stream, *at_hand, self._handed)) or self.decoder
         if self.plan.others:
             rows = decode_union(self.plan.streams, (first, *self.other_decoders), inputs)
         else:
