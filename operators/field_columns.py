@@ -53,7 +53,7 @@ class FieldColumns:
             column = found[place]
             if column is None:
                 column = build_column(spec, fields[place], faults, reader(place))
-            if reason is not None:
+            if reason is not None and (column.valid is not None or spec.name in self._naming):
                 self._check_present(spec, column, reason, faults)
                 column = Column(spec.type, column.values)
             found[place] = column

@@ -39,7 +39,7 @@ from streamproc.runtime.gathering import Gatherer
 from streamproc.runtime.outputs import OutputEncoder
 from streamproc.runtime.partition_task import PartitionTask
 from streamproc.runtime.results import AtHand, BatchTooBadError, BatchTooLargeError, Computed, Judged, Merged
-from streamproc.runtime.rows import Condemned, Gathered, Refused, Rows, TaskInput, decode_rows, set_aside
+from streamproc.runtime.rows import Condemned, Gathered, Refused, Rows, StreamDecoder, TaskInput, decode_rows, set_aside
 from streamproc.runtime.transaction import COMPUTED, Probe
 from streamproc.runtime.union_rows import decode_union, each_stream
 
@@ -161,7 +161,9 @@ class Engine:
 
     def read(self, inputs: Sequence[TaskInput], at_hand: AtHand | None = None) -> Rows:
         """`decode` of whole rows."""
-        first = (at_hand and HandedDecoder(self.decoder, self.plan.stream, *at_hand, self._handed)) or self.decoder
+        first: StreamDecoder = self.decoder
+        if at_hand is not None:
+            first = HandedDecoder(self.decoder, self.plan.stream, *at_hand, self._handed)
         if self.plan.others:
             rows = decode_union(self.plan.streams, (first, *self.other_decoders), inputs)
         else:
