@@ -46,6 +46,7 @@ from streamproc.runtime.union_rows import decode_union, each_stream
 Rerun = Callable[[Batch, OperatorContext], None]
 """`replay` of a step, or its `process` where a later step of a replay reads what it gives."""
 
+_ASTRAY = "the key's murmur2 hash belongs to another partition: produce with Kafka's default partitioner"
 _ATTEMPTS_MAX = 16
 _BLOCK_BYTES_MAX = 900_000
 _BLOCK_BYTES_AIM = 512 * 1024
@@ -106,7 +107,9 @@ class Engine:
         at_hand: AtHand | None,
     ) -> Computed:  # fmt: skip
         self._at(2)
-        rows = self._in_place(self.decode(inputs, self.condemned, at_hand))
+        rows = self.decode(inputs, self.condemned, at_hand)
+        if at_hand is None or sum(given.rows for given in inputs) > len(at_hand.order):  # else this worker placed them
+            rows = self._in_place(rows)
         rows.late = late_rows(self.plan, rows, now_ms)
         self._at(3)
         judged = self.judge(rows)
@@ -309,13 +312,11 @@ class Engine:
         exact = self._outputs.exact_rows(batch)
         picks = np.flatnonzero(rows.streams[fresh] == 0)
         part = narrowed(batch, picks)
-        reused = None if flags is None else np.flatnonzero(flags.reused[fresh[picks]])
+        reused = None if flags is None or not flags.reused.any() else np.flatnonzero(flags.reused[fresh[picks]])
         try:
             for step in self._rest:
                 step.process(part, self._state)
-            decided = self._decider.decide(
-                part.columns, part.size, reused if reused is not None and reused.size else None
-            )
+            decided = self._decider.decide(part.columns, part.size, reused)
         except RecordError as error:
             raise RecordError(error.reason, error.detail, tuple(picks[list(error.rows)].tolist())) from error
         if actions is None:
@@ -393,8 +394,7 @@ class Engine:
         if not wrong:
             return rows
         astray = [i for s in rows.spans for i in range(s.start, s.stop) if (rows.keys[i], s.task) in wrong]
-        detail = "the key's murmur2 hash belongs to another partition: produce with Kafka's default partitioner"
-        return rows.refuse(astray, "wrong_partition", detail)
+        return rows.refuse(astray, "wrong_partition", _ASTRAY)
 
 
 def _journal_bytes(output: OutputRecords) -> int:
