@@ -33,12 +33,20 @@ from operators.timed.alerts import Telling
 from state.errors import RecordError, StreamprocError
 from state.hashing import partitions_of
 from state.worker_state import WorkerState
-from streamproc.eventlog.contract import OutputRecords, TopicPartition
+from streamproc.eventlog.contract import TopicPartition
 from streamproc.runtime.deadline import late_rows
 from streamproc.runtime.gathering import Gatherer
 from streamproc.runtime.outputs import OutputEncoder
 from streamproc.runtime.partition_task import PartitionTask
-from streamproc.runtime.results import AtHand, BatchTooBadError, BatchTooLargeError, Computed, Judged, Merged
+from streamproc.runtime.results import (
+    AtHand,
+    BatchTooBadError,
+    BatchTooLargeError,
+    Computed,
+    Judged,
+    Merged,
+    check_size,
+)
 from streamproc.runtime.rows import Condemned, Gathered, Refused, Rows, StreamDecoder, TaskInput, decode_rows, set_aside
 from streamproc.runtime.transaction import COMPUTED, Probe
 from streamproc.runtime.union_rows import decode_union, each_stream
@@ -48,8 +56,6 @@ Rerun = Callable[[Batch, OperatorContext], None]
 
 _ASTRAY = "the key's murmur2 hash belongs to another partition: produce with Kafka's default partitioner"
 _ATTEMPTS_MAX = 16
-_BLOCK_BYTES_MAX = 900_000
-_BLOCK_BYTES_AIM = 512 * 1024
 
 
 class Engine:
@@ -116,7 +122,7 @@ class Engine:
         self._at(4)
         try:
             computed = self._encode(inputs, tasks, judged, now_ms)
-            self._check_size(computed)
+            check_size(computed, self.plan.topics.journal)
         except (RecordError, BatchTooLargeError) as error:
             self._state.undo()
             rows = judged.all_rows
@@ -133,14 +139,6 @@ class Engine:
     ) -> Computed:
         partitions = self.partitions or self.plan.topic_partitions
         return self._outputs.encode(inputs, tasks, judged, now_ms=now_ms, partitions=partitions)
-
-    def _check_size(self, computed: Computed) -> None:
-        """A journal record must fit into what the log takes: the rows that would about fill it are the new bound."""
-        journal = self.plan.topics.journal
-        largest = max((_journal_bytes(output) for output in computed.outputs if output.tp.topic == journal), default=0)
-        if largest > _BLOCK_BYTES_MAX:
-            rows = computed.judged.all_rows.size
-            raise BatchTooLargeError(min(rows - 1, max(1, rows * _BLOCK_BYTES_AIM // largest)))
 
     @property
     def decoders(self) -> list[tuple[RecordDecoder, StreamSchema]]:
@@ -310,9 +308,9 @@ class Engine:
         """
         assert rows.streams is not None
         exact = self._outputs.exact_rows(batch)
-        picks = np.flatnonzero(rows.streams[fresh] == 0)
+        picks = (rows.streams[fresh] == 0).nonzero()[0]
         part = narrowed(batch, picks)
-        reused = None if flags is None or not flags.reused.any() else np.flatnonzero(flags.reused[fresh[picks]])
+        reused = _reused(flags, fresh[picks])
         try:
             for step in self._rest:
                 step.process(part, self._state)
@@ -324,7 +322,7 @@ class Engine:
             own[picks] = decided.action
             actions = own if flags is None else with_first_actions(flags, fresh, own)
         duplicate = np.zeros(rows.size, np.bool_) if flags is None else flags.duplicate
-        mine = np.flatnonzero(rows.streams == 0)
+        mine = (rows.streams == 0).nonzero()[0]
         return Judged(
             rows.take(mine), part, np.searchsorted(mine, fresh[picks]), duplicate[mine], decided, actions[mine],
             Merged(rows, fresh, duplicate, actions, exact, batch),
@@ -335,7 +333,7 @@ class Engine:
         actions: npt.NDArray[np.uint8] | None = None,
     ) -> Judged:  # fmt: skip
         """The decisions of a batch whose steps have run; `actions`: those of all rows, if they are known already."""
-        reused = None if flags is None or not flags.reused.any() else np.flatnonzero(flags.reused[fresh])
+        reused = _reused(flags, fresh)
         decided = self._decider.decide(batch.columns, batch.size, reused)
         if flags is None or self._deduplicator is None:
             return Judged(rows, batch, fresh, np.zeros(rows.size, np.bool_), decided, decided.action)
@@ -356,7 +354,7 @@ class Engine:
             flags = self._deduplicator.check(rows.spans, rows.ids, digests, rows.event_time)
         else:
             flags = each_stream(self._deduplicators, rows, digests)
-        if not flags.duplicate.any():
+        if not np.count_nonzero(flags.duplicate):
             return flags, np.arange(rows.size), rows.batch()
         fresh = np.flatnonzero(~flags.duplicate)
         return flags, fresh, rows.take(fresh).batch()
@@ -397,7 +395,6 @@ class Engine:
         return rows.refuse(astray, "wrong_partition", _ASTRAY)
 
 
-def _journal_bytes(output: OutputRecords) -> int:
-    """The size of a task's journal record."""
-    headers = output.headers[0] if output.headers else []
-    return len(output.values[0] or b"") + sum(len(value) for _, value in headers)
+def _reused(flags: DuplicateFlags | None, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.intp] | None:
+    """Which of `rows` have an id that came before with another payload; None: none has."""
+    return flags.reused[rows].nonzero()[0] if flags is not None and np.count_nonzero(flags.reused) else None

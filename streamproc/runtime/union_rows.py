@@ -178,7 +178,7 @@ def each_stream(deduplicators: Sequence[Deduplicator | None], rows: Rows, digest
     assert rows.streams is not None
     first = int(rows.streams[0]) if rows.size else 0
     alone = deduplicators[first]
-    if alone is not None and (rows.streams == first).all():
+    if alone is not None and np.count_nonzero(rows.streams == first) == rows.size:
         return alone.check(rows.spans, rows.ids, digests, rows.event_time)
     flags = DuplicateFlags(
         np.zeros(rows.size, np.bool_), np.zeros(rows.size, np.bool_), np.zeros(rows.size, np.uint8),
