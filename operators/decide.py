@@ -79,6 +79,7 @@ class RuleDecider:
         """Raises ConfigError for an action that `severity` does not list, and for a rule id given twice."""
         _check_rules(rules, decision)
         self._rules = tuple(rules)
+        self._conditions = [rule.condition for rule in rules]
         self.action_names, self._otherwise = decision.actions
         self._rank = [self.action_names.index(rule.action) for rule in rules]
         self._words = max(1, -(-len(rules) // 64))
@@ -121,15 +122,11 @@ class RuleDecider:
 
     def _masks(self, columns: Mapping[str, Column], size: int) -> list[Mask]:
         """The true conditions of each row as bits."""
-        bits = np.zeros((self._words * 64, size), np.bool_)
-        for i, rule in enumerate(self._rules):
-            column = columns[rule.condition]
-            if column.valid is None:
-                bits[i] = column.values
-            else:
-                np.logical_and(column.values, column.valid, out=bits[i])
-        packed = np.packbits(bits, axis=0, bitorder="little")  # (words * 8, rows)
-        words = np.ascontiguousarray(packed.T).view("<u8")  # (rows, words)
+        conditions = [columns[name] for name in self._conditions]
+        true = np.concatenate([one.values if one.valid is None else one.values & one.valid for one in conditions])
+        bits = np.zeros((size, self._words * 64), np.bool_)
+        bits[:, : len(conditions)] = true.reshape(len(conditions), size).T
+        words = np.packbits(bits, axis=1, bitorder="little").view("<u8")  # (rows, words)
         if self._words == 1:
             masks: list[Mask] = words[:, 0].tolist()
             return masks
@@ -182,8 +179,8 @@ class RuleDecider:
         if not self._outputs:
             return {}
         rows: dict[str, list[int]] = {name: [] for name in self._outputs}
-        for row, verdict in enumerate(verdicts):
-            for name in verdict.outputs:
+        for row in [row for row, verdict in enumerate(verdicts) if verdict.outputs]:
+            for name in verdicts[row].outputs:
                 rows[name].append(row)
         return {name: np.array(found, np.intp) for name, found in rows.items() if found}
 

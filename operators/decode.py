@@ -16,6 +16,7 @@ import hashlib
 from collections.abc import Callable, Collection, Sequence
 from copy import copy
 from decimal import Decimal
+from itertools import chain
 from operator import attrgetter, length_hint
 from typing import Any, NamedTuple, cast
 
@@ -26,7 +27,8 @@ from msgspec.structs import astuple
 
 from operators.batch import Column
 from operators.expressions.clock import duration_text
-from operators.schema import FieldSpec, Kind, StreamSchema, check_stream
+from operators.field_columns import FieldColumns
+from operators.schema import Kind, StreamSchema, check_stream
 from operators.values import TIME_MAX, Digits, Faults, Values, build_column, texts_of, value_fault
 
 SAMPLE_EVERY = 64  # in sampling mode one record in so many is read strictly
@@ -115,8 +117,11 @@ class RecordDecoder:
         self._getters = [attrgetter(f"f{i}") for i in range(len(schema.fields))]
         lenient, self._strict = self._compile(strict=False), self._compile(strict=True).decode
         self._lenient = lenient.decode
-        self._order = [int(name[1:]) for name in lenient.type.__struct_fields__]
+        order = [int(name[1:]) for name in lenient.type.__struct_fields__]
+        self._place = [order.index(i) for i in range(len(order))]  # of each field in a record
         self._raw = self._compile_raw().decode
+        self._made = FieldColumns(schema, self._must)
+        self._ahead = f"{schema.event_time}: more than {duration_text(schema.max_ahead_ms)} after the log's time"
         self._kinds = {spec.name: msgspec.json.Decoder(_JSON_TYPES[spec.type.kind]).decode for spec in schema.fields}
 
     def only(self, names: Collection[str]) -> RecordDecoder:
@@ -157,12 +162,11 @@ class RecordDecoder:
 
     def _reread(self, values: Sequence[bytes | None]) -> tuple[list[Values], Sequence[bytes]] | None:
         """Each field's values, and the records' payloads; None: they cannot be read."""
-        payloads, fields = cast("Sequence[bytes]", values), [Values() for _ in self._getters]
+        payloads = cast("Sequence[bytes]", values)
         try:
-            self._share_out(list(map(astuple, map(self._lenient, payloads))), fields)
+            return self._shared_out(list(map(astuple, map(self._lenient, payloads)))), payloads
         except (*_FAILURES, TypeError):
             return None
-        return fields, payloads
 
     def decode(self, values: Sequence[bytes | None], timestamps: Sequence[int]) -> Decoded:
         """Decode records.
@@ -179,7 +183,7 @@ class RecordDecoder:
             bad = {reject.index for reject in rejects[screened:]}
             payloads = [payload for row, payload in zip(rows, payloads, strict=True) if row not in bad]
             rows = [row for row in rows if row not in bad]
-        index = np.fromiter(rows, np.intp, len(rows))
+        index = np.arange(len(rows)) if len(rows) == len(values) else np.fromiter(rows, np.intp, len(rows))
         columns, faults = self._columns(fields, payloads)
         self._check_times(columns, index, timestamps, faults)
         if faults.rows:
@@ -229,18 +233,23 @@ class RecordDecoder:
         self, payloads: Sequence[bytes], rows: Sequence[int], rejects: list[Reject]
     ) -> tuple[list[Values], int]:
         """Each field's values in the records that can be read; and the count of those with extras."""
-        fields, extras = [Values() for _ in self._getters], 0
+        pieces: list[list[Values]] = []
+        extras = 0
         for begin in range(0, len(payloads), _PIECE_ROWS):
             piece = slice(begin, begin + _PIECE_ROWS)
             read, some = self._read(payloads[piece], rows[piece], rejects)
-            self._share_out(list(filter(None, read)), fields)
+            pieces.append(self._shared_out(list(filter(None, read))))
             extras += some
-        return fields, extras
+        if len(pieces) <= 1:
+            return pieces[0] if pieces else self._shared_out([]), extras
+        return [list(chain.from_iterable(parts)) for parts in zip(*pieces, strict=True)], extras
 
-    def _share_out(self, records: Sequence[Record], fields: Sequence[Values]) -> None:
-        """Add records' values to those of each field."""
-        for place, values in zip(self._order, zip(*records, strict=True), strict=bool(records)):
-            fields[place].extend(values)
+    def _shared_out(self, records: Sequence[Record]) -> list[Values]:
+        """Each field's values."""
+        if not records:
+            return [() for _ in self._getters]
+        columns = list(zip(*records, strict=True))
+        return [columns[place] for place in self._place]
 
     def _read(
         self, payloads: Sequence[bytes], rows: Sequence[int], rejects: list[Reject]
@@ -326,25 +335,9 @@ class RecordDecoder:
 
     def _columns(self, fields: Sequence[Values], payloads: Sequence[bytes]) -> tuple[dict[str, Column], Faults]:
         """Columns of each field's values; `payloads`: of the same rows."""
-        faults = Faults()
-        columns: dict[str, Column] = {}
-        for spec, getter, given in zip(self._schema.fields, self._getters, fields, strict=True):
-            values = self._tokens(given) if spec.pan else given
-            column = build_column(spec, values, faults, self._digits(getter, payloads))
-            reason = self._must.get(spec.name)
-            if reason is not None:
-                self._check_present(spec, column, reason, faults)
-                column = Column(spec.type, column.values)
-            columns[spec.name] = column
-        return columns, faults
-
-    def _check_present(self, spec: FieldSpec, column: Column, reason: str, faults: Faults) -> None:
-        """Reject NULL where a value must be; an empty id or key names nothing, so it is missing too."""
-        if column.valid is not None:
-            faults.mark(~column.valid, reason, f"{spec.name}: expected {spec.type}, got nothing")
-        naming = spec.name in (self._schema.id, self._schema.key) and spec.type.kind is Kind.STRING
-        if naming and not all(column.values.tolist()):
-            faults.mark(column.values == "", reason, f"{spec.name}: expected {spec.type}, got nothing")
+        if self._pan is not None:
+            fields = [self._tokens(f) if s.pan else f for s, f in zip(self._schema.fields, fields, strict=True)]
+        return self._made.build(fields, lambda place: self._digits(self._getters[place], payloads))
 
     def _check_times(
         self, columns: dict[str, Column], index: npt.NDArray[np.intp], timestamps: Sequence[int], faults: Faults
@@ -352,15 +345,18 @@ class RecordDecoder:
         """Event times lie in 1970..9999, and not further after the log's time than the stream allows."""
         name = self._schema.event_time
         times = columns[name].values
+        if not len(times):
+            return
+        since, ahead_ms = min(timestamps), self._schema.max_ahead_ms
+        if since >= 0 and times.min() >= 0 and times.max() <= min(TIME_MAX, since + ahead_ms):
+            return
         faults.mark((times < 0) | (times > TIME_MAX), "bad_time", f"{name}: expected a time in the years 1970 to 9999")
         log_times = np.asarray(timestamps, np.int64)[index]
-        ahead_text = duration_text(self._schema.max_ahead_ms)
-        ahead = (times > log_times + self._schema.max_ahead_ms) & (log_times >= 0)
-        faults.mark(ahead, "future_time", f"{name}: more than {ahead_text} after the log's time")
+        faults.mark((times > log_times + ahead_ms) & (log_times >= 0), "future_time", self._ahead)
 
     def _tokens(self, values: Values) -> Values:
         """Card numbers, without blanks and dashes, as keyed 128-bit hashes; an empty one is NULL."""
-        tokens: Values = []
+        tokens: list[str | None] = []
         for value in values:
             digits = value.replace(" ", "").replace("-", "") if value is not None else ""
             if digits:

@@ -50,11 +50,11 @@ class DuplicateFlags(NamedTuple):
 
 
 class _New(NamedTuple):
-    """Rows of the batch and the numbers of the entries made for them."""
+    """Rows of the batch, and where in `columns` the entries made for them lie."""
 
     segments: IdSegments
     rows: I64
-    numbers: I64
+    places: I64
 
 
 def payload_digests(payloads: Sequence[bytes | None]) -> I64:
@@ -64,12 +64,14 @@ def payload_digests(payloads: Sequence[bytes | None]) -> I64:
 
 def record_actions(flags: DuplicateFlags, actions: npt.NDArray[np.uint8]) -> None:
     """Keep the actions decided for the rows that were not duplicates; `actions`: uint8 (rows,)."""
-    for segments, rows, numbers in flags.handles:
-        segments.columns.action[segments.at(numbers)] = actions[rows]
+    for segments, rows, places in flags.handles:
+        segments.columns.action[places] = actions[rows]
 
 
 def with_first_actions(flags: DuplicateFlags, fresh: I64, decided: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """One action a row: the decided one, or for a duplicate that of the id's first row, maybe in this batch."""
+    if len(fresh) == len(flags.duplicate):
+        return decided
     actions: npt.NDArray[np.uint8] = flags.first_action.copy()
     actions[fresh] = decided
     here = (flags.duplicate & (flags.first_row >= 0)).nonzero()[0]
@@ -80,7 +82,9 @@ def with_first_actions(flags: DuplicateFlags, fresh: I64, decided: npt.NDArray[n
 def _flags(size: int) -> DuplicateFlags:
     """Of new rows."""
     duplicate, reused = np.zeros(size, np.bool_), np.zeros(size, np.bool_)
-    return DuplicateFlags(duplicate, reused, np.zeros(size, np.uint8), np.full(size, -1, np.int64), [])
+    first_row = np.empty(size, np.int64)
+    first_row.fill(-1)
+    return DuplicateFlags(duplicate, reused, np.zeros(size, np.uint8), first_row, [])
 
 
 class Deduplicator(ByTask[IdSegments]):
@@ -266,7 +270,7 @@ class _Part:
             index.append_one(lo, hi, digest=digest, time=time, slot=slot)
             rows.append(row)
         if rows:
-            flags.handles.append(_New(index, np.array(rows, np.int64), np.arange(begin, index.stop)))
+            flags.handles.append(_New(index, np.array(rows, np.int64), index.at(np.arange(begin, index.stop))))
 
     def check_many(self) -> None:
         """By columns; ids that occur more than once in the batch row by row."""
@@ -284,7 +288,7 @@ class _Part:
             entries = Entries(self.lo, self.hi, self.digests, self.times, np.zeros(len(found), np.uint8))
             if len(new) < len(found):
                 entries, stream, slots = entries.take(new), stream[new], slots[new]
-            self.flags.handles.append(_New(index, new + start, index.append(entries, stream, slots)))
+            self.flags.handles.append(_New(index, new + start, index.at(index.append(entries, stream, slots))))
 
     def _known(self, known: I64, stream: I64, found: I64, alive: npt.NDArray[np.bool_]) -> None:
         """Of ids that are in the index: whether they are `alive`, and repeats or reused."""

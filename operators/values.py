@@ -12,17 +12,20 @@ __all__ = [
     "Faults",
     "Values",
     "build_column",
+    "float_columns",
     "parse_decimal",
     "parse_timestamp",
+    "text_columns",
     "texts_of",
     "value_fault",
 ]
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date
 from decimal import Context, Decimal
 from functools import lru_cache
+from itertools import chain
 from types import NoneType
 from typing import Any
 
@@ -31,9 +34,9 @@ import numpy as np
 import numpy.typing as npt
 
 from operators.batch import Column
-from operators.schema import MINOR_LIMIT, FieldSpec, Kind
+from operators.schema import MINOR_LIMIT, DataType, FieldSpec, Kind
 
-Values = list[Any]
+Values = Sequence[Any]
 Mask = npt.NDArray[np.bool_]
 Digits = Callable[[int], Decimal]  # the digits of a row's number, as written
 
@@ -167,7 +170,7 @@ def _timestamp(spec: FieldSpec, values: Values, faults: Faults, exact: Digits) -
         for row, value in enumerate(values):
             if value is None:
                 faults.mark_row(row, "wrong_type", f"{spec.name}: expected RFC 3339 or epoch milliseconds")
-                values[row] = 0
+        values = [v or 0 for v in values]
     ints, bad = _int_array(values, TIME_MIN, TIME_MAX)
     faults.mark(bad, "out_of_range", f"{spec.name}: expected a time in the years 1 to 9999")
     return Column(spec.type, ints, valid)
@@ -189,9 +192,32 @@ def _bool(spec: FieldSpec, values: Values, faults: Faults, exact: Digits) -> Col
     return Column(spec.type, np.fromiter(values, np.bool_, len(values)), valid)
 
 
+def text_columns(types: Sequence[DataType], fields: Sequence[Values]) -> list[Column]:
+    """`build_column` of several fields of strings at once; `fields`: the values of each, equally many."""
+    size = len(fields[0]) if fields else 0
+    matrix = np.fromiter(chain.from_iterable(fields), np.object_, len(fields) * size).reshape(len(fields), size)
+    masks: list[Mask | None] = [None] * len(fields)
+    for i in [i for i, values in enumerate(fields) if None in values]:
+        missing: Mask = matrix[i] == None  # noqa: E711 - value by value
+        matrix[i, missing] = ""
+        masks[i] = ~missing
+    return list(map(Column, types, matrix, masks))
+
+
+def float_columns(types: Sequence[DataType], fields: Sequence[Values]) -> list[Column | None]:
+    """`build_column` of several fields of floats at once; None: one that has NULLs, or faults."""
+    size = len(fields[0]) if fields else 0
+    matrix = np.fromiter(chain.from_iterable(fields), np.float64, len(fields) * size).reshape(len(fields), size)
+    known = np.isfinite(matrix)
+    whole: list[bool] = [True] * len(fields)
+    if np.count_nonzero(known) < known.size:
+        whole = np.logical_and.reduce(known, axis=1).tolist()
+    each = zip(types, matrix, whole, strict=True)
+    return [Column(of_type, values) if is_whole else None for of_type, values, is_whole in each]
+
+
 def _string(spec: FieldSpec, values: Values, faults: Faults, exact: Digits) -> Column:
-    values, valid = _split_nulls(values, set(map(type, values)), "")
-    return Column(spec.type, np.fromiter(values, np.object_, len(values)), valid)
+    return text_columns([spec.type], [values])[0]
 
 
 def _decimal(spec: FieldSpec, values: Values, faults: Faults, exact: Digits) -> Column:
@@ -213,6 +239,10 @@ def _decimal(spec: FieldSpec, values: Values, faults: Faults, exact: Digits) -> 
         values = [0.0 if type(v) is str else v for v in values]
     floats = np.fromiter(values, np.float64, len(values))
     factor = 10.0**spec.type.scale  # exact: scale <= 15
+    if not by_digits and len(floats) and np.abs(floats).max() < FLOAT_EXACT / (2 * factor):  # most are exact, and small
+        minor = np.rint(floats * factor)
+        if np.count_nonzero(minor / factor == floats) == len(floats):
+            return Column(spec.type, minor.astype(np.int64), valid)
     with np.errstate(over="ignore", invalid="ignore"):
         minor = np.rint(floats * factor)
         size = np.abs(minor)

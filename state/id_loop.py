@@ -28,8 +28,8 @@ _BITS = 10  # of a number, within a chunk of the log
 
 FIRST, STOP, ORIGIN, BUCKETS, ROUND, HORIZON, STREAM = range(7)  # of `Log.numbers`
 _ID_LO, _ID_HI, _PAYLOAD, _AT = range(4)  # of what is known of a row
-_ROW, _THEN, _BEFORE = range(3)  # of an entry that is made
-NEXT, END, MADE = range(3)  # of how far it has come
+ROW, THEN, BEFORE, PLACE = range(4)  # of an entry that is made
+NEXT, END, MADE, TOOK = range(4)  # of how far it has come
 
 
 class Log(NamedTuple):
@@ -67,9 +67,9 @@ def judge(ids: Arrays, rows: I64, verdicts: Arrays, made: I64, progress: I64) ->
         ids: a `Log`.
         rows: (4, rows of the batch) the two words of the id's hash, the payload's digest, event time (ms).
         verdicts: `Verdicts`, of new rows.
-        made: (3, rows of the task) is filled, for each entry that is made: its row, the stream time then, and the entry
-            that was there before the batch and whose slot it took, or -1.
-        progress: the next row, the end of the rows, and how many entries have been made.
+        made: (4, rows of the task) is filled, for each entry that is made: its row, the stream time then, the entry
+            that was there before the batch and whose slot it took, or -1, and where it lies in the log's columns.
+        progress: the next row, the end of the rows, how many entries have been made, and how many of these took a slot.
 
     Returns:
         Whether all is done; if not, one of the next row's buckets needs room.
@@ -87,7 +87,7 @@ def judge(ids: Arrays, rows: I64, verdicts: Arrays, made: I64, progress: I64) ->
                 if log.digest[at] == digest:
                     said.duplicate[row] = True
                     if number >= begin:
-                        said.first_row[row] = made[_ROW, number - begin]
+                        said.first_row[row] = made[ROW, number - begin]
                     else:
                         said.first_action[row] = log.action[at]
                     continue
@@ -97,9 +97,11 @@ def judge(ids: Arrays, rows: I64, verdicts: Arrays, made: I64, progress: I64) ->
             if slot < 0:
                 return False
         own = log.numbers[STOP]
-        made[_ROW, own - begin], made[_THEN, own - begin] = row, stream
-        made[_BEFORE, own - begin] = number if number < begin else -1
         at = place(log, own)
+        made[ROW, own - begin], made[THEN, own - begin], made[PLACE, own - begin] = row, stream, at
+        took = 0 <= number < begin
+        made[BEFORE, own - begin] = number if took else -1
+        progress[TOOK] += took
         log.lo[at], log.hi[at], log.digest[at], log.time[at], log.action[at] = lo, hi, digest, time, 0
         log.tags[slot], log.low[slot] = tag_of(hi), own & _LOW
         log.numbers[STOP] = own + 1

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from state.entries import Entries, EntryLog
 from state.id_index import IdIndex
-from state.id_loop import BUCKETS, MADE, NEXT, ROUND, STOP, STREAM, Arrays, Judge
+from state.id_loop import BEFORE, BUCKETS, MADE, NEXT, PLACE, ROUND, ROW, STOP, STREAM, THEN, TOOK, Arrays, Judge
 
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
@@ -136,13 +136,13 @@ class IdSegments:
     def judge(self, loop: Judge, rows: I64, span: slice, verdicts: Arrays) -> tuple[I64, I64]:
         """Judge the rows at `span` by a loop, see `id_loop.judge`, and remember those that are no duplicates.
 
-        Returns these, and the numbers of their entries.
+        Returns these, and where in `columns` their entries lie.
         """
         log, index, size = self._log, self._index, span.stop - span.start
         log.reserve(size)
         index.reserve(size)
         begin, (origin, begins) = log.stop, log.chunks
-        made, progress = np.empty((3, size), np.int64), np.array([span.start, span.stop, 0])
+        made, progress = np.empty((4, size), np.int64), np.array([span.start, span.stop, 0, 0])
         numbers = np.array([log.first, begin, origin, index.buckets, index.round, self.horizon, self.stream_time])
         lo, hi, digest, time, action = log.columns
         entries = numbers, begins, lo.view(np.int64), hi.view(np.int64), digest, time, action
@@ -151,15 +151,14 @@ class IdSegments:
             row = rows[:2, progress[NEXT]].view(np.uint64)
             index.make_room(row.item(0), row.item(1))
             numbers[BUCKETS], numbers[ROUND] = index.buckets, index.round
-        count = int(progress[MADE])
-        row, stream, before = made[:, :count]
-        if count:
-            self._open_segments(stream, begin)
-        log.stop, self.stream_time = begin + count, int(numbers[STREAM])
-        taken = (before >= 0).nonzero()[0]
-        if taken.size and self._changes is not None:
+        count, log.stop, self.stream_time = progress.item(MADE), numbers.item(STOP), numbers.item(STREAM)
+        if count and (not self.segments or self.segments[-1][0] != self.stream_time // self._width):
+            self._open_segments(made[THEN, :count], begin)
+        if progress[TOOK] and self._changes is not None:
+            before = made[BEFORE, :count]
+            taken = (before >= 0).nonzero()[0]
             self._changes.superseded.append((begin + taken, before[taken]))
-        return row, np.arange(begin, log.stop)
+        return made[ROW, :count], made[PLACE, :count]
 
     def _supersede(self, slots: I64, numbers: I64) -> None:
         before = self._index.supersede(slots, numbers)

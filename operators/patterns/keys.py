@@ -22,7 +22,7 @@ import numpy.typing as npt
 from operators.batch import Batch, TaskRows
 from operators.patterns.matcher import OPENINGS_MAX, Attempt, KeyRuns, Match, Run
 from operators.patterns.rows import plain_values
-from operators.patterns.sight import ANY, BRITTLE, Sight, columns_of, marked, packed
+from operators.patterns.sight import ANY, BRITTLE, Sight, columns_of, packed
 from operators.patterns.spec import PatternSpec
 from operators.tables import LookupTable
 from state.errors import RecordError, StateCorruptedError
@@ -143,22 +143,25 @@ class PatternRun:
         """The rows that may begin a match or whose key has runs, in the batch or before it."""
         batch, table, patterns = self._batch, self._table, self._patterns
         keys = batch.columns[patterns.key]
-        begins = marked(batch, patterns.columns, patterns.begins)
-        spans, values, known = batch.tasks, keys.values, None
+        spans, values = batch.tasks, keys.values
+        known: npt.NDArray[np.intp] | slice = slice(None)
         if keys.valid is not None and np.count_nonzero(keys.valid) < batch.size:
             known = keys.valid.nonzero()[0]
-            spans, values, begins = _spans(batch.tasks, known), values[known], begins[known]
-        first = begins.nonzero()[0]
-        there, slots = known_rows(table, spans, values.tolist(), first.tolist())
+            spans, values = _spans(batch.tasks, known), values[known]
+        bits = packed(batch, patterns.columns, known)
+        first, named = (bits & patterns.begins).nonzero()[0], values.tolist()
+        if not first.size and _knows_none(table, spans, named):
+            return []
+        there, slots = known_rows(table, spans, named, first.tolist())
         wants = table.rows[:, table.index(WANTS)]
         wanted = _wanted(wants, slots, slots[there.searchsorted(first)])
+        if not wanted.size:
+            return []
         at, slots = there[wanted], slots[wanted]
-        rows = at if known is None else known[at]
+        rows = at if isinstance(known, slice) else known[at]
         seen = table.rows[:, table.last_seen][slots].tolist() if self._ttl else repeat(0)
-        bits = packed(batch, patterns.columns, rows)
-        times, clocks = batch.event_time[rows].tolist(), self._stream[rows].tolist()
-        every = (count(), rows.tolist(), slots.tolist(), bits, times, clocks, wants[slots].tolist(), seen)
-        return list(map(Looked, *every))
+        each = (rows, slots, bits[at], batch.event_time[rows], self._stream[rows], wants[slots])
+        return list(map(Looked, count(), *(one.tolist() for one in each), seen))
 
     def _last_seen(self, slot: int) -> int:
         return int(self._table.rows[slot, self._table.last_seen]) if self._ttl else 0
@@ -285,10 +288,22 @@ def _opened(time: int, runs: Sequence[Run]) -> KeyRuns:
     return KeyRuns(1, 0, [Attempt(0, time, [*runs])])
 
 
+def _knows_none(table: KeyedTable, spans: Sequence[TaskRows], keys: list[str]) -> bool:
+    """Whether nothing is known of any of the rows' keys."""
+    for span in spans:
+        if table.loader is not None and not table.loader.is_whole(span.task):
+            return False
+        if not table.keys_of(span.task).keys().isdisjoint(keys[span.start : span.stop]):
+            return False
+    return True
+
+
 def _wanted(
     wants: npt.NDArray[np.int64], slots: npt.NDArray[np.int64], begun: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.intp]:
     """Which of the slots' keys have runs, or begin some in the batch: what these want is a mark for a moment."""
+    if not begun.size:
+        return wants[slots].nonzero()[0]
     before = wants[begun]
     wants[begun] = ANY
     wanted = wants[slots].nonzero()[0]

@@ -75,6 +75,13 @@ class PatternOperator(Operator):
             Expressions([(measure_column(spec.name, name), one) for name, one in spec.measures], lookups or {})
             for spec in specs
         ]
+        self._named = [
+            (
+                (matched_column(spec.name), dropped_column(spec.name)),
+                [(measure_column(spec.name, name), one.type) for name, one in spec.measures],
+            )
+            for spec in specs
+        ]
         fields = ("last_seen", WANTS) if self._patterns.ttl else (WANTS,)
         ttl = max(spec.ttl for spec in specs)
         self._table = TableSpec(table, self._patterns.key, fields, blob=True, ttl_ms=ttl)
@@ -93,8 +100,20 @@ class PatternOperator(Operator):
         return (self._table,)
 
     def process(self, batch: Batch, context: OperatorContext) -> None:
+        batch.columns.update(self._nothing(batch.size))
         for spec, measures, one in zip(self.specs, self._measures, self.found(batch, context), strict=True):
-            _write(spec, measures, one, batch)
+            if one.matches or one.dropped:
+                _write(spec, measures, one, batch)
+
+    def _nothing(self, size: int) -> dict[str, Column]:
+        """The columns where nothing is found, to be read only: patterns share them."""
+        matched, dropped = Column(BOOL, np.zeros(size, np.bool_)), Column(INT64, np.zeros(size, np.int64))
+        found: dict[str, Column] = {}
+        for names, measured in self._named:
+            found[names[0]], found[names[1]] = matched, dropped
+            for name, kind in measured:
+                found[name] = _nulls(kind, size)
+        return found
 
     def found(self, batch: Batch, context: OperatorContext) -> list[Found]:
         """What each of the patterns finds in a batch."""
@@ -117,8 +136,6 @@ def _write(spec: PatternSpec, measures: Expressions, found: Found, batch: Batch)
     batch.columns[matched_column(spec.name)] = Column(BOOL, matched)
     batch.columns[dropped_column(spec.name)] = Column(INT64, dropped)
     if not found.matches:
-        for name, one in spec.measures:
-            batch.columns[measure_column(spec.name, name)] = _nulls(one.type, batch.size)
         return
     ends = np.fromiter(found.matches, np.intp, len(found.matches))
     matched[ends] = True

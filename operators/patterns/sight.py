@@ -1,14 +1,13 @@
 """What the patterns of one key see of a row: a bit a column, and which bits can matter to one of them.
 
-fits, where: bool columns --(marked)--> whether a match may begin with a row
-                          --(packed, of rows that are looked at, once for all patterns)--> bits of a row
+fits, where: bool columns --(packed, once for all patterns)--> bits of a row, and whether a match may begin with it
 bits & wants     a run may take the row, or break at it; `wants` of a key lies beside its runs, so that rows that
                  mean nothing to them are told without reading them
 """
 
 from __future__ import annotations
 
-__all__ = ["ANY", "BRITTLE", "COLUMNS_MAX", "Sight", "columns_of", "marked", "packed"]
+__all__ = ["ANY", "BRITTLE", "COLUMNS_MAX", "Sight", "columns_of", "packed"]
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -31,6 +30,7 @@ ANY: Final = 1 << 61
 BRITTLE: Final = 1 << 62
 """Of what a key waits for: a row without one of its other bits ends all its runs; else such a row changes nothing."""
 _KNOWN_MAX: Final = 1_024
+_BITS: Final = 1 << np.arange(COLUMNS_MAX)
 
 
 def columns_of(spec: PatternSpec) -> tuple[str, ...]:
@@ -38,26 +38,13 @@ def columns_of(spec: PatternSpec) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*spec.fits.values(), *([spec.counts] if spec.counts else [])]))
 
 
-def marked(batch: Batch, columns: Sequence[str], bits: int) -> npt.NDArray[np.bool_]:
-    """Of each row: whether it has one of `bits`."""
-    if bits & ANY:
-        return np.ones(batch.size, np.bool_)
-    some = [true_rows(batch.columns[name]) for i, name in enumerate(columns) if bits >> i & 1]
-    if len(some) == 1:
-        return some[0]
-    found = np.zeros(batch.size, np.bool_)
-    for one in some:
-        found |= one
-    return found
-
-
-def packed(batch: Batch, columns: Sequence[str], rows: npt.NDArray[np.intp]) -> list[int]:
+def packed(batch: Batch, columns: Sequence[str], rows: npt.NDArray[np.intp] | slice) -> npt.NDArray[np.int64]:
     """Of each of `rows`: bit i, whether column i is true, and `ANY`."""
-    found = [ANY] * len(rows)
-    for i, name in enumerate(columns):
-        for at in true_rows(batch.columns[name])[rows].nonzero()[0].tolist():
-            found[at] |= 1 << i
-    return found
+    if not columns:
+        return np.full(batch.size, ANY)[rows]
+    marks = [true_rows(batch.columns[name]) for name in columns]
+    bits: npt.NDArray[np.int64] = _BITS[: len(marks)].dot(np.concatenate(marks).reshape(len(marks), -1))
+    return bits[rows] | ANY
 
 
 class Sight:

@@ -24,7 +24,7 @@ from operators.batch import Batch, TaskTick, narrowed
 from operators.decide import RuleDecider
 from operators.decode import RecordDecoder
 from operators.deduplicate import Deduplicator, DuplicateFlags, record_actions, with_first_actions
-from operators.handed_columns import HandedDecoder
+from operators.handed_columns import HandedDecoder, HandedLayout
 from operators.handoff import HandedOn
 from operators.operator import Operator, OperatorContext
 from operators.plan import Plan, replay_steps
@@ -33,22 +33,29 @@ from operators.timed.alerts import Telling
 from state.errors import RecordError, StreamprocError
 from state.hashing import partitions_of
 from state.worker_state import WorkerState
-from streamproc.eventlog.contract import OutputRecords, TopicPartition
+from streamproc.eventlog.contract import TopicPartition
 from streamproc.runtime.deadline import late_rows
 from streamproc.runtime.gathering import Gatherer
 from streamproc.runtime.outputs import OutputEncoder
 from streamproc.runtime.partition_task import PartitionTask
-from streamproc.runtime.results import AtHand, BatchTooBadError, BatchTooLargeError, Computed, Judged, Merged
-from streamproc.runtime.rows import Condemned, Gathered, Refused, Rows, TaskInput, decode_rows, set_aside
+from streamproc.runtime.results import (
+    AtHand,
+    BatchTooBadError,
+    BatchTooLargeError,
+    Computed,
+    Judged,
+    Merged,
+    check_size,
+)
+from streamproc.runtime.rows import Condemned, Gathered, Refused, Rows, StreamDecoder, TaskInput, decode_rows, set_aside
 from streamproc.runtime.transaction import COMPUTED, Probe
 from streamproc.runtime.union_rows import decode_union, each_stream
 
 Rerun = Callable[[Batch, OperatorContext], None]
 """`replay` of a step, or its `process` where a later step of a replay reads what it gives."""
 
+_ASTRAY = "the key's murmur2 hash belongs to another partition: produce with Kafka's default partitioner"
 _ATTEMPTS_MAX = 16
-_BLOCK_BYTES_MAX = 900_000
-_BLOCK_BYTES_AIM = 512 * 1024
 
 
 class Engine:
@@ -73,6 +80,7 @@ class Engine:
         self._first = replay_steps(plan.steps)
         self._rest = tuple(step for step in plan.steps if not any(step is first for first in self._first))
         self._probe, self._gatherer, self._logger = probe, gatherer, structlog.get_logger("engine")
+        self._handed = HandedLayout(plan.stream)
         self._decider = RuleDecider(plan.rules, plan.decision)
         self._outputs = OutputEncoder(plan, self._decider.action_names, digest_key)
         self._pan_keyed = plan.stream.field(plan.stream.key).pan
@@ -105,14 +113,16 @@ class Engine:
         at_hand: AtHand | None,
     ) -> Computed:  # fmt: skip
         self._at(2)
-        rows = self._in_place(self.decode(inputs, self.condemned, at_hand))
+        rows = self.decode(inputs, self.condemned, at_hand)
+        if at_hand is None or sum(given.rows for given in inputs) > len(at_hand.order):  # else this worker placed them
+            rows = self._in_place(rows)
         rows.late = late_rows(self.plan, rows, now_ms)
         self._at(3)
         judged = self.judge(rows)
         self._at(4)
         try:
             computed = self._encode(inputs, tasks, judged, now_ms)
-            self._check_size(computed)
+            check_size(computed, self.plan.topics.journal)
         except (RecordError, BatchTooLargeError) as error:
             self._state.undo()
             rows = judged.all_rows
@@ -129,14 +139,6 @@ class Engine:
     ) -> Computed:
         partitions = self.partitions or self.plan.topic_partitions
         return self._outputs.encode(inputs, tasks, judged, now_ms=now_ms, partitions=partitions)
-
-    def _check_size(self, computed: Computed) -> None:
-        """A journal record must fit into what the log takes: the rows that would about fill it are the new bound."""
-        journal = self.plan.topics.journal
-        largest = max((_journal_bytes(output) for output in computed.outputs if output.tp.topic == journal), default=0)
-        if largest > _BLOCK_BYTES_MAX:
-            rows = computed.judged.all_rows.size
-            raise BatchTooLargeError(min(rows - 1, max(1, rows * _BLOCK_BYTES_AIM // largest)))
 
     @property
     def decoders(self) -> list[tuple[RecordDecoder, StreamSchema]]:
@@ -160,7 +162,9 @@ class Engine:
 
     def read(self, inputs: Sequence[TaskInput], at_hand: AtHand | None = None) -> Rows:
         """`decode` of whole rows."""
-        first = self.decoder if at_hand is None else HandedDecoder(self.decoder, self.plan.stream, *at_hand)
+        first: StreamDecoder = self.decoder
+        if at_hand is not None:
+            first = HandedDecoder(self.decoder, self.plan.stream, *at_hand, self._handed)
         if self.plan.others:
             rows = decode_union(self.plan.streams, (first, *self.other_decoders), inputs)
         else:
@@ -304,15 +308,13 @@ class Engine:
         """
         assert rows.streams is not None
         exact = self._outputs.exact_rows(batch)
-        picks = np.flatnonzero(rows.streams[fresh] == 0)
+        picks = (rows.streams[fresh] == 0).nonzero()[0]
         part = narrowed(batch, picks)
-        reused = None if flags is None else np.flatnonzero(flags.reused[fresh[picks]])
+        reused = _reused(flags, fresh[picks])
         try:
             for step in self._rest:
                 step.process(part, self._state)
-            decided = self._decider.decide(
-                part.columns, part.size, reused if reused is not None and reused.size else None
-            )
+            decided = self._decider.decide(part.columns, part.size, reused)
         except RecordError as error:
             raise RecordError(error.reason, error.detail, tuple(picks[list(error.rows)].tolist())) from error
         if actions is None:
@@ -320,7 +322,7 @@ class Engine:
             own[picks] = decided.action
             actions = own if flags is None else with_first_actions(flags, fresh, own)
         duplicate = np.zeros(rows.size, np.bool_) if flags is None else flags.duplicate
-        mine = np.flatnonzero(rows.streams == 0)
+        mine = (rows.streams == 0).nonzero()[0]
         return Judged(
             rows.take(mine), part, np.searchsorted(mine, fresh[picks]), duplicate[mine], decided, actions[mine],
             Merged(rows, fresh, duplicate, actions, exact, batch),
@@ -331,7 +333,7 @@ class Engine:
         actions: npt.NDArray[np.uint8] | None = None,
     ) -> Judged:  # fmt: skip
         """The decisions of a batch whose steps have run; `actions`: those of all rows, if they are known already."""
-        reused = None if flags is None or not flags.reused.any() else np.flatnonzero(flags.reused[fresh])
+        reused = _reused(flags, fresh)
         decided = self._decider.decide(batch.columns, batch.size, reused)
         if flags is None or self._deduplicator is None:
             return Judged(rows, batch, fresh, np.zeros(rows.size, np.bool_), decided, decided.action)
@@ -352,7 +354,7 @@ class Engine:
             flags = self._deduplicator.check(rows.spans, rows.ids, digests, rows.event_time)
         else:
             flags = each_stream(self._deduplicators, rows, digests)
-        if not flags.duplicate.any():
+        if not np.count_nonzero(flags.duplicate):
             return flags, np.arange(rows.size), rows.batch()
         fresh = np.flatnonzero(~flags.duplicate)
         return flags, fresh, rows.take(fresh).batch()
@@ -390,11 +392,9 @@ class Engine:
         if not wrong:
             return rows
         astray = [i for s in rows.spans for i in range(s.start, s.stop) if (rows.keys[i], s.task) in wrong]
-        detail = "the key's murmur2 hash belongs to another partition: produce with Kafka's default partitioner"
-        return rows.refuse(astray, "wrong_partition", detail)
+        return rows.refuse(astray, "wrong_partition", _ASTRAY)
 
 
-def _journal_bytes(output: OutputRecords) -> int:
-    """The size of a task's journal record."""
-    headers = output.headers[0] if output.headers else []
-    return len(output.values[0] or b"") + sum(len(value) for _, value in headers)
+def _reused(flags: DuplicateFlags | None, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.intp] | None:
+    """Which of `rows` have an id that came before with another payload; None: none has."""
+    return flags.reused[rows].nonzero()[0] if flags is not None and np.count_nonzero(flags.reused) else None

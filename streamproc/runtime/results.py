@@ -4,7 +4,17 @@ may give nothing.
 
 from __future__ import annotations
 
-__all__ = ["AtHand", "BatchTooBadError", "BatchTooLargeError", "Computed", "HandedRows", "Judged", "Merged", "OfStage"]
+__all__ = [
+    "AtHand",
+    "BatchTooBadError",
+    "BatchTooLargeError",
+    "Computed",
+    "HandedRows",
+    "Judged",
+    "Merged",
+    "OfStage",
+    "check_size",
+]
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -23,6 +33,9 @@ from state.errors import StreamprocError
 from streamproc.eventlog.contract import OutputRecords, TopicPartition
 from streamproc.runtime.partition_task import TaskHead
 from streamproc.runtime.rows import Rows
+
+_BLOCK_BYTES_MAX = 900_000
+_BLOCK_BYTES_AIM = 512 * 1024
 
 
 class Computed(msgspec.Struct):
@@ -130,6 +143,25 @@ class BatchTooLargeError(StreamprocError):
     def __init__(self, rows: int) -> None:
         super().__init__(f"a batch's feature block is too large, from now on {rows} rows a batch")
         self.rows = max(1, rows)
+
+
+def check_size(computed: Computed, journal: str) -> None:
+    """A record of the topic `journal` must fit into what the log takes: the rows that would about fill it are the new
+    bound.
+
+    Raises:
+        BatchTooLargeError: one does not.
+    """
+    largest = max((_journal_bytes(output) for output in computed.outputs if output.tp.topic == journal), default=0)
+    if largest > _BLOCK_BYTES_MAX:
+        rows = computed.judged.all_rows.size
+        raise BatchTooLargeError(min(rows - 1, max(1, rows * _BLOCK_BYTES_AIM // largest)))
+
+
+def _journal_bytes(output: OutputRecords) -> int:
+    """The size of a task's journal record."""
+    headers = output.headers[0] if output.headers else []
+    return len(output.values[0] or b"") + sum(len(value) for _, value in headers)
 
 
 class BatchTooBadError(StreamprocError):

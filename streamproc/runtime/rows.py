@@ -143,6 +143,7 @@ class Rows(msgspec.Struct):
     `streams`: where several streams enter the stage, the number of each row's, whose topic is in `topics`; the rows of
     a task then are in the order of merging. `ticks` come after the rows. `late`: which rows are past their deadline
     (deadline.py); None: none is. `gathered`: how they came together of parts, and what waits now (gathering.py).
+    `known_digests`: what `digests` has found.
     """
 
     spans: tuple[TaskRows, ...]
@@ -160,6 +161,7 @@ class Rows(msgspec.Struct):
     ticks: tuple[TaskTick, ...] = ()
     late: npt.NDArray[np.bool_] | None = None
     gathered: Gathered | None = None
+    known_digests: Indices | None = None
 
     @property
     def given_up(self) -> Sequence[Refused]:
@@ -213,12 +215,19 @@ class Rows(msgspec.Struct):
 
     def digests(self) -> Indices:
         """Int64 (rows,): a digest of each record as it first came; a later stage is told it."""
+        if self.known_digests is None:
+            self.known_digests = self._digests()
+        return self.known_digests
+
+    def _digests(self) -> Indices:
         told = self.columns.get(DIGEST)
         if told is None:
             return payload_digests(self.values)
         if self.streams is None:
             return told.values
-        taken = np.flatnonzero(self.streams)  # only rows of the first stream were told
+        taken = self.streams.nonzero()[0]  # only rows of the first stream were told
+        if not taken.size:
+            return told.values
         digests: Indices = told.values.copy()
         digests[taken] = payload_digests([self.values[i] for i in taken.tolist()])
         return digests

@@ -19,7 +19,7 @@ from operators.deduplicate import Deduplicator, DuplicateFlags
 from operators.operator import STRING
 from operators.plan import STREAM
 from operators.schema import DataType, StreamSchema
-from streamproc.runtime.rows import Indices, Refused, Rows, StreamDecoder, TaskInput, respan
+from streamproc.runtime.rows import Indices, Refused, Rows, StreamDecoder, TaskInput, decode_rows, respan
 
 
 class _Records:
@@ -48,7 +48,11 @@ def decode_union(
         decoders: one a stream.
         inputs: by task.
     """
-    records, bounds = _gather({stream.topic: number for number, stream in enumerate(streams)}, inputs)
+    numbers = {stream.topic: number for number, stream in enumerate(streams)}
+    came = {chunk.tp.topic for task_input in inputs for chunk in task_input.chunks if chunk.offsets}
+    if len(came) == 1:  # most batches: its records stand in the order of merging
+        return _decode_one(streams, decoders, inputs, numbers[came.pop()])
+    records, bounds = _gather(numbers, inputs)
     parts = []
     for mine, decoder in zip(records, decoders, strict=True):
         decoded = decoder.decode(mine.values, mine.timestamps)
@@ -82,6 +86,31 @@ def decode_union(
     )
 
 
+def _decode_one(
+    streams: Sequence[StreamSchema], decoders: Sequence[StreamDecoder], inputs: Sequence[TaskInput], number: int
+) -> Rows:
+    """`decode_union` of records that are all of the stream of that `number`."""
+    rows = decode_rows(decoders[number], inputs)
+    for letter in rows.refused:
+        letter.topic = streams[number].topic
+    columns: dict[str, Column] = {}
+    blanks: dict[DataType, Column] = {}
+    for i, stream in enumerate(streams):
+        if i == number:
+            columns.update(rows.columns)
+            continue
+        for spec in stream.fields:
+            if spec.name in columns:
+                continue
+            if (known := rows.columns.get(spec.name)) is None and (known := blanks.get(spec.type)) is None:
+                known = blanks[spec.type] = _blank(spec.type, rows.size)
+            columns[spec.name] = known
+    columns[STREAM] = Column(STRING, np.full(rows.size, streams[number].name, np.object_))
+    rows.columns, rows.streams = columns, np.full(rows.size, number, np.int64)
+    rows.topics = tuple(stream.topic for stream in streams)
+    return rows
+
+
 def _gather(numbers: dict[str, int], inputs: Sequence[TaskInput]) -> tuple[list[_Records], list[int]]:
     """The records by stream, and where each task's end among all."""
     records = [_Records() for _ in numbers]
@@ -106,12 +135,7 @@ def _columns(
 ) -> dict[str, Column]:
     types = {name: column.type for part in parts for name, column in part.decoded.columns.items()}
     names = np.array([stream.name for stream in streams], np.object_)
-    filled = [part for part in parts if len(part.places)]
-    if len(filled) == 1:  # most batches: its records stand in the order of merging
-        (part,) = filled
-        columns = {name: part.decoded.columns.get(name) or _blank(type_, len(order)) for name, type_ in types.items()}
-    else:
-        columns = {name: _column(name, type_, parts).take(order) for name, type_ in types.items()}
+    columns = {name: _column(name, type_, parts).take(order) for name, type_ in types.items()}
     return {**columns, STREAM: Column(STRING, names[number])}
 
 
@@ -154,7 +178,7 @@ def each_stream(deduplicators: Sequence[Deduplicator | None], rows: Rows, digest
     assert rows.streams is not None
     first = int(rows.streams[0]) if rows.size else 0
     alone = deduplicators[first]
-    if alone is not None and (rows.streams == first).all():
+    if alone is not None and np.count_nonzero(rows.streams == first) == rows.size:
         return alone.check(rows.spans, rows.ids, digests, rows.event_time)
     flags = DuplicateFlags(
         np.zeros(rows.size, np.bool_), np.zeros(rows.size, np.bool_), np.zeros(rows.size, np.uint8),
