@@ -63,10 +63,10 @@ class Periods:
 
     def _at(self, keys: Numbers, times: Times) -> npt.NDArray[np.int64]:
         """A number that is ordered as (key, time) is, as far as the rows' times tell."""
-        return keys.astype(np.int64) * (len(self._times) + 1) + np.searchsorted(self._times, times, side="right")
+        return keys.astype(np.int64) * (len(self._times) + 1) + self._times.searchsorted(times, "right")
 
     def find(self, keys: Numbers, times: Times) -> Numbers:
         """The row of each key that holds at each time; NONE if there is none."""
-        place = np.searchsorted(self._starts, self._at(keys, times), side="right")
+        place = self._starts.searchsorted(self._at(keys, times), "right")
         holds = (self._keys[place] == keys) & (times < self._expires[place])
         return np.where(holds, self._rows[place], NONE)

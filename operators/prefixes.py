@@ -108,7 +108,7 @@ class Ranges:
 
     def find(self, values: npt.NDArray[Any]) -> Numbers:
         """The number of the narrowest key that holds each value; NONE if there is none."""
-        return self._inner[np.searchsorted(self._starts, values, side="right")]
+        return self._inner.take(self._starts.searchsorted(values, "right"))
 
 
 class Networks:
@@ -128,16 +128,22 @@ class Networks:
 
     def find(self, values: npt.NDArray[Any]) -> Numbers:
         """The number of the smallest network around each address."""
-        packed = [_packed(text) for text in values.tolist()]
-        sizes = np.fromiter(map(len, packed), np.int64, len(packed))
+        packed = [_packed(text) if text else b"" for text in values.tolist()]
+        sizes = list(map(len, packed))
+        present = set(sizes)
+        if present == {_V4}:
+            return self._of_v4(packed)
         found = np.full(len(packed), NONE, np.intp)
-        for size, dtype, ranges in ((_V4, ">u4", self._v4), (_V6, f"S{_V6}", self._v6)):
-            of_size = sizes == size
-            if np.count_nonzero(of_size):
-                joined = b"".join([one for one in packed if len(one) == size])
-                addresses = np.frombuffer(joined, dtype)
-                found[of_size] = ranges.find(addresses.astype(np.int64) if size == _V4 else addresses)
+        for size, find in ((_V4, self._of_v4), (_V6, self._of_v6)):
+            if size in present:
+                found[np.array(sizes) == size] = find([one for one in packed if len(one) == size])
         return found
+
+    def _of_v4(self, packed: list[bytes]) -> Numbers:
+        return self._v4.find(np.frombuffer(b"".join(packed), ">u4").astype(np.int64))
+
+    def _of_v6(self, packed: list[bytes]) -> Numbers:
+        return self._v6.find(np.frombuffer(b"".join(packed), f"S{_V6}"))
 
 
 def _span(network: Network, number: int) -> tuple[int, int, int]:

@@ -146,7 +146,7 @@ class LookupTable:
         has a row which holds.
         """
         found = self._finder.find(values)
-        if self._periods is None:
+        if self._periods is None or not np.count_nonzero(found != NONE):
             return found
         assert times is not None
         rows = self._periods.find(found, times)
@@ -171,7 +171,8 @@ class LookupTable:
 
     def column(self, name: str, rows: Numbers) -> Column:
         """The column `name` at the rows of these numbers; NULL for -1. KeyError: no such column."""
-        return self._columns[name].take(rows)
+        kind, values, valid = self._columns[name]
+        return Column(kind, values.take(rows), None if valid is None else valid.take(rows))
 
     def contains(self, values: npt.NDArray[Any], times: Times | None = None) -> npt.NDArray[np.bool_]:
         """Bool (rows,): whether each of `values` finds a row, see `rows`."""

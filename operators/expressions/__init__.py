@@ -1,4 +1,5 @@
-"""Expressions at run time: the typed tree, its numpy kernels, and the operator that computes them over a batch."""
+"""Expressions at run time: the typed tree, its numpy kernels, the loop that does many of them
+at once (loop.py, and assembly.py, emitting.py, schedule.py and runs.py around it), and the operator of a batch."""
 
 from __future__ import annotations
 

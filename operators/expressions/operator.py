@@ -9,8 +9,10 @@ from collections.abc import Mapping, Sequence
 from operators.batch import Batch
 from operators.expressions.nodes import Compiled
 from operators.expressions.program import Program, used_tables
+from operators.expressions.runs import warm_loop
 from operators.operator import Operator, OperatorContext, OutputField
 from operators.tables import LookupTable
+from state.compiling import can_compile, made_or_told
 
 
 class ExpressionOperator(Operator):
@@ -46,6 +48,12 @@ class ExpressionOperator(Operator):
     @property
     def outputs(self) -> tuple[OutputField, ...]:
         return tuple(OutputField(name, item.type, item.nullable) for name, item in self.expressions)
+
+    def prepare(self) -> None:
+        """Numbers and bools go through a compiled loop from now on, where it can be made."""
+        made = made_or_told(warm_loop, "expressions go by kernels") if can_compile() else None
+        if made is not None:
+            self._program.go_by(made)
 
     def process(self, batch: Batch, context: OperatorContext) -> None:
         batch.columns.update(self._program.run(batch))

@@ -12,7 +12,9 @@ import numpy as np
 from operators.batch import Batch, Column
 from operators.expressions.kernels import Lookups, build_kernel, found_row
 from operators.expressions.nodes import ROW_TIME, Call, ColumnRef, Compiled, Constant, Node
-from operators.expressions.registers import REASONS, Kernel, Register
+from operators.expressions.registers import REASONS, Register
+from operators.expressions.runs import ROWS_MAX, Loop, Runs
+from operators.expressions.schedule import Layout, Step, phases
 from operators.schema import DataType
 from state.errors import RecordError
 
@@ -29,18 +31,38 @@ class Program:
         self._start: list[Register | None] = []
         self._loads: list[tuple[str, int]] = []
         self._fills: list[tuple[int, int]] = []
-        self._steps: list[tuple[Kernel, tuple[int, ...], int]] = []
+        self._steps: list[Step] = []
+        self._constants: dict[int, Constant] = {}
         self._named: dict[str, int] = {}
         self._outputs: list[tuple[str, DataType, int]] = []
         for name, compiled in expressions:
             register = self._place(compiled.node)
             self._named[name] = register
-            self._outputs.append((name, compiled.type, register))
+            output = self._filled(register) if register in self._constants else register
+            self._outputs.append((name, compiled.type, output))
+        self._runs: Runs | None = None
 
     @property
     def size(self) -> int:
         """Number of kernel calls."""
         return len(self._steps)
+
+    @property
+    def layout(self) -> Layout:
+        """What its steps are, and where they find what they read."""
+        constants = {}
+        for at, node in self._constants.items():
+            register = self._start[at]
+            assert register is not None
+            constants[at] = node, register
+        return Layout(constants, self._loads, self._fills, self._steps, self._outputs)
+
+    def go_by(self, compute: Loop) -> None:
+        """From now on, numbers and bools are computed together by `compute`, where there are enough of them."""
+        layout = self.layout
+        found = phases(layout)
+        if any(phase.together for phase in found):
+            self._runs = Runs(layout, found, compute)
 
     def run(self, batch: Batch) -> dict[str, Column]:
         """The outputs' columns, by name.
@@ -48,6 +70,12 @@ class Program:
         Raises:
             RecordError: "overflow" or "cast" in a row that needs the failing value; names the expression.
         """
+        runs = self._runs
+        found = None if runs is None or not 0 < batch.size <= ROWS_MAX else runs.run(batch)
+        return self._by_kernels(batch) if found is None else found
+
+    def _by_kernels(self, batch: Batch) -> dict[str, Column]:
+        """`run`, a call a step."""
         registers: list[Any] = self._start.copy()
         columns = batch.columns
         for name, position in self._loads:
@@ -64,7 +92,7 @@ class Program:
                 None,
             )
         with np.errstate(all="ignore"):
-            for kernel, arguments, position in self._steps:
+            for _, kernel, arguments, position in self._steps:
                 if len(arguments) == 2:  # most have two
                     registers[position] = kernel(registers[arguments[0]], registers[arguments[1]])
                 else:
@@ -83,7 +111,7 @@ class Program:
         if isinstance(node, Constant):
             key = ("constant", node.type, repr(node.value))
             if key not in self._known:
-                self._new(key, _constant(node))
+                self._constants[self._new(key, _constant(node))] = node
             return self._known[key]
         if node.kernel == "same":  # another type for the same physical values
             return self._place(node.args[0])
@@ -96,7 +124,7 @@ class Program:
         key = (node.kernel, arguments, node.type, repr(node.options))
         if key not in self._known:
             kernel = build_kernel(node, self._lookups)
-            self._steps.append((kernel, arguments, self._new(key, None)))
+            self._steps.append(Step(node, kernel, arguments, self._new(key, None)))
         return self._known[key]
 
     def _filled(self, constant: int) -> int:
@@ -144,8 +172,6 @@ def _column(name: str, kind: DataType, register: Register, size: int) -> Column:
     if errors is not None and errors.any():
         code = int(errors.max())
         raise RecordError(REASONS[code], f"in {name}")
-    if values.ndim == 0:
-        values = np.full(size, values[()], dtype=kind.dtype)
     if valid is not None and valid.ndim == 0:
         valid = np.full(size, valid[()], dtype=np.bool_)
     return Column(kind, values, valid)
