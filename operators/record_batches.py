@@ -258,7 +258,7 @@ def _texts(columns: Sequence[Values]) -> tuple[npt.NDArray[np.int32], npt.NDArra
     for values, valid in columns:
         begin = len(texts)
         texts += values.tolist() if isinstance(values, np.ndarray) else values
-        if valid is not None:
+        if valid is not None and 0 in valid.tobytes():
             for row in (~valid).nonzero()[0].tolist():
                 texts[begin + row] = ""
     if len(texts) <= _FEW:

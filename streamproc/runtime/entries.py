@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["NO_ROWS", "EntryWriter", "Shared", "TaskSpan", "digest_of", "spans_of"]
+__all__ = ["NO_ROWS", "EntryWriter", "Shared", "TaskSpan", "digest_of", "exact_matrix", "spans_of"]
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from operators.batch import Emitted
+from operators.batch import Column, Emitted
 from operators.plan import Plan
 from streamproc.runtime.deadline import packed
 from streamproc.runtime.journal import JournalEntry, places_in
@@ -44,6 +44,25 @@ def spans_of(of: Judged | Merged) -> dict[int, TaskSpan]:
         return {task: TaskSpan(start, stop, start, stop) for task, start, stop in spans}
     edges = np.searchsorted(of.fresh, [span[1:] for span in spans]).tolist()
     return {span.task: TaskSpan(span.start, span.stop, *edge) for span, edge in zip(spans, edges, strict=True)}
+
+
+def exact_matrix(columns: Sequence[Column], size: int) -> npt.NDArray[np.int64]:
+    """Columns of int64 and bool as int64 (rows, columns and some more), which does not depend on how a batch was cut.
+
+    A NULL is 0 and a bit in one of the last columns: whether a mask exists depends on the batch's other rows.
+    """
+    count = len(columns)
+    out = np.zeros((size, count + -(-count // 63)), np.int64)
+    if not count:
+        return out
+    known = [(i, column.valid) for i, column in enumerate(columns) if column.valid is not None]
+    told = [one.values if one.valid is None else one.values * one.valid for one in columns]
+    out[:, :count] = np.concatenate(told, dtype=np.int64).reshape(count, size).T
+    if known:
+        flags = np.zeros((size, (out.shape[1] - count) * 64), np.bool_)
+        flags[:, [i // 63 * 64 + i % 63 for i, _ in known]] = ~np.array([valid for _, valid in known]).T
+        out[:, count:] = np.packbits(flags, axis=1, bitorder="little").view("<i8")
+    return out
 
 
 class Shared(NamedTuple):

@@ -26,7 +26,7 @@ from operators.statements.encode import StatementEncoder
 from operators.timed.alerts import AlertEncoder, Telling
 from operators.timed.operator import TimedOperator
 from streamproc.eventlog.contract import OutputRecords, TopicPartition
-from streamproc.runtime.entries import NO_ROWS, EntryWriter, Shared, TaskSpan, digest_of, spans_of
+from streamproc.runtime.entries import NO_ROWS, EntryWriter, Shared, TaskSpan, digest_of, exact_matrix, spans_of
 from streamproc.runtime.journal import encode_entry
 from streamproc.runtime.numerics import numerics_fingerprint
 from streamproc.runtime.partition_task import PartitionTask
@@ -120,24 +120,8 @@ class OutputEncoder:
         return computed
 
     def exact_rows(self, batch: Batch) -> npt.NDArray[np.int64]:
-        """What must come out equal on any machine, int64 (rows, columns): the exact columns of steps with state.
-
-        A NULL is 0 and a bit in one of the last columns (whether a mask exists depends on the batch's other rows).
-        """
-        count, columns = len(self._exact), [batch.columns[name] for name in self._exact]
-        out = np.zeros((batch.size, count + -(-count // 63)), np.int64)
-        if not count:
-            return out
-        values = np.concatenate([column.values for column in columns], dtype=np.int64).reshape(count, batch.size)
-        nullable = [i for i, column in enumerate(columns) if column.valid is not None]
-        if nullable:
-            valid = np.array([columns[i].valid for i in nullable], np.bool_)
-            values[nullable] *= valid
-            flags = np.zeros((batch.size, (out.shape[1] - count) * 64), np.bool_)
-            flags[:, [i // 63 * 64 + i % 63 for i in nullable]] = ~valid.T
-            out[:, count:] = np.packbits(flags, axis=1, bitorder="little").view("<i8")
-        out[:, :count] = values.T
-        return out
+        """What must come out equal on any machine: the exact columns of steps with state, see `exact_matrix`."""
+        return exact_matrix([batch.columns[name] for name in self._exact], batch.size)
 
     def exact_digest(self, ids: Sequence[str], exact: npt.NDArray[np.int64], emitted: Sequence[Emitted] = ()) -> bytes:
         """The journal's `exact` digest of one task: all its ids, the exact rows of those that are no duplicates, and
