@@ -29,7 +29,7 @@ Mask = npt.NDArray[np.bool_]
 Values = tuple[Sequence[Any] | npt.NDArray[Any], Mask | None]
 """Of a column: one value a row; what is not NULL, None if nothing is."""
 
-_FEW = 128  # up to so many texts are joined here in less time than pyarrow takes for one
+_FEW = 24  # up to so many texts are joined here in less time than pyarrow takes for one
 
 
 class _Run(NamedTuple):
@@ -103,10 +103,11 @@ class BatchWriter:
 
     def write_all(self, rows: Prepared, edges: I64) -> list[bytes | memoryview]:
         """The messages of ranges of rows; `edges` (ranges, 2): the first, and one past the last."""
-        if self._loop is None:
+        loop = self._loop  # a thread may put it there
+        if loop is None:
             return [self.write(rows, start, stop) for start, stop in edges.tolist()]
         sums = np.empty(len(edges), np.int64)
-        out = self._loop(self._program, tuple(rows), edges, sums)
+        out = loop(self._program, tuple(rows), edges, sums)
         view = memoryview(out.data).cast("B")
         return [view[start:stop] for start, stop in pairwise([0, *(8 * sums).tolist()])]
 
@@ -258,7 +259,7 @@ def _texts(columns: Sequence[Values]) -> tuple[npt.NDArray[np.int32], npt.NDArra
     for values, valid in columns:
         begin = len(texts)
         texts += values.tolist() if isinstance(values, np.ndarray) else values
-        if valid is not None:
+        if valid is not None and 0 in valid.tobytes():
             for row in (~valid).nonzero()[0].tolist():
                 texts[begin + row] = ""
     if len(texts) <= _FEW:

@@ -40,32 +40,27 @@ def spread(times: I64, edges: I64, keys: Keys, stops: I64, rows: I64) -> None:
         places[row] = (murmur2(data[begin : ends[row]]) & 0x7FFFFFFF) % len(stops)
         begin = ends[row]
         stops[places[row]] += 1
-    following, latest = edges[:, 0].copy(), np.empty(len(edges), np.int64)
-    for task in range(len(edges)):
-        if edges[task, 0] < edges[task, 1]:
-            latest[task] = times[edges[task, 0]]
+    following = edges[:, 0].copy()
     begin = 0
     for partition in range(len(stops)):
         begin, stops[partition] = begin + stops[partition], begin
     for _ in range(len(times)):
-        row = next_row(edges, following, latest, times)
+        row = next_row(edges, following, times)
         rows[stops[places[row]]] = row
         stops[places[row]] += 1
 
 
-def next_row(edges: I64, following: I64, latest: I64, times: I64) -> int:
-    """Of the tasks' next rows (`following`) the one of least time, of equal ones the first; a row is as late as the
-    latest before it in its task (`latest`).
+def next_row(edges: I64, following: I64, times: I64) -> int:
+    """Of the tasks' next rows (`following`) the one of least time, of equal ones the first.
+
+    One that is earlier than the row before it in its task so comes right behind that: none of the others was earlier.
     """
     first = -1
     for task in range(len(edges)):
-        if following[task] < edges[task, 1] and (first < 0 or latest[task] < latest[first]):
+        if following[task] < edges[task, 1] and (first < 0 or times[following[task]] < times[following[first]]):
             first = task
-    row = following[first]
     following[first] += 1
-    if row + 1 < edges[first, 1]:
-        latest[first] = max(latest[first], times[row + 1])
-    return int(row)
+    return int(following[first]) - 1
 
 
 def murmur2(data: Bytes) -> int:

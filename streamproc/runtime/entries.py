@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["NO_ROWS", "EntryWriter", "Shared", "TaskSpan", "digest_of", "spans_of"]
+__all__ = ["NO_ROWS", "Shared", "TaskSpan", "digest_of", "exact_matrix", "repeated", "spans_of"]
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from operators.batch import Emitted
-from operators.plan import Plan
-from streamproc.runtime.deadline import packed
-from streamproc.runtime.journal import JournalEntry, places_in
-from streamproc.runtime.partition_task import PartitionTask
+from operators.batch import Column, Emitted
 from streamproc.runtime.results import Judged, Merged
-from streamproc.runtime.rows import Refused, TaskInput
-
-_JOURNAL_VERSION = 1
-
-ExactDigest = Callable[[Sequence[str], npt.NDArray[np.int64], Sequence[Emitted]], bytes]
-"""See `OutputEncoder.exact_digest`."""
 
 
 class TaskSpan(NamedTuple):
@@ -44,6 +34,25 @@ def spans_of(of: Judged | Merged) -> dict[int, TaskSpan]:
         return {task: TaskSpan(start, stop, start, stop) for task, start, stop in spans}
     edges = np.searchsorted(of.fresh, [span[1:] for span in spans]).tolist()
     return {span.task: TaskSpan(span.start, span.stop, *edge) for span, edge in zip(spans, edges, strict=True)}
+
+
+def exact_matrix(columns: Sequence[Column], size: int) -> npt.NDArray[np.int64]:
+    """Columns of int64 and bool as int64 (rows, columns and some more), which does not depend on how a batch was cut.
+
+    A NULL is 0 and a bit in one of the last columns: whether a mask exists depends on the batch's other rows.
+    """
+    count = len(columns)
+    out = np.zeros((size, count + -(-count // 63)), np.int64)
+    if not count:
+        return out
+    known = [(i, column.valid) for i, column in enumerate(columns) if column.valid is not None]
+    told = [one.values if one.valid is None else one.values * one.valid for one in columns]
+    out[:, :count] = np.concatenate(told, dtype=np.int64).reshape(count, size).T
+    if known:
+        flags = np.zeros((size, (out.shape[1] - count) * 64), np.bool_)
+        flags[:, [i // 63 * 64 + i % 63 for i, _ in known]] = ~np.array([valid for _, valid in known]).T
+        out[:, count:] = np.packbits(flags, axis=1, bitorder="little").view("<i8")
+    return out
 
 
 class Shared(NamedTuple):
@@ -74,49 +83,13 @@ class Shared(NamedTuple):
         return Shared(of, spans, of.actions.tobytes(), exact, emitted, decided, texts)
 
 
-class EntryWriter:
-    """Writes the journal's entries of one plan; `numerics`: this process's fingerprint."""
-
-    def __init__(self, plan: Plan, exact_digest: ExactDigest, numerics: str) -> None:
-        self._plan, self._exact_digest, self._numerics = plan, exact_digest, numerics
-
-    def entry(
-        self, task_input: TaskInput, task: PartitionTask, shared: Shared, refused: Sequence[Refused], block: bytes
-    ) -> JournalEntry:
-        """What the transaction did to a task, of whose records those of `refused` were; `block`: the block's digest."""
-        number, ranges, rows = task.task, task_input.ranges, shared.of.rows
-        span, told = shared.spans.get(number, NO_ROWS), shared.decided.get(number, NO_ROWS)
-        again = _again(shared.of, span)
-        letters = sorted((letter.topic, letter.offset) for letter in refused) if refused else ()
-        return JournalEntry(
-            version=_JOURNAL_VERSION,
-            task=number,
-            sequence=task.computed.sequence + 1,
-            ranges=ranges,
-            rejected=places_in(ranges, letters) if letters else (),
-            duplicates=places_in(ranges, again) if again else (),
-            actions=shared.actions[span.start : span.stop],
-            state_fingerprint=self._plan.state_fingerprint,
-            decision_fingerprint=self._plan.decision_fingerprint,
-            numerics=self._numerics,
-            exact=self._exact_digest(
-                rows.ids[span.start : span.stop], shared.exact[span.first : span.last], shared.emitted.get(number, ())
-            ),
-            output=digest_of(shared.texts[told.start : told.stop]),
-            block=block,
-            tick=task_input.tick,
-            late=b"" if rows.late is None else packed(rows.late, span.start, span.stop),
-            tables=() if self._plan.live is None else self._plan.live.versions,
-        )
-
-
 def digest_of(texts: Sequence[bytes]) -> bytes:
     """The journal's `output` digest of rows' texts."""
     return hashlib.sha256(b"\n".join(texts)).digest()
 
 
-def _again(of: Judged | Merged, span: TaskSpan) -> list[tuple[str, int]]:
-    """(topic, offset) of rows that repeat earlier ones."""
+def repeated(of: Judged | Merged, span: TaskSpan) -> list[tuple[str, int]]:
+    """(topic, offset) of a task's rows that repeat earlier ones."""
     if span.last - span.first == span.stop - span.start:
         return []
     rows, mine = of.rows, span.start + np.flatnonzero(of.duplicate[span.start : span.stop])

@@ -26,15 +26,17 @@ from operators.statements.encode import StatementEncoder
 from operators.timed.alerts import AlertEncoder, Telling
 from operators.timed.operator import TimedOperator
 from streamproc.eventlog.contract import OutputRecords, TopicPartition
-from streamproc.runtime.entries import NO_ROWS, EntryWriter, Shared, TaskSpan, digest_of, spans_of
-from streamproc.runtime.journal import encode_entry
+from streamproc.runtime.deadline import packed
+from streamproc.runtime.entries import NO_ROWS, Shared, TaskSpan, digest_of, exact_matrix, repeated, spans_of
+from streamproc.runtime.journal import JournalEntry, encode_entry, places_in
 from streamproc.runtime.numerics import numerics_fingerprint
 from streamproc.runtime.partition_task import PartitionTask
 from streamproc.runtime.results import Computed, HandedRows, Judged
-from streamproc.runtime.rows import Indices, Refused, TaskInput
+from streamproc.runtime.rows import Indices, Refused, Rows, TaskInput
 from streamproc.runtime.spreading import Spreader
 
 _EXACT = (Kind.INT64, Kind.DECIMAL, Kind.TIMESTAMP, Kind.BOOL)
+_JOURNAL_VERSION = 1
 _NO_BLOCK = b"", hashlib.sha256().digest()
 
 T = TypeVar("T")
@@ -78,7 +80,6 @@ class OutputEncoder:
         self._is_silent, self._decides = plan.is_silent, self._handoff is None and not plan.is_silent
         self._spreader = Spreader()
         self.numerics = numerics_fingerprint()
-        self._entries = EntryWriter(plan, self.exact_digest, self.numerics)
         self._exact = tuple(
             field.name for step in plan.steps if step.tables for field in step.outputs if _is_exact(field.type)
         )
@@ -105,7 +106,7 @@ class OutputEncoder:
             task = tasks[task_input.source]
             letters, span = refused.get(task.task, []), spans.get(task.task, NO_ROWS)
             block, digest = blocks.get(task.task, _NO_BLOCK)
-            entry = self._entries.entry(task_input, task, shared, letters, digest)
+            entry = self._entry(task_input, task, shared, letters, digest)
             headers, chain = encode_entry(entry, task.computed.chain)
             if decided is not None and span.stop > span.start:
                 computed.outputs += decided.of(task.task, span, now_ms)
@@ -120,24 +121,8 @@ class OutputEncoder:
         return computed
 
     def exact_rows(self, batch: Batch) -> npt.NDArray[np.int64]:
-        """What must come out equal on any machine, int64 (rows, columns): the exact columns of steps with state.
-
-        A NULL is 0 and a bit in one of the last columns (whether a mask exists depends on the batch's other rows).
-        """
-        count, columns = len(self._exact), [batch.columns[name] for name in self._exact]
-        out = np.zeros((batch.size, count + -(-count // 63)), np.int64)
-        if not count:
-            return out
-        values = np.concatenate([column.values for column in columns], dtype=np.int64).reshape(count, batch.size)
-        nullable = [i for i, column in enumerate(columns) if column.valid is not None]
-        if nullable:
-            valid = np.array([columns[i].valid for i in nullable], np.bool_)
-            values[nullable] *= valid
-            flags = np.zeros((batch.size, (out.shape[1] - count) * 64), np.bool_)
-            flags[:, [i // 63 * 64 + i % 63 for i in nullable]] = ~valid.T
-            out[:, count:] = np.packbits(flags, axis=1, bitorder="little").view("<i8")
-        out[:, :count] = values.T
-        return out
+        """What must come out equal on any machine: the exact columns of steps with state, see `exact_matrix`."""
+        return exact_matrix([batch.columns[name] for name in self._exact], batch.size)
 
     def exact_digest(self, ids: Sequence[str], exact: npt.NDArray[np.int64], emitted: Sequence[Emitted] = ()) -> bytes:
         """The journal's `exact` digest of one task: all its ids, the exact rows of those that are no duplicates, and
@@ -208,10 +193,10 @@ class OutputEncoder:
         judged = computed.judged
         if handed.routes and self._plan.handoff is not None:
             rows, has_digests = judged.rows, self._plan.stream.deduplicate_ms > 0
-            edges = np.array([(span.start, span.stop) for span in rows.spans], np.int64)
+            times, edges = _in_step(rows), np.array([(span.start, span.stop) for span in rows.spans], np.int64)
             computed.handed = HandedRows(judged, self._plan.handoff, has_digests, handed.routes, {})
             for target in self.everywhere(judged, handed):
-                for output, mine in self._outputs(target, rows.event_time, edges, partitions, now_ms):
+                for output, mine in self._outputs(target, times, edges, partitions, now_ms):
                     computed.outputs.append(output)
                     computed.handed.places[output.tp] = mine
         marks = self.marks(judged)[1]
@@ -243,6 +228,35 @@ class OutputEncoder:
         arrays = self._block.arrays(named, judged.decided, batch.columns)
         blocks = self._block.encode_all(arrays, np.array([edge[1:] for edge in wanted], np.int64))
         return {task: (block, self._block.digest(block)) for (task, _, _), block in zip(wanted, blocks, strict=True)}
+
+    def _entry(
+        self, task_input: TaskInput, task: PartitionTask, shared: Shared, refused: Sequence[Refused], block: bytes
+    ) -> JournalEntry:
+        """What the transaction did to a task, of whose records those of `refused` were; `block`: the block's digest."""
+        number, ranges, rows = task.task, task_input.ranges, shared.of.rows
+        span, told = shared.spans.get(number, NO_ROWS), shared.decided.get(number, NO_ROWS)
+        again = repeated(shared.of, span)
+        letters = sorted((letter.topic, letter.offset) for letter in refused) if refused else ()
+        return JournalEntry(
+            version=_JOURNAL_VERSION,
+            task=number,
+            sequence=task.computed.sequence + 1,
+            ranges=ranges,
+            rejected=places_in(ranges, letters) if letters else (),
+            duplicates=places_in(ranges, again) if again else (),
+            actions=shared.actions[span.start : span.stop],
+            state_fingerprint=self._plan.state_fingerprint,
+            decision_fingerprint=self._plan.decision_fingerprint,
+            numerics=self.numerics,
+            exact=self.exact_digest(
+                rows.ids[span.start : span.stop], shared.exact[span.first : span.last], shared.emitted.get(number, ())
+            ),
+            output=digest_of(shared.texts[told.start : told.stop]),
+            block=block,
+            tick=task_input.tick,
+            late=b"" if rows.late is None else packed(rows.late, span.start, span.stop),
+            tables=() if self._plan.live is None else self._plan.live.versions,
+        )
 
     def _decided(self, judged: Judged, subjects: list[str], texts: list[bytes]) -> _Decisions:
         """Decisions of all tasks, and which rows side outputs get."""
@@ -318,6 +332,11 @@ def _alert_encoder(plan: Plan) -> AlertEncoder:
 
 def _is_exact(kind: DataType) -> bool:
     return kind.kind in _EXACT
+
+
+def _in_step(rows: Rows) -> Indices:
+    """The times by which rows of several tasks are put in order; those of one task stay as they are."""
+    return rows.event_time
 
 
 def _by_task(refused: Iterable[Refused]) -> dict[int, list[Refused]]:

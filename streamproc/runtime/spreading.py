@@ -42,13 +42,14 @@ class Spreader:
             edges: (tasks, 2) of rows, first and one past the last; they cover all rows, in order.
             partitions: how many there are.
         """
-        if self._loop is None:
+        loop = self._loop  # a thread may put it there
+        if loop is None:
             order = _in_step(times, edges)
             places = partitions_of(keys, partitions)[order]
             return ((partition, order[places == partition]) for partition in sorted(set(places.tolist())))
         ends = np.fromiter(accumulate(map(len, keys)), np.int64, len(keys))
         stops, rows = np.empty(partitions, np.int64), np.empty(len(keys), np.int64)
-        self._loop(times, edges, (np.frombuffer(b"".join(keys), np.uint8), ends), stops, rows)
+        loop(times, edges, (np.frombuffer(b"".join(keys), np.uint8), ends), stops, rows)
         bounds = [0, *stops.tolist()]
         return ((at, rows[bounds[at] : stop]) for at, stop in enumerate(bounds[1:]) if stop > bounds[at])
 

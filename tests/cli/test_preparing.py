@@ -10,12 +10,14 @@ from typing import Any, cast
 
 import pytest
 
+from operators.block import BlockEncoder
 from operators.deduplicate import Deduplicator
 from operators.windows.operator import WindowOperator
 from streamproc.cli.common import load_stages
 from streamproc.cli.compose import build_engine
 from streamproc.cli.preparing import prepare, prepare_beside
 from streamproc.clock import SystemClock
+from streamproc.runtime.spreading import Spreader
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -76,6 +78,15 @@ def test_an_engine_makes_steps_and_ids_ready(monkeypatch: pytest.MonkeyPatch) ->
     for plan in load_stages(str(CONFIGS / "bench_v1" / "pipeline.yaml")):
         build_engine(plan, bytes(32))[0].prepare()
     assert {type(one) for one in ready} == {Deduplicator, WindowOperator}
+
+
+def test_an_engine_makes_its_outputs_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    ready: list[object] = []
+    monkeypatch.setattr(BlockEncoder, "prepare", lambda self: ready.append(self))
+    monkeypatch.setattr(Spreader, "prepare", lambda self: ready.append(self))
+    (plan,) = load_stages(str(CONFIGS / "bench_v1" / "pipeline.yaml"))
+    build_engine(plan, bytes(32))[0].prepare()
+    assert list(map(type, ready)) == [BlockEncoder, Spreader]
 
 
 async def test_nothing_is_made_ready_before_the_worker_decides() -> None:

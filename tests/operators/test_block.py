@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
@@ -157,3 +158,16 @@ def test_what_is_no_block_is_refused() -> None:
     good = block_of(made, named(1), done, {"fraud.score": column("float64", [1.0])})
     with pytest.raises(StateCorruptedError):
         read_block(good[: len(good) // 2])
+
+
+def test_blocks_of_all_tasks_are_those_of_each() -> None:
+    columns = {name: column(kind, [None, 1 if name not in "sb" else {"s": "é", "b": True}[name], None])
+               for name, kind in {**FEATURES, "fraud.score": "float64"}.items()}  # fmt: skip
+    done = decided([[True, False], [False, False], [True, True]])
+    made = BlockEncoder(plan(), done.action_names)
+    arrays = made.arrays(named(3), done, columns)
+    want = [made.encode(arrays, 0, 2), made.encode(arrays, 2, 3)]
+    for _ in range(2):  # by columns, and where it can be by a loop
+        assert made.encode_all(arrays, np.array([[0, 2], [2, 3]])) == want
+        made.prepare()
+    assert [made.digest(block) for block in want] == [hashlib.sha256(block).digest() for block in want]

@@ -217,9 +217,9 @@ class Run:
         state, deduplicator, held = shared.state(number, shared.scenario.memory_bytes)
         self.states.append(state)
         gatherer = gatherer_of(plan, held)
-        if len(shared.runs) % 2:  # every other process has machine code
-            deduplicator.prepare()
         engine = Engine(plan, state, deduplicator, digest_key=DIGEST_KEY, probe=self._probe, gatherer=gatherer)
+        if len(shared.runs) % 2:  # every other process has machine code
+            engine.prepare()
         states = StateKeeper(state, StageStores(self.stores, number), plan.state_fingerprint, executor)
         if not shared.scenario.checkpoint_s:
             return StageParts(plan, engine, states, tables=tables)
