@@ -108,7 +108,7 @@ class Ranges:
 
     def find(self, values: npt.NDArray[Any]) -> Numbers:
         """The number of the narrowest key that holds each value; NONE if there is none."""
-        return self._inner[np.searchsorted(self._starts, values, side="right")]
+        return self._inner[self._starts.searchsorted(values, side="right")]
 
 
 class Networks:
@@ -128,7 +128,12 @@ class Networks:
 
     def find(self, values: npt.NDArray[Any]) -> Numbers:
         """The number of the smallest network around each address."""
-        packed = [_packed(text) for text in values.tolist()]
+        packed = [_packed(text) if text else b"" for text in values.tolist()]  # many are NULL
+        joined = b"".join(packed)
+        if not joined:
+            return np.full(len(packed), NONE, np.intp)
+        if len(joined) == _V4 * len(packed) and max(map(len, packed), default=0) == _V4:
+            return self._v4.find(np.frombuffer(joined, ">u4").astype(np.int64))
         sizes = np.fromiter(map(len, packed), np.int64, len(packed))
         found = np.full(len(packed), NONE, np.intp)
         for size, dtype, ranges in ((_V4, ">u4", self._v4), (_V6, f"S{_V6}", self._v6)):
