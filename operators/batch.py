@@ -67,6 +67,7 @@ class Batch(msgspec.Struct):
     `event_time`: int64 (rows,), ms. `keys`: the partition key's text, one a row. `columns` grows as steps run.
     `ticks` come after the rows. `emitted`: what timed operators say; it is no column, for it belongs to no row.
     `late`: bool (rows,), rows that were taken after their deadline and are decided without a model; None: none was.
+    `hashes`: of texts, by column: the values they are of, and int64 (rows,); who needs them again finds them here.
     """
 
     size: int
@@ -77,6 +78,7 @@ class Batch(msgspec.Struct):
     ticks: tuple[TaskTick, ...] = ()
     emitted: list[Emitted] = []
     late: npt.NDArray[np.bool_] | None = None
+    hashes: dict[str, tuple[npt.NDArray[Any], npt.NDArray[np.int64]]] = {}
 
 
 def narrowed(batch: Batch, rows: npt.NDArray[np.intp]) -> Batch:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 __all__ = ["BlockEncoder", "BlockRows", "block_actions", "block_column", "block_model", "block_records", "read_block"]
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -26,7 +27,8 @@ from operators.batch import Column
 from operators.decide import Decided
 from operators.encode import json_values
 from operators.plan import Plan
-from operators.record_batches import BatchWriter, Prepared
+from operators.record_batches import BatchWriter
+from operators.record_loop import Prepared
 from operators.schema import DataType, Kind
 from state.errors import ConfigError, RecordError, StateCorruptedError
 
@@ -69,10 +71,11 @@ class BlockEncoder:
         carried = {*names, *_same("event_time", stream.event_time), *_same("score", self._score)}
         shown = {field.name: field for field in (*plan.features, *(plan.model.columns if plan.model else ()))}
         features = [field for name, field in shown.items() if name not in carried]
-        self._features = tuple(field.name for field in features)
-        for name in (*names, *self._features):
+        self._carried = tuple(field.name for field in features)
+        for name in (*names, *self._carried):
             if name in OWN:
                 raise ConfigError(f"a feature block has a column {name} of its own", hint="give it another name")
+        self._carried += (self._score,) if self._score else ()
         self._one_name = len(names) == 1
         self._words = max(1, -(-len(plan.rules) // 64))
         fields = [_field(name, _TYPES["string"]) for name in names]
@@ -89,6 +92,7 @@ class BlockEncoder:
             described["model"] = plan.model.digest
         self._schema = pa.schema(fields, metadata=described)
         self._head = self._schema.serialize().to_pybytes()
+        self._digest = hashlib.sha256(self._head)
         self._writer = BatchWriter(self._schema)
 
     def arrays(self, rows: BlockRows, decided: Decided, columns: Mapping[str, Column]) -> Prepared:
@@ -98,15 +102,29 @@ class BlockEncoder:
             RecordError: a column holds text that is not Unicode (only a user's operator can make that).
         """
         size = len(rows.ids)
-        found: list[Any] = [(rows.ids, None)] if self._one_name else [(rows.ids, None), (rows.keys, None)]
-        found += [(rows.offsets, None), (rows.event_time, None)]
-        found += [columns[name][1:] for name in self._features]
-        found += [columns[self._score][1:] if self._score else (np.zeros(size), None)]
-        found += [(decided.action, None), (self._hits(decided.live), None)]
+        names = [rows.ids] if self._one_name else [rows.ids, rows.keys]
+        carried = [columns[name] for name in self._carried]
+        scores = [] if self._score else [np.zeros(size)]
+        values: list[Any] = [*names, rows.offsets, rows.event_time, *[column.values for column in carried], *scores]
+        known = [*[None] * (len(names) + 2), *[column.valid for column in carried], *[None] * (len(scores) + 2)]
         try:
-            return self._writer.prepare(found, size)
+            return self._writer.lay_out([*values, decided.action, self._hits(decided.live)], known, size=size)
         except UnicodeEncodeError:
             raise RecordError("not_unicode", "a feature holds text that is not Unicode") from None
+
+    def prepare(self) -> None:
+        """Blocks are written by a compiled loop from now on, where it can be made."""
+        self._writer.warm_up()
+
+    def encode_all(self, arrays: Prepared, edges: npt.NDArray[np.int64]) -> list[bytes]:
+        """The blocks of ranges of rows; `edges` (ranges, 2): the first row, and one past the last."""
+        return [b"".join((self._head, message, _END_OF_STREAM)) for message in self._writer.write_all(arrays, edges)]
+
+    def digest(self, block: bytes) -> bytes:
+        """SHA-256 of a block of these; what all begin with is hashed once."""
+        digest = self._digest.copy()
+        digest.update(memoryview(block)[len(self._head) :])
+        return digest.digest()
 
     def encode(self, arrays: Prepared, start: int = 0, stop: int | None = None) -> bytes:
         """The block of rows start..stop (exclusive; None: the end): an Arrow IPC stream of one batch."""

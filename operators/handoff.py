@@ -38,7 +38,7 @@ import numpy as np
 import numpy.typing as npt
 
 from operators.batch import Column
-from operators.encode import json_encoder, json_values, row_struct, write_rows
+from operators.encode import json_columns, json_encoder, json_values, row_struct, write_rows
 from operators.plan import ARRIVED, DIGEST, PART, PLACE, REFUSED, ROUTE, Handoff
 from state.errors import RecordError
 
@@ -79,6 +79,8 @@ class HandoffEncoder:
         own += [PLACE] if handoff.placed else []
         own += [PART] if part is not None else []
         self._struct = row_struct([*handoff.columns, *own, *self._named, ROUTE], ())
+        carried = [PLACE] if handoff.placed and handoff.branch is not None else []
+        self._written = tuple(dict.fromkeys([handoff.key, *handoff.columns, *carried, *self._named]))
         self._id, self._time = named, event_time
 
     def encode(
@@ -100,21 +102,30 @@ class HandoffEncoder:
         Raises:
             RecordError: a column holds text that is not Unicode; or no stage wrote a record that was handed on.
         """
-
-        def of(name: str) -> list[Any]:
-            if name in fields:
-                return json_values(fields[name])
-            return _spread(json_values(features[name]), fresh, len(ids))
-
-        routes = _routes(of(self._handoff.key), ids)
+        of = self._values(fields, features, fresh, len(ids))
+        routes = _routes(of[self._handoff.key], ids)
         own = [*([digests.tolist()] if self._digests else []), *([arrived.tolist()] if self._arrived else [])]
         if self._handoff.placed:
-            own.append(places if self._handoff.branch is None else of(PLACE))
+            own.append(places if self._handoff.branch is None else of[PLACE])
         if self._handoff.part is not None:
             own.append([self._handoff.part] * len(ids))
-        parts = [*(of(name) for name in self._handoff.columns), *own, *map(of, self._named), routes]
+        parts = [*map(of.__getitem__, self._handoff.columns), *own, *map(of.__getitem__, self._named), routes]
         texts = write_rows(self._struct, parts)
         return HandedOn(routes, self._passed_on(values, texts) if self._passes else texts, self._handoff.topic)
+
+    def _values(
+        self, fields: Mapping[str, Column], features: Mapping[str, Column], fresh: I64, size: int
+    ) -> dict[str, list[Any]]:
+        """What JSON holds of the columns that are written, by name."""
+        passed = [name for name in self._written if name in fields]
+        found = dict(zip(passed, json_columns([fields[name] for name in passed]), strict=True))
+        if len(found) < len(self._written):
+            made = [name for name in self._written if name not in found]
+            values = json_columns([features[name] for name in made])
+            if len(fresh) < size:
+                values = [_spread(one, fresh, size) for one in values]
+            found |= zip(made, values, strict=True)
+        return found
 
     def beside(
         self, handed: HandedOn, ids: list[str], fields: Mapping[str, Column], features: Mapping[str, Column], fresh: I64
@@ -156,11 +167,12 @@ class HandoffEncoder:
 
     def _passed_on(self, values: Sequence[bytes | None], added: list[bytes]) -> list[bytes]:
         """Records without what stands last (their route; their place before it), and with the fields of `added`."""
-        heads = [(value or b"").rpartition(self._until)[0] for value in values]
-        if not all(heads):
-            bad = tuple(i for i, head in enumerate(heads) if not head)
+        records = [value or b"" for value in values]
+        ends = [record.rfind(self._until) for record in records]
+        if min(ends, default=1) < 1:
+            bad = tuple(i for i, end in enumerate(ends) if end < 1)
             raise RecordError("not_handed_on", "no stage of this pipeline wrote the record", bad)
-        return [b"%b,%b" % (head, text[1:]) for head, text in zip(heads, added, strict=True)]
+        return [record[: end + 1] + text[1:] for record, end, text in zip(records, ends, added, strict=True)]
 
 
 class RowPart(NamedTuple):
@@ -249,7 +261,7 @@ def route_of(key: Any, named: str) -> str:
 
 
 def _routes(keys: Sequence[Any], ids: Sequence[str]) -> list[str]:
-    return [route_of(key, ids[i]) for i, key in enumerate(keys)]
+    return [key if key and type(key) is str else route_of(key, named) for key, named in zip(keys, ids, strict=True)]
 
 
 def _spread(values: list[Any], places: I64, size: int) -> list[Any]:

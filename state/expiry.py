@@ -36,9 +36,10 @@ class TaskSpan(Protocol):
 
 
 class StreamTimes:
-    """Stream time of each task, ms; undone and published with the table's batches."""
+    """Stream time of each task, ms; undone and published with the table's batches. `newest`: the latest ever."""
 
     def __init__(self) -> None:
+        self.newest = NEVER
         self._now: dict[int, int] = {}
         self._before: dict[int, int] = {}
         self._sealed: dict[int, int] = {}
@@ -54,6 +55,7 @@ class StreamTimes:
     def put(self, task: int, time: int) -> None:
         """What the store says of a task that is taken over."""
         self._now[task] = time
+        self.newest = max(self.newest, time)
 
     def drop(self, task: int) -> None:
         """Forget a task."""
@@ -70,7 +72,9 @@ class StreamTimes:
                 mine: I64 = np.maximum.accumulate(event_times[span.start : span.stop])
                 if mine.item(0) < now:
                     np.maximum(mine, now, out=mine)
-                self._now[span.task] = mine.item(-1)
+                self._now[span.task] = last = mine.item(-1)
+                if last > self.newest:
+                    self.newest = last
                 parts.append(mine)
         return parts[0] if len(parts) == 1 else np.concatenate([*parts, np.empty(0, np.int64)])
 

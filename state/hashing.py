@@ -44,7 +44,7 @@ def stable_hashes64(texts: Sequence[str]) -> npt.NDArray[np.int64]:
         data = b"".join(map(xxhash.xxh3_64_digest, map(str.encode, texts)))
     except UnicodeEncodeError:
         return np.array([stable_hash64(text) for text in texts], np.uint64).view(np.int64)
-    return np.frombuffer(data, ">i8").astype(np.int64)
+    return np.frombuffer(data, np.int64).byteswap()  # a digest is big-endian
 
 
 def digest64(data: bytes) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["known_rows"]
 
 from collections.abc import Sequence
+from itertools import repeat
 
 import numpy as np
 
@@ -17,18 +18,21 @@ def known_rows(table: KeyedTable, tasks: Sequence[TaskSpan], keys: list[str], wa
 
     Keys of the rows `wanted` are created; others only of a task whose store may have keys that are not in memory.
     """
-    rows, slots = list[Slots](), list[int]()
+    found: list[int] = []
     for span in tasks:
-        part = keys if len(tasks) == 1 else keys[span.start : span.stop]
-        is_whole = table.loader is None or table.loader.is_whole(span.task)
-        asked = [keys[row] for row in wanted if span.start <= row < span.stop] if is_whole else part
         mine = table.keys_of(span.task)
+        part = keys if len(tasks) == 1 else keys[span.start : span.stop]
+        own = list(map(mine.get, part, repeat(-1)))
+        if table.loader is not None and not table.loader.is_whole(span.task):
+            asked = part
+        else:
+            asked = [keys[row] for row in wanted if span.start <= row < span.stop] if wanted else []
         if missing := [key for key in asked if key not in mine]:
             table.admit(span.task, missing)
-            mine = table.keys_of(span.task)
-        there = np.frombuffer(bytes(map(mine.__contains__, part)), np.bool_).nonzero()[0]
-        rows.append(there if len(tasks) == 1 else there + span.start)
-        slots += [mine[part[row]] for row in there.tolist()]
-    found = np.array(slots, np.int64)
-    table.used[found] = table.generation
-    return rows[0] if len(rows) == 1 else np.concatenate([*rows, np.empty(0, np.int64)]), found
+            own = list(map(table.keys_of(span.task).get, part, repeat(-1)))
+        found += own
+    slots = np.array(found, np.int64)
+    rows = (slots >= 0).nonzero()[0]
+    slots = slots[rows]
+    table.used[slots] = table.generation
+    return rows, slots

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from state.due import DUE, WAITS
 from state.errors import StateCorruptedError
+from state.expiry import NEVER
 from state.part import Adopt
 from state.ring import Ring
 from state.rowformat import CHUNK, RowFormat
@@ -29,6 +30,7 @@ View = Callable[[KeyedTable, Slots], tuple[I64, I64]]  # fields (rows, any numbe
 _LOAD_MAX = 4096  # rows asked for at once
 _WINDOW = 1 << 15  # slots that a step of eviction looks at
 _EVICTED = 1 << 11  # keys that it evicts at most: 1 to 3 ms
+_ROUNDS = 64  # over all slots in a ttl, where batches are small: keys stay so much longer than they might at most
 
 
 class Persistence:
@@ -45,6 +47,7 @@ class Persistence:
         self._stores: dict[int, RowStore] = {}
         self._cold: set[int] = set()  # tasks that may have keys which are not in memory
         self._hand = self._expiry_hand = 0
+        self._round_begun = self._round_from = NEVER  # stream times of the hand's rounds: this one's, the next one's
         self._sweeps: dict[int, Sweep] = {}
 
     @property
@@ -165,14 +168,20 @@ class Persistence:
     def expire(self) -> int:
         """A bounded step: expired keys among the next slots leave memory; how many did. Between batches.
 
-        The store still has them, until a flush comes by (`Sweep`); `load` does not bring them back.
+        The hand goes round over all slots, and rests until stream time is a part of the ttl on since it began. The
+        store still has them, until a flush comes by (`Sweep`); `load` does not bring them back.
         """
-        table = self.table
-        if not table.stream:
+        table, stream = self.table, self.table.stream
+        if stream is None or stream.newest < self._round_from:
             return 0
-        begin = self._expiry_hand if self._expiry_hand < table.slot_count else 0
+        begin = self._expiry_hand
+        if begin == 0:
+            self._round_begun = stream.newest
         self._expiry_hand = begin + _EVICTED
-        slots = table.expired(table.evictable(begin, min(self._expiry_hand, table.slot_count)))
+        if self._expiry_hand >= table.slot_count:
+            self._expiry_hand = 0
+            self._round_from = self._round_begun + max(1, table.spec.ttl_ms // _ROUNDS)
+        slots = table.expired(table.evictable(begin, min(begin + _EVICTED, table.slot_count)))
         self._evict(slots)
         return len(slots)
 

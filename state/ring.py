@@ -42,7 +42,9 @@ class RingSpec(msgspec.Struct, frozen=True):
 
 
 class _Changes:
-    """What undoes one batch: heads and entries as they were, blocks (off, length) it replaced and took."""
+    """What undoes one batch: heads and entries as they were, blocks (off, length) it replaced and took. Without heads
+    there is nothing else.
+    """
 
     def __init__(self) -> None:
         self.heads: list[tuple[I64, I64, I64]] = []
@@ -112,7 +114,11 @@ class Ring:
 
     def touch(self, slots: I64) -> None:
         """Keep the heads of `slots` (unique) for undo; call before the batch's first write."""
-        self._changes.heads.append((slots, self.heads[slots], self.flushed[slots]))
+        self.touched(slots, self.heads[slots], self.flushed[slots])
+
+    def touched(self, slots: I64, heads: I64, flushed: I64) -> None:
+        """As `touch`, of what has been kept already."""
+        self._changes.heads.append((slots, heads, flushed))
 
     def save(self, indices: I64) -> None:
         """Keep the entries at arena `indices` for undo; call before changing live entries in place."""
@@ -144,10 +150,8 @@ class Ring:
 
     def _move(self, slots: I64, need: I64) -> None:
         """Larger blocks of their own for rings that need so many entries."""
-        lengths, offs = _block_lengths(need), np.empty(len(slots), np.int64)
-        for length in sorted(set(lengths.tolist())):
-            mine = (lengths == length).nonzero()[0]
-            offs[mine] = self._take(len(mine), length)
+        lengths = _block_lengths(need)
+        offs = self.blocks_of(lengths)
         old = self.heads[slots]
         self.heads[slots, self.OFF] = offs
         self.heads[slots, self.MASK] = lengths - 1
@@ -156,7 +160,21 @@ class Ring:
         self.entries[offs[ring] + (q & lengths[ring] - 1)] = self.entries[off[ring] + (q & mask[ring])]
         had = mask >= 0
         self._changes.retired.append((off[had], mask[had] + 1))
+
+    def blocks_of(self, lengths: I64) -> I64:
+        """Where blocks of these lengths (powers of two) lie that nobody uses: rings of the batch move there."""
+        offs = np.empty(len(lengths), np.int64)
+        for length in sorted(set(lengths.tolist())):
+            mine = (lengths == length).nonzero()[0]
+            offs[mine] = self._take(len(mine), length)
         self._changes.fresh.append((offs, lengths))
+        return offs
+
+    def retire_replaced(self, slots: I64, offs: I64, masks: I64) -> None:
+        """The blocks that slots (unique) had before, if they have others now, are not needed any more."""
+        gone = ((masks >= 0) & (self.heads[slots, self.OFF] != offs)).nonzero()[0]
+        if gone.size:
+            self._changes.retired.append((offs[gone], masks[gone] + 1))
 
     def _take(self, count: int, length: int) -> I64:
         offs = self.blocks.take(count, length)
@@ -183,10 +201,12 @@ class Ring:
 
     def publish(self) -> None:
         """The oldest batch is final: the blocks it replaced may be reused."""
-        if self._sealed is None:
-            self._sealed, self._changes = self._changes, _Changes()
-        self._give_back(self._sealed.retired)
+        done = self._sealed or self._changes
+        if done is self._changes and done.heads:
+            self._changes = _Changes()
         self._sealed = None
+        for offs, lengths in done.retired:
+            self.blocks.give(offs, lengths)
 
     def undo(self) -> None:
         """Put the newest batch's heads and saved entries back; blocks it took may be reused."""
@@ -196,7 +216,8 @@ class Ring:
         for slots, heads, flushed in reversed(changes.heads):
             self.heads[slots] = heads
             self.flushed[slots] = np.minimum(flushed, self.flushed[slots])
-        self._give_back(changes.fresh)
+        for offs, lengths in changes.fresh:
+            self.blocks.give(offs, lengths)
 
     def release(self, slots: I64) -> None:
         """Keys go: their blocks may be reused."""
@@ -219,10 +240,6 @@ class Ring:
         """A bounded step towards fewer, longer free blocks, where many are free; between batches."""
         if self.blocks.free > self.blocks.end // 4:
             self.blocks.merge()
-
-    def _give_back(self, blocks: list[tuple[I64, I64]]) -> None:
-        for offs, lengths in blocks:
-            self.blocks.give(offs, lengths)
 
 
 def _positions(begins: I64, ends: I64) -> tuple[I64, I64]:

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from state.budget import bytes_of_text
-from state.due import DueTimes
+from state.due import WAITS, DueTimes
 from state.expiry import LAST_SEEN, StreamTimes, TaskSpan
 from state.pages import grown
 from state.ring import Ring, RingSpec
@@ -98,13 +98,14 @@ class KeyedTable:
         self.used = np.zeros(self._SLOTS_MIN, np.int64)  # `generation` of the last batch that asked for the slot
         self.generation, self._cuts = 2, 0
         self.undone = 0  # batches: what else is kept of a key's history holds until the next one
-        self._dirty_of = np.zeros(16, np.int64)  # dirty rows of each task
+        self.dirty_of = np.zeros(16, np.int64)  # dirty rows of each task that ever had keys
         self._slot_of: dict[int, dict[str, int]] = {}
         self._free: list[int] = []
         self.last_seen = next((i for i, name in enumerate(spec.fields) if name in LAST_SEEN), -1)
         self.stream = StreamTimes() if spec.ttl_ms else None
         self.due = DueTimes()
-        self._times: list[DueTimes | StreamTimes] = [self.due, *([self.stream] if self.stream else [])]
+        self._times: list[DueTimes | StreamTimes] = [self.due] if WAITS in spec.fields else []
+        self._times += [self.stream] if self.stream else []
         self._changes = _Changes()
         self._sealed: _Changes | None = None
 
@@ -143,6 +144,8 @@ class KeyedTable:
         new = list(dict.fromkeys(missing))
         self.text_bytes += sum(map(bytes_of_text, new))
         self._reserve(len(new))
+        if task >= len(self.dirty_of):
+            self.dirty_of = grown(self.dirty_of, 2 * task)
         slots, reused = np.empty(len(new), np.int64), []
         free, keys, created = self._free, self.keys, self._changes.created
         for i, key in enumerate(new):
@@ -198,7 +201,7 @@ class KeyedTable:
         slots: Slots = np.flatnonzero(self.dirty)
         slots = slots[self.task_of[slots] == task]
         self.dirty[slots] = False
-        self._dirty_of[task : task + 1] = 0
+        self.dirty_of[task : task + 1] = 0
         self._cuts += 1
         self.cut_of[slots] = self._cuts
         return slots, self._cuts
@@ -209,13 +212,11 @@ class KeyedTable:
 
     def dirty_rows(self, task: int) -> int:
         """How many rows of `task` the next flush would write."""
-        return int(self._dirty_of[task]) if task < len(self._dirty_of) else 0
+        return int(self.dirty_of[task]) if task < len(self.dirty_of) else 0
 
     def _count_dirty(self, slots: Slots, sign: int) -> None:
-        counts = np.bincount(self.task_of[slots], minlength=len(self._dirty_of))
-        if len(counts) > len(self._dirty_of):
-            self._dirty_of = grown(self._dirty_of, len(counts))
-        self._dirty_of += counts if sign > 0 else -counts
+        counts = np.bincount(self.task_of[slots], minlength=len(self.dirty_of))
+        self.dirty_of += counts if sign > 0 else -counts
 
     # ---- before-images
 
@@ -223,6 +224,16 @@ class KeyedTable:
         """Keep before-images of `slots` (unique) and mark them dirty; call before the batch's first write."""
         self._changes.images.append((slots, self.rows.take(slots, axis=0)))
         self.mark_dirty(slots)
+
+    def touched(self, before: Slots) -> None:
+        """As `touch` of table and ring, after it: a loop has marked the slots dirty and kept what they were.
+
+        `before` (slots, 6 + fields): slot, its ring's head and `flushed`, its fields.
+        """
+        slots = before[:, 0]
+        self._changes.images.append((slots, before[:, 6:]))
+        if self.ring:
+            self.ring.touched(slots, before[:, 1:5], before[:, 5])
 
     def set_blobs(self, blobs: Mapping[int, bytes]) -> None:
         """Replace touched keys' opaque bytes, by slot."""
@@ -268,9 +279,10 @@ class KeyedTable:
 
     def publish(self) -> None:
         """The oldest batch committed: forget its before-images, release the ring blocks it replaced."""
+        is_sealed = self._sealed is not None
         for times in self._times:
-            times.publish(sealed=self._sealed is not None)
-        if self._sealed is None:
+            times.publish(sealed=is_sealed)
+        if not is_sealed and self._changes:
             self._changes = _Changes()
         self._sealed = None
         self.generation += 1

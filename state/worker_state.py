@@ -19,6 +19,7 @@ __all__ = ["FlushCut", "LoadedTask", "WorkerState"]
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import methodcaller
 from typing import NamedTuple
 
 import msgspec
@@ -34,6 +35,7 @@ _STEPS = 8  # of eviction, between two batches
 _OWED_MAX = 4  # steps of expiry that wait for a flush's end
 _SPARE = 8  # beside a flush, an eighth of the budget may be used on top of it
 _FAR_BYTES = 64 << 20
+_publish = methodcaller("publish")
 
 
 class FlushCut:
@@ -187,7 +189,7 @@ class WorkerState:
 
     def publish(self) -> None:
         """The oldest open batch committed: its before-images go."""
-        self._step(lambda part: part.publish())
+        self._step(_publish)
         self._sealed = False
 
     def undo(self) -> None:
@@ -257,7 +259,8 @@ class WorkerState:
         if is_writing and self._owed < _OWED_MAX and not self._is_over(most):
             return 0
         owed, self._owed = self._owed, 0
-        self.evicted += sum(part.expire() for part in self._parts for _ in range(owed))
+        for part in self._parts * owed:
+            self.evicted += part.expire()
         for _ in range(_STEPS if self._tables else 0):
             if not self._is_over(most):
                 break

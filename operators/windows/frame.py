@@ -7,7 +7,7 @@ form (extremes), by bit pattern (distinct) or raw (previous), strings by their s
 
 from __future__ import annotations
 
-__all__ = ["I64", "BySlot", "Frame", "by_slot", "load"]
+__all__ = ["I64", "BySlot", "Frame", "by_slot", "load", "text_hashes"]
 
 from functools import cached_property
 from typing import NamedTuple
@@ -127,7 +127,6 @@ class _Loader:
         self.masks: dict[Source, Mask | None] = {}
         self.values: dict[Source, I64] = {}  # of rows that count, else 0
         self.squares: dict[Source, tuple[I64, I64]] = {}
-        self.texts: dict[str, I64] = {}
 
     def matrix(self, layout: Layout) -> I64:
         inputs = 1 + len(layout.prefixes) + len(layout.extremes) + 2 * (len(layout.hashes) + len(layout.carried))
@@ -208,9 +207,8 @@ class _Loader:
         column = self._column(source.of, source.nullable)
         mask = self._mask(source)
         if column.type.kind is Kind.STRING:
-            if source.of not in self.texts:
-                self.texts[source.of] = _hashes(column)
-            out[:] = self.texts[source.of]
+            (hashes,) = text_hashes(self.batch, [source.of])
+            out[:] = hashes if self.rows is None else hashes[self.rows]
         elif column.type.kind is Kind.FLOAT64:
             out[:] = (column.values + 0.0).view(np.int64)
         else:
@@ -240,5 +238,15 @@ def unordered(bits: I64) -> I64:
     return bits ^ ((bits >> 63) & np.int64(NOTHING))
 
 
-def _hashes(column: Column) -> I64:
-    return stable_hashes64(column.values.tolist())
+def text_hashes(batch: Batch, names: list[str]) -> list[I64]:
+    """Stable hashes of columns of texts, int64 (rows,) each, made once a batch."""
+    columns, known, size = batch.columns, batch.hashes, batch.size
+    new = [name for name in names if name not in known or known[name][0] is not columns[name].values]
+    if new:
+        texts: list[str] = []
+        for name in new:
+            texts += columns[name].values.tolist()
+        hashes = stable_hashes64(texts)
+        for i, name in enumerate(new):
+            known[name] = columns[name].values, hashes[i * size : (i + 1) * size]
+    return [known[name][1] for name in names]

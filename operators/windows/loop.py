@@ -1,14 +1,12 @@
 """What look-back windows do to a row, in order: plain loops over int64 arrays, as machine code where it can be made.
 
-The rows of a batch are sorted by key, and inside a key in order. A batch takes three steps, which
-are given plain tuples (of named ones numba makes a call ready in several times the time):
+The rows of a batch have been arranged by key, and inside a key in order (arrange.py). Here they go through two steps,
+in one call unless rings have to grow between them:
 
-    1  look      whether no row comes late, and which keys have long rings: indices find their values (hashes.py)
-    2  ready     find      where each value of a row last stood, if it is one that is looked for
+    1  ready     find      where each value of a row last stood, if it is one that is looked for
                  expire    of a key that lacks room: entries that no row can see go, so that the ring may grow less
-                 and say   what an undo needs as it is: such entries, and those that will learn of a later value
-       and the ring makes room
-    3  decide    row by row: the entry, the edges, what stands between them
+                 and keep  what an undo needs as it is: such entries, and those that will learn of a later value
+    2  go on     row by row: the entry, the edges, what stands between them
 
 What a key remembers of its newest row are its marks, and `before` are those of the row before:
 
@@ -22,7 +20,7 @@ Rows are without a precision here, and none comes late: forward.py and late.py d
 
 from __future__ import annotations
 
-__all__ = ["HELPERS", "Batch", "State", "decide", "look", "ready"]
+__all__ = ["HELPERS", "decide"]
 
 from typing import NamedTuple
 
@@ -30,35 +28,14 @@ import numpy as np
 
 from operators.windows.frame import COUNTED, I64, KNOWN, NOTHING
 from operators.windows.hashes import NONE
-from operators.windows.program import Packed, Program
+from operators.windows.program import Keys, Packed, Program, Rows, State, StateArrays
 from operators.windows.room import NEVER
 from operators.windows.totals import TOTAL_MAX
 
 _NEWEST, _DROPPED, _EDGES = 0, 1, 2  # fields of a key
 _OFF, _MASK, _START, _STOP = 0, 1, 2, 3  # of its head
 _LOW = 0xFFFF_FFFF
-
-
-class State(NamedTuple):
-    """Of a table: its arena, and by slot the heads of rings, the fields, and below which positions all is as stored."""
-
-    entries: I64
-    heads: I64
-    fields: I64
-    flushed: I64
-
-
-class Batch(NamedTuple):
-    """Rows of the key at `slots[k]` are `first[k]` to `first[k + 1]`; of each row the column of the results (`order`),
-    the `inputs` (rows, inputs; frame.py says which), and `found` (rows, hashes): the newest position before it that
-    counts its value, or NONE.
-    """
-
-    slots: I64
-    first: I64
-    order: I64
-    inputs: I64
-    found: I64
+_LONG, _LEFT = 1, 2  # marks of a key
 
 
 class Past(NamedTuple):
@@ -81,13 +58,41 @@ class Row(NamedTuple):
     out: I64
 
 
+def decide(
+    step: int, packed: Packed, state: StateArrays, batch: tuple[I64, ...], work: I64, kept: I64, result: I64
+) -> int:
+    """Rows in order from a `step` on; `work`, `kept` and `result` are filled.
+
+    Args:
+        step: 1, or what was returned once what it waits for has been done.
+        packed, state, batch: `Program`, `State`, `Rows`, as plain tuples.
+        work: `Keys`, one a row; arranged; if the ring of a key is long, `found` of its rows is filled.
+        kept: what an undo needs of this: entries, each behind its place (any number, 1 + columns).
+        result: (result rows, rows).
+
+    Returns:
+        What comes next: 1: the same, with `kept` as long as `counts` says; 2: keys with `lengths` wait for blocks
+        (`offs`); 3: nothing, all is done; 0: nothing, a running total is too large and the batch is to be undone.
+    """
+    p, now, rows, keys = unpacked(packed), State(*state), Rows(*batch), keys_of(work)
+    if step == 1:
+        keys.counts[4] = most_kept(p, now, rows, keys)
+        if keys.counts[4] > len(kept):
+            return 1
+        if ready(p, now, rows, keys, kept):
+            return 2
+    else:
+        move(now, keys)
+    return 3 if go_on(p, now, rows, keys, result) else 0
+
+
 def unpacked(packed: Packed) -> Program:
     """A program as program.py packed it."""
     numbers, tables = packed
     n = numbers[0]
     return Program(
-        n.horizon, n.max_entries, n.short_block, n.long_block, n.prefixes, n.extremes, n.hashes, n.fields,
-        n.is_flagged, n.extreme_input, n.hash_input, n.state_input, n.carried_input, n.valid_input, n.passing_input,
+        n.horizon, n.max_entries, n.least_block, n.short_block, n.long_block, n.prefixes, n.extremes, n.hashes,
+        n.fields, n.is_flagged, n.extreme_input, n.hash_input, n.state_input, n.carried_input, n.valid_input, n.passing_input,
         n.extreme_column, n.hash_column, n.carried_column, n.flags_column, n.total_mark, n.counter_mark, n.read_mark,
         n.least_at, n.distinct_at, n.first_seen_at, n.previous_at, n.valid_at, n.incomplete_at, *tables,
     )  # fmt: skip
@@ -109,73 +114,91 @@ def read(past: Past, position: int, column: int) -> int:
     return int(past.entries[at(past, position), column])
 
 
+def keys_of(work: I64) -> Keys:
+    """The rows of `work`."""
+    return Keys(work[0], work[1], work[2], work[3], work[4], work[5], work[6], work[7])
+
+
 # ---- 1
 
 
-def look(state: tuple[I64, ...], batch: tuple[I64, ...], short: int, is_long: I64) -> int:
-    """Step 1: how many keys will have more entries than `short`, and which (`is_long`, keys); -1: a row comes late."""
-    _, heads, fields, _ = state
-    slots, first, _, inputs, _ = batch
-    many = 0
-    for key in range(len(slots)):
-        slot = slots[key]
-        newest = fields[slot, _NEWEST] if heads[slot, _STOP] > 0 else NEVER
-        for row in range(first[key], first[key + 1]):
-            if inputs[row, 0] < newest:
-                return -1
-            newest = inputs[row, 0]
-        if heads[slot, _STOP] - heads[slot, _START] + first[key + 1] - first[key] > short:
-            is_long[key] = 1
-            many += 1
-    return many
-
-
-# ---- 2
-
-
-def ready(packed: Packed, state: tuple[I64, ...], batch: tuple[I64, ...], is_long: I64) -> I64:
-    """Step 2; of keys that are long the values have been found. Returns where in the arena lies what will change."""
-    p, now, rows = unpacked(packed), State(*state), Batch(*batch)
+def most_kept(p: Program, now: State, rows: Rows, keys: Keys) -> int:
+    """How many entries an undo may need as they are."""
     most = rows.found.size
-    for key in range(len(rows.slots)):
-        past = past_of(now, rows.slots[key])
-        if is_full(past, rows.first[key + 1] - rows.first[key]):
-            most += past.stop - past.start
-    changing, count = np.empty(most, np.int64), 0
-    for key in range(len(rows.slots)):
-        slot, first, end = rows.slots[key], rows.first[key], rows.first[key + 1]
-        past, fields = past_of(now, slot), now.fields[slot]
-        start = first_needed(p, past, fields, rows.inputs[first, 0]) if is_full(past, end - first) else past.start
+    for key in range(keys.counts[0]):
+        if keys.marks[key] != _LEFT:
+            past = past_of(now, keys.slots[key])
+            most += first_needed(p, now, rows, keys, key) - past.start
+    return most
+
+
+def ready(p: Program, now: State, rows: Rows, keys: Keys, kept: I64) -> bool:
+    """Step 1, into `kept`. Whether keys need other blocks."""
+    count, moves = 0, False
+    for key in range(keys.counts[0]):
+        keys.lengths[key] = 0
+        if keys.marks[key] == _LEFT:
+            continue
+        slot, order = keys.slots[key], keys.order[keys.first[key] : keys.first[key + 1]]
+        past, start = past_of(now, slot), first_needed(p, now, rows, keys, key)
         for position in range(past.start, start):
-            changing[count] = at(past, position)
+            keep(past, position, kept[count])
             count += 1
-        for row in range(first, end):
+        for i in range(len(order)):
+            row = order[i]
             for number in range(p.hashes):
-                if not is_long[key]:
-                    rows.found[row, number] = find(p, past, rows.inputs[first : row + 1], number)
+                if keys.marks[key] != _LONG:
+                    rows.found[row, number] = find(p, past, rows.inputs, order[: i + 1], number)
                 position = rows.found[row, number]
                 if start <= position < past.stop and rows.inputs[row, p.state_input + number] & COUNTED:
-                    changing[count] = at(past, position)
+                    keep(past, position, kept[count])
                     count += 1
                     now.flushed[slot] = min(now.flushed[slot], position)
-        if start > past.start:
-            fields[_DROPPED] = max(fields[_DROPPED] ^ NEVER, read(past, start - 1, 0)) ^ NEVER
-            for edge in range(_EDGES, _EDGES + len(p.offsets)):
-                fields[edge] = max(fields[edge], start)
-            now.heads[slot, _START] = start
-    return changing[:count]
+        expire(p, now, past, start, slot)
+        keys.lengths[key] = block_length(p, past, past.stop + len(order) - start)
+        moves = moves or keys.lengths[key] > 0
+    keys.counts[4] = count
+    return moves
 
 
-def find(p: Program, past: Past, inputs: I64, number: int) -> int:
+def expire(p: Program, now: State, past: Past, start: int, slot: int) -> None:
+    """Entries below `start` go."""
+    if start > past.start:
+        fields = now.fields[slot]
+        fields[_DROPPED] = max(fields[_DROPPED] ^ NEVER, read(past, start - 1, 0)) ^ NEVER
+        for edge in range(_EDGES, _EDGES + len(p.offsets)):
+            fields[edge] = max(fields[edge], start)
+        now.heads[slot, _START] = start
+
+
+def block_length(p: Program, past: Past, need: int) -> int:
+    """How long a block must be for so many entries; 0: the ring's own is long enough."""
+    if need <= past.mask + 1:
+        return 0
+    length = p.least_block
+    while length < need:
+        length *= 2
+    return length
+
+
+def keep(past: Past, position: int, out: I64) -> None:
+    """An entry as it is, behind its place."""
+    out[0] = at(past, position)
+    out[1:] = past.entries[out[0]]
+
+
+def find(p: Program, past: Past, inputs: I64, order: I64, number: int) -> int:
     """The newest position before the last of a key's rows that counts its value of a hash column; NONE: none does, or
     it is not asked.
     """
-    own = len(inputs) - 1
-    if not inputs[own, p.state_input + number] & KNOWN:
+    own = len(order) - 1
+    row = inputs[order[own]]
+    if not row[p.state_input + number] & KNOWN:
         return NONE
-    value = inputs[own, p.hash_input + number]
+    value = row[p.hash_input + number]
     for other in range(own - 1, -1, -1):
-        if inputs[other, p.hash_input + number] == value and inputs[other, p.state_input + number] & COUNTED:
+        row = inputs[order[other]]
+        if row[p.hash_input + number] == value and row[p.state_input + number] & COUNTED:
             return past.stop + other
     column = p.hash_column + 3 * number
     for position in range(past.stop - 1, past.start - 1, -1):
@@ -184,21 +207,17 @@ def find(p: Program, past: Past, inputs: I64, number: int) -> int:
     return NONE
 
 
-def is_full(past: Past, more: int) -> bool:
-    """Whether there is no room for so many entries more."""
-    return past.stop + more - past.start > past.mask + 1
-
-
-def first_needed(p: Program, past: Past, fields: I64, time: int) -> int:
-    """The first position of a ring that a row at `time` or after it may see."""
-    if past.stop == past.start:
+def first_needed(p: Program, now: State, rows: Rows, keys: Keys, key: int) -> int:
+    """The first position of a ring that a key's rows may see; where there is room for them, all may stay."""
+    past, first, end = past_of(now, keys.slots[key]), keys.first[key], keys.first[key + 1]
+    if past.stop + end - first - past.start <= past.mask + 1 or past.stop == past.start:
         return past.start
-    new = first_above(past, past.start, past.stop, time - p.horizon)
+    new = first_above(past, past.start, past.stop, rows.inputs[keys.order[first], 0] - p.horizon)
     if len(p.carried):  # the newest one stays, whatever its age
         new = max(new - 1, past.start)
     new = max(new, past.stop - p.max_entries)
     if len(p.distinct):  # the counters still need what leaves the windows
-        new = min(new, max(fields[_EDGES + len(p.offsets) - 1], past.start))
+        new = min(new, max(now.fields[keys.slots[key], _EDGES + len(p.offsets) - 1], past.start))
     return new
 
 
@@ -220,21 +239,34 @@ def first_above(past: Past, low: int, high: int, limit: int) -> int:
     return high
 
 
-# ---- 3
+# ---- 2
 
 
-def decide(packed: Packed, state: tuple[I64, ...], batch: tuple[I64, ...], result: I64) -> bool:
-    """Step 3: into `result` (result rows, rows). False: a running total is too large; the batch is to be undone."""
-    p, now, rows = unpacked(packed), State(*state), Batch(*batch)
+def move(now: State, keys: Keys) -> None:
+    """Rings that grow move to their new blocks."""
+    for key in range(keys.counts[0]):
+        if keys.lengths[key]:
+            slot = keys.slots[key]
+            past, off, mask = past_of(now, slot), keys.offs[key], keys.lengths[key] - 1
+            for position in range(past.start, past.stop):
+                now.entries[off + (position & mask)] = now.entries[at(past, position)]
+            now.heads[slot, _OFF], now.heads[slot, _MASK] = off, mask
+
+
+def go_on(p: Program, now: State, rows: Rows, keys: Keys, result: I64) -> bool:
+    """Step 2, into `result` (result rows, rows). False: a running total is too large; the batch is to be undone."""
     marks, before = np.zeros(p.read_mark + len(p.reads), np.int64), np.zeros(p.read_mark + len(p.reads), np.int64)
-    for key in range(len(rows.slots)):
-        slot = rows.slots[key]
+    for key in range(keys.counts[0]):
+        if keys.marks[key] == _LEFT:
+            continue
+        slot = keys.slots[key]
         past, fields = past_of(now, slot), now.fields[slot]
         marks[0] = past.stop
         marks[1 : 1 + p.fields] = fields[_EDGES : _EDGES + p.fields]
-        for i in range(rows.first[key], rows.first[key + 1]):
+        for i in range(keys.first[key], keys.first[key + 1]):
             before[:] = marks
-            row = Row(rows.inputs[i], rows.found[i], before, marks, result[:, rows.order[i]])
+            number = keys.order[i]
+            row = Row(rows.inputs[number], rows.found[number], before, marks, result[:, number])
             if not decide_row(p, past, fields, row):
                 return False
         fields[_EDGES : _EDGES + p.fields] = marks[1 : 1 + p.fields]
@@ -395,6 +427,7 @@ def before_window(p: Program, past: Past, number: int, position: int, high: int)
 
 
 HELPERS = (
-    unpacked, past_of, at, read, find, is_full, first_needed, first_above, decide_row, lookup, add_up,
-    fold_extremes, carry, link, move_edges, subtract, least, count_distinct, before_window,
+    unpacked, keys_of, past_of, at, read, most_kept, ready, expire, block_length, keep, find, first_needed, first_above,
+    move, go_on, decide_row, lookup, add_up, fold_extremes, carry, link, move_edges, subtract, least, count_distinct,
+    before_window,
 )  # fmt: skip

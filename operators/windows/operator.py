@@ -1,8 +1,9 @@
 """The operator: all look-back features of one key in one pass over the batch.
 
-    keys -> slots; rows sorted by slot (stable), a matrix of inputs
-      keys whose rows are in order  -> loop.py where it is compiled (`prepare`), but for a precision
-                                       else forward.py; few.py if they are few, and all in order
+    keys -> slots
+    where loops are compiled (`prepare`), but for a precision: row_by_row.py, which leaves keys with a late row
+    what is left, else all: rows sorted by slot (stable), a matrix of inputs
+      keys whose rows are in order  -> forward.py; few.py if they are few, and all in order
       keys with a late row          -> late.py; with a precision the late rows only, where these are few
     result matrix, back in row order -> columns (results.py)
 
@@ -50,6 +51,18 @@ class _Way(NamedTuple):
     few: int
     loops: RowByRow | None
     readers: tuple[tuple[str, Reader], ...]
+
+
+class _Keyed(NamedTuple):
+    """The rows with a key (None: all), their keys, and which are whose."""
+
+    rows: npt.NDArray[np.intp] | None
+    keys: list[str]
+    tasks: tuple[TaskRows, ...]
+
+    def of(self, streams: I64 | None) -> I64 | None:
+        """What these rows have of all rows' stream times."""
+        return streams if streams is None or self.rows is None else streams[self.rows]
 
 
 class WindowOperator(Operator):
@@ -100,39 +113,54 @@ class WindowOperator(Operator):
         return found
 
     def process(self, batch: Batch, context: OperatorContext) -> None:
-        rows, keys, tasks = self._keyed(batch)
+        keyed = self._keyed(batch)
         missing = np.zeros(batch.size, np.bool_)
         for way, spec in zip(self._ways, self._tables, strict=True):
-            layout, table = way.layout, context.table(spec.name)
-            result = np.zeros((layout.result_rows, len(keys)), np.int64)
-            streams = _stream(table, batch, rows)
-            if keys:
-                slots, data = table.slots(tasks, keys), load(layout, batch, rows)
-                _decide(way, table, slots, data, result=result, streams=streams)
-            found = {name: read(result) for name, read in way.readers}
-            batch.columns.update(found if rows is None else self._spread(found, rows, batch.size))
-            incomplete = result[layout.incomplete_at].astype(np.bool_)
-            missing[slice(None) if rows is None else rows] |= incomplete
+            table = context.table(spec.name)
+            result = np.zeros((way.layout.result_rows, batch.size), np.int64)
+            if way.loops is None:
+                self._by_columns(way, table, batch, keyed, result)
+                missing |= result[way.layout.incomplete_at].astype(np.bool_)
+                continue
+            slots = _by_loops(way, way.loops, table, batch, keyed, result, results=True)
+            found, incomplete = way.loops.columns(result, slots)
+            batch.columns.update(found)
+            missing |= incomplete
         batch.columns[self.spec.incomplete] = Column(DataType(Kind.BOOL), missing)
 
     def replay(self, batch: Batch, context: OperatorContext) -> None:
         """Change the state exactly as `process` does, and add no column."""
-        rows, keys, tasks = self._keyed(batch)
+        keyed = self._keyed(batch)
         for way, spec in zip(self._ways, self._tables, strict=True):
-            layout, table = way.layout, context.table(spec.name)
-            streams = _stream(table, batch, rows)
-            if keys:
-                slots, data = table.slots(tasks, keys), load(layout, batch, rows)
-                for _, mine, some, stream in _passes(table, slots, data[0], streams, results=False):
-                    _compute(way, table, mine, data if some is None else data[:, some], result=None, stream=stream)
+            table = context.table(spec.name)
+            if way.loops is not None:
+                result = np.empty((way.layout.result_rows, batch.size), np.int64)
+                _by_loops(way, way.loops, table, batch, keyed, result, results=False)
+                continue
+            streams = _stream(table, batch)
+            if keyed.keys:
+                slots, data = table.slots(keyed.tasks, keyed.keys), load(way.layout, batch, keyed.rows)
+                _decide(way, table, slots, data, result=None, streams=keyed.of(streams))
 
-    def _keyed(self, batch: Batch) -> tuple[npt.NDArray[np.intp] | None, list[str], tuple[TaskRows, ...]]:
-        """The rows with a key (None: all), their keys, and which are whose."""
+    def _keyed(self, batch: Batch) -> _Keyed:
         key = batch.columns[self.spec.key]
-        if key.valid is None or np.count_nonzero(key.valid) == batch.size:
-            return None, key.values.tolist(), batch.tasks
+        if key.valid is None or (many := np.count_nonzero(key.valid)) == batch.size:
+            return _Keyed(None, key.values.tolist(), batch.tasks)
         rows = key.valid.nonzero()[0]
-        return rows, key.values[rows].tolist(), _spans(batch.tasks, rows)
+        return _Keyed(rows, key.values[rows].tolist(), _spans(batch.tasks, key.valid) if many else ())
+
+    def _by_columns(self, way: _Way, table: KeyedTable, batch: Batch, keyed: _Keyed, result: I64) -> None:
+        """Add the features' columns; `result` (result rows, rows) is 0, and so stays what rows without a key have."""
+        mine = result if keyed.rows is None else np.zeros((len(result), len(keyed.keys)), np.int64)
+        streams = _stream(table, batch)
+        if keyed.keys:
+            slots, data = table.slots(keyed.tasks, keyed.keys), load(way.layout, batch, keyed.rows)
+            _decide(way, table, slots, data, result=mine, streams=keyed.of(streams))
+        found = {name: read(mine) for name, read in way.readers}
+        if keyed.rows is not None:
+            result[:, keyed.rows] = mine
+            found = dict(self._spread(found, keyed.rows, batch.size))
+        batch.columns.update(found)
 
     def _spread(
         self, found: Mapping[str, Column], rows: npt.NDArray[np.intp], size: int
@@ -146,12 +174,33 @@ class WindowOperator(Operator):
             yield name, Column(column.type, values, valid if name in self._nullable else None)
 
 
-def _stream(table: KeyedTable, batch: Batch, rows: npt.NDArray[np.intp] | None) -> I64 | None:
-    """Stream time (ms) of the rows with a key; None without a ttl. Rows without one move it on, too."""
-    if table.stream is None:
-        return None
-    stream = table.stream.advance(batch.tasks, batch.event_time)
-    return stream if rows is None else stream[rows]
+def _by_loops(
+    way: _Way, loops: RowByRow, table: KeyedTable, batch: Batch, keyed: _Keyed, result: I64, *, results: bool
+) -> I64:
+    """Bring the state up to date, and fill the result matrix (result rows, rows) of rows with a key, if `results`.
+
+    Returns the slot of each row, -1 of one without a key.
+    """
+    streams = _stream(table, batch)
+    if not keyed.keys:
+        return np.full(batch.size, -1, np.int64)
+    slots = table.slots(keyed.tasks, keyed.keys)
+    if keyed.rows is not None:
+        own, slots = slots, np.full(batch.size, -1, np.int64)
+        slots[keyed.rows] = own
+    left, inputs = loops.process(table, batch, slots, keyed.rows, streams, result)
+    if left.size:
+        part = np.empty((len(result), len(left)), np.int64) if results else None
+        mine = None if streams is None else streams[left]
+        _decide(way, table, slots[left], inputs[left].T, result=part, streams=mine)
+        if part is not None:
+            result[:, left] = part
+    return slots
+
+
+def _stream(table: KeyedTable, batch: Batch) -> I64 | None:
+    """Stream time (ms) of all rows; None without a ttl. Rows without a key move it on, too."""
+    return None if table.stream is None else table.stream.advance(batch.tasks, batch.event_time)
 
 
 class _Pass(NamedTuple):
@@ -182,47 +231,41 @@ def _passes(table: KeyedTable, slots: I64, times: I64, stream: I64 | None, *, re
         yield _Pass(passing, own, rows, stream[rows])
 
 
-def _decide(way: _Way, table: KeyedTable, slots: I64, data: I64, *, result: I64, streams: I64 | None) -> None:
-    """Fill the result matrix (result rows, rows with a key), in row order."""
-    if len(slots) <= way.few and few(table, way.layout, slots, data, result=result, stream=streams):
-        return
-    for home, mine, some, stream in _passes(table, slots, data[0], streams, results=True):
-        if some is None:
-            _compute(way, home, mine, data, result=result, stream=stream)
-            continue
-        part = np.empty((way.layout.result_rows, len(some)), np.int64)
-        _compute(way, home, mine, data[:, some], result=part, stream=stream)
-        result[:, some] = part
-
-
-def _compute(
-    way: _Way, table: KeyedTable, slots: I64, data: I64, *, result: I64 | None, stream: I64 | None
-) -> None:  # fmt: skip
-    """Fill the result matrix (result rows, rows with a key), in row order, from the inputs in row order.
+def _decide(way: _Way, table: KeyedTable, slots: I64, data: I64, *, result: I64 | None, streams: I64 | None) -> None:
+    """Fill the result matrix (result rows, rows), in row order, of rows with a key, from the inputs in row order.
 
     Without one (None) only the state changes: a replay.
     """
+    layout = way.layout
+    if result is not None and len(slots) <= way.few and few(table, layout, slots, data, result=result, stream=streams):
+        return
+    for home, mine, some, stream in _passes(table, slots, data[0], streams, results=result is not None):
+        if some is None:
+            _compute(layout, home, mine, data, result=result, stream=stream)
+            continue
+        part = None if result is None else np.empty((layout.result_rows, len(some)), np.int64)
+        _compute(layout, home, mine, data[:, some], result=part, stream=stream)
+        if result is not None and part is not None:
+            result[:, some] = part
+
+
+def _compute(
+    layout: Layout, table: KeyedTable, slots: I64, data: I64, *, result: I64 | None, stream: I64 | None
+) -> None:  # fmt: skip
+    """As `_decide`, of rows of which only a key's first one can find it expired."""
     assert table.ring is not None
     rows = by_slot(slots)
     table.touch(rows.unique)
     table.ring.touch(rows.unique)
     if stream is not None:
         table.renew(rows.unique, stream[rows.order[rows.first[:-1]]])
-    out = np.empty((way.layout.result_rows, len(slots)), np.int64) if result is None else result
-    if way.loops is not None and way.loops.process(table, rows, data, out):
-        return
-    frame = Frame(way.layout, rows, data[:, rows.order])
+    frame = Frame(layout, rows, data[:, rows.order])
     for behind, mine in _turns(table, frame):
-        if way.loops is not None and not behind:
-            assert mine is not None
-            done = way.loops.process(table, rows.take(mine), data, out)
-            assert done, "keys with a late row are the others"
-            continue
         part = frame if mine is None else frame.take(mine)
         if result is None:
             (replay_late if behind else replay_forward)(table, part)
             continue
-        found = np.empty((way.layout.result_rows, part.size), np.int64)
+        found = np.empty((layout.result_rows, part.size), np.int64)
         (late if behind else forward)(table, part, found)
         result[:, part.rows.order] = found
 
@@ -283,7 +326,7 @@ def _newest(table: KeyedTable, slots: I64) -> I64:
     return np.where(known, table.rows[slots, Layout.NEWEST], NEVER)
 
 
-def _spans(tasks: tuple[TaskRows, ...], rows: npt.NDArray[np.intp]) -> tuple[TaskRows, ...]:
-    """The tasks' spans when only `rows` of the batch are left."""
-    bounds = np.searchsorted(rows, [[span.start, span.stop] for span in tasks])
-    return tuple(TaskRows(span.task, int(a), int(b)) for span, (a, b) in zip(tasks, bounds.tolist(), strict=True))
+def _spans(tasks: tuple[TaskRows, ...], valid: npt.NDArray[np.bool_]) -> tuple[TaskRows, ...]:
+    """The tasks' spans when only the `valid` rows of the batch are left."""
+    before = [0, *valid.cumsum().tolist()]
+    return tuple(TaskRows(task, before[start], before[stop]) for task, start, stop in tasks)

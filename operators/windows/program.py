@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Packed", "Program", "packed", "program"]
+__all__ = ["Keys", "Packed", "Program", "Rows", "State", "StateArrays", "packed", "program"]
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -12,9 +12,55 @@ import numpy.typing as npt
 
 from operators.windows import extremes
 from operators.windows.layout import I64, Layout, Lookup
+from state.arena import BLOCK_MIN
 
 Packed = tuple[npt.NDArray[Any], tuple[I64, ...]]
 """A program as arrays: its numbers as one record, and its tables."""
+
+
+StateArrays = tuple[I64, I64, I64, I64, npt.NDArray[np.bool_], npt.NDArray[np.int32], I64]
+"""`State` as a plain tuple: of a named one numba makes a call ready in several times the time."""
+
+
+class State(NamedTuple):
+    """Of a table: its arena, and by slot the heads of rings, below which positions all is as stored, the fields,
+    whether the row is dirty, and its task; by task, how many rows are dirty.
+    """
+
+    entries: I64
+    heads: I64
+    flushed: I64
+    fields: I64
+    dirty: npt.NDArray[np.bool_]
+    task_of: npt.NDArray[np.int32]
+    dirty_of: I64
+
+
+class Rows(NamedTuple):
+    """Of each row its `inputs` (rows, inputs; frame.py says which), and `found` (rows, hashes): the newest position
+    before it that counts its value, or NONE.
+    """
+
+    inputs: I64
+    found: I64
+
+
+class Keys(NamedTuple):
+    """Rows of the key at `slots[k]` are `order[first[k] : first[k + 1]]`, in row order.
+
+    `marks`: 1: its ring is long; 2: it is left to columns. It moves to a block of so many entries (`lengths`; 0: it
+    stays) at `offs`. `left`: the rows of keys that are left, ascending. `counts`: of keys, of those touched, of rows
+    left, of long keys, of what `loop.decide` keeps.
+    """
+
+    slots: I64
+    first: I64
+    order: I64
+    marks: I64
+    lengths: I64
+    offs: I64
+    left: I64
+    counts: I64
 
 
 class Program(NamedTuple):
@@ -28,6 +74,7 @@ class Program(NamedTuple):
 
     horizon: int
     max_entries: int
+    least_block: int
     short_block: int
     long_block: int
     prefixes: int
@@ -79,6 +126,7 @@ def program(layout: Layout) -> Program:
     return Program(
         horizon=layout.horizon,
         max_entries=layout.spec.max_entries,
+        least_block=BLOCK_MIN,
         short_block=short,
         long_block=long,
         prefixes=len(layout.prefixes),

@@ -1,36 +1,45 @@
-"""Rows in order by the loops of loop.py, compiled: what forward.py does by columns, in a fraction of the time.
+"""Rows in order by loops, compiled: what forward.py does by columns, in a fraction of the time and of the calls.
 
-Results and state are the same, bit by bit. Layouts with a precision are left to the columns.
+    arrange.py   inputs of all rows, and which are of one key; keys that are not for loops are left
+    loop.py      state and result matrix, row by row
+    finish.py    what columns hold
+
+Results and state are those of the columns, bit by bit. Layouts with a precision are left to the columns.
 """
 
 from __future__ import annotations
 
 __all__ = ["Loops", "RowByRow", "compiled_loops"]
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from operators.windows import hashes, loop
-from operators.windows.frame import COUNTED, I64, KNOWN, NOTHING, BySlot, by_slot
+from operators.batch import Batch, Column
+from operators.windows import arrange, finish, hashes, loop
+from operators.windows.frame import COUNTED, I64, KNOWN, NOTHING
 from operators.windows.hashes import NONE, keep_index, take_index
 from operators.windows.layout import Layout
-from operators.windows.program import Packed, packed, program
+from operators.windows.program import Keys, StateArrays, packed, program
 from state.compiling import compiled, compiled_within
 from state.errors import RecordError
 from state.table import KeyedTable
 
-Arrays = tuple[I64, ...]
+_NO_STREAM = np.empty(0, np.int64)
+_LONG = 1  # mark of a key, see `Keys`
+_MARKS, _LEFT = Keys._fields.index("marks"), Keys._fields.index("left")
+_SPARE = 16  # entries more than usually need to be kept
 
 
 class Loops(NamedTuple):
-    """The steps of loop.py: the functions themselves, or what they were compiled to."""
+    """The loops of arrange.py, loop.py and finish.py: the functions themselves, or what they were compiled to."""
 
-    look: Callable[[Arrays, Arrays, int, I64], int] = loop.look
-    ready: Callable[[Packed, Arrays, Arrays, I64], I64] = loop.ready
-    decide: Callable[[Packed, Arrays, Arrays, I64], bool] = loop.decide
+    arrange: Callable[..., bool] = arrange.arrange
+    decide: Callable[..., int] = loop.decide
+    finish: Callable[..., None] = finish.finish
 
 
 @cache
@@ -40,8 +49,8 @@ def compiled_loops() -> Loops:
     Raises:
         ImportError: numba is not installed.
     """
-    compiled_within(*loop.HELPERS)
-    return Loops(compiled(loop.look), compiled(loop.ready), compiled(loop.decide))
+    compiled_within(*arrange.HELPERS, *loop.HELPERS, *finish.HELPERS)
+    return Loops(compiled(arrange.arrange), compiled(loop.decide), compiled(finish.finish))
 
 
 class RowByRow:
@@ -51,69 +60,109 @@ class RowByRow:
         self._layout, self._loops = layout, loops
         self._program = program(layout)
         self._packed = packed(self._program)
+        self._raw, self._outputs = arrange.Raw(layout), finish.Outputs(layout)
+        self._inputs = 1 + len(self._raw.fills)
 
     def warm_up(self) -> None:
         """Make the machine code, or fetch what is kept of it, before rows come."""
-        inputs = self._program.passing_input + len(self._layout.filters)
-        self.process(
-            KeyedTable(self._layout.table), by_slot(np.empty(0, np.int64)), np.empty((inputs, 0), np.int64),
-            np.empty((self._layout.result_rows, 0), np.int64),
-        )  # fmt: skip
+        table, nothing = KeyedTable(self._layout.table), np.empty(0, np.int64)
+        result = np.empty((self._layout.result_rows, 0), np.int64)
+        raw = np.empty((1, 0), np.int64)
+        self._bring(table, raw, nothing, nothing, result)
+        self.columns(result, nothing)
 
-    def process(self, table: KeyedTable, rows: BySlot, data: I64, result: I64) -> bool:
-        """Bring the state of touched keys up to date with `rows`, and fill their columns of `result`.
+    def process(
+        self, table: KeyedTable, batch: Batch, slots: I64, keyed: npt.NDArray[np.intp] | None, stream: I64 | None,
+        result: I64,
+    ) -> tuple[I64, I64]:  # fmt: skip
+        """Bring the state up to date with the rows of all keys but those that are left, and fill their results.
 
         Args:
             table: of the layout.
-            rows: some of the batch's, by slot.
-            data: the batch's inputs (inputs, rows), `load`.
-            result: (result rows, rows of the batch).
+            slots: of each row of the batch, -1 of one without a key; `keyed`: the rows with one, None: all.
+            stream: stream time of each row, ms; None without a ttl.
+            result: (result rows, rows).
 
         Returns:
-            False if a row comes late: then nothing was done.
+            The rows of keys that are left, ascending: they are for the columns. And all inputs (rows, inputs).
 
         Raises:
-            RecordError: a running total is beyond 2**62.
+            RecordError: NULL where declared never NULL, a value or a running total is too large.
         """
-        p, ring, steps = self._program, table.ring, self._loops
-        assert ring is not None
-        inputs, found = data.T.take(rows.order, axis=0), np.empty((len(rows.order), p.hashes), np.int64)
-        batch, is_long = (rows.unique, rows.first, rows.order, inputs, found), np.zeros(len(rows.unique), np.int64)
-        many = steps.look(_state(table), batch, hashes.SHORT if p.hashes else NOTHING, is_long)
-        if many < 0:
-            return False
-        if many:
-            self._look_up(table, rows, inputs, found, is_long.nonzero()[0].tolist())
-        changing = steps.ready(self._packed, _state(table), batch, is_long)
-        if changing.size:
-            ring.save(changing)
-        ring.append_room(rows.unique, rows.counts)
-        if not steps.decide(self._packed, _state(table), batch, result):
-            raise RecordError("overflow", "a running total exceeds 2**62")
-        return True
+        raw = self._raw.of(batch, keyed)
+        return self._bring(table, raw, slots, _NO_STREAM if stream is None else stream, result)
 
-    def _look_up(self, table: KeyedTable, rows: BySlot, inputs: I64, found: I64, keys: list[int]) -> None:
+    def columns(self, result: I64, slots: I64) -> tuple[Iterator[tuple[str, Column]], npt.NDArray[np.bool_]]:
+        """The features' names and columns, and which rows are incomplete. `slots`: as of `process`."""
+        outputs = self._outputs
+        values, truths, missing = outputs.room(len(slots))
+        self._loops.finish(
+            outputs.asked, outputs.scales, outputs.incomplete_at, slots, result, values, values.view(np.float64),
+            truths, missing,
+        )  # fmt: skip
+        return outputs.columns(values, truths, missing.tolist(), result), truths[-1]
+
+    def _bring(self, table: KeyedTable, raw: I64, slots: I64, stream: I64, result: I64) -> tuple[I64, I64]:
+        p, size, width = self._program, len(slots), table.rows.shape[1]
+        inputs, found = np.empty((size, self._inputs), np.int64), np.empty((size, p.hashes), np.int64)
+        work, before = np.empty((len(Keys._fields), size + 5), np.int64), np.empty((size, 6 + width), np.int64)
+        limits = table.spec.ttl_ms, hashes.SHORT if p.hashes else NOTHING
+        state = _state(table)
+        if not self._loops.arrange(self._raw.fills, raw, slots, stream, limits, state, inputs, work, before):
+            raise RecordError("overflow", "a value is too large for an exact standard deviation")
+        many, touched, left, long = work[-1, :4].tolist()
+        if touched:
+            before = before[:touched]
+            table.touched(before)
+            if long:
+                self._look_up(table, Keys(*work), inputs, found, (work[_MARKS, :many] == _LONG).nonzero()[0].tolist())
+            self._decide(table, state, (inputs, found), work, before, result)
+        return work[_LEFT, :left], inputs
+
+    def _decide(
+        self, table: KeyedTable, state: StateArrays, batch: tuple[I64, I64], work: I64, before: I64, result: I64
+    ) -> None:
+        decide, ring = self._loops.decide, table.ring
+        assert ring is not None
+        kept = np.empty((batch[1].size + _SPARE, 1 + ring.entries.shape[1]), np.int64)
+        step = decide(1, self._packed, state, batch, work, kept, result)
+        if step == 1:
+            kept = np.empty((work.item(-1, 4), kept.shape[1]), np.int64)
+            step = decide(1, self._packed, state, batch, work, kept, result)
+        if count := work.item(-1, 4):
+            ring.save_as(kept[:count, 0], kept[:count, 1:])
+        if step == 2:
+            keys = Keys(*work)
+            moving = keys.lengths[: keys.counts[0]].nonzero()[0]
+            keys.offs[moving] = ring.blocks_of(keys.lengths[moving])
+            step = decide(2, self._packed, _state(table), batch, work, kept, result)
+            ring.retire_replaced(before[:, 0], before[:, 1], before[:, 2])
+        if not step:
+            raise RecordError("overflow", "a running total exceeds 2**62")
+
+    def _look_up(self, table: KeyedTable, keys: Keys, inputs: I64, found: I64, some: list[int]) -> None:
         """Fill `found` (rows, hashes) of keys whose rings are long, by their indices."""
         assert table.ring is not None
         p = self._program
-        for key in keys:
-            mine, slot = slice(int(rows.first[key]), int(rows.first[key + 1])), int(rows.unique[key])
+        for key in some:
+            slot, rows = int(keys.slots[key]), keys.order[keys.first[key] : keys.first[key + 1]]
             off, mask, start, stop = table.ring.heads[slot].tolist()
             newest = int(table.rows[slot, Layout.NEWEST])
-            end, newest_then = stop + mine.stop - mine.start, int(inputs[mine.stop - 1, 0])
+            end, newest_then = stop + len(rows), int(inputs[rows[-1], 0])
             for number, column in enumerate(self._layout.hash_columns.tolist()):
                 index = take_index(
                     table, slot, column, off=off, mask=mask, start=start, stop=stop, newest=newest
                 )  # fmt: skip
-                values, states = inputs[mine, p.hash_input + number], inputs[mine, p.state_input + number]
-                found[mine, number] = _through(index, zip(values.tolist(), states.tolist(), strict=True), start, stop)
+                values, states = inputs[rows, p.hash_input + number], inputs[rows, p.state_input + number]
+                found[rows, number] = _through(index, zip(values.tolist(), states.tolist(), strict=True), start, stop)
                 keep_index(table, slot, column, index, length=end - start, stop=end, newest=newest_then)
 
 
-def _state(table: KeyedTable) -> Arrays:
-    """`loop.State` as it is now: making room may replace arrays."""
-    assert table.ring is not None
-    return table.ring.entries, table.ring.heads, table.rows, table.ring.flushed
+def _state(table: KeyedTable) -> StateArrays:
+    """`State` as it is now: making room may replace arrays."""
+    ring = table.ring
+    assert ring is not None
+    return ring.entries, ring.heads, ring.flushed, table.rows, table.dirty, table.task_of, table.dirty_of
 
 
 def _through(index: dict[int, int], values: Iterable[tuple[int, int]], start: int, stop: int) -> list[int]:

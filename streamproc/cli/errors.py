@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-__all__ = ["DEBUG_VARIABLE", "report"]
+__all__ = ["DEBUG_VARIABLE", "printable", "report"]
 
 import errno
 import os
@@ -77,8 +77,12 @@ def _say(text: str, hint: str = "") -> None:
     said = f"error: {text}" + (f" ({hint})" if hint else "")
     if len(said) > LONGEST:  # what is wrong is quoted, however long it is
         said = f"{said[: LONGEST * 2 // 3]} ... {said[-LONGEST // 3 :]}"
-    plain = (sign if sign.isprintable() else ascii(sign)[1:-1] for sign in said)  # a file may call a column ESC [2J
-    sys.stderr.write("".join(plain) + "\n")
+    sys.stderr.write(printable(said) + "\n")
+
+
+def printable(text: str) -> str:
+    """`text` with signs that would steer a terminal escaped: a file may call a column ESC [2J."""
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
 
 
 def _one_line(text: str) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 from operators.batch import Column
 from operators.schema import DataType
 from state.errors import ConfigError
+from streamproc.cli.errors import printable
 from streamproc.cli.sql_files import FileRows, read_rows
 from streamproc.language.table_lines import commas_hint
 from streamproc.sql import CreateTable, Table
@@ -73,11 +74,7 @@ def _check_missing(parts: Sequence[FileRows], declared: CreateTable) -> None:
         if one in declared.required:
             raise ConfigError(f"{said}, which is declared NOT NULL", place, hint)
         if hint:
-            sys.stderr.write(f"warning: {_printable(f'{place}: {said}, so that it is NULL ({hint})')}\n")
-
-
-def _printable(text: str) -> str:
-    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
+            sys.stderr.write(f"warning: {printable(f'{place}: {said}, so that it is NULL ({hint})')}\n")
 
 
 def _meant(name: str, names: Sequence[str], declared: CreateTable) -> str | None:

@@ -79,9 +79,8 @@ class Engine:
         self._deduplicates = any(one is not None for one in self._deduplicators)
         self._first = replay_steps(plan.steps)
         self._rest = tuple(step for step in plan.steps if not any(step is first for first in self._first))
-        self._probe, self._gatherer = probe, gatherer
+        self._probe, self._gatherer, self._logger = probe, gatherer, structlog.get_logger("engine")
         self._handed = HandedLayout(plan.stream)
-        self._logger = structlog.get_logger("engine")
         self._decider = RuleDecider(plan.rules, plan.decision)
         self._outputs = OutputEncoder(plan, self._decider.action_names, digest_key)
         self._pan_keyed = plan.stream.field(plan.stream.key).pan
@@ -89,7 +88,8 @@ class Engine:
 
     def prepare(self, enough: Callable[[], bool] = lambda: False) -> None:
         """What takes seconds once and makes batches cheaper, part by part until there is `enough`; not on a loop."""
-        parts: list[Operator | Deduplicator] = [*self.plan.steps, *filter(None, self._deduplicators)]
+        parts: list[Operator | Deduplicator | OutputEncoder] = [*self.plan.steps, self._outputs]
+        parts += filter(None, self._deduplicators)
         for part in itertools.takewhile(lambda _: not enough(), parts):
             part.prepare()
 

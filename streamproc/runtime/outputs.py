@@ -5,37 +5,40 @@ from __future__ import annotations
 __all__ = ["OutputEncoder"]
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 from msgspec.structs import replace
 
-from operators.batch import Batch, Emitted, TaskRows
+from operators.batch import Batch, Emitted
 from operators.block import BlockEncoder, BlockRows
 from operators.decode import payload_digest
 from operators.encode import DecisionEncoder, json_encoder
 from operators.handoff import HandedOn, HandoffEncoder
 from operators.patterns.timeouts import TimedPatternOperator
 from operators.plan import ROUTE, Plan
-from operators.record_batches import Prepared
 from operators.schema import DataType, Kind
 from operators.statements.encode import StatementEncoder
 from operators.timed.alerts import AlertEncoder, Telling
 from operators.timed.operator import TimedOperator
-from state.hashing import partitions_of
 from streamproc.eventlog.contract import OutputRecords, TopicPartition
-from streamproc.runtime.deadline import packed
-from streamproc.runtime.journal import JournalEntry, RangeOfInput, encode_entry, places_in
+from streamproc.runtime.entries import NO_ROWS, EntryWriter, Shared, TaskSpan, digest_of, spans_of
+from streamproc.runtime.journal import encode_entry
 from streamproc.runtime.numerics import numerics_fingerprint
 from streamproc.runtime.partition_task import PartitionTask
 from streamproc.runtime.results import Computed, HandedRows, Judged
-from streamproc.runtime.rows import Indices, Refused, Rows, TaskInput
+from streamproc.runtime.rows import Indices, Refused, TaskInput
+from streamproc.runtime.spreading import Spreader
 
 _EXACT = (Kind.INT64, Kind.DECIMAL, Kind.TIMESTAMP, Kind.BOOL)
-_JOURNAL_VERSION = 1
+_NO_BLOCK = b"", hashlib.sha256().digest()
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 
 class DeadLetter(msgspec.Struct):
@@ -72,50 +75,48 @@ class OutputEncoder:
         self._alerts = _alert_encoder(plan) if plan.timed or plan.statements else None
         self._statements = StatementEncoder(plan.statements)
         self._digest_key = digest_key
+        self._is_silent, self._decides = plan.is_silent, self._handoff is None and not plan.is_silent
+        self._spreader = Spreader()
         self.numerics = numerics_fingerprint()
+        self._entries = EntryWriter(plan, self.exact_digest, self.numerics)
         self._exact = tuple(
             field.name for step in plan.steps if step.tables for field in step.outputs if _is_exact(field.type)
         )
+
+    def prepare(self) -> None:
+        """Blocks and what is handed on are made by compiled loops from now on, where these can be made."""
+        self._block.prepare()
+        self._spreader.prepare()
 
     def encode(
         self, inputs: Sequence[TaskInput], tasks: Mapping[TopicPartition, PartitionTask], judged: Judged, *,
         now_ms: int, partitions: int,
     ) -> Computed:  # fmt: skip
         """Everything one transaction appends, and where its tasks stand then; `partitions`: of what is handed on."""
-        silent = self._plan.is_silent
-        arrays = None if silent else self._block.arrays(self._named(judged), judged.decided, judged.batch.columns)
-        handed = self.texts(judged)
-        texts = handed.texts
-        merged = judged.merged
-        shared = _Shared(judged, texts, arrays, self.exact_rows(judged.batch) if merged is None else merged.exact)
-        spans = {span.task: span for span in judged.rows.spans}
+        subjects = [] if self._is_silent else judged.rows.subjects(self._plan)
+        handed, spans = self._texts(judged, subjects), spans_of(judged)
+        exact = self.exact_rows(judged.batch) if judged.merged is None else judged.merged.exact
+        shared = Shared.make(judged, exact, spans, handed.texts)
+        blocks = {} if self._is_silent else self._blocks(judged, subjects, spans)
+        decided = self._decided(judged, subjects, handed.texts) if self._decides else None
+        refused, given_up = _by_task(judged.rows.refused), _by_task(judged.all_rows.given_up)
         computed = Computed({}, [], judged)
         for task_input in inputs:
             task = tasks[task_input.source]
-            span = spans.get(task.task, TaskRows(task.task, 0, 0))
-            refused = [letter for letter in judged.rows.refused if letter.task == task.task]
-            entry, block = self._entry(task_input, task, shared, span, refused)
+            letters, span = refused.get(task.task, []), spans.get(task.task, NO_ROWS)
+            block, digest = blocks.get(task.task, _NO_BLOCK)
+            entry = self._entries.entry(task_input, task, shared, letters, digest)
             headers, chain = encode_entry(entry, task.computed.chain)
-            if span.stop > span.start and self._handoff is None and not silent:
-                computed.outputs += self._decided(shared, span, now_ms)
-            refused = [*refused, *(letter for letter in judged.all_rows.given_up if letter.task == task.task)]
-            if refused:
-                computed.outputs.append(self._dead_letters(task_input.source, refused, now_ms))
+            if decided is not None and span.stop > span.start:
+                computed.outputs += decided.of(task.task, span, now_ms)
+            letters = [*letters, *given_up.get(task.task, ())]
+            if letters:
+                computed.outputs.append(self._dead_letters(task_input.source, letters, now_ms))
             journal = TopicPartition(self._plan.topics.journal, task.task)
             computed.outputs.append(OutputRecords(journal, [None], [block], now_ms, [headers]))
             computed.heads[task_input.source] = task.head_after(entry.ranges, entry.sequence, chain)
         computed.outputs += self._told(judged, now_ms)
-        if handed.routes and self._plan.handoff is not None:
-            order = _in_step(judged.rows)
-            has_digests = self._plan.stream.deduplicate_ms > 0
-            computed.handed = HandedRows(judged, self._plan.handoff, has_digests, handed.routes, {})
-            for target in self.everywhere(judged, handed):
-                for output, mine in self._handed_on(target, order, partitions, now_ms):
-                    computed.outputs.append(output)
-                    computed.handed.places[output.tp] = mine
-        marks = self.marks(judged)[1]
-        every = np.arange(len(marks.routes))
-        computed.outputs += [output for output, _ in self._handed_on(marks, every, partitions, now_ms)]
+        self._hand_on(computed, handed, partitions, now_ms)
         return computed
 
     def exact_rows(self, batch: Batch) -> npt.NDArray[np.int64]:
@@ -123,15 +124,19 @@ class OutputEncoder:
 
         A NULL is 0 and a bit in one of the last columns (whether a mask exists depends on the batch's other rows).
         """
-        count = len(self._exact)
+        count, columns = len(self._exact), [batch.columns[name] for name in self._exact]
         out = np.zeros((batch.size, count + -(-count // 63)), np.int64)
-        for i, name in enumerate(self._exact):
-            column = batch.columns[name]
-            if column.valid is None:
-                out[:, i] = column.values
-            else:
-                np.multiply(column.values, column.valid, out=out[:, i], casting="unsafe")
-                out[:, count + i // 63] |= ~column.valid * np.int64(1 << i % 63)
+        if not count:
+            return out
+        values = np.concatenate([column.values for column in columns], dtype=np.int64).reshape(count, batch.size)
+        nullable = [i for i, column in enumerate(columns) if column.valid is not None]
+        if nullable:
+            valid = np.array([columns[i].valid for i in nullable], np.bool_)
+            values[nullable] *= valid
+            flags = np.zeros((batch.size, (out.shape[1] - count) * 64), np.bool_)
+            flags[:, [i // 63 * 64 + i % 63 for i in nullable]] = ~valid.T
+            out[:, count:] = np.packbits(flags, axis=1, bitorder="little").view("<i8")
+        out[:, :count] = values.T
         return out
 
     def exact_digest(self, ids: Sequence[str], exact: npt.NDArray[np.int64], emitted: Sequence[Emitted] = ()) -> bytes:
@@ -146,14 +151,18 @@ class OutputEncoder:
 
     def output_digest(self, judged: Judged) -> bytes:
         """The journal's `output` digest of rows that are all of one task."""
-        return _digest_of(self.texts(judged).texts)
+        return digest_of(self.texts(judged).texts)
 
     # ---- parts
 
     def texts(self, judged: Judged) -> HandedOn:
         """The JSON of each row, duplicates in their places; no routes where decisions are made; none if silent."""
+        return self._texts(judged, [] if self._is_silent else judged.rows.subjects(self._plan))
+
+    def _texts(self, judged: Judged, subjects: list[str]) -> HandedOn:
+        """`texts`; of each row, what decisions about it are keyed by."""
         batch, rows = judged.batch, judged.rows
-        if self._plan.is_silent:
+        if self._is_silent:
             return HandedOn([], [])
         if self._handoff is not None and self._plan.handoff is not None:
             return self._handoff.encode(
@@ -161,20 +170,19 @@ class OutputEncoder:
                 arrived=rows.timestamps, places=rows.places() if self._is_fork else (),
             )  # fmt: skip
         if batch.size == rows.size:
-            keys = rows.subjects(self._plan)
             texts = self._decisions.encode(
-                rows.ids, keys, rows.event_time, judged.decided, batch.columns, late=batch.late
+                rows.ids, subjects, rows.event_time, judged.decided, batch.columns, late=batch.late
             )
             return HandedOn([], texts)
-        fresh = rows.take(judged.fresh)
         spread = np.empty(rows.size, np.object_)
+        ids, keys = _picked(judged.fresh, rows.ids, subjects)
         spread[judged.fresh] = self._decisions.encode(
-            fresh.ids, fresh.subjects(self._plan), fresh.event_time, judged.decided, batch.columns, late=batch.late
+            ids, keys, rows.event_time[judged.fresh], judged.decided, batch.columns, late=batch.late
         )
         again = np.flatnonzero(judged.duplicate)
-        old = rows.take(again)
+        ids, keys = _picked(again, rows.ids, subjects)
         actions = [self._actions[code] for code in judged.actions[again].tolist()]
-        spread[again] = self._decisions.encode_duplicates(old.ids, old.subjects(self._plan), old.event_time, actions)
+        spread[again] = self._decisions.encode_duplicates(ids, keys, rows.event_time[again], actions)
         return HandedOn([], spread.tolist())
 
     def everywhere(self, judged: Judged, handed: HandedOn) -> list[HandedOn]:
@@ -195,89 +203,52 @@ class OutputEncoder:
         handed = HandedOn([route for route, _ in marks], [text for _, text in marks], sent.branch.topic)
         return [offset for offset, _ in made], handed
 
-    def _handed_on(
-        self, handed: HandedOn, order: Indices, partitions: int, now_ms: int
+    def _hand_on(self, computed: Computed, handed: HandedOn, partitions: int, now_ms: int) -> None:
+        """What stages behind this one get of rows, and are told of those that were refused."""
+        judged = computed.judged
+        if handed.routes and self._plan.handoff is not None:
+            rows, has_digests = judged.rows, self._plan.stream.deduplicate_ms > 0
+            edges = np.array([(span.start, span.stop) for span in rows.spans], np.int64)
+            computed.handed = HandedRows(judged, self._plan.handoff, has_digests, handed.routes, {})
+            for target in self.everywhere(judged, handed):
+                for output, mine in self._outputs(target, rows.event_time, edges, partitions, now_ms):
+                    computed.outputs.append(output)
+                    computed.handed.places[output.tp] = mine
+        marks = self.marks(judged)[1]
+        if marks.routes:
+            as_they_are, edges = np.zeros(len(marks.routes), np.int64), np.array([[0, len(marks.routes)]])
+            computed.outputs += [one for one, _ in self._outputs(marks, as_they_are, edges, partitions, now_ms)]
+
+    def _outputs(
+        self, handed: HandedOn, times: Indices, edges: Indices, partitions: int, now_ms: int
     ) -> Iterator[tuple[OutputRecords, Indices]]:
-        """An output for each partition of the next stage, and which rows are in it; they come in that `order`."""
+        """An output for each partition of the next stage, and which rows are in it; see `Spreader.spread`."""
         keys = list(map(str.encode, handed.routes))
-        places = partitions_of(keys, partitions)[order]
-        for partition in sorted(set(places.tolist())):
-            mine = order[places == partition]
-            picked, tp = mine.tolist(), TopicPartition(handed.topic, partition)
-            yield OutputRecords(tp, [keys[i] for i in picked], [handed.texts[i] for i in picked], now_ms), mine
+        for partition, mine in self._spreader.spread(keys, times, edges, partitions):
+            tp, (names, texts) = TopicPartition(handed.topic, partition), _picked(mine, keys, handed.texts)
+            yield OutputRecords(tp, names, texts, now_ms), mine
 
-    def _named(self, judged: Judged) -> BlockRows:
-        """What names the rows of the batch."""
+    def _blocks(
+        self, judged: Judged, subjects: list[str], spans: Mapping[int, TaskSpan]
+    ) -> dict[int, tuple[bytes, bytes]]:
+        """The block of each task that has rows, and its digest."""
         rows, batch = judged.rows, judged.batch
-        keys = rows.subjects(self._plan)
-        if batch.size == rows.size:
-            return BlockRows(rows.ids, keys, rows.offsets, batch.event_time)
-        ids, keys = ([named[i] for i in judged.fresh.tolist()] for named in (rows.ids, keys))
-        return BlockRows(ids, keys, rows.offsets[judged.fresh], batch.event_time)
+        wanted = [(task, span.first, span.last) for task, span in spans.items() if span.last > span.first]
+        if not wanted:
+            return {}
+        named = BlockRows(rows.ids, subjects, rows.offsets, batch.event_time)
+        if batch.size < rows.size:
+            ids, keys = _picked(judged.fresh, rows.ids, subjects)
+            named = BlockRows(ids, keys, rows.offsets[judged.fresh], batch.event_time)
+        arrays = self._block.arrays(named, judged.decided, batch.columns)
+        blocks = self._block.encode_all(arrays, np.array([edge[1:] for edge in wanted], np.int64))
+        return {task: (block, self._block.digest(block)) for (task, _, _), block in zip(wanted, blocks, strict=True)}
 
-    def _entry(
-        self, task_input: TaskInput, task: PartitionTask, shared: _Shared, span: TaskRows, refused: list[Refused]
-    ) -> tuple[JournalEntry, bytes]:
-        judged = shared.judged
-        block = b""
-        start, stop = span.start, span.stop
-        if judged.batch.size < judged.rows.size:  # there are duplicates
-            start, stop = np.searchsorted(judged.fresh, (start, stop)).tolist()
-        if stop > start and shared.arrays is not None:
-            block = self._block.encode(shared.arrays, start, stop)
-        ranges = task_input.ranges
-        said = self._said(task.task, shared, span, ranges)
-        entry = JournalEntry(
-            version=_JOURNAL_VERSION,
-            task=task.task,
-            sequence=task.computed.sequence + 1,
-            ranges=ranges,
-            rejected=places_in(ranges, sorted((letter.topic, letter.offset) for letter in refused)),
-            duplicates=said.duplicates,
-            actions=said.actions,
-            state_fingerprint=self._plan.state_fingerprint,
-            decision_fingerprint=self._plan.decision_fingerprint,
-            numerics=self.numerics,
-            exact=said.exact,
-            output=_digest_of(shared.texts[span.start : span.stop]),
-            block=hashlib.sha256(block).digest(),
-            tick=task_input.tick,
-            late=said.late,
-            tables=() if self._plan.live is None else self._plan.live.versions,
-        )
-        return entry, block
-
-    def _said(self, task: int, shared: _Shared, span: TaskRows, ranges: Sequence[RangeOfInput]) -> _Said:
-        """What the journal says of a task's rows: those of `span`; where several streams are merged, of all of them."""
-        judged = shared.judged
-        of = judged if judged.merged is None else judged.merged
-        rows = of.rows
-        if judged.merged is not None:
-            span = next((other for other in rows.spans if other.task == task), TaskRows(task, 0, 0))
-        start, stop, again = span.start, span.stop, list[tuple[str, int]]()
-        if len(of.fresh) < rows.size:  # there are duplicates
-            start, stop = np.searchsorted(of.fresh, (start, stop)).tolist()
-            mine = span.start + np.flatnonzero(of.duplicate[span.start : span.stop])
-            topics = [""] * len(mine) if rows.streams is None else [rows.topics[n] for n in rows.streams[mine].tolist()]
-            again = list(zip(topics, rows.offsets[mine].tolist(), strict=True))
-        emitted = [one for one in judged.ran.emitted if one.task == task]
-        exact = self.exact_digest(rows.ids[span.start : span.stop], shared.exact[start:stop], emitted)
-        late = packed(rows.late, span.start, span.stop)
-        return _Said(places_in(ranges, again), of.actions[span.start : span.stop].tobytes(), exact, late)
-
-    def _decided(self, shared: _Shared, span: TaskRows, now_ms: int) -> list[OutputRecords]:
-        """A task's decisions, and the copies that side outputs get."""
-        judged, topics = shared.judged, self._plan.topics
-        keys = list(map(str.encode, judged.rows.subjects(self._plan)[span.start : span.stop]))
-        texts = shared.texts[span.start : span.stop]
-        outputs = [OutputRecords(TopicPartition(topics.decisions, span.task), keys, texts, now_ms)]
-        for name, hits in judged.decided.outputs.items():
-            places = judged.fresh[hits]
-            picked = (places[(places >= span.start) & (places < span.stop)] - span.start).tolist()
-            if picked:
-                tp = TopicPartition(topics.side[name], span.task)
-                outputs.append(OutputRecords(tp, [keys[i] for i in picked], [texts[i] for i in picked], now_ms))
-        return outputs
+    def _decided(self, judged: Judged, subjects: list[str], texts: list[bytes]) -> _Decisions:
+        """Decisions of all tasks, and which rows side outputs get."""
+        topics = self._plan.topics
+        sides = [(topics.side[name], judged.fresh[hits].tolist()) for name, hits in judged.decided.outputs.items()]
+        return _Decisions(topics.decisions, list(map(str.encode, subjects)), texts, sides)
 
     def tellings(self, judged: Judged) -> list[Telling]:
         """What is told beside decisions: alerts, rows that came too late for them, and rows of statements."""
@@ -319,24 +290,24 @@ class OutputEncoder:
         return OutputRecords(tp, [None] * len(values), values, now_ms)
 
 
-class _Said(NamedTuple):
-    """See `JournalEntry`."""
+class _Decisions(NamedTuple):
+    """All tasks' decisions for `topic`, one a row; `sides`: topics that get copies of some, and of which rows."""
 
-    duplicates: tuple[tuple[int, int], ...]
-    actions: bytes
-    exact: bytes
-    late: bytes
-
-
-class _Shared(NamedTuple):
-    """What all tasks of a transaction share: one text a row; the batch as Arrow's columns and as exact rows. Where
-    nothing is said of each row, there are neither texts nor columns.
-    """
-
-    judged: Judged
+    topic: str
+    keys: list[bytes]
     texts: list[bytes]
-    arrays: Prepared | None
-    exact: npt.NDArray[np.int64]
+    sides: list[tuple[str, list[int]]]
+
+    def of(self, task: int, span: TaskSpan, now_ms: int) -> list[OutputRecords]:
+        """A task's decisions, and the copies that side outputs get."""
+        keys, texts = self.keys[span.start : span.stop], self.texts[span.start : span.stop]
+        outputs = [OutputRecords(TopicPartition(self.topic, task), keys, texts, now_ms)]
+        for topic, rows in self.sides:
+            mine = rows[bisect_left(rows, span.start) : bisect_left(rows, span.stop)]
+            if mine:
+                keys, texts = [self.keys[i] for i in mine], [self.texts[i] for i in mine]
+                outputs.append(OutputRecords(TopicPartition(topic, task), keys, texts, now_ms))
+        return outputs
 
 
 def _alert_encoder(plan: Plan) -> AlertEncoder:
@@ -345,18 +316,18 @@ def _alert_encoder(plan: Plan) -> AlertEncoder:
     return AlertEncoder(specs, plan.alerts, others)
 
 
-def _digest_of(texts: Sequence[bytes]) -> bytes:
-    return hashlib.sha256(b"\n".join(texts)).digest()
-
-
 def _is_exact(kind: DataType) -> bool:
     return kind.kind in _EXACT
 
 
-def _in_step(rows: Rows) -> Indices:
-    """The order in which rows of several tasks are handed on: by event time; those of one task stay as they are."""
-    times = rows.event_time.copy()
-    for span in rows.spans:
-        mine = times[span.start : span.stop]
-        np.maximum.accumulate(mine, out=mine)
-    return np.argsort(times, kind="stable")
+def _by_task(refused: Iterable[Refused]) -> dict[int, list[Refused]]:
+    found: dict[int, list[Refused]] = {}
+    for letter in refused:
+        found.setdefault(letter.task, []).append(letter)
+    return found
+
+
+def _picked(rows: Indices, one: Sequence[T], other: Sequence[U]) -> tuple[list[T], list[U]]:
+    """Of two lists the entries of these rows."""
+    picked = rows.tolist()
+    return [one[i] for i in picked], [other[i] for i in picked]

@@ -72,8 +72,8 @@ class TaskInput(msgspec.Struct):
     @property
     def ranges(self) -> tuple[RangeOfInput, ...]:
         """The records, in order, in as few ranges as there are."""
-        if all(chunk.tp == self.source for chunk in self.chunks):
-            return (RangeOfInput(self.source.topic, self.start, self.stop),)
+        if len(self.chunks) == 1 or all(chunk.tp == self.source for chunk in self.chunks):
+            return (RangeOfInput(self.chunks[0].tp.topic, self.start, self.stop),)
         found: list[RangeOfInput] = []
         for chunk in self.chunks:
             topic, start, stop = chunk.tp.topic, chunk.offsets[0], chunk.next_offset

@@ -10,7 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from operators import record_batches, record_loop
 from operators.record_batches import BatchWriter, Values
+from operators.record_loop import Loop
+from state.compiling import can_compile
 from tests.operators.samples import examples
 
 TYPES: dict[str, tuple[pa.DataType, Any, st.SearchStrategy[Any]]] = {
@@ -62,3 +65,45 @@ def test_bytes_are_those_of_pyarrow(kinds: list[str], size: int, data: st.DataOb
 def test_text_that_is_not_unicode_is_refused() -> None:
     with pytest.raises(UnicodeEncodeError):
         BatchWriter(pa.schema([("s", pa.string())])).prepare([(np.array(["\ud800"], np.object_), None)], 1)
+
+
+WAYS: list[Loop | None] = [record_loop.write, *[None] * can_compile()]
+
+
+def _by_loop(schema: pa.Schema, loop: Loop | None) -> BatchWriter:
+    """One that writes by a loop; None: by the compiled one."""
+    writer = BatchWriter(schema)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(record_batches, "can_compile", lambda: True)
+        if loop is not None:
+            patch.setattr(record_batches, "compiled_loop", lambda: loop)
+        writer.warm_up()
+    return writer
+
+
+@examples(150)
+@given(st.lists(st.sampled_from(sorted(TYPES)), min_size=1, max_size=9), st.integers(0, 140), st.data())
+def test_loops_write_what_is_written_column_by_column(kinds: list[str], size: int, data: st.DataObject) -> None:
+    schema = pa.schema([pa.field(f"c{i}", TYPES[kind][0]) for i, kind in enumerate(kinds)])
+    random = np.random.default_rng(data.draw(st.integers(0, 1 << 32)))
+    columns = []
+    for kind in kinds:
+        few = data.draw(st.lists(TYPES[kind][2], min_size=1, max_size=5))
+        valid = random.random(size) >= data.draw(st.sampled_from([0.0, 0.03, 1.0]))
+        columns.append(_column(kind, [few[i % len(few)] for i in range(size)], valid.tolist())[0])
+    edges = data.draw(st.lists(st.tuples(st.integers(0, size), st.integers(0, size)).map(sorted), max_size=5))
+    ranges = np.array(edges, np.int64).reshape(-1, 2)
+    plain = BatchWriter(schema)
+    want = plain.write_all(plain.prepare(columns, size), ranges)
+    for loop in WAYS:
+        writer = _by_loop(schema, loop)
+        assert list(map(bytes, writer.write_all(writer.prepare(columns, size), ranges))) == want
+
+
+def test_without_a_compiler_columns_are_written_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record_batches, "can_compile", lambda: False)
+    monkeypatch.setattr(record_batches, "compiled_loop", lambda: pytest.fail("it was asked for"))
+    writer = BatchWriter(pa.schema([("n", pa.int64())]))
+    writer.warm_up()
+    rows = writer.prepare([(np.arange(3), None)], 3)
+    assert writer.write_all(rows, np.array([[0, 2], [2, 3]])) == [writer.write(rows, 0, 2), writer.write(rows, 2, 3)]

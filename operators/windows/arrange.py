@@ -1,0 +1,287 @@
+"""A batch's rows made ready for the loops of loop.py: their inputs, as frame.py has them, and which are of one key.
+
+    columns of the batch --one copy--> raw (columns, rows) --loop--> inputs (rows, inputs)
+    slots of the rows --loop--> keys, and of each whether it is for loop.py:
+
+        not if a row of it comes late, or finds that one before it in the batch has expired: it is left to columns
+        else   what an undo needs is kept, it counts as dirty, and is as new if it has expired
+               a long ring's values are found by indices (hashes.py)
+"""
+
+from __future__ import annotations
+
+__all__ = ["HELPERS", "Raw", "arrange"]
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from operators.batch import Batch
+from operators.schema import DataType, Kind
+from operators.windows.frame import COUNTED, I64, KNOWN, NOTHING, SQUARE_MAX, text_hashes
+from operators.windows.layout import Layout, Source
+from operators.windows.program import Keys, State, StateArrays
+from operators.windows.room import NEVER
+from state.errors import RecordError
+
+_COUNT, _VALUE, _HIGH, _LOW, _FLOAT, _LEAST, _LARGEST, _LEAST_FLOAT, _LARGEST_FLOAT, _HASH = range(10)  # kinds
+_PARTS = {"count": _COUNT, "sum": _VALUE, "high": _HIGH, "low": _LOW}
+_NEWEST = 0  # field of a key
+_MASK, _START, _STOP = 1, 2, 3  # of its head
+_LONG, _LEFT = 1, 2  # marks of a key
+_Draft = tuple[int, str | None, str | None, str | None]  # kind, column of values, column whose NULLs, bools do not count
+
+
+class Raw:
+    """Which columns of a batch a layout's inputs are made of, and how.
+
+    `fills` (inputs, 5): kind, number of the raw column of values (-1: none), and of those that are 0 where a row does
+    not count.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._types: dict[str | None, DataType | None] = {f.of: f.type for f in layout.features}
+        self._types |= {p.of: p.type for p in layout.previous}
+        drafts = list(self._drafts(layout))
+        values = dict.fromkeys(name for _, of, _, where in drafts for name in (of, where) if name)
+        valid = dict.fromkeys(name for _, _, *names in drafts for name in names if name)
+        self._numbers = [name for name in values if self._kind(name) not in (Kind.FLOAT64, Kind.STRING)]
+        self._floats = [name for name in values if self._kind(name) is Kind.FLOAT64]
+        self._texts = [name for name in values if self._kind(name) is Kind.STRING]
+        self._valid = list(valid)
+        order = [*self._numbers, *self._floats, *self._texts]
+        value_at = {name: 1 + i for i, name in enumerate(order)}
+        valid_at = {name: 1 + len(order) + i for i, name in enumerate(valid)}
+        self.fills: I64 = np.array(
+            [
+                (kind, value_at.get(of or "", -1), valid_at.get(known or "", -1), value_at.get(where or "", -1),
+                 valid_at.get(where or "", -1))
+                for kind, of, known, where in drafts
+            ], np.int64,
+        ).reshape(-1, 5)  # fmt: skip
+        sources = [prefix.source for prefix in layout.prefixes] + [source for source, _ in layout.extremes]
+        sure = [source.of for source in (*sources, *layout.hashes) if source.of and not source.nullable]
+        self._sure = list(dict.fromkeys([*sure, *(c.of for c in layout.carried if not c.nullable)]))
+
+    def _drafts(self, layout: Layout) -> Iterator[_Draft]:
+        """Of each input but the time."""
+        for part, source in layout.prefixes:
+            yield _PARTS[part], source.of, self._known(source), source.where
+        for source, largest in layout.extremes:
+            is_float = self._kind(source.of) is Kind.FLOAT64
+            kind = (_LEAST_FLOAT if is_float else _LEAST) + largest
+            yield kind, source.of, self._known(source), source.where
+        for source in layout.hashes:
+            yield _FLOAT if self._kind(source.of) is Kind.FLOAT64 else _VALUE, source.of, None, None
+        for source in layout.hashes:
+            yield _HASH, None, source.of, source.where
+        for carried in layout.carried:
+            yield _VALUE, carried.of, None, None
+        for carried in layout.carried:
+            yield _COUNT, None, carried.of, None
+        for name in layout.filters:
+            yield _COUNT, None, None, name
+
+    def _known(self, source: Source) -> str | None:
+        return source.of
+
+    def _kind(self, name: str | None) -> Kind | None:
+        type_ = self._types.get(name)
+        return None if type_ is None else type_.kind
+
+    def of(self, batch: Batch, keyed: npt.NDArray[np.intp] | None) -> I64:
+        """The raw columns (columns, rows): event time, values, and where these are not NULL.
+
+        `keyed`: the rows with a key, None: all.
+
+        Raises:
+            RecordError: NULL where declared never NULL.
+        """
+        columns, all_valid = batch.columns, np.empty(batch.size, np.bool_)
+        all_valid.fill(True)
+        for name in self._sure:
+            valid = columns[name].valid
+            if valid is not None and not (valid if keyed is None else valid[keyed]).all():
+                raise RecordError("null", f"{name} was declared never NULL")
+        parts = [batch.event_time, *[columns[name].values for name in self._numbers]]
+        parts += [columns[name].values.view(np.int64) for name in self._floats]
+        parts += text_hashes(batch, self._texts)
+        parts += [all_valid if (valid := columns[name].valid) is None else valid for name in self._valid]
+        return np.concatenate(parts).reshape(-1, batch.size)  # bools become int64
+
+
+def arrange(
+    fills: I64, raw: I64, slots: I64, stream: I64, limits: tuple[int, int], state: StateArrays, inputs: I64, work: I64,
+    before: I64,
+) -> bool:  # fmt: skip
+    """Fill `inputs` (rows, inputs), `work` (`Keys`), and `before` (keys, 6 + fields): keys as they were (`touch`).
+
+    Args:
+        fills, raw: see `Raw`.
+        slots: of each row, -1 of one without a key.
+        stream: stream time of each row, ms; empty without a ttl.
+        limits: the ttl, ms; the longest ring that is no long one.
+        state: `State` as a plain tuple.
+
+    Returns:
+        False: a value is too large for an exact sum of squares; then nothing has changed.
+    """
+    inputs[:, 0] = raw[0]
+    for i in range(len(fills)):
+        if not fill(fills[i], raw, slots, inputs[:, 1 + i]):
+            return False
+    keys = Keys(work[0], work[1], work[2], work[3], work[4], work[5], work[6], work[7])
+    group = group_by_slot(slots, keys)
+    look(State(*state), keys, inputs[:, 0], stream, limits, before)
+    left = 0
+    for row in range(len(slots) if keys.counts[2] else 0):
+        if group[row] >= 0 and keys.marks[group[row]] == _LEFT:
+            keys.left[left] = row
+            left += 1
+    return True
+
+
+# ---- inputs
+
+
+def fill(how: I64, raw: I64, slots: I64, out: I64) -> bool:
+    """An input of all rows with a key. False: a value is too large for an exact sum of squares."""
+    kind, value_at = how[0], how[1]
+    for row in range(len(slots)):
+        if slots[row] < 0:
+            continue
+        counts, is_known = True, True
+        if how[2] >= 0:
+            is_known = counts = raw[how[2], row] != 0
+        if how[3] >= 0:
+            counts = counts and raw[how[3], row] != 0 and raw[how[4], row] != 0
+        value = raw[value_at, row] if value_at >= 0 else 0
+        if kind == _COUNT:
+            out[row] = 1 if counts else 0
+        elif kind == _HASH:
+            out[row] = (KNOWN if is_known else 0) | (COUNTED if counts else 0)
+        elif kind >= _LEAST:
+            if kind >= _LEAST_FLOAT:
+                value = ordered(plus_zero(value))
+            if kind in (_LARGEST, _LARGEST_FLOAT):
+                value = ~value
+            out[row] = value if counts else NOTHING
+        elif not counts:
+            out[row] = 0
+        elif kind == _VALUE:
+            out[row] = value
+        elif kind == _FLOAT:
+            out[row] = plus_zero(value)
+        else:
+            if not -SQUARE_MAX <= value <= SQUARE_MAX:
+                return False
+            out[row] = limb(abs(value), kind)
+    return True
+
+
+def plus_zero(bits: int) -> int:
+    """A float's bits, those of 0.0 for -0.0."""
+    return 0 if bits == NEVER else bits
+
+
+def ordered(bits: int) -> int:
+    """A float's bits as an int in the same order."""
+    return bits ^ (bits >> 63 & NOTHING)
+
+
+def limb(size: int, kind: int) -> int:
+    """The square's upper or lower limb, 2**32 apart."""
+    upper, lower = size >> 23, size & ((1 << 23) - 1)
+    cross = 2 * upper * lower
+    low = ((cross & 511) << 23) + lower * lower
+    return (upper * upper << 14) + (cross >> 9) + (low >> 32) if kind == _HIGH else low & 0xFFFF_FFFF
+
+
+# ---- keys
+
+
+def group_by_slot(slots: I64, keys: Keys) -> I64:
+    """Fill `slots`, `first` and `order` of keys, which come as their first rows do; returns the key of each row."""
+    size = 2
+    while size < 2 * len(slots):
+        size *= 2
+    table, group, many = np.full(size, -1, np.int64), np.full(len(slots), -1, np.int64), 0
+    keys.first[0] = 0
+    for row in range(len(slots)):
+        if slots[row] < 0:
+            continue
+        at = slots[row] & (size - 1)
+        while table[at] >= 0 and keys.slots[table[at]] != slots[row]:
+            at = (at + 1) & (size - 1)
+        if table[at] < 0:
+            table[at] = many
+            keys.slots[many] = slots[row]
+            keys.first[many + 1] = 0
+            many += 1
+        group[row] = table[at]
+        keys.first[group[row] + 1] += 1
+    for key in range(many):
+        keys.first[key + 1] += keys.first[key]
+        keys.marks[key] = keys.first[key]  # where its next row goes
+    for row in range(len(slots)):
+        if group[row] >= 0:
+            keys.order[keys.marks[group[row]]] = row
+            keys.marks[group[row]] += 1
+    keys.counts[0], keys.counts[1], keys.counts[2], keys.counts[3] = many, 0, 0, 0
+    return group
+
+
+def look(now: State, keys: Keys, times: I64, stream: I64, limits: tuple[int, int], before: I64) -> None:
+    """Say of each key what is to be done with it (`marks`), and touch those that are not left."""
+    ttl, short = limits
+    for key in range(keys.counts[0]):
+        slot, order = keys.slots[key], keys.order[keys.first[key] : keys.first[key + 1]]
+        newest = now.fields[slot, _NEWEST] if now.heads[slot, _STOP] > 0 else NEVER
+        has_expired = newest != NEVER and ttl > 0 and stream[order[0]] - newest >= ttl
+        if has_expired:
+            newest = NEVER
+        if is_left(order, times, stream, newest, ttl):
+            keys.marks[key] = _LEFT
+            keys.counts[2] += len(order)
+            continue
+        touch(now, slot, before[keys.counts[1]])
+        keys.counts[1] += 1
+        if has_expired:
+            renew(now, slot)
+        is_long = now.heads[slot, _STOP] - now.heads[slot, _START] + len(order) > short
+        keys.marks[key] = _LONG if is_long else 0
+        keys.counts[3] += is_long
+
+
+def is_left(order: I64, times: I64, stream: I64, newest: int, ttl: int) -> bool:
+    """Whether a row of a key comes late, or finds that a row before it in the batch has expired."""
+    for i in range(len(order)):
+        row = order[i]
+        if times[row] < newest or (i > 0 and ttl > 0 and stream[row] - newest >= ttl):
+            return True
+        newest = times[row]
+    return False
+
+
+def touch(now: State, slot: int, before: I64) -> None:
+    """Keep a key's slot, head, `flushed` and fields for an undo, and mark it dirty."""
+    before[0], before[5] = slot, now.flushed[slot]
+    before[1:5] = now.heads[slot]
+    before[6:] = now.fields[slot]
+    if not now.dirty[slot]:
+        now.dirty[slot] = True
+        now.dirty_of[now.task_of[slot]] += 1
+
+
+def renew(now: State, slot: int) -> None:
+    """A key that has expired is as new, and has no block."""
+    now.fields[slot] = 0
+    now.heads[slot] = 0
+    now.heads[slot, _MASK] = -1
+    now.flushed[slot] = 0
+
+
+HELPERS = (
+    fill, plus_zero, ordered, limb, group_by_slot, look, is_left, touch, renew,
+)  # fmt: skip
