@@ -10,6 +10,7 @@ __all__ = ["LookupTable", "Match", "TableSchema", "normal_key"]
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from itertools import repeat
 from typing import Any, Protocol
 
 import msgspec
@@ -68,8 +69,7 @@ class _Exact:
         self._numbers = numbers
 
     def find(self, values: npt.NDArray[Any]) -> Numbers:
-        get = self._numbers.get
-        return np.fromiter([get(value, NONE) for value in values.tolist()], np.intp, len(values))
+        return np.fromiter(map(self._numbers.get, values.tolist(), repeat(NONE)), np.intp, len(values))
 
 
 def normal_key(match: Match, value: Any) -> Any:

@@ -152,16 +152,16 @@ def check_size(computed: Computed, journal: str) -> None:
     Raises:
         BatchTooLargeError: one does not.
     """
-    largest = max((_journal_bytes(output) for output in computed.outputs if output.tp.topic == journal), default=0)
+    largest = 0
+    for output in computed.outputs:
+        if output.tp.topic == journal:
+            size = len(output.values[0] or b"")
+            for _, value in output.headers[0] if output.headers else ():
+                size += len(value)
+            largest = max(largest, size)
     if largest > _BLOCK_BYTES_MAX:
         rows = computed.judged.all_rows.size
         raise BatchTooLargeError(min(rows - 1, max(1, rows * _BLOCK_BYTES_AIM // largest)))
-
-
-def _journal_bytes(output: OutputRecords) -> int:
-    """The size of a task's journal record."""
-    headers = output.headers[0] if output.headers else []
-    return len(output.values[0] or b"") + sum(len(value) for _, value in headers)
 
 
 class BatchTooBadError(StreamprocError):

@@ -16,6 +16,7 @@ __all__ = [
     "without",
 ]
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence, Set
 from typing import NamedTuple, Protocol
 
@@ -264,13 +265,12 @@ def decode_rows(decoder: StreamDecoder, inputs: Sequence[TaskInput]) -> Rows:
         for task, start, stop in zip(tasks, edges[:-1], edges[1:], strict=True)
         if stop > start
     )
-    owner = np.searchsorted(bounds, [reject.index for reject in decoded.rejects], side="right") - 1
     refused = [
         Refused(
-            tasks[int(i)], offsets[reject.index], timestamps[reject.index], reject.reason, reject.detail,
-            values[reject.index],
+            tasks[bisect_right(bounds, reject.index) - 1], offsets[reject.index], timestamps[reject.index],
+            reject.reason, reject.detail, values[reject.index],
         )
-        for reject, i in zip(decoded.rejects, owner, strict=True)
+        for reject in decoded.rejects
     ]  # fmt: skip
     all_offsets = np.array(offsets, np.int64)
     all_timestamps = np.array(timestamps, np.int64)

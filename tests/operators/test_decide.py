@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from operators import decide as module
+from operators.batch import Column
 from operators.decide import Decided, RuleDecider
+from operators.operator import BOOL
 from operators.plan import DecisionSpec, RuleSpec
 from state.errors import ConfigError
 from tests.operators.samples import column, examples
@@ -155,3 +157,9 @@ def test_decide_does_what_its_twin_does(case: tuple[list[RuleSpec], list[list[bo
             "shadow": done.shadow[i] if done.shadow else [],
             "outputs": {name for name, found in done.outputs.items() if i in found},
         }
+
+
+def test_what_stands_under_null_is_no_hit() -> None:
+    given = Column(BOOL, np.array([True, True, False]), np.array([False, True, False]))
+    done = RuleDecider([rule("a", "decline")], SPEC).decide({"rule:a": given}, 3)
+    assert actions(done) == ["approve", "decline", "approve"]

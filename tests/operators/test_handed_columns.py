@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from operators.batch import Column
 from operators.decode import Decoded, RecordDecoder
-from operators.handed_columns import HandedDecoder
+from operators.handed_columns import HandedDecoder, HandedLayout
 from operators.handoff import HandoffEncoder
 from operators.plan import ROUTE, Handoff
 from operators.schema import FieldSpec, Kind, StreamSchema
@@ -137,3 +137,27 @@ def test_columns_that_the_stage_does_not_read_come_along() -> None:
     found = HandedDecoder(NoDecoder(), SCHEMA, columns, np.array([1, 0])).decode(texts[::-1], [NOW] * 2)
     assert found.columns["behind"].valid is not None
     assert found.columns["behind"].valid.tolist() == [False, True]
+
+
+@examples(60)
+@given(st.data())
+def test_a_layout_serves_batches_whose_columns_change(data: st.DataObject) -> None:
+    layout = HandedLayout(SCHEMA)
+    for _ in range(4):
+        rows = data.draw(st.lists(st.fixed_dictionaries(VALUES), min_size=1, max_size=3))
+        _, columns = written(columns_of(rows))
+        more = data.draw(st.sampled_from(["none", "behind", "of another type", "one is lost"]))
+        if more in ("behind", "of another type"):
+            kind = "int64" if more == "behind" else "float64"
+            columns = {"behind": column(kind, [1.0] * len(rows)), **columns}
+        elif more == "one is lost":
+            del columns["n"]
+        order = np.arange(len(rows))[::-1] if data.draw(st.booleans()) else None
+        found, fresh = layout.read(columns, order), HandedLayout(SCHEMA).read(columns, order)
+        if found is None or fresh is None:
+            assert found is fresh
+            assert more == "one is lost"
+            continue
+        assert [(name, *map(repr, one)) for name, one in found.items()] == [
+            (name, *map(repr, one)) for name, one in fresh.items()
+        ]

@@ -112,3 +112,25 @@ def test_what_only_rows_of_other_streams_have_is_not_handed_on(text: str) -> Non
         if plan.handoff is not None and known.handed is not None:
             (sent,) = (out for out in known.outputs if out.tp.topic == plan.handoff.topic)
             values, at_hand = [value or b"" for value in sent.values], known.handed.at_hand([sent.tp])
+
+
+def test_only_rows_that_this_worker_placed_are_not_asked_whether_they_belong_here() -> None:
+    """They lie where their keys' hash put them; what comes beside them may be anybody's."""
+    first, second, _ = compile_stages(load_pipeline(STAGES))
+    computed = compute(first, [json.dumps(EVENT).encode()], NOW_MS, NOW_MS)
+    assert first.handoff is not None
+    assert computed.handed is not None
+    (sent,) = (out for out in computed.outputs if out.tp.topic == first.handoff.topic)
+    at_hand, value = computed.handed.at_hand([sent.tp]), sent.values[0] or b""
+    stray = value.replace(b'"_route":"x"', b'"_route":"y"')
+    strays = [stray, stray.replace(b'"t1"', b'"t2"')]
+    task = sent.tp.partition
+    for values, refused in (([value], 0), ([value, strays[1]], 1), (strays, 2)):
+        state = WorkerState(second.tables)
+        state.add_task(task, MemoryRowStores(MemoryDisk(random.Random(1))).open(task))
+        engine = Engine(second, state, None, digest_key=bytes(32), partitions=4)
+        chunk = Chunk(sent.tp, range(len(values)), [None] * len(values), values, [NOW_MS] * len(values), len(values))
+        given = [TaskInput(task, sent.tp, [chunk])]
+        found = engine.compute(given, {sent.tp: PartitionTask(task, sent.tp)}, NOW_MS, at_hand)
+        reasons = [letter.reason for letter in found.judged.rows.refused]
+        assert reasons == ["wrong_partition"] * refused
