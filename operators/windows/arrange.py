@@ -132,13 +132,8 @@ def arrange(
         if not fill(fills[i], raw, slots, inputs[:, 1 + i]):
             return False
     keys = Keys(work[0], work[1], work[2], work[3], work[4], work[5], work[6], work[7])
-    group = group_by_slot(slots, keys)
+    find_keys(slots, keys, sort_by_slot(slots, keys.order))
     look(State(*state), keys, inputs[:, 0], stream, limits, before)
-    left = 0
-    for row in range(len(slots) if keys.counts[2] else 0):
-        if group[row] >= 0 and keys.marks[group[row]] == _LEFT:
-            keys.left[left] = row
-            left += 1
     return True
 
 
@@ -201,35 +196,43 @@ def limb(size: int, kind: int) -> int:
 # ---- keys
 
 
-def group_by_slot(slots: I64, keys: Keys) -> I64:
-    """Fill `slots`, `first` and `order` of keys, which come as their first rows do; returns the key of each row."""
-    size = 2
-    while size < 2 * len(slots):
-        size *= 2
-    table, group, many = np.full(size, -1, np.int64), np.full(len(slots), -1, np.int64), 0
-    keys.first[0] = 0
+def sort_by_slot(slots: I64, order: I64) -> int:
+    """Rows with a key into `order`, by slot and then as they come: neighbours in the tables; returns how many."""
+    many, top, bits = 0, 0, 4
     for row in range(len(slots)):
-        if slots[row] < 0:
-            continue
-        at = slots[row] & (size - 1)
-        while table[at] >= 0 and keys.slots[table[at]] != slots[row]:
-            at = (at + 1) & (size - 1)
-        if table[at] < 0:
-            table[at] = many
-            keys.slots[many] = slots[row]
-            keys.first[many + 1] = 0
+        if slots[row] >= 0:
+            order[many] = row
             many += 1
-        group[row] = table[at]
-        keys.first[group[row] + 1] += 1
-    for key in range(many):
-        keys.first[key + 1] += keys.first[key]
-        keys.marks[key] = keys.first[key]  # where its next row goes
-    for row in range(len(slots)):
-        if group[row] >= 0:
-            keys.order[keys.marks[group[row]]] = row
-            keys.marks[group[row]] += 1
-    keys.counts[0], keys.counts[1], keys.counts[2], keys.counts[3] = many, 0, 0, 0
-    return group
+            top = max(top, slots[row])
+    while 1 << bits < many and bits < 11:
+        bits += 1
+    ends, other, shift = np.empty(1 << bits, np.int64), np.empty(many, np.int64), 0
+    while many > 1 and top >> shift:  # by one digit after the other, the lowest first
+        ends[:] = 0
+        for i in range(many):
+            ends[slots[order[i]] >> shift & ((1 << bits) - 1)] += 1
+        for digit in range(1, 1 << bits):
+            ends[digit] += ends[digit - 1]
+        for i in range(many - 1, -1, -1):
+            digit = slots[order[i]] >> shift & ((1 << bits) - 1)
+            ends[digit] -= 1
+            other[ends[digit]] = order[i]
+        for i in range(many):
+            order[i] = other[i]
+        shift += bits
+    return many
+
+
+def find_keys(slots: I64, keys: Keys, many: int) -> None:
+    """Fill `slots` and `first` of keys from the `order` of so many rows."""
+    at = 0
+    for i in range(many):
+        slot = slots[keys.order[i]]
+        if i == 0 or keys.slots[at - 1] != slot:
+            keys.slots[at], keys.first[at] = slot, i
+            at += 1
+    keys.first[at] = many
+    keys.counts[0], keys.counts[1], keys.counts[2], keys.counts[3] = at, 0, 0, 0
 
 
 def look(now: State, keys: Keys, times: I64, stream: I64, limits: tuple[int, int], before: I64) -> None:
@@ -243,6 +246,8 @@ def look(now: State, keys: Keys, times: I64, stream: I64, limits: tuple[int, int
             newest = NEVER
         if is_left(order, times, stream, newest, ttl):
             keys.marks[key] = _LEFT
+            for i in range(len(order)):
+                keys.left[keys.counts[2] + i] = order[i]
             keys.counts[2] += len(order)
             continue
         touch(now, slot, before[keys.counts[1]])
@@ -267,8 +272,10 @@ def is_left(order: I64, times: I64, stream: I64, newest: int, ttl: int) -> bool:
 def touch(now: State, slot: int, before: I64) -> None:
     """Keep a key's slot, head, `flushed` and fields for an undo, and mark it dirty."""
     before[0], before[5] = slot, now.flushed[slot]
-    before[1:5] = now.heads[slot]
-    before[6:] = now.fields[slot]
+    for i in range(4):
+        before[1 + i] = now.heads[slot, i]
+    for i in range(now.fields.shape[1]):
+        before[6 + i] = now.fields[slot, i]
     if not now.dirty[slot]:
         now.dirty[slot] = True
         now.dirty_of[now.task_of[slot]] += 1
@@ -283,5 +290,5 @@ def renew(now: State, slot: int) -> None:
 
 
 HELPERS = (
-    fill, plus_zero, ordered, limb, group_by_slot, look, is_left, touch, renew,
+    fill, plus_zero, ordered, limb, sort_by_slot, find_keys, look, is_left, touch, renew,
 )  # fmt: skip

@@ -76,7 +76,7 @@ def decide(
     """
     p, now, rows, keys = unpacked(packed), State(*state), Rows(*batch), keys_of(work)
     if step == 1:
-        keys.counts[4] = most_kept(p, now, rows, keys)
+        keys.counts[4] = rows.found.size + most_gone(p, now, rows.inputs, keys)
         if keys.counts[4] > len(kept):
             return 1
         if ready(p, now, rows, keys, kept):
@@ -98,10 +98,9 @@ def unpacked(packed: Packed) -> Program:
     )  # fmt: skip
 
 
-def past_of(state: State, slot: int) -> Past:
+def past_of(entries: I64, head: I64) -> Past:
     """The ring of a key as it is now."""
-    head = state.heads[slot]
-    return Past(state.entries, head[_OFF], head[_MASK], head[_START], head[_STOP])
+    return Past(entries, head[_OFF], head[_MASK], head[_START], head[_STOP])
 
 
 def at(past: Past, position: int) -> int:
@@ -122,69 +121,75 @@ def keys_of(work: I64) -> Keys:
 # ---- 1
 
 
-def most_kept(p: Program, now: State, rows: Rows, keys: Keys) -> int:
-    """How many entries an undo may need as they are."""
-    most = rows.found.size
-    for key in range(keys.counts[0]):
-        if keys.marks[key] != _LEFT:
-            past = past_of(now, keys.slots[key])
-            most += first_needed(p, now, rows, keys, key) - past.start
+def most_gone(p: Program, now: State, inputs: I64, keys: Keys) -> int:
+    """How many entries go."""
+    entries, heads, fields, marks, order, most = now.entries, now.heads, now.fields, keys.marks, keys.order, 0
+    for key in range(keys.counts[0]):  # helpers are not given tuples of many arrays here: to count references takes long
+        slot, first, end = keys.slots[key], keys.first[key], keys.first[key + 1]
+        is_full = heads[slot, _STOP] + end - first - heads[slot, _START] > heads[slot, _MASK] + 1
+        if is_full and marks[key] != _LEFT:
+            past = past_of(entries, heads[slot])
+            most += first_needed(p, past, fields[slot], inputs[order[first], 0]) - past.start
     return most
 
 
 def ready(p: Program, now: State, rows: Rows, keys: Keys, kept: I64) -> bool:
     """Step 1, into `kept`. Whether keys need other blocks."""
+    inputs, found = rows.inputs, rows.found
+    entries, heads, fields, flushed = now.entries, now.heads, now.fields, now.flushed
+    slots, firsts, orders, marks, lengths = keys.slots, keys.first, keys.order, keys.marks, keys.lengths
     count, moves = 0, False
     for key in range(keys.counts[0]):
-        keys.lengths[key] = 0
-        if keys.marks[key] == _LEFT:
+        lengths[key] = 0
+        if marks[key] == _LEFT:
             continue
-        slot, order = keys.slots[key], keys.order[keys.first[key] : keys.first[key + 1]]
-        past, start = past_of(now, slot), first_needed(p, now, rows, keys, key)
-        for position in range(past.start, start):
-            keep(past, position, kept[count])
-            count += 1
-        for i in range(len(order)):
-            row = order[i]
+        slot, first, end = slots[key], firsts[key], firsts[key + 1]
+        past = past_of(entries, heads[slot])
+        start, need = past.start, past.stop + end - first
+        if need - start > past.mask + 1:
+            start = first_needed(p, past, fields[slot], inputs[orders[first], 0])
+            for position in range(past.start, start):
+                keep(past, position, kept[count])
+                count += 1
+        for i in range(first, end if p.hashes else first):
+            row = orders[i]
             for number in range(p.hashes):
-                if keys.marks[key] != _LONG:
-                    rows.found[row, number] = find(p, past, rows.inputs, order[: i + 1], number)
-                position = rows.found[row, number]
-                if start <= position < past.stop and rows.inputs[row, p.state_input + number] & COUNTED:
+                if marks[key] != _LONG:
+                    found[row, number] = find(p, past, inputs, orders[first : i + 1], number)
+                position = found[row, number]
+                if start <= position < past.stop and inputs[row, p.state_input + number] & COUNTED:
                     keep(past, position, kept[count])
                     count += 1
-                    now.flushed[slot] = min(now.flushed[slot], position)
-        expire(p, now, past, start, slot)
-        keys.lengths[key] = block_length(p, past, past.stop + len(order) - start)
-        moves = moves or keys.lengths[key] > 0
+                    flushed[slot] = min(flushed[slot], position)
+        if start > past.start:
+            expire(p, past, fields[slot], heads[slot], start)
+        if need - start > past.mask + 1:
+            lengths[key], moves = block_length(p.least_block, need - start), True
     keys.counts[4] = count
     return moves
 
 
-def expire(p: Program, now: State, past: Past, start: int, slot: int) -> None:
+def expire(p: Program, past: Past, fields: I64, head: I64, start: int) -> None:
     """Entries below `start` go."""
-    if start > past.start:
-        fields = now.fields[slot]
-        fields[_DROPPED] = max(fields[_DROPPED] ^ NEVER, read(past, start - 1, 0)) ^ NEVER
-        for edge in range(_EDGES, _EDGES + len(p.offsets)):
-            fields[edge] = max(fields[edge], start)
-        now.heads[slot, _START] = start
+    fields[_DROPPED] = max(fields[_DROPPED] ^ NEVER, read(past, start - 1, 0)) ^ NEVER
+    for edge in range(_EDGES, _EDGES + len(p.offsets)):
+        fields[edge] = max(fields[edge], start)
+    head[_START] = start
 
 
-def block_length(p: Program, past: Past, need: int) -> int:
-    """How long a block must be for so many entries; 0: the ring's own is long enough."""
-    if need <= past.mask + 1:
-        return 0
-    length = p.least_block
-    while length < need:
-        length *= 2
-    return length
+def block_length(least: int, need: int) -> int:
+    """How long a block must be for so many entries."""
+    while least < need:
+        least *= 2
+    return least
 
 
 def keep(past: Past, position: int, out: I64) -> None:
     """An entry as it is, behind its place."""
-    out[0] = at(past, position)
-    out[1:] = past.entries[out[0]]
+    place = at(past, position)
+    out[0] = place
+    for i in range(past.entries.shape[1]):  # several times as fast as to assign slices
+        out[1 + i] = past.entries[place, i]
 
 
 def find(p: Program, past: Past, inputs: I64, order: I64, number: int) -> int:
@@ -207,17 +212,16 @@ def find(p: Program, past: Past, inputs: I64, order: I64, number: int) -> int:
     return NONE
 
 
-def first_needed(p: Program, now: State, rows: Rows, keys: Keys, key: int) -> int:
-    """The first position of a ring that a key's rows may see; where there is room for them, all may stay."""
-    past, first, end = past_of(now, keys.slots[key]), keys.first[key], keys.first[key + 1]
-    if past.stop + end - first - past.start <= past.mask + 1 or past.stop == past.start:
+def first_needed(p: Program, past: Past, fields: I64, time: int) -> int:
+    """The first position of a ring that a row at `time` or after it may see."""
+    if past.stop == past.start:
         return past.start
-    new = first_above(past, past.start, past.stop, rows.inputs[keys.order[first], 0] - p.horizon)
+    new = first_above(past, past.start, past.stop, time - p.horizon)
     if len(p.carried):  # the newest one stays, whatever its age
         new = max(new - 1, past.start)
     new = max(new, past.stop - p.max_entries)
     if len(p.distinct):  # the counters still need what leaves the windows
-        new = min(new, max(now.fields[keys.slots[key], _EDGES + len(p.offsets) - 1], past.start))
+        new = min(new, max(fields[_EDGES + len(p.offsets) - 1], past.start))
     return new
 
 
@@ -244,33 +248,38 @@ def first_above(past: Past, low: int, high: int, limit: int) -> int:
 
 def move(now: State, keys: Keys) -> None:
     """Rings that grow move to their new blocks."""
+    entries, heads, slots, lengths, offs = now.entries, now.heads, keys.slots, keys.lengths, keys.offs
     for key in range(keys.counts[0]):
-        if keys.lengths[key]:
-            slot = keys.slots[key]
-            past, off, mask = past_of(now, slot), keys.offs[key], keys.lengths[key] - 1
+        if lengths[key]:
+            head, off, mask = heads[slots[key]], offs[key], lengths[key] - 1
+            past = past_of(entries, head)
             for position in range(past.start, past.stop):
-                now.entries[off + (position & mask)] = now.entries[at(past, position)]
-            now.heads[slot, _OFF], now.heads[slot, _MASK] = off, mask
+                place, new = at(past, position), off + (position & mask)
+                for i in range(entries.shape[1]):
+                    entries[new, i] = entries[place, i]
+            head[_OFF], head[_MASK] = off, mask
 
 
 def go_on(p: Program, now: State, rows: Rows, keys: Keys, result: I64) -> bool:
     """Step 2, into `result` (result rows, rows). False: a running total is too large; the batch is to be undone."""
+    inputs, found, entries, heads, all_fields = rows.inputs, rows.found, now.entries, now.heads, now.fields
+    slots, firsts, orders, key_marks = keys.slots, keys.first, keys.order, keys.marks
     marks, before = np.zeros(p.read_mark + len(p.reads), np.int64), np.zeros(p.read_mark + len(p.reads), np.int64)
     for key in range(keys.counts[0]):
-        if keys.marks[key] == _LEFT:
+        if key_marks[key] == _LEFT:
             continue
-        slot = keys.slots[key]
-        past, fields = past_of(now, slot), now.fields[slot]
+        slot = slots[key]
+        past, fields = past_of(entries, heads[slot]), all_fields[slot]
         marks[0] = past.stop
         marks[1 : 1 + p.fields] = fields[_EDGES : _EDGES + p.fields]
-        for i in range(keys.first[key], keys.first[key + 1]):
+        for i in range(firsts[key], firsts[key + 1]):
             before[:] = marks
-            number = keys.order[i]
-            row = Row(rows.inputs[number], rows.found[number], before, marks, result[:, number])
+            number = orders[i]
+            row = Row(inputs[number], found[number], before, marks, result[:, number])
             if not decide_row(p, past, fields, row):
                 return False
         fields[_EDGES : _EDGES + p.fields] = marks[1 : 1 + p.fields]
-        now.heads[slot, _STOP] = marks[0]
+        heads[slot, _STOP] = marks[0]
     return True
 
 
@@ -427,7 +436,7 @@ def before_window(p: Program, past: Past, number: int, position: int, high: int)
 
 
 HELPERS = (
-    unpacked, keys_of, past_of, at, read, most_kept, ready, expire, block_length, keep, find, first_needed, first_above,
+    unpacked, keys_of, past_of, at, read, most_gone, ready, expire, block_length, keep, find, first_needed, first_above,
     move, go_on, decide_row, lookup, add_up, fold_extremes, carry, link, move_edges, subtract, least, count_distinct,
     before_window,
 )  # fmt: skip
