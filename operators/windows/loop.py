@@ -1,34 +1,29 @@
 """What look-back windows do to a row, in order: plain loops over int64 arrays, as machine code where it can be made.
 
-The rows of a batch have been arranged by key, and inside a key in order (arrange.py). Here they go through two steps,
-in one call unless rings have to grow between them:
+Rows have been arranged by key (arrange.py). They go through two steps, in one call unless rings grow between these:
 
     1  ready     find      where each value of a row last stood, if it is one that is looked for
                  expire    of a key that lacks room: entries that no row can see go, so that the ring may grow less
                  and keep  what an undo needs as it is: such entries, and those that will learn of a later value
     2  go on     row by row: the entry, the edges, what stands between them
 
-What a key remembers of its newest row are its marks, and `before` are those of the row before:
+What a key remembers of its newest row are its marks; `before` are those of the row before:
 
     marks        0: one past the row's own position; the edges; totals through the row; counters of distinct values;
                  what is read from the entries at the edges
     an edge      the first position whose clock is above the row's time less an offset
     a window     the positions between two edges, or between an edge and mark 0: that is edge -1, NOT_DELAYED
-
-Rows are without a precision here, and none comes late: forward.py and late.py do those by columns.
 """
 
 from __future__ import annotations
 
 __all__ = ["HELPERS", "decide"]
 
-from typing import NamedTuple
-
 import numpy as np
 
 from operators.windows.frame import COUNTED, I64, KNOWN, NOTHING
 from operators.windows.hashes import NONE
-from operators.windows.program import Keys, Packed, Program, Rows, State, StateArrays
+from operators.windows.program import Keys, Packed, Past, Program, Row, Rows, State, StateArrays
 from operators.windows.room import NEVER
 from operators.windows.totals import TOTAL_MAX
 
@@ -38,43 +33,24 @@ _LOW = 0xFFFF_FFFF
 _LONG, _LEFT = 1, 2  # marks of a key
 
 
-class Past(NamedTuple):
-    """The ring of a key: the entry at a position is `entries[off + (position & mask)]`, live are `start` .. `stop`."""
-
-    entries: I64
-    off: int
-    mask: int
-    start: int
-    stop: int
-
-
-class Row(NamedTuple):
-    """A row, what was found for it, the marks of the row before and its own, and its column of the results."""
-
-    inputs: I64
-    found: I64
-    before: I64
-    marks: I64
-    out: I64
-
-
-def decide(
-    step: int, packed: Packed, state: StateArrays, batch: tuple[I64, ...], work: I64, kept: I64, result: I64
-) -> int:
-    """Rows in order from a `step` on; `work`, `kept` and `result` are filled.
+def decide(step: int, packed: Packed, state: StateArrays, batch: tuple[I64, I64], out: tuple[I64, I64, I64]) -> int:
+    """Rows in order from a `step` on.
 
     Args:
         step: 1, or what was returned once what it waits for has been done.
-        packed, state, batch: `Program`, `State`, `Rows`, as plain tuples.
-        work: `Keys`, one a row; arranged; if the ring of a key is long, `found` of its rows is filled.
-        kept: what an undo needs of this: entries, each behind its place (any number, 1 + columns).
-        result: (result rows, rows).
+        packed: `Program`.
+        state: `State` as a plain tuple.
+        batch: `Rows`; `found` is filled of keys whose rings are long.
+        out: `Keys`, arranged, one a row; to be filled: what an undo needs of this, entries, each behind its place (any
+            number, 1 + columns); results (result rows, rows).
 
     Returns:
-        What comes next: 1: the same, with `kept` as long as `counts` says; 2: keys with `lengths` wait for blocks
-        (`offs`); 3: nothing, all is done; 0: nothing, a running total is too large and the batch is to be undone.
+        What comes next: 1: the same, with as many places for entries as `counts` says; 2: keys with `lengths` wait for
+        blocks (`offs`); 3: all is done; 0: a running total is too large and the batch is to be undone.
     """
-    p, now, rows, keys = unpacked(packed), State(*state), Rows(*batch), keys_of(work)
+    work, kept, result = out
+    p, now, rows = unpacked(packed), State(*state), Rows(*batch)
+    keys = Keys(work[0], work[1], work[2], work[3], work[4], work[5], work[6], work[7])
     if step == 1:
         keys.counts[4] = rows.found.size + most_gone(p, now, rows.inputs, keys)
         if keys.counts[4] > len(kept):
@@ -92,9 +68,10 @@ def unpacked(packed: Packed) -> Program:
     n = numbers[0]
     return Program(
         n.horizon, n.max_entries, n.least_block, n.short_block, n.long_block, n.prefixes, n.extremes, n.hashes,
-        n.fields, n.is_flagged, n.extreme_input, n.hash_input, n.state_input, n.carried_input, n.valid_input, n.passing_input,
-        n.extreme_column, n.hash_column, n.carried_column, n.flags_column, n.total_mark, n.counter_mark, n.read_mark,
-        n.least_at, n.distinct_at, n.first_seen_at, n.previous_at, n.valid_at, n.incomplete_at, *tables,
+        n.fields, n.is_flagged, n.extreme_input, n.hash_input, n.state_input, n.carried_input, n.valid_input,
+        n.passing_input, n.extreme_column, n.hash_column, n.carried_column, n.flags_column, n.total_mark,
+        n.counter_mark, n.read_mark, n.least_at, n.distinct_at, n.first_seen_at, n.previous_at, n.valid_at,
+        n.incomplete_at, *tables,
     )  # fmt: skip
 
 
@@ -113,18 +90,13 @@ def read(past: Past, position: int, column: int) -> int:
     return int(past.entries[at(past, position), column])
 
 
-def keys_of(work: I64) -> Keys:
-    """The rows of `work`."""
-    return Keys(work[0], work[1], work[2], work[3], work[4], work[5], work[6], work[7])
-
-
 # ---- 1
 
 
 def most_gone(p: Program, now: State, inputs: I64, keys: Keys) -> int:
     """How many entries go."""
     entries, heads, fields, marks, order, most = now.entries, now.heads, now.fields, keys.marks, keys.order, 0
-    for key in range(keys.counts[0]):  # helpers are not given tuples of many arrays here: to count references takes long
+    for key in range(keys.counts[0]):  # a helper that is given tuples of many arrays counts references to all of them
         slot, first, end = keys.slots[key], keys.first[key], keys.first[key + 1]
         is_full = heads[slot, _STOP] + end - first - heads[slot, _START] > heads[slot, _MASK] + 1
         if is_full and marks[key] != _LEFT:
@@ -162,26 +134,16 @@ def ready(p: Program, now: State, rows: Rows, keys: Keys, kept: I64) -> bool:
                     count += 1
                     flushed[slot] = min(flushed[slot], position)
         if start > past.start:
-            expire(p, past, fields[slot], heads[slot], start)
+            fields[slot, _DROPPED] = max(fields[slot, _DROPPED] ^ NEVER, read(past, start - 1, 0)) ^ NEVER
+            for edge in range(_EDGES, _EDGES + len(p.offsets)):
+                fields[slot, edge] = max(fields[slot, edge], start)
+            heads[slot, _START] = start
         if need - start > past.mask + 1:
-            lengths[key], moves = block_length(p.least_block, need - start), True
+            lengths[key], moves = p.least_block, True
+            while lengths[key] < need - start:
+                lengths[key] *= 2
     keys.counts[4] = count
     return moves
-
-
-def expire(p: Program, past: Past, fields: I64, head: I64, start: int) -> None:
-    """Entries below `start` go."""
-    fields[_DROPPED] = max(fields[_DROPPED] ^ NEVER, read(past, start - 1, 0)) ^ NEVER
-    for edge in range(_EDGES, _EDGES + len(p.offsets)):
-        fields[edge] = max(fields[edge], start)
-    head[_START] = start
-
-
-def block_length(least: int, need: int) -> int:
-    """How long a block must be for so many entries."""
-    while least < need:
-        least *= 2
-    return least
 
 
 def keep(past: Past, position: int, out: I64) -> None:
@@ -298,21 +260,16 @@ def decide_row(p: Program, past: Past, fields: I64, row: Row) -> bool:
     move_edges(p, past, fields, row)
     subtract(p, past, row)
     for i in range(len(p.least)):
-        number, low, high = lookup(p.least, i)
+        number, low, high = p.least[i, 0], p.least[i, 1], p.least[i, 2]
         column = p.extreme_column + 3 * number
         row.out[p.least_at + i] = least(p, past, column, row.marks[1 + low], row.marks[1 + high])
     count_distinct(p, past, row)
     for i in range(len(p.first_seen)):
-        number, low, high = lookup(p.first_seen, i)
+        number, low, high = p.first_seen[i, 0], p.first_seen[i, 1], p.first_seen[i, 2]
         position = before_window(p, past, number, row.found[number], row.marks[1 + high])
         is_new = position < row.marks[1 + low] and row.inputs[p.state_input + number] & KNOWN != 0
         row.out[p.first_seen_at + i] = 1 if is_new else 0
     return True
-
-
-def lookup(lookups: I64, i: int) -> tuple[int, int, int]:
-    """Column number, low edge and high edge of a question."""
-    return lookups[i, 0], lookups[i, 1], lookups[i, 2]
 
 
 def add_up(p: Program, row: Row, entry: I64) -> bool:
@@ -419,7 +376,7 @@ def count_distinct(p: Program, past: Past, row: Row) -> None:
     """From one row to the next: first ones of their value enter a window, last ones leave it (distinct.py)."""
     before, marks = row.before, row.marks
     for i in range(len(p.distinct)):
-        number, low, high = lookup(p.distinct, i)
+        number, low, high = p.distinct[i, 0], p.distinct[i, 1], p.distinct[i, 2]
         column, count = p.hash_column + 3 * number, marks[p.counter_mark + i]
         for position in range(before[1 + high], marks[1 + high]):
             count += read(past, position, column + 1) < before[1 + low]
@@ -436,7 +393,7 @@ def before_window(p: Program, past: Past, number: int, position: int, high: int)
 
 
 HELPERS = (
-    unpacked, keys_of, past_of, at, read, most_gone, ready, expire, block_length, keep, find, first_needed, first_above,
-    move, go_on, decide_row, lookup, add_up, fold_extremes, carry, link, move_edges, subtract, least, count_distinct,
+    unpacked, past_of, at, read, most_gone, ready, keep, find, first_needed, first_above,
+    move, go_on, decide_row, add_up, fold_extremes, carry, link, move_edges, subtract, least, count_distinct,
     before_window,
 )  # fmt: skip
