@@ -74,15 +74,15 @@ class Blocks:
             pool = self._split(length, count)
         reuse = min(count, pool.size)
         self.free -= reuse * length
-        offs = pool.pop(reuse)
         fresh = count - reuse
-        if fresh:
-            align = min(length, ALIGN_MAX)
-            begin = -(-self.end // align) * align
-            self._leave(self.end, begin)
-            self.end = begin + fresh * length
-            offs = np.concatenate((offs, begin + np.arange(fresh, dtype=np.int64) * length))
-        return offs
+        if not fresh:
+            return pool.pop(reuse)
+        align = min(length, ALIGN_MAX)
+        begin = -(-self.end // align) * align
+        self._leave(self.end, begin)
+        self.end = begin + fresh * length
+        offs = np.arange(begin, self.end, length, dtype=np.int64)
+        return np.concatenate((pool.pop(reuse), offs)) if reuse else offs
 
     def give(self, offs: I64, lengths: I64) -> None:
         """Blocks that nobody uses any more."""

@@ -73,8 +73,7 @@ class StreamTimes:
                 if mine.item(0) < now:
                     np.maximum(mine, now, out=mine)
                 self._now[span.task] = last = mine.item(-1)
-                if last > self.newest:
-                    self.newest = last
+                self.newest = max(self.newest, last)
                 parts.append(mine)
         return parts[0] if len(parts) == 1 else np.concatenate([*parts, np.empty(0, np.int64)])
 

@@ -163,8 +163,9 @@ class Ring:
 
     def blocks_of(self, lengths: I64) -> I64:
         """Where blocks of these lengths (powers of two) lie that nobody uses: rings of the batch move there."""
-        offs = np.empty(len(lengths), np.int64)
-        for length in sorted(set(lengths.tolist())):
+        some = sorted(set(lengths.tolist()))
+        offs = self._take(len(lengths), some[0]) if len(some) == 1 else np.empty(len(lengths), np.int64)
+        for length in some if len(some) > 1 else ():
             mine = (lengths == length).nonzero()[0]
             offs[mine] = self._take(len(mine), length)
         self._changes.fresh.append((offs, lengths))

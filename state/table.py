@@ -26,6 +26,7 @@ from state.due import WAITS, DueTimes
 from state.expiry import LAST_SEEN, StreamTimes, TaskSpan
 from state.pages import grown
 from state.ring import Ring, RingSpec
+from state.table_changes import TableChanges
 
 Slots = npt.NDArray[np.int64]
 
@@ -66,18 +67,6 @@ class RowLoader(Protocol):
         ...
 
 
-class _Changes:
-    """What undoes one batch: rows and blobs as they were, and the keys it saw first."""
-
-    def __init__(self) -> None:
-        self.images: list[tuple[Slots, npt.NDArray[np.int64]]] = []
-        self.blobs: list[tuple[int, bytes]] = []
-        self.created: list[tuple[int, str, int]] = []
-
-    def __bool__(self) -> bool:
-        return bool(self.images or self.blobs or self.created)
-
-
 class KeyedTable:
     """The live rows of one `TableSpec` for all tasks of a worker."""
 
@@ -106,8 +95,8 @@ class KeyedTable:
         self.due = DueTimes()
         self._times: list[DueTimes | StreamTimes] = [self.due] if WAITS in spec.fields else []
         self._times += [self.stream] if self.stream else []
-        self._changes = _Changes()
-        self._sealed: _Changes | None = None
+        self._changes = TableChanges()
+        self._sealed: TableChanges | None = None
 
     @property
     def floats(self) -> npt.NDArray[np.float64]:
@@ -226,10 +215,7 @@ class KeyedTable:
         self.mark_dirty(slots)
 
     def touched(self, before: Slots) -> None:
-        """As `touch` of table and ring, after it: a loop has marked the slots dirty and kept what they were.
-
-        `before` (slots, 6 + fields): slot, its ring's head and `flushed`, its fields.
-        """
+        """As `touch`, of a loop that marked slots dirty and kept of each: slot, head, `flushed`, fields."""
         slots = before[:, 0]
         self._changes.images.append((slots, before[:, 6:]))
         if self.ring:
@@ -263,7 +249,7 @@ class KeyedTable:
         """The batch is in flight: what changes from now on is the next one's."""
         for times in self._times:
             times.seal()
-        self._sealed, self._changes = self._changes, _Changes()
+        self._sealed, self._changes = self._changes, TableChanges()
         if self.ring:
             self.ring.seal()
 
@@ -283,7 +269,7 @@ class KeyedTable:
         for times in self._times:
             times.publish(sealed=is_sealed)
         if not is_sealed and self._changes:
-            self._changes = _Changes()
+            self._changes = TableChanges()
         self._sealed = None
         self.generation += 1
         if self.ring:
@@ -294,7 +280,7 @@ class KeyedTable:
 
         Rows stay marked dirty: writing an unchanged row again is harmless. Keys first seen by the batch go.
         """
-        changes, self._changes = self._changes, _Changes()
+        changes, self._changes = self._changes, TableChanges()
         self.undone += bool(changes)
         for times in self._times:
             times.undo()

@@ -1,11 +1,8 @@
 """A batch's rows made ready for the loops of loop.py: their inputs, as frame.py has them, and which are of one key.
 
-    columns of the batch --one copy--> raw (columns, rows) --loop--> inputs (rows, inputs)
-    slots of the rows --loop--> keys, and of each whether it is for loop.py:
-
-        not if a row of it comes late, or finds that one before it in the batch has expired: it is left to columns
-        else   what an undo needs is kept, it counts as dirty, and is as new if it has expired
-               a long ring's values are found by indices (hashes.py)
+Columns of the batch --one copy--> raw (columns, rows) --loop--> inputs (rows, inputs). Slots of the rows --loop-->
+keys, by slot: neighbours in the tables. A key is left to columns if a row of it comes late, or finds that one before it
+in the batch has expired. Of others what an undo needs is kept; they count as dirty, and as new if they have expired.
 """
 
 from __future__ import annotations
@@ -20,24 +17,26 @@ import numpy.typing as npt
 from operators.batch import Batch
 from operators.schema import DataType, Kind
 from operators.windows.frame import COUNTED, I64, KNOWN, NOTHING, SQUARE_MAX, text_hashes
-from operators.windows.layout import Layout, Source
+from operators.windows.layout import Layout
 from operators.windows.program import Keys, State, StateArrays
 from operators.windows.room import NEVER
 from state.errors import RecordError
 
-_COUNT, _VALUE, _HIGH, _LOW, _FLOAT, _LEAST, _LARGEST, _LEAST_FLOAT, _LARGEST_FLOAT, _HASH = range(10)  # kinds
-_PARTS = {"count": _COUNT, "sum": _VALUE, "high": _HIGH, "low": _LOW}
+_VALUE, _HIGH, _LOW, _FLOAT, _HASH, _LEAST, _LARGEST, _LEAST_FLOAT, _LARGEST_FLOAT = range(9)  # kinds
+_PARTS = {"count": _VALUE, "sum": _VALUE, "high": _HIGH, "low": _LOW}
 _NEWEST = 0  # field of a key
 _MASK, _START, _STOP = 1, 2, 3  # of its head
 _LONG, _LEFT = 1, 2  # marks of a key
-_Draft = tuple[int, str | None, str | None, str | None]  # kind, column of values, column whose NULLs, bools do not count
+_Draft = tuple[
+    int, str | None, str | None, str | None
+]  # kind, columns: values, whose NULLs and which bools do not count
 
 
 class Raw:
     """Which columns of a batch a layout's inputs are made of, and how.
 
-    `fills` (inputs, 5): kind, number of the raw column of values (-1: none), and of those that are 0 where a row does
-    not count.
+    `fills` (inputs, 5): kind; number of the raw column of values (-1: all are 1), and of those that are 0 where a row
+    does not count: by the value's NULLs, the bool, and its NULLs (-1: none).
     """
 
     def __init__(self, layout: Layout) -> None:
@@ -67,11 +66,11 @@ class Raw:
     def _drafts(self, layout: Layout) -> Iterator[_Draft]:
         """Of each input but the time."""
         for part, source in layout.prefixes:
-            yield _PARTS[part], source.of, self._known(source), source.where
+            yield _PARTS[part], None if part == "count" else source.of, source.of, source.where
         for source, largest in layout.extremes:
             is_float = self._kind(source.of) is Kind.FLOAT64
             kind = (_LEAST_FLOAT if is_float else _LEAST) + largest
-            yield kind, source.of, self._known(source), source.where
+            yield kind, source.of, source.of, source.where
         for source in layout.hashes:
             yield _FLOAT if self._kind(source.of) is Kind.FLOAT64 else _VALUE, source.of, None, None
         for source in layout.hashes:
@@ -79,12 +78,9 @@ class Raw:
         for carried in layout.carried:
             yield _VALUE, carried.of, None, None
         for carried in layout.carried:
-            yield _COUNT, None, carried.of, None
+            yield _VALUE, None, carried.of, None
         for name in layout.filters:
-            yield _COUNT, None, None, name
-
-    def _known(self, source: Source) -> str | None:
-        return source.of
+            yield _VALUE, None, None, name
 
     def _kind(self, name: str | None) -> Kind | None:
         type_ = self._types.get(name)
@@ -112,33 +108,30 @@ class Raw:
 
 
 def arrange(
-    fills: I64, raw: I64, slots: I64, stream: I64, limits: tuple[int, int], state: StateArrays, inputs: I64, work: I64,
-    before: I64,
-) -> bool:  # fmt: skip
-    """Fill `inputs` (rows, inputs), `work` (`Keys`), and `before` (keys, 6 + fields): keys as they were (`touch`).
+    how: tuple[I64, I64], rows: tuple[I64, I64], limits: tuple[int, int], state: StateArrays, out: tuple[I64, I64, I64]
+) -> bool:
+    """Inputs of all rows, and what is to be done with each key.
 
     Args:
-        fills, raw: see `Raw`.
-        slots: of each row, -1 of one without a key.
-        stream: stream time of each row, ms; empty without a ttl.
+        how: `Raw.fills`; raw columns (columns, rows).
+        rows: the slot of each, -1 of one without a key; stream time, ms, empty without a ttl.
         limits: the ttl, ms; the longest ring that is no long one.
         state: `State` as a plain tuple.
+        out: to be filled: inputs (rows, inputs); `Keys`, one a row; keys as they were (keys, 6 + fields; `touch`).
 
     Returns:
         False: a value is too large for an exact sum of squares; then nothing has changed.
     """
+    fills, raw = how
+    slots, stream = rows
+    inputs, work, before = out
     inputs[:, 0] = raw[0]
     for i in range(len(fills)):
         if not fill(fills[i], raw, slots, inputs[:, 1 + i]):
             return False
     keys = Keys(work[0], work[1], work[2], work[3], work[4], work[5], work[6], work[7])
-    group = group_by_slot(slots, keys)
-    look(State(*state), keys, inputs[:, 0], stream, limits, before)
-    left = 0
-    for row in range(len(slots) if keys.counts[2] else 0):
-        if group[row] >= 0 and keys.marks[group[row]] == _LEFT:
-            keys.left[left] = row
-            left += 1
+    find_keys(slots, keys, sort_by_slot(slots, keys.order))
+    look(State(*state), keys, (inputs[:, 0], stream), limits, before)
     return True
 
 
@@ -147,37 +140,35 @@ def arrange(
 
 def fill(how: I64, raw: I64, slots: I64, out: I64) -> bool:
     """An input of all rows with a key. False: a value is too large for an exact sum of squares."""
-    kind, value_at = how[0], how[1]
+    kind, value_at, known_at = how[0], how[1], how[2]
     for row in range(len(slots)):
         if slots[row] < 0:
             continue
-        counts, is_known = True, True
-        if how[2] >= 0:
-            is_known = counts = raw[how[2], row] != 0
-        if how[3] >= 0:
-            counts = counts and raw[how[3], row] != 0 and raw[how[4], row] != 0
-        value = raw[value_at, row] if value_at >= 0 else 0
-        if kind == _COUNT:
-            out[row] = 1 if counts else 0
-        elif kind == _HASH:
+        is_known = known_at < 0 or raw[known_at, row] != 0
+        counts = is_known and (how[3] < 0 or (raw[how[3], row] != 0 and raw[how[4], row] != 0))
+        value = raw[value_at, row] if value_at >= 0 else 1
+        if kind == _HASH:
             out[row] = (KNOWN if is_known else 0) | (COUNTED if counts else 0)
-        elif kind >= _LEAST:
-            if kind >= _LEAST_FLOAT:
-                value = ordered(plus_zero(value))
-            if kind in (_LARGEST, _LARGEST_FLOAT):
-                value = ~value
-            out[row] = value if counts else NOTHING
         elif not counts:
-            out[row] = 0
+            out[row] = NOTHING if kind >= _LEAST else 0
         elif kind == _VALUE:
             out[row] = value
-        elif kind == _FLOAT:
-            out[row] = plus_zero(value)
-        else:
+        elif kind in (_HIGH, _LOW):
             if not -SQUARE_MAX <= value <= SQUARE_MAX:
                 return False
             out[row] = limb(abs(value), kind)
+        else:
+            out[row] = formed(value, kind)
     return True
+
+
+def formed(value: int, kind: int) -> int:
+    """A float's bits with one zero only; what is to be the least in the order of ints."""
+    if kind in (_FLOAT, _LEAST_FLOAT, _LARGEST_FLOAT):
+        value = plus_zero(value)
+    if kind in (_LEAST_FLOAT, _LARGEST_FLOAT):
+        value = ordered(value)
+    return ~value if kind in (_LARGEST, _LARGEST_FLOAT) else value
 
 
 def plus_zero(bits: int) -> int:
@@ -201,40 +192,49 @@ def limb(size: int, kind: int) -> int:
 # ---- keys
 
 
-def group_by_slot(slots: I64, keys: Keys) -> I64:
-    """Fill `slots`, `first` and `order` of keys, which come as their first rows do; returns the key of each row."""
-    size = 2
-    while size < 2 * len(slots):
-        size *= 2
-    table, group, many = np.full(size, -1, np.int64), np.full(len(slots), -1, np.int64), 0
-    keys.first[0] = 0
+def sort_by_slot(slots: I64, order: I64) -> int:
+    """Rows with a key into `order`, by slot and then as they come: neighbours in the tables; returns how many."""
+    many, top, bits = 0, 0, 4
     for row in range(len(slots)):
-        if slots[row] < 0:
-            continue
-        at = slots[row] & (size - 1)
-        while table[at] >= 0 and keys.slots[table[at]] != slots[row]:
-            at = (at + 1) & (size - 1)
-        if table[at] < 0:
-            table[at] = many
-            keys.slots[many] = slots[row]
-            keys.first[many + 1] = 0
+        if slots[row] >= 0:
+            order[many] = row
             many += 1
-        group[row] = table[at]
-        keys.first[group[row] + 1] += 1
-    for key in range(many):
-        keys.first[key + 1] += keys.first[key]
-        keys.marks[key] = keys.first[key]  # where its next row goes
-    for row in range(len(slots)):
-        if group[row] >= 0:
-            keys.order[keys.marks[group[row]]] = row
-            keys.marks[group[row]] += 1
-    keys.counts[0], keys.counts[1], keys.counts[2], keys.counts[3] = many, 0, 0, 0
-    return group
+            top = max(top, slots[row])
+    while 1 << bits < many and bits < 11:
+        bits += 1
+    ends, other, shift = np.empty(1 << bits, np.int64), np.empty(many, np.int64), 0
+    while many > 1 and top >> shift:  # by one digit after the other, the lowest first
+        ends[:] = 0
+        for i in range(many):
+            ends[slots[order[i]] >> shift & ((1 << bits) - 1)] += 1
+        for digit in range(1, 1 << bits):
+            ends[digit] += ends[digit - 1]
+        for i in range(many - 1, -1, -1):
+            digit = slots[order[i]] >> shift & ((1 << bits) - 1)
+            ends[digit] -= 1
+            other[ends[digit]] = order[i]
+        for i in range(many):
+            order[i] = other[i]
+        shift += bits
+    return many
 
 
-def look(now: State, keys: Keys, times: I64, stream: I64, limits: tuple[int, int], before: I64) -> None:
+def find_keys(slots: I64, keys: Keys, many: int) -> None:
+    """Fill `slots` and `first` of keys from the `order` of so many rows."""
+    at = 0
+    for i in range(many):
+        slot = slots[keys.order[i]]
+        if i == 0 or keys.slots[at - 1] != slot:
+            keys.slots[at], keys.first[at] = slot, i
+            at += 1
+    keys.first[at] = many
+    keys.counts[0], keys.counts[1], keys.counts[2], keys.counts[3] = at, 0, 0, 0
+
+
+def look(now: State, keys: Keys, rows: tuple[I64, I64], limits: tuple[int, int], before: I64) -> None:
     """Say of each key what is to be done with it (`marks`), and touch those that are not left."""
     ttl, short = limits
+    times, stream = rows
     for key in range(keys.counts[0]):
         slot, order = keys.slots[key], keys.order[keys.first[key] : keys.first[key + 1]]
         newest = now.fields[slot, _NEWEST] if now.heads[slot, _STOP] > 0 else NEVER
@@ -243,6 +243,8 @@ def look(now: State, keys: Keys, times: I64, stream: I64, limits: tuple[int, int
             newest = NEVER
         if is_left(order, times, stream, newest, ttl):
             keys.marks[key] = _LEFT
+            for i in range(len(order)):
+                keys.left[keys.counts[2] + i] = order[i]
             keys.counts[2] += len(order)
             continue
         touch(now, slot, before[keys.counts[1]])
@@ -267,8 +269,10 @@ def is_left(order: I64, times: I64, stream: I64, newest: int, ttl: int) -> bool:
 def touch(now: State, slot: int, before: I64) -> None:
     """Keep a key's slot, head, `flushed` and fields for an undo, and mark it dirty."""
     before[0], before[5] = slot, now.flushed[slot]
-    before[1:5] = now.heads[slot]
-    before[6:] = now.fields[slot]
+    for i in range(4):
+        before[1 + i] = now.heads[slot, i]
+    for i in range(now.fields.shape[1]):
+        before[6 + i] = now.fields[slot, i]
     if not now.dirty[slot]:
         now.dirty[slot] = True
         now.dirty_of[now.task_of[slot]] += 1
@@ -283,5 +287,5 @@ def renew(now: State, slot: int) -> None:
 
 
 HELPERS = (
-    fill, plus_zero, ordered, limb, group_by_slot, look, is_left, touch, renew,
+    fill, formed, plus_zero, ordered, limb, sort_by_slot, find_keys, look, is_left, touch, renew,
 )  # fmt: skip

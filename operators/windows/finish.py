@@ -17,7 +17,7 @@ from operators.schema import Kind
 from operators.windows.frame import I64, NOTHING
 from operators.windows.layout import FeaturePlan, Layout
 from operators.windows.results import readers
-from operators.windows.spec import Aggregate
+from operators.windows.spec import NEVER_NULL, Aggregate
 
 F64 = npt.NDArray[np.float64]
 Truths = npt.NDArray[np.bool_]
@@ -52,7 +52,8 @@ class Outputs:
         self._names, self._types = names, types
         homes = [{Kind.FLOAT64: 1, Kind.BOOL: 3}.get(type_.kind, 0) for type_ in types]
         self._home = [home * many + i for i, home in enumerate(homes)]
-        self._nullable = [ask[2] >= 0 for ask in asked]
+        self._nullable = [plan.feature.aggregate not in NEVER_NULL for plan in layout.plans]
+        self._nullable += [True] * len(layout.previous)
         kept = dict(readers(layout))
         self._deviations = [
             (i, kept[plan.feature.name])
@@ -64,7 +65,8 @@ class Outputs:
         is_float = plan.type.kind is Kind.FLOAT64
         kind = {
             Aggregate.FIRST_SEEN: _TRUTH, Aggregate.MEAN: _MEAN, Aggregate.STDDEV: _DEVIATION,
-            Aggregate.MIN: _LEAST_FLOAT if is_float else _LEAST, Aggregate.MAX: _LARGEST_FLOAT if is_float else _LARGEST,
+            Aggregate.MIN: _LEAST_FLOAT if is_float else _LEAST,
+            Aggregate.MAX: _LARGEST_FLOAT if is_float else _LARGEST,
         }.get(plan.feature.aggregate, _PLAIN)  # fmt: skip
         return kind, plan.value, plan.counted, plan.high, plan.low, int(kind == _DEVIATION)
 
@@ -90,18 +92,21 @@ class Outputs:
 
 
 def finish(
-    asked: I64, scales: F64, incomplete_at: int, slots: I64, result: I64, values: I64, floats: F64, truths: Truths,
-    missing: I64,
-) -> None:  # fmt: skip
-    """What features' columns hold, from the result matrix (result rows, rows).
+    asked: I64, scales: F64, incomplete_at: int, rows: tuple[I64, I64], out: tuple[I64, F64, Truths, I64]
+) -> None:
+    """What features' columns hold, from the result matrix.
 
     Args:
-        asked, scales: see `Outputs`.
-        slots: of each row, -1 of one without a key: all NULL.
-        values, floats: (features, rows), one memory; to be filled.
-        truths: (2 features + 1, rows), to be filled: validity of each feature, those that are bools, incomplete.
-        missing: (features + 1), to be filled: NULLs of each; deviations that int64 does not hold, which are left.
+        asked: see `Outputs`.
+        scales: see `Outputs`.
+        incomplete_at: result row that says which rows are incomplete.
+        rows: the slot of each, -1 of one without a key: all of it is NULL; the result matrix (result rows, rows).
+        out: to be filled: values (features, rows) as ints and as floats, in one memory; truths (2 features + 1, rows):
+            validity of each feature, those that are bools, incomplete; missing (features + 1): NULLs of each feature,
+            and how many deviations int64 does not hold: they are left.
     """
+    slots, result = rows
+    values, floats, truths, missing = out
     many = len(asked)
     missing[:] = 0
     for i in range(many):

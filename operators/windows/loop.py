@@ -1,34 +1,29 @@
 """What look-back windows do to a row, in order: plain loops over int64 arrays, as machine code where it can be made.
 
-The rows of a batch have been arranged by key, and inside a key in order (arrange.py). Here they go through two steps,
-in one call unless rings have to grow between them:
+Rows have been arranged by key (arrange.py). They go through two steps, in one call unless rings grow between these:
 
     1  ready     find      where each value of a row last stood, if it is one that is looked for
                  expire    of a key that lacks room: entries that no row can see go, so that the ring may grow less
                  and keep  what an undo needs as it is: such entries, and those that will learn of a later value
     2  go on     row by row: the entry, the edges, what stands between them
 
-What a key remembers of its newest row are its marks, and `before` are those of the row before:
+What a key remembers of its newest row are its marks; `before` are those of the row before:
 
     marks        0: one past the row's own position; the edges; totals through the row; counters of distinct values;
                  what is read from the entries at the edges
     an edge      the first position whose clock is above the row's time less an offset
     a window     the positions between two edges, or between an edge and mark 0: that is edge -1, NOT_DELAYED
-
-Rows are without a precision here, and none comes late: forward.py and late.py do those by columns.
 """
 
 from __future__ import annotations
 
 __all__ = ["HELPERS", "decide"]
 
-from typing import NamedTuple
-
 import numpy as np
 
 from operators.windows.frame import COUNTED, I64, KNOWN, NOTHING
 from operators.windows.hashes import NONE
-from operators.windows.program import Keys, Packed, Program, Rows, State, StateArrays
+from operators.windows.program import Keys, Packed, Past, Program, Row, Rows, State, StateArrays
 from operators.windows.room import NEVER
 from operators.windows.totals import TOTAL_MAX
 
@@ -38,45 +33,26 @@ _LOW = 0xFFFF_FFFF
 _LONG, _LEFT = 1, 2  # marks of a key
 
 
-class Past(NamedTuple):
-    """The ring of a key: the entry at a position is `entries[off + (position & mask)]`, live are `start` .. `stop`."""
-
-    entries: I64
-    off: int
-    mask: int
-    start: int
-    stop: int
-
-
-class Row(NamedTuple):
-    """A row, what was found for it, the marks of the row before and its own, and its column of the results."""
-
-    inputs: I64
-    found: I64
-    before: I64
-    marks: I64
-    out: I64
-
-
-def decide(
-    step: int, packed: Packed, state: StateArrays, batch: tuple[I64, ...], work: I64, kept: I64, result: I64
-) -> int:
-    """Rows in order from a `step` on; `work`, `kept` and `result` are filled.
+def decide(step: int, packed: Packed, state: StateArrays, batch: tuple[I64, I64], out: tuple[I64, I64, I64]) -> int:
+    """Rows in order from a `step` on.
 
     Args:
         step: 1, or what was returned once what it waits for has been done.
-        packed, state, batch: `Program`, `State`, `Rows`, as plain tuples.
-        work: `Keys`, one a row; arranged; if the ring of a key is long, `found` of its rows is filled.
-        kept: what an undo needs of this: entries, each behind its place (any number, 1 + columns).
-        result: (result rows, rows).
+        packed: `Program`.
+        state: `State` as a plain tuple.
+        batch: `Rows`; `found` is filled of keys whose rings are long.
+        out: `Keys`, arranged, one a row; to be filled: what an undo needs of this, entries, each behind its place (any
+            number, 1 + columns); results (result rows, rows).
 
     Returns:
-        What comes next: 1: the same, with `kept` as long as `counts` says; 2: keys with `lengths` wait for blocks
-        (`offs`); 3: nothing, all is done; 0: nothing, a running total is too large and the batch is to be undone.
+        What comes next: 1: the same, with as many places for entries as `counts` says; 2: keys with `lengths` wait for
+        blocks (`offs`); 3: all is done; 0: a running total is too large and the batch is to be undone.
     """
-    p, now, rows, keys = unpacked(packed), State(*state), Rows(*batch), keys_of(work)
+    work, kept, result = out
+    p, now, rows = unpacked(packed), State(*state), Rows(*batch)
+    keys = Keys(work[0], work[1], work[2], work[3], work[4], work[5], work[6], work[7])
     if step == 1:
-        keys.counts[4] = most_kept(p, now, rows, keys)
+        keys.counts[4] = rows.found.size + most_gone(p, now, rows.inputs, keys)
         if keys.counts[4] > len(kept):
             return 1
         if ready(p, now, rows, keys, kept):
@@ -92,16 +68,16 @@ def unpacked(packed: Packed) -> Program:
     n = numbers[0]
     return Program(
         n.horizon, n.max_entries, n.least_block, n.short_block, n.long_block, n.prefixes, n.extremes, n.hashes,
-        n.fields, n.is_flagged, n.extreme_input, n.hash_input, n.state_input, n.carried_input, n.valid_input, n.passing_input,
-        n.extreme_column, n.hash_column, n.carried_column, n.flags_column, n.total_mark, n.counter_mark, n.read_mark,
-        n.least_at, n.distinct_at, n.first_seen_at, n.previous_at, n.valid_at, n.incomplete_at, *tables,
+        n.fields, n.is_flagged, n.extreme_input, n.hash_input, n.state_input, n.carried_input, n.valid_input,
+        n.passing_input, n.extreme_column, n.hash_column, n.carried_column, n.flags_column, n.total_mark,
+        n.counter_mark, n.read_mark, n.least_at, n.distinct_at, n.first_seen_at, n.previous_at, n.valid_at,
+        n.incomplete_at, *tables,
     )  # fmt: skip
 
 
-def past_of(state: State, slot: int) -> Past:
+def past_of(entries: I64, head: I64) -> Past:
     """The ring of a key as it is now."""
-    head = state.heads[slot]
-    return Past(state.entries, head[_OFF], head[_MASK], head[_START], head[_STOP])
+    return Past(entries, head[_OFF], head[_MASK], head[_START], head[_STOP])
 
 
 def at(past: Past, position: int) -> int:
@@ -114,77 +90,68 @@ def read(past: Past, position: int, column: int) -> int:
     return int(past.entries[at(past, position), column])
 
 
-def keys_of(work: I64) -> Keys:
-    """The rows of `work`."""
-    return Keys(work[0], work[1], work[2], work[3], work[4], work[5], work[6], work[7])
-
-
 # ---- 1
 
 
-def most_kept(p: Program, now: State, rows: Rows, keys: Keys) -> int:
-    """How many entries an undo may need as they are."""
-    most = rows.found.size
-    for key in range(keys.counts[0]):
-        if keys.marks[key] != _LEFT:
-            past = past_of(now, keys.slots[key])
-            most += first_needed(p, now, rows, keys, key) - past.start
+def most_gone(p: Program, now: State, inputs: I64, keys: Keys) -> int:
+    """How many entries go."""
+    entries, heads, fields, marks, order, most = now.entries, now.heads, now.fields, keys.marks, keys.order, 0
+    for key in range(keys.counts[0]):  # a helper that is given tuples of many arrays counts references to all of them
+        slot, first, end = keys.slots[key], keys.first[key], keys.first[key + 1]
+        is_full = heads[slot, _STOP] + end - first - heads[slot, _START] > heads[slot, _MASK] + 1
+        if is_full and marks[key] != _LEFT:
+            past = past_of(entries, heads[slot])
+            most += first_needed(p, past, fields[slot], inputs[order[first], 0]) - past.start
     return most
 
 
 def ready(p: Program, now: State, rows: Rows, keys: Keys, kept: I64) -> bool:
     """Step 1, into `kept`. Whether keys need other blocks."""
+    inputs, found = rows.inputs, rows.found
+    entries, heads, fields, flushed = now.entries, now.heads, now.fields, now.flushed
+    slots, firsts, orders, marks, lengths = keys.slots, keys.first, keys.order, keys.marks, keys.lengths
     count, moves = 0, False
     for key in range(keys.counts[0]):
-        keys.lengths[key] = 0
-        if keys.marks[key] == _LEFT:
+        lengths[key] = 0
+        if marks[key] == _LEFT:
             continue
-        slot, order = keys.slots[key], keys.order[keys.first[key] : keys.first[key + 1]]
-        past, start = past_of(now, slot), first_needed(p, now, rows, keys, key)
-        for position in range(past.start, start):
-            keep(past, position, kept[count])
-            count += 1
-        for i in range(len(order)):
-            row = order[i]
+        slot, first, end = slots[key], firsts[key], firsts[key + 1]
+        past = past_of(entries, heads[slot])
+        start, need = past.start, past.stop + end - first
+        if need - start > past.mask + 1:
+            start = first_needed(p, past, fields[slot], inputs[orders[first], 0])
+            for position in range(past.start, start):
+                keep(past, position, kept[count])
+                count += 1
+        for i in range(first, end if p.hashes else first):
+            row = orders[i]
             for number in range(p.hashes):
-                if keys.marks[key] != _LONG:
-                    rows.found[row, number] = find(p, past, rows.inputs, order[: i + 1], number)
-                position = rows.found[row, number]
-                if start <= position < past.stop and rows.inputs[row, p.state_input + number] & COUNTED:
+                if marks[key] != _LONG:
+                    found[row, number] = find(p, past, inputs, orders[first : i + 1], number)
+                position = found[row, number]
+                if start <= position < past.stop and inputs[row, p.state_input + number] & COUNTED:
                     keep(past, position, kept[count])
                     count += 1
-                    now.flushed[slot] = min(now.flushed[slot], position)
-        expire(p, now, past, start, slot)
-        keys.lengths[key] = block_length(p, past, past.stop + len(order) - start)
-        moves = moves or keys.lengths[key] > 0
+                    flushed[slot] = min(flushed[slot], position)
+        if start > past.start:
+            fields[slot, _DROPPED] = max(fields[slot, _DROPPED] ^ NEVER, read(past, start - 1, 0)) ^ NEVER
+            for edge in range(_EDGES, _EDGES + len(p.offsets)):
+                fields[slot, edge] = max(fields[slot, edge], start)
+            heads[slot, _START] = start
+        if need - start > past.mask + 1:
+            lengths[key], moves = p.least_block, True
+            while lengths[key] < need - start:
+                lengths[key] *= 2
     keys.counts[4] = count
     return moves
 
 
-def expire(p: Program, now: State, past: Past, start: int, slot: int) -> None:
-    """Entries below `start` go."""
-    if start > past.start:
-        fields = now.fields[slot]
-        fields[_DROPPED] = max(fields[_DROPPED] ^ NEVER, read(past, start - 1, 0)) ^ NEVER
-        for edge in range(_EDGES, _EDGES + len(p.offsets)):
-            fields[edge] = max(fields[edge], start)
-        now.heads[slot, _START] = start
-
-
-def block_length(p: Program, past: Past, need: int) -> int:
-    """How long a block must be for so many entries; 0: the ring's own is long enough."""
-    if need <= past.mask + 1:
-        return 0
-    length = p.least_block
-    while length < need:
-        length *= 2
-    return length
-
-
 def keep(past: Past, position: int, out: I64) -> None:
     """An entry as it is, behind its place."""
-    out[0] = at(past, position)
-    out[1:] = past.entries[out[0]]
+    place = at(past, position)
+    out[0] = place
+    for i in range(past.entries.shape[1]):  # several times as fast as to assign slices
+        out[1 + i] = past.entries[place, i]
 
 
 def find(p: Program, past: Past, inputs: I64, order: I64, number: int) -> int:
@@ -207,17 +174,16 @@ def find(p: Program, past: Past, inputs: I64, order: I64, number: int) -> int:
     return NONE
 
 
-def first_needed(p: Program, now: State, rows: Rows, keys: Keys, key: int) -> int:
-    """The first position of a ring that a key's rows may see; where there is room for them, all may stay."""
-    past, first, end = past_of(now, keys.slots[key]), keys.first[key], keys.first[key + 1]
-    if past.stop + end - first - past.start <= past.mask + 1 or past.stop == past.start:
+def first_needed(p: Program, past: Past, fields: I64, time: int) -> int:
+    """The first position of a ring that a row at `time` or after it may see."""
+    if past.stop == past.start:
         return past.start
-    new = first_above(past, past.start, past.stop, rows.inputs[keys.order[first], 0] - p.horizon)
+    new = first_above(past, past.start, past.stop, time - p.horizon)
     if len(p.carried):  # the newest one stays, whatever its age
         new = max(new - 1, past.start)
     new = max(new, past.stop - p.max_entries)
     if len(p.distinct):  # the counters still need what leaves the windows
-        new = min(new, max(now.fields[keys.slots[key], _EDGES + len(p.offsets) - 1], past.start))
+        new = min(new, max(fields[_EDGES + len(p.offsets) - 1], past.start))
     return new
 
 
@@ -244,33 +210,38 @@ def first_above(past: Past, low: int, high: int, limit: int) -> int:
 
 def move(now: State, keys: Keys) -> None:
     """Rings that grow move to their new blocks."""
+    entries, heads, slots, lengths, offs = now.entries, now.heads, keys.slots, keys.lengths, keys.offs
     for key in range(keys.counts[0]):
-        if keys.lengths[key]:
-            slot = keys.slots[key]
-            past, off, mask = past_of(now, slot), keys.offs[key], keys.lengths[key] - 1
+        if lengths[key]:
+            head, off, mask = heads[slots[key]], offs[key], lengths[key] - 1
+            past = past_of(entries, head)
             for position in range(past.start, past.stop):
-                now.entries[off + (position & mask)] = now.entries[at(past, position)]
-            now.heads[slot, _OFF], now.heads[slot, _MASK] = off, mask
+                place, new = at(past, position), off + (position & mask)
+                for i in range(entries.shape[1]):
+                    entries[new, i] = entries[place, i]
+            head[_OFF], head[_MASK] = off, mask
 
 
 def go_on(p: Program, now: State, rows: Rows, keys: Keys, result: I64) -> bool:
     """Step 2, into `result` (result rows, rows). False: a running total is too large; the batch is to be undone."""
+    inputs, found, entries, heads, all_fields = rows.inputs, rows.found, now.entries, now.heads, now.fields
+    slots, firsts, orders, key_marks = keys.slots, keys.first, keys.order, keys.marks
     marks, before = np.zeros(p.read_mark + len(p.reads), np.int64), np.zeros(p.read_mark + len(p.reads), np.int64)
     for key in range(keys.counts[0]):
-        if keys.marks[key] == _LEFT:
+        if key_marks[key] == _LEFT:
             continue
-        slot = keys.slots[key]
-        past, fields = past_of(now, slot), now.fields[slot]
+        slot = slots[key]
+        past, fields = past_of(entries, heads[slot]), all_fields[slot]
         marks[0] = past.stop
         marks[1 : 1 + p.fields] = fields[_EDGES : _EDGES + p.fields]
-        for i in range(keys.first[key], keys.first[key + 1]):
+        for i in range(firsts[key], firsts[key + 1]):
             before[:] = marks
-            number = keys.order[i]
-            row = Row(rows.inputs[number], rows.found[number], before, marks, result[:, number])
+            number = orders[i]
+            row = Row(inputs[number], found[number], before, marks, result[:, number])
             if not decide_row(p, past, fields, row):
                 return False
         fields[_EDGES : _EDGES + p.fields] = marks[1 : 1 + p.fields]
-        now.heads[slot, _STOP] = marks[0]
+        heads[slot, _STOP] = marks[0]
     return True
 
 
@@ -289,21 +260,16 @@ def decide_row(p: Program, past: Past, fields: I64, row: Row) -> bool:
     move_edges(p, past, fields, row)
     subtract(p, past, row)
     for i in range(len(p.least)):
-        number, low, high = lookup(p.least, i)
+        number, low, high = p.least[i, 0], p.least[i, 1], p.least[i, 2]
         column = p.extreme_column + 3 * number
         row.out[p.least_at + i] = least(p, past, column, row.marks[1 + low], row.marks[1 + high])
     count_distinct(p, past, row)
     for i in range(len(p.first_seen)):
-        number, low, high = lookup(p.first_seen, i)
+        number, low, high = p.first_seen[i, 0], p.first_seen[i, 1], p.first_seen[i, 2]
         position = before_window(p, past, number, row.found[number], row.marks[1 + high])
         is_new = position < row.marks[1 + low] and row.inputs[p.state_input + number] & KNOWN != 0
         row.out[p.first_seen_at + i] = 1 if is_new else 0
     return True
-
-
-def lookup(lookups: I64, i: int) -> tuple[int, int, int]:
-    """Column number, low edge and high edge of a question."""
-    return lookups[i, 0], lookups[i, 1], lookups[i, 2]
 
 
 def add_up(p: Program, row: Row, entry: I64) -> bool:
@@ -410,7 +376,7 @@ def count_distinct(p: Program, past: Past, row: Row) -> None:
     """From one row to the next: first ones of their value enter a window, last ones leave it (distinct.py)."""
     before, marks = row.before, row.marks
     for i in range(len(p.distinct)):
-        number, low, high = lookup(p.distinct, i)
+        number, low, high = p.distinct[i, 0], p.distinct[i, 1], p.distinct[i, 2]
         column, count = p.hash_column + 3 * number, marks[p.counter_mark + i]
         for position in range(before[1 + high], marks[1 + high]):
             count += read(past, position, column + 1) < before[1 + low]
@@ -427,7 +393,7 @@ def before_window(p: Program, past: Past, number: int, position: int, high: int)
 
 
 HELPERS = (
-    unpacked, keys_of, past_of, at, read, most_kept, ready, expire, block_length, keep, find, first_needed, first_above,
-    move, go_on, decide_row, lookup, add_up, fold_extremes, carry, link, move_edges, subtract, least, count_distinct,
+    unpacked, past_of, at, read, most_gone, ready, keep, find, first_needed, first_above,
+    move, go_on, decide_row, add_up, fold_extremes, carry, link, move_edges, subtract, least, count_distinct,
     before_window,
 )  # fmt: skip

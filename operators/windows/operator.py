@@ -34,12 +34,11 @@ from operators.windows.lives import lives
 from operators.windows.results import Reader, readers
 from operators.windows.room import NEVER
 from operators.windows.row_by_row import RowByRow, compiled_loops
-from operators.windows.spec import Aggregate, WindowSpec, check, output_type
+from operators.windows.spec import NEVER_NULL, WindowSpec, check, output_type
 from state.compiling import can_compile, made_or_told
 from state.table import KeyedTable, TableSpec
 
 _TURNS, _TURNS_A_CHUNK = 2, 10  # what the rows of one key cost as late ones, in turns: more for each full chunk
-_NEVER_NULL = (Aggregate.COUNT, Aggregate.DISTINCT, Aggregate.FIRST_SEEN)
 
 
 class _Way(NamedTuple):
@@ -90,7 +89,7 @@ class WindowOperator(Operator):
 
     @property
     def outputs(self) -> tuple[OutputField, ...]:
-        fields = [OutputField(f.name, output_type(f), f.aggregate not in _NEVER_NULL) for f in self.spec.features]
+        fields = [OutputField(f.name, output_type(f), f.aggregate not in NEVER_NULL) for f in self.spec.features]
         fields += [OutputField(p.name, p.type) for p in self.spec.previous]
         return (*fields, OutputField(self.spec.incomplete, DataType(Kind.BOOL), False))
 
@@ -122,7 +121,7 @@ class WindowOperator(Operator):
                 self._by_columns(way, table, batch, keyed, result)
                 missing |= result[way.layout.incomplete_at].astype(np.bool_)
                 continue
-            slots = _by_loops(way, way.loops, table, batch, keyed, result, results=True)
+            slots = _by_loops(way, table, batch, keyed, result, results=True)
             found, incomplete = way.loops.columns(result, slots)
             batch.columns.update(found)
             missing |= incomplete
@@ -135,7 +134,7 @@ class WindowOperator(Operator):
             table = context.table(spec.name)
             if way.loops is not None:
                 result = np.empty((way.layout.result_rows, batch.size), np.int64)
-                _by_loops(way, way.loops, table, batch, keyed, result, results=False)
+                _by_loops(way, table, batch, keyed, result, results=False)
                 continue
             streams = _stream(table, batch)
             if keyed.keys:
@@ -175,8 +174,8 @@ class WindowOperator(Operator):
 
 
 def _by_loops(
-    way: _Way, loops: RowByRow, table: KeyedTable, batch: Batch, keyed: _Keyed, result: I64, *, results: bool
-) -> I64:
+    way: _Way, table: KeyedTable, batch: Batch, keyed: _Keyed, result: I64, *, results: bool
+) -> I64:  # fmt: skip
     """Bring the state up to date, and fill the result matrix (result rows, rows) of rows with a key, if `results`.
 
     Returns the slot of each row, -1 of one without a key.
@@ -188,7 +187,8 @@ def _by_loops(
     if keyed.rows is not None:
         own, slots = slots, np.full(batch.size, -1, np.int64)
         slots[keyed.rows] = own
-    left, inputs = loops.process(table, batch, slots, keyed.rows, streams, result)
+    assert way.loops is not None
+    left, inputs = way.loops.process(table, batch, slots, keyed.rows, stream=streams, result=result)
     if left.size:
         part = np.empty((len(result), len(left)), np.int64) if results else None
         mine = None if streams is None else streams[left]

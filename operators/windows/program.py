@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Keys", "Packed", "Program", "Rows", "State", "StateArrays", "packed", "program"]
+__all__ = ["Keys", "Packed", "Past", "Program", "Row", "Rows", "State", "StateArrays", "packed", "program"]
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -61,6 +61,26 @@ class Keys(NamedTuple):
     offs: I64
     left: I64
     counts: I64
+
+
+class Past(NamedTuple):
+    """The ring of a key: the entry at a position is `entries[off + (position & mask)]`, live are `start` .. `stop`."""
+
+    entries: I64
+    off: int
+    mask: int
+    start: int
+    stop: int
+
+
+class Row(NamedTuple):
+    """A row, what was found for it, the marks of the row before and its own, and its column of the results."""
+
+    inputs: I64
+    found: I64
+    before: I64
+    marks: I64
+    out: I64
 
 
 class Program(NamedTuple):

@@ -67,19 +67,23 @@ class RowByRow:
         """Make the machine code, or fetch what is kept of it, before rows come."""
         table, nothing = KeyedTable(self._layout.table), np.empty(0, np.int64)
         result = np.empty((self._layout.result_rows, 0), np.int64)
-        raw = np.empty((1, 0), np.int64)
-        self._bring(table, raw, nothing, nothing, result)
+        _, inputs = self._bring(table, np.empty((1, 0), np.int64), nothing, nothing, result)
+        found, work, before = np.empty((0, self._program.hashes), np.int64), _work(0), _before(table, 0)
+        work[:] = 0
+        self._decide(table, (inputs, found), work, before, result)
         self.columns(result, nothing)
 
     def process(
-        self, table: KeyedTable, batch: Batch, slots: I64, keyed: npt.NDArray[np.intp] | None, stream: I64 | None,
+        self, table: KeyedTable, batch: Batch, slots: I64, keyed: npt.NDArray[np.intp] | None, *, stream: I64 | None,
         result: I64,
     ) -> tuple[I64, I64]:  # fmt: skip
         """Bring the state up to date with the rows of all keys but those that are left, and fill their results.
 
         Args:
             table: of the layout.
-            slots: of each row of the batch, -1 of one without a key; `keyed`: the rows with one, None: all.
+            batch: whose columns are the inputs.
+            slots: of each row of the batch, -1 of one without a key.
+            keyed: the rows with a key, None: all.
             stream: stream time of each row, ms; None without a ttl.
             result: (result rows, rows).
 
@@ -96,19 +100,17 @@ class RowByRow:
         """The features' names and columns, and which rows are incomplete. `slots`: as of `process`."""
         outputs = self._outputs
         values, truths, missing = outputs.room(len(slots))
-        self._loops.finish(
-            outputs.asked, outputs.scales, outputs.incomplete_at, slots, result, values, values.view(np.float64),
-            truths, missing,
-        )  # fmt: skip
+        out = values, values.view(np.float64), truths, missing
+        self._loops.finish(outputs.asked, outputs.scales, outputs.incomplete_at, (slots, result), out)
         return outputs.columns(values, truths, missing.tolist(), result), truths[-1]
 
     def _bring(self, table: KeyedTable, raw: I64, slots: I64, stream: I64, result: I64) -> tuple[I64, I64]:
-        p, size, width = self._program, len(slots), table.rows.shape[1]
+        p, size = self._program, len(slots)
         inputs, found = np.empty((size, self._inputs), np.int64), np.empty((size, p.hashes), np.int64)
-        work, before = np.empty((len(Keys._fields), size + 5), np.int64), np.empty((size, 6 + width), np.int64)
+        work, before = _work(size), _before(table, size)
         limits = table.spec.ttl_ms, hashes.SHORT if p.hashes else NOTHING
-        state = _state(table)
-        if not self._loops.arrange(self._raw.fills, raw, slots, stream, limits, state, inputs, work, before):
+        how, out = (self._raw.fills, raw), (inputs, work, before)
+        if not self._loops.arrange(how, (slots, stream), limits, _state(table), out):
             raise RecordError("overflow", "a value is too large for an exact standard deviation")
         many, touched, left, long = work[-1, :4].tolist()
         if touched:
@@ -116,26 +118,24 @@ class RowByRow:
             table.touched(before)
             if long:
                 self._look_up(table, Keys(*work), inputs, found, (work[_MARKS, :many] == _LONG).nonzero()[0].tolist())
-            self._decide(table, state, (inputs, found), work, before, result)
-        return work[_LEFT, :left], inputs
+            self._decide(table, (inputs, found), work, before, result)
+        return np.sort(work[_LEFT, :left]), inputs
 
-    def _decide(
-        self, table: KeyedTable, state: StateArrays, batch: tuple[I64, I64], work: I64, before: I64, result: I64
-    ) -> None:
-        decide, ring = self._loops.decide, table.ring
+    def _decide(self, table: KeyedTable, batch: tuple[I64, I64], work: I64, before: I64, result: I64) -> None:
+        decide, ring, state = self._loops.decide, table.ring, _state(table)
         assert ring is not None
-        kept = np.empty((batch[1].size + _SPARE, 1 + ring.entries.shape[1]), np.int64)
-        step = decide(1, self._packed, state, batch, work, kept, result)
+        kept = np.empty((batch[1].size + 2 * len(batch[1]) + _SPARE, 1 + ring.entries.shape[1]), np.int64)
+        step = decide(1, self._packed, state, batch, (work, kept, result))
         if step == 1:
             kept = np.empty((work.item(-1, 4), kept.shape[1]), np.int64)
-            step = decide(1, self._packed, state, batch, work, kept, result)
+            step = decide(1, self._packed, state, batch, (work, kept, result))
         if count := work.item(-1, 4):
             ring.save_as(kept[:count, 0], kept[:count, 1:])
         if step == 2:
             keys = Keys(*work)
             moving = keys.lengths[: keys.counts[0]].nonzero()[0]
             keys.offs[moving] = ring.blocks_of(keys.lengths[moving])
-            step = decide(2, self._packed, _state(table), batch, work, kept, result)
+            step = decide(2, self._packed, _state(table), batch, (work, kept, result))
             ring.retire_replaced(before[:, 0], before[:, 1], before[:, 2])
         if not step:
             raise RecordError("overflow", "a running total exceeds 2**62")
@@ -156,6 +156,16 @@ class RowByRow:
                 values, states = inputs[rows, p.hash_input + number], inputs[rows, p.state_input + number]
                 found[rows, number] = _through(index, zip(values.tolist(), states.tolist(), strict=True), start, stop)
                 keep_index(table, slot, column, index, length=end - start, stop=end, newest=newest_then)
+
+
+def _work(size: int) -> I64:
+    """Room for `Keys` of so many rows; counts are a few more."""
+    return np.empty((len(Keys._fields), size + 5), np.int64)
+
+
+def _before(table: KeyedTable, size: int) -> I64:
+    """Room for what so many keys were, see `arrange`."""
+    return np.empty((size, 6 + table.rows.shape[1]), np.int64)
 
 
 def _state(table: KeyedTable) -> StateArrays:

@@ -7,7 +7,7 @@ the row itself belongs to it.
 
 from __future__ import annotations
 
-__all__ = ["Aggregate", "PreviousFeature", "WindowFeature", "WindowSpec", "check", "output_type"]
+__all__ = ["NEVER_NULL", "Aggregate", "PreviousFeature", "WindowFeature", "WindowSpec", "check", "output_type"]
 
 from enum import StrEnum
 
@@ -33,6 +33,9 @@ class Aggregate(StrEnum):
     STDDEV = "stddev"  # float64 in major units, sample standard deviation, NULL below two values
     DISTINCT = "distinct"  # int64, 0
     FIRST_SEEN = "first_seen"  # bool: the row's own non-NULL value is not among the window's earlier rows
+
+
+NEVER_NULL = (Aggregate.COUNT, Aggregate.DISTINCT, Aggregate.FIRST_SEEN)
 
 
 class WindowFeature(msgspec.Struct, frozen=True):

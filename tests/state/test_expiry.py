@@ -319,6 +319,29 @@ def test_memory_levels_off_whatever_a_flush_takes(transactions: int, monkeypatch
     assert max(sizes[200:]) <= max(sizes[:200])
 
 
+def test_between_its_rounds_over_all_slots_the_hand_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A round begins when stream time is a part of the ttl on; it ends although time stands still."""
+    looked: list[int] = []
+    original = KeyedTable.evictable
+
+    def evictable(self: KeyedTable, begin: int, end: int) -> Slots:
+        looked.append(begin)
+        return original(self, begin, end)
+
+    monkeypatch.setattr(KeyedTable, "evictable", evictable)
+    monkeypatch.setattr(persistence, "_EVICTED", 8)
+    monkeypatch.setattr(persistence, "_ROUNDS", 2)
+    worker = Worker()
+    ttl = worker.table.spec.ttl_ms
+    for clock, rounds in ((1000, 1), (1000 + ttl // 2 - 1, 0), (1000 + ttl // 2, 1), (1000 + 2 * ttl, 1)):
+        worker.apply([(f"{i}", clock) for i in range(20)])
+        worker.state.publish()
+        looked.clear()
+        for _ in range(6):
+            worker.state.evict()
+        assert looked == [0, 8, 16] * rounds, clock
+
+
 FLINK: list[tuple[Event, list[int]]] = [
     (("k", 0), [0]), (("k", 50), [0, 50]), (("clock", 120), [0, 50]), (("k", 170), [170]), (("clock", 220), [170]),
     (("clock", 300), []),
