@@ -277,7 +277,8 @@ def _cut(ends: npt.NDArray[np.int32], data: npt.NDArray[np.uint8]) -> tuple[byte
 
 
 def _bytes(data: Any) -> npt.NDArray[np.uint8]:
-    return np.frombuffer(data, np.uint8)
+    """Not to be written to, whoever made them: a loop is made anew for an array that may be."""
+    return np.frombuffer(memoryview(data).toreadonly(), np.uint8)
 
 
 def _packed(bits: Mask) -> npt.NDArray[np.uint8]:

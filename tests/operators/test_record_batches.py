@@ -107,3 +107,12 @@ def test_without_a_compiler_columns_are_written_one_by_one(monkeypatch: pytest.M
     writer.warm_up()
     rows = writer.prepare([(np.arange(3), None)], 3)
     assert writer.write_all(rows, np.array([[0, 2], [2, 3]])) == [writer.write(rows, 0, 2), writer.write(rows, 2, 3)]
+
+
+@pytest.mark.skipif(not can_compile(), reason="numba is not installed")
+def test_no_batch_makes_the_loop_compile_again() -> None:
+    writer = _by_loop(pa.schema([("s", pa.string()), ("n", pa.int64())]), None)
+    for size in (1, 24, 25, 100):  # pyarrow encodes many texts
+        rows = writer.prepare([([f"t{i}" for i in range(size)], np.arange(size) > 3), (np.arange(size), None)], size)
+        writer.write_all(rows, np.array([[0, size]]))
+    assert len(getattr(record_loop.compiled_loop(), "signatures")) == 1  # noqa: B009
