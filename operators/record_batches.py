@@ -97,7 +97,7 @@ class BatchWriter:
         _join(self._bits(values), bits)
         nullable = [at for at, valid in enumerate(known) if valid is not None]
         valid = np.array([known[at] for at in nullable], np.bool_).reshape(len(nullable), size)
-        ends, data = _texts([(values[at], known[at]) for at in self._texts])
+        ends, data = _texts([(values[at], known[at]) for at in self._texts], size)
         plain = b"".join([one.tobytes() for one in self._plain(values)])
         return Prepared(words, bits, ends, data, _bytes(plain), np.array(nullable, np.int64), valid)
 
@@ -253,12 +253,14 @@ def _join(columns: Sequence[npt.NDArray[Any]], out: npt.NDArray[Any]) -> None:
         np.concatenate(columns, out=out.reshape(-1), casting="unsafe")
 
 
-def _texts(columns: Sequence[Values]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8]]:
-    """Where texts end, column after column, after a 0; their bytes."""
+def _texts(columns: Sequence[Values], size: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8]]:
+    """Where texts end, column after column of `size` rows, after a 0; their bytes."""
     texts: list[str] = []
     for values, valid in columns:
         begin = len(texts)
         texts += values.tolist() if isinstance(values, np.ndarray) else values
+        if len(texts) != begin + size:  # a loop would read what lies behind them
+            raise ValueError(f"a column has {len(texts) - begin} texts for {size} rows")
         if valid is not None and 0 in valid.tobytes():
             for row in (~valid).nonzero()[0].tolist():
                 texts[begin + row] = ""

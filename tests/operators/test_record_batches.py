@@ -67,6 +67,16 @@ def test_text_that_is_not_unicode_is_refused() -> None:
         BatchWriter(pa.schema([("s", pa.string())])).prepare([(np.array(["\ud800"], np.object_), None)], 1)
 
 
+def test_columns_of_another_length_are_refused() -> None:
+    """Only a user's operator can make such: a loop would write what lies behind their texts into the journal."""
+    writer = BatchWriter(pa.schema([("s", pa.string()), ("n", pa.int64())]))
+    for texts in (["x"] * 3, ["x"] * 5):
+        with pytest.raises(ValueError, match="texts for 4 rows"):
+            writer.prepare([(np.array(texts, np.object_), None), (np.arange(4), None)], 4)
+    with pytest.raises(ValueError, match="wrong shape"):
+        writer.prepare([(["x"] * 4, None), (np.arange(3), None)], 4)
+
+
 WAYS: list[Loop | None] = [record_loop.write, *[None] * can_compile()]
 
 
