@@ -25,6 +25,7 @@ TYPES: dict[str, tuple[pa.DataType, Any, st.SearchStrategy[Any]]] = {
     "text": (pa.string(), np.object_, st.text(max_size=4)),
     "binary": (pa.binary(16), "S16", st.binary(min_size=16, max_size=16)),
 }
+TEXT_AND_NUMBER: dict[str, pa.DataType] = {"s": pa.string(), "n": pa.int64()}
 NULLABLE = {"int", "float", "bool", "text"}
 
 
@@ -69,7 +70,7 @@ def test_text_that_is_not_unicode_is_refused() -> None:
 
 def test_columns_of_another_length_are_refused() -> None:
     """Only a user's operator can make such: a loop would write what lies behind their texts into the journal."""
-    writer = BatchWriter(pa.schema([("s", pa.string()), ("n", pa.int64())]))
+    writer = BatchWriter(pa.schema(TEXT_AND_NUMBER))
     for texts in (["x"] * 3, ["x"] * 5):
         with pytest.raises(ValueError, match="texts for 4 rows"):
             writer.prepare([(np.array(texts, np.object_), None), (np.arange(4), None)], 4)
@@ -121,7 +122,7 @@ def test_without_a_compiler_columns_are_written_one_by_one(monkeypatch: pytest.M
 
 @pytest.mark.skipif(not can_compile(), reason="numba is not installed")
 def test_no_batch_makes_the_loop_compile_again() -> None:
-    writer = _by_loop(pa.schema([("s", pa.string()), ("n", pa.int64())]), None)
+    writer = _by_loop(pa.schema(TEXT_AND_NUMBER), None)
     for size in (1, 24, 25, 100):  # pyarrow encodes many texts
         rows = writer.prepare([([f"t{i}" for i in range(size)], np.arange(size) > 3), (np.arange(size), None)], size)
         writer.write_all(rows, np.array([[0, size]]))
