@@ -36,10 +36,12 @@ class TaskSpan(Protocol):
 
 
 class StreamTimes:
-    """Stream time of each task, ms; undone and published with the table's batches. `newest`: the latest ever."""
+    """Stream time of each task, ms; undone and published with the table's batches. `gone_on`: by how much they went on
+    (ms), of each batch the most that one did: time goes on although another task is ahead.
+    """
 
     def __init__(self) -> None:
-        self.newest = NEVER
+        self.gone_on = 0
         self._now: dict[int, int] = {}
         self._before: dict[int, int] = {}
         self._sealed: dict[int, int] = {}
@@ -55,7 +57,6 @@ class StreamTimes:
     def put(self, task: int, time: int) -> None:
         """What the store says of a task that is taken over."""
         self._now[task] = time
-        self.newest = max(self.newest, time)
 
     def drop(self, task: int) -> None:
         """Forget a task."""
@@ -64,7 +65,7 @@ class StreamTimes:
 
     def advance(self, tasks: Sequence[TaskSpan], event_times: I64) -> I64:
         """Stream time of each row of the batch, int64 (rows,), ms; call it once a batch."""
-        parts = []
+        parts, most = [], 0
         for span in tasks:
             if span.stop > span.start:
                 now = self._now.get(span.task, NEVER)
@@ -73,8 +74,9 @@ class StreamTimes:
                 if mine.item(0) < now:
                     np.maximum(mine, now, out=mine)
                 self._now[span.task] = last = mine.item(-1)
-                self.newest = max(self.newest, last)
+                most = max(most, last - now)
                 parts.append(mine)
+        self.gone_on += most
         return parts[0] if len(parts) == 1 else np.concatenate([*parts, np.empty(0, np.int64)])
 
     def seal(self) -> None:

@@ -17,7 +17,6 @@ import numpy.typing as npt
 
 from state.due import DUE, WAITS
 from state.errors import StateCorruptedError
-from state.expiry import NEVER
 from state.part import Adopt
 from state.ring import Ring
 from state.rowformat import CHUNK, RowFormat
@@ -47,7 +46,7 @@ class Persistence:
         self._stores: dict[int, RowStore] = {}
         self._cold: set[int] = set()  # tasks that may have keys which are not in memory
         self._hand = self._expiry_hand = 0
-        self._round_begun = self._round_from = NEVER  # stream times of the hand's rounds: this one's, the next one's
+        self._round_begun = self._round_from = 0  # of the hand's rounds: how far time had gone on, and must
         self._sweeps: dict[int, Sweep] = {}
 
     @property
@@ -172,11 +171,11 @@ class Persistence:
         store still has them, until a flush comes by (`Sweep`); `load` does not bring them back.
         """
         table, stream = self.table, self.table.stream
-        if stream is None or stream.newest < self._round_from:
+        if stream is None or stream.gone_on < self._round_from:
             return 0
         begin = self._expiry_hand
         if begin == 0:
-            self._round_begun = stream.newest
+            self._round_begun = stream.gone_on
         self._expiry_hand = begin + _EVICTED
         if self._expiry_hand >= table.slot_count:
             self._expiry_hand = 0

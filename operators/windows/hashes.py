@@ -26,6 +26,7 @@ from state.table import KeyedTable
 SHORT = 128
 NONE = -1  # no such position
 _SLICE = 1 << 18
+_INDICES_MIN = 64
 
 
 class _Index(NamedTuple):
@@ -33,7 +34,22 @@ class _Index(NamedTuple):
     newest: dict[int, int]
 
 
-_INDICES: WeakKeyDictionary[KeyedTable, dict[tuple[int, int], _Index]] = WeakKeyDictionary()
+class _Indices:
+    """Of a table, by column and slot. Those of keys that left memory go when as many were kept again as there are."""
+
+    def __init__(self) -> None:
+        self.kept: dict[tuple[int, int], _Index] = {}
+        self._left = _INDICES_MIN
+
+    def keep(self, table: KeyedTable, column: int, slot: int, index: _Index) -> None:
+        self.kept[column, slot] = index
+        self._left -= 1
+        if not self._left:
+            self.kept = {at: one for at, one in self.kept.items() if one.state[0] == table.keys[at[1]]}
+            self._left = max(_INDICES_MIN, len(self.kept))
+
+
+_INDICES: WeakKeyDictionary[KeyedTable, _Indices] = WeakKeyDictionary()
 
 
 class Rings(NamedTuple):
@@ -129,7 +145,7 @@ def take_index(
     table: KeyedTable, slot: int, column: int, *, off: int, mask: int, start: int, stop: int, newest: int
 ) -> dict[int, int]:
     """Hash -> newest counted position in a long ring; the caller has it for itself, see `keep_index`."""
-    known = _INDICES.setdefault(table, {}).pop((column, slot), None)
+    known = _indices(table).kept.pop((column, slot), None)
     if known and known.state == _state(table, slot, stop, newest):
         return known.newest
     assert table.ring is not None
@@ -145,7 +161,14 @@ def keep_index(
 ) -> None:
     """Keep the index of a ring of `length` entries for the batch that finds it at `stop` with this `newest` time."""
     if len(index) <= 2 * length + SHORT:
-        _INDICES.setdefault(table, {})[column, slot] = _Index(_state(table, slot, stop, newest), index)
+        _indices(table).keep(table, column, slot, _Index(_state(table, slot, stop, newest), index))
+
+
+def _indices(table: KeyedTable) -> _Indices:
+    found = _INDICES.get(table)
+    if found is None:
+        found = _INDICES[table] = _Indices()
+    return found
 
 
 def _state(table: KeyedTable, slot: int, stop: int, newest: int) -> tuple[str, int, int, int, int]:

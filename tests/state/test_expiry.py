@@ -319,6 +319,21 @@ def test_memory_levels_off_whatever_a_flush_takes(transactions: int, monkeypatch
     assert max(sizes[200:]) <= max(sizes[:200])
 
 
+def test_memory_levels_off_where_another_task_is_far_ahead() -> None:
+    """A partition that is read up to its end, and nothing more comes: it must not stop the clock for one behind it."""
+    worker, sizes = Worker(), []
+    assert worker.table.stream
+    worker.table.stream.advance([Span(TASK + 1, 0, 1)], np.array([1_000_000]))
+    worker.state.publish()
+    for clock in range(400):
+        worker.apply([(f"{clock}-{i}", clock * 10) for i in range(20)])
+        worker.state.publish()
+        worker.flush()
+        worker.state.evict()
+        sizes.append(worker.state.live_keys)
+    assert max(sizes[200:]) <= max(sizes[:200])
+
+
 def test_between_its_rounds_over_all_slots_the_hand_rests(monkeypatch: pytest.MonkeyPatch) -> None:
     """A round begins when stream time is a part of the ttl on; it ends although time stands still."""
     looked: list[int] = []

@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from operators.windows import hashes
 from operators.windows.operator import WindowOperator
 from operators.windows.spec import WindowSpec
 from state.memory import MemoryDisk, MemoryRowStores
@@ -120,3 +121,18 @@ def test_ttl_with_and_without_sweeps_equals_the_oracle(seed: int, cut: int) -> N
         swept.state.evict()
         kept += sum(1 for store in swept.stores.values() for _ in store.scan(b"r"))
     assert cut > 7 or kept < 0.95 * 300 // cut * plain.state.live_keys
+
+
+def test_what_is_kept_beside_long_rings_goes_with_their_keys() -> None:
+    """By and by, as other keys are kept something of."""
+    worker = Worker(spec_of(feature("distinct", "number", 400)), 1, tiny=True)
+    table = worker.state.table("w")
+    for turn, keys in enumerate((300, 200, 200, 40)):
+        names = [f"{turn}-{key}" for key in range(keys)]
+        worker.process([{"task": 0, "key": name, "time": turn, "number": i} for name in names for i in range(200)])
+        for _ in range(3):
+            worker.state.publish()
+            worker.flush()
+            worker.state.evict()
+        assert not table.live_keys
+    assert len(hashes._INDICES[table].kept) <= 240
