@@ -268,11 +268,12 @@ class KeyedTable:
         is_sealed = self._sealed is not None
         for times in self._times:
             times.publish(sealed=is_sealed)
-        if not is_sealed and self._changes:
+        changes = self._changes
+        if not is_sealed and (changes.images or changes.created or changes.blobs):
             self._changes = TableChanges()
         self._sealed = None
         self.generation += 1
-        if self.ring:
+        if self.ring is not None:
             self.ring.publish()
 
     def undo(self) -> None:
