@@ -201,7 +201,7 @@ class KeyedTable:
 
     def dirty_rows(self, task: int) -> int:
         """How many rows of `task` the next flush would write."""
-        return int(self.dirty_of[task]) if task < len(self.dirty_of) else 0
+        return self.dirty_of.item(task) if task < self.dirty_of.size else 0
 
     def _count_dirty(self, slots: Slots, sign: int) -> None:
         counts = np.bincount(self.task_of[slots], minlength=len(self.dirty_of))

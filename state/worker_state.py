@@ -229,7 +229,10 @@ class WorkerState:
 
     def dirty_rows(self, task: int) -> int:
         """Rows that the next cut of `task` would copy."""
-        return sum(part.dirty_rows(task) for part in self._parts)
+        rows = 0
+        for part in self._parts:
+            rows += part.dirty_rows(task)
+        return rows
 
     @property
     def live_keys(self) -> int:

@@ -130,7 +130,7 @@ class OutputEncoder:
         what its timed steps said.
         """
         digest = hashlib.sha256("\n".join(ids).encode("utf-8", "surrogatepass"))
-        digest.update(exact)
+        digest.update(exact.data)
         if emitted and self._alerts is not None:
             digest.update(self._alerts.digest(emitted))
         return digest.digest()
