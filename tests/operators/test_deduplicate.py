@@ -226,8 +226,9 @@ def test_tasks_of_one_batch_are_told_what_each_would_be_alone(batches: list[list
     for number, parts in enumerate(batches):
         edges = [0, *np.cumsum([len(part) for part in parts]).tolist()]
         spans = [TaskRows(task, edges[task], edges[task + 1]) for task in range(3) if parts[task]]
-        names, digests, times = ([row[i] for part in parts for row in part] for i in range(3))
-        flags = together.check(spans, names, np.array(digests, np.int64), np.array(times, np.int64))
+        batch = [row for part in parts for row in part]
+        names, numbers = [name for name, _, _ in batch], np.array([row[1:] for row in batch], np.int64).reshape(-1, 2)
+        flags = together.check(spans, names, numbers[:, 0], numbers[:, 1])
         actions = np.array([action(number * 80 + i) for i in range(len(names))], np.uint8)
         together.record(flags, actions)
         for task, part in enumerate(parts):
