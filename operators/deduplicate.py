@@ -24,7 +24,7 @@ from state.compiling import can_compile, made_or_told
 from state.entries import Entries
 from state.errors import ConfigError
 from state.hashing import digest64, digests128
-from state.id_loop import Judge, compiled_judge
+from state.id_loop import PLACE, ROW, Judge, compiled_judge
 from state.part import Adopt, PartCut
 from state.rowstore import RowStore
 from state.segment_store import SegmentStore
@@ -50,9 +50,11 @@ class DuplicateFlags(NamedTuple):
 
 
 class _New(NamedTuple):
-    """Rows of the batch, and where in `columns` the entries made for them lie."""
+    """Rows of the batch, and where in `columns` the entries made for them lie; whose they are: task by task, one past
+    the last.
+    """
 
-    segments: IdSegments
+    tasks: list[tuple[IdSegments, int]]
     rows: I64
     places: I64
 
@@ -64,8 +66,11 @@ def payload_digests(payloads: Sequence[bytes | None]) -> I64:
 
 def record_actions(flags: DuplicateFlags, actions: npt.NDArray[np.uint8]) -> None:
     """Keep the actions decided for the rows that were not duplicates; `actions`: uint8 (rows,)."""
-    for segments, rows, places in flags.handles:
-        segments.columns.action[places] = actions[rows]
+    for tasks, rows, places in flags.handles:
+        given, begin = actions[rows], 0
+        for segments, end in tasks:
+            segments.columns.action[places[begin:end]] = given[begin:end]
+            begin = end
 
 
 def with_first_actions(flags: DuplicateFlags, fresh: I64, decided: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -114,7 +119,8 @@ class Deduplicator(ByTask[IdSegments]):
     def _judge(self) -> Judge:
         """The loop, tried once."""
         loop = compiled_judge()
-        IdSegments(self.horizon_ms).judge(loop, np.empty((4, 0), np.int64), slice(0, 0), _flags(0)[:4])
+        none = np.empty((4, 0), np.int64)
+        IdSegments(self.horizon_ms).judge(loop, none, (0, 0), _flags(0)[:4], none, done=0)
         return loop
 
     # ---- the hot path
@@ -135,25 +141,35 @@ class Deduplicator(ByTask[IdSegments]):
         if not size:
             return flags
         hashes = digests128(ids)
-        rows = None
-        if self._loop is not None:
-            rows = np.empty((4, size), np.int64)
-            rows[:2], rows[2], rows[3] = hashes.view(np.int64).T, payload_digests, event_times
         for span in tasks:
             if span.task not in self._tasks:
                 self._add(span.task, *self._new())
-            index = self._tasks[span.task]
-            index.begin()
-            if self._loop is not None and rows is not None:
-                made = index.judge(self._loop, rows, slice(span.start, span.stop), flags[:4])
-                flags.handles.append(_New(index, *made))
-                continue
-            part = _Part(index, flags, span, hashes, digests=payload_digests, times=event_times)
+            self._tasks[span.task].begin()
+        if self._loop is not None:
+            rows = np.empty((4, size), np.int64)
+            rows[:2], rows[2], rows[3] = hashes.view(np.int64).T, payload_digests, event_times
+            self._by_loop(self._loop, tasks, rows, flags)
+            return flags
+        for span in tasks:
+            part = _Part(self._tasks[span.task], flags, span, hashes, digests=payload_digests, times=event_times)
             if span.stop - span.start <= _FEW:
                 part.check_few()
             elif span.stop > span.start:
                 part.check_many()
         return flags
+
+    def _by_loop(self, loop: Judge, tasks: Sequence[TaskRows], rows: I64, flags: DuplicateFlags) -> None:
+        """Judge `rows`, as the loop gets them."""
+        made, verdicts, done = np.empty_like(rows), flags[:4], 0
+        ends: list[tuple[IdSegments, int]] = []
+        for task, start, stop in tasks:
+            index = self._tasks[task]
+            end = index.judge(loop, rows, (start, stop), verdicts, made, done=done)
+            if end > done:
+                ends.append((index, end))
+                done = end
+        if done:
+            flags.handles.append(_New(ends, made[ROW, :done], made[PLACE, :done]))
 
     def record(self, flags: DuplicateFlags, actions: npt.NDArray[np.uint8]) -> None:
         """Keep the actions decided for the rows that were not duplicates; `actions`: uint8 (rows,)."""
@@ -270,7 +286,8 @@ class _Part:
             index.append_one(lo, hi, digest=digest, time=time, slot=slot)
             rows.append(row)
         if rows:
-            flags.handles.append(_New(index, np.array(rows, np.int64), index.at(np.arange(begin, index.stop))))
+            places = index.at(np.arange(begin, index.stop))
+            flags.handles.append(_New([(index, len(rows))], np.array(rows, np.int64), places))
 
     def check_many(self) -> None:
         """By columns; ids that occur more than once in the batch row by row."""
@@ -288,7 +305,8 @@ class _Part:
             entries = Entries(self.lo, self.hi, self.digests, self.times, np.zeros(len(found), np.uint8))
             if len(new) < len(found):
                 entries, stream, slots = entries.take(new), stream[new], slots[new]
-            self.flags.handles.append(_New(index, new + start, index.at(index.append(entries, stream, slots))))
+            places = index.at(index.append(entries, stream, slots))
+            self.flags.handles.append(_New([(index, len(new))], new + start, places))
 
     def _known(self, known: I64, stream: I64, found: I64, alive: npt.NDArray[np.bool_]) -> None:
         """Of ids that are in the index: whether they are `alive`, and repeats or reused."""

@@ -86,8 +86,13 @@ class Blocks:
 
     def give(self, offs: I64, lengths: I64) -> None:
         """Blocks that nobody uses any more."""
-        self.free += int(lengths.sum())
-        for length in sorted(set(lengths.tolist())):
+        each = lengths.tolist()
+        self.free += sum(each)
+        some = set(each)
+        if len(some) == 1:
+            self._pool(each[0]).push(offs)
+            return
+        for length in sorted(some):
             self._pool(length).push(offs[lengths == length])
 
     def merge(self) -> None:

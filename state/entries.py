@@ -8,7 +8,7 @@ from __future__ import annotations
 
 __all__ = ["Entries", "EntryLog"]
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -61,6 +61,7 @@ class EntryLog:
         self._begins = np.empty(16, np.int64)  # where chunks in use begin
         self._used = 0
         self.columns = self._columns()
+        self.arrays = self._arrays()
 
     def __len__(self) -> int:
         return self.stop - self.first
@@ -81,12 +82,12 @@ class EntryLog:
         return begin + (number & (_CHUNK - 1))
 
     @property
-    def chunks(self) -> tuple[int, I64]:
-        """Number // 1024 of the first entry's chunk; where it and those behind it begin."""
-        return self._origin, self._begins
+    def origin(self) -> int:
+        """Number // 1024 of the first entry's chunk."""
+        return self._origin
 
     def reserve(self, count: int) -> None:
-        """Room for `count` more entries."""
+        """Room for `count` more entries; hold no `arrays` over it."""
         chunks = (self.stop + count - 1 >> _BITS) - self._origin + 1
         if chunks > self._used:
             self._take(chunks - self._used)
@@ -121,11 +122,12 @@ class EntryLog:
             self._used = max(0, self._used - gone)
             self._begins = self._begins[gone : gone + self._used].copy()
             self._origin += gone
+            self.arrays = self._arrays()
 
     def _take(self, count: int) -> None:
         made = max(0, count - len(self._free))
         if made:
-            self.columns = self.columns.take(np.empty(0, np.int64))
+            self.columns, self.arrays = self.columns.take(np.empty(0, np.int64)), ()
             size = (self._made + made) * _CHUNK
             for words in self._u64:
                 words.reserve(size)
@@ -142,6 +144,12 @@ class EntryLog:
         self._begins[self._used : self._used + count] = self._free[:count]
         del self._free[:count]
         self._used += count
+        self.arrays = self._arrays()
+
+    def _arrays(self) -> tuple[npt.NDArray[Any], ...]:
+        """For loops: where chunks in use begin, and the columns, hashes by their bits."""
+        lo, hi, digest, time, action = self.columns
+        return self._begins, lo.view(np.int64), hi.view(np.int64), digest, time, action
 
     def _columns(self) -> Entries:
         lo, hi = (pages.array for pages in self._u64)

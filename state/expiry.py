@@ -23,6 +23,8 @@ NEVER = -(1 << 62)
 LAST_SEEN = ("last_seen", "newest")
 """Names a field may have that holds the newest event time of a key's rows."""
 
+_FEW = 64  # up to so many rows, to go row by row is faster
+
 
 class TaskSpan(Protocol):
     """Rows start..stop belong to `task` (operators.batch.TaskRows)."""
@@ -65,6 +67,8 @@ class StreamTimes:
 
     def advance(self, tasks: Sequence[TaskSpan], event_times: I64) -> I64:
         """Stream time of each row of the batch, int64 (rows,), ms; call it once a batch."""
+        if len(event_times) <= _FEW:
+            return self._by_row(tasks, event_times.tolist())
         parts, most = [], 0
         for span in tasks:
             if span.stop > span.start:
@@ -78,6 +82,24 @@ class StreamTimes:
                 parts.append(mine)
         self.gone_on += most
         return parts[0] if len(parts) == 1 else np.concatenate([*parts, np.empty(0, np.int64)])
+
+    def _by_row(self, tasks: Sequence[TaskSpan], event_times: list[int]) -> I64:
+        """`advance` of few rows, for which columns are not worth their price."""
+        found, most = list[int](), 0
+        for span in tasks:
+            if span.stop > span.start:
+                now = begin = self._now.get(span.task, NEVER)
+                self._before.setdefault(span.task, now)
+                for time in event_times[span.start : span.stop]:
+                    if time <= now:
+                        found.append(now)
+                    else:
+                        found.append(time)
+                        now = time
+                self._now[span.task] = now
+                most = max(most, now - begin)
+        self.gone_on += most
+        return np.array(found, np.int64)
 
     def seal(self) -> None:
         """The batch is in flight."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 __all__ = ["IdIndex"]
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -38,11 +39,7 @@ class IdIndex:
         self._tag_pages = Pages(np.uint8, _BUCKETS_MIN * _WAYS)
         self._low_pages = Pages(np.uint32, _BUCKETS_MIN * _WAYS)
         self._tags, self._low = self._tag_pages.array, self._low_pages.array  # tag 0: never used
-
-    @property
-    def slots(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint32]]:
-        """Tags and low bits of numbers by slot, until it grows."""
-        return self._tags, self._low
+        self.slots: tuple[npt.NDArray[Any], ...] = self._tags, self._low
 
     @property
     def bytes(self) -> int:
@@ -195,20 +192,20 @@ class IdIndex:
 
     def reserve(self, count: int) -> bool:
         """Room for `count` more entries; whether slots moved."""
-        missing = math.ceil((len(self._log) + count) / (_LOAD * _WAYS)) - self.buckets
-        if missing <= 0:
+        size = self._log.stop - self._log.first + count
+        if size <= self.buckets * _LOAD * _WAYS:
             return False
-        self._split(max(missing, _SPLIT_MIN))
+        self._split(max(math.ceil(size / (_LOAD * _WAYS)) - self.buckets, _SPLIT_MIN))
         return True
 
     def _split(self, count: int) -> None:
         """Split the next `count` buckets."""
         slots = (self.buckets + count) * _WAYS
         if slots > len(self._tags):
-            self._tags, self._low = self._tags[:0].copy(), self._low[:0].copy()
+            self._tags, self._low, self.slots = self._tags[:0].copy(), self._low[:0].copy(), ()
             self._tag_pages.reserve(slots)
             self._low_pages.reserve(slots)
-            self._tags, self._low = self._tag_pages.array, self._low_pages.array
+            self._tags, self._low = self.slots = self._tag_pages.array, self._low_pages.array
         while count:
             step = min(count, 2 * self.round - self.buckets)
             self._split_some(self.buckets - self.round, step)

@@ -20,24 +20,25 @@ from state.compiling import compiled, compiled_within
 
 I64 = npt.NDArray[np.int64]
 Arrays = tuple[npt.NDArray[Any], ...]
-Judge = Callable[[Arrays, I64, Arrays, I64, I64], bool]
+Judge = Callable[[Arrays, I64, Arrays, I64], bool]
 _WAYS = 8  # slots of a bucket
 _LOW = (1 << 32) - 1
 _BITS = 10  # of a number, within a chunk of the log
 
 
-FIRST, STOP, ORIGIN, BUCKETS, ROUND, HORIZON, STREAM = range(7)  # of `Log.numbers`
+FIRST, STOP, ORIGIN, BUCKETS, ROUND, HORIZON, STREAM, BEGIN, NEXT, END, MADE, TOOK = range(12)  # of `Log.numbers`
+NUMBERS = 12
 _ID_LO, _ID_HI, _PAYLOAD, _AT = range(4)  # of what is known of a row
 ROW, THEN, BEFORE, PLACE = range(4)  # of an entry that is made
-NEXT, END, MADE, TOOK = range(4)  # of how far it has come
 
 
 class Log(NamedTuple):
     """The log and its index.
 
     `numbers`: the first entry and one past the last one, the chunk that `begins` begin with, buckets that there are
-    and that the round began with, how long an entry lives, stream time (ms). Then the columns of entries; and by slot
-    of the index the tags and the low bits of numbers.
+    and that the round began with, how long an entry lives, stream time (ms). How far it has come: the first entry of
+    the batch, the next row, the end of the rows, where in `made` the batch's first entry is, how many took a slot.
+    Then the columns of entries; and by slot of the index the tags and the low bits of numbers.
     """
 
     numbers: I64
@@ -60,24 +61,23 @@ class Verdicts(NamedTuple):
     first_row: I64
 
 
-def judge(ids: Arrays, rows: I64, verdicts: Arrays, made: I64, progress: I64) -> bool:
+def judge(ids: Arrays, rows: I64, verdicts: Arrays, made: I64) -> bool:
     """Go on with a task's rows; there is room in the log for the entries of all.
 
     Args:
         ids: a `Log`.
         rows: (4, rows of the batch) the two words of the id's hash, the payload's digest, event time (ms).
         verdicts: `Verdicts`, of new rows.
-        made: (4, rows of the task) is filled, for each entry that is made: its row, the stream time then, the entry
+        made: (4, rows of the batch) is filled, for each entry that is made: its row, the stream time then, the entry
             that was there before the batch and whose slot it took, or -1, and where it lies in the log's columns.
-        progress: the next row, the end of the rows, how many entries have been made, and how many of these took a slot.
 
     Returns:
         Whether all is done; if not, one of the next row's buckets needs room.
     """
     log, said = Log(*ids), Verdicts(*verdicts)
-    begin = log.numbers[STOP] - progress[MADE]
-    for row in range(progress[NEXT], progress[END]):
-        progress[NEXT] = row
+    begin, shift = log.numbers[BEGIN], log.numbers[MADE] - log.numbers[BEGIN]
+    for row in range(log.numbers[NEXT], log.numbers[END]):
+        log.numbers[NEXT] = row
         lo, hi, digest, time = rows[_ID_LO, row], rows[_ID_HI, row], rows[_PAYLOAD, row], rows[_AT, row]
         stream = log.numbers[STREAM] = max(log.numbers[STREAM], time)
         number, slot = find(log, lo, hi)
@@ -87,7 +87,7 @@ def judge(ids: Arrays, rows: I64, verdicts: Arrays, made: I64, progress: I64) ->
                 if log.digest[at] == digest:
                     said.duplicate[row] = True
                     if number >= begin:
-                        said.first_row[row] = made[ROW, number - begin]
+                        said.first_row[row] = made[ROW, number + shift]
                     else:
                         said.first_action[row] = log.action[at]
                     continue
@@ -98,14 +98,13 @@ def judge(ids: Arrays, rows: I64, verdicts: Arrays, made: I64, progress: I64) ->
                 return False
         own = log.numbers[STOP]
         at = place(log, own)
-        made[ROW, own - begin], made[THEN, own - begin], made[PLACE, own - begin] = row, stream, at
+        made[ROW, own + shift], made[THEN, own + shift], made[PLACE, own + shift] = row, stream, at
         took = 0 <= number < begin
-        made[BEFORE, own - begin] = number if took else -1
-        progress[TOOK] += took
+        made[BEFORE, own + shift] = number if took else -1
+        log.numbers[TOOK] += took
         log.lo[at], log.hi[at], log.digest[at], log.time[at], log.action[at] = lo, hi, digest, time, 0
         log.tags[slot], log.low[slot] = tag_of(hi), own & _LOW
         log.numbers[STOP] = own + 1
-        progress[MADE] += 1
     return True
 
 

@@ -202,10 +202,12 @@ class Ring:
 
     def publish(self) -> None:
         """The oldest batch is final: the blocks it replaced may be reused."""
-        done = self._sealed or self._changes
-        if done is self._changes and done.heads:
+        done, self._sealed = self._sealed, None
+        if done is None:
+            done = self._changes
+            if not done.heads:
+                return
             self._changes = _Changes()
-        self._sealed = None
         for offs, lengths in done.retired:
             self.blocks.give(offs, lengths)
 

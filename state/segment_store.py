@@ -48,8 +48,8 @@ class SegmentStore:
     @property
     def dirty_rows(self) -> int:
         """Rows that a cut would write."""
-        chunks = -(-(self._segments.stop - self.flushed) // _CHUNK_MAX)
-        return chunks + (self._pack_state() != self.state)
+        new = self._segments.stop - self.flushed
+        return -(-new // _CHUNK_MAX) + (new != 0 or self._pack_state() != self.state)  # which says `flushed`, too
 
     # ---- flushing
 

@@ -17,7 +17,25 @@ import numpy.typing as npt
 
 from state.entries import Entries, EntryLog
 from state.id_index import IdIndex
-from state.id_loop import BEFORE, BUCKETS, MADE, NEXT, PLACE, ROUND, ROW, STOP, STREAM, THEN, TOOK, Arrays, Judge
+from state.id_loop import (
+    BEFORE,
+    BEGIN,
+    BUCKETS,
+    END,
+    FIRST,
+    HORIZON,
+    MADE,
+    NEXT,
+    NUMBERS,
+    ORIGIN,
+    ROUND,
+    STOP,
+    STREAM,
+    THEN,
+    TOOK,
+    Arrays,
+    Judge,
+)
 
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
@@ -47,6 +65,8 @@ class IdSegments:
         self._width = max(1, horizon_ms // _SEGMENTS)
         self._log = EntryLog()
         self._index = IdIndex(self._log)
+        self._numbers = np.zeros(NUMBERS, np.int64)  # what a loop is told, and tells, of these
+        self._numbers[HORIZON] = horizon_ms
         self._changes: _Changes | None = None
         self._sealed: _Changes | None = None
 
@@ -94,7 +114,7 @@ class IdSegments:
     def begin(self) -> None:
         """Call before a batch's first change."""
         if self._changes is None:
-            self._changes = _Changes(self.stop, self.stream_time, list(self.segments))
+            self._changes = _Changes(self._log.stop, self.stream_time, self.segments.copy())
 
     def append(self, entries: Entries, stream: I64, slots: I64) -> I64:
         """Append entries that arrived at stream times `stream` (ascending); returns their numbers.
@@ -133,32 +153,33 @@ class IdSegments:
         if slot < 0:
             self._index.put_one(lo, hi, number)
 
-    def judge(self, loop: Judge, rows: I64, span: slice, verdicts: Arrays) -> tuple[I64, I64]:
-        """Judge the rows at `span` by a loop, see `id_loop.judge`, and remember those that are no duplicates.
+    def judge(self, loop: Judge, rows: I64, span: tuple[int, int], verdicts: Arrays, made: I64, *, done: int) -> int:
+        """Judge the rows of `span` by a loop, see `id_loop.judge`, and remember those that are no duplicates.
 
-        Returns these, and where in `columns` their entries lie.
+        These are put into `made`, from column `done` on; returns where they end.
         """
-        log, index, size = self._log, self._index, span.stop - span.start
-        log.reserve(size)
-        index.reserve(size)
-        begin, (origin, begins) = log.stop, log.chunks
-        made, progress = np.empty((4, size), np.int64), np.array([span.start, span.stop, 0, 0])
-        numbers = np.array([log.first, begin, origin, index.buckets, index.round, self.horizon, self.stream_time])
-        lo, hi, digest, time, action = log.columns
-        entries = numbers, begins, lo.view(np.int64), hi.view(np.int64), digest, time, action
-        while not loop((*entries, *index.slots), rows, verdicts, made, progress):
-            log.stop = int(numbers[STOP])
-            row = rows[:2, progress[NEXT]].view(np.uint64)
+        log, index, numbers = self._log, self._index, self._numbers
+        start, stop = span
+        log.reserve(stop - start)
+        index.reserve(stop - start)
+        begin = numbers[STOP] = numbers[BEGIN] = log.stop
+        numbers[FIRST], numbers[ORIGIN], numbers[STREAM] = log.first, log.origin, self.stream_time
+        numbers[NEXT], numbers[END], numbers[MADE], numbers[TOOK] = start, stop, done, 0
+        numbers[BUCKETS], numbers[ROUND] = index.buckets, index.round
+        while not loop((numbers, *log.arrays, *index.slots), rows, verdicts, made):
+            log.stop = numbers.item(STOP)
+            row = rows[:2, numbers[NEXT]].view(np.uint64)
             index.make_room(row.item(0), row.item(1))
             numbers[BUCKETS], numbers[ROUND] = index.buckets, index.round
-        count, log.stop, self.stream_time = progress.item(MADE), numbers.item(STOP), numbers.item(STREAM)
-        if count and (not self.segments or self.segments[-1][0] != self.stream_time // self._width):
-            self._open_segments(made[THEN, :count], begin)
-        if progress[TOOK] and self._changes is not None:
-            before = made[BEFORE, :count]
+        log.stop, self.stream_time = numbers.item(STOP), numbers.item(STREAM)
+        end = done + log.stop - begin
+        if end > done and (not self.segments or self.segments[-1][0] != self.stream_time // self._width):
+            self._open_segments(made[THEN, done:end], begin)
+        if numbers.item(TOOK) and self._changes is not None:
+            before = made[BEFORE, done:end]
             taken = (before >= 0).nonzero()[0]
             self._changes.superseded.append((begin + taken, before[taken]))
-        return made[ROW, :count], made[PLACE, :count]
+        return end
 
     def _supersede(self, slots: I64, numbers: I64) -> None:
         before = self._index.supersede(slots, numbers)
@@ -198,12 +219,13 @@ class IdSegments:
         """Drop the segments whose entries have all expired, as of the last batch that is final."""
         final = (self._sealed or self._changes or self).stream_time
         segments = self.segments
-        gone = 0
+        if not segments or final - ((segments[0][0] + 1) * self._width - 1) <= self.horizon:
+            return
+        gone = 1
         while gone < len(segments) and final - ((segments[gone][0] + 1) * self._width - 1) > self.horizon:
             gone += 1
-        if gone:
-            self._log.drop(max(self.first, segments[gone][1] if gone < len(segments) else self.stop))
-            del segments[:gone]
+        self._log.drop(max(self.first, segments[gone][1] if gone < len(segments) else self.stop))
+        del segments[:gone]
 
     def undo(self) -> None:
         """Back to before the newest batch: the log is truncated, what it superseded counts again."""

@@ -201,7 +201,7 @@ class KeyedTable:
 
     def dirty_rows(self, task: int) -> int:
         """How many rows of `task` the next flush would write."""
-        return int(self.dirty_of[task]) if task < len(self.dirty_of) else 0
+        return self.dirty_of.item(task) if task < self.dirty_of.size else 0
 
     def _count_dirty(self, slots: Slots, sign: int) -> None:
         counts = np.bincount(self.task_of[slots], minlength=len(self.dirty_of))
@@ -268,11 +268,12 @@ class KeyedTable:
         is_sealed = self._sealed is not None
         for times in self._times:
             times.publish(sealed=is_sealed)
-        if not is_sealed and self._changes:
+        changes = self._changes
+        if not is_sealed and (changes.images or changes.created or changes.blobs):
             self._changes = TableChanges()
         self._sealed = None
         self.generation += 1
-        if self.ring:
+        if self.ring is not None:
             self.ring.publish()
 
     def undo(self) -> None:

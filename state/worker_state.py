@@ -19,7 +19,6 @@ __all__ = ["FlushCut", "LoadedTask", "WorkerState"]
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from operator import methodcaller
 from typing import NamedTuple
 
 import msgspec
@@ -35,7 +34,6 @@ _STEPS = 8  # of eviction, between two batches
 _OWED_MAX = 4  # steps of expiry that wait for a flush's end
 _SPARE = 8  # beside a flush, an eighth of the budget may be used on top of it
 _FAR_BYTES = 64 << 20
-_publish = methodcaller("publish")
 
 
 class FlushCut:
@@ -189,7 +187,12 @@ class WorkerState:
 
     def publish(self) -> None:
         """The oldest open batch committed: its before-images go."""
-        self._step(_publish)
+        try:
+            for part in self._parts:
+                part.publish()
+        except BaseException:
+            self.lost = True
+            raise
         self._sealed = False
 
     def undo(self) -> None:
@@ -226,7 +229,10 @@ class WorkerState:
 
     def dirty_rows(self, task: int) -> int:
         """Rows that the next cut of `task` would copy."""
-        return sum(part.dirty_rows(task) for part in self._parts)
+        rows = 0
+        for part in self._parts:
+            rows += part.dirty_rows(task)
+        return rows
 
     @property
     def live_keys(self) -> int:

@@ -93,11 +93,13 @@ class Flusher:
         now = self._clock.monotonic()
         if not tasks or not self._is_free() or now < self._not_before:
             return False
-        dirty = (self._states.dirty_rows(task.task) for task in tasks if task.phase is Phase.RUNNING)
-        if now - self._last < self._seconds_max and max(dirty, default=0) < self._rows_max:
+        if now - self._last < self._seconds_max and not any(map(self._is_full, tasks)):
             return False
         self._last = now
         return True
+
+    def _is_full(self, task: PartitionTask) -> bool:
+        return task.phase is Phase.RUNNING and self._states.dirty_rows(task.task) >= self._rows_max
 
     async def finish(self, tasks: list[PartitionTask]) -> None:
         """Write all that is dirty now and wait for it; failures are logged, the log can replay what is missing."""

@@ -37,6 +37,7 @@ from streamproc.runtime.spreading import Spreader
 
 _EXACT = (Kind.INT64, Kind.DECIMAL, Kind.TIMESTAMP, Kind.BOOL)
 _JOURNAL_VERSION = 1
+_NONE: tuple[Refused, ...] = ()
 _NO_BLOCK = b"", hashlib.sha256().digest()
 
 T = TypeVar("T")
@@ -101,20 +102,20 @@ class OutputEncoder:
         blocks = {} if self._is_silent else self._blocks(judged, subjects, spans)
         decided = self._decided(judged, subjects, handed.texts) if self._decides else None
         refused, given_up = _by_task(judged.rows.refused), _by_task(judged.all_rows.given_up)
-        computed = Computed({}, [], judged)
+        computed, journal = Computed({}, [], judged), self._plan.topics.journal
+        outputs = computed.outputs
         for task_input in inputs:
             task = tasks[task_input.source]
-            letters, span = refused.get(task.task, []), spans.get(task.task, NO_ROWS)
-            block, digest = blocks.get(task.task, _NO_BLOCK)
+            number, letters = task.task, refused.get(task.task, _NONE)
+            block, digest = blocks.get(number, _NO_BLOCK)
             entry = self._entry(task_input, task, shared, letters, digest)
             headers, chain = encode_entry(entry, task.computed.chain)
-            if decided is not None and span.stop > span.start:
-                computed.outputs += decided.of(task.task, span, now_ms)
-            letters = [*letters, *given_up.get(task.task, ())]
-            if letters:
-                computed.outputs.append(self._dead_letters(task_input.source, letters, now_ms))
-            journal = TopicPartition(self._plan.topics.journal, task.task)
-            computed.outputs.append(OutputRecords(journal, [None], [block], now_ms, [headers]))
+            if decided is not None and number in spans:
+                outputs += decided.of(number, spans[number], now_ms)
+            if letters or number in given_up:
+                dead = [*letters, *given_up.get(number, _NONE)]
+                outputs.append(self._dead_letters(task_input.source, dead, now_ms))
+            outputs.append(OutputRecords(TopicPartition(journal, number), [None], [block], now_ms, [headers]))
             computed.heads[task_input.source] = task.head_after(entry.ranges, entry.sequence, chain)
         computed.outputs += self._told(judged, now_ms)
         self._hand_on(computed, handed, partitions, now_ms)
@@ -235,28 +236,19 @@ class OutputEncoder:
         """What the transaction did to a task, of whose records those of `refused` were; `block`: the block's digest."""
         number, ranges, rows = task.task, task_input.ranges, shared.of.rows
         span, told = shared.spans.get(number, NO_ROWS), shared.decided.get(number, NO_ROWS)
-        again = repeated(shared.of, span)
-        letters = sorted((letter.topic, letter.offset) for letter in refused) if refused else ()
+        (start, stop, first, last), plan = span, self._plan
+        rejected = places_in(ranges, sorted((one.topic, one.offset) for one in refused)) if refused else ()
+        duplicates = places_in(ranges, repeated(shared.of, span)) if last - first < stop - start else ()
+        actions, exact = shared.actions[start:stop], shared.exact[first:last]
         return JournalEntry(
-            version=_JOURNAL_VERSION,
-            task=number,
-            sequence=task.computed.sequence + 1,
-            ranges=ranges,
-            rejected=places_in(ranges, letters) if letters else (),
-            duplicates=places_in(ranges, again) if again else (),
-            actions=shared.actions[span.start : span.stop],
-            state_fingerprint=self._plan.state_fingerprint,
-            decision_fingerprint=self._plan.decision_fingerprint,
-            numerics=self.numerics,
-            exact=self.exact_digest(
-                rows.ids[span.start : span.stop], shared.exact[span.first : span.last], shared.emitted.get(number, ())
-            ),
-            output=digest_of(shared.texts[told.start : told.stop]),
-            block=block,
-            tick=task_input.tick,
-            late=b"" if rows.late is None else packed(rows.late, span.start, span.stop),
-            tables=() if self._plan.live is None else self._plan.live.versions,
-        )
+            _JOURNAL_VERSION, number, task.computed.sequence + 1, ranges, rejected, duplicates, actions,
+            plan.state_fingerprint, plan.decision_fingerprint, self.numerics,
+            self.exact_digest(rows.ids[start:stop], exact, shared.emitted.get(number, ())),
+            digest_of(shared.texts[told.start : told.stop]),
+            block, task_input.tick,
+            b"" if rows.late is None else packed(rows.late, start, stop),
+            () if plan.live is None else plan.live.versions,
+        )  # fmt: skip
 
     def _decided(self, judged: Judged, subjects: list[str], texts: list[bytes]) -> _Decisions:
         """Decisions of all tasks, and which rows side outputs get."""

@@ -72,7 +72,11 @@ class TaskInput(msgspec.Struct):
     @property
     def ranges(self) -> tuple[RangeOfInput, ...]:
         """The records, in order, in as few ranges as there are."""
-        if len(self.chunks) == 1 or all(chunk.tp == self.source for chunk in self.chunks):
+        if len(self.chunks) == 1:
+            chunk = self.chunks[0]
+            offsets, stop = chunk.offsets, chunk.next_offset
+            return (RangeOfInput(chunk.tp.topic, offsets[0] if offsets else stop, stop),)
+        if all(chunk.tp == self.source for chunk in self.chunks):
             return (RangeOfInput(self.chunks[0].tp.topic, self.start, self.stop),)
         found: list[RangeOfInput] = []
         for chunk in self.chunks:

@@ -219,6 +219,35 @@ def test_tasks_of_one_batch_do_not_meet() -> None:
         assert flags.duplicate.all()
 
 
+@given(st.lists(st.lists(rows, min_size=3, max_size=3), max_size=4))
+def test_tasks_of_one_batch_are_told_what_each_would_be_alone(batches: list[list[list[Row]]]) -> None:
+    """Whatever is made for all of them at once is cut where the next one's begins; also of those that make nothing."""
+    together, alone = Deduplicator(HORIZON), [Deduplicator(HORIZON) for _ in range(3)]
+    for number, parts in enumerate(batches):
+        edges = [0, *np.cumsum([len(part) for part in parts]).tolist()]
+        spans = [TaskRows(task, edges[task], edges[task + 1]) for task in range(3) if parts[task]]
+        batch = [row for part in parts for row in part]
+        names, numbers = [name for name, _, _ in batch], np.array([row[1:] for row in batch], np.int64).reshape(-1, 2)
+        flags = together.check(spans, names, numbers[:, 0], numbers[:, 1])
+        actions = np.array([action(number * 80 + i) for i in range(len(names))], np.uint8)
+        together.record(flags, actions)
+        for task, part in enumerate(parts):
+            mine, span = check(alone[task], part, task), slice(edges[task], edges[task + 1])
+            alone[task].record(mine, actions[span])
+            assert mine.duplicate.tolist() == flags.duplicate[span].tolist()
+            assert mine.reused.tolist() == flags.reused[span].tolist()
+            assert mine.first_action.tolist() == flags.first_action[span].tolist()
+            assert np.where(mine.first_row >= 0, mine.first_row + edges[task], -1).tolist() == (
+                flags.first_row[span].tolist()
+            )
+        together.publish()
+        for one in alone:
+            one.publish()
+    for task, one in enumerate(alone):
+        if one.live_keys:
+            assert b"".join(one.canonical(task)) == b"".join(together.canonical(task))
+
+
 def test_many_ids_grow_the_index_and_old_ones_go() -> None:
     index, count = Deduplicator(80_000), 2000
     for batch in range(100):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from state import persistence
+from state import expiry, persistence
 from state.audit import damages
 from state.expiry import StreamTimes
 from state.memory import MemoryDisk, MemoryRowStores
@@ -27,6 +27,36 @@ Step = tuple[str, list[Event]]
 OPERATIONS = (
     "batch", "batch", "undo", "pair", "flush", "copy", "write", "fail", "fail_stored", "sweep", "evict", "reload",
 )  # fmt: skip
+
+
+@given(
+    st.lists(st.lists(st.lists(st.integers(-(1 << 60), 1 << 60), max_size=4), min_size=3, max_size=3), max_size=4),
+    st.sampled_from([0, 1 << 30]),
+)
+def test_stream_time_is_the_running_maximum_of_each_task(batches: list[list[list[int]]], few: int) -> None:
+    """However many rows are looked at one by one."""
+    times, known = StreamTimes(), dict[int, int]()
+    for batch in batches:
+        edges = [0, *np.cumsum([len(mine) for mine in batch]).tolist()]
+        spans = [Span(task, edges[task], edges[task + 1]) for task in range(3)]
+        expected, before = list[int](), dict(known)
+        for task, mine in enumerate(batch):
+            for time in mine:
+                known[task] = max(known.get(task, time), time)
+                expected.append(known[task])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(expiry, "_FEW", few)
+            for _ in range(2):
+                found = times.advance(spans, np.array([time for mine in batch for time in mine], np.int64))
+                assert found.dtype == np.int64
+                assert found.tolist() == expected
+                assert [times.of(task) for task in known] == list(known.values())
+                assert times.newest == max(known.values(), default=expiry.NEVER)
+                assert all(times.before(task) == before.get(task, expiry.NEVER) for task in known)
+                times.undo()
+                assert all(times.of(task) == before.get(task, expiry.NEVER) for task in known)
+            times.advance(spans, np.array([time for mine in batch for time in mine], np.int64))
+            times.publish(sealed=False)
 
 
 class Twin:
