@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from operators.deduplicate import Deduplicator
+from operators.expressions import ExpressionOperator
 from operators.operator import Operator
 from operators.plan import Plan
 from operators.windows.operator import WindowOperator
@@ -20,6 +21,7 @@ from streamproc.cli.preparing import prepare
 from streamproc.eventlog.contract import Chunk, TopicPartition
 from streamproc.eventlog.simulated import Faults, VirtualTimeLoop
 from streamproc.language import compile_pipeline, load_pipeline
+from streamproc.runtime.outputs import OutputEncoder
 from streamproc.runtime.rows import TaskInput, decode_rows
 from tests.simulation.traffic import Record
 from tests.simulation.world import World
@@ -119,13 +121,14 @@ def plan(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_each_step_is_asked_to_prepare_and_what_knows_ids(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
-    prepared: list[Operator | Deduplicator] = []
-    for each in (Operator, WindowOperator, Deduplicator):
+    prepared: list[Operator | OutputEncoder | Deduplicator] = []
+    for each in (Operator, ExpressionOperator, WindowOperator, OutputEncoder, Deduplicator):
         monkeypatch.setattr(each, "prepare", lambda part: prepared.append(part))
     prepare(build_engine(plan, bytes(32))[0])
-    *steps, last = prepared
+    *steps, outputs, last = prepared
     assert steps == list(plan.steps)
     assert any(isinstance(step, WindowOperator) for step in steps)
+    assert isinstance(outputs, OutputEncoder)
     assert isinstance(last, Deduplicator)
 
 
