@@ -6,9 +6,11 @@ add columns; they never reorder or drop rows.
 
 from __future__ import annotations
 
-__all__ = ["Batch", "Column", "Emitted", "TaskRows", "TaskTick", "narrowed"]
+__all__ = ["Batch", "Column", "Emitted", "TaskRows", "TaskTick", "column_of", "narrowed"]
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple, cast
 
 import msgspec
 import numpy as np
@@ -30,6 +32,10 @@ class Column(NamedTuple):
     def take(self, rows: npt.NDArray[np.intp]) -> Column:
         """The column at `rows` (indices)."""
         return Column(self.type, self.values[rows], None if self.valid is None else self.valid[rows])
+
+
+column_of = cast("Callable[[tuple[object, ...]], Column]", partial(tuple.__new__, Column))
+"""A column of (type, values, valid), where many are made: in half the time of `Column(...)`."""
 
 
 class TaskRows(NamedTuple):

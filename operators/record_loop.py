@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from state.compiling import compiled, compiled_within
+from state.compiling import compiled
 
 I64 = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
@@ -187,5 +187,4 @@ def compiled_loop() -> Loop:
     Raises:
         ImportError: numba is not installed.
     """
-    compiled_within(*HELPERS)
-    return compiled(write)
+    return compiled(write, HELPERS)

@@ -6,12 +6,12 @@ computed as Python does (no fast math), int64 as numpy does. The code is kept be
 
 from __future__ import annotations
 
-__all__ = ["can_compile", "compiled", "compiled_within", "made_or_told"]
+__all__ = ["can_compile", "compiled", "made_or_told"]
 
 import importlib.util
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -26,26 +26,24 @@ def can_compile() -> bool:
     return not is_told_not_to and importlib.util.find_spec("numba") is not None
 
 
-def compiled(loop: Callable[P, R]) -> Callable[P, R]:
+def compiled(loop: Callable[P, R], helpers: Iterable[Callable[..., Any]] = ()) -> Callable[P, R]:
     """The loop as machine code, made when it is first called with arguments of a type (seconds, once a machine).
+
+    Args:
+        loop: to be named once.
+        helpers: plain functions of its module that it calls; they are compiled with it. What is kept of a loop is made
+            anew when its module changes, not when a number does that it has from another one.
 
     Raises:
         ImportError: numba is not installed.
     """
     import numba
-
-    made: Callable[P, R] = numba.njit(cache=True, nogil=True, error_model="numpy")(loop)
-    return made
-
-
-def compiled_within(*helpers: Callable[..., Any]) -> None:
-    """Plain functions that loops call are compiled with them; to be said once, and of functions of the loops' module:
-    what is kept of a loop is made anew when its module changes, not when a number does that it has from another one.
-    """
     from numba.extending import register_jitable
 
     for helper in helpers:
         register_jitable(forceinline=True)(helper)
+    made: Callable[P, R] = numba.njit(cache=True, nogil=True, error_model="numpy")(loop)
+    return made
 
 
 def made_or_told(make: Callable[[], R], otherwise: str) -> R | None:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from state.compiling import compiled, compiled_within
+from state.compiling import compiled
 
 I64 = npt.NDArray[np.int64]
 Arrays = tuple[npt.NDArray[Any], ...]
@@ -170,5 +170,4 @@ def compiled_judge() -> Judge:
     Raises:
         ImportError: numba is not installed.
     """
-    compiled_within(*HELPERS)
-    return compiled(judge)
+    return compiled(judge, HELPERS)

@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from state.compiling import compiled, compiled_within
+from state.compiling import compiled
 
 I64 = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
@@ -94,5 +94,4 @@ def compiled_loop() -> Loop:
     Raises:
         ImportError: numba is not installed.
     """
-    compiled_within(*HELPERS)
-    return compiled(spread)
+    return compiled(spread, HELPERS)

@@ -9,21 +9,20 @@ __all__ = ["ROWS_MAX", "Loop", "Runs", "compiled_loop", "warm_loop"]
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from itertools import repeat
 from operator import itemgetter
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from operators.batch import Batch, Column
+from operators.batch import Batch, Column, column_of
 from operators.expressions import loop
 from operators.expressions.assembly import Assembly, Packed
 from operators.expressions.emitting import emit
 from operators.expressions.nodes import ROW_TIME
 from operators.expressions.schedule import Layout, Phase, Step, operands
 from operators.schema import DataType, Kind
-from state.compiling import compiled, compiled_within
+from state.compiling import compiled
 
 ROWS_MAX = 256
 """Of more rows, numpy's kernels take eight at a time where the loop takes one: their calls no longer count."""
@@ -42,8 +41,7 @@ def compiled_loop() -> Loop:
     Raises:
         ImportError: numba is not installed.
     """
-    compiled_within(*loop.HELPERS)
-    return compiled(loop.compute)
+    return compiled(loop.compute, loop.HELPERS)
 
 
 @cache
@@ -105,7 +103,7 @@ class Runs:
             if run is not None and not run.go(values, valids, batch.size):
                 return None
         found = zip(self._types, self._outputs(values), self._outputs(valids), strict=True)
-        return dict(zip(self._names, map(_new, repeat(Column), found), strict=True))
+        return dict(zip(self._names, map(column_of, found), strict=True))
 
     def _start(self, batch: Batch) -> tuple[Values, Valids]:
         values = [value for value, _, _ in self._constants]
@@ -160,7 +158,6 @@ class _Run:
 
 
 _NOWHERE = -1
-_new = tuple.__new__  # of a Column: half the time of Column(...)
 _values, _valid = itemgetter(1), itemgetter(2)
 
 

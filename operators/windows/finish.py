@@ -5,14 +5,12 @@ from __future__ import annotations
 __all__ = ["HELPERS", "Outputs", "finish"]
 
 import math
-from collections.abc import Callable, Iterator
-from functools import partial
-from typing import cast
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 
-from operators.batch import Column
+from operators.batch import Column, column_of
 from operators.schema import Kind
 from operators.windows.frame import I64, NOTHING
 from operators.windows.layout import FeaturePlan, Layout
@@ -23,7 +21,6 @@ F64 = npt.NDArray[np.float64]
 Truths = npt.NDArray[np.bool_]
 _PLAIN, _EARLIER, _TRUTH, _MEAN, _DEVIATION, _LEAST, _LARGEST, _LEAST_FLOAT, _LARGEST_FLOAT = range(9)  # kinds
 _DIRECT = float(1 << 61)
-_column = cast("Callable[[tuple[object, ...]], Column]", partial(tuple.__new__, Column))  # half the time of Column(...)
 
 
 class Outputs:
@@ -88,7 +85,7 @@ class Outputs:
             valid if is_nullable and nulls else None
             for valid, is_nullable, nulls in zip(bools, self._nullable, missing, strict=False)
         ]
-        return zip(self._names, map(_column, zip(self._types, held, known, strict=True)), strict=True)
+        return zip(self._names, map(column_of, zip(self._types, held, known, strict=True)), strict=True)
 
 
 def finish(

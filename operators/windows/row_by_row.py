@@ -24,7 +24,7 @@ from operators.windows.frame import COUNTED, I64, KNOWN, NOTHING
 from operators.windows.hashes import NONE, keep_index, take_index
 from operators.windows.layout import Layout
 from operators.windows.program import Keys, StateArrays, packed, program
-from state.compiling import compiled, compiled_within
+from state.compiling import compiled
 from state.errors import RecordError
 from state.table import KeyedTable
 
@@ -49,8 +49,10 @@ def compiled_loops() -> Loops:
     Raises:
         ImportError: numba is not installed.
     """
-    compiled_within(*arrange.HELPERS, *loop.HELPERS, *finish.HELPERS)
-    return Loops(compiled(arrange.arrange), compiled(loop.decide), compiled(finish.finish))
+    return Loops(
+        compiled(arrange.arrange, arrange.HELPERS), compiled(loop.decide, loop.HELPERS),
+        compiled(finish.finish, finish.HELPERS),
+    )  # fmt: skip
 
 
 class RowByRow:

@@ -90,8 +90,6 @@ def digest_of(texts: Sequence[bytes]) -> bytes:
 
 def repeated(of: Judged | Merged, span: TaskSpan) -> list[tuple[str, int]]:
     """(topic, offset) of a task's rows that repeat earlier ones."""
-    if span.last - span.first == span.stop - span.start:
-        return []
     rows, mine = of.rows, span.start + np.flatnonzero(of.duplicate[span.start : span.stop])
     topics = [""] * len(mine) if rows.streams is None else [rows.topics[n] for n in rows.streams[mine].tolist()]
     return list(zip(topics, rows.offsets[mine].tolist(), strict=True))

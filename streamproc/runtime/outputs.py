@@ -32,7 +32,7 @@ from streamproc.runtime.journal import JournalEntry, encode_entry, places_in
 from streamproc.runtime.numerics import numerics_fingerprint
 from streamproc.runtime.partition_task import PartitionTask
 from streamproc.runtime.results import Computed, HandedRows, Judged
-from streamproc.runtime.rows import Indices, Refused, Rows, TaskInput
+from streamproc.runtime.rows import Indices, Refused, TaskInput
 from streamproc.runtime.spreading import Spreader
 
 _EXACT = (Kind.INT64, Kind.DECIMAL, Kind.TIMESTAMP, Kind.BOOL)
@@ -194,7 +194,7 @@ class OutputEncoder:
         judged = computed.judged
         if handed.routes and self._plan.handoff is not None:
             rows, has_digests = judged.rows, self._plan.stream.deduplicate_ms > 0
-            times, edges = _in_step(rows), np.array([(span.start, span.stop) for span in rows.spans], np.int64)
+            times, edges = rows.event_time, np.array([(span.start, span.stop) for span in rows.spans], np.int64)
             computed.handed = HandedRows(judged, self._plan.handoff, has_digests, handed.routes, {})
             for target in self.everywhere(judged, handed):
                 for output, mine in self._outputs(target, times, edges, partitions, now_ms):
@@ -324,11 +324,6 @@ def _alert_encoder(plan: Plan) -> AlertEncoder:
 
 def _is_exact(kind: DataType) -> bool:
     return kind.kind in _EXACT
-
-
-def _in_step(rows: Rows) -> Indices:
-    """The times by which rows of several tasks are put in order; those of one task stay as they are."""
-    return rows.event_time
 
 
 def _by_task(refused: Iterable[Refused]) -> dict[int, list[Refused]]:

@@ -31,6 +31,7 @@ from streamproc.runtime.collector import InArrivalOrder, Queue
 from streamproc.runtime.journal import JournalEntry, JournalHead, encode_entry
 from streamproc.runtime.merging_reader import MergingReader
 from streamproc.runtime.partition_task import PartitionTask
+from streamproc.runtime.spreading import Spreader
 from streamproc.runtime.transaction import TransactionProtocol
 from tests.simulation.loop import NO_END
 from tests.simulation.seeds import run_seed
@@ -188,10 +189,12 @@ def _no_steps() -> AbstractContextManager[object]:
 
 
 def _no_order_of_rows() -> AbstractContextManager[object]:
-    def by_task(given: rows.Rows) -> Any:
-        return np.arange(given.size)
+    real = Spreader.spread
 
-    return mock.patch.object(outputs, "_in_step", by_task)
+    def by_task(self: Spreader, keys: Sequence[bytes], times: Any, edges: Any, partitions: int) -> Any:
+        return real(self, keys, np.arange(len(keys)), edges, partitions)
+
+    return mock.patch.object(Spreader, "spread", by_task)
 
 
 def _no_time_in_offsets() -> AbstractContextManager[object]:
